@@ -1,0 +1,26 @@
+"""wshost: a WebSocket host on Twisted. The public names, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wshost.request import ConnectionInfo
+from wshost.results import Accept, Reject
+
+if TYPE_CHECKING:
+    from wshost.refs import Ref
+    from wshost.service import service
+
+__version__ = "0.1.0"
+__all__ = ["Accept", "ConnectionInfo", "Ref", "Reject", "service"]
+
+_LAZY = {"Ref": "wshost.refs", "service": "wshost.service"}
+
+
+def __getattr__(name: str) -> Any:
+    # `twistd --help` reads our plugin file, and with it this one: nothing heavy may come in with that.
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'wshost' has no attribute {name!r}")

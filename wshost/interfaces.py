@@ -1,0 +1,182 @@
+"""Every contract a plugin or a sibling package relies on; no behaviour, and no import of ours but the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from zope.interface import Attribute, Interface
+
+from wshost.request import ConnectionInfo, Request
+from wshost.results import Accept, Results
+
+
+class Timer(Protocol):
+    """What `IContext.call_later` returns."""
+
+    def cancel(self) -> None:
+        """Forget the call. Harmless after it was made, and twice."""
+
+
+class IProtocolModule(Interface):
+    """One protocol of a chain: the plugin side, shared by all connections.
+
+    The contract is the one of wsserver's protocol modules, with its names. A Python module can provide it
+    (`zope.interface.moduleProvides`), and so can any object.
+    """
+
+    def init(options: Any, context: IContext) -> IProtocolDriver:  # type: ignore[empty-body]
+        """Start this protocol on one connection.
+
+        Called when the connection is made (first module of the chain) or when another module switches to this one.
+        A protocol in which the server speaks first may call `context.perform` here.
+
+        :param options: what `IPreparedModule.prepare` returned, or else the mapping of the chain's pair.
+        :param context: this connection, as modules see it.
+        """
+
+
+class IPreparedModule(IProtocolModule):
+    """A module that checks its options once, when the server starts."""
+
+    def prepare(options: Mapping[str, Any]) -> Any:
+        """Check the options and turn them into what `init` shall be given.
+
+        :raises wshost.results.ConfigurationError: in one line, what is wrong; the server does not start.
+        """
+
+
+class IProtocolDriver(Interface):
+    """One protocol on one connection. It does no I/O: what it wants done it returns (`wshost.results.Results`)."""
+
+    def handle_connection_in(data: bytes) -> Results:  # type: ignore[empty-body]
+        """Bytes came in: from the peer, or unread from the module before. Never called with none.
+
+        An exception raised here is logged, and ends this connection at once.
+        """
+
+    def handle_action(action: str, *args: Any) -> Results:  # type: ignore[empty-body]
+        """Somebody asks for something. A module returns None for the actions it does not know.
+
+        ``"send", data`` · ``"ping", data`` · ``"close", code, reason`` · ``"info", anything``: what the
+        connection's `IRef` was asked for. ``"drained"``: the output that made `IContext.full` true has left.
+        ``"shutdown"``: the server stops; say good-bye and `Close`. After a grace the connection is aborted.
+        """
+
+    def handle_connection_close(reason: str) -> None:
+        """The connection is gone, or was switched away from this module. Called once, last. Must not raise."""
+
+
+class IContext(Interface):
+    """A connection, as its protocol modules see it."""
+
+    ref = Attribute("the `IRef` of this connection")
+    request = Attribute("the `Request` that the module before handed over in its `Switch`, or None")
+    peer = Attribute("str: the peer's address, `127.0.0.1:50000`, `[::1]:50000` or `unix:`")
+    tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
+    admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
+    following = Attribute("str or None: the name of the next module in the chain")
+    full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
+
+    def perform(results: Results) -> None:
+        """Do what a `handle_` method would have returned, from outside of one: a timer, a late answer."""
+
+    def pause_reading() -> None:
+        """Take no more bytes from the peer. Bytes already taken may still come in."""
+
+    def resume_reading() -> None:
+        """Undo `pause_reading`."""
+
+    def call_later(seconds: float, call: Callable[[], None]) -> Timer:  # type: ignore[empty-body]
+        """Call once, in monotonic time; never after this module's `handle_connection_close`."""
+
+    def log_failure(what: str) -> None:
+        """Log the exception being handled with this connection's id, at a limited rate."""
+
+
+class IRef(Interface):
+    """A reference to one connection: small, usable from any thread, harmless when the connection is gone.
+
+    Each method returns whether what it asks was accepted: False means that it will not happen, because the
+    connection is closing, gone, or has too much output (or too many infos) waiting. True promises no delivery.
+    """
+
+    id = Attribute("str: names the connection in this process, and in its log")
+
+    def send(data: str | bytes) -> bool:  # type: ignore[empty-body]
+        """Send one message: a str as text, bytes as binary."""
+
+    def ping(data: bytes) -> bool:  # type: ignore[empty-body]
+        """Send a ping of at most 125 bytes. :raises ValueError: when it is longer."""
+
+    def close(code: int, reason: str) -> bool:  # type: ignore[empty-body]
+        """Close the connection properly. :raises ValueError: for a code that may not be sent (RFC 6455 §7.4)."""
+
+    def info(message: Any) -> bool:  # type: ignore[empty-body]
+        """Give the handler of the connection ``("info", message)``."""
+
+
+class IHandler(Interface):
+    """What the user writes; usually a Python module. Both may be plain, `async def`, or return a Deferred."""
+
+    def init(options: Mapping[str, Any]) -> Any:
+        """Return the state of a new connection, or an `Accept` around it; or raise `Reject`."""
+
+    def handle(message: Any, state: Any) -> Any:
+        """Answer one message; see docs/handlers.md for both tables."""
+
+
+class ISessionFactory(Interface):
+    """What turns a user's handler into sessions: what the websocket module's option `handler` holds."""
+
+    def session(channel: IChannel) -> ISession:  # type: ignore[empty-body]
+        """Start serving one connection."""
+
+
+class ISession(Interface):
+    """A handler's side of one connection. Messages are handled one at a time, in order."""
+
+    busy = Attribute("True while a message is being handled: deliver no more from the peer")
+
+    def open(connection: ConnectionInfo, ref: IRef) -> None:
+        """Run the handler's init. It ends in one call of `IChannel.opened` or `IChannel.refused`."""
+
+    def deliver(message: Any) -> None:
+        """Handle a message from the peer. Only when not busy."""
+
+    def info(message: Any) -> bool:  # type: ignore[empty-body]
+        """Queue ``("info", message)``; False when too many wait."""
+
+    def lost() -> None:
+        """The connection ended. ``"connection_close"`` follows, once, when what is being handled is done."""
+
+
+class IChannel(Interface):
+    """What a session may ask of its connection's websocket module."""
+
+    def opened(accept: Accept) -> None:
+        """The handler's init has accepted."""
+
+    def refused(status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        """The handler's init has rejected, crashed (500) or never answered (503)."""
+
+    def send(data: str | bytes) -> None:
+        """One message."""
+
+    def ping(data: bytes) -> None:
+        """A ping frame."""
+
+    def pong(data: bytes) -> None:
+        """A pong frame."""
+
+    def close(code: int, reason: str) -> None:
+        """Start or answer the closing handshake."""
+
+    def released() -> None:
+        """The session is no longer busy, after it was: what it did can leave, and more may be delivered."""
+
+    def call_later(seconds: float, call: Callable[[], None]) -> Timer:  # type: ignore[empty-body]
+        """Call once; unlike `IContext.call_later`, also after the connection is gone."""
+
+    def log_failure(what: str) -> None:
+        """Log the exception being handled with the connection's id, at a limited rate."""

@@ -1,0 +1,62 @@
+"""How protocol modules are found: by a plugin's short name, or by dotted path. Knows no module itself."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.plugin import IPlugin, getPlugins
+from twisted.python.reflect import namedAny
+from zope.interface import Attribute, Interface, implementer
+
+from wshost.results import ConfigurationError
+
+
+class IProtocolPlugin(Interface):
+    """A protocol module as a Twisted plugin: in a file ``twisted/plugins/wshost_<distribution>.py``."""
+
+    name = Attribute("str: the short name, as in `--protocol-module`")
+
+    def load() -> Any:
+        """Import and return the `IProtocolModule`, or a Twisted `IProtocolFactory`."""
+
+
+@implementer(IPlugin, IProtocolPlugin)
+@dataclass(frozen=True)
+class ProtocolModule:
+    """A protocol module that is imported only when it is used.
+
+    :param name: its short name.
+    :param path: the dotted path of a Python module, or of an object in one.
+    """
+
+    name: str
+    path: str
+
+    def load(self) -> Any:
+        return namedAny(self.path)
+
+
+def names() -> list[str]:
+    """The short names of all protocol modules that are installed."""
+    return sorted(plugin.name for plugin in getPlugins(IProtocolPlugin))
+
+
+def find(name: str) -> Any:
+    """Return the protocol module of this name.
+
+    :param name: a plugin's short name, or a dotted path.
+    :raises ConfigurationError: when there is neither.
+    """
+    for plugin in getPlugins(IProtocolPlugin):
+        if plugin.name == name:
+            return plugin.load()
+    if "." not in name:
+        raise ConfigurationError(f"no protocol module is named {name!r}; there are: {', '.join(names())}")
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(module)
+        return namedAny(name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"protocol module {name!r} can't be imported: {error}") from error
