@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from zope.interface import Attribute, Interface
 
-from wshost.request import ConnectionInfo, Request
-from wshost.results import Accept, Results
+from wshost.request import ConnectionInfo
+from wshost.results import Accept, Refused, Results
 
 
 class Timer(Protocol):
@@ -25,7 +25,7 @@ class IProtocolModule(Interface):
     (`zope.interface.moduleProvides`), and so can any object.
     """
 
-    def init(options: Any, context: IContext) -> IProtocolDriver:  # type: ignore[empty-body]
+    def init(options: Any, context: IContext) -> IProtocolDriver:
         """Start this protocol on one connection.
 
         Called when the connection is made (first module of the chain) or when another module switches to this one.
@@ -49,18 +49,19 @@ class IPreparedModule(IProtocolModule):
 class IProtocolDriver(Interface):
     """One protocol on one connection. It does no I/O: what it wants done it returns (`wshost.results.Results`)."""
 
-    def handle_connection_in(data: bytes) -> Results:  # type: ignore[empty-body]
+    def handle_connection_in(data: bytes) -> Results:
         """Bytes came in: from the peer, or unread from the module before. Never called with none.
 
         An exception raised here is logged, and ends this connection at once.
         """
 
-    def handle_action(action: str, *args: Any) -> Results:  # type: ignore[empty-body]
-        """Somebody asks for something. A module returns None for the actions it does not know.
+    def handle_action(action: str, *args: Any) -> Results | Refused:
+        """Somebody asks for something. A module returns `REFUSED` for what it does not know or can't do now.
 
         ``"send", data`` · ``"ping", data`` · ``"close", code, reason`` · ``"info", anything``: what the
         connection's `IRef` was asked for. ``"drained"``: the output that made `IContext.full` true has left.
-        ``"shutdown"``: the server stops; say good-bye and `Close`. After a grace the connection is aborted.
+        ``"shutdown"``: the server stops; say good-bye and `Close`. Refused, the connection closes without a word;
+        not closed after a grace, it is aborted.
         """
 
     def handle_connection_close(reason: str) -> None:
@@ -73,9 +74,12 @@ class IContext(Interface):
     ref = Attribute("the `IRef` of this connection")
     request = Attribute("the `Request` that the module before handed over in its `Switch`, or None")
     peer = Attribute("str: the peer's address, `127.0.0.1:50000`, `[::1]:50000` or `unix:`")
+    peer_address = Attribute("twisted.internet.interfaces.IAddress of the peer")
+    host_address = Attribute("twisted.internet.interfaces.IAddress of our side")
     tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
     admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
     following = Attribute("str or None: the name of the next module in the chain")
+    clock = Attribute("twisted.internet.interfaces.IReactorTime, for what may outlive the connection")
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
 
     def perform(results: Results) -> None:
@@ -87,8 +91,8 @@ class IContext(Interface):
     def resume_reading() -> None:
         """Undo `pause_reading`."""
 
-    def call_later(seconds: float, call: Callable[[], None]) -> Timer:  # type: ignore[empty-body]
-        """Call once, in monotonic time; never after this module's `handle_connection_close`."""
+    def call_later(seconds: float, call: Callable[[], None]) -> Timer:
+        """Call once; never after this module's `handle_connection_close`."""
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with this connection's id, at a limited rate."""
@@ -103,16 +107,16 @@ class IRef(Interface):
 
     id = Attribute("str: names the connection in this process, and in its log")
 
-    def send(data: str | bytes) -> bool:  # type: ignore[empty-body]
+    def send(data: str | bytes) -> bool:
         """Send one message: a str as text, bytes as binary."""
 
-    def ping(data: bytes) -> bool:  # type: ignore[empty-body]
+    def ping(data: bytes) -> bool:
         """Send a ping of at most 125 bytes. :raises ValueError: when it is longer."""
 
-    def close(code: int, reason: str) -> bool:  # type: ignore[empty-body]
+    def close(code: int, reason: str) -> bool:
         """Close the connection properly. :raises ValueError: for a code that may not be sent (RFC 6455 §7.4)."""
 
-    def info(message: Any) -> bool:  # type: ignore[empty-body]
+    def info(message: Any) -> bool:
         """Give the handler of the connection ``("info", message)``."""
 
 
@@ -129,7 +133,7 @@ class IHandler(Interface):
 class ISessionFactory(Interface):
     """What turns a user's handler into sessions: what the websocket module's option `handler` holds."""
 
-    def session(channel: IChannel) -> ISession:  # type: ignore[empty-body]
+    def session(channel: IChannel) -> ISession:
         """Start serving one connection."""
 
 
@@ -144,7 +148,7 @@ class ISession(Interface):
     def deliver(message: Any) -> None:
         """Handle a message from the peer. Only when not busy."""
 
-    def info(message: Any) -> bool:  # type: ignore[empty-body]
+    def info(message: Any) -> bool:
         """Queue ``("info", message)``; False when too many wait."""
 
     def lost() -> None:
@@ -175,7 +179,7 @@ class IChannel(Interface):
     def released() -> None:
         """The session is no longer busy, after it was: what it did can leave, and more may be delivered."""
 
-    def call_later(seconds: float, call: Callable[[], None]) -> Timer:  # type: ignore[empty-body]
+    def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""
 
     def log_failure(what: str) -> None:

@@ -28,11 +28,12 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields: dict[str, str] = {}
-        for name, value in fields:
-            name = name.lower()
+        for field_name, value in fields:
+            name = field_name.lower()
             if name in self._fields:
-                value = self._fields[name] + ("; " if name == "cookie" else ", ") + value
-            self._fields[name] = value
+                self._fields[name] += ("; " if name == "cookie" else ", ") + value
+            else:
+                self._fields[name] = value
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]

@@ -43,6 +43,14 @@ class Stop:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What was asked for will not happen: it is unknown to the module, or it comes at the wrong time."""
+
+
+#: The one instance anybody needs.
+REFUSED = Refused()
+
 Result: TypeAlias = "bytes | Switch | Close | Stop"
 Results: TypeAlias = "Result | Sequence[Result] | None"
 """Bytes mean "reply". Of a sequence each is done in order, and nothing after a `Switch`, `Close` or `Stop`."""

@@ -1,0 +1,290 @@
+"""The whole stack without sockets and without waiting: a clock, transports in memory, and a client on wsproto."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from wsproto import ConnectionType
+from wsproto.connection import Connection as PeerConnection
+from wsproto.events import CloseConnection, Event, Message, Ping, Pong
+from zope.interface import alsoProvides, implementer
+
+from wshost.connection import Connection, Link
+from wshost.handlers.adapter import HandlerAdapter
+from wshost.host import Host
+from wshost.protocols import http, websocket
+
+KEY = base64.b64encode(b"the sample nonce")
+
+
+class MemoryReactor(Clock):
+    """A reactor of which only time passes: `advance` does what is due."""
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+        self.callLater(0, call, *args)
+
+
+@implementer(ITCPTransport, IConsumer, IPushProducer)
+class MemoryTransport:
+    """A TCP transport whose peer reads when the test says so.
+
+    What Twisted's do is done here: a streaming producer is paused while more than 64 KiB wait; `abortConnection` and
+    `loseConnection` take effect in a later turn.
+    """
+
+    def __init__(self, clock: Clock, protocol: Any, peer: IAddress, *, secure: bool = False) -> None:
+        #: What has left, and the writes it left in.
+        self.sent = b""
+        self.writes: list[bytes] = []
+        #: False while the peer reads nothing.
+        self.reading = True
+        self.producing = True
+        self.no_delay = False
+        self.half_closed = self.disconnecting = self.aborted = self.gone = False
+        self._clock = clock
+        self._protocol = protocol
+        self._peer = peer
+        self._buffer = b""
+        self._producer: Any = None
+        self._paused = False
+        if secure:
+            alsoProvides(self, ISSLTransport)
+
+    def write(self, data: bytes) -> None:
+        assert isinstance(data, bytes)
+        if self.gone or self.half_closed or self.disconnecting:
+            return
+        self.writes.append(data)
+        self._buffer += data
+        if self._producer is not None and len(self._buffer) > 65_536 and not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+        if self.reading:
+            self._clock.callLater(0, self.drain)
+
+    def writeSequence(self, data: Sequence[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def drain(self) -> None:
+        """The peer reads all there is."""
+        if self.gone:
+            return
+        self.sent += self._buffer
+        self._buffer = b""
+        if self._paused and self._producer is not None:
+            self._paused = False
+            self._producer.resumeProducing()
+        if self.disconnecting and not self._buffer:
+            self.lose(ConnectionDone())
+
+    def take(self) -> bytes:
+        """Return what has left since the last time."""
+        sent, self.sent = self.sent, b""
+        return sent
+
+    def lose(self, reason: Exception) -> None:
+        """The connection is gone."""
+        if not self.gone:
+            self.gone = True
+            self._protocol.connectionLost(Failure(reason))
+
+    def loseConnection(self, connDone: Any = None) -> None:
+        self.disconnecting = True
+        if self.reading:
+            self._clock.callLater(0, self.drain)
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self._clock.callLater(0, self.lose, ConnectionAborted())
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert self._producer is None
+        assert streaming
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        assert self._producer is not None
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        self.producing = False
+
+    def resumeProducing(self) -> None:
+        self.producing = True
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def getPeer(self) -> IAddress:
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        return IPv4Address("TCP", "127.0.0.1", 8080)
+
+    def getPeerCertificate(self) -> None:
+        return None
+
+    def getTcpNoDelay(self) -> bool:
+        return self.no_delay
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Nothing."""
+
+
+class Peer:
+    """A client of a `MemoryHost`, down to the byte or up to the message."""
+
+    def __init__(self, host: MemoryHost, peer: IAddress, *, proxied: bool = False, secure: bool = False) -> None:
+        self.reactor = host.reactor
+        connection = host.host.factory(proxied).buildProtocol(peer)
+        #: False when the server closed the socket at once.
+        self.accepted = connection is not None
+        self.connection: Connection = connection  # type: ignore[assignment]
+        self.transport = MemoryTransport(host.reactor, connection, peer, secure=secure)
+        self.frames = PeerConnection(ConnectionType.CLIENT)
+        if self.accepted:
+            self.connection.makeConnection(self.transport)
+            self.turn()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the server's side of the connection has ended."""
+        return self.transport.gone
+
+    def turn(self, seconds: float = 0) -> None:
+        """Let the reactor turn, and time pass."""
+        self.reactor.advance(seconds)
+        # What a turn asks for "now" is the next turn's.
+        for _ in range(3):
+            self.reactor.advance(0)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; where the server has paused reading, they come in when it goes on."""
+        if not self.transport.gone:
+            self.connection.dataReceived(data)
+        self.turn()
+
+    def take(self) -> bytes:
+        """Return the bytes that have come since the last time."""
+        self.turn()
+        return self.transport.take()
+
+    def upgrade(self, path: str = "/", headers: Mapping[str, str] | None = None, after: bytes = b"") -> bytes:
+        """Send an opening handshake, with more bytes right after it, and return the response's head."""
+        self.send(request(path, headers) + after)
+        head, _, rest = self.take().partition(b"\r\n\r\n")
+        self.frames.receive_data(rest)
+        return head + b"\r\n\r\n"
+
+    def send_event(self, event: Event) -> None:
+        """Send a frame, by wsproto."""
+        self.send(self.frames.send(event))
+
+    def text(self, data: str) -> None:
+        """Send a text message."""
+        self.send_event(Message(data))
+
+    def events(self) -> list[Event]:
+        """Return the frames that have come, by wsproto; fails when they break the protocol."""
+        self.frames.receive_data(self.take())
+        return list(self.frames.events())
+
+    def messages(self) -> list[Any]:
+        """Return what has come, shorter: str, bytes, ("ping", data), ("pong", data), ("close", code, reason)."""
+        short: list[Any] = []
+        for event in self.events():
+            match event:
+                case Message():
+                    short.append(event.data if isinstance(event.data, str) else bytes(event.data))
+                case Ping():
+                    short.append(("ping", bytes(event.payload)))
+                case Pong():
+                    short.append(("pong", bytes(event.payload)))
+                case CloseConnection():
+                    short.append(("close", event.code, event.reason))
+        return short
+
+    def half_close(self) -> None:
+        """Send FIN."""
+        self.connection.readConnectionLost()
+        self.turn()
+
+    def leave(self, reason: Exception | None = None) -> None:
+        """Go, properly or for another reason."""
+        self.transport.lose(reason or ConnectionDone())
+        self.turn()
+
+
+def request(path: str = "/", headers: Mapping[str, str] | None = None) -> bytes:
+    """Return the head of an opening handshake (RFC 6455 §4.1); a header of value "" is left out."""
+    fields = {
+        "Host": "example.com",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": KEY.decode(),
+        "Sec-WebSocket-Version": "13",
+        **(headers or {}),
+    }
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value)]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+class MemoryHost:
+    """A host in memory.
+
+    :param handler: an `IHandler`; or
+    :param chain: any chain of modules, prepared.
+    :param http_options: for the http module, with a handler.
+    :param websocket_options: for the websocket module, with a handler.
+    :param limits: for the `Host`.
+    """
+
+    def __init__(
+        self,
+        handler: Any = None,
+        *,
+        chain: Sequence[Link] | None = None,
+        http_options: Mapping[str, Any] | None = None,
+        websocket_options: Mapping[str, Any] | None = None,
+        **limits: Any,
+    ) -> None:
+        self.reactor = MemoryReactor()
+        if chain is None:
+            adapter = HandlerAdapter(handler, {})
+            chain = [
+                Link("http", http, http.prepare(http_options or {})),
+                Link("websocket", websocket, websocket.prepare({"handler": adapter, **(websocket_options or {})})),
+            ]
+        self.host = Host(self.reactor, chain, **limits)
+
+    def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: bool) -> Peer:
+        """Return a new client."""
+        return Peer(self, IPv4Address("TCP", address, port), **how)
+
+    def open(self, path: str = "/", headers: Mapping[str, str] | None = None) -> Peer:
+        """Return a new client that has done its opening handshake."""
+        peer = self.connect()
+        head = peer.upgrade(path, headers)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return peer
+
+    def idle(self) -> bool:
+        """Whether nothing is left of any connection: no connection, no timer."""
+        self.reactor.advance(0)
+        return not self.host.connections and not self.reactor.getDelayedCalls()

@@ -1,0 +1,41 @@
+"""What a control frame may carry: the codes, the reason, the payload (RFC 6455 §5.5, §7.4). Imports nothing of ours."""
+
+from __future__ import annotations
+
+#: A control frame's payload, in bytes (RFC 6455 §5.5).
+MAX_PAYLOAD = 125
+#: What of it is left for a reason behind the code.
+MAX_REASON = MAX_PAYLOAD - 2
+#: What a handler's ``("close", state)`` says.
+NORMAL_CLOSE = (1000, "Normal close")
+
+
+def sendable(code: int) -> bool:
+    """Say whether an endpoint may send this close code (RFC 6455 §7.4.1, and IANA's registry for 1012 to 1014)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def check_close(code: int, reason: str) -> tuple[int, str]:
+    """Return the code, and the reason cut to what fits, between characters.
+
+    :raises ValueError: for a code that may not be sent, or a reason that is no text.
+    """
+    if type(code) is not int or not sendable(code):
+        raise ValueError(f"{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999")
+    if not isinstance(reason, str):
+        raise ValueError(f"{reason!r} is not a close reason: a str")
+    return code, reason.encode()[:MAX_REASON].decode(errors="ignore")
+
+
+def check_payload(data: str | bytes) -> bytes:
+    """Return a ping's or pong's payload as bytes.
+
+    :raises ValueError: when it is neither str nor bytes, or longer than 125 bytes.
+    """
+    if isinstance(data, str):
+        data = data.encode()
+    elif not isinstance(data, bytes | bytearray | memoryview):
+        raise ValueError(f"a ping's payload is a str or bytes, not {type(data).__name__}")
+    if len(data) > MAX_PAYLOAD:
+        raise ValueError(f"a ping's payload has at most {MAX_PAYLOAD} bytes, not {len(data)}")
+    return bytes(data)

@@ -1,0 +1,157 @@
+"""Admits connections, counts them, holds their limits, and drains them in the end. Knows no protocol and no socket."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+from threading import get_ident
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
+from zope.interface import implementer
+
+from wshost.connection import Connection, Link, Proxied
+from wshost.failures import Failures
+
+#: How many connections more than allowed are taken in to be told that the server is full; others are just closed.
+OVERFLOW = 128
+
+
+class Host:
+    """All connections that one chain serves, on however many listeners.
+
+    Times are in seconds, sizes in bytes.
+
+    :param reactor: provides `IReactorTime` and `IReactorFromThreads`.
+    :param chain: where connections start is first.
+    :param max_connections: more are refused.
+    :param max_connections_per_address: more from one IP address are refused; 0 for no limit.
+    :param max_output: when that much waits for a peer, it is not read from, and refs are refused.
+    :param stall_timeout: when that long nothing of it gets to the peer, the connection is dropped.
+    :param close_timeout: how long a closing connection has to flush its output and see the peer's end.
+    :param drain_timeout: how long `stop` waits before it aborts what is left.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        chain: Sequence[Link],
+        *,
+        max_connections: int = 10_000,
+        max_connections_per_address: int = 0,
+        max_output: int = 1 << 20,
+        stall_timeout: float = 10.0,
+        close_timeout: float = 5.0,
+        drain_timeout: float = 10.0,
+    ) -> None:
+        self.reactor = reactor
+        self.chain = tuple(chain)
+        self.max_output = max_output
+        self.stall_timeout = stall_timeout
+        self.close_timeout = close_timeout
+        #: The connections by id: where refs look.
+        self.connections: dict[str, Connection] = {}
+        #: The reactor's thread.
+        self.thread = get_ident()
+        self.failures = Failures(reactor)
+        self._max_connections = max_connections
+        self._max_per_address = max_connections_per_address
+        self._drain_timeout = drain_timeout
+        self._per_address: Counter[str] = Counter()
+        self._ids = count(1)
+        self._corked: list[Connection] = []
+        # Fires when all connections are gone; None until the host stops.
+        self._stopped: Deferred[None] | None = None
+        self._overdue: IDelayedCall
+
+    def factory(self, proxied: bool = False) -> IProtocolFactory:
+        """Return what an endpoint listens with.
+
+        :param proxied: the peer's address is that of a proxy until the first bytes have come (`haproxy:`).
+        """
+        return _Factory(self, proxied)
+
+    def build(self, proxied: bool) -> Connection | None:
+        """Return a connection for a new socket, or None to close it at once."""
+        self.thread = get_ident()
+        excess = len(self.connections) - self._max_connections
+        if self._stopped is not None or excess >= OVERFLOW:
+            return None
+        connection = Proxied if proxied else Connection
+        return connection(self, f"c{next(self._ids)}", admitted=excess < 0)
+
+    def made(self, connection: Connection) -> None:
+        """A connection is there."""
+        self.connections[connection.id] = connection
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        del self.connections[connection.id]
+        if self._stopped is not None and not self.connections:
+            self._all_gone(self._stopped)
+
+    def count_address(self, host: str) -> bool:
+        """Count one more connection from this IP address; False when that is one too many, and not counted."""
+        if self._max_per_address and self._per_address[host] >= self._max_per_address:
+            return False
+        self._per_address[host] += 1
+        return True
+
+    def discount_address(self, host: str) -> None:
+        """Undo a `count_address` that was true."""
+        self._per_address[host] -= 1
+        if not self._per_address[host]:
+            del self._per_address[host]
+
+    def uncork_later(self, connection: Connection) -> None:
+        """Let this connection write at the end of the reactor's turn."""
+        if not self._corked:
+            self.reactor.callLater(0, self._uncork)
+        self._corked.append(connection)
+
+    def _uncork(self) -> None:
+        corked, self._corked = self._corked, []
+        for connection in corked:
+            connection.uncork()
+
+    def stop(self) -> Deferred[None]:
+        """Say good-bye to all connections, and abort those that are left at the timeout; fires when all are gone."""
+        if self._stopped is None:
+            self._stopped = Deferred()
+            connections = list(self.connections.values())
+            if connections:
+                self._overdue = self.reactor.callLater(self._drain_timeout, self._abort)
+                for connection in connections:
+                    connection.shut_down()
+            else:
+                self._stopped.callback(None)
+        return self._stopped
+
+    def _abort(self) -> None:
+        for connection in list(self.connections.values()):
+            connection.abort("the server stopped")
+
+    def _all_gone(self, stopped: Deferred[None]) -> None:
+        if self._overdue.active():
+            self._overdue.cancel()
+        stopped.callback(None)
+
+
+@implementer(IProtocolFactory)
+class _Factory:
+    """What endpoints see of a host."""
+
+    def __init__(self, host: Host, proxied: bool) -> None:
+        self._host = host
+        self._proxied = proxied
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        return self._host.build(self._proxied)
+
+    def doStart(self) -> None:
+        """Nothing: the host was there before."""
+
+    def doStop(self) -> None:
+        """Nothing: the host stays until its last connection has gone."""

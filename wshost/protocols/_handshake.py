@@ -1,0 +1,75 @@
+"""The opening handshake as RFC 6455 §4.2 has it: what makes a request a valid offer. Knows no Autobahn, no handler."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from wshost.protocols._head import BadRequest
+from wshost.request import TLS, TOKEN, ConnectionInfo, Request
+
+
+class Offer(NamedTuple):
+    """What a client's valid opening handshake asks for."""
+
+    #: The Sec-WebSocket-Key: 16 bytes in base64.
+    key: str
+    #: The Sec-WebSocket-Extensions, "" without.
+    extensions: str
+    #: The subprotocols, in the client's order of preference.
+    subprotocols: tuple[str, ...]
+
+
+def check(request: Request) -> Offer:
+    """Return what this upgrade request offers.
+
+    :raises BadRequest: 426 for another version than 13, 400 for anything else that RFC 6455 §4.2.1 does not allow.
+    """
+    headers = request.headers
+    version = headers.get("sec-websocket-version")
+    if version is None:
+        raise BadRequest(400, "The Sec-WebSocket-Version is missing.")
+    if version != "13":
+        raise BadRequest(426, "Only version 13 of WebSocket is spoken here.", {"Sec-WebSocket-Version": "13"})
+    key = headers.get("sec-websocket-key")
+    if key is None:
+        raise BadRequest(400, "The Sec-WebSocket-Key is missing.")
+    try:
+        valid = len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        valid = False
+    if not valid:
+        raise BadRequest(400, "The Sec-WebSocket-Key is not 16 bytes in base64.")
+    subprotocols = headers.list("sec-websocket-protocol")
+    if len(set(subprotocols)) != len(subprotocols) or not all(map(TOKEN.fullmatch, subprotocols)):
+        raise BadRequest(400, "The Sec-WebSocket-Protocol is not a list of different tokens.")
+    return Offer(key, headers.get("sec-websocket-extensions", ""), subprotocols)
+
+
+def cookies(header: str) -> Mapping[str, str]:
+    """Return the cookies of a Cookie header by name; of several of one name the first (RFC 6265 §4.2.1, §5.4)."""
+    found: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, equals, value = pair.strip(" \t").partition("=")
+        if equals:
+            found.setdefault(name, value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value)
+    return found
+
+
+def connection_info(request: Request, offer: Offer, peer: str, tls: TLS | None) -> ConnectionInfo:
+    """Return what a handler is told of its connection."""
+    headers = request.headers
+    return ConnectionInfo(
+        peer=peer,
+        host=request.host,
+        path=request.path,
+        query=request.query,
+        headers=headers,
+        cookies=cookies(headers.get("cookie", "")),
+        origin=headers.get("origin"),
+        subprotocols=offer.subprotocols,
+        tls=tls,
+        route=request.route,
+    )

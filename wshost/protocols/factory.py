@@ -1,0 +1,163 @@
+"""Any Twisted `IProtocolFactory` as a protocol module: its protocols see a transport and never learn of the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    ISSLTransport,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from twisted.python.reflect import namedAny
+from zope.interface import alsoProvides, implementer, moduleProvides
+
+from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver
+from wshost.protocols._options import Reader
+from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Stop
+
+if TYPE_CHECKING:
+    from OpenSSL.crypto import X509
+
+moduleProvides(IPreparedModule)
+
+
+def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
+    """Return the option `factory`: an `IProtocolFactory`, or the dotted path of one.
+
+    :raises ConfigurationError: when it is none, or there are other options.
+    """
+    reader = Reader("factory", options)
+    factory = reader.take("factory", None)
+    reader.done()
+    if isinstance(factory, str):
+        try:
+            factory = namedAny(factory)
+        except (AttributeError, ImportError, ValueError) as error:
+            raise ConfigurationError(f"factory: {factory!r} can't be imported: {error}") from error
+    if not IProtocolFactory.providedBy(factory):
+        raise ConfigurationError(f"factory: {factory!r} provides no IProtocolFactory")
+    factory.doStart()
+    return factory
+
+
+def init(options: IProtocolFactory, context: IContext) -> FactoryDriver:
+    """Build one protocol and connect it."""
+    return FactoryDriver(options, context)
+
+
+@implementer(IProtocolDriver, ITransport, IConsumer, IPushProducer)
+class FactoryDriver:
+    """A driver to the connection, and the transport to the protocol.
+
+    :param factory: builds the protocol; when it builds none, the connection closes.
+    """
+
+    def __init__(self, factory: IProtocolFactory, context: IContext) -> None:
+        self.disconnecting = False
+        self._context = context
+        self._producer: Any = None
+        self._streaming = False
+        self._reason: ConnectionDone | ConnectionAborted = ConnectionDone()
+        if context.tls is not None:
+            # By this, twisted.web knows that a request is secure.
+            alsoProvides(self, ISSLTransport)
+        self._protocol: IProtocol | None = factory.buildProtocol(context.peer_address)
+        if self._protocol is None:
+            context.perform(Close())
+        else:
+            self._protocol.makeConnection(self)
+
+    # From the connection
+
+    def handle_connection_in(self, data: bytes) -> Results:
+        if self._protocol is not None:
+            self._protocol.dataReceived(data)
+        return None
+
+    def handle_action(self, action: str, *args: Any) -> Results | Refused:
+        if action != "drained":
+            return REFUSED
+        if self._producer is not None:
+            self._produce()
+        return None
+
+    def handle_connection_close(self, reason: str) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connectionLost(Failure(self._reason))
+
+    # From the protocol
+
+    def write(self, data: bytes) -> None:
+        self._context.perform(data)
+        if self._producer is not None and self._streaming and self._context.full:
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        if self._producer is None:
+            self._context.perform(Close())
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        self.disconnecting = True
+        self._reason = ConnectionAborted()
+        self._context.perform(Stop("the protocol aborted"))
+
+    def getPeer(self) -> IAddress:
+        peer: IAddress = self._context.peer_address
+        return peer
+
+    def getHost(self) -> IAddress:
+        host: IAddress = self._context.host_address
+        return host
+
+    def getPeerCertificate(self) -> X509 | None:
+        """Return the peer's certificate, when this is TLS and there is one."""
+        tls = self._context.tls
+        return None if tls is None else tls.peer_certificate
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._producer is not None:
+            raise RuntimeError("another producer is registered")
+        self._producer = producer
+        self._streaming = streaming
+        if not streaming:
+            self._produce()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+        if self.disconnecting:
+            self._context.perform(Close())
+
+    def pauseProducing(self) -> None:
+        self._context.pause_reading()
+
+    def resumeProducing(self) -> None:
+        self._context.resume_reading()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def _produce(self) -> None:
+        """Let the producer go on; one that must be asked each time is asked once a turn, while there is room."""
+        producer = self._producer
+        if producer is None or self._context.full:
+            return
+        producer.resumeProducing()
+        if not self._streaming and self._producer is producer:
+            self._context.call_later(0, self._produce)

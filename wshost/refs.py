@@ -1,0 +1,84 @@
+"""References to connections: small, usable from any thread, harmless when the connection is gone."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from wshost.control import NORMAL_CLOSE, check_close, check_payload
+from wshost.interfaces import IRef
+
+if TYPE_CHECKING:
+    from wshost.host import Host
+
+#: What an info weighs while it waits for the reactor's thread, in bytes.
+INFO = 1_024
+
+
+@implementer(IRef)
+class Ref:
+    """Names one connection; holds nothing of it. See `wshost.interfaces.IRef`.
+
+    :param host: where the connection is looked up.
+    :param id: the connection's.
+    """
+
+    __slots__ = ("_host", "id")
+
+    def __init__(self, host: Host, id: str) -> None:
+        self._host = host
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and other.id == self.id and other._host is self._host
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def send(self, data: str | bytes) -> bool:
+        """Send one message: a str as text, bytes as binary.
+
+        :raises TypeError: for anything else.
+        :raises UnicodeEncodeError: for a str with lone surrogates.
+        """
+        if isinstance(data, str):
+            # Now, and not when the reactor has come to it and nobody is there to be told.
+            size = len(data) if data.isascii() else len(data.encode())
+        elif isinstance(data, bytes | bytearray | memoryview):
+            data = bytes(data)
+            size = len(data)
+        else:
+            raise TypeError(f"a message is a str or bytes, not {type(data).__name__}")
+        return self._ask(size, "send", data)
+
+    def ping(self, data: str | bytes = b"") -> bool:
+        """Send a ping of at most 125 bytes.
+
+        :raises ValueError: when it is longer (RFC 6455 §5.5).
+        """
+        return self._ask(INFO, "ping", check_payload(data))
+
+    def close(self, code: int = NORMAL_CLOSE[0], reason: str = NORMAL_CLOSE[1]) -> bool:
+        """Close the connection properly.
+
+        :param reason: cut to 123 bytes.
+        :raises ValueError: for a code that may not be sent (RFC 6455 §7.4).
+        """
+        return self._ask(INFO, "close", *check_close(code, reason))
+
+    def info(self, message: Any) -> bool:
+        """Give the connection's handler ``("info", message)``."""
+        return self._ask(INFO, "info", message)
+
+    def _ask(self, size: int, action: str, *args: Any) -> bool:
+        connection = self._host.connections.get(self.id)
+        if connection is None:
+            return False
+        if get_ident() == self._host.thread:
+            return connection.act(action, *args)
+        return connection.act_from_thread(size, action, *args)
