@@ -32,7 +32,9 @@ def check(request: Request) -> Offer:
     if version is None:
         raise BadRequest(400, "The Sec-WebSocket-Version is missing.")
     if version != "13":
-        raise BadRequest(426, "Only version 13 of WebSocket is spoken here.", {"Sec-WebSocket-Version": "13"})
+        raise BadRequest(
+            426, "Only version 13 of WebSocket is spoken here.", {"Sec-WebSocket-Version": "13", "Upgrade": "websocket"}
+        )
     key = headers.get("sec-websocket-key")
     if key is None:
         raise BadRequest(400, "The Sec-WebSocket-Key is missing.")

@@ -1,0 +1,209 @@
+"""The text of HTTP/1.1 heads (RFC 9112): reads a request's, writes a refusal's; must not know sockets or WebSocket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from ipaddress import IPv6Address
+
+from wshost.request import TOKEN, Headers, Request
+from wshost.results import check_headers
+
+#: Autobahn, for one, parses the query: what it costs is bounded here.
+_MAX_QUERY_FIELDS = 100
+
+_TEXT = bytes((0x09, 0x0A, 0x0D, *range(0x20, 0x7F)))
+_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
+_TARGET = re.compile(r'[!"$-~]+')  # visible, and no fragment
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE = re.compile(r"(?i:https?|wss?)://([^/?]*)")
+_AUTHORITY = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]++)\]|((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})++))(?::([0-9]{0,5}))?"
+)
+
+#: Fields of which there is one or none. Of two, a proxy in front might believe the first and we the last.
+_SINGLETONS = frozenset(
+    {
+        "authorization",  # RFC 9110 §11.6.2
+        "content-length",  # RFC 9110 §8.6
+        "content-type",  # RFC 9110 §8.3
+        "host",  # RFC 9112 §3.2
+        "origin",  # RFC 6454 §7.3
+        "proxy-authorization",  # RFC 9110 §11.7.2
+        "sec-websocket-accept",  # RFC 6455 §11.3.3
+        "sec-websocket-key",  # RFC 6455 §11.3.1
+        "sec-websocket-version",  # RFC 6455 §11.3.5
+    }
+)
+
+#: What `response` says itself, whatever its caller says.
+_FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+
+
+class BadRequest(Exception):
+    """A request is refused.
+
+    :param status: the HTTP status of the answer.
+    :param reason: the answer's body, one line; never anything that the peer sent.
+    :param headers: more headers of the answer.
+    """
+
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = dict(headers or {})
+
+
+def parse(head: bytes, *, max_headers: int = 100) -> Request:
+    """Read a request head, strictly, in time linear in its length.
+
+    Of any method, and announcing a body or not: that is `demand_get`'s to judge. HTTP/1.0 is read, too, but its
+    Upgrade field is not (RFC 9110 §7.8: a server must ignore it), and it may lack Host: ``request.host`` is "" then.
+
+    :param head: everything up to the first empty line, with it: ends in CRLF CRLF. Its length is the caller's to bound.
+    :param max_headers: how many header lines are allowed.
+    :raises BadRequest: 400, 431 for too many headers, 505 for another version of HTTP (RFC 9112 §§2–6).
+    """
+    if head.translate(None, _TEXT):
+        raise BadRequest(400, "A control or non-ASCII character is in the request head.")
+    if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+        raise BadRequest(400, "A line of the request head does not end in CRLF.")
+    start, *lines = head[:-4].decode("ascii").split("\r\n")
+    method, target, version = _parse_start(start)
+    authority, path, query = _parse_target(target)
+    if len(lines) > max_headers:
+        raise BadRequest(431, "There are too many header fields.")
+    headers = _parse_fields(lines, without="upgrade" if version == "HTTP/1.0" else "")
+    _check_framing(headers, version)
+    host = headers.get("host")
+    if host is not None or version == "HTTP/1.1":
+        _check_authority(host or "")
+    if authority is not None:
+        _check_authority(authority)
+        host = authority  # RFC 9112 §3.2.2: Host is ignored then
+    return Request(method, target, path, query, host or "", headers)
+
+
+def demand_get(request: Request) -> None:
+    """Make sure that this is a GET without a body, and with no more query fields than are worth parsing.
+
+    :raises BadRequest: 405, 413 or 400.
+    """
+    if request.method != "GET":
+        # A response to HEAD has no body (RFC 9110 §9.3.2).
+        raise BadRequest(405, "" if request.method == "HEAD" else "Only GET is served here.", {"Allow": "GET"})
+    if "transfer-encoding" in request.headers or request.headers.get("content-length", "").strip("0"):
+        raise BadRequest(413, "No request body is taken here.")
+    if request.query.count("&") >= _MAX_QUERY_FIELDS:
+        raise BadRequest(400, "There are too many query fields.")
+
+
+def split_authority(authority: str) -> tuple[str, int | None]:
+    """Split and normalise ``uri-host [":" port]`` (RFC 9110 §7.2).
+
+    :returns: the host, in lower case, an IPv6 address in its brackets and shortest form; and the port, or None.
+    :raises ValueError: when it is no such thing: userinfo, an empty host or one that is no ASCII are not.
+    """
+    match = _AUTHORITY.fullmatch(authority)
+    if not match:
+        raise ValueError("not a host, or a host and a port")
+    address, name, port = match.groups()
+    if int(port or 0) > 0xFFFF:
+        raise ValueError("not a port")
+    return (f"[{IPv6Address(address)}]" if address else name.lower()), (int(port) if port else None)
+
+
+def response(status: int, body: bytes | str = b"", headers: Mapping[str, str] | None = None) -> bytes:
+    """Write a response after which the connection is closed.
+
+    Its reason phrase is the standard one, and no part of it can break out of its place.
+
+    :param status: 300 to 599.
+    :param body: bytes leave as they are; a str leaves as UTF-8 ``text/plain``, unless the headers say otherwise.
+        A 304 has none (RFC 9110 §15.4.5).
+    :param headers: more headers. Connection, Content-Length, Date and Transfer-Encoding among them are left out:
+        they are said here. With Upgrade, Connection says so (RFC 9110 §7.8).
+    :raises ValueError: for a header that can't be sent.
+    """
+    fields = {name: value for name, value in (headers or {}).items() if name.lower() not in _FRAMING}
+    check_headers(fields)
+    names = {name.lower() for name in fields}
+    if isinstance(body, str):
+        body = body.encode()
+        if "content-type" not in names:
+            fields["Content-Type"] = "text/plain; charset=utf-8"
+    if status == HTTPStatus.NOT_MODIFIED:
+        body = b""
+    else:
+        fields["Content-Length"] = str(len(body))
+    fields["Connection"] = "close, Upgrade" if "upgrade" in names else "close"
+    fields["Date"] = formatdate(usegmt=True)
+    lines = [f"HTTP/1.1 {status:03d} {_phrase(status)}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Status"
+
+
+def _parse_start(line: str) -> tuple[str, str, str]:
+    parts = line.split(" ")
+    if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
+        raise BadRequest(400, "The first line is no HTTP request line.")
+    if parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
+        raise BadRequest(505, "Only HTTP/1.1 is spoken here.")
+    return parts[0], parts[1], parts[2]
+
+
+def _parse_target(target: str) -> tuple[str | None, str, str]:
+    """Return the authority of an absolute target or None, the path and the query (RFC 9112 §3.2)."""
+    if not _TARGET.fullmatch(target) or _BAD_ESCAPE.search(target):
+        raise BadRequest(400, "The request target has an invalid character or escape.")
+    absolute = _ABSOLUTE.match(target)
+    if absolute:
+        authority, rest = absolute[1], target[absolute.end() :]
+    elif target.startswith("/"):
+        authority, rest = None, target
+    else:
+        raise BadRequest(400, "The request target is neither a path nor an absolute URL.")
+    path, _, query = rest.partition("?")
+    return authority, path or "/", query
+
+
+def _parse_fields(lines: list[str], without: str) -> Headers:
+    fields = []
+    seen = set()
+    for line in lines:
+        name, colon, value = line.partition(":")
+        # White space before the colon and folded lines fail here, too (RFC 9112 §§5.1, 5.2).
+        if not colon or not TOKEN.fullmatch(name):
+            raise BadRequest(400, "A line of the request head is no header field.")
+        name = name.lower()
+        if name in seen and name in _SINGLETONS:
+            raise BadRequest(400, "A header field that may come only once came twice.")
+        seen.add(name)
+        if name != without:
+            fields.append((name, value.strip(" \t")))
+    return Headers(fields)
+
+
+def _check_framing(headers: Headers, version: str) -> None:
+    length = headers.get("content-length")
+    if length is not None and not length.isdigit():
+        raise BadRequest(400, "The Content-Length is not a number.")
+    # RFC 9112 §6.1: the tools of request smuggling.
+    if "transfer-encoding" in headers and (length is not None or version == "HTTP/1.0"):
+        raise BadRequest(400, "The length of the request body is ambiguous.")
+
+
+def _check_authority(authority: str) -> None:
+    try:
+        split_authority(authority)
+    except ValueError:
+        raise BadRequest(400, "The host is missing or malformed.") from None

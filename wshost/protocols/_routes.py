@@ -1,0 +1,61 @@
+"""Which of the configured patterns a request's path matches; must not know what is done then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from wshost.results import ConfigurationError
+
+_PATH = re.compile(r'/[!"$-)+->@-~]*')  # visible ASCII without # * ?
+#: Dot segments and hidden slashes, encoded or not: what a proxy or a handler that decodes would see as another path.
+_AMBIGUOUS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)|%2f|%5c|\\", re.IGNORECASE)
+
+
+class Routes:
+    """Patterns for paths, the most specific first.
+
+    ``/chat`` matches that path only. ``/chat/*`` matches ``/chat/`` and everything below, but not ``/chat``; ``/*``
+    matches every path. An exact pattern goes before a prefix, a longer prefix before a shorter one.
+
+    Paths are compared as they came: in their case, and not decoded. A path with a segment ``.`` or ``..``, a
+    backslash or an encoded slash matches nothing, not even ``/*``: clients resolve dot segments before they send
+    (RFC 3986 §5.2.4), and a path that somebody else might read differently must not pass for one that is allowed.
+
+    :param patterns: at least one.
+    :raises wshost.results.ConfigurationError: for a pattern that is none, comes twice or can't match.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        if isinstance(patterns, str):
+            raise ConfigurationError(f"paths are a list, not {patterns!r}")
+        self._exact: set[str] = set()
+        prefixes: set[str] = set()
+        for pattern in patterns:
+            if not isinstance(pattern, str) or not _PATH.fullmatch(pattern.removesuffix("*")):
+                raise ConfigurationError(f"{pattern!r} is not a path pattern: write /chat, or /chat/* for all below")
+            if pattern.endswith("*") and not pattern.endswith("/*"):
+                raise ConfigurationError(
+                    f"{pattern!r} is not a path pattern: * stands for whole segments, as in /chat/*"
+                )
+            if _AMBIGUOUS.search(pattern):
+                raise ConfigurationError(
+                    f"the path pattern {pattern!r} never matches: no dot segments, no hidden slashes"
+                )
+            if pattern in self._exact or pattern in prefixes:
+                raise ConfigurationError(f"the path pattern {pattern!r} is there twice")
+            (prefixes if pattern.endswith("*") else self._exact).add(pattern)
+        if not self._exact and not prefixes:
+            raise ConfigurationError("an empty list of path patterns matches nothing; leave it out to take every path")
+        self._prefixes = sorted(prefixes, key=len, reverse=True)
+
+    def match(self, path: str) -> str | None:
+        """Return the most specific pattern that this path matches, or None.
+
+        :param path: not decoded, and without the query: `Request.path`.
+        """
+        if _AMBIGUOUS.search(path):
+            return None
+        if path in self._exact:
+            return path
+        return next((pattern for pattern in self._prefixes if path.startswith(pattern[:-1])), None)

@@ -1,0 +1,183 @@
+"""The first protocol of a chain: a bounded request head, then a refusal or a switch; must not know frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zope.interface import implementer, moduleProvides
+
+from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver, Timer
+from wshost.protocols._head import BadRequest, demand_get, parse, response
+from wshost.protocols._options import Reader
+from wshost.protocols._routes import Routes
+from wshost.request import TOKEN, Request
+from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Switch
+
+moduleProvides(IPreparedModule)
+
+_END = b"\r\n\r\n"
+#: Seconds: long enough for a load balancer to look elsewhere, short enough for a restart.
+_RETRY_AFTER = 5
+_TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byte)))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of this module, checked.
+
+    A request is a WebSocket upgrade when it is a GET of HTTP/1.1 with ``Upgrade: websocket`` and
+    ``Connection: upgrade`` (RFC 6455 §4.2.1); the rest of the handshake is the other module's.
+    """
+
+    #: The paths that are served; the others get 404. None: all. Given as a list of patterns.
+    paths: Routes | None
+    #: Which module of the chain gets WebSocket upgrades; None: the next one.
+    upgrade: str | None
+    #: Which module of the chain gets whatever is no WebSocket upgrade, on any path, of any method, body and all: it
+    #: sees the request from its first byte. It keeps the connection, also for later upgrades. None: they get 426.
+    otherwise: str | None
+    #: Bytes; a longer request head gets 431.
+    max_head_size: int
+    #: More header lines than these get 431.
+    max_headers: int
+    #: Seconds from the connection's start until its request head must be complete; then 408.
+    timeout: float
+
+
+def prepare(options: Mapping[str, Any]) -> Options:
+    """Check the options: those of `Options`, by their names.
+
+    :raises wshost.results.ConfigurationError: for an unknown one, or a wrong value.
+    """
+    reader = Reader("http", options)
+    checked = Options(
+        paths=_routes(reader.strings("paths")) if "paths" in options else None,
+        upgrade=reader.string("upgrade") or None,
+        otherwise=reader.string("otherwise") or None,
+        max_head_size=reader.integer("max_head_size", 16_384, 1),
+        max_headers=reader.integer("max_headers", 100, 1),
+        timeout=reader.seconds("timeout", 5.0),
+    )
+    reader.done()
+    return checked
+
+
+def init(options: Options, context: IContext) -> IProtocolDriver:
+    """Start waiting for a request head; or refuse the connection, when it is not admitted.
+
+    :raises wshost.results.ConfigurationError: when there is no module to give upgrades to.
+    """
+    upgrade = options.upgrade or context.following
+    if upgrade is None:
+        raise ConfigurationError("http: no module follows to take WebSocket upgrades; add websocket to the chain")
+    driver = _Driver(options, upgrade, context)
+    driver.start()
+    return driver
+
+
+@implementer(IProtocolDriver)
+class _Driver:
+    def __init__(self, options: Options, upgrade: str, context: IContext) -> None:
+        self._options = options
+        self._upgrade = upgrade
+        self._context = context
+        self._received = bytearray()
+        self._done = False
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        if self._context.admitted:
+            self._timer = self._context.call_later(self._options.timeout, self._time_out)
+        else:
+            self._finish()
+            self._context.perform(_refuse(_unavailable("The server is full.")))
+
+    def handle_connection_in(self, data: bytes) -> Results:
+        if self._done:
+            return None
+        result: Switch | Close | None
+        try:
+            result = self._read(data)
+        except BadRequest as bad:
+            result = _refuse(bad)
+        if result is not None:
+            self._finish()
+        return result
+
+    def handle_action(self, action: str, *args: Any) -> Results | Refused:
+        if action != "shutdown":
+            return REFUSED
+        if self._done:
+            return None  # the last word is out already
+        self._finish()
+        return _refuse(_unavailable("The server is shutting down."))
+
+    def handle_connection_close(self, reason: str) -> None:
+        self._finish()
+
+    def _read(self, data: bytes) -> Switch | None:
+        received = self._received
+        limit = self._options.max_head_size
+        # The end may have begun in what came before.
+        start = max(0, len(received) - len(_END) + 1)
+        received += data
+        if received[0] not in _TOKEN_BYTES:
+            raise BadRequest(400, "This is not HTTP.")
+        end = received.find(_END, start, limit)
+        if end >= 0:
+            return self._judge(end + len(_END))
+        if len(received) >= limit:
+            raise BadRequest(431, "The request head is too long.")
+        return None
+
+    def _judge(self, size: int) -> Switch:
+        options = self._options
+        request = parse(bytes(self._received[:size]), max_headers=options.max_headers)
+        upgrade = _is_upgrade(request)
+        if not upgrade and options.otherwise is not None:
+            return Switch(options.otherwise, bytes(self._received), request)
+        demand_get(request)
+        if options.paths is not None:
+            route = options.paths.match(request.path)
+            if route is None:
+                raise BadRequest(404, "Nothing is served on this path.")
+            request = replace(request, route=route)
+        if not upgrade:
+            raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
+        return Switch(self._upgrade, bytes(self._received[size:]), request)
+
+    def _time_out(self) -> None:
+        # A client that has asked nothing, say a browser's spare connection, expects no answer.
+        close = _refuse(BadRequest(408, "The request head took too long.")) if self._received else Close()
+        self._finish()
+        self._context.perform(close)
+
+    def _finish(self) -> None:
+        self._done = True
+        self._received.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _is_upgrade(request: Request) -> bool:
+    def has(name: str, member: str) -> bool:
+        return any(value.lower() == member for value in request.headers.list(name))
+
+    return request.method == "GET" and has("upgrade", "websocket") and has("connection", "upgrade")
+
+
+def _unavailable(reason: str) -> BadRequest:
+    return BadRequest(503, reason, {"Retry-After": str(_RETRY_AFTER)})
+
+
+def _refuse(bad: BadRequest) -> Close:
+    return Close(response(bad.status, bad.reason, bad.headers))
+
+
+def _routes(patterns: list[str]) -> Routes:
+    try:
+        return Routes(patterns)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"http: paths: {error}") from None
