@@ -9,12 +9,12 @@ from wshost.results import Accept, Reject
 
 if TYPE_CHECKING:
     from wshost.refs import Ref
-    from wshost.service import service
+    from wshost.server import service
 
 __version__ = "0.1.0"
 __all__ = ["Accept", "ConnectionInfo", "Ref", "Reject", "service"]
 
-_LAZY = {"Ref": "wshost.refs", "service": "wshost.service"}
+_LAZY = {"Ref": "wshost.refs", "service": "wshost.server"}
 
 
 def __getattr__(name: str) -> Any:

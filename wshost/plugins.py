@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.plugin import IPlugin, getPlugins
-from twisted.python.reflect import namedAny
+from twisted.python.reflect import InvalidName, namedAny
 from zope.interface import Attribute, Interface, implementer
 
 from wshost.results import ConfigurationError
@@ -39,7 +38,7 @@ class ProtocolModule:
 
 
 def names() -> list[str]:
-    """The short names of all protocol modules that are installed."""
+    """The short names of all protocol modules that are installed, sorted."""
     return sorted(plugin.name for plugin in getPlugins(IProtocolPlugin))
 
 
@@ -47,16 +46,14 @@ def find(name: str) -> Any:
     """Return the protocol module of this name.
 
     :param name: a plugin's short name, or a dotted path.
-    :raises ConfigurationError: when there is neither.
+    :raises ConfigurationError: when there is neither, or it can't be imported.
     """
-    for plugin in getPlugins(IProtocolPlugin):
-        if plugin.name == name:
-            return plugin.load()
-    if "." not in name:
-        raise ConfigurationError(f"no protocol module is named {name!r}; there are: {', '.join(names())}")
-    module, _, attribute = name.rpartition(".")
+    plugin = next((plugin for plugin in getPlugins(IProtocolPlugin) if plugin.name == name), None)
+    if plugin is None:
+        if "." not in name:
+            raise ConfigurationError(f"no protocol module is named {name!r}; there are: {', '.join(names())}")
+        plugin = ProtocolModule(name, name)
     try:
-        importlib.import_module(module)
-        return namedAny(name)
-    except (ImportError, AttributeError) as error:
+        return plugin.load()
+    except (ImportError, AttributeError, InvalidName) as error:
         raise ConfigurationError(f"protocol module {name!r} can't be imported: {error}") from error

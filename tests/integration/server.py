@@ -1,0 +1,124 @@
+"""Real `twistd wshost` processes, started and ended for one test; knows nothing of what is tested with them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+#: The scripts of the environment that runs the tests.
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+_LISTENING = re.compile(r"wshost listening on (\S+)")
+_PORT = re.compile(r":(\d+)$")
+
+
+class Server:
+    """A server in its own process; its log goes to a file that nobody needs to empty."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self._process = process
+        self._output = output
+        self.pid = process.pid
+        #: Where it listens, as its log says: ``ws://127.0.0.1:40000``; of several listeners the first.
+        self.url = ""
+
+    @property
+    def port(self) -> int:
+        """The TCP port in `url`."""
+        found = _PORT.search(self.url)
+        assert found, f"{self.url} has no port"
+        return int(found[1])
+
+    @property
+    def log(self) -> str:
+        """What the process has written so far, log and stderr."""
+        return os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0).decode()
+
+    def wait_for(self, pattern: str | re.Pattern[str], seconds: float = 15.0) -> re.Match[str]:
+        """Wait until the log has a match.
+
+        :raises AssertionError: when the process ended, or the time is up.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self._process.poll()
+            found = re.search(pattern, self.log)
+            if found:
+                return found
+            assert ended is None, f"the server ended with {ended}:\n{self.log}"
+            assert time.monotonic() < deadline, f"no {pattern!r} within {seconds} s in:\n{self.log}"
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 15.0) -> tuple[int, str]:
+        """Send a signal, and wait for the end.
+
+        :returns: the exit status (negative: the signal that ended it) and everything that the process has written.
+        """
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+        try:
+            return self._process.wait(seconds), self.log
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+
+@contextmanager
+def running_server(
+    *options: str,
+    reactor: str | None = None,
+    cwd: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    command: Literal["twistd", "twist"] = "twistd",
+    application: str | None = None,
+    before: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Run `twistd wshost` in the foreground until the block ends.
+
+    A free port and the echo handler are taken where the options name none.
+
+    :param options: those of `wshost`.
+    :param reactor: a name for twistd's `--reactor`.
+    :param cwd: the working directory.
+    :param env: variables beside those of this process.
+    :param command: twist may run it instead.
+    :param application: a ``.tac`` file for twistd to run instead of the plugin; it then takes no options.
+    :param before: a command that becomes the server in the end, by ``exec``.
+    """
+    own = {"twistd": ["--nodaemon", "--pidfile="], "twist": ["--log-format=text"]}
+    words = [str(SCRIPTS / command), *own[command]]
+    if reactor:
+        words.append(f"--reactor={reactor}")
+    words += ["--python", application] if application else ["wshost", *_completed(options)]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [*before, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        )
+        server = Server(process, output)
+        try:
+            server.url = server.wait_for(_LISTENING)[1]
+            yield server
+        finally:
+            server.stop()
+
+
+def _completed(options: Sequence[str]) -> list[str]:
+    given = {option.partition("=")[0] for option in options}
+    port = () if given & {"--port", "--listen", "--config"} else ("--port", "0")
+    handler = ("--handler", "wshost.handlers.echo")
+    return [*port, *(() if given & {"--handler", "--route", "--protocol-module", "--config"} else handler), *options]

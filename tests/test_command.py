@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
+from twisted.scripts._twistd_unix import ServerOptions
+from zope.interface.verify import verifyObject
+
+import wshost
+from tests.ports import Reactor
+from wshost import reactors
+from wshost.command import Exit, Options, makeService, one_line
+from wshost.options import OPTIONS, Settings
+from wshost.results import ConfigurationError
+
+ECHO = ["--handler", "wshost.handlers.echo"]
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
+    """For which kinds of process a reactor was installed: daemons or not."""
+    kinds: list[bool] = []
+    monkeypatch.setattr(reactors, "install", lambda *, daemon: kinds.append(daemon))
+    monkeypatch.chdir(tmp_path)
+    return kinds
+
+
+@pytest.fixture
+def reactor(monkeypatch: pytest.MonkeyPatch) -> Reactor:
+    reactor = Reactor()
+    monkeypatch.setattr(reactors, "installed", lambda: reactor)
+    return reactor
+
+
+def parsed(*given: str) -> Options:
+    options = Options()
+    options.parseOptions(list(given))
+    return options
+
+
+def fail(*args: Any, **kwargs: Any) -> None:
+    raise CannotListenError(None, b"/run/x", "Cannot acquire lock")
+
+
+class TestTheCommandLine:
+    def test_makes_settings(self) -> None:
+        options = parsed(
+            *("--port", "0", "--origin", "https://a.example", "--origin=https://b.example", "--compress"),
+            *("--handler", "chat", "--handler-option", "room=1", "--handler-option", "size=2", "--route", "/a=b"),
+            *("--max-message-size", "64KiB", "--ping-interval", "2.5", "--protocol-module", "http,timeout=2.5"),
+            *("--protocol-module", "websocket"),
+        )
+        assert options.settings() == Settings(
+            port=0,
+            origin=["https://a.example", "https://b.example"],
+            compress=True,
+            handler="chat",
+            handler_option={"room": "1", "size": "2"},
+            route={"/a": "b"},
+            max_message_size=65_536,
+            ping_interval=2.5,
+            protocol_module=[("http", {"timeout": 2.5}), ("websocket", {})],
+        )
+
+    def test_wins_over_the_file(self) -> None:
+        Path("chat.toml").write_text("port = 1\ncompress = true\norigin = ['*']\n", encoding="ascii")
+        options = parsed("--config", "chat.toml", "--port", "2", "--origin", "https://a.example")
+        assert options.settings() == Settings(port=2, compress=True, origin=["https://a.example"])
+
+    @pytest.mark.parametrize("name", OPTIONS)
+    def test_has_every_option(self, name: str) -> None:
+        assert callable(getattr(Options, f"opt_{name}"))
+
+    @pytest.mark.parametrize(
+        ("given", "complaint"),
+        [
+            (["--prt", "1"], "option --prt not recognized; see --help"),
+            (["--port"], "option --port requires argument; see --help"),
+            (["--port", "http"], "--port: 'http' is not a whole number from 0 to 65535"),
+            (["--compress=yes"], "option --compress must not have an argument; see --help"),
+            (["--max-output", "5MB"], "--max-output: '5MB' is not a size from 1 to 2147483648, such as 65536 or 64KiB"),
+            (["--route", "/chat"], "--route: '/chat' is not PATH=HANDLER"),
+            (["chat"], "unexpected argument 'chat'; see --help"),
+        ],
+    )
+    def test_that_is_wrong_ends_with_one_line(
+        self, capfd: pytest.CaptureFixture[str], given: list[str], complaint: str
+    ) -> None:
+        with pytest.raises(Exit) as caught:
+            parsed(*given)
+        assert caught.value.code == 1
+        assert capfd.readouterr() == ("", f"wshost: {complaint}\n")
+
+    def test_prints_the_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            parsed("--version")
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == f"wshost {wshost.__version__}\n"
+
+
+class TestTheReactor:
+    def test_is_installed_when_the_command_line_is_read(self, installed: list[bool]) -> None:
+        parsed()
+        assert installed == [False]
+
+    @pytest.mark.parametrize(("given", "daemon"), [([], True), (["--nodaemon"], False)])
+    def test_is_told_of_twistds_daemons(self, installed: list[bool], given: list[str], daemon: bool) -> None:
+        ServerOptions().parseOptions([*given, "wshost", *ECHO])
+        assert installed == [daemon]
+
+    def test_is_told_that_a_debugged_process_is_none(self, installed: list[bool]) -> None:
+        options = Options()
+        options.parent = {"nodaemon": 0, "debug": True}  # type: ignore[assignment]
+        options.postOptions()
+        assert installed == [False]
+
+
+class TestTheHelp:
+    def test_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            ServerOptions().parseOptions(["wshost", "--help"])
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith("Usage: twistd [options] wshost [options]\n")
+
+    @pytest.mark.parametrize("name", [*OPTIONS, "config", "version", "help"])
+    def test_has_every_option_once(self, name: str) -> None:
+        shown = f"--{name.replace('_', '-')}"
+        assert len(re.findall(rf"^  {shown}(?![\w-])", Options().getUsage(), re.MULTILINE)) == 1
+
+    @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.default])
+    def test_has_every_default(self, name: str) -> None:
+        entry = Options().getUsage().partition(f"  --{name.replace('_', '-')}=")[2].partition("\n  --")[0]
+        assert f"[{OPTIONS[name].default}]" in " ".join(entry.split())
+
+    @pytest.mark.parametrize("columns", [None, 60, 132])
+    def test_fits_the_terminal(self, monkeypatch: pytest.MonkeyPatch, columns: int | None) -> None:
+        monkeypatch.setenv("COLUMNS", "100")
+        table = Options().getUsage(columns).partition("Sizes are")[0]
+        assert 50 < max(map(len, table.splitlines())) <= (columns or 100)
+
+    def test_has_examples_that_are_right(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("limits.toml").write_text("max-connections = 5\n", encoding="ascii")
+        examples = re.findall(r"^  twistd .*wshost ((?:.*\\\n)*.*)", Options().getUsage(), re.MULTILINE)
+        made = [parsed(*re.sub(r"[\\']", "", example).split()).settings() for example in examples]
+        assert [(one.port, one.listen, one.max_connections) for one in made] == [
+            (8080, None, None),
+            (8080, ["tcp:443"], 5),
+        ]
+
+
+class TestMakeService:
+    def test_returns_a_server_that_listens_already(self, reactor: Reactor) -> None:
+        server = makeService(parsed(*ECHO, "--port", "80"))
+        assert verifyObject(IService, server)
+        assert [port for port, *_ in reactor.tcpServers] == [80]
+        server.privilegedStartService()
+        server.startService()
+        assert len(reactor.tcpServers) == 1
+
+    def test_leaves_unix_sockets_to_the_daemon(self, reactor: Reactor) -> None:
+        server = makeService(parsed(*ECHO, "--listen", "unix:/run/x"))
+        assert reactor.unixServers == []
+        server.privilegedStartService()
+        assert len(reactor.unixServers) == 1
+
+    @pytest.mark.parametrize(
+        ("given", "complaint"),
+        [
+            ([], "there is no handler: name one with --handler, or with --route for each path"),
+            ([*ECHO, "--tls-cert", "none.pem"], "none.pem: No such file or directory"),
+            ([*ECHO, "--config", "none.toml"], "none.toml: No such file or directory"),
+            ([*ECHO, "--listen", "nope:"], "listen: 'nope:': Unknown endpoint type: 'nope'"),
+        ],
+    )
+    @pytest.mark.usefixtures("reactor")
+    def test_ends_with_one_line_when_something_is_wrong(
+        self, capfd: pytest.CaptureFixture[str], given: list[str], complaint: str
+    ) -> None:
+        options = parsed(*given)
+        with pytest.raises(Exit):
+            makeService(options)
+        assert capfd.readouterr() == ("", f"wshost: {complaint}\n")
+
+    @pytest.mark.parametrize("start", ["privilegedStartService", "startService"])
+    def test_ends_with_one_line_when_a_unix_socket_cannot_be_had(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], start: str
+    ) -> None:
+        server = makeService(parsed(*ECHO, "--listen", "unix:/run/x"))
+        monkeypatch.setattr(reactor, "listenUNIX", fail)
+        with pytest.raises(Exit):
+            getattr(server, start)()
+        assert capfd.readouterr().err == "wshost: can't listen on unix:/run/x: Cannot acquire lock\n"
+
+
+class TestOneLine:
+    def test_puts_a_handlers_traceback_above(self, capfd: pytest.CaptureFixture[str]) -> None:
+        class Broken(ConfigurationError):
+            traceback_text = "Traceback:\n  their line\n"
+
+        with pytest.raises(Exit), one_line():
+            raise Broken("it can't be\nimported")
+        assert capfd.readouterr().err == "Traceback:\n  their line\nwshost: it can't be imported\n"
+
+    def test_lets_other_exceptions_pass(self) -> None:
+        with pytest.raises(ZeroDivisionError), one_line():
+            1 / 0  # noqa: B018
+
+    def test_ends_the_process_in_a_way_that_twistd_sees(self) -> None:
+        """It removes its pid file after an `Exception` only, and prints that it had one on a daemon's terminal."""
+        with pytest.raises(Exception, match=r"^a line$") as caught, one_line():
+            raise ConfigurationError("a line")
+        assert isinstance(caught.value, SystemExit)
+        assert caught.value.code == 1

@@ -1,0 +1,69 @@
+"""The names that are promised to users: of the package, and of the plugins by which Twisted finds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+from twisted.application.service import IServiceMaker
+from twisted.plugin import IPlugin
+from twisted.plugins import wshost_plugin
+from zope.interface.verify import verifyObject
+
+import wshost
+from wshost import plugins
+
+#: Where each is defined.
+CLASSES = {
+    "Accept": "wshost.results",
+    "ConnectionInfo": "wshost.request",
+    "Ref": "wshost.refs",
+    "Reject": "wshost.results",
+}
+
+
+class TestPublicNames:
+    def test_are_these(self) -> None:
+        assert wshost.__all__ == sorted([*CLASSES, "service"])
+
+    @pytest.mark.parametrize(("name", "module"), CLASSES.items())
+    def test_stand_for_what_the_module_in_charge_defines(self, name: str, module: str) -> None:
+        assert getattr(wshost, name) is getattr(import_module(module), name)
+
+    @pytest.mark.parametrize("before", ["", "import wshost.server", "import wshost.command"])
+    def test_service_makes_a_service_whatever_was_imported_before(self, before: str) -> None:
+        """A module of that name would take the name as soon as it is imported; there must be none."""
+        code = f"{before}\nfrom wshost import service\nprint(service({{'handler': 'wshost.handlers.echo'}}))"
+        done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+        assert done.stderr == ""
+        assert done.stdout.startswith("<wshost.server.Server object")
+
+    def test_that_do_not_exist_are_an_attribute_error(self) -> None:
+        with pytest.raises(AttributeError, match=r"^module 'wshost' has no attribute 'nothing'$"):
+            wshost.nothing  # noqa: B018
+
+    def test_include_the_version(self) -> None:
+        assert [part.isdigit() for part in wshost.__version__.split(".")] == [True, True, True]
+
+
+class TestPlugins:
+    """Twisted's cache knows the variables by name: to rename one breaks every installation that is upgraded."""
+
+    def test_variables_are_these(self) -> None:
+        variables = {name for name, value in vars(wshost_plugin).items() if IPlugin(value, None) is not None}
+        assert variables == {"factory", "http", "websocket", "wshost"}
+
+    def test_the_command_is_a_service_maker(self) -> None:
+        assert verifyObject(IServiceMaker, wshost_plugin.wshost)
+        assert wshost_plugin.wshost.tapname == "wshost"
+
+    def test_the_command_leads_to_options_and_a_service(self) -> None:
+        assert callable(wshost_plugin.wshost.options)
+        assert callable(wshost_plugin.wshost.makeService)
+
+    @pytest.mark.parametrize("module", [wshost_plugin.factory, wshost_plugin.http, wshost_plugin.websocket])
+    def test_a_protocol_module_leads_to_its_module(self, module: Any) -> None:
+        assert plugins.find(module.name) is import_module(module.path)

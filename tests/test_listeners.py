@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import twisted.plugins
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.testing import RaisingMemoryReactor, StringTransport
+from twisted.logger import capturedLogs, formatEvent
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from tests.ports import Port, Reactor
+from wshost.listeners import BACKLOG, Listener, tcp
+from wshost.results import ConfigurationError
+from wshost.tls import context_factory
+
+#: An endpoint that listens when `listening` fires.
+LATE = """
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+@implementer(IStreamServerEndpoint)
+class Endpoint:
+    listening = Deferred()
+    def listen(self, factory):
+        return self.listening
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class Parser:
+    prefix = "late"
+    def parseStreamServer(self, reactor):
+        return Endpoint()
+
+parser = Parser()
+"""
+
+
+class Factory(ServerFactory):
+    protocol = Protocol
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> str:
+    path = tmp_path / "both.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return str(path)
+
+
+def announced(listener: Listener) -> list[str]:
+    with capturedLogs() as events:
+        listener.announce("http -> websocket", "ws", "wss")
+    return [formatEvent(event) for event in events]
+
+
+class TestTcp:
+    @pytest.mark.parametrize(
+        ("interface", "listener"),
+        [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::"), ("0.0.0.0", "0.0.0.0")],
+    )
+    def test_describes_an_endpoint(self, reactor: Reactor, interface: str, listener: str) -> None:
+        factory = Factory()
+        Listener(reactor, tcp(8080, interface), None).listen(factory)
+        assert reactor.tcpServers == [(8080, factory, BACKLOG, listener)]
+
+
+class TestListen:
+    def test_is_done_once(self, reactor: Reactor) -> None:
+        listener = Listener(reactor, "tcp:8080", None)
+        assert reactor.tcpServers == []
+        listener.listen(Factory())
+        listener.listen(Factory())
+        assert len(reactor.tcpServers) == 1
+
+    def test_puts_tls_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
+        factory = Factory()
+        Listener(reactor, "tcp:8080", context_factory(certificate)).listen(factory)
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert isinstance(listening, TLSMemoryBIOFactory)
+        assert listening.wrappedFactory is factory
+        protocol = listening.buildProtocol(IPv6Address("TCP", "::1", 5))
+        protocol.makeConnection(StringTransport())
+        assert ISSLTransport.providedBy(protocol)
+        protocol.abortConnection()
+
+    def test_puts_the_proxys_line_before_tls(self, reactor: Reactor, certificate: str) -> None:
+        listener = Listener(reactor, "haproxy:tcp:8080", context_factory(certificate))
+        listener.listen(Factory())
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert listener.proxied
+        assert isinstance(listening, HAProxyWrappingFactory)
+        assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
+
+    @pytest.mark.parametrize(
+        ("description", "unix"),
+        [("unix:/run/x", True), ("haproxy:unix:/run/x", True), ("tcp:8080", False), ("haproxy:tcp:8080", False)],
+    )
+    def test_knows_unix_sockets(self, reactor: Reactor, description: str, unix: bool) -> None:
+        assert Listener(reactor, description, None).unix is unix
+
+    def test_knows_proxies(self, reactor: Reactor) -> None:
+        assert Listener(reactor, "haproxy:tcp:8080", None).proxied
+        assert not Listener(reactor, "tcp:8080", None).proxied
+
+
+class TestADescriptionThatIsWrong:
+    @pytest.mark.parametrize(
+        ("description", "complaint"),
+        [
+            ("nope:1", "listen: 'nope:1': Unknown endpoint type: 'nope'"),
+            ("haproxy:nope:1", "listen: 'haproxy:nope:1': Unknown endpoint type: 'nope'"),
+            ("8080", "listen: '8080': Unknown endpoint type: '8080'"),
+            ("tcp:http", "listen: 'tcp:http': invalid literal for int() with base 10: 'http'"),
+            ("tcp", "listen: 'tcp': _parseTCP() missing 1 required positional argument: 'port'"),
+            ("ssl:1:privateKey=none", "listen: 'ssl:1:privateKey=none': [Errno 2] No such file or directory: "),
+            ("systemd:domain=INET:index=0", "listen: 'systemd:domain=INET:index=0': systemd has passed no such socket"),
+        ],
+    )
+    def test_is_said(self, reactor: Reactor, description: str, complaint: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Listener(reactor, description, None)
+        assert str(caught.value).startswith(complaint)
+
+    @pytest.mark.parametrize("description", ["ssl:443:privateKey=both.pem", "tls:certificates", "haproxy:ssl:443"])
+    def test_or_brings_tls_where_there_is_some(self, reactor: Reactor, certificate: str, description: str) -> None:
+        with pytest.raises(
+            ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"
+        ):
+            Listener(reactor, description, context_factory(certificate))
+
+
+class TestWhatPreventsIt:
+    @pytest.mark.parametrize(
+        ("description", "error", "complaint"),
+        [
+            (
+                "tcp:80:interface=127.0.0.1",
+                CannotListenError("127.0.0.1", 80, PermissionError(13, "Permission denied")),
+                "can't listen on 127.0.0.1:80: Permission denied",
+            ),
+            (
+                "tcp:80",
+                CannotListenError("", 80, OSError(98, "Address already in use")),
+                "can't listen on *:80: Address already in use",
+            ),
+            (
+                "tcp:80:interface=nowhere",
+                CannotListenError("nowhere", 80, socket.gaierror(-2, "Name or service not known")),
+                "can't listen on nowhere:80: Name or service not known",
+            ),
+            (
+                "unix:/run/x",
+                CannotListenError(None, b"/run/x", "Cannot acquire lock"),
+                "can't listen on unix:/run/x: Cannot acquire lock",
+            ),
+            ("unix:/run/x", OSError("odd"), "can't listen on unix:/run/x: odd"),
+            ("tcp:99999", OverflowError("port must be 0-65535"), "can't listen on tcp:99999: port must be 0-65535"),
+        ],
+    )
+    def test_is_raised_and_logged(self, description: str, error: Exception, complaint: str) -> None:
+        listener = Listener(RaisingMemoryReactor(listenException=error), description, None)
+        with capturedLogs() as events, pytest.raises(ConfigurationError) as caught:
+            listener.listen(Factory())
+        assert str(caught.value) == complaint
+        assert caught.value.__cause__ is error
+        assert [formatEvent(event) for event in events] == [complaint]
+
+    def test_is_the_same_at_a_second_try(self) -> None:
+        reactor = RaisingMemoryReactor(listenException=OSError(98, "Address already in use"))
+        listener = Listener(reactor, "tcp:80", None)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="Address already in use"):
+                listener.listen(Factory())
+
+
+class TestAnnounce:
+    @pytest.mark.parametrize(
+        ("description", "url"),
+        [
+            ("tcp:8080:interface=127.0.0.1", "ws://127.0.0.1:8080"),
+            ("haproxy:tcp:8080:interface=127.0.0.1", "ws://127.0.0.1:8080"),
+            ("unix:/run/x", "unix:/run/x"),
+        ],
+    )
+    def test_says_where_it_listens(self, reactor: Reactor, description: str, url: str) -> None:
+        listener = Listener(reactor, description, None)
+        listener.listen(Factory())
+        assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]
+
+    def test_says_that_it_is_tls(self, reactor: Reactor, certificate: str) -> None:
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", context_factory(certificate))
+        listener.listen(Factory())
+        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
+
+    def test_says_that_the_endpoint_is_tls(self, reactor: Reactor, certificate: str) -> None:
+        listener = Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
+        listener.listen(Factory())
+        assert announced(listener) == ["wshost listening on wss://0.0.0.0:8080 (http -> websocket)"]
+
+    def test_says_nothing_while_it_does_not_listen(self, reactor: Reactor) -> None:
+        assert announced(Listener(reactor, "tcp:8080", None)) == []
+
+
+class TestStop:
+    def test_before_it_listens_is_done_at_once(self, reactor: Reactor) -> None:
+        results: list[None] = []
+        Listener(reactor, "tcp:8080", None).stop().addCallback(results.append)
+        assert results == [None]
+
+    def test_is_done_when_the_port_is_closed(self, reactor: Reactor) -> None:
+        results: list[None] = []
+        listener = Listener(reactor, "tcp:8080", None)
+        listener.listen(Factory())
+        listener.stop().addCallback(results.append)
+        closed = reactor.ports[0].closed
+        assert closed is not None
+        assert results == []
+        closed.callback(None)
+        assert results == [None]
+
+
+class TestAnEndpointThatTakesItsTime:
+    @pytest.fixture
+    def listening(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deferred[Any]]:
+        """Fires when it listens."""
+        (tmp_path / "wshost_late.py").write_text(LATE, encoding="ascii")
+        monkeypatch.setattr(twisted.plugins, "__path__", [*twisted.plugins.__path__, str(tmp_path)])
+        plugin = import_module("twisted.plugins.wshost_late")
+        yield plugin.Endpoint.listening
+        del sys.modules[plugin.__name__]
+
+    @pytest.fixture
+    def listener(self, reactor: Reactor, listening: Deferred[Any]) -> Listener:
+        listener = Listener(reactor, "late", None)
+        listener.listen(Factory())
+        return listener
+
+    def test_is_announced_when_it_listens(self, listener: Listener, listening: Deferred[Any]) -> None:
+        assert announced(listener) == []
+        with capturedLogs() as events:
+            listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 5)))
+        assert [formatEvent(event) for event in events] == ["wshost listening on ws://127.0.0.1:5 (http -> websocket)"]
+
+    def test_is_logged_when_it_fails(self, listener: Listener, listening: Deferred[Any]) -> None:
+        assert announced(listener) == []
+        with capturedLogs() as events:
+            listening.errback(OSError(99, "Cannot assign requested address"))
+        assert [formatEvent(event) for event in events] == ["can't listen on late: Cannot assign requested address"]
+
+    def test_gives_up_when_stopped(self, listener: Listener) -> None:
+        results: list[None] = []
+        with capturedLogs() as events:
+            listener.stop().addCallback(results.append)
+        assert results == [None]
+        assert events == []

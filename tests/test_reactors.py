@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import twisted.internet
+import uvloop
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from wshost import reactors
+
+
+def close(reactor: Any) -> None:
+    for reader in reactor.getReaders():
+        reactor.removeReader(reader)
+        reader.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[asyncio.AbstractEventLoop]]:
+    """No reactor is installed yet, and no event loop set. What a test installs is closed, and the tests' own put back.
+
+    :returns: the loops that are set.
+    """
+    loops: list[asyncio.AbstractEventLoop] = []
+    monkeypatch.setattr(asyncio, "set_event_loop", loops.append)
+    monkeypatch.delitem(sys.modules, "twisted.internet.reactor")
+    monkeypatch.delattr(twisted.internet, "reactor")
+    yield loops
+    close(sys.modules["twisted.internet.reactor"])
+    for loop in loops:
+        loop.close()
+
+
+@pytest.fixture
+def epoll() -> Iterator[EPollReactor]:
+    """A reactor that is not the installed one."""
+    reactor = EPollReactor()
+    yield reactor
+    close(reactor)
+
+
+@pytest.mark.usefixtures("loops")
+class TestInstall:
+    @pytest.mark.parametrize("daemon", [False, True])
+    def test_takes_asyncio_on_uvloop(self, loops: list[asyncio.AbstractEventLoop], daemon: bool) -> None:
+        reactors.install(daemon=daemon)
+        reactor = reactors.installed()
+        assert isinstance(reactor, AsyncioSelectorReactor)
+        assert isinstance(reactor._asyncioEventloop, uvloop.Loop)
+        assert loops == [reactor._asyncioEventloop]
+
+    def test_takes_asyncios_own_loop_where_uvloop_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        reactors.install(daemon=False)
+        reactor = reactors.installed()
+        assert isinstance(reactor, AsyncioSelectorReactor)
+        assert isinstance(reactor._asyncioEventloop, asyncio.SelectorEventLoop)
+
+    @pytest.mark.parametrize(("platform", "daemon"), [("win32", False), ("darwin", True)])
+    def test_takes_twisteds_default_where_asyncio_would_not_do(
+        self, monkeypatch: pytest.MonkeyPatch, platform: str, daemon: bool
+    ) -> None:
+        monkeypatch.setattr(sys, "platform", platform)
+        reactors.install(daemon=daemon)
+        assert isinstance(reactors.installed(), EPollReactor)
+
+    def test_takes_asyncio_in_the_foreground_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        reactors.install(daemon=False)
+        assert isinstance(reactors.installed(), AsyncioSelectorReactor)
+
+    def test_respects_what_the_user_has_chosen(self, monkeypatch: pytest.MonkeyPatch, epoll: EPollReactor) -> None:
+        monkeypatch.setitem(sys.modules, "twisted.internet.reactor", epoll)
+        monkeypatch.setattr(twisted.internet, "reactor", epoll, raising=False)
+        reactors.install(daemon=False)
+        assert reactors.installed() is epoll
+
+    def test_gives_it_a_clock_that_only_goes_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reactors.install(daemon=False)
+        before = reactors.installed().seconds()
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        assert 0.0 <= reactors.installed().seconds() - before < 60
+
+
+class TestMonotonicTime:
+    @pytest.fixture
+    def now(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """The time of day, and since the machine started."""
+        now = {"time": 1_800_000_000.0, "monotonic": 5_000.0}
+        monkeypatch.setattr(time, "time", lambda: now["time"])
+        monkeypatch.setattr(time, "monotonic", lambda: now["monotonic"])
+        return now
+
+    def test_is_the_time_of_day(self, epoll: EPollReactor, now: dict[str, float]) -> None:
+        reactors.use_monotonic_time(epoll)
+        now["time"] += 10
+        now["monotonic"] += 10
+        assert epoll.seconds() == 1_800_000_010.0
+
+    @pytest.mark.parametrize("jump", [-86_400, 86_400])
+    def test_is_not_moved_when_somebody_sets_the_clock(
+        self, epoll: EPollReactor, now: dict[str, float], jump: float
+    ) -> None:
+        """Twisted's issue 2424."""
+        reactors.use_monotonic_time(epoll)
+        calls: list[str] = []
+        epoll.callLater(5, calls.append, "called")
+        now["time"] += jump
+        epoll.runUntilCurrent()
+        assert (calls, epoll.timeout()) == ([], 5)
+        now["monotonic"] += 5
+        epoll.runUntilCurrent()
+        assert calls == ["called"]
+
+    def test_keeps_the_calls_that_there_are(self, epoll: EPollReactor, now: dict[str, float]) -> None:
+        epoll.seconds = time.time
+        call = epoll.callLater(5, lambda: None)
+        reactors.use_monotonic_time(epoll)
+        epoll.runUntilCurrent()
+        assert (call.active(), epoll.timeout()) == (True, 5)
+        call.cancel()

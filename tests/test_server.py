@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from twisted.application.service import IService, Service
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from tests.ports import Reactor
+from wshost import reactors
+from wshost.handlers import echo
+from wshost.host import Host
+from wshost.options import OPTIONS, Settings
+from wshost.results import ConfigurationError
+from wshost.server import Server, service
+
+REQUEST = (
+    b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+#: RFC 6455 §5.7: a masked text frame, "Hello", and the same from a server.
+HELLO = bytes.fromhex("818537fa213d7f9f4d5158")
+HELLO_BACK = b"\x81\x05Hello"
+GOING_AWAY = b"\x88\x0c\x03\xe9going away"
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+def connect(reactor: Reactor, listener: int = 0) -> tuple[IProtocol, StringTransport]:
+    """Connect to a server that listens; say nothing yet."""
+    protocol = reactor.tcpServers[listener][1].buildProtocol(IPv4Address("TCP", "192.0.2.1", 50_000))
+    assert protocol is not None
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    return protocol, transport
+
+
+def hello(reactor: Reactor) -> bytes:
+    """Open a WebSocket, say hello, and return the answer to that."""
+    protocol, transport = connect(reactor)
+    protocol.dataReceived(REQUEST)
+    head: bytes = transport.value()
+    assert head.startswith(b"HTTP/1.1 101 ")
+    protocol.dataReceived(HELLO)
+    everything: bytes = transport.value()
+    return everything.removeprefix(head)
+
+
+def started(given: Any, reactor: Reactor) -> Server:
+    server = service(given, reactor)
+    server.startService()
+    return server
+
+
+def listening(server: Server) -> list[str]:
+    """What it says when it starts."""
+    with capturedLogs() as events:
+        server.startService()
+    return [formatEvent(event) for event in events]
+
+
+class TestService:
+    def test_is_one(self, reactor: Reactor) -> None:
+        assert verifyObject(IService, service({"handler": echo}, reactor))
+
+    def test_runs_the_example_of_wsserver(self, reactor: Reactor) -> None:
+        """Its README, "Starting", transliterated."""
+        options = [
+            ("port", 8080),
+            ("number_of_workers", 10),
+            (
+                "worker_options",
+                [
+                    (
+                        "protocol_modules",
+                        [
+                            (
+                                "wsserver_websocket_protocol",
+                                [
+                                    ("handler_module", "wshost.handlers.echo"),
+                                ],
+                            )
+                        ],
+                    )
+                ],
+            ),
+        ]
+        started(options, reactor)
+        assert reactor.tcpServers[0][0] == 8080
+        assert hello(reactor) == HELLO_BACK
+
+    @pytest.mark.parametrize("key", ["protocol_modules", "protocol_modules_options"])
+    def test_takes_wsservers_options_in_pythons_way(self, reactor: Reactor, key: str) -> None:
+        """The second is what wsserver's code reads, the first what its README says."""
+        pairs = [("http", {}), ("websocket", {"handler_module": echo})]
+        started({"port": 8080, "number_of_workers": 10, "worker_options": {key: pairs}}, reactor)
+        assert hello(reactor) == HELLO_BACK
+
+    def test_serves_as_many_as_there_are_workers(self, reactor: Reactor) -> None:
+        started({"number_of_workers": 1, "handler": echo}, reactor)
+        assert hello(reactor) == HELLO_BACK
+        _, transport = connect(reactor)
+        reactor.advance(0)
+        assert transport.value().startswith(b"HTTP/1.1 503 ")
+
+    def test_is_registered_under_a_name(self, reactor: Reactor) -> None:
+        assert service({"handler": echo, "register": "chat"}, reactor).name == "chat"
+        assert service({"handler": echo}, reactor).name is None
+
+    def test_takes_our_options_by_name(self, reactor: Reactor) -> None:
+        started({"port": 0, "interface": "::1", "route": {"/chat": echo}, "max-message-size": "5"}, reactor)
+        assert [(port, interface) for port, _, _, interface in reactor.tcpServers] == [(0, "::1")]
+        assert hello(reactor) == HELLO_BACK
+
+    @pytest.mark.parametrize(
+        ("given", "complaint"),
+        [
+            (5, "the options: 5 is not a table"),
+            ({"prot": 5}, "unknown option 'prot'; did you mean port?"),
+            ({"number_of_workers": "many"}, "number_of_workers: 'many' is not a whole number from 1 to 10000000"),
+            ({"register": ("local", "chat")}, "register: ('local', 'chat') is not a string"),
+            ({"worker_options": 5}, "worker_options: 5 is not a table"),
+            ({"worker_options": {"a": 5}}, "worker_options: unknown option 'a', or it is there twice"),
+            (
+                {"protocol_modules": [], "worker_options": {"protocol_modules": []}},
+                "worker_options: unknown option 'protocol_modules', or it is there twice",
+            ),
+            (
+                {"protocol_module": [], "worker_options": {"protocol_modules": []}},
+                "protocol_modules is there twice, under different names",
+            ),
+            ({"tls_key": "a.pem"}, "tls-key is of no use without tls-cert"),
+            ({}, "there is no handler: name one with --handler, or with --route for each path"),
+            ({"handler": echo, "tls_cert": "none.pem"}, "none.pem: No such file or directory"),
+        ],
+    )
+    def test_says_at_once_what_is_wrong(self, reactor: Reactor, given: Any, complaint: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            service(given, reactor)
+        assert str(caught.value) == complaint
+
+    def test_takes_the_installed_reactor_when_it_starts(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = service({"handler": echo})
+        monkeypatch.setattr(reactors, "installed", lambda: reactor)
+        server.startService()
+        assert len(reactor.tcpServers) == 1
+
+
+class TestStart:
+    def test_takes_the_ports_while_that_is_allowed(self, reactor: Reactor) -> None:
+        server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)
+        assert reactor.tcpServers == []
+        server.privilegedStartService()
+        assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
+        assert listening(server) == [
+            "wshost listening on ws://:80 (http -> websocket)",
+            "wshost listening on unix:/run/x (http -> websocket)",
+        ]
+        assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
+
+    def test_takes_the_ports_otherwise(self, reactor: Reactor) -> None:
+        server = service({"handler": echo}, reactor)
+        assert listening(server) == ["wshost listening on ws://127.0.0.1:8080 (http -> websocket)"]
+        assert hello(reactor) == HELLO_BACK
+
+    def test_says_what_is_served_without_websockets(self, reactor: Reactor) -> None:
+        factory = "tests.test_chain.twisted_factory"
+        server = service({"protocol_modules": [factory]}, reactor)
+        assert listening(server) == [f"wshost listening on tcp://127.0.0.1:8080 ({factory})"]
+
+    def test_speaks_tls(self, reactor: Reactor, tmp_path: Path) -> None:
+        path = str(tmp_path / "both.pem")
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+        server = service({"handler": echo, "tls_cert": path}, reactor)
+        assert listening(server) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
+        assert isinstance(reactor.tcpServers[0][1], TLSMemoryBIOFactory)
+
+    def test_can_leave_unix_sockets_for_later(self, reactor: Reactor) -> None:
+        server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)
+        server.bind(unix=False)
+        assert (len(reactor.tcpServers), len(reactor.unixServers)) == (1, 0)
+        server.privilegedStartService()
+        assert (len(reactor.tcpServers), len(reactor.unixServers)) == (1, 1)
+
+    def test_starts_what_was_added(self, reactor: Reactor) -> None:
+        server = service({"handler": echo}, reactor)
+        child = Service()
+        child.setServiceParent(server)
+        server.startService()
+        assert child.running
+
+    def test_holds_no_port_when_it_could_not_have_all(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)
+
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise CannotListenError(None, b"/run/x", "Cannot acquire lock")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(reactor, "listenUNIX", fail)
+            with pytest.raises(ConfigurationError, match=r"^can't listen on unix:/run/x: Cannot acquire lock$"):
+                server.startService()
+        assert not server.running
+        assert reactor.ports[0].closed is not None
+        server.startService()
+        assert (len(reactor.tcpServers), len(reactor.unixServers)) == (2, 1)
+
+    def test_says_which_endpoint_is_none(self, reactor: Reactor) -> None:
+        with pytest.raises(ConfigurationError, match="Unknown endpoint type: 'nope'"):
+            service({"handler": echo, "listen": ["tcp:80", "nope:"]}, reactor).startService()
+        assert reactor.tcpServers == []
+
+    def test_tells_the_host_of_proxies(self, reactor: Reactor) -> None:
+        server = service({"handler": echo, "listen": ["haproxy:tcp:80"], "max_connections_per_address": 1}, reactor)
+        server.startService()
+        for address in (b"192.0.2.7", b"192.0.2.8"):
+            protocol, transport = connect(reactor)
+            protocol.dataReceived(b"PROXY TCP4 %s 127.0.0.1 5 80\r\n" % address + REQUEST)
+            assert transport.value().startswith(b"HTTP/1.1 101 ")
+        protocol, transport = connect(reactor)
+        protocol.dataReceived(b"PROXY TCP4 192.0.2.8 127.0.0.1 5 80\r\n" + REQUEST)
+        reactor.advance(0)
+        assert transport.value().startswith(b"HTTP/1.1 503 ")
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("max_connections", 3),
+            ("max_connections_per_address", 3),
+            ("max_output", 3),
+            ("stall_timeout", 3.0),
+            ("close_timeout", 3.0),
+            ("drain_timeout", 3.0),
+        ],
+    )
+    def test_reach_the_host(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, option: str, value: float) -> None:
+        given: list[dict[str, Any]] = []
+
+        class Watched(Host):
+            def __init__(self, reactor: Any, chain: Any, **limits: Any) -> None:
+                given.append(limits)
+                super().__init__(reactor, chain, **limits)
+
+        monkeypatch.setattr("wshost.server.Host", Watched)
+        started({"handler": echo, option: value}, reactor)
+        started({"handler": echo}, reactor)
+        assert given == [{option: value}, {}]
+
+    @pytest.mark.parametrize("option", inspect.signature(Host).parameters.keys() & OPTIONS.keys())
+    def test_have_the_defaults_that_the_help_says(self, option: str) -> None:
+        default = inspect.signature(Host).parameters[option].default
+        assert OPTIONS[option].kind.add(None, OPTIONS[option].default) == default
+
+
+class TestStop:
+    def test_closes_the_ports_and_the_connections(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        protocol, transport = connect(reactor)
+        protocol.dataReceived(REQUEST)
+        stopped: list[None] = []
+        server.stopService().addCallback(stopped.append)
+        reactor.advance(0)
+        assert transport.value().endswith(GOING_AWAY)
+        (port,) = reactor.ports
+        assert port.closed is not None
+        port.closed.callback(None)
+        assert stopped == []
+        protocol.connectionLost(Failure(ConnectionDone()))
+        assert stopped == [None]
+        assert not server.running
+
+    def test_has_an_end(self, reactor: Reactor) -> None:
+        server = started({"handler": echo, "drain_timeout": 2.5, "close_timeout": 60}, reactor)
+        protocol, transport = connect(reactor)
+        protocol.dataReceived(REQUEST)
+        server.stopService()
+        reactor.advance(2)
+        assert not transport.disconnected
+        reactor.advance(1)
+        assert transport.disconnected
+
+    def test_ends_what_was_added_when_the_connections_are_gone(self, reactor: Reactor) -> None:
+        server = service({"handler": echo}, reactor)
+        child = Service()
+        child.setServiceParent(server)
+        server.startService()
+        protocol, _ = connect(reactor)
+        server.stopService()
+        assert reactor.ports[0].closed is not None
+        reactor.ports[0].closed.callback(None)
+        assert child.running
+        protocol.connectionLost(Failure(ConnectionDone()))
+        assert not child.running
+
+    def test_is_done_at_once_before_it_was_started(self, reactor: Reactor) -> None:
+        stopped: list[None] = []
+        service({"handler": echo}, reactor).stopService().addCallback(stopped.append)
+        assert stopped == [None]
+
+    def test_may_be_followed_by_another_start(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        server.stopService()
+        del reactor.tcpServers[:]
+        server.startService()
+        assert hello(reactor) == HELLO_BACK
+
+
+def test_settings_make_a_server_too(reactor: Reactor) -> None:
+    server = Server(Settings(handler=echo, port=0), reactor)
+    server.startService()
+    assert hello(reactor) == HELLO_BACK

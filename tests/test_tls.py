@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import datetime
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+from OpenSSL import SSL
+from twisted.internet.ssl import CertificateOptions
+
+from wshost.results import ConfigurationError
+from wshost.tls import context_factory
+
+SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def server(ca: trustme.CA) -> trustme.LeafCert:
+    """A certificate in server.pem, its key in server.key."""
+    issued = ca.issue_cert("localhost")
+    issued.private_key_pem.write_to_path("server.key")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path("server.pem", append=True)
+    return issued
+
+
+def pem(key: SigningKey | x25519.X25519PrivateKey, how: KeySerializationEncryption | None = None) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how or NoEncryption())
+
+
+def self_signed(key: SigningKey) -> bytes:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=name,
+        subject_name=name,
+        public_key=key.public_key(),
+        serial_number=1,
+        not_valid_before=now,
+        not_valid_after=now + datetime.timedelta(days=1),
+    )
+    plain = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    return builder.sign(key, None if plain else hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def handshake(factory: CertificateOptions, client: ssl.SSLContext) -> tuple[ssl.SSLObject, SSL.Connection]:
+    """Let the standard library's client and the server shake hands, in memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = SSL.Connection(factory.getContext())
+    ours.set_accept_state()
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        if to_server.pending:
+            ours.bio_write(to_server.read())
+        with suppress(SSL.WantReadError):
+            ours.do_handshake()
+        with suppress(SSL.WantReadError):
+            to_client.write(ours.bio_read(1 << 16))
+    return theirs, ours
+
+
+class TestContextFactory:
+    def test_a_client_that_trusts_the_authority_trusts_the_server(
+        self, ca: trustme.CA, server: trustme.LeafCert
+    ) -> None:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        assert theirs.version() == "TLSv1.3"
+
+    def test_the_chain_is_sent(self, ca: trustme.CA) -> None:
+        issued = ca.create_child_ca().issue_cert("localhost")
+        Path("server.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path("server.key")
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        assert theirs.version() == "TLSv1.3"
+
+    def test_the_key_may_be_in_the_certificates_file(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        server.private_key_and_cert_chain_pem.write_to_path("both.pem")
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        theirs, _ = handshake(context_factory("both.pem"), client)
+        assert theirs.version() == "TLSv1.3"
+
+    def test_tls_1_1_is_refused(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        client.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(SSL.Error, match="unsupported protocol"):
+            handshake(context_factory("server.pem", "server.key"), client)
+
+    def test_tls_1_2_is_not(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        assert theirs.version() == "TLSv1.2"
+
+    @pytest.mark.parametrize(
+        "generate",
+        [
+            lambda: rsa.generate_private_key(65537, 2048),
+            lambda: ec.generate_private_key(ec.SECP256R1()),
+            ed25519.Ed25519PrivateKey.generate,
+            ed448.Ed448PrivateKey.generate,
+        ],
+        ids=["RSA", "EC", "Ed25519", "Ed448"],
+    )
+    def test_any_kind_of_signing_key_will_do(self, generate: Callable[[], SigningKey]) -> None:
+        key = generate()
+        Path("both.pem").write_bytes(pem(key) + self_signed(key))
+        assert isinstance(context_factory("both.pem"), CertificateOptions)
+
+
+class TestClientCertificates:
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.create_default_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
+        ca.configure_trust(client)
+        ca.cert_pem.write_to_path("ca.pem")
+        return client
+
+    def test_that_the_authority_has_signed_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        _, ours = handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+        certificate = ours.get_peer_certificate()
+        assert certificate is not None
+        names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert names.value.get_values_for_type(x509.RFC822Name) == ["ada@example.com"]
+
+    def test_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
+        trustme.CA().issue_cert("ada@example.com").configure_cert(client)
+        with pytest.raises(SSL.Error, match="certificate verify failed"):
+            handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+
+    def test_are_demanded(self, client: ssl.SSLContext) -> None:
+        with pytest.raises(SSL.Error, match="peer did not return a certificate"):
+            handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+
+    def test_are_not_asked_for_otherwise(self, client: ssl.SSLContext) -> None:
+        trustme.CA().issue_cert("ada@example.com").configure_cert(client)
+        _, ours = handshake(context_factory("server.pem", "server.key"), client)
+        assert ours.get_peer_certificate() is None
+
+
+class TestWhatIsWrong:
+    @pytest.fixture(autouse=True)
+    def _files(self, server: trustme.LeafCert) -> None:
+        Path("text.pem").write_text("no PEM", encoding="ascii")
+        Path("directory").mkdir()
+        secret = BestAvailableEncryption(b"secret")
+        Path("encrypted.key").write_bytes(pem(ec.generate_private_key(ec.SECP256R1()), secret))
+        Path("exchange.key").write_bytes(pem(x25519.X25519PrivateKey.generate()))
+        Path("broken.key").write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        trustme.CA().issue_cert("localhost").private_key_pem.write_to_path("other.key")
+        weak = rsa.generate_private_key(65537, 1024)
+        Path("weak.pem").write_bytes(pem(weak) + self_signed(weak))
+
+    @pytest.mark.parametrize(
+        ("files", "complaint"),
+        [
+            (("none.pem",), "none.pem: No such file or directory"),
+            (("directory",), "directory: Is a directory"),
+            (("text.pem",), "text.pem: no certificate in PEM"),
+            (("server.key",), "server.key: no certificate in PEM"),
+            (("server.pem",), "server.pem: no private key in PEM"),
+            (("server.pem", "none.key"), "none.key: No such file or directory"),
+            (("server.pem", "text.pem"), "text.pem: no private key in PEM"),
+            (("server.pem", "broken.key"), "broken.key: no private key in PEM"),
+            (("server.pem", "encrypted.key"), "encrypted.key: the private key is encrypted; decrypt it first"),
+            (("server.pem", "exchange.key"), "exchange.key: a private key of this kind is of no use for TLS"),
+            (
+                ("server.pem", "other.key"),
+                "other.key: the private key is not that of the (first) certificate in server.pem",
+            ),
+            (("server.pem", "server.key", "none.pem"), "none.pem: No such file or directory"),
+            (("server.pem", "server.key", "text.pem"), "text.pem: no certificate in PEM"),
+            (("weak.pem",), "weak.pem: OpenSSL won't use the certificate: ee key too small"),
+        ],
+    )
+    def test_is_said_with_the_files_name(self, files: tuple[str, ...], complaint: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            context_factory(*files)
+        assert str(caught.value) == complaint
