@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from tests.handlers.surroundings import Channel, open_session
+from wshost.handlers import echo
+from wshost.handlers.load import load
+from wshost.interfaces import IHandler
+
+
+def test_is_a_handler() -> None:
+    # It need not say so.
+    verifyObject(IHandler, echo, tentative=True)
+    assert load("wshost.handlers.echo") is echo
+
+
+@pytest.mark.parametrize("message", [("text", "hello"), ("text", ""), ("binary", b"\x00\xff")])
+def test_says_back_what_it_hears(message: tuple[str, Any]) -> None:
+    channel = Channel()
+    open_session(echo, channel).deliver(message)
+    assert channel.take() == [("send", message[1])]
+
+
+@pytest.mark.parametrize("message", [("ping", b""), ("pong", b"data"), ("close", (1000, "bye")), ("info", "hello")])
+def test_says_nothing_to_what_is_no_message(message: Any) -> None:
+    channel = Channel()
+    session = open_session(echo, channel)
+    session.deliver(message)
+    session.lost()
+    assert (channel.calls, channel.failures) == ([], [])

@@ -1,0 +1,314 @@
+"""Runs the user's handler for one connection: in order, in time, to its end. Knows no frames and no transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wshost.handlers._answers import read
+from wshost.handlers._awaiting import CANCELLED, awaited
+from wshost.interfaces import IChannel, IRef, ISession, Timer
+from wshost.request import ConnectionInfo
+from wshost.results import Accept, Reject
+
+if TYPE_CHECKING:
+    from wshost.handlers.adapter import HandlerAdapter
+
+#: Infos that may wait for the handler of one connection.
+MAX_INFOS = 1_024
+#: Infos that are handled on end before it is others' turn: a handler may well send itself the next one.
+INFOS_A_TURN = 256
+
+# What a handler fails with; not KeyboardInterrupt and SystemExit, but a cancelled future that it looked into.
+_FAILURES = (Exception, asyncio.CancelledError)
+
+
+class Stage(Enum):
+    """Where a session stands."""
+
+    #: `init` is running.
+    INIT = auto()
+    #: Messages are handled.
+    OPEN = auto()
+    #: The handler has closed or failed: all that is still to come is its "connection_close".
+    CLOSING = auto()
+    #: The connection is gone, and its "connection_close" waits for what is being handled.
+    LOST = auto()
+    #: `init` did not succeed or was given up, or "connection_close" has been delivered.
+    OVER = auto()
+
+
+# What every message needs, where it is found fastest.
+_OPEN, _LOST = Stage.OPEN, Stage.LOST
+_PLAIN = frozenset((str, bytes))
+
+
+@implementer(ISession)
+class HandlerSession:
+    """One connection's handler: its state, and what it is doing. See `wshost.interfaces.ISession`."""
+
+    __slots__ = ("_adapter", "_channel", "_handle", "_infos", "_pending", "_stage", "_state", "_timer", "busy")
+
+    def __init__(self, adapter: HandlerAdapter, channel: IChannel) -> None:
+        #: True while `init` or `handle` is running; infos wait then, and nothing may be delivered.
+        self.busy = True
+        self._adapter = adapter
+        self._channel = channel
+        self._handle: Callable[[Any, Any], Any] = adapter.handler.handle
+        self._stage = Stage.INIT
+        self._state: Any = None
+        # Made when the first has to wait: on most connections none ever does.
+        self._infos: deque[Any] | None = None
+        # What `init` or `handle` has begun but not finished.
+        self._pending: Deferred[Any] | None = None
+        self._timer: Timer | None = None
+
+    # From the channel
+
+    def open(self, connection: ConnectionInfo, ref: IRef) -> None:
+        """Run the handler's `init`.
+
+        :param connection: for ``options["connection"]``.
+        :param ref: for ``options["worker"]``.
+        """
+        options = {**self._adapter.options, "worker": ref, "connection": connection}
+        try:
+            result = self._adapter.handler.init(options)
+            pending = awaited(result)
+            if pending is None:
+                self._init_done(result)
+            else:
+                self._wait(pending, self._init_done, self._init_failed)
+        except _FAILURES as error:
+            self._init_failed(error)
+        if self._pending is None:
+            self._go_on()
+
+    def deliver(self, message: Any) -> None:
+        """Handle a message, and after it the infos that have come meanwhile."""
+        if self._stage is not _OPEN:
+            return
+        self.busy = True
+        infos = INFOS_A_TURN
+        while True:
+            try:
+                answer = self._handle(message, self._state)
+                # Nearly all answers are one of these two.
+                if type(answer) is tuple and len(answer) == 3 and answer[0] == "reply" and type(answer[1]) in _PLAIN:
+                    self._state = answer[2]
+                    if self._stage is _OPEN:
+                        self._channel.send(answer[1])
+                elif type(answer) is tuple and len(answer) == 2 and answer[0] == "noreply":
+                    self._state = answer[1]
+                else:
+                    self._answer(answer)
+            except _FAILURES as error:
+                self._handle_failed(error)
+            if self._pending is not None:
+                return
+            if not self._infos:
+                break
+            if not infos:
+                self._take_turn()
+                return
+            infos -= 1
+            message = self._infos.popleft()
+        self.busy = False
+        if self._stage is _LOST:
+            self._end()
+
+    def info(self, message: Any) -> bool:
+        """Handle ``("info", message)``, at once or when what is being handled is done.
+
+        :returns: False when it will not be handled: the connection is closing, or `MAX_INFOS` wait already.
+        """
+        if not self.busy:
+            if self._stage is not _OPEN:
+                return False
+            self.deliver(("info", message))
+            return True
+        if self._stage not in {Stage.INIT, Stage.OPEN}:
+            return False
+        if self._infos is None:
+            self._infos = deque()
+        if len(self._infos) >= MAX_INFOS:
+            return False
+        self._infos.append(("info", message))
+        return True
+
+    def lost(self) -> None:
+        """Nothing is asked of the channel any more; "connection_close" follows when what is being handled is done."""
+        if self._stage is Stage.INIT:
+            self._give_init_up()
+        elif self._stage in {Stage.OPEN, Stage.CLOSING}:
+            self._leave_for(Stage.LOST)
+            if self._pending is not None:
+                self._limit()
+            elif not self.busy:
+                self._end()
+
+    # Init
+
+    def _init_done(self, result: Any) -> None:
+        accept = result if isinstance(result, Accept) else Accept(result)
+        self._state = accept.state
+        if self._stage is Stage.OVER:
+            # It was given up, but what it has made wants an end.
+            self._end()
+            return
+        self._stage = Stage.OPEN
+        self._channel.opened(accept)
+
+    def _init_failed(self, error: BaseException) -> None:
+        """Refuse for an exception, while it is being handled."""
+        if self._stage is Stage.OVER:
+            if not isinstance(error, (Reject, *CANCELLED)):
+                self._channel.log_failure("the handler's init failed after it had been given up")
+            return
+        # With a state, it is the channel that has failed to open, and an end is due.
+        self._leave_for(Stage.OVER if self._stage is Stage.INIT else Stage.CLOSING)
+        if isinstance(error, Reject):
+            self._channel.refused(error.status, error.body, error.headers)
+        else:
+            self._channel.log_failure("the handler's init failed")
+            self._channel.refused(500, b"", {})
+
+    def _init_overdue(self) -> None:
+        self._timer = None
+        self._give_init_up()
+        self._channel.refused(503, b"", {})
+
+    def _give_init_up(self) -> None:
+        self._leave_for(Stage.OVER)
+        self._cancel()
+
+    # Handle
+
+    def _answer(self, answer: Any) -> None:
+        """Perform an answer of any form, or wait for it."""
+        pending = awaited(answer)
+        if pending is None:
+            self._perform(answer)
+        else:
+            self._wait(pending, self._perform, self._handle_failed)
+
+    def _perform(self, answer: Any) -> None:
+        actions, self._state = read(answer)
+        for method, *arguments in actions:
+            if self._stage is not Stage.OPEN:
+                break
+            if method == "close":
+                self._leave_for(Stage.CLOSING)
+            getattr(self._channel, method)(*arguments)
+
+    def _handle_failed(self, error: BaseException) -> None:
+        """Close for an exception, while it is being handled (RFC 6455 §7.4.1)."""
+        if self._stage in {Stage.LOST, Stage.OVER} and isinstance(error, CANCELLED):
+            return
+        self._channel.log_failure("the handler's handle failed")
+        if self._stage is Stage.OPEN:
+            self._leave_for(Stage.CLOSING)
+            self._channel.close(1011, "")
+
+    def _leave_for(self, stage: Stage) -> None:
+        """Handle no more; what is being handled comes to its end."""
+        self._stage = stage
+        self._infos = None
+
+    # What is not done at once
+
+    def _wait(
+        self, pending: Deferred[Any], done: Callable[[Any], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        """Take the result when it is there, and then go on; it may be there already."""
+        self._pending = pending
+        pending.addBoth(self._settled, done, failed)
+        if self._pending is not None:
+            pending.addBoth(self._resume)
+            self._limit()
+
+    def _settled(self, result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
+        self._pending = None
+        self._stop_timer()
+        try:
+            if isinstance(result, Failure):
+                raise cast("BaseException", result.value)
+            done(result)
+        except BaseException as error:
+            # Whoever had to see a KeyboardInterrupt has seen it, long before it became a result.
+            failed(error)
+        finally:
+            # The exception holds this frame now; so that they let go of each other.
+            del result
+
+    def _resume(self, result: Any) -> Any:
+        self._go_on()
+        if self._stage in {Stage.OPEN, Stage.CLOSING}:
+            self._channel.released()
+        return result
+
+    def _take_turn(self) -> None:
+        turn: Deferred[None] = Deferred()
+        self._wait(turn, _ignore, self._handle_failed)
+        self._channel.call_later(0, lambda: turn.callback(None))
+
+    def _go_on(self) -> None:
+        if self._infos:
+            self.deliver(self._infos.popleft())
+        else:
+            self.busy = False
+            if self._stage is Stage.LOST:
+                self._end()
+
+    def _limit(self) -> None:
+        """Let it not last for ever, where nobody else sees to that."""
+        if self._stage is Stage.INIT:
+            self._timer = self._channel.call_later(self._adapter.init_timeout, self._init_overdue)
+        elif self._stage is Stage.LOST:
+            self._timer = self._channel.call_later(self._adapter.close_grace, self._handle_overdue)
+        elif self._stage is Stage.OVER:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._stop_timer()
+        if self._pending is not None:
+            try:
+                self._pending.cancel()
+            except _FAILURES:
+                self._channel.log_failure("what the handler waits for can't be cancelled")
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    # The end
+
+    def _handle_overdue(self) -> None:
+        self._timer = None
+        self._cancel()
+        if self._stage is Stage.LOST:
+            # It does not heed that.
+            self._end()
+
+    def _end(self) -> None:
+        """Deliver "connection_close", whatever the handler says to it."""
+        self._stage = Stage.OVER
+        try:
+            ending = awaited(self._handle("connection_close", self._state))
+        except _FAILURES as error:
+            self._handle_failed(error)
+        else:
+            if ending is not None:
+                self._adapter.keep(ending.addBoth(self._settled, _ignore, self._handle_failed))
+
+
+def _ignore(answer: Any) -> None:
+    """Nothing can be done for a connection that is gone."""
