@@ -1,0 +1,72 @@
+## make serve         runs wshost; PORT and HANDLER say where and what
+## make test          runs every test, and measures that each module is covered by its own test file
+## make lint          checks style and formatting
+## make types         checks types
+## make check         lint, types and test
+## make conformance   runs the Autobahn testsuite against wshost
+## make docs          builds the documentation into docs/_build
+##
+## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once.
+
+PORT ?= 8080
+HANDLER ?= wshost.handlers.echo
+PYTHON ?=
+
+BIN = .venv/bin
+
+.PHONY: help serve test lint types check conformance docs
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+serve: .venv/.installed
+	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
+
+test: .venv/.installed-test
+	$(BIN)/pytest --cov --cov-context=test --cov-report=term:skip-covered
+	$(BIN)/python -m tests.one_to_one
+
+lint: .venv/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/.installed-lint .venv/.installed-test
+	$(BIN)/mypy
+
+check: lint types test
+
+conformance: .venv/.installed-test
+	$(BIN)/python -m tests.conformance
+
+docs: .venv/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build
+
+# The stamps in .venv make the second run start at once; a changed pyproject.toml installs again.
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+.venv/.installed: .venv/.made pyproject.toml
+	@echo 'Installing wshost into .venv'
+	@$(install) .
+	@touch $@
+
+.venv/.installed-%: .venv/.made pyproject.toml
+	@echo 'Installing wshost and what $* needs into .venv'
+	@$(install) '.[$*]'
+	@touch $@
+
+# A Python is tried by running it: being in the PATH proves nothing (pyenv puts each version's name there).
+.venv/.made:
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    found=$$python; \
+	    "$$python" -c 'import ensurepip, venv' 2>/dev/null || continue; \
+	    "$$python" -m venv --clear .venv && touch $@; \
+	    exit; \
+	done; \
+	if [ "$$found" ]; then \
+	    echo "wshost: $$found can't make virtual environments; on Debian: apt install $${found##*/}-venv"; \
+	else \
+	    echo 'wshost: no Python >= 3.11 runs here; install one, or name it: make PYTHON=/path/to/python'; \
+	fi >&2; \
+	exit 1

@@ -1,0 +1,63 @@
+"""The contracts others write code against: their members may grow with a changelog entry, never change unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from zope.interface.interface import InterfaceClass, Method
+
+from wshost import interfaces
+
+#: What third parties implement or are given, member by member.
+PUBLIC: dict[Any, set[str]] = {
+    interfaces.IProtocolModule: {"init(options, context)"},
+    interfaces.IPreparedModule: {"init(options, context)", "prepare(options)"},
+    interfaces.IProtocolDriver: {
+        "handle_action(action, *args)",
+        "handle_connection_close(reason)",
+        "handle_connection_in(data)",
+    },
+    interfaces.IContext: {
+        "admitted",
+        "call_later(seconds, call)",
+        "clock",
+        "following",
+        "full",
+        "host_address",
+        "log_failure(what)",
+        "pause_reading()",
+        "peer",
+        "peer_address",
+        "perform(results)",
+        "ref",
+        "request",
+        "resume_reading()",
+        "tls",
+    },
+    interfaces.IRef: {"close(code, reason)", "id", "info(message)", "ping(data)", "send(data)"},
+    interfaces.IHandler: {"handle(message, state)", "init(options)"},
+}
+CONTRACTS = [
+    value
+    for value in vars(interfaces).values()
+    if isinstance(value, InterfaceClass) and value.__module__ == interfaces.__name__
+]
+
+
+def members(contract: Any) -> set[str]:
+    return {
+        name + (member.getSignatureString() if isinstance(member, Method) else "")
+        for name, member in contract.namesAndDescriptions(all=True)
+    }
+
+
+@pytest.mark.parametrize("contract", PUBLIC, ids=lambda contract: contract.__name__)
+def test_a_public_contract_is_as_promised(contract: Any) -> None:
+    assert members(contract) == PUBLIC[contract]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
+def test_a_contract_says_what_each_of_its_members_is_for(contract: Any) -> None:
+    assert contract.getDoc()
+    assert [name for name, member in contract.namesAndDescriptions() if not member.getDoc()] == []

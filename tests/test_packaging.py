@@ -1,0 +1,305 @@
+"""The distribution: what wheel and sdist hold, and that wshost, installed, is found, works, coexists and goes again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import threading
+import venv
+import zipfile
+from collections.abc import Iterable, Iterator
+from email.message import Message
+from email.parser import Parser
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).parent.parent
+PLUGIN = "twisted/plugins/wshost_plugin.py"
+
+TWISTD = ("-P", "-c", "from twisted.scripts.twistd import run; run()")
+TWIST = ("-P", "-m", "twisted")
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+
+#: Runs a command that permission bits mean something to, also when root runs the tests: CAP_DAC_OVERRIDE (1) is taken
+#: away for good by PR_CAPBSET_DROP (24).
+WITHOUT_PRIVILEGE = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    assert ctypes.CDLL(None).prctl(24, 1, 0, 0, 0) == 0, "prctl failed"
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class Built(NamedTuple):
+    wheel: Path
+    sdist: Path
+    metadata: Message
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The variables of this process but for those that change what a Python imports or measures."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    return kept | variables
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+    """What the command prints; it must succeed."""
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def required(requirements: Iterable[str]) -> dict[str, Distribution]:
+    """The installed distributions that fulfil these requirements, and theirs in turn, by name."""
+    found: dict[str, Distribution] = {}
+    done: set[tuple[str, str]] = set()
+    todo = [(Requirement(text), "") for text in requirements]
+    while todo:
+        requirement, extra = todo.pop()
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        found[name] = distribution(name)
+        for wanted in {"", *requirement.extras} - {known for package, known in done if package == name}:
+            done.add((name, wanted))
+            todo += [(Requirement(text), wanted) for text in found[name].requires or ()]
+    return found
+
+
+class Site:
+    """A virtual environment without access to the one that runs the tests, but with copies of what it has installed.
+
+    It holds what wshost's metadata asks for and nothing more: what is not declared is not there.
+    """
+
+    def __init__(self, path: Path, requirements: Iterable[str]) -> None:
+        venv.EnvBuilder(symlinks=True).create(path)
+        variables = {"base": str(path), "platbase": str(path)}
+        self.packages = Path(sysconfig.get_path("purelib", "venv", vars=variables))
+        self.python = Path(sysconfig.get_path("scripts", "venv", vars=variables), "python")
+        self.home = path
+        for needed in required(requirements).values():
+            for file in needed.files or ():
+                if ".." not in file.parts:
+                    target = self.packages.joinpath(file)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file.locate(), target)
+
+    def run(self, *arguments: str, **variables: str) -> str:
+        return run(self.python, *arguments, cwd=self.home, **variables)
+
+    def install(self, *arguments: str | Path) -> None:
+        offline = ("--no-deps", "--no-index", "--no-build-isolation")
+        run(*PIP, "--python", self.python, "install", *offline, *arguments, cwd=self.home)
+
+    def uninstall(self, name: str) -> None:
+        run(*PIP, "--python", self.python, "uninstall", "--yes", name, cwd=self.home)
+
+    def files(self) -> set[str]:
+        """What is installed, but for what Python and Twisted keep beside it to start faster."""
+        return {
+            path.relative_to(self.packages).as_posix()
+            for path in self.packages.rglob("*")
+            if path.name != "dropin.cache" and "__pycache__" not in path.parts
+        }
+
+
+def commands(usage: str) -> set[str]:
+    """The commands that a --help lists; nothing may have gone wrong on the way there."""
+    assert "Traceback" not in usage
+    return set(re.findall(r"^    ([\w-]+) ", usage.partition("\nCommands:\n")[2], re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The sdist, and the wheel built from it."""
+    directory = tmp_path_factory.mktemp("built")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT, cwd=directory)
+    (wheel,) = directory.glob("*.whl")
+    (sdist,) = directory.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Built(wheel, sdist, Parser().parsestr(archive.read(name).decode()))
+
+
+@pytest.fixture(scope="module")
+def requirements(built: Built) -> list[str]:
+    return built.metadata.get_all("Requires-Dist", [])
+
+
+@pytest.fixture
+def bare(tmp_path: Path, requirements: list[str]) -> Site:
+    """A site that lacks only wshost."""
+    return Site(tmp_path / "site", requirements)
+
+
+@pytest.fixture(scope="module")
+def installed(built: Built, requirements: list[str], tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site with wshost in it; not to be changed."""
+    site = Site(tmp_path_factory.mktemp("installed"), requirements)
+    site.install(built.wheel)
+    return site
+
+
+@pytest.fixture
+def read_only(installed: Site) -> Iterator[Site]:
+    """The same while its directories can't be written to."""
+    (installed.packages / "twisted" / "plugins" / "dropin.cache").unlink(missing_ok=True)
+    directories = [installed.packages, *installed.packages.rglob("*/")]
+    for directory in directories:
+        directory.chmod(0o555)
+    yield installed
+    for directory in directories:
+        directory.chmod(0o755)
+
+
+class TestWheel:
+    def test_holds_the_package_the_plugin_and_nothing_else(self, built: Built) -> None:
+        """Above all no `twisted/plugins/__init__.py`: pip would put it in the place of Twisted's own."""
+        with zipfile.ZipFile(built.wheel) as archive:
+            held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        ours = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("wshost/**/*.py")}
+        assert held == ours | {"wshost/py.typed", PLUGIN}
+
+    def test_says_what_it_is(self, built: Built) -> None:
+        metadata = built.metadata
+        assert metadata["Name"] == "wshost"
+        assert metadata["Requires-Python"] == ">=3.11"
+        assert metadata["License-Expression"] == "Apache-2.0"
+        assert metadata["License-File"] == "LICENSE"
+        assert metadata["Description-Content-Type"] == "text/markdown"
+        assert f"-{metadata['Version']}-py3-none-any.whl" in built.wheel.name
+
+    def test_installs_on_its_own_only_what_runs_it(self, requirements: list[str]) -> None:
+        unconditional = {canonicalize_name(Requirement(text).name) for text in requirements if "extra ==" not in text}
+        assert unconditional == {"autobahn", "pyopenssl", "twisted", "uvloop", "zope-interface"}
+
+
+class TestSdist:
+    def test_holds_what_builds_and_tests_the_package(self, built: Built) -> None:
+        with tarfile.open(built.sdist) as archive:
+            held = {name.partition("/")[2] for name in archive.getnames()}
+        tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")}
+        documents = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"}
+        assert tests | documents | {"pyproject.toml", "Makefile", "wshost/py.typed", PLUGIN} <= held
+
+    def test_holds_nothing_that_was_made_on_the_way(self, built: Built) -> None:
+        with tarfile.open(built.sdist) as archive:
+            made = [
+                name for name in archive.getnames() if re.search(r"\.pyc$|/dropin\.cache$|/\.(venv|coverage)", name)
+            ]
+        assert made == []
+
+
+class TestInstalled:
+    @pytest.mark.parametrize("command", [TWISTD, TWIST], ids=["twistd", "twist"])
+    def test_is_listed_beside_twisteds_own(self, installed: Site, command: tuple[str, ...]) -> None:
+        assert {"wshost", "web"} <= commands(installed.run(*command, "--help"))
+
+    def test_comes_from_the_site(self, installed: Site) -> None:
+        found = installed.run("-P", "-c", "import wshost; print(wshost.__file__)")
+        assert Path(found.strip()).is_relative_to(installed.packages)
+
+    def test_coexists_with_others_plugins(self, installed: Site, tmp_path: Path) -> None:
+        directory = tmp_path / "twisted" / "plugins"
+        directory.mkdir(parents=True)
+        (directory / "wshost_thirdparty.py").write_text(
+            "from twisted.application.service import ServiceMaker\n"
+            "from wshost.plugins import ProtocolModule\n"
+            "command = ServiceMaker('third', 'third', 'Theirs.', 'third')\n"
+            "module = ProtocolModule('third', 'third')\n"
+        )
+        usage = installed.run(*TWISTD, "--help", PYTHONPATH=str(tmp_path))
+        assert {"wshost", "web", "third"} <= commands(usage)
+        names = installed.run(
+            "-P", "-c", "from wshost import plugins; print(*plugins.names())", PYTHONPATH=str(tmp_path)
+        )
+        assert {"factory", "http", "websocket", "third"} <= set(names.split())
+
+    def test_is_listed_where_nothing_can_be_written(self, read_only: Site) -> None:
+        unprivileged = ("-c", WITHOUT_PRIVILEGE, str(read_only.python))
+        plugins = read_only.packages / "twisted" / "plugins"
+        with pytest.raises(AssertionError, match="PermissionError"):
+            read_only.run(*unprivileged, "-c", f"open({str(plugins / 'dropin.cache')!r}, 'w')")
+        assert "wshost" in commands(read_only.run(*unprivileged, *TWISTD, "--help"))
+        assert not (plugins / "dropin.cache").exists()
+
+    def test_serves(self, installed: Site, tmp_path: Path) -> None:
+        server = subprocess.Popen(
+            [installed.python, *TWISTD, "-n", "wshost", "--port", "0", "--handler", "wshost.handlers.echo"],
+            cwd=tmp_path,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        # Whatever it waits for in vain, the test ends: the log does when its writer is gone.
+        deadline = threading.Timer(20, server.kill)
+        deadline.start()
+        with server, server.stdout as log:  # type: ignore[union-attr]
+            try:
+                lines = []
+                for line in log:
+                    lines.append(line)
+                    if listening := re.search(r"wshost listening on (ws://\S+)", line):
+                        break
+                else:
+                    pytest.fail("".join(lines))
+                with connect(listening[1], proxy=None) as client:
+                    client.send("Grüße")
+                    assert client.recv() == "Grüße"
+                server.terminate()
+                lines += log
+                assert server.wait() == -signal.SIGTERM, "".join(lines)  # as twistd ends when it has shut down
+                assert "Traceback" not in "".join(lines)
+            finally:
+                server.kill()
+                deadline.cancel()
+
+
+class TestUninstalled:
+    def test_leaves_everything_as_it_was(self, bare: Site, built: Built) -> None:
+        before = bare.files()
+        bare.install(built.wheel)
+        assert "wshost" in commands(bare.run(*TWISTD, "--help"))
+        bare.uninstall("wshost")
+        after = commands(bare.run(*TWISTD, "--help"))
+        assert "web" in after
+        assert "wshost" not in after
+        assert bare.files() == before
+        assert list(bare.packages.rglob("*wshost*")) == []
+
+
+class TestInstalledEditable:
+    def test_is_listed_and_comes_from_the_checkout(self, built: Built, requirements: list[str], tmp_path: Path) -> None:
+        with tarfile.open(built.sdist) as archive:
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since 3.11.4; the default since 3.14
+            archive.extractall(tmp_path)
+        (checkout,) = tmp_path.iterdir()
+        site = Site(tmp_path / "site", [*requirements, "hatchling"])
+        site.install("--editable", checkout)
+        assert "wshost" in commands(site.run(*TWISTD, "--help"))
+        found = site.run("-P", "-c", "import wshost; print(wshost.__file__)")
+        assert Path(found.strip()).is_relative_to(checkout)

@@ -1,0 +1,116 @@
+"""How protocol modules are found; the plugins are real files in a directory of their own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import twisted.plugins
+from twisted.plugin import IPlugin
+from zope.interface import Interface
+from zope.interface.verify import verifyClass, verifyObject
+
+from wshost import plugins
+from wshost.results import ConfigurationError, Switch
+
+THIRD_PARTY = """
+from wshost.plugins import ProtocolModule
+
+upper = ProtocolModule("upper", "upper_module")
+incomplete = ProtocolModule("incomplete", "incomplete_module")
+renamed = ProtocolModule("renamed", "upper_module.Former")
+"""
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The `sys.path` entry of another distribution that brings protocol modules."""
+    directory = tmp_path / "twisted" / "plugins"
+    directory.mkdir(parents=True)
+    (directory / "wshost_upper.py").write_text(THIRD_PARTY)
+    (tmp_path / "upper_module.py").write_text("class Upper:\n    class Inner: pass\n")
+    (tmp_path / "incomplete_module.py").write_text("import a_module_that_is_not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(twisted.plugins, "__path__", [str(directory), *twisted.plugins.__path__])
+    importlib.invalidate_caches()
+    yield tmp_path
+    for name in ("twisted.plugins.wshost_upper", "upper_module"):
+        sys.modules.pop(name, None)
+
+
+class TestNames:
+    def test_ours_and_third_parties_enter_by_the_same_door(self, third_party: Path) -> None:
+        assert {"factory", "http", "websocket", "incomplete", "renamed", "upper"} <= set(plugins.names())
+
+    def test_are_sorted_for_people(self) -> None:
+        assert plugins.names() == sorted(plugins.names())
+
+    def test_import_no_module(self, third_party: Path) -> None:
+        plugins.names()
+        assert "upper_module" not in sys.modules
+
+
+class TestFindByShortName:
+    def test_imports_the_module(self, third_party: Path) -> None:
+        assert plugins.find("upper").__name__ == "upper_module"
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("incomplete", "No module named 'a_module_that_is_not_installed'"),
+            ("renamed", "module 'upper_module' has no attribute 'Former'"),
+        ],
+    )
+    def test_a_plugin_that_leads_nowhere_is_the_answer_in_one_line(
+        self, third_party: Path, name: str, reason: str
+    ) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            plugins.find(name)
+        assert str(caught.value) == f"protocol module {name!r} can't be imported: {reason}"
+
+    @pytest.mark.parametrize("name", ["", "htpp"])
+    def test_an_unknown_name_is_told_the_known_ones(self, name: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            plugins.find(name)
+        known = ", ".join(plugins.names())
+        assert str(caught.value) == f"no protocol module is named {name!r}; there are: {known}"
+        assert "http" in known
+
+
+class TestFindByDottedPath:
+    def test_of_a_module(self) -> None:
+        assert plugins.find("wshost.results").Switch is Switch
+
+    def test_of_an_object(self) -> None:
+        assert plugins.find("wshost.results.Switch") is Switch
+
+    def test_of_an_object_in_an_object(self, third_party: Path) -> None:
+        assert plugins.find("upper_module.Upper.Inner").__qualname__ == "Upper.Inner"
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("nowhere.to.be.found", "'nowhere.to.be.found' does not name an object"),
+            ("wshost.nothing", "module 'wshost' has no attribute 'nothing'"),
+            (".relative", "name must be a string giving a '.'-separated list of Python identifiers, not '.relative'"),
+            ("a..b", "name must be a string giving a '.'-separated list of Python identifiers, not 'a..b'"),
+        ],
+    )
+    def test_that_leads_nowhere_is_answered_in_one_line(self, name: str, reason: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            plugins.find(name)
+        assert str(caught.value) == f"protocol module {name!r} can't be imported: {reason}"
+
+    def test_an_error_in_the_module_itself_is_its_authors_to_see(self, third_party: Path) -> None:
+        (third_party / "broken_module.py").write_text("1 / 0\n")
+        with pytest.raises(ZeroDivisionError):
+            plugins.find("broken_module.Driver")
+
+
+@pytest.mark.parametrize("interface", [IPlugin, plugins.IProtocolPlugin])
+def test_protocol_module_provides_what_twisted_looks_for(interface: type[Interface]) -> None:
+    verifyClass(interface, plugins.ProtocolModule)
+    verifyObject(interface, plugins.ProtocolModule("switch", "wshost.results.Switch"))

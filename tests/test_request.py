@@ -1,0 +1,104 @@
+"""What handlers see of a request: header fields, and the values around them."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request
+
+
+@pytest.mark.parametrize(
+    ("text", "is_token"),
+    [
+        ("GET", True),
+        ("!#$%&'*+-.^_`|~09AZaz", True),
+        ("", False),
+        *((f"a{character}", False) for character in '\0\t\r\n "(),/:;<=>?@[\\]{}\x7fé'),
+    ],
+)
+def test_a_token_is_what_rfc_9110_5_6_2_says(text: str, is_token: bool) -> None:
+    assert bool(TOKEN.fullmatch(text)) is is_token
+
+
+class TestHeaders:
+    """RFC 9110 §5."""
+
+    @pytest.mark.parametrize("name", ["X-Id", "x-id", "X-ID"])
+    def test_are_found_in_any_case(self, name: str) -> None:
+        headers = Headers([("x-Id", "1")])
+        assert headers[name] == "1"
+        assert name in headers
+        assert headers.get(name) == "1"
+
+    def test_that_are_absent_are_a_key_error(self) -> None:
+        headers = Headers()
+        with pytest.raises(KeyError):
+            headers["x-id"]
+        assert "x-id" not in headers
+        assert headers.get("x-id") is None
+
+    def test_are_a_mapping_of_lower_case_names(self) -> None:
+        headers = Headers([("Host", "a"), ("X-Id", "1")])
+        assert len(headers) == 2
+        assert list(headers) == ["host", "x-id"]
+        assert headers == {"host": "a", "x-id": "1"}
+
+    def test_that_come_twice_are_one_list(self) -> None:
+        """RFC 9110 §5.3."""
+        headers = Headers([("Accept", "a"), ("X", "1"), ("ACCEPT", "b, c"), ("accept", "d")])
+        assert headers == {"accept": "a, b, c, d", "x": "1"}
+
+    def test_cookies_that_come_twice_are_one_cookie_string(self) -> None:
+        """RFC 6265 §5.4; more than one field is legal since RFC 9113 §8.2.3."""
+        assert Headers([("Cookie", "a=1"), ("cookie", "b=2")])["Cookie"] == "a=1; b=2"
+
+    def test_show_what_they_hold(self) -> None:
+        assert repr(Headers([("Host", "a")])) == "Headers([('host', 'a')])"
+
+
+class TestListFields:
+    """RFC 9110 §5.6.1."""
+
+    @pytest.mark.parametrize(
+        ("value", "members"),
+        [
+            ("websocket", ("websocket",)),
+            ("keep-alive, Upgrade", ("keep-alive", "Upgrade")),
+            ("a ,\tb,c", ("a", "b", "c")),
+            (", a,, b ,", ("a", "b")),
+            ("", ()),
+            (" , ", ()),
+        ],
+    )
+    def test_are_their_members_without_the_empty_ones(self, value: str, members: tuple[str, ...]) -> None:
+        assert Headers([("Connection", value)]).list("connection") == members
+
+    def test_count_over_several_fields(self) -> None:
+        assert Headers([("Connection", "a"), ("Connection", "b")]).list("Connection") == ("a", "b")
+
+    def test_that_are_absent_have_none(self) -> None:
+        assert Headers().list("connection") == ()
+
+
+class TestValues:
+    def test_a_request_has_no_route_without_routes(self) -> None:
+        assert Request("GET", "/a?b", "/a", "b", "host", Headers()).route is None
+
+    def test_a_session_without_a_certificate_has_none(self) -> None:
+        assert TLS().peer_certificate is None
+
+    def test_of_a_bare_connection_little_is_known(self) -> None:
+        info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
+        assert (info.cookies, info.origin, info.subprotocols, info.tls, info.route) == ({}, None, (), None, None)
+
+    def test_cookies_that_nobody_sent_are_nobodys_to_set(self) -> None:
+        info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
+        with pytest.raises(TypeError):
+            info.cookies["a"] = "1"  # type: ignore[index]
+
+    def test_can_not_be_changed(self) -> None:
+        info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
+        with pytest.raises(FrozenInstanceError):
+            info.peer = "127.0.0.1:1"  # type: ignore[misc]

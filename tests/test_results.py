@@ -1,0 +1,109 @@
+"""The values that modules and handlers return or raise, and what may not be sent in a header."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from wshost.request import Headers, Request
+from wshost.results import Accept, Close, Reject, Stop, Switch, check_headers
+
+VALUES = [Switch("websocket", b"unread"), Close(b"bye"), Stop("reset"), Accept({"room": 1}, "chat", {"X-Room": "1"})]
+
+
+class TestValues:
+    @pytest.mark.parametrize("value", VALUES, ids=repr)
+    def test_can_not_be_changed(self, value: Any) -> None:
+        attribute = type(value).__slots__[0]
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, attribute, None)
+
+    @pytest.mark.parametrize("value", VALUES, ids=repr)
+    def test_are_equal_by_content(self, value: Any) -> None:
+        assert value == type(value)(*(getattr(value, name) for name in type(value).__slots__))
+
+    def test_a_switch_hands_on_nothing_unless_told(self) -> None:
+        assert Switch("websocket") == Switch("websocket", b"", None)
+
+    def test_a_switch_hands_on_the_request(self) -> None:
+        request = Request("GET", "/", "/", "", "a", Headers())
+        assert Switch("websocket", request=request).request is request
+
+    def test_a_close_needs_no_last_words(self) -> None:
+        assert Close().data == b""
+
+    def test_an_accept_leaves_the_choice_unless_told(self) -> None:
+        accept = Accept("state")
+        assert (accept.state, accept.subprotocol, accept.headers) == ("state", None, {})
+
+
+class TestResponseHeaders:
+    """RFC 9110 §5.1 and §5.5."""
+
+    @pytest.mark.parametrize("name", ["Server", "x", "!#$%&'*+-.^_`|~09AZaz"])
+    def test_a_token_is_a_name(self, name: str) -> None:
+        check_headers({name: "1"})
+
+    @pytest.mark.parametrize("name", ["", " ", "a b", "a:", "é", "a\r\nb", "a\n", "(", "a\0", b"a", None])
+    def test_anything_else_is_none(self, name: Any) -> None:
+        with pytest.raises(ValueError, match="is not a header name"):
+            check_headers({name: "1"})
+
+    @pytest.mark.parametrize("value", ["", "a", "a b", "a\tb", "!~", 'W/"1"; q=0.5'])
+    def test_visible_characters_with_blanks_between_are_a_value(self, value: str) -> None:
+        check_headers({"x": value})
+
+    @pytest.mark.parametrize("value", ["a\r\nb", "a\n", "\r", "\0", "\x7f", "é", " a", "a ", "\ta", " ", b"a", 1, None])
+    def test_anything_else_would_break_out_and_is_none(self, value: Any) -> None:
+        with pytest.raises(ValueError, match=r"is not a value for the header x$"):
+            check_headers({"x": value})
+
+
+class TestReject:
+    def test_is_403_without_a_body_by_default(self) -> None:
+        reject = Reject()
+        assert (reject.status, reject.body, reject.headers) == (403, b"", {})
+
+    @pytest.mark.parametrize("status", [300, 599, HTTPStatus.TOO_MANY_REQUESTS])
+    def test_takes_the_statuses_that_refuse(self, status: int) -> None:
+        assert Reject(status).status == status
+
+    @pytest.mark.parametrize("status", [299, 600, 101, 200, -403, "403", 403.0, None, True])
+    def test_takes_no_other(self, status: Any) -> None:
+        with pytest.raises(ValueError, match="is not a status to reject with: 300 to 599"):
+            Reject(status)
+
+    def test_sends_a_text_as_utf_8_and_says_so(self) -> None:
+        reject = Reject(401, "wer da? ☺")
+        assert reject.body == "wer da? ☺".encode()
+        assert reject.headers == {"Content-Type": "text/plain; charset=utf-8"}
+
+    @pytest.mark.parametrize("body", [b"{}", bytearray(b"{}"), memoryview(b"{}")])
+    def test_sends_bytes_as_they_are(self, body: bytes) -> None:
+        reject = Reject(401, body)
+        assert (type(reject.body), reject.body, reject.headers) == (bytes, b"{}", {})
+
+    def test_leaves_a_content_type_alone(self) -> None:
+        headers = {"Content-Type": "application/json"}
+        assert Reject(401, "{}", headers).headers == headers
+
+    def test_keeps_headers_of_its_own(self) -> None:
+        headers = {"Location": "/login"}
+        reject = Reject(303, "", headers)
+        assert headers == {"Location": "/login"}
+        assert reject.headers["Location"] == "/login"
+
+    def test_refuses_a_header_that_would_split_the_response(self) -> None:
+        with pytest.raises(ValueError, match="is not a value for the header Location"):
+            Reject(303, "", {"Location": "/\r\nSet-Cookie: admin=1"})
+
+    def test_names_its_status_in_a_log(self) -> None:
+        assert str(Reject(429)) == "429"
+
+
+def test_accept_refuses_a_header_that_would_split_the_response() -> None:
+    with pytest.raises(ValueError, match="is not a value for the header X"):
+        Accept(None, headers={"X": "1\r\n\r\n"})
