@@ -1,0 +1,18 @@
+"""An alarm clock: say in how many seconds, and hear of it then. A timer's thread sends the connection an info."""
+
+from threading import Timer
+
+
+def init(options):
+    return options["worker"]
+
+
+def handle(message, ref):
+    match message:
+        case ("text", seconds):
+            timer = Timer(float(seconds), ref.info, [f"{seconds} s are over"])
+            timer.daemon = True
+            timer.start()
+        case ("info", text):
+            return ("reply", text, ref)
+    return ("noreply", ref)

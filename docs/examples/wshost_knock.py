@@ -1,0 +1,3 @@
+from wshost.plugins import ProtocolModule
+
+knock = ProtocolModule("knock", "knock")

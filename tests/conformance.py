@@ -1,0 +1,229 @@
+"""Runs the Autobahn testsuite, by kosoku, against real servers and prints the verdicts; knows nothing of wshost inside.
+
+Usage: ``python -m tests.conformance``; ``--help`` lists the options. Exit status 0 means: every case ran, none failed,
+none was non-strict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from tests.integration.server import SCRIPTS, running_server
+from wshost.reactors import new_event_loop
+
+REPORTS = Path("reports", "conformance")
+
+#: What the suite asks for beyond the defaults: messages of 16 MiB, others in 65,536 frames, and compression.
+SERVER = ("--max-message-size=16MiB", "--compress", "--protocol-module=websocket,max-fragments=65536")
+
+#: How many cases the suite has; and without those that `--quick` leaves out, the costly ones.
+CASES = 517
+COSTLY = ("9.*", "12.*", "13.*")
+QUICK_CASES = 247
+
+#: Servers tested at one time, and cases at one time on each.
+RUNS_AT_ONCE = 2
+CASES_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is tested: over TCP or TLS, on a reactor that `twistd --reactor` names, or the default one."""
+
+    secure: bool
+    reactor: str | None
+
+
+RUNS = {
+    "tcp": Run(secure=False, reactor=None),
+    "tls": Run(secure=True, reactor=None),
+    "tcp-epoll": Run(secure=False, reactor="epoll"),
+    "tls-epoll": Run(secure=True, reactor="epoll"),
+}
+
+
+@dataclass
+class Outcome:
+    """What came out of a run."""
+
+    name: str
+    seconds: float
+    #: Cases by verdict: ok, informational, non-strict, failed.
+    counts: Counter[str] = field(default_factory=Counter)
+    #: One line for each case that is neither OK nor informational.
+    complaints: list[str] = field(default_factory=list)
+
+    def good(self, cases: int) -> bool:
+        """Whether so many cases ran, and nothing is to complain of."""
+        return self.counts.total() == cases and not self.complaints
+
+
+def verdict(behavior: str, behavior_close: str) -> str:
+    """Return one word for a case, out of the testsuite's two: on the messages, and on the closing."""
+    both = {behavior, behavior_close}
+    if both == {"OK"}:
+        return "ok"
+    if both <= {"OK", "INFORMATIONAL"}:
+        return "informational"
+    return "non-strict" if both <= {"OK", "INFORMATIONAL", "NON-STRICT"} else "failed"
+
+
+def judge(name: str, seconds: float, report: Path) -> Outcome:
+    """Read the ``index.json`` of a report."""
+    outcome = Outcome(name, seconds)
+    agents: dict[str, dict[str, dict[str, Any]]] = json.loads((report / "index.json").read_text())
+    for cases in agents.values():
+        for case, result in cases.items():
+            word = verdict(result["behavior"], result["behaviorClose"])
+            outcome.counts[word] += 1
+            if word in {"non-strict", "failed"}:
+                outcome.complaints.append(f"{case}: {result['behavior']}, closing {result['behaviorClose']}")
+    return outcome
+
+
+def test(name: str, kosoku: Sequence[str]) -> Outcome:
+    """Run the suite once.
+
+    :param name: one of `RUNS`; its report is replaced.
+    :param kosoku: more arguments for it.
+    """
+    run, report = RUNS[name], REPORTS / name
+    shutil.rmtree(report, ignore_errors=True)
+    report.mkdir(parents=True)
+    with ExitStack() as stack:
+        options = [*SERVER, "--handler=wshost.handlers.echo"]
+        if run.secure:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            trust = certify(directory / "server.pem")
+            options.append(f"--tls-cert={directory / 'server.pem'}")
+        server = stack.enter_context(running_server(*options, reactor=run.reactor))
+        url = stack.enter_context(tls_relay(server.port, trust)) if run.secure else server.url
+        start = time.monotonic()
+        command = [str(SCRIPTS / "kosoku"), "--outdir", str(report), *kosoku, url]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - start
+        log = server.log
+    (report / "kosoku.log").write_text(done.stdout + done.stderr)
+    (report / "server.log").write_text(log)
+    if not (report / "index.json").exists():
+        return Outcome(name, seconds, complaints=[f"kosoku reported nothing: {done.stderr.strip()[-500:]}"])
+    outcome = judge(name, seconds, report)
+    if "Traceback" in log:
+        outcome.complaints.append(f"the server logged a traceback: {report / 'server.log'}")
+    return outcome
+
+
+def certify(path: Path) -> ssl.SSLContext:
+    """Write a certificate for localhost, with its key, and return what trusts it and nothing else."""
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@contextmanager
+def tls_relay(port: int, trust: ssl.SSLContext) -> Iterator[str]:
+    """Relay TCP connections to a TLS server, byte for byte, as kosoku speaks no TLS.
+
+    :param port: the server's, on this machine.
+    :param trust: what verifies its certificate.
+    :returns: the URL for kosoku.
+    """
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def relay(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
+        await asyncio.gather(pump(client, to_server), pump(server, to_client))
+
+    def connected(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(relay(client, to_client))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop = new_event_loop()
+    listener = loop.run_until_complete(_listen(connected))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"ws://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        listener.close()
+        loop.close()
+
+
+def _listen(connected: Any) -> Coroutine[Any, Any, asyncio.Server]:
+    return asyncio.start_server(connected, "127.0.0.1", 0)
+
+
+async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    """Write what is read, until one of both ends; then end the other."""
+    with suppress(OSError):
+        while data := await source.read(65_536):
+            target.write(data)
+            await target.drain()
+    target.close()
+
+
+def main() -> int:
+    """Test what the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"all by default: {', '.join(RUNS)}")
+    parser.add_argument("--quick", action="store_true", help=f"leave out the costly groups: {', '.join(COSTLY)}")
+    parser.add_argument("--at-once", type=int, default=RUNS_AT_ONCE, metavar="N", help="runs at one time [%(default)s]")
+    arguments = parser.parse_args()
+    names = arguments.runs or list(RUNS)
+    for name in names:
+        if name not in RUNS:
+            parser.error(f"there is no run {name!r}: {', '.join(RUNS)}")
+    cases = QUICK_CASES if arguments.quick else CASES
+    kosoku = ["--parallelism", str(CASES_AT_ONCE)]
+    if arguments.quick:
+        kosoku += [f"--exclude={group}" for group in COSTLY]
+
+    packages = ("wshost", "autobahn", "Twisted", "uvloop", "kosoku")
+    print("Python", platform.python_version(), *(f"· {package} {version(package)}" for package in packages))
+    print(f"{'run':10} {'cases':>6} {'OK':>6} {'informational':>14} {'non-strict':>11} {'failed':>7} {'seconds':>8}")
+    start = time.monotonic()
+    good = True
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        for outcome in pool.map(lambda name: test(name, kosoku), names):
+            counts = outcome.counts
+            print(
+                f"{outcome.name:10} {counts.total():6} {counts['ok']:6} {counts['informational']:14}"
+                f" {counts['non-strict']:11} {counts['failed']:7} {outcome.seconds:8.0f}"
+            )
+            if counts.total() != cases:
+                print(f"  {counts.total()} cases instead of {cases}")
+            for complaint in outcome.complaints:
+                print(f"  {complaint}")
+            sys.stdout.flush()
+            good = good and outcome.good(cases)
+    print(f"{time.monotonic() - start:.0f} s; reports: {REPORTS}/{{{','.join(names)}}}/index.html")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

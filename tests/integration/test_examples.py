@@ -1,0 +1,366 @@
+"""Each example of the documentation, run as it says there: a real server, and real clients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from tests.integration.server import Server, running_server
+from tests.memory import request
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+EXAMPLES = DOCS / "examples"
+
+#: For a message that is on its way, in seconds.
+SOON = 10
+
+
+@contextmanager
+def example(*options: str, handler: str, reactor: str | None = None) -> Iterator[Server]:
+    """Run a server in the directory of the examples, as a reader who has saved them in one."""
+    with running_server(f"--handler={handler}", *options, reactor=reactor, cwd=EXAMPLES) as server:
+        yield server
+
+
+@contextmanager
+def chain(*modules: str, handler: str | None = None) -> Iterator[Server]:
+    """Run a server in the directory above, where `examples` is a package."""
+    options = [f"--protocol-module={module}" for module in modules]
+    if handler is not None:
+        options.append(f"--handler={handler}")
+    with running_server(*options, cwd=DOCS, env={"PYTHONPATH": str(DOCS)}) as server:
+        yield server
+
+
+def dial(server: Server) -> socket.socket:
+    """Return a plain socket, connected to the server."""
+    return socket.create_connection(("127.0.0.1", server.port), SOON)
+
+
+def says(client: ClientConnection) -> str | bytes:
+    return client.recv(timeout=SOON)
+
+
+class TestCounter:
+    def test_counts_for_each_connection(self) -> None:
+        with example(handler="counter") as server, connect(server.url) as one, connect(server.url) as other:
+            one.send("hello")
+            assert says(one) == "1: hello"
+            one.send("again")
+            assert says(one) == "2: again"
+            other.send("hello")
+            assert says(other) == "1: hello"
+
+
+class TestChat:
+    def test_tells_all_what_one_says(self) -> None:
+        with example(handler="chat") as server, connect(f"{server.url}/?name=Ada") as ada:
+            with connect(f"{server.url}/?name=Charles") as charles:
+                assert says(ada) == "Charles comes in"
+                charles.send("Good evening")
+                assert says(ada) == says(charles) == "Charles: Good evening"
+            assert says(ada) == "Charles leaves"
+
+    def test_refuses_who_has_no_name(self) -> None:
+        with example(handler="chat") as server, pytest.raises(InvalidStatus) as refused:
+            connect(server.url)
+        response = refused.value.response
+        assert (response.status_code, response.body) == (400, b"Who are you? Connect to /?name=Ada\n")
+
+
+class TestDoor:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[Server]:
+        with example("--handler-option=token=sesame", handler="door") as server:
+            yield server
+
+    @pytest.mark.parametrize("cookie", ["", "token=", "token=other"])
+    def test_is_closed_without_the_token(self, server: Server, cookie: str) -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(server.url, additional_headers={"Cookie": cookie})
+        response = refused.value.response
+        assert (response.status_code, response.body) == (401, b"Log in first.\n")
+        assert response.headers["WWW-Authenticate"] == 'Cookie realm="chat"'
+
+    def test_opens_for_the_token(self, server: Server) -> None:
+        with connect(server.url, additional_headers={"Cookie": "token=sesame"}) as client:
+            client.send("Ada")
+            assert says(client) == "Hello, Ada"
+            assert client.subprotocol is None
+
+    def test_greets_by_the_subprotocol(self, server: Server) -> None:
+        offered = [Subprotocol("greeting.v1"), Subprotocol("greeting.v2")]
+        cookie = {"Cookie": "token=sesame"}
+        with connect(f"{server.url}/hall", subprotocols=offered, additional_headers=cookie) as client:
+            client.send("Ada")
+            assert says(client) == "Welcome, Ada"
+            assert client.subprotocol == "greeting.v2"
+            assert client.response is not None
+            assert client.response.headers["X-Room"] == "/hall"
+
+
+class TestAlarm:
+    def test_rings_when_it_is_time(self) -> None:
+        with example(handler="alarm") as server, connect(server.url) as client:
+            client.send("0.2")
+            client.send("0.1")
+            assert [says(client), says(client)] == ["0.1 s are over", "0.2 s are over"]
+
+    def test_what_is_no_number_ends_its_own_connection_only(self) -> None:
+        with example(handler="alarm") as server, connect(server.url) as client, connect(server.url) as other:
+            client.send("soon")
+            with pytest.raises(ConnectionClosedError) as closed:
+                says(client)
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "")
+            server.wait_for("could not convert string to float: 'soon'")
+            other.send("0.1")
+            assert says(other) == "0.1 s are over"
+
+
+class TestDigest:
+    @pytest.mark.parametrize("reactor", [None, "epoll"])
+    def test_answers_in_order(self, reactor: str | None) -> None:
+        passwords = ["one", "two", "three"]
+        digests = [hashlib.scrypt(one.encode(), salt=b"docs", n=2**14, r=8, p=1).hex() for one in passwords]
+        with example(handler="digest", reactor=reactor) as server, connect(server.url) as client:
+            for password in passwords:
+                client.send(password)
+            assert [says(client) for _ in passwords] == digests
+
+
+class TestLineEcho:
+    def test_echoes_lines_without_http(self) -> None:
+        with chain("examples.line_echo") as server, dial(server) as client, client.makefile("rb") as lines:
+            assert server.url.startswith("tcp://")
+            assert lines.readline() == b"Say something.\n"
+            client.sendall(b"one\ntwo\nquit\nnever read\n")
+            assert lines.read() == b"one\ntwo\nGood-bye.\n"
+
+    def test_has_a_limit(self) -> None:
+        with chain("examples.line_echo") as server, dial(server) as client:
+            assert client.recv(100) == b"Say something.\n"
+            client.sendall(bytes(1_025))
+            with pytest.raises(ConnectionResetError):
+                client.recv(100)
+
+    def test_says_so_when_the_server_stops(self) -> None:
+        with chain("examples.line_echo") as server, dial(server) as client, client.makefile("rb") as lines:
+            assert lines.readline() == b"Say something.\n"
+            os.kill(server.pid, signal.SIGTERM)
+            assert lines.read() == b"The server stops.\n"
+
+    def test_is_tested_without_a_socket(self) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/test_line_echo.py"]
+        done = subprocess.run(command, cwd=DOCS, check=False, capture_output=True, text=True)
+        assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+class TestKnock:
+    MODULES = ("examples.knock,word=sesame", "http", "websocket")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server(cls) -> Iterator[Server]:
+        with chain(*cls.MODULES, handler="examples.counter") as server:
+            yield server
+
+    def test_lets_through_who_knows_the_word(self, server: Server) -> None:
+        knocking = dial(server)
+        knocking.sendall(b"sesame\n")
+        with connect(server.url, sock=knocking) as client:
+            client.send("hello")
+            assert says(client) == "1: hello"
+
+    def test_loses_nothing_that_comes_with_the_word(self, server: Server) -> None:
+        with dial(server) as client:
+            client.sendall(b"sesame\n" + request())
+            assert client.recv(12) == b"HTTP/1.1 101"
+
+    def test_hangs_up_on_others(self, server: Server) -> None:
+        with dial(server) as client:
+            client.sendall(request())
+            with pytest.raises(ConnectionResetError):
+                client.recv(100)
+
+    @pytest.mark.parametrize("options", ["", ",word=1", ",word=a,wrod=b"])
+    def test_checks_its_options_when_the_server_starts(self, options: str) -> None:
+        modules = (f"examples.knock{options}", "http", "websocket")
+        complaint = "wshost: knock: give it a word and nothing else, as in knock,word=sesame\n"
+        with pytest.raises(AssertionError, match=complaint), chain(*modules, handler="examples.counter"):
+            """It does not start."""
+
+    def test_is_found_by_its_short_name(self, tmp_path: Path) -> None:
+        """As an installed distribution would have it."""
+        plugins = tmp_path / "twisted" / "plugins"
+        plugins.mkdir(parents=True)
+        shutil.copy(EXAMPLES / "wshost_knock.py", plugins)
+        shutil.copy(EXAMPLES / "knock.py", tmp_path)
+        options = [f"--protocol-module={module}" for module in ("knock,word=sesame", "http", "websocket")]
+        options.append(f"--handler={EXAMPLES / 'counter.py'}")
+        with running_server(*options, env={"PYTHONPATH": str(tmp_path)}) as server, dial(server) as client:
+            client.sendall(b"sesame\n" + request())
+            assert client.recv(12) == b"HTTP/1.1 101"
+
+
+class TestWebsite:
+    @pytest.fixture(
+        scope="class",
+        params=[
+            ("http,otherwise=factory", "websocket", "factory,factory=examples.website.factory"),
+            ("http,otherwise=examples.website.factory", "websocket", "examples.website.factory"),
+        ],
+        ids=["the module factory", "by dotted path"],
+    )
+    @classmethod
+    def server(cls, request: pytest.FixtureRequest) -> Iterator[Server]:
+        with chain(*request.param, handler="examples.chat") as server:
+            yield server
+
+    def test_answers_who_does_not_ask_for_websocket(self, server: Server) -> None:
+        client = HTTPConnection("127.0.0.1", server.port)
+        for _ in range(2):
+            client.request("GET", "/chat.html")
+            response = client.getresponse()
+            assert response.status == 200
+            assert response.read() == (EXAMPLES / "chat.html").read_bytes()
+        client.close()
+
+    def test_leaves_websocket_alone(self, server: Server) -> None:
+        with connect(f"{server.url}/?name=Ada") as client:
+            client.send("hello")
+            assert says(client) == "Ada: hello"
+
+    def test_is_configured_by_a_file(self) -> None:
+        with running_server("--config=website.toml", "--port=0", cwd=EXAMPLES, env={"PYTHONPATH": "."}) as server:
+            client = HTTPConnection("127.0.0.1", server.port)
+            client.request("GET", "/chat.html")
+            assert client.getresponse().read() == (EXAMPLES / "chat.html").read_bytes()
+            client.close()
+            with connect(f"{server.url}/?name=Ada") as websocket:
+                websocket.send("hello")
+                assert says(websocket) == "Ada: hello"
+
+
+class TestEmbedded:
+    def test_runs_with_the_options_of_wsserver(self, tmp_path: Path) -> None:
+        application = (EXAMPLES / "embedded.tac").read_text()
+        assert '"port": 8080' in application
+        (tmp_path / "embedded.tac").write_text(application.replace('"port": 8080', '"port": 0'))
+        shutil.copy(EXAMPLES / "counter.py", tmp_path)
+        with running_server(application="embedded.tac", cwd=tmp_path) as server, connect(server.url) as client:
+            client.send("hello")
+            assert says(client) == "1: hello"
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+CHROMIUM = find_chromium()
+
+
+class Page:
+    """A page in Chromium, by its DevTools protocol."""
+
+    def __init__(self, tools: ClientConnection) -> None:
+        self._tools = tools
+        self._count = 0
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of an expression in the page."""
+        self._count += 1
+        asked = {"id": self._count, "method": "Runtime.evaluate", "params": {"expression": expression}}
+        self._tools.send(json.dumps(asked))
+        while (answer := json.loads(says(self._tools))).get("id") != self._count:
+            pass
+        return answer["result"]["result"].get("value")
+
+    def wait_for(self, text: str) -> None:
+        """Wait until the page has this text."""
+        deadline = time.monotonic() + SOON
+        while text not in (shown := self.evaluate("document.body?.innerText ?? ''")):
+            assert time.monotonic() < deadline, f"no {text!r} in {shown!r}"
+            time.sleep(0.05)
+
+
+@contextmanager
+def browser(profile: Path, port: int, url: str) -> Iterator[Page]:
+    """Open a page in headless Chromium.
+
+    :param port: of the server that stands for localhost:8080, which the tutorial's page names.
+    """
+    own = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    rules = f"--host-resolver-rules=MAP localhost:8080 127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [str(CHROMIUM), *own, "--remote-debugging-port=0", rules, url],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with connect(find_page(profile / "DevToolsActivePort"), max_size=None) as tools:
+            yield Page(tools)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def find_page(file: Path) -> str:
+    """Return where the only page is to be had, as soon as the browser has written its port to a file."""
+    deadline = time.monotonic() + 3 * SOON
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        if file.exists() and (lines := file.read_text().splitlines()):
+            client = HTTPConnection("127.0.0.1", int(lines[0]))
+            client.request("GET", "/json/list")
+            pages = [one for one in json.load(client.getresponse()) if one["type"] == "page"]
+            client.close()
+            if pages:
+                return str(pages[0]["webSocketDebuggerUrl"])
+    raise TimeoutError("Chromium shows no page")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+class TestChatPage:
+    def test_talks_to_the_chat_room(self, tmp_path: Path) -> None:
+        modules = ("http,otherwise=examples.website.factory", "websocket", "examples.website.factory")
+        url = "http://localhost:8080/chat.html?name=Ada"
+        with chain(*modules, handler="examples.chat") as server, browser(tmp_path, server.port, url) as page:
+            page.wait_for("You are in.")
+            with connect(f"{server.url}/?name=Charles") as charles:
+                page.wait_for("Charles comes in")
+                page.evaluate("document.querySelector('#text').value = 'Good evening'")
+                page.evaluate("document.querySelector('button').click()")
+                assert says(charles) == "Ada: Good evening"
+                charles.send("Good night")
+                page.wait_for("Charles: Good night")
+            page.wait_for("Charles leaves")
+
+    @pytest.mark.parametrize(("allowed", "text"), [(True, "You are in."), (False, "The connection is closed: 1006")])
+    def test_of_another_website_needs_its_origin_allowed(self, tmp_path: Path, allowed: bool, text: str) -> None:
+        """As in the tutorial: the page from one server, the chat room on another."""
+        with chain("examples.website.factory") as website:
+            origin = f"http://localhost:{website.port}"
+            options = [f"--origin={origin}"] if allowed else []
+            url = f"{origin}/chat.html?name=Ada"
+            with example(*options, handler="chat") as server, browser(tmp_path, server.port, url) as page:
+                page.wait_for(text)
