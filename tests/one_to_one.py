@@ -49,10 +49,10 @@ def uncovered(measured: Coverage, module: str, test: str) -> str:
     """What of a module its test file does not cover: lines, and lines that leave in too few ways; empty at 100 %."""
     measured.get_data().set_query_contexts([f"^$|^{re.escape(test)}::"])
     path = str(ROOT / module)
-    missing = measured.analysis2(path)[3]
-    branches = measured.branch_stats(path)
-    partial = [f"{line}→" for line, (ways, taken) in sorted(branches.items()) if taken < ways and line not in missing]
-    return " ".join([*map(str, missing), *partial])
+    _, _, _, missing, ranges = measured.analysis2(path)
+    branches = measured.branch_stats(path).items()
+    partial = [f"{line}→" for line, (ways, taken) in sorted(branches) if taken < ways and line not in missing]
+    return ", ".join(filter(None, [ranges, *partial]))
 
 
 def offenders() -> Iterator[tuple[str, str, str]]:

@@ -86,9 +86,15 @@ class TestReject:
         reject = Reject(401, body)
         assert (type(reject.body), reject.body, reject.headers) == (bytes, b"{}", {})
 
-    def test_leaves_a_content_type_alone(self) -> None:
-        headers = {"Content-Type": "application/json"}
+    @pytest.mark.parametrize("name", ["Content-Type", "content-type"])
+    def test_leaves_a_content_type_alone(self, name: str) -> None:
+        headers = {name: "application/json"}
         assert Reject(401, "{}", headers).headers == headers
+
+    @pytest.mark.parametrize("body", [5, None, ["a"]])
+    def test_sends_nothing_else(self, body: Any) -> None:
+        with pytest.raises(ValueError, match="is not a body: a str or bytes"):
+            Reject(401, body)
 
     def test_keeps_headers_of_its_own(self) -> None:
         headers = {"Location": "/login"}

@@ -84,8 +84,11 @@ class Reject(Exception):
         self.headers = dict(headers or {})
         check_headers(self.headers)
         if isinstance(body, str):
-            self.headers.setdefault("Content-Type", "text/plain; charset=utf-8")
+            if "content-type" not in map(str.lower, self.headers):
+                self.headers["Content-Type"] = "text/plain; charset=utf-8"
             body = body.encode()
+        elif not isinstance(body, bytes | bytearray | memoryview):
+            raise ValueError(f"{body!r} is not a body: a str or bytes")
         self.body = bytes(body)
         super().__init__(status)
 
