@@ -177,7 +177,7 @@ class IChannel(Interface):
         """Start or answer the closing handshake."""
 
     def released() -> None:
-        """The session is no longer busy, after it was: what it did can leave, and more may be delivered."""
+        """What the session did by itself can leave; unless it is busy again, more may be delivered."""
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""

@@ -333,6 +333,28 @@ class TestAwaitingADeferredInALoop:
         assert outcome.result == "inner"
 
     @in_loop
+    async def test_lets_the_loop_sleep(self) -> None:
+        class Counted(Deferred[str]):
+            asked = 0
+
+            def __await__(self) -> Generator[Any, None, str]:
+                for step in super().__await__():
+                    self.asked += 1
+                    yield step
+                return "there"
+
+        gate = Counted()
+
+        async def wait() -> str:
+            return await gate
+
+        outcome = Outcome(wait())
+        await turns(10)
+        gate.callback("there")
+        await turns()
+        assert (outcome.result, gate.asked) == ("there", 1)
+
+    @in_loop
     async def test_can_be_done_by_two(self) -> None:
         gate: Deferred[str] = Deferred()
 
@@ -383,6 +405,25 @@ class TestCancellingATask:
         await turns()
         assert cancelled == [gate]
         assert outcome.result == "cancelled"
+
+    @in_loop
+    async def test_leaves_alone_the_deferred_it_has_awaited(self) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred()
+
+        async def wait() -> None:
+            await gate
+            await asyncio.sleep(60)
+
+        outcome = Outcome(wait())
+        await turns()
+        gate.callback(None)
+        await turns()
+        gate.addCallback(lambda _: Deferred(cancelled.append))
+        outcome.deferred.cancel()
+        await turns()
+        assert isinstance(outcome.result, asyncio.CancelledError)
+        assert cancelled == []
 
     @in_loop
     async def test_drops_a_failure_that_comes_just_before(self) -> None:

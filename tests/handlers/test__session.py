@@ -112,7 +112,7 @@ class TestInit:
         session = begin(handler, channel)
         channel.take()
         session.deliver(("text", "hello"))
-        assert not session.info("hello")
+        assert session.info("hello") is False
         assert (handler.seen, channel.calls, session.busy) == ([], [], False)
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
@@ -126,6 +126,7 @@ class TestInit:
         handler = Handler()
         session = begin(handler, channel)
         assert channel.take() == [("opened", Accept("state")), ("refused", 500, b"", {})]
+        session.deliver(("text", "hello"))
         session.lost()
         assert handler.seen == [("connection_close", "state")]
 
@@ -147,6 +148,14 @@ class TestInitThatTakesItsTime:
         gate.errback(Reject(404))
         assert channel.take() == [("refused", 404, b"", {})]
         assert channel.clock.getDelayedCalls() == []
+
+    def test_that_rejects_drops_the_infos_that_wait_for_it(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        assert session.info("dropped")
+        gate.errback(Reject())
+        assert (handler.seen, session.busy) == ([], False)
 
     def test_can_crash_as_well(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
@@ -183,6 +192,21 @@ class TestInitThatTakesItsTime:
         assert cancelled == [gate]
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
+
+    def test_that_does_not_heed_that_asks_for_nothing_later(self, channel: Channel) -> None:
+        immortal: Deferred[Any] = Deferred()
+        begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).lost()
+        assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
+
+    def test_does_not_hide_a_fault_of_the_channel(self, channel: Channel) -> None:
+        fault = ValueError()
+        caught: list[BaseException | None] = []
+        gate: Deferred[Any] = Deferred()
+        begin(Handler(init=lambda options: gate), channel)
+        channel.then["refused"] = raises(fault)
+        gate.errback(Reject())
+        gate.addErrback(lambda failure: caught.append(failure.value))
+        assert caught == [fault]
 
     def test_may_have_a_state_even_so_which_is_ended_once(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
@@ -536,7 +560,7 @@ class TestConnectionClose:
         session = open_session(handler, channel)
         session.lost()
         session.deliver(("text", "hello"))
-        assert not session.info("hello")
+        assert session.info("hello") is False
         assert handler.seen == [("connection_close", "state")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
@@ -555,7 +579,7 @@ class TestConnectionClose:
         session.lost()
         session.lost()
         assert len(handler.seen) == 1
-        assert not session.info("late")
+        assert session.info("late") is False
         gate.callback(("reply", "to whom?", "new"))
         assert handler.seen[1:] == [("connection_close", "new")]
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
@@ -733,6 +757,27 @@ class TestCoroutines:
         await turns()
         assert [repr(error) for _, error in channel.failures] == ["LookupError('at last')"]
         assert channel.calls == []
+
+    @in_loop
+    async def test_that_die_quietly_are_not_logged(self) -> None:
+        channel = Channel()
+        seen: list[Any] = []
+
+        async def handle(message: Any, state: Any) -> None:
+            try:
+                if message != "connection_close":
+                    await asyncio.sleep(60)
+            finally:
+                seen.append(message)
+
+        session = open_session(Handler(handle), channel)
+        session.deliver(("text", ""))
+        await turns()
+        session.lost()
+        channel.clock.advance(10.0)
+        await turns()
+        assert sorted(seen, key=str) == [("text", ""), "connection_close"]
+        assert (channel.calls, channel.failures) == ([], [])
 
     @in_loop
     async def test_of_init_end_when_the_connection_is_lost(self) -> None:

@@ -81,7 +81,7 @@ class TestNoRoute:
         session.open(replace(CONNECTION, route=route), REF)
         assert channel.take() == [("refused", 404, b"", {})]
         session.deliver(("text", "hello"))
-        assert not session.info("hello")
-        assert not session.busy
+        assert session.info("hello") is False
+        assert session.busy is False
         session.lost()
         assert (channel.calls, chat.seen, news.seen) == ([], [], [])

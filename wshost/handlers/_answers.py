@@ -15,7 +15,6 @@ FORMS = (
 
 _short = Repr()
 _short.maxlevel = 2
-_short.maxstring = _short.maxother = 40
 
 
 class WrongAnswer(ValueError):

@@ -250,6 +250,7 @@ class HandlerSession:
 
     def _resume(self, result: Any) -> Any:
         self._go_on()
+        # Busy again or not: an answer does not wait for that of an info.
         if self._stage in {Stage.OPEN, Stage.CLOSING}:
             self._channel.released()
         return result
