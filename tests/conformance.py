@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -150,19 +150,23 @@ def tls_relay(port: int, trust: ssl.SSLContext) -> Iterator[str]:
     :param trust: what verifies its certificate.
     :returns: the URL for kosoku.
     """
-    tasks: set[asyncio.Task[None]] = set()
 
     async def relay(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        server, to_server = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
-        await asyncio.gather(pump(client, to_server), pump(server, to_client))
+        try:
+            server, to_server = await asyncio.open_connection("127.0.0.1", port, ssl=trust, server_hostname="localhost")
+            await asyncio.gather(pump(client, to_server), pump(server, to_client))
+        finally:
+            to_client.close()
 
-    def connected(client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(relay(client, to_client))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    async def finish() -> None:
+        listener.close()
+        relays = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in relays:
+            task.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
 
     loop = new_event_loop()
-    listener = loop.run_until_complete(_listen(connected))
+    listener = loop.run_until_complete(asyncio.start_server(relay, "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
@@ -170,12 +174,8 @@ def tls_relay(port: int, trust: ssl.SSLContext) -> Iterator[str]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        listener.close()
+        loop.run_until_complete(finish())
         loop.close()
-
-
-def _listen(connected: Any) -> Coroutine[Any, Any, asyncio.Server]:
-    return asyncio.start_server(connected, "127.0.0.1", 0)
 
 
 async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

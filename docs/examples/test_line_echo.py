@@ -1,6 +1,7 @@
 from unittest.mock import Mock
 
 from examples import line_echo
+
 from wshost.results import Close
 
 

@@ -7,7 +7,6 @@ import json
 import re
 import ssl
 import sys
-from pathlib import Path
 from typing import Any
 
 import txaio
@@ -54,7 +53,9 @@ class Autobahn(WebSocketClientProtocol):
         factory.protocol = lambda: protocol
         connector: Any = reactor
         if tls:
-            [authority] = [Certificate.loadPEM(ssl.DER_cert_to_PEM_cert(one)) for one in tls.get_ca_certs(True)]
+            [authority] = [
+                Certificate.loadPEM(ssl.DER_cert_to_PEM_cert(one).encode()) for one in tls.get_ca_certs(True)
+            ]
             trusted = optionsForClientTLS(factory.host, trustRoot=authority)
             connector.connectSSL(factory.host, factory.port, factory, trusted)
         else:
@@ -82,7 +83,8 @@ class Autobahn(WebSocketClientProtocol):
         self._ended.set_result([code, reason])
 
     async def send(self, data: str | bytes) -> None:
-        self.sendMessage(data.encode() if isinstance(data, str) else data, isBinary=isinstance(data, bytes))
+        payload = data.encode() if isinstance(data, str) else data
+        self.sendMessage(payload, isBinary=isinstance(data, bytes))  # type: ignore[no-untyped-call]
 
     async def send_fragments(self, fragments: list[str]) -> None:
         self.beginMessage()

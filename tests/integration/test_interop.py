@@ -33,17 +33,19 @@ class Endpoint(NamedTuple):
     ca: Path | None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with an authority's certificate and the server's."""
     directory = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(directory / "ca.pem")
-    authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(directory / "server.pem")
+    authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        directory / "server.pem"
+    )
     return directory
 
 
-@pytest.fixture(scope="module", params=["default", "epoll", "default-tls", "epoll-tls"])
+@pytest.fixture(scope="session", params=["default", "epoll", "default-tls", "epoll-tls"])
 def endpoint(request: pytest.FixtureRequest, certificates: Path) -> Iterator[Endpoint]:
     """A server on a reactor, with TLS or not."""
     reactor, _, tls = request.param.partition("-")
@@ -51,7 +53,9 @@ def endpoint(request: pytest.FixtureRequest, certificates: Path) -> Iterator[End
     if tls:
         options += ["--tls-cert", str(certificates / "server.pem")]
     with running_server(*options, reactor=None if reactor == "default" else reactor) as server:
-        yield Endpoint(server, f"{'wss' if tls else 'ws'}://localhost:{server.port}", certificates / "ca.pem" if tls else None)
+        yield Endpoint(
+            server, f"{'wss' if tls else 'ws'}://localhost:{server.port}", certificates / "ca.pem" if tls else None
+        )
         assert "Traceback" not in server.log
 
 

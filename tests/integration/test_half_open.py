@@ -1,0 +1,106 @@
+"""Peers that are there and are not: on real sockets, with the kernel's buffers between, over TCP and TLS."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trustme
+from websockets.sync.client import connect
+
+from tests.integration.server import Server, running_server
+from tests.memory import request
+from tests.regressions import wire
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+#: What one peer may make a server hold, in KiB: the output that it may let wait, a message, and what allocators round.
+BOUND = 8_192
+
+
+class Endpoint(NamedTuple):
+    server: Server
+    #: For TLS.
+    context: ssl.SSLContext | None
+
+
+@pytest.fixture(scope="module", params=["default", "epoll", "default-tls", "epoll-tls"])
+def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """A server whose patience is short."""
+    reactor, _, tls = request.param.partition("-")
+    options = ["--stall-timeout=1", "--close-timeout=1", "--ping-interval=1", "--ping-timeout=1"]
+    context = None
+    if tls:
+        authority = trustme.CA()
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        path = tmp_path_factory.mktemp("tls") / "server.pem"
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+        options.append(f"--tls-cert={path}")
+    with running_server(*options, reactor=None if reactor == "default" else reactor) as server:
+        yield Endpoint(server, context)
+        assert "Traceback" not in server.log
+
+
+def memory(server: Server) -> int:
+    """The resident memory of a server, in KiB."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.pid}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def upgraded(endpoint: Endpoint) -> socket.socket:
+    """Connect, with as little buffer as the kernel gives."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.settimeout(5)
+    client.connect(("127.0.0.1", endpoint.server.port))
+    if endpoint.context:
+        client = endpoint.context.wrap_socket(client, server_hostname="localhost")
+    client.sendall(request())
+    assert wire.status(client.recv(4_096)) == 101
+    return client
+
+
+def assert_well(endpoint: Endpoint) -> None:
+    """Somebody else is served, and at once."""
+    scheme = "wss" if endpoint.context else "ws"
+    url = f"{scheme}://localhost:{endpoint.server.port}"
+    start = time.monotonic()
+    with connect(url, ssl=endpoint.context, proxy=None) as client:
+        client.send("hello")
+        assert client.recv(5) == "hello"
+    assert time.monotonic() - start < 3
+
+
+def test_a_peer_that_never_reads(endpoint: Endpoint) -> None:
+    """It is not read from any more, when 1 MiB waits for it, and dropped."""
+    assert_well(endpoint)
+    before = memory(endpoint.server)
+    data = wire.frame(wire.BINARY, b"x" * 100_000)
+    with upgraded(endpoint) as client, pytest.raises((ConnectionResetError, BrokenPipeError, ssl.SSLError)):
+        # More than all the kernel's buffers; it times out when the server does not drop it.
+        client.sendall(data * 1_000)
+    assert memory(endpoint.server) - before < BOUND
+    assert_well(endpoint)
+
+
+def test_a_peer_that_says_nothing(endpoint: Endpoint) -> None:
+    """It reads, but answers no ping."""
+    with upgraded(endpoint) as client:
+        start = time.monotonic()
+        data = b""
+        try:
+            while more := client.recv(4_096):
+                data += more
+        except (ConnectionResetError, ssl.SSLError):
+            pass
+        assert 1.5 < time.monotonic() - start < 5
+    assert [one.opcode for one in wire.frames(data)] == [wire.PING]
