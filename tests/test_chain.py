@@ -253,6 +253,18 @@ class TestRoutes:
         assert expected in complaint(**given)
 
 
+@pytest.mark.parametrize(
+    ("modules", "expected"),
+    [
+        (["http"], "http: no module follows to take WebSocket upgrades"),
+        (["websocket", "tests.test_chain.unprepared"], "websocket: needs a module before it"),
+    ],
+)
+def test_a_chain_that_can_not_work_is_refused(modules: list[str], expected: str) -> None:
+    given = {"handler": echo} if "websocket" in modules else {}
+    assert expected in complaint(protocol_module=[(name, {}) for name in modules], **given)
+
+
 def test_the_users_own_traceback_comes_with_the_complaint(tmp_path: Path) -> None:
     (tmp_path / "broken_handler.py").write_text("1 / 0\n", encoding="ascii")
     with pytest.raises(ConfigurationError, match="ZeroDivisionError") as caught:

@@ -13,6 +13,7 @@ from wshost import interfaces
 PUBLIC: dict[Any, set[str]] = {
     interfaces.IProtocolModule: {"init(options, context)"},
     interfaces.IPreparedModule: {"init(options, context)", "prepare(options)"},
+    interfaces.ILinkedModule: {"init(options, context)", "check(options, chain, position)"},
     interfaces.IProtocolDriver: {
         "handle_action(action, *args)",
         "handle_connection_close(reason)",

@@ -19,6 +19,7 @@ VOCABULARY: dict[str, set[str]] = {
     "wshost.request": set(),
     "wshost.results": {"wshost.request"},
     "wshost.interfaces": {"wshost.request", "wshost.results"},
+    "wshost.importing": {"wshost.results"},
 }
 #: What puts the parts together, and may import them all.
 ASSEMBLY = {"wshost", "wshost.chain", "wshost.command", "wshost.server", "wshost.testing"}

@@ -14,6 +14,7 @@ from zope.interface import Interface
 from zope.interface.verify import verifyClass, verifyObject
 
 from wshost import plugins
+from wshost.importing import UserCodeError
 from wshost.results import ConfigurationError, Switch
 
 THIRD_PARTY = """
@@ -23,6 +24,9 @@ upper = ProtocolModule("upper", "upper_module")
 incomplete = ProtocolModule("incomplete", "incomplete_module")
 renamed = ProtocolModule("renamed", "upper_module.Former")
 """
+
+#: How Twisted says that something is no dotted path.
+NO_PATH = "name must be a string giving a '.'-separated list of Python identifiers"
 
 
 @pytest.fixture
@@ -60,8 +64,8 @@ class TestFindByShortName:
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
-            ("incomplete", "No module named 'a_module_that_is_not_installed'"),
-            ("renamed", "module 'upper_module' has no attribute 'Former'"),
+            ("incomplete", "ModuleNotFoundError: No module named 'a_module_that_is_not_installed'"),
+            ("renamed", "AttributeError: module 'upper_module' has no attribute 'Former'"),
         ],
     )
     def test_a_plugin_that_leads_nowhere_is_the_answer_in_one_line(
@@ -93,10 +97,10 @@ class TestFindByDottedPath:
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
-            ("nowhere.to.be.found", "'nowhere.to.be.found' does not name an object"),
-            ("wshost.nothing", "module 'wshost' has no attribute 'nothing'"),
-            (".relative", "name must be a string giving a '.'-separated list of Python identifiers, not '.relative'"),
-            ("a..b", "name must be a string giving a '.'-separated list of Python identifiers, not 'a..b'"),
+            ("nowhere.to.be.found", "ObjectNotFound: 'nowhere.to.be.found' does not name an object"),
+            ("wshost.nothing", "AttributeError: module 'wshost' has no attribute 'nothing'"),
+            (".relative", f"InvalidName: {NO_PATH}, not '.relative'"),
+            ("a..b", f"InvalidName: {NO_PATH}, not 'a..b'"),
         ],
     )
     def test_that_leads_nowhere_is_answered_in_one_line(self, name: str, reason: str) -> None:
@@ -104,10 +108,25 @@ class TestFindByDottedPath:
             plugins.find(name)
         assert str(caught.value) == f"protocol module {name!r} can't be imported: {reason}"
 
-    def test_an_error_in_the_module_itself_is_its_authors_to_see(self, third_party: Path) -> None:
+    @pytest.mark.parametrize("name", ["broken_module", "broken_module.Driver"])
+    def test_an_error_in_the_module_itself_is_shown_as_its_authors(self, third_party: Path, name: str) -> None:
         (third_party / "broken_module.py").write_text("1 / 0\n")
-        with pytest.raises(ZeroDivisionError):
-            plugins.find("broken_module.Driver")
+        with pytest.raises(UserCodeError, match=r"can't be imported: ZeroDivisionError: division by zero$") as caught:
+            plugins.find(name)
+        assert caught.value.traceback_text.count("File ") == 1
+        assert 'broken_module.py", line 1, in <module>' in caught.value.traceback_text
+
+
+class TestFindInTheCurrentDirectory:
+    @pytest.mark.parametrize("name", ["here_module", "here_module.Driver"])
+    def test_as_handlers_are(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        (tmp_path / "here_module.py").write_text("class Driver: pass\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+        try:
+            assert plugins.find(name).__name__ == name.rpartition(".")[2]
+        finally:
+            del sys.modules["here_module"]
 
 
 @pytest.mark.parametrize("interface", [IPlugin, plugins.IProtocolPlugin])

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import twisted.internet
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from wshost import reactors
@@ -45,6 +49,51 @@ def epoll() -> Iterator[EPollReactor]:
     reactor = EPollReactor()
     yield reactor
     close(reactor)
+
+
+class Recorder(Protocol):
+    """Keeps what its transport tells."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.received = b""
+        self.lost: asyncio.Future[Failure] = loop.create_future()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.set_result(reason)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(("unread", "expected"), [(b"never read", ConnectionLost), (b"", ConnectionDone)])
+def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], unread: bytes, expected: type[Exception]
+) -> None:
+    """A Unix socket that is closed with unread input resets its peer, as TCP does."""
+
+    def run() -> tuple[bytes, Failure]:
+        loop = new_loop()
+        reactor = reactors.AsyncioReactor(loop)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        recorder = Recorder(loop)
+        connection: Any = Connection(ours, recorder, reactor)
+        connection.protocol = recorder
+        ours.send(unread)
+        theirs.send(b"data")
+        theirs.close()
+        connection.startReading()
+        reason = loop.run_until_complete(asyncio.wait_for(recorder.lost, 10))
+        close(reactor)
+        loop.close()
+        return recorder.received, reason
+
+    # The tests themselves run in a loop, and a thread has one at most.
+    with ThreadPoolExecutor(1) as thread:
+        received, reason = thread.submit(run).result()
+    assert received == b"data"
+    assert reason.check(expected)
 
 
 @pytest.mark.usefixtures("loops")

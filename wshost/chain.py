@@ -43,7 +43,7 @@ def build(settings: Settings) -> tuple[Link, ...]:
 
     It is ``http``, ``websocket`` by default. ``websocket`` alone means the same, as it did in wsserver.
 
-    :raises ConfigurationError: when a module or a handler can't be had, or an option is wrong.
+    :raises ConfigurationError: when a module or a handler can't be had, an option is wrong, or a module misses another.
     """
     pairs = _pairs(settings)
     modules = {name: plugins.find(name) for name in pairs}
@@ -57,7 +57,11 @@ def build(settings: Settings) -> tuple[Link, ...]:
             _demand(pairs, "websocket", option)
     if "websocket" in pairs:
         _put_handler(pairs, settings)
-    return tuple(_link(name, modules[name], options) for name, options in pairs.items())
+    chain = tuple(_link(name, modules[name], options) for name, options in pairs.items())
+    for position, link in enumerate(chain):
+        if hasattr(link.module, "check"):
+            link.module.check(link.options, tuple(pairs), position)
+    return chain
 
 
 def _pairs(settings: Settings) -> dict[str, _Options]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from zope.interface import Attribute, Interface
@@ -42,6 +42,19 @@ class IPreparedModule(IProtocolModule):
     def prepare(options: Mapping[str, Any]) -> Any:
         """Check the options and turn them into what `init` shall be given.
 
+        :raises wshost.results.ConfigurationError: in one line, what is wrong; the server does not start.
+        """
+
+
+class ILinkedModule(IProtocolModule):
+    """A module that does not work in every chain."""
+
+    def check(options: Any, chain: Sequence[str], position: int) -> None:
+        """Check the chain, once, when the server starts.
+
+        :param options: as `init` will be given them.
+        :param chain: the names of its modules.
+        :param position: where this module is in it.
         :raises wshost.results.ConfigurationError: in one line, what is wrong; the server does not start.
         """
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from twisted.plugin import IPlugin, getPlugins
-from twisted.python.reflect import InvalidName, namedAny
+from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface, implementer
 
+from wshost.importing import make_importable, run
 from wshost.results import ConfigurationError
 
 
@@ -45,15 +48,14 @@ def names() -> list[str]:
 def find(name: str) -> Any:
     """Return the protocol module of this name.
 
-    :param name: a plugin's short name, or a dotted path.
+    :param name: a plugin's short name; or a dotted path, from the current directory, too.
+    :raises wshost.importing.UserCodeError: when its own code raises an exception.
     :raises ConfigurationError: when there is neither, or it can't be imported.
     """
     plugin = next((plugin for plugin in getPlugins(IProtocolPlugin) if plugin.name == name), None)
     if plugin is None:
-        if "." not in name:
+        make_importable(Path.cwd())
+        if "." not in name and not (name.isidentifier() and find_spec(name)):
             raise ConfigurationError(f"no protocol module is named {name!r}; there are: {', '.join(names())}")
         plugin = ProtocolModule(name, name)
-    try:
-        return plugin.load()
-    except (ImportError, AttributeError, InvalidName) as error:
-        raise ConfigurationError(f"protocol module {name!r} can't be imported: {error}") from error
+    return run(f"protocol module {name!r} can't be imported", plugin.load)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 import time
 from typing import Any
 
-from twisted.internet import asyncioreactor
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.error import ConnectionLost
+from twisted.internet.main import installReactor
+from twisted.internet.tcp import Connection
 
 
 def install(*, daemon: bool) -> None:
@@ -23,8 +28,24 @@ def install(*, daemon: bool) -> None:
         if sys.platform == "linux" or not daemon:
             loop = new_event_loop()
             asyncio.set_event_loop(loop)
-            asyncioreactor.install(loop)
+            installReactor(AsyncioReactor(loop))
     use_monotonic_time(installed())
+
+
+class AsyncioReactor(AsyncioSelectorReactor):
+    """Twisted's, noticing a reset that comes right behind data.
+
+    When the kernel has both for a socket, uvloop calls the reader once and then watches the socket no more
+    (``UVPoll._fatal_error``); the reader gets the data, and would never hear of the reset.
+    """
+
+    def _readOrWrite(self, selectable: Any, read: bool) -> None:
+        super()._readOrWrite(selectable, read)
+        # A connection that this has ended has no socket any more.
+        connection = getattr(selectable, "socket", None) if isinstance(selectable, Connection) else None
+        error = 0 if connection is None else connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._disconnectSelectable(selectable, ConnectionLost(os.strerror(error)), read)
 
 
 def installed() -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from wshost.handlers import echo
-from wshost.handlers.load import HandlerImportError, load
+from wshost.handlers.load import load
+from wshost.importing import UserCodeError
 from wshost.results import ConfigurationError
 
 HANDLER = """
@@ -49,7 +50,7 @@ def problem(handler: Any) -> str:
     """What `load` says is wrong: one line, and no traceback."""
     with pytest.raises(ConfigurationError) as caught:
         load(handler)
-    assert not isinstance(caught.value, HandlerImportError)
+    assert not isinstance(caught.value, UserCodeError)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -57,7 +58,7 @@ def problem(handler: Any) -> str:
 
 def failure(handler: Any) -> tuple[str, str]:
     """What `load` says that the user's code has raised: one line, and the traceback."""
-    with pytest.raises(HandlerImportError) as caught:
+    with pytest.raises(UserCodeError) as caught:
         load(handler)
     message = str(caught.value)
     assert "\n" not in message

@@ -14,7 +14,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver, Timer
+from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IProtocolDriver, Timer
 from wshost.protocols import http
 from wshost.request import Request
 from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
@@ -105,6 +105,7 @@ def answer(result: Results) -> tuple[int, dict[str, str], bytes]:
 class TestInterfaces:
     def test_the_module(self) -> None:
         assert verifyObject(IPreparedModule, http)
+        assert verifyObject(ILinkedModule, http)
 
     def test_the_driver(self) -> None:
         assert verifyObject(IProtocolDriver, start())
@@ -140,9 +141,51 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match=message):
             http.prepare(options)
 
-    def test_upgrades_need_a_module(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"^http: no module follows"):
-            start(Connection(following=None))
+    @pytest.mark.parametrize(
+        ("options", "chain", "message"),
+        [
+            ({}, ["http"], r"^http: no module follows"),
+            ({}, ["websocket", "http"], r"^http: no module follows"),
+            ({"upgrade": "mine"}, ["http", "websocket"], r"^http: upgrade is 'mine', no other module of the chain"),
+            (
+                {"otherwise": "site"},
+                ["http", "websocket"],
+                r"^http: otherwise is 'site', no other .*: http, websocket$",
+            ),
+            ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise is 'http', no other module"),
+        ],
+    )
+    def test_modules_that_are_not_there_are_missed(
+        self, options: dict[str, str], chain: list[str], message: str
+    ) -> None:
+        with pytest.raises(ConfigurationError, match=message):
+            http.check(http.prepare(options), chain, chain.index("http"))
+
+    @pytest.mark.parametrize("options", [{}, {"upgrade": "websocket"}, {"upgrade": "site", "otherwise": "site"}])
+    def test_modules_that_are_there_are_not(self, options: dict[str, str]) -> None:
+        http.check(http.prepare(options), ["first", "http", "websocket", "site"], 1)
+
+
+class TestLineEnds:
+    """RFC 9112 §2.2."""
+
+    @pytest.mark.parametrize(
+        "parts", [[b"GET / HTTP/1.1\n"], [b"GET / HTTP/1.1\r\nHost: a", b"\n"], [b"GET /", b"\nH"]]
+    )
+    def test_a_bare_line_feed_is_refused_when_it_comes(self, parts: list[bytes]) -> None:
+        driver = start()
+        for part in parts[:-1]:
+            assert driver.handle_connection_in(part) is None
+        assert answer(driver.handle_connection_in(parts[-1]))[0] == 400
+
+    def test_one_that_has_its_cr_is_not_even_when_they_come_apart(self) -> None:
+        driver = start()
+        for byte in UPGRADE[:-1]:
+            assert driver.handle_connection_in(bytes([byte])) is None
+        assert switch(driver.handle_connection_in(UPGRADE[-1:]))[0] == "websocket"
+
+    def test_one_behind_the_head_is_not_ours(self) -> None:
+        assert switch(receive(UPGRADE + b"\n"))[1] == b"\n"
 
 
 class TestUpgrade:

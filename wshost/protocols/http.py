@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from zope.interface import implementer, moduleProvides
 
-from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver, Timer
+from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IProtocolDriver, Timer
 from wshost.protocols._head import BadRequest, demand_get, parse, response
 from wshost.protocols._options import Reader
 from wshost.protocols._routes import Routes
 from wshost.request import TOKEN, Request
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Switch
 
-moduleProvides(IPreparedModule)
+moduleProvides(IPreparedModule, ILinkedModule)
 
 _END = b"\r\n\r\n"
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 #: Seconds: long enough for a load balancer to look elsewhere, short enough for a restart.
 _RETRY_AFTER = 5
 _TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byte)))
@@ -64,15 +66,22 @@ def prepare(options: Mapping[str, Any]) -> Options:
     return checked
 
 
-def init(options: Options, context: IContext) -> IProtocolDriver:
-    """Start waiting for a request head; or refuse the connection, when it is not admitted.
+def check(options: Options, chain: Sequence[str], position: int) -> None:
+    """Make sure that there are modules to switch to.
 
-    :raises wshost.results.ConfigurationError: when there is no module to give upgrades to.
+    :raises wshost.results.ConfigurationError: when one is missing.
     """
-    upgrade = options.upgrade or context.following
-    if upgrade is None:
+    if options.upgrade is None and position + 1 == len(chain):
         raise ConfigurationError("http: no module follows to take WebSocket upgrades; add websocket to the chain")
-    driver = _Driver(options, upgrade, context)
+    for option, name in (("upgrade", options.upgrade), ("otherwise", options.otherwise)):
+        if name is not None and (name not in chain or name == chain[position]):
+            raise ConfigurationError(f"http: {option} is {name!r}, no other module of the chain: {', '.join(chain)}")
+
+
+def init(options: Options, context: IContext) -> IProtocolDriver:
+    """Start waiting for a request head; or refuse the connection, when it is not admitted."""
+    # `check` has seen to it that one of the two is there.
+    driver = _Driver(options, options.upgrade or context.following, context)
     driver.start()
     return driver
 
@@ -130,6 +139,8 @@ class _Driver:
             return self._judge(end + len(_END))
         if len(received) >= limit:
             raise BadRequest(431, "The request head is too long.")
+        if _BARE_LF.search(received, start):
+            raise BadRequest(400, "A line ends without CR.")
         return None
 
     def _judge(self, size: int) -> Switch:
