@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -27,8 +29,19 @@ KEY = base64.b64encode(b"the sample nonce")
 class MemoryReactor(Clock):
     """A reactor of which only time passes: `advance` does what is due."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._from_threads: deque[Callable[[], Any]] = deque()
+
     def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
-        self.callLater(0, call, *args)
+        self._from_threads.append(partial(call, *args))
+
+    def advance(self, amount: float) -> None:
+        super().advance(amount)
+        while self._from_threads:
+            for _ in range(len(self._from_threads)):
+                self.callLater(0, self._from_threads.popleft())
+            super().advance(0)
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -49,9 +62,11 @@ class MemoryTransport:
         self.no_delay = False
         self.half_closed = self.disconnecting = self.aborted = self.gone = False
         self._clock = clock
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self._peer = peer
         self._buffer = b""
+        # What the peer has sent while we did not read.
+        self._unread: list[bytes] = []
         self._producer: Any = None
         self._paused = False
         if secure:
@@ -69,7 +84,7 @@ class MemoryTransport:
         if self.reading:
             self._clock.callLater(0, self.drain)
 
-    def writeSequence(self, data: Sequence[bytes]) -> None:
+    def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
     def drain(self) -> None:
@@ -89,11 +104,21 @@ class MemoryTransport:
         sent, self.sent = self.sent, b""
         return sent
 
+    def receive(self, data: bytes) -> None:
+        """The peer has sent this: it comes in, or will when it is read."""
+        self._unread.append(data)
+        self._read()
+
+    def _read(self) -> None:
+        while self._unread and self.producing and not self.aborted and not self.gone:
+            self._protocol.dataReceived(self._unread.pop(0))
+
     def lose(self, reason: Exception) -> None:
         """The connection is gone."""
         if not self.gone:
             self.gone = True
-            self._protocol.connectionLost(Failure(reason))
+            protocol, self._protocol, self._producer = self._protocol, None, None
+            protocol.connectionLost(Failure(reason))
 
     def loseConnection(self, connDone: Any = None) -> None:
         self.disconnecting = True
@@ -121,14 +146,16 @@ class MemoryTransport:
 
     def resumeProducing(self) -> None:
         self.producing = True
+        if self._unread:
+            self._clock.callLater(0, self._read)
 
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         return self._peer
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         return IPv4Address("TCP", "127.0.0.1", 8080)
 
     def getPeerCertificate(self) -> None:
@@ -152,15 +179,14 @@ class Peer:
 
     def __init__(self, host: MemoryHost, peer: IAddress, *, proxied: bool = False, secure: bool = False) -> None:
         self.reactor = host.reactor
-        connection = host.host.factory(proxied).buildProtocol(peer)
-        #: False when the server closed the socket at once.
-        self.accepted = connection is not None
-        self.connection: Connection = connection  # type: ignore[assignment]
+        connection: Any = host.host.factory(proxied).buildProtocol(peer)
+        self.connection: Connection = connection
         self.transport = MemoryTransport(host.reactor, connection, peer, secure=secure)
         self.frames = PeerConnection(ConnectionType.CLIENT)
-        if self.accepted:
-            self.connection.makeConnection(self.transport)
-            self.turn()
+        self.connection.makeConnection(self.transport)
+        self.turn()
+        #: False when the server closed the socket at once.
+        self.accepted = not self.gone
 
     @property
     def gone(self) -> bool:
@@ -176,8 +202,7 @@ class Peer:
 
     def send(self, data: bytes) -> None:
         """Send bytes; where the server has paused reading, they come in when it goes on."""
-        if not self.transport.gone:
-            self.connection.dataReceived(data)
+        self.transport.receive(data)
         self.turn()
 
     def take(self) -> bytes:
@@ -245,6 +270,11 @@ def request(path: str = "/", headers: Mapping[str, str] | None = None) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def link(name: str, module: Any, options: Mapping[str, Any] | None = None) -> Link:
+    """Return a link of a chain, prepared."""
+    return Link(name, module, module.prepare(options or {}))
+
+
 class MemoryHost:
     """A host in memory.
 
@@ -268,8 +298,8 @@ class MemoryHost:
         if chain is None:
             adapter = HandlerAdapter(handler, {})
             chain = [
-                Link("http", http, http.prepare(http_options or {})),
-                Link("websocket", websocket, websocket.prepare({"handler": adapter, **(websocket_options or {})})),
+                link("http", http, http_options),
+                link("websocket", websocket, {"handler": adapter, **(websocket_options or {})}),
             ]
         self.host = Host(self.reactor, chain, **limits)
 

@@ -21,6 +21,7 @@ PUBLIC: dict[Any, set[str]] = {
     },
     interfaces.IContext: {
         "admitted",
+        "broken",
         "call_later(seconds, call)",
         "clock",
         "following",

@@ -1,4 +1,4 @@
-"""One socket: drives it by the protocol modules of its chain, and is the only caller of `transport.write`.
+"""One connection: drives it by the protocol modules of its chain, and does what they return.
 
 It knows what modules may return, and nothing of what their protocols mean.
 """
@@ -10,30 +10,24 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IHalfCloseableProtocol,
-    IPushProducer,
-    IReactorTime,
-    ISSLTransport,
-    ITCPTransport,
-)
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule, Timer
+from wshost.interfaces import IContext, IProtocolModule, Timer
 from wshost.refs import Ref
 from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
-from wshost.sockets import unacknowledged
+from wshost.sockets import is_broken
+from wshost.stream import Stream
+from wshost.timers import ModuleTimer
 
 if TYPE_CHECKING:
     from wshost.host import Host
 
-#: In how many parts of the stall timeout the peer's progress is looked at.
-LOOKS = 10
+#: What refs may not ask for while the connection is full: it would bring more output.
+_BRINGS_OUTPUT = frozenset({"send", "ping", "info"})
 
 # Refs are asked from any thread; what waits for the reactor's is counted under this.
 _waiting_lock = Lock()
@@ -59,53 +53,34 @@ def address(peer: IAddress) -> str:
     return "unix:" + (name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name))
 
 
-@implementer(IContext, IHalfCloseableProtocol, IPushProducer)
-class Connection(Protocol):
+@implementer(IContext)
+class Connection(Stream):
     """One connection; the `IContext` of its modules.
-
-    What modules return is corked: it leaves in one write when the call that brought it is over, or, where no bytes
-    from the peer brought it, at the end of the reactor's turn.
 
     :param host: counts it, and holds the limits.
     :param id: names it in refs and in the log.
-    :param admitted: False when the host is full.
+    :param admitted: False when the host has too many.
     """
 
-    # What it must provide is more than one of Twisted's interfaces says.
-    transport: Any
-
     def __init__(self, host: Host, id: str, admitted: bool) -> None:
-        self.id = id
+        super().__init__(host, id)
         self.admitted = admitted
         self.ref = Ref(host, id)
         self.request: Request | None = None
-        #: True while as much output waits as the peer may let wait.
-        self.full = False
-        self._host = host
-        self._driver: IProtocolDriver | None = None
+        # The current module's driver; None until it has started, and when it has left.
+        self._driver: Any = None
         self._position = 0
-        self._timers: set[_Call] = set()
-        # The IP address it is counted under.
-        self._address: str | None = None
-        # Output: what waits here, its size, and the size of what the transport has been given and could not send.
-        self._out: list[bytes] = []
-        self._queued = 0
-        self._handed = 0
-        self._blocked = False
+        self._timers: set[ModuleTimer] = set()
+        # The module is being called with bytes from the peer; when that is over, all leaves.
         self._corked = False
-        self._dirty = False
-        # When to look again whether the peer reads, and when a closing connection is aborted.
-        self._stall: IDelayedCall | None = None
-        self._deadline: IDelayedCall | None = None
+        # What the module before the current one has left unread.
+        self._unread = b""
+        # What refs asked for while the module was starting.
+        self._early: list[tuple[str, tuple[Any, ...]]] = []
         # What refs of other threads have asked for that has not come here yet, in bytes.
         self._waiting = 0
-        # Who wants no input for now.
-        self._paused_by_module = False
-        self._paused = False
-        # Closing: no more input is looked at. Ended: nothing is written any more, either.
-        self._closing = False
-        self._ended = False
-        self._reason = ""
+        # The IP address it is counted under.
+        self._address: str | None = None
 
     # What modules see of it
 
@@ -141,6 +116,11 @@ class Connection(Protocol):
         return TLS(peer_certificate=transport.getPeerCertificate())
 
     @property
+    def broken(self) -> bool:
+        """Whether the peer has reset the connection."""
+        return is_broken(self.transport)
+
+    @property
     def following(self) -> str | None:
         """The name of the next module in the chain."""
         chain = self._host.chain
@@ -153,22 +133,15 @@ class Connection(Protocol):
         try:
             self._do(results)
         except Exception:
-            self._crash("the module asked for something impossible")
-        self._uncork_later()
-
-    def pause_reading(self) -> None:
-        """Take no more bytes from the peer."""
-        self._paused_by_module = True
-        self._regulate()
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
-        self._paused_by_module = False
-        self._regulate()
+            self._crash("asked for something impossible")
+        self._settle()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, unless the module has left before."""
-        return _Call(self._host.reactor, seconds, call, self._timers, self._crash)
+        timer = ModuleTimer(self._host.reactor, seconds, call, self._timers, self._timer_failed)
+        if self._closing and self._driver is None:
+            timer.cancel()
+        return timer
 
     def log_failure(self, what: str) -> None:
         """Log the exception being handled."""
@@ -178,22 +151,34 @@ class Connection(Protocol):
 
     def act(self, action: str, *args: Any) -> bool:
         """Ask the current module, in the reactor's thread; return whether it accepted."""
-        if self._closing or self._driver is None or (self.full and action == "send"):
+        driver = self._driver
+        if self._closing or (self.full and action in _BRINGS_OUTPUT):
             return False
+        if driver is None:
+            self._early.append((action, args))
+            return True
         try:
-            results = self._driver.handle_action(action, *args)
+            results = driver.handle_action(action, *args)
+            if results is None:
+                return True
+            if isinstance(results, Refused):
+                return False
+            if driver is self._driver and not self._closing:
+                self._do(results)
         except Exception:
-            self._crash(f"the module failed to {action}")
+            self._crash(f"failed on the action {action}")
             return False
-        if isinstance(results, Refused):
-            return False
-        self.perform(results)
+        self._settle()
         return True
 
     def act_from_thread(self, size: int, action: str, *args: Any) -> bool:
-        """The same from any other thread; what waits for the reactor counts as output."""
+        """Ask it from any other thread; what waits for the reactor's is bounded like output.
+
+        :param size: what it weighs while it waits, in bytes.
+        """
         with _waiting_lock:
-            if self._closing or self.full or self._waiting + size > self._host.max_output:
+            full = self.full or self._waiting >= self._host.max_output
+            if self._closing or (full and action in _BRINGS_OUTPUT):
                 return False
             self._waiting += size
         self._host.reactor.callFromThread(self._act_waiting, size, action, args)
@@ -206,29 +191,33 @@ class Connection(Protocol):
 
     def shut_down(self) -> None:
         """Say good-bye: the host stops."""
-        if not self._closing and not self.act("shutdown"):
+        if not self.act("shutdown"):
             self.perform(Close())
-
-    def abort(self, reason: str) -> None:
-        """End it at once."""
-        self._stop(reason)
 
     # From the transport
 
     def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
         self._host.made(self)
-        self.transport.registerProducer(self, True)
+        super().connectionMade()
+        self._count_address()
         self._start()
 
-    def _start(self) -> None:
-        self._count_address()
-        self._corked = True
-        self._enter(0)
-        if not self.admitted and not self._closing:
-            self._stop("the server is full")
-        self._uncork()
+    def dataReceived(self, data: bytes) -> None:
+        if not self._closing:
+            self._corked = True
+            self._receive(data)
+            self._corked = False
+            self._flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._leave(self._reason or reason.getErrorMessage())
+        if self._address is not None:
+            self._host.discount_address(self._address)
+        self._host.lost(self)
+
+    def _drained(self) -> None:
+        self.act("drained")
 
     def _count_address(self) -> None:
         host = getattr(self.transport.getPeer(), "host", None)
@@ -237,97 +226,89 @@ class Connection(Protocol):
             if self.admitted:
                 self._address = host
 
-    def dataReceived(self, data: bytes) -> None:
-        if self._closing:
-            return
-        self._corked = True
-        self._receive(data)
-        self._uncork()
-
-    def readConnectionLost(self) -> None:
-        # The peer says no more, and may still listen: what is there for it leaves first.
-        if self._closing:
-            self.transport.loseConnection()
-        else:
-            self.perform(Close())
-
-    def writeConnectionLost(self) -> None:
-        """Nothing: it was us who closed our half."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closing = self._ended = True
-        self._leave(self._reason or reason.getErrorMessage())
-        self._forget_output()
-        self._cancel_deadlines()
-        if self._address is not None:
-            self._host.discount_address(self._address)
-        self._host.lost(self)
-
-    def pauseProducing(self) -> None:
-        # The transport has more than it can send.
-        self._blocked = True
-        if self._stall is None and not self._closing:
-            self._watch_progress(unacknowledged(self.transport), self._host.reactor.seconds())
-
-    def resumeProducing(self) -> None:
-        self._blocked = False
-        self._handed = 0
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-        self._uncork()
-
-    def stopProducing(self) -> None:
-        """Nothing: `connectionLost` follows."""
-
     # The chain
+
+    def _start(self) -> None:
+        if self.admitted or self._host.refuse(self):
+            self._enter(0)
+        if not self.admitted and not self._closing:
+            self.abort("it was not admitted")
 
     def _enter(self, position: int) -> None:
         link = self._host.chain[position]
         self._position = position
+        self._paused_by_module = False
         try:
-            self._driver = link.module.init(link.options, self)
+            driver = link.module.init(link.options, self)
+            if driver is None:
+                raise TypeError(f"init of the module {link.name} returned no driver")
         except Exception:
-            self._crash(f"the module {link.name} failed to start")
+            self._crash("failed to start")
+            self._leave(self._reason)
+            return
+        if self._driver is not None:
+            # It has switched before it was there.
+            self._dismiss(driver, "switched away")
+            return
+        self._driver = driver
+        self._regulate()
+        early, self._early = self._early, []
+        for action, args in early:
+            self.act(action, *args)
 
     def _leave(self, reason: str) -> None:
         driver, self._driver = self._driver, None
+        if driver is not None:
+            self._dismiss(driver, reason)
         for timer in list(self._timers):
             timer.cancel()
-        if driver is not None:
-            try:
-                driver.handle_connection_close(reason)
-            except Exception:
-                self.log_failure("the module failed to close")
+
+    def _dismiss(self, driver: Any, reason: str) -> None:
+        try:
+            driver.handle_connection_close(reason)
+        except Exception:
+            self.log_failure("a module failed to close")
 
     def _receive(self, data: bytes) -> None:
-        driver = self._driver
-        if driver is None:
-            return
+        """Give these bytes to the module, and what it leaves unread to the next."""
+        idle = 0
         try:
-            results = driver.handle_connection_in(data)
-            if results is not None and driver is self._driver:
-                self._do(results)
+            while True:
+                driver = self._driver
+                results = driver.handle_connection_in(data)
+                if results is not None and driver is self._driver and not self._closing:
+                    self._do(results)
+                if not self._unread or self._closing:
+                    return
+                unread, self._unread = self._unread, b""
+                idle = 0 if len(unread) < len(data) else idle + 1
+                if idle > len(self._host.chain):
+                    raise RuntimeError("the chain's modules switch in circles, and none reads anything")
+                data = unread
         except Exception:
-            self._crash("the module failed on what the peer sent")
+            self._crash("failed on what the peer sent")
 
     def _do(self, results: Result | Sequence[Result]) -> None:
         if isinstance(results, bytes):
             self._write(results)
-        elif isinstance(results, Switch):
-            self._switch(results)
-        elif isinstance(results, Close):
-            self._close(results.data)
-        elif isinstance(results, Stop):
-            self._stop(results.reason)
-        elif isinstance(results, list | tuple):
-            driver = self._driver
+        elif isinstance(results, (list, tuple)):
             for result in results:
-                self._do(result)
-                if self._closing or driver is not self._driver:
+                if not isinstance(result, bytes):
+                    self._move_on(result)
                     break
+                self._write(result)
         else:
-            raise TypeError(f"a module returned {results!r}, not bytes, Switch, Close, Stop or a list of them")
+            self._move_on(results)
+
+    def _move_on(self, result: Any) -> None:
+        if isinstance(result, Switch):
+            self._switch(result)
+        elif isinstance(result, Close):
+            self._close(result.data)
+        elif isinstance(result, Stop):
+            self.abort(result.reason)
+        else:
+            raise TypeError(f"a module returned {result!r}, not bytes, Switch, Close, Stop or a list of them")
 
     def _switch(self, switch: Switch) -> None:
         names = [link.name for link in self._host.chain]
@@ -335,172 +316,43 @@ class Connection(Protocol):
             raise LookupError(f"the chain has no module {switch.name!r} to switch to; it has {', '.join(names)}")
         self._leave(f"switched to {switch.name}")
         self.request = switch.request
-        self._paused_by_module = False
         self._enter(names.index(switch.name))
-        self._regulate()
-        if switch.unread and not self._closing:
-            self._receive(switch.unread)
+        self._unread += switch.unread
+
+    def _settle(self) -> None:
+        """Let go on what was done: of a call from the transport, that is the end."""
+        if self._corked:
+            return
+        if self._unread and not self._closing:
+            data, self._unread = self._unread, b""
+            self._corked = True
+            self._receive(data)
+            self._corked = False
+        self._flush_later()
 
     def _crash(self, what: str) -> None:
+        """End the connection for the exception being handled."""
+        what = f"the module {self._host.chain[self._position].name} {what}"
         self.log_failure(what)
-        self._stop(what)
+        self.abort(what)
 
-    # Output
-
-    def _write(self, data: bytes) -> None:
-        if self._closing or not data:
-            return
-        self._out.append(data)
-        self._queued += len(data)
-        if not self.full and self._queued + self._handed >= self._host.max_output:
-            self.full = True
-            self._regulate()
-
-    def _uncork_later(self) -> None:
-        if not self._corked and not self._dirty:
-            self._dirty = True
-            self._host.uncork_later(self)
-
-    def uncork(self) -> None:
-        """The reactor's turn ends: what was corked leaves."""
-        self._dirty = False
-        self._uncork()
-
-    def _uncork(self) -> None:
-        self._corked = False
-        if self._blocked or self._ended:
-            return
-        if self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            self._handed, self._queued = len(data), 0
-            self.transport.write(data)
-            if self._blocked:
-                return
-            self._handed = 0
-        if self._closing:
-            self._finish()
-        elif self.full:
-            self.full = False
-            self._regulate()
-            self.act("drained")
-
-    def _regulate(self) -> None:
-        """Read from the peer, or don't: as the module, and the output that waits, have it."""
-        paused = not self._closing and (self._paused_by_module or self.full)
-        if paused is not self._paused and not self._ended:
-            self._paused = paused
-            if paused:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
-
-    def _forget_output(self) -> None:
-        self._out.clear()
-        self._queued = self._handed = 0
-
-    # The end
-
-    def _close(self, data: bytes) -> None:
-        self._write(data)
-        self._closing = True
-        # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
-        self._regulate()
-        self._deadline = self._host.reactor.callLater(
-            self._host.close_timeout, self._stop, "the peer did not let go in time"
-        )
-        self._uncork_later()
-
-    def _finish(self) -> None:
-        """All is written: close our half, and await the peer's.
-
-        Closed at once, a socket with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
-        """
-        self._ended = True
-        self.transport.unregisterProducer()
-        if ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport):
-            self.transport.loseWriteConnection()
-        else:
-            self.transport.loseConnection()
-
-    def _stop(self, reason: str) -> None:
-        self._closing = True
-        self._reason = self._reason or reason
-        self._forget_output()
-        self._cancel_deadlines()
-        if not self._ended:
-            self._ended = True
-            self.transport.unregisterProducer()
-        self.transport.abortConnection()
-
-    # A peer that does not read
-
-    def _watch_progress(self, mark: int | None, since: float) -> None:
-        self._stall = self._host.reactor.callLater(self._host.stall_timeout / LOOKS, self._check_progress, mark, since)
-
-    def _check_progress(self, mark: int | None, since: float) -> None:
-        now = self._host.reactor.seconds()
-        left = unacknowledged(self.transport)
-        if left != mark:
-            self._watch_progress(left, now)
-        elif now - since < self._host.stall_timeout:
-            self._watch_progress(mark, since)
-        else:
-            self._stop("the peer did not read what it was sent")
-
-    def _cancel_deadlines(self) -> None:
-        for call in (self._stall, self._deadline):
-            if call is not None and call.active():
-                call.cancel()
-        self._stall = self._deadline = None
+    def _timer_failed(self) -> None:
+        self._crash("failed in a timer")
 
 
 class Proxied(Connection):
     """A connection through a proxy that tells the peer's address ahead of the peer's first bytes."""
 
-    _counted = False
+    _known = False
 
     def _count_address(self) -> None:
-        """Not yet."""
+        """Not yet: it would be the proxy's."""
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._counted:
-            self._counted = True
+        if not self._known:
+            self._known = True
             super()._count_address()
             if not self.admitted and not self._closing:
                 self._leave("too many from one address")
                 self._start()
         super().dataReceived(data)
-
-
-class _Call:
-    """A module's timer, one of its connection's: gone with the module."""
-
-    __slots__ = ("_call", "_crash", "_delayed", "_timers")
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        seconds: float,
-        call: Callable[[], None],
-        timers: set[_Call],
-        crash: Callable[[str], None],
-    ) -> None:
-        self._call = call
-        self._timers = timers
-        self._crash = crash
-        self._delayed = clock.callLater(seconds, self._fire)
-        timers.add(self)
-
-    def cancel(self) -> None:
-        """Forget the call."""
-        self._timers.discard(self)
-        if self._delayed.active():
-            self._delayed.cancel()
-
-    def _fire(self) -> None:
-        self._timers.discard(self)
-        try:
-            self._call()
-        except Exception:
-            self._crash("the module's timer failed")

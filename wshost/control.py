@@ -20,11 +20,11 @@ def check_close(code: int, reason: str) -> tuple[int, str]:
 
     :raises ValueError: for a code that may not be sent, or a reason that is no text.
     """
-    if type(code) is not int or not sendable(code):
+    if not isinstance(code, int) or not sendable(code):
         raise ValueError(f"{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999")
     if not isinstance(reason, str):
         raise ValueError(f"{reason!r} is not a close reason: a str")
-    return code, reason.encode()[:MAX_REASON].decode(errors="ignore")
+    return int(code), reason.encode()[:MAX_REASON].decode(errors="ignore")
 
 
 def check_payload(data: str | bytes) -> bytes:
@@ -35,7 +35,7 @@ def check_payload(data: str | bytes) -> bytes:
     if isinstance(data, str):
         data = data.encode()
     elif not isinstance(data, bytes | bytearray | memoryview):
-        raise ValueError(f"a ping's payload is a str or bytes, not {type(data).__name__}")
+        raise ValueError(f"the payload of a ping or pong is a str or bytes, not {type(data).__name__}")
     if len(data) > MAX_PAYLOAD:
-        raise ValueError(f"a ping's payload has at most {MAX_PAYLOAD} bytes, not {len(data)}")
+        raise ValueError(f"the payload of a ping or pong has at most {MAX_PAYLOAD} bytes, not {len(data)}")
     return bytes(data)

@@ -10,12 +10,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
+from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 from wshost.connection import Connection, Link, Proxied
 from wshost.failures import Failures
+from wshost.stream import Stream
 
-#: How many connections more than allowed are taken in to be told that the server is full; others are just closed.
+#: How many connections at a time are told that they are not admitted; others are aborted.
 OVERFLOW = 128
 
 
@@ -60,8 +62,10 @@ class Host:
         self._max_per_address = max_connections_per_address
         self._drain_timeout = drain_timeout
         self._per_address: Counter[str] = Counter()
+        # Those that are there only to be told that they are not admitted.
+        self._refused: set[str] = set()
         self._ids = count(1)
-        self._corked: list[Connection] = []
+        self._corked: list[Stream] = []
         # Fires when all connections are gone; None until the host stops.
         self._stopped: Deferred[None] | None = None
         self._overdue: IDelayedCall
@@ -71,16 +75,16 @@ class Host:
 
         :param proxied: the peer's address is that of a proxy until the first bytes have come (`haproxy:`).
         """
-        return _Factory(self, proxied)
+        return HostFactory(self, proxied)
 
-    def build(self, proxied: bool) -> Connection | None:
-        """Return a connection for a new socket, or None to close it at once."""
+    def build(self, proxied: bool) -> IProtocol:
+        """Return a connection for a new socket, or what closes it at once."""
         self.thread = get_ident()
-        excess = len(self.connections) - self._max_connections
-        if self._stopped is not None or excess >= OVERFLOW:
-            return None
+        if self._stopped is not None:
+            return Refusal()
         connection = Proxied if proxied else Connection
-        return connection(self, f"c{next(self._ids)}", admitted=excess < 0)
+        admitted = len(self.connections) - len(self._refused) < self._max_connections
+        return connection(self, f"c{next(self._ids)}", admitted)
 
     def made(self, connection: Connection) -> None:
         """A connection is there."""
@@ -89,8 +93,14 @@ class Host:
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
         del self.connections[connection.id]
+        self._refused.discard(connection.id)
         if self._stopped is not None and not self.connections:
             self._all_gone(self._stopped)
+
+    def refuse(self, connection: Connection) -> bool:
+        """A connection is not admitted, and takes nobody's place; return whether it may be told."""
+        self._refused.add(connection.id)
+        return len(self._refused) <= OVERFLOW
 
     def count_address(self, host: str) -> bool:
         """Count one more connection from this IP address; False when that is one too many, and not counted."""
@@ -105,16 +115,21 @@ class Host:
         if not self._per_address[host]:
             del self._per_address[host]
 
-    def uncork_later(self, connection: Connection) -> None:
-        """Let this connection write at the end of the reactor's turn."""
+    def uncork_later(self, stream: Stream) -> None:
+        """Let it write at the end of the reactor's turn."""
         if not self._corked:
             self.reactor.callLater(0, self._uncork)
-        self._corked.append(connection)
+        self._corked.append(stream)
 
     def _uncork(self) -> None:
         corked, self._corked = self._corked, []
-        for connection in corked:
-            connection.uncork()
+        for stream in corked:
+            try:
+                stream.uncork()
+            except Exception:
+                # The others wait for this loop, too.
+                self.failures.log(stream.id, "its output failed")
+                stream.abort("its output failed")
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections, and abort those that are left at the timeout; fires when all are gone."""
@@ -139,15 +154,28 @@ class Host:
         stopped.callback(None)
 
 
+class Refusal(Protocol):
+    """Closes a socket at once.
+
+    A factory may return None for that, but those of TLS and of the PROXY protocol wrap the None: they would fail at
+    each socket, and leave it open.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.abortConnection()
+
+
 @implementer(IProtocolFactory)
-class _Factory:
+class HostFactory:
     """What endpoints see of a host."""
 
     def __init__(self, host: Host, proxied: bool) -> None:
         self._host = host
         self._proxied = proxied
 
-    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+    def buildProtocol(self, addr: IAddress) -> IProtocol:
         return self._host.build(self._proxied)
 
     def doStart(self) -> None:

@@ -92,6 +92,7 @@ class IContext(Interface):
     tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
     admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
     following = Attribute("str or None: the name of the next module in the chain")
+    broken = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
     clock = Attribute("twisted.internet.interfaces.IReactorTime, for what may outlive the connection")
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
 

@@ -13,7 +13,9 @@ from wshost.interfaces import IRef
 if TYPE_CHECKING:
     from wshost.host import Host
 
-#: What an info weighs while it waits for the reactor's thread, in bytes.
+#: What waits for the reactor's thread weighs that much beside a message's data, in bytes.
+CALL = 256
+#: An info, of which nobody knows the size.
 INFO = 1_024
 
 
@@ -46,22 +48,24 @@ class Ref:
         :raises TypeError: for anything else.
         :raises UnicodeEncodeError: for a str with lone surrogates.
         """
-        if isinstance(data, str):
+        if isinstance(data, bytes):
+            size = len(data)
+        elif isinstance(data, str):
             # Now, and not when the reactor has come to it and nobody is there to be told.
             size = len(data) if data.isascii() else len(data.encode())
-        elif isinstance(data, bytes | bytearray | memoryview):
+        elif isinstance(data, (bytearray, memoryview)):
             data = bytes(data)
             size = len(data)
         else:
             raise TypeError(f"a message is a str or bytes, not {type(data).__name__}")
-        return self._ask(size, "send", data)
+        return self._ask(CALL + size, "send", data)
 
     def ping(self, data: str | bytes = b"") -> bool:
         """Send a ping of at most 125 bytes.
 
         :raises ValueError: when it is longer (RFC 6455 §5.5).
         """
-        return self._ask(INFO, "ping", check_payload(data))
+        return self._ask(CALL, "ping", check_payload(data))
 
     def close(self, code: int = NORMAL_CLOSE[0], reason: str = NORMAL_CLOSE[1]) -> bool:
         """Close the connection properly.
@@ -69,7 +73,7 @@ class Ref:
         :param reason: cut to 123 bytes.
         :raises ValueError: for a code that may not be sent (RFC 6455 §7.4).
         """
-        return self._ask(INFO, "close", *check_close(code, reason))
+        return self._ask(CALL, "close", *check_close(code, reason))
 
     def info(self, message: Any) -> bool:
         """Give the connection's handler ``("info", message)``."""

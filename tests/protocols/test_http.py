@@ -51,7 +51,7 @@ class Connection:
     peer_address = IPv4Address("TCP", "127.0.0.1", 50000)
     host_address = IPv4Address("TCP", "127.0.0.1", 8080)
     tls = None
-    full = False
+    full = broken = False
 
     def __init__(self, following: str | None = "websocket", admitted: bool = True) -> None:
         self.following = following

@@ -19,6 +19,8 @@ from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffe
 from autobahn.websocket.compress import PerMessageDeflateOfferAccept as DeflateAccept  # noqa: E402
 from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerProtocol  # noqa: E402
 
+from wshost.control import MAX_REASON  # noqa: E402
+
 #: LZ77 window and memory level for compression: 14 KiB a connection instead of zlib's 256 (design: Defaults).
 WINDOW_BITS = 12
 MEMORY_LEVEL = 5
@@ -56,26 +58,45 @@ class _Silence:
 
 
 class _Deflate(PerMessageDeflate):
-    """permessage-deflate (RFC 7692) that inflates no more than it is allowed to.
+    """permessage-deflate (RFC 7692) that inflates no more than it is allowed to, and loses nothing.
 
     Autobahn asks zlib for exactly the allowed length, and so can't tell a message that ends there from one whose last
-    match goes on beyond: that one arrives cut. One byte more tells.
+    match goes on beyond: that one arrives cut. One byte more tells. What inflates only together with the four bytes
+    that end a message, and what follows a block marked as the last, Autobahn drops.
     """
 
+    max_message_size: int
     _decompressor: Any
+    _decompress_message_size: int
 
-    def decompress_message_data(self, data: bytes, max_output_len: int = 0) -> bytes:
+    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        left = self.max_message_size - self._decompress_message_size
+        inflated = self._inflate(data, left + 1)
+        if len(inflated) > left:
+            raise PayloadExceededError
+        self._decompress_message_size += len(inflated)
+        # After the last block comes the header of an empty one, or nothing (RFC 7692 §7.2.3.4).
+        if self._decompressor.unused_data not in {b"", b"\0"}:
+            raise PayloadCorruptError("data after the last block")
+        return inflated
+
+    def end_decompress_message(self) -> None:
+        if self._inflate(b"\0\0\xff\xff", 1):
+            raise PayloadCorruptError("the last block is cut")
+        if self._decompressor.eof:
+            # The next message starts a stream of its own.
+            self._decompressor = None
+
+    def _inflate(self, data: bytes, max_length: int) -> bytes:
         try:
-            inflated: bytes = self._decompressor.decompress(data, max(max_output_len, 0) + 1)
+            inflated: bytes = self._decompressor.decompress(data, max_length)
         except zlib.error as error:
             raise PayloadCorruptError(str(error)) from error
-        if len(inflated) > max_output_len:
-            raise PayloadExceededError("inflates beyond the limit")
         return inflated
 
 
 class Engine(WebSocketServerProtocol):
-    """One WebSocket connection, from the accepted handshake on. Made by an `EngineClass`.
+    """One WebSocket connection, from the accepted handshake on. Made by a class that `engine_class` returns.
 
     :param sink: is told what happens.
     """
@@ -86,25 +107,29 @@ class Engine(WebSocketServerProtocol):
     logOctets = logFrames = trackTimings = False
     utf8validateIncoming = applyMask = requireMaskedClientFrames = True
     maskServerFrames = echoCloseCodeReason = False
-    # A peer that breaks the protocol is told why before it is dropped: Autobahn's suite asks for it.
-    failByDrop = False
+    # By this it looks at nothing behind what is wrong; that it drops the connection without a word is overridden.
+    failByDrop = True
     autoFragmentSize = openHandshakeTimeout = closeHandshakeTimeout = 0
     autoPingInterval = autoPingTimeout = 0
+    # Autobahn's limits count compressed bytes as if they were inflated, before they are: ours are `max_message_size`…
+    maxMessagePayloadSize = maxFramePayloadSize = 0
     peer = ""
 
+    max_message_size: int
+    max_frame_size: int
     max_fragments: int
     compress: bool
+    _isMessageCompressed: bool
     factory = WebSocketServerFactory(server="")
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()
         self._sink = sink
-        self._fragments = 0
         self._message = bytearray()
         self._answering = False
         self._accepted: DeflateAccept | None = None
-        #: How many messages have begun to arrive.
-        self.begun = 0
+        #: How many messages, and control frames between messages, have arrived.
+        self.arrived = 0
         self._connectionMade()
 
     # What the driver calls
@@ -124,6 +149,8 @@ class Engine(WebSocketServerProtocol):
         self.succeedHandshake((subprotocol, headers))
         if self._accepted is not None:
             self._perMessageCompress = _Deflate.create_from_offer_accept(True, self._accepted)
+        # Of no use here, and a kilobyte of each connection.
+        del self.send_queue, self.http_response_data
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
@@ -140,11 +167,6 @@ class Engine(WebSocketServerProtocol):
     def inside(self) -> bool:
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
-
-    @property
-    def failed(self) -> bool:
-        """True once the peer has broken the protocol, or a limit."""
-        return bool(self.failedByMe)
 
     def send(self, payload: bytes, is_binary: bool) -> None:
         """Send one message in one frame."""
@@ -175,38 +197,22 @@ class Engine(WebSocketServerProtocol):
         self.dropConnection()
 
     def fail(self, code: int, reason: str) -> None:
-        """Fail the connection (RFC 6455 §7.1.7) for something that the engine can't see."""
-        self._fail_connection(code, reason)
+        """Fail the connection (RFC 6455 §7.1.7): say why, unless a Close is out already, and look at nothing more."""
+        self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
+        self.dropConnection()
 
     # What Autobahn calls
 
+    def _fail_connection(self, code: int = 1002, reason: str = "") -> None:
+        self.fail(code, reason)
+
+    def _invalid_payload(self, reason: str) -> bool:
+        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
+        self.fail(1007, "invalid UTF-8 or deflate data")
+        return True
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         self._sink.on_write(data)
-
-    def onMessageBegin(self, isBinary: bool) -> None:
-        super().onMessageBegin(isBinary)
-        self.begun += 1
-        self._fragments = 0
-        self._message = bytearray()
-
-    def onMessageFrameBegin(self, length: int) -> None:
-        super().onMessageFrameBegin(length)
-        self._fragments += 1
-        if self._fragments > self.max_fragments and not self.failedByMe:
-            self.fail(1009, f"a message of more than {self.max_fragments} fragments")
-
-    def onMessageFrameData(self, payload: bytes) -> None:
-        # Autobahn keeps a list of what came with each read: some twenty bytes for one, if the peer will have it so.
-        if not self.failedByMe:
-            self._message += payload
-
-    def onMessageFrameEnd(self) -> None:
-        """Nothing: `onMessageFrameData` has put it where it belongs."""
-
-    def onMessageEnd(self) -> None:
-        payload, self._message = bytes(self._message), bytearray()
-        if not self.failedByMe:
-            self._sink.on_message(payload, self.message_is_binary)
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         if isReply and not self._answering:
@@ -225,23 +231,39 @@ class Engine(WebSocketServerProtocol):
 
     def _onMessageBegin(self, isBinary: bool) -> None:
         self.onMessageBegin(isBinary)
+        self._fragments = 0
 
     def _onMessageFrameBegin(self, length: int) -> None:
-        self.onMessageFrameBegin(length)
+        self._fragments += 1
+        size = len(self._message) if self._isMessageCompressed else len(self._message) + length
+        if size > self.max_message_size:
+            self._max_message_size_exceeded()
+        elif length > self.max_frame_size:
+            self.fail(1009, f"a frame of more than {self.max_frame_size} bytes")
+        elif self._fragments > self.max_fragments:
+            self.fail(1009, f"a message of more than {self.max_fragments} fragments")
+
+    def _max_message_size_exceeded(self, *_sizes_and_reason: Any) -> None:
+        self.fail(1009, f"a message of more than {self.max_message_size} bytes")
 
     def _onMessageFrameData(self, payload: bytes) -> None:
-        self.onMessageFrameData(payload)
+        # Autobahn keeps a list of what came with each read: some twenty bytes for one, if the peer will have it so.
+        self._message += payload
 
     def _onMessageFrameEnd(self) -> None:
-        self.onMessageFrameEnd()
+        """Nothing: `_onMessageFrameData` has put it where it belongs."""
 
     def _onMessageEnd(self) -> None:
-        self.onMessageEnd()
+        self.arrived += 1
+        payload, self._message = bytes(self._message), bytearray()
+        self._sink.on_message(payload, self.message_is_binary)
 
     def _onPing(self, payload: bytes) -> None:
+        self.arrived += not self.inside_message
         self._sink.on_ping(payload)
 
     def _onPong(self, payload: bytes) -> None:
+        self.arrived += not self.inside_message
         self._sink.on_pong(payload)
 
     # Extensions
@@ -265,6 +287,7 @@ class Engine(WebSocketServerProtocol):
             request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0,
             window_bits=min(WINDOW_BITS, offer.request_max_window_bits or WINDOW_BITS),
             mem_level=MEMORY_LEVEL,
+            max_message_size=self.max_message_size,
         )
         return self._accepted
 
@@ -273,7 +296,7 @@ def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: i
     """Return an `Engine` class with these options.
 
     :param max_message_size: bytes of a message, inflated; more fails the connection with 1009.
-    :param max_frame_size: bytes of a frame; more fails the connection with 1009.
+    :param max_frame_size: bytes of a frame, compressed when it is; more fails the connection with 1009.
     :param max_fragments: frames of a message; more fail the connection with 1009.
     :param compress: whether permessage-deflate is accepted when offered.
     """
@@ -281,8 +304,8 @@ def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: i
         "Engine",
         (Engine,),
         {
-            "maxMessagePayloadSize": max_message_size,
-            "maxFramePayloadSize": max_frame_size,
+            "max_message_size": max_message_size,
+            "max_frame_size": max_frame_size,
             "max_fragments": max_fragments,
             "compress": compress,
         },

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from wshost.protocols._head import BadRequest
 from wshost.request import TLS, TOKEN, ConnectionInfo, Request
+from wshost.results import Accept
+
+# RFC 6455 §9.1: what is quoted there is a token, too.
+_TOKEN = f"{TOKEN.pattern}+"
+_EXTENSION = re.compile(rf'{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|"{_TOKEN}"))?)*+')
+
+#: What of the 101 response is not the handler's to say, besides all that begins with the prefix (RFC 6455 §4.2.2).
+_OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
+_PREFIX = "sec-websocket-"
 
 
 class Offer(NamedTuple):
@@ -40,14 +49,33 @@ def check(request: Request) -> Offer:
         raise BadRequest(400, "The Sec-WebSocket-Key is missing.")
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
+    except ValueError:
         valid = False
     if not valid:
         raise BadRequest(400, "The Sec-WebSocket-Key is not 16 bytes in base64.")
     subprotocols = headers.list("sec-websocket-protocol")
     if len(set(subprotocols)) != len(subprotocols) or not all(map(TOKEN.fullmatch, subprotocols)):
         raise BadRequest(400, "The Sec-WebSocket-Protocol is not a list of different tokens.")
+    if not all(map(_EXTENSION.fullmatch, headers.list("sec-websocket-extensions"))):
+        raise BadRequest(400, "The Sec-WebSocket-Extensions is malformed.")
     return Offer(key, headers.get("sec-websocket-extensions", ""), subprotocols)
+
+
+def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:
+    """Return the subprotocol to use, None for none.
+
+    :param accept: what the handler has said; its choice wins.
+    :param subprotocols: the server's, the preferred first.
+    :raises ValueError: when the handler says what it may not: a subprotocol that is not offered, a header that is ours.
+    """
+    for name in accept.headers:
+        if name.lower() in _OURS or name.lower().startswith(_PREFIX):
+            raise ValueError(f"the header {name} is not the handler's to send")
+    if accept.subprotocol is None:
+        return next((name for name in subprotocols if name in offer.subprotocols), None)
+    if accept.subprotocol not in offer.subprotocols:
+        raise ValueError(f"subprotocol {accept.subprotocol!r} is none of those offered: {offer.subprotocols}")
+    return accept.subprotocol
 
 
 def cookies(header: str) -> Mapping[str, str]:
@@ -55,7 +83,7 @@ def cookies(header: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.strip(" \t").partition("=")
-        if equals:
+        if name and equals:
             found.setdefault(name, value[1:-1] if value[:1] == value[-1:] == '"' and len(value) > 1 else value)
     return found
 

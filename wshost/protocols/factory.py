@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
     ISSLTransport,
-    ITransport,
+    ITCPTransport,
 )
 from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import alsoProvides, implementer, moduleProvides
 
-from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver
+from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver, Timer
 from wshost.protocols._options import Reader
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Stop
 
@@ -28,9 +27,14 @@ if TYPE_CHECKING:
 
 moduleProvides(IPreparedModule)
 
+#: How Twisted's reason begins when both sides have closed properly.
+_CLEAN = str(ConnectionDone()).removesuffix(".")
+
 
 def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
     """Return the option `factory`: an `IProtocolFactory`, or the dotted path of one.
+
+    It is started here, as by a port that listens; nobody stops it, as modules don't learn of a server's end.
 
     :raises ConfigurationError: when it is none, or there are other options.
     """
@@ -53,19 +57,24 @@ def init(options: IProtocolFactory, context: IContext) -> FactoryDriver:
     return FactoryDriver(options, context)
 
 
-@implementer(IProtocolDriver, ITransport, IConsumer, IPushProducer)
+@implementer(IProtocolDriver, ITCPTransport, IConsumer, IPushProducer)
 class FactoryDriver:
     """A driver to the connection, and the transport to the protocol.
+
+    Protocols may ask it for what TCP has; how TCP is used the connection decides.
 
     :param factory: builds the protocol; when it builds none, the connection closes.
     """
 
     def __init__(self, factory: IProtocolFactory, context: IContext) -> None:
+        #: Nothing comes in any more, and nothing but the producer's goes out.
         self.disconnecting = False
         self._context = context
         self._producer: Any = None
         self._streaming = False
-        self._reason: ConnectionDone | ConnectionAborted = ConnectionDone()
+        # When to ask a producer that must be asked each time.
+        self._turn: Timer | None = None
+        self._aborted = False
         if context.tls is not None:
             # By this, twisted.web knows that a request is secure.
             alsoProvides(self, ISSLTransport)
@@ -78,28 +87,39 @@ class FactoryDriver:
     # From the connection
 
     def handle_connection_in(self, data: bytes) -> Results:
-        if self._protocol is not None:
+        if self._protocol is not None and not self.disconnecting:
             self._protocol.dataReceived(data)
         return None
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action != "drained":
             return REFUSED
-        if self._producer is not None:
-            self._produce()
+        if self._producer is not None and self._streaming:
+            self._producer.resumeProducing()
+        elif self._turn is None:
+            self._pull()
         return None
 
     def handle_connection_close(self, reason: str) -> None:
         producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.stopProducing()
         protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            protocol.connectionLost(Failure(self._reason))
+        try:
+            if producer is not None:
+                producer.stopProducing()
+        finally:
+            if protocol is not None:
+                protocol.connectionLost(Failure(self._error(reason)))
+
+    def _error(self, reason: str) -> Exception:
+        if self._aborted:
+            return ConnectionAborted()
+        return ConnectionDone() if reason.startswith(_CLEAN) else ConnectionLost(reason)
 
     # From the protocol
 
     def write(self, data: bytes) -> None:
+        if not isinstance(data, bytes):
+            raise TypeError(f"a transport writes bytes, not {type(data).__name__}")
         self._context.perform(data)
         if self._producer is not None and self._streaming and self._context.full:
             self._producer.pauseProducing()
@@ -114,17 +134,30 @@ class FactoryDriver:
 
     def abortConnection(self) -> None:
         """Close at once."""
-        self.disconnecting = True
-        self._reason = ConnectionAborted()
+        self.disconnecting = self._aborted = True
         self._context.perform(Stop("the protocol aborted"))
 
-    def getPeer(self) -> IAddress:
-        peer: IAddress = self._context.peer_address
-        return peer
+    def loseWriteConnection(self) -> None:
+        """Lose it: who has no more to write hears no more, either."""
+        self.loseConnection()
 
-    def getHost(self) -> IAddress:
-        host: IAddress = self._context.host_address
-        return host
+    def getPeer(self) -> Any:
+        return self._context.peer_address
+
+    def getHost(self) -> Any:
+        return self._context.host_address
+
+    def getTcpNoDelay(self) -> bool:
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing."""
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Nothing."""
 
     def getPeerCertificate(self) -> X509 | None:
         """Return the peer's certificate, when this is TLS and there is one."""
@@ -134,10 +167,13 @@ class FactoryDriver:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         if self._producer is not None:
             raise RuntimeError("another producer is registered")
+        if self._protocol is None or self.disconnecting:
+            producer.stopProducing()
+            return
         self._producer = producer
         self._streaming = streaming
         if not streaming:
-            self._produce()
+            self._pull()
 
     def unregisterProducer(self) -> None:
         self._producer = None
@@ -153,11 +189,11 @@ class FactoryDriver:
     def stopProducing(self) -> None:
         self.loseConnection()
 
-    def _produce(self) -> None:
-        """Let the producer go on; one that must be asked each time is asked once a turn, while there is room."""
-        producer = self._producer
-        if producer is None or self._context.full:
+    def _pull(self) -> None:
+        """Let a producer that must be asked each time go on: once a turn, while there is room."""
+        self._turn = None
+        if self._producer is None or self._streaming or self._context.full:
             return
-        producer.resumeProducing()
-        if not self._streaming and self._producer is producer:
-            self._context.call_later(0, self._produce)
+        self._producer.resumeProducing()
+        if self._turn is None and self._producer is not None:
+            self._turn = self._context.call_later(0, self._pull)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, eventAsJSON, eventsFromJSONLogFile, textFileLogObserver
+from twisted.python.failure import Failure
+
+from wshost.failures import LENGTH, MOST, PERIOD, Failures, escaped, shortened
+
+
+class Failing:
+    """Fails, has it logged, and looks at what was."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.failures = Failures(self.clock)
+
+    def __call__(self, error: BaseException | None = None, times: int = 1) -> list[Any]:
+        with capturedLogs() as events:
+            for _ in range(times):
+                try:
+                    raise error or ValueError("on purpose")
+                except Exception:
+                    self.failures.log("c7", "the module failed")
+        return list(events)
+
+
+@pytest.fixture
+def fail() -> Failing:
+    return Failing()
+
+
+def as_file(event: Any) -> str:
+    """A log's lines about it, as twistd writes them."""
+    file = io.StringIO()
+    textFileLogObserver(file)(event)
+    return file.getvalue()
+
+
+class TestLog:
+    def test_says_whose_and_what_and_where(self, fail: Failing) -> None:
+        [event] = fail()
+        assert event["log_level"] is LogLevel.error
+        assert event["id"] == "c7"
+        first, *trace = as_file(event).splitlines()
+        assert first.endswith("connection c7: the module failed")
+        assert trace[0] == "\tTraceback (most recent call last):"
+        assert 'raise error or ValueError("on purpose")' in trace[2]
+        assert trace[-1] == "\tValueError: on purpose"
+
+    def test_has_the_failure_for_who_wants_more(self, fail: Failing) -> None:
+        error = ValueError("on purpose")
+        [event] = fail(error)
+        assert isinstance(event["failure"], Failure)
+        assert event["failure"].value is error
+
+    def test_can_be_json(self, fail: Failing) -> None:
+        [event] = fail()
+        [read] = eventsFromJSONLogFile(io.StringIO("\x1e" + eventAsJSON(event) + "\n"))
+        assert read["id"] == "c7"
+
+
+class TestEscapes:
+    """CWE-117: what a peer says may be in an exception's text."""
+
+    @pytest.mark.parametrize(
+        ("text", "safe"),
+        [
+            ("\x1b[2J", r"\x1b[2J"),
+            ("a\rb", r"a\x0db"),
+            ("\x00\x07\x08\x0b\x0c\x7f", r"\x00\x07\x08\x0b\x0c\x7f"),
+            ("\x80\x85\x9b\x9f", r"\x80\x85\x9b\x9f"),
+            ("\u2028\u2029", r"\u2028\u2029"),
+            ("\ud800\udfff", r"\ud800\udfff"),
+            ("a\tb\nc", "a\tb\nc"),
+            ("schön 😀 \xa0", "schön 😀 \xa0"),
+        ],
+    )
+    def test_control_characters(self, text: str, safe: str) -> None:
+        assert escaped(text) == safe
+
+    def test_what_is_left_is_a_line_for_every_reader(self) -> None:
+        text = escaped("".join(map(chr, range(0x11_0000))))
+        assert len(text.splitlines()) == 2
+        text.encode()
+
+    def test_nothing_forges_a_line_of_the_log(self, fail: Failing) -> None:
+        [event] = fail(ValueError("x\r\n2026-01-01T00:00:00+0000 [-] \x1b[1mroot\x85logged in"))
+        lines = as_file(event).splitlines()
+        assert all(line.startswith("\t") for line in lines[1:])
+        assert lines[-1] == r"	2026-01-01T00:00:00+0000 [-] \x1b[1mroot\x85logged in"
+
+
+class TestLength:
+    def test_of_a_short_text_is_kept(self) -> None:
+        assert shortened("a" * LENGTH) == "a" * LENGTH
+
+    def test_of_a_long_one_the_middle_is_left_out(self) -> None:
+        text = shortened("a" * LENGTH + "b" * LENGTH)
+        assert text == "a" * (LENGTH // 2) + "\n…\n" + "b" * (LENGTH // 2)
+
+    def test_a_peers_message_can_not_push_the_trace_out(self, fail: Failing) -> None:
+        [event] = fail(ValueError("x" * 1_000_000))
+        text = as_file(event)
+        assert len(text) < LENGTH + 200
+        assert 'raise error or ValueError("on purpose")' in text
+
+
+class TestRate:
+    def test_so_many_in_a_period(self, fail: Failing) -> None:
+        assert len(fail(times=MOST)) == MOST
+        assert fail(times=1_000) == []
+
+    def test_the_others_are_counted(self, fail: Failing) -> None:
+        fail(times=MOST + 7)
+        fail.clock.advance(PERIOD - 0.1)
+        assert fail() == []
+        fail.clock.advance(0.1)
+        first, second = fail()
+        assert as_file(first).endswith("8 more failures were not logged\n")
+        assert second["what"] == "the module failed"
+
+    def test_when_there_were_no_others_nothing_is_said_of_them(self, fail: Failing) -> None:
+        fail(times=MOST)
+        fail.clock.advance(PERIOD)
+        assert len(fail()) == 1
+
+    def test_a_period_begins_with_a_failure(self, fail: Failing) -> None:
+        fail.clock.advance(1_000)
+        fail()
+        fail.clock.advance(PERIOD - 1)
+        assert len(fail(times=MOST)) == MOST - 1

@@ -1,0 +1,380 @@
+"""One WebSocket connection: its state, between its engine, its peer and its handler's session.
+
+Knows RFC 6455's states; not its bytes (`_autobahn.py`), no limits in time (`_patience.py`), no socket, and no user's
+handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from wshost.control import NORMAL_CLOSE
+from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
+from wshost.protocols._autobahn import Engine
+from wshost.protocols._handshake import Offer, agree, check, connection_info
+from wshost.protocols._head import BadRequest, response
+from wshost.protocols._patience import Patience
+from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
+
+if TYPE_CHECKING:
+    from wshost.protocols.websocket import Options
+
+#: What one connection may do before it is others' turn: steps of the engine, bytes of messages in and of output.
+STEPS = 256
+SHARE = 131_072
+#: The engine gets its input in slices, as each of its steps copies what is left of one.
+SLICE = 8_192
+#: What refs may ask for before the handshake is done: how often, and bytes (or characters) in messages.
+EARLY = 1_024
+EARLY_SIZE = 1 << 20
+#: The payload of our own pings, by which their pongs are told from those that a handler asked for.
+HEARTBEAT = b"wshost heartbeat"
+
+
+class State(Enum):
+    """Where a connection stands (RFC 6455 §4.1, §7.1)."""
+
+    #: The handler's init is running; what the peer sends is held.
+    CONNECTING = auto()
+    #: Messages go both ways.
+    OPEN = auto()
+    #: Our Close is out and the peer's awaited; what else it sends is dropped.
+    CLOSING = auto()
+    #: Nothing goes in or out.
+    CLOSED = auto()
+
+
+# What every message needs, where it is fastest found.
+_CONNECTING, _OPEN, _CLOSING, _CLOSED = State
+
+
+@implementer(IProtocolDriver, IChannel)
+class WebSocket:
+    """One connection's driver."""
+
+    __slots__ = (
+        "_advancing",
+        "_context",
+        "_early",
+        "_early_size",
+        "_engine",
+        "_held",
+        "_offer",
+        "_options",
+        "_out",
+        "_patience",
+        "_peer_closed",
+        "_seconds",
+        "_session",
+        "_share",
+        "_state",
+        "_turn",
+        "_unread",
+    )
+
+    def __init__(self, options: Options, context: IContext) -> None:
+        self._options = options
+        self._context = context
+        self._seconds: Callable[[], float] = context.clock.seconds
+        self._state = _CONNECTING
+        self._offer: Offer
+        # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
+        self._session: ISession = None  # type: ignore[assignment]
+        self._engine: Engine = None  # type: ignore[assignment]
+        self._patience: Patience = None  # type: ignore[assignment]
+        # What is to be done by the connection, in order.
+        self._out: list[Result] = []
+        # How much of its `SHARE` it has had in this turn.
+        self._share = 0
+        # Bytes that the engine has not been given yet.
+        self._unread = b""
+        # We have paused reading.
+        self._held = False
+        # `_advance` is running.
+        self._advancing = False
+        # When it goes on, where it left off for others.
+        self._turn: Timer | None = None
+        # What refs have asked for before the handshake was done, and the size of the messages in it.
+        self._early: list[tuple[Any, ...]] = []
+        self._early_size = 0
+        # The peer's Close came.
+        self._peer_closed = False
+
+    # The opening handshake
+
+    def begin(self) -> None:
+        """Judge the request; then it is the handler's turn."""
+        context, request = self._context, self._context.request
+        try:
+            self._offer = check(request)
+            if not self._options.origins.allows(request.headers.get("origin"), request.host):
+                raise BadRequest(403, "This Origin is not allowed here.")
+        except BadRequest as error:
+            context.perform(self._refuse(error.status, error.reason, error.headers))
+            return
+        self._session = self._options.handler.session(self)
+        self._session.open(connection_info(request, self._offer, context.peer, context.tls), context.ref)
+        if self._state is _CONNECTING:
+            self._hold()
+        # What the session has said right behind its `opened`.
+        context.perform(self._take())
+
+    def opened(self, accept: Accept) -> None:
+        if self._state is not _CONNECTING:
+            return
+        options, offer = self._options, self._offer
+        try:
+            subprotocol = agree(offer, accept, options.subprotocols)
+        except ValueError:
+            self.log_failure("the handler's init accepted wrongly")
+            self.refused(500, b"", {})
+            return
+        self._engine = options.engine(self)
+        self._engine.open(offer.key, offer.extensions, subprotocol, accept.headers)
+        self._state = _OPEN
+        self._patience = Patience(self, self._engine, self._context, options)
+        early, self._early = self._early, []
+        for action, *arguments in early:
+            self._act(action, *arguments)
+        waits = self._state is _OPEN and self._session.busy
+        self._context.perform(self._take() if waits else self._advance())
+
+    def refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        if self._state is _CONNECTING:
+            self._context.perform(self._refuse(status, body, headers))
+
+    def _refuse(self, status: int, body: str | bytes, headers: Mapping[str, str]) -> Close:
+        self._state = _CLOSED
+        return Close(response(status, body, headers))
+
+    # From the connection
+
+    def handle_connection_in(self, data: bytes) -> Results:
+        if self._state is _CLOSED:
+            return None
+        self._unread = self._unread + data if self._unread else data
+        if self._state is _CONNECTING:
+            return None
+        self._patience.heard_at = self._seconds()
+        return self._advance()
+
+    def handle_action(self, action: str, *args: Any) -> Results | Refused:
+        if action == "drained":
+            return self._advance()
+        if action == "shutdown":
+            return self._shut_down()
+        if self._state is _CONNECTING:
+            return None if self._keep(action, *args) else REFUSED
+        if self._state is not _OPEN or self._peer_closed or not self._act(action, *args):
+            return REFUSED
+        # Behind our own Close nothing is held any more.
+        return self._take() if self._state is _OPEN else self._advance()
+
+    def _act(self, action: str, *args: Any) -> bool:
+        """Do what a ref asks for; False when it can't be done."""
+        if action == "send":
+            self.send(*args)
+        elif action == "info":
+            return self._session.info(*args)
+        elif action == "ping":
+            self.ping(*args)
+        elif action == "close":
+            self.close(*args)
+        else:
+            return False
+        return True
+
+    def _keep(self, action: str, *args: Any) -> bool:
+        """Keep what a ref asks for until the handshake is done; False when it is too much."""
+        if action == "info":
+            return self._session.info(*args)
+        size = len(args[0]) if action == "send" else 0
+        if action not in {"send", "ping", "close"} or len(self._early) >= EARLY or self._early_size + size > EARLY_SIZE:
+            return False
+        self._early.append((action, *args))
+        self._early_size += size
+        return True
+
+    def _shut_down(self) -> Results:
+        if self._state is _CONNECTING:
+            return self._refuse(503, "The server is shutting down.", {})
+        if not self._peer_closed:
+            self.close(1001, "going away")
+        return self._advance()
+
+    def handle_connection_close(self, reason: str) -> None:
+        self._state = _CLOSED
+        session = self._session
+        # They know us as we know them: without a cut here all would wait for the collector.
+        self._session = self._engine = self._patience = self._turn = None  # type: ignore[assignment]
+        if session is not None:
+            session.lost()
+
+    def _advance(self) -> Results:
+        """Let the engine go on until it wants more bytes, the handler or the output is busy, or its turn is over."""
+        # Whoever asks from within a step, a handler closing by its ref, has the loop below see to it.
+        if self._advancing or self._state is _CONNECTING or self._state is _CLOSED:
+            return self._take()
+        engine, session, context = self._engine, self._session, self._context
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._advancing = True
+        self._share = 0
+        steps = STEPS
+        while self._state is not _CLOSED:
+            if self._state is _OPEN and (session.busy or context.full):
+                self._hold()
+                break
+            if not steps or self._share > SHARE:
+                self._hold()
+                self._turn = context.call_later(0, self._take_turn)
+                break
+            steps -= 1
+            if engine.step():
+                continue
+            if self._unread:
+                engine.feed(self._unread[:SLICE])
+                self._unread = self._unread[SLICE:]
+                continue
+            if self._held:
+                self._held = False
+                # What it was silent meanwhile was our doing.
+                self._patience.heard_at = self._seconds()
+                context.resume_reading()
+            break
+        self._advancing = False
+        if self._state is _OPEN and not self._patience.watches_message and engine.inside:
+            self._patience.watch_message()
+        return self._take()
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._context.perform(self._advance())
+
+    def _hold(self) -> None:
+        """Read no more from the peer."""
+        if not self._held:
+            self._held = True
+            self._context.pause_reading()
+
+    def _take(self) -> Results:
+        """Return what is to be done by the connection."""
+        out = self._out
+        if not out:
+            return None
+        self._out = []
+        return out[0] if len(out) == 1 else out
+
+    # From the engine
+
+    def on_write(self, data: bytes) -> None:
+        self._out.append(data)
+        self._share += len(data)
+
+    def on_message(self, payload: bytes, is_binary: bool) -> None:
+        # A few bytes may have been inflated to that.
+        self._share += len(payload)
+        if self._state is _OPEN:
+            self._session.deliver(("binary", payload) if is_binary else ("text", payload.decode()))
+
+    def on_ping(self, payload: bytes) -> None:
+        if self._allow_control():
+            self.pong(payload)
+            self._session.deliver(("ping", payload))
+
+    def on_pong(self, payload: bytes) -> None:
+        if self._allow_control() and payload != HEARTBEAT:
+            self._session.deliver(("pong", payload))
+
+    def _allow_control(self) -> bool:
+        """Say whether one more ping or pong is to be looked at."""
+        if not self._patience.allow_control():
+            self._engine.fail(1008, "too many pings and pongs")
+        return self._state is _OPEN
+
+    def on_close(self, code: int | None, reason: str) -> None:
+        self._peer_closed = True
+        session = self._session
+        session.deliver(("close", (code, reason)))
+        if session.busy:
+            self._context.call_later(self._options.close_timeout, self._answer_overdue)
+        else:
+            self.close(*NORMAL_CLOSE)
+
+    def on_drop(self) -> None:
+        self._state = _CLOSED
+        self._out.append(Close())
+
+    # From the session
+
+    def send(self, data: str | bytes) -> None:
+        if self._state is _OPEN:
+            if isinstance(data, str):
+                self._engine.send(data.encode(), False)
+            else:
+                self._engine.send(bytes(data), True)
+
+    def ping(self, data: bytes) -> None:
+        if self._state is _OPEN:
+            self._engine.ping(data)
+
+    def pong(self, data: bytes) -> None:
+        if self._state is _OPEN:
+            self._engine.pong(data)
+
+    def close(self, code: int, reason: str) -> None:
+        if self._state is not _OPEN:
+            return
+        if self._peer_closed:
+            self._engine.answer_close(code, reason.encode())
+        else:
+            self._state = _CLOSING
+            self._engine.start_close(code, reason.encode())
+            self._context.call_later(self._options.close_timeout, self._close_overdue)
+
+    def released(self) -> None:
+        if self._state is _OPEN and self._peer_closed and not self._session.busy:
+            self.close(*NORMAL_CLOSE)
+        self._context.perform(self._advance())
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        timer: Timer = self._context.clock.callLater(seconds, call)
+        return timer
+
+    def log_failure(self, what: str) -> None:
+        self._context.log_failure(what)
+
+    # From the clock
+
+    def _answer_overdue(self) -> None:
+        self.close(*NORMAL_CLOSE)
+        self._context.perform(self._take())
+
+    def _close_overdue(self) -> None:
+        if self._state is _CLOSING:
+            self.drop("the peer did not answer our Close in time")
+
+    @property
+    def is_open(self) -> bool:
+        return self._state is _OPEN
+
+    @property
+    def is_reading(self) -> bool:
+        return not (self._held or self._context.full)
+
+    def beat(self) -> None:
+        self._engine.ping(HEARTBEAT)
+        self._context.perform(self._take())
+
+    def fail(self, code: int, reason: str) -> None:
+        self._engine.fail(code, reason)
+        self._context.perform(self._take())
+
+    def drop(self, reason: str) -> None:
+        self._state = _CLOSED
+        self._context.perform(Stop(reason))

@@ -1,0 +1,234 @@
+"""One socket's output and its end: what is written leaves corked and bounded, and nothing stays open for ever.
+
+The only caller of `transport.write`. It knows no modules, and nothing of what bytes mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wshost.sockets import unacknowledged
+
+if TYPE_CHECKING:
+    from wshost.host import Host
+
+#: In how many parts of the stall timeout the peer's progress is looked at.
+LOOKS = 10
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class Stream(Protocol):
+    """A protocol of which subclasses say what comes in and what goes out.
+
+    What goes out is corked: it leaves in one write when the call that brought it is over, or, where no bytes from the
+    peer brought it, at the end of the reactor's turn.
+
+    :param host: holds the limits.
+    :param id: names it in the log.
+    """
+
+    # What it must provide is more than one of Twisted's interfaces says.
+    transport: Any
+
+    def __init__(self, host: Host, id: str) -> None:
+        self.id = id
+        #: True while as much output waits as the peer may let wait.
+        self.full = False
+        self._host = host
+        # What waits here, the size of what the transport was given last, and of all that waits here or there.
+        self._out: list[bytes] = []
+        self._handed = 0
+        self._queued = 0
+        # The transport has more than it can send.
+        self._blocked = False
+        # The host will flush it at the end of the turn.
+        self._dirty = False
+        # Who wants no input for now, and whether that is so.
+        self._paused_by_module = False
+        self._paused = False
+        # When to look again whether the peer reads, and when a closing connection is aborted.
+        self._stall: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
+        # Closing: no more input is looked at. Ended: nothing is written any more, either.
+        self._closing = False
+        self._ended = False
+        self._peer_ended = False
+        # Why it was aborted.
+        self._reason = ""
+
+    # From the transport
+
+    def connectionMade(self) -> None:
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+
+    def readConnectionLost(self) -> None:
+        # The peer says no more, and may still listen: what is there for it leaves first.
+        self._peer_ended = True
+        if self._ended:
+            self.transport.loseConnection()
+        elif not self._closing:
+            self._close()
+            self._flush_later()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing: it was us who closed our half."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._closing = self._ended = True
+        self._out.clear()
+        for call in (self._stall, self._deadline):
+            if call is not None and call.active():
+                call.cancel()
+        # They know us, too: without a cut here all would wait for the collector.
+        self._stall = self._deadline = None
+
+    def pauseProducing(self) -> None:
+        if self._blocked:
+            return
+        self._blocked = True
+        self._queued += self._handed
+        self._check_limit()
+        if not self._closing:
+            self._watch_progress(unacknowledged(self.transport), self._host.reactor.seconds())
+
+    def resumeProducing(self) -> None:
+        self._blocked = False
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self._flush()
+
+    def stopProducing(self) -> None:
+        """Nothing: `connectionLost` follows."""
+
+    # Output
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._out.append(data)
+            self._queued += len(data)
+            if self._queued >= self._host.max_output:
+                self._check_limit()
+
+    def _check_limit(self) -> None:
+        if not self.full and self._queued >= self._host.max_output:
+            self.full = True
+            self._regulate()
+
+    def _drained(self) -> None:
+        """What had made it full has left: for subclasses."""
+
+    def _flush_later(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self._host.uncork_later(self)
+
+    def uncork(self) -> None:
+        """The reactor's turn ends: what was corked leaves."""
+        self._dirty = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._blocked or self._ended:
+            return
+        self._queued = 0
+        if self._out:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._handed = len(data)
+            self.transport.write(data)
+            if self._blocked:
+                return
+        if self._closing:
+            self._finish()
+        elif self.full:
+            self.full = False
+            self._regulate()
+            self._drained()
+
+    # Input
+
+    def pause_reading(self) -> None:
+        """Take no more bytes from the peer."""
+        self._paused_by_module = True
+        self._regulate()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        self._paused_by_module = False
+        self._regulate()
+
+    def _regulate(self) -> None:
+        """Read from the peer, or don't: as the module, and the output that waits, have it."""
+        paused = not self._closing and (self._paused_by_module or self.full)
+        if paused is not self._paused and not self._ended:
+            self._paused = paused
+            if paused:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    # The end
+
+    def _close(self, data: bytes = b"") -> None:
+        """Write no more than these last bytes, and end when they have left."""
+        self._write(data)
+        self._closing = True
+        # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
+        self._regulate()
+        self._deadline = self._host.reactor.callLater(
+            self._host.close_timeout, self.abort, "the peer did not let go in time"
+        )
+
+    def _finish(self) -> None:
+        """All is written: close our half, and await the peer's.
+
+        Closed at once, a socket with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
+        """
+        self._ended = True
+        transport = self.transport
+        transport.unregisterProducer()
+        if self._peer_ended or ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport):
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def abort(self, reason: str) -> None:
+        """End it at once; what waits is lost.
+
+        :param reason: for the log, and whoever asks why it ended. Of several the first counts.
+        """
+        self._reason = self._reason or reason
+        self._closing = True
+        if not self._ended:
+            self._ended = True
+            self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+    # A peer that does not read
+
+    def _watch_progress(self, mark: int | None, since: float) -> None:
+        self._stall = self._host.reactor.callLater(self._host.stall_timeout / LOOKS, self._check_progress, mark, since)
+
+    def _check_progress(self, mark: int | None, since: float) -> None:
+        now = self._host.reactor.seconds()
+        left = unacknowledged(self.transport)
+        if left != mark:
+            self._watch_progress(left, now)
+        elif now - since < self._host.stall_timeout:
+            self._watch_progress(mark, since)
+        else:
+            self.abort("the peer did not read what it was sent")
