@@ -18,6 +18,7 @@ from tests.memory import MemoryHost, Peer
 from wshost.connection import Link, address
 from wshost.host import OVERFLOW
 from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
+from wshost.refs import CALL
 from wshost.request import TLS, Headers, Request
 from wshost.results import REFUSED, Close, Refused, Results, Stop, Switch
 
@@ -206,13 +207,20 @@ class TestContext:
         assert module.driver.context.tls == TLS(peer_certificate=None)
 
     def test_says_what_follows(self) -> None:
+        following: list[str | None] = []
+
+        def note(driver: Driver) -> None:
+            following.append(driver.context.following)
+
+        first = Module(lambda driver, data: Switch("b", data), start=note)
+        second = Module(lambda driver, data: Switch("c", data), start=note)
+        serve(first, second, Module(start=note)).connect().send(b"go")
+        assert following == ["b", "c", None]
+
+    def test_is_the_same_for_all(self) -> None:
         first, second = Module(lambda driver, data: Switch("b")), Module()
         serve(first, second).connect().send(b"go")
         assert first.driver.context is second.driver.context
-        peer = serve(first := Module(), second).connect()
-        assert first.driver.context.following == "b"
-        assert peer.connection.following == "b"
-        assert second.driver.context.following is None
 
 
 class TestReplies:
@@ -424,6 +432,8 @@ class TestSwitch:
         context.call_later(1, lambda: context.perform(Switch("b", data)))
         peer.turn(1)
         assert peer.transport.writes == [data]
+        context.perform(b"more")
+        assert peer.take() == data + b"more"
 
     def test_in_circles(self, failures: Failures) -> None:
         """It must not stop the server."""
@@ -993,6 +1003,16 @@ class TestActionsOfOtherThreads:
         peer.turn()
         assert sum(map(len, peer.transport.writes)) == 8_000
         assert peer.connection._waiting == 0
+
+    def test_it_is_full_to_the_byte(self) -> None:
+        peer = serve(Module(), max_output=10_000).connect()
+        accepted: list[bool] = []
+        sizes = (10_000 - CALL - 1, 0, 0)
+        in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(size)) for size in sizes))
+        assert accepted == [True, True, False]
+        peer.turn()
+        in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(10_000 - CALL)) for _ in range(2)))
+        assert accepted[3:] == [True, False]
 
     def test_a_message_of_any_size_goes_when_nothing_waits(self) -> None:
         """As in the reactor's thread."""
