@@ -284,6 +284,13 @@ class TestOpening:
         peer.send(frame(TEXT, b"two")[3:])
         assert peer.messages() == ["one", "two"]
 
+    def test_a_session_that_speaks_first(self) -> None:
+        def greet(session: Session) -> None:
+            accept(session)
+            session.channel.send("hello")
+
+        assert Server(init=greet).open().messages() == ["hello"]
+
     def test_accepting_again(self) -> None:
         server = Server()
         peer = server.open()

@@ -77,12 +77,13 @@ class _Deflate(PerMessageDeflate):
         self._decompress_message_size += len(inflated)
         # After the last block comes the header of an empty one, or nothing (RFC 7692 §7.2.3.4).
         if self._decompressor.unused_data not in {b"", b"\0"}:
-            raise PayloadCorruptError("data after the last block")
+            raise PayloadCorruptError
         return inflated
 
     def end_decompress_message(self) -> None:
+        # They complete an empty block (RFC 7692 §7.2.1); any other was cut.
         if self._inflate(b"\0\0\xff\xff", 1):
-            raise PayloadCorruptError("the last block is cut")
+            raise PayloadCorruptError
         if self._decompressor.eof:
             # The next message starts a stream of its own.
             self._decompressor = None
@@ -91,7 +92,7 @@ class _Deflate(PerMessageDeflate):
         try:
             inflated: bytes = self._decompressor.decompress(data, max_length)
         except zlib.error as error:
-            raise PayloadCorruptError(str(error)) from error
+            raise PayloadCorruptError from error
         return inflated
 
 

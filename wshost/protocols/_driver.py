@@ -164,6 +164,9 @@ class WebSocket:
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action == "drained":
+            if self._state is _OPEN:
+                # It was not read meanwhile, and shows that it lives.
+                self._patience.heard_at = self._seconds()
             return self._advance()
         if action == "shutdown":
             return self._shut_down()
