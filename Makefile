@@ -24,7 +24,7 @@ serve: .venv/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
 test: .venv/.installed-test
-	$(BIN)/pytest --cov --cov-context=test --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.one_to_one
 
 lint: .venv/.installed-lint

@@ -262,7 +262,7 @@ class TestLimits:
         started({"handler": echo}, reactor)
         assert given == [{option: value}, {}]
 
-    @pytest.mark.parametrize("option", inspect.signature(Host).parameters.keys() & OPTIONS.keys())
+    @pytest.mark.parametrize("option", sorted(inspect.signature(Host).parameters.keys() & OPTIONS.keys()))
     def test_have_the_defaults_that_the_help_says(self, option: str) -> None:
         default = inspect.signature(Host).parameters[option].default
         assert OPTIONS[option].kind.add(None, OPTIONS[option].default) == default
