@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import ILoggingContext, IProtocolFactory
 from twisted.logger import capturedLogs
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import WrappingFactory
@@ -60,6 +60,8 @@ class TestFactory:
     def test_is_what_endpoints_take(self) -> None:
         factory = serve().host.factory()
         verifyObject(IProtocolFactory, factory)
+        verifyObject(ILoggingContext, factory)
+        assert factory.logPrefix() == "wshost"
         factory.doStart()
         factory.doStop()
 

@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IDelayedCall, ILoggingContext, IProtocol, IProtocolFactory
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -167,7 +167,7 @@ class Refusal(Protocol):
         self.transport.abortConnection()
 
 
-@implementer(IProtocolFactory)
+@implementer(IProtocolFactory, ILoggingContext)
 class HostFactory:
     """What endpoints see of a host."""
 
@@ -177,6 +177,10 @@ class HostFactory:
 
     def buildProtocol(self, addr: IAddress) -> IProtocol:
         return self._host.build(self._proxied)
+
+    def logPrefix(self) -> str:
+        """Name it in Twisted's "… starting on 8080"."""
+        return "wshost"
 
     def doStart(self) -> None:
         """Nothing: the host was there before."""

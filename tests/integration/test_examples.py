@@ -45,7 +45,7 @@ def chain(*modules: str, handler: str | None = None) -> Iterator[Server]:
     options = [f"--protocol-module={module}" for module in modules]
     if handler is not None:
         options.append(f"--handler={handler}")
-    with running_server(*options, cwd=DOCS, env={"PYTHONPATH": str(DOCS)}) as server:
+    with running_server(*options, cwd=DOCS) as server:
         yield server
 
 
@@ -250,7 +250,7 @@ class TestWebsite:
             assert says(client) == "Ada: hello"
 
     def test_is_configured_by_a_file(self) -> None:
-        with running_server("--config=website.toml", "--port=0", cwd=EXAMPLES, env={"PYTHONPATH": "."}) as server:
+        with running_server("--config=website.toml", "--port=0", cwd=EXAMPLES) as server:
             client = HTTPConnection("127.0.0.1", server.port)
             client.request("GET", "/chat.html")
             assert client.getresponse().read() == (EXAMPLES / "chat.html").read_bytes()

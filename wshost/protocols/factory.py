@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import alsoProvides, implementer, moduleProvides
 
+from wshost.importing import make_importable, run
 from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver, Timer
 from wshost.protocols._options import Reader
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Stop
@@ -32,7 +34,7 @@ _CLEAN = str(ConnectionDone()).removesuffix(".")
 
 
 def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
-    """Return the option `factory`: an `IProtocolFactory`, or the dotted path of one.
+    """Return the option `factory`: an `IProtocolFactory`, or the dotted path of one, from the current directory, too.
 
     It is started here, as by a port that listens; nobody stops it, as modules don't learn of a server's end.
 
@@ -42,10 +44,8 @@ def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
     factory = reader.take("factory", None)
     reader.done()
     if isinstance(factory, str):
-        try:
-            factory = namedAny(factory)
-        except (AttributeError, ImportError, ValueError) as error:
-            raise ConfigurationError(f"factory: {factory!r} can't be imported: {error}") from error
+        make_importable(Path.cwd())
+        factory = run(f"factory: {factory!r} can't be imported", namedAny, factory)
     if not IProtocolFactory.providedBy(factory):
         raise ConfigurationError(f"factory: {factory!r} provides no IProtocolFactory")
     factory.doStart()
