@@ -61,7 +61,7 @@ class TestFactory:
         factory = serve().host.factory()
         verifyObject(IProtocolFactory, factory)
         verifyObject(ILoggingContext, factory)
-        assert factory.logPrefix() == "wshost"
+        assert ILoggingContext(factory).logPrefix() == "wshost"
         factory.doStart()
         factory.doStop()
 
