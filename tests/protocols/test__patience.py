@@ -111,6 +111,16 @@ class TestHeartbeat:
         driver.is_reading = True
         assert driver.wait(100) == [(50, "beat"), (60, "drop", GONE)]
 
+    def test_a_peer_that_is_not_read_just_now(self) -> None:
+        """It has sent so much that others have their turn first."""
+        driver = Driver()
+        driver.wait(19)
+        driver.hear()
+        driver.is_reading = False
+        assert driver.wait(2) == []
+        driver.is_reading = True
+        assert driver.wait(100) == [(39, "beat"), (49, "drop", GONE)]
+
     def test_when_it_leaves_while_it_is_not_read(self) -> None:
         """Nothing else would notice that, however long a handler takes."""
         driver = Driver()

@@ -107,20 +107,20 @@ class Patience:
         if not self._driver.is_open:
             return
         now = self._seconds()
-        if not self._driver.is_reading:
-            if self._context.broken:
-                self._driver.drop("the peer has left")
-                return
-            self.heard_at = now
-            if not self._context.full:
-                # A peer that has left answers with a reset, by which the connection is broken next time.
-                self._driver.beat()
         due = self.heard_at + self._options.ping_interval
         if now < due:
             self._context.call_later(due - now, self._look)
-        else:
+        elif self._driver.is_reading:
             self._driver.beat()
             self._context.call_later(self._options.ping_timeout, lambda: self._check_alive(now))
+        elif self._context.broken:
+            self._driver.drop("the peer has left")
+        else:
+            # Its silence is our doing. If it has left, it answers with a reset, by which the connection is broken.
+            self.heard_at = now
+            self._context.call_later(self._options.ping_interval, self._look)
+            if not self._context.full:
+                self._driver.beat()
 
     def _check_alive(self, asked_at: float) -> None:
         # Any byte is a sign of life: an upload may leave no room for a pong.
