@@ -4,7 +4,7 @@ Each server is one process on the first core; the load is one process on the las
 comes back, by the shortest form of frames first, and by parsing where a server frames otherwise. A cell starts all its
 servers, each with the settings that its documentation names as fastest; then every round measures one after the other,
 after a warm-up. What counts is the median over the rounds of the server's CPU time for each message, which the kernel
-books by the nanosecond; other programs on the machine disturb it less than the rate or the latency, but they do, through
+books by the nanosecond; other programs on the machine disturb it less than rate and latency, but they do, through
 caches and shared cores. "busy" is the part of the time in which the server was on its core: where it is low, the load
 was the limit, the rate says little, and the server woke up for fewer messages at a time than it would under more load.
 k in flight: k messages leave in one write, and the next k when all k answers have come. picows and the limit do not

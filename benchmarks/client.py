@@ -55,6 +55,8 @@ class Connection:
     started: int = 0
     unsent: memoryview | None = None
     parsing: bool = False
+    #: Bytes, while parsing.
+    received: int = 0
     parsed: list[bytes] = field(default_factory=list)
     buffer: bytearray = field(default_factory=bytearray)
 

@@ -34,6 +34,8 @@ class Tally:
     cpu: float = 0.0
     #: Nanoseconds from a burst's write to the last byte of its last answer.
     times: list[int] = field(default_factory=list)
+    #: Messages of the warm-up, too.
+    total: int = 0
 
 
 @contextmanager
@@ -109,6 +111,7 @@ def _complete_parsed(connection: Connection, burst: Burst) -> bool:
             return False
         if not data:
             raise WrongAnswerError("the server has closed a connection")
+        connection.received += len(data)
         _keep(connection, data)
     if tuple(connection.parsed) != burst.payloads:
         raise WrongAnswerError("the messages that came back are not those that were sent")
@@ -136,9 +139,10 @@ class _Marks:
         if self._begun:
             tally.cpu = self._cpu() - tally.cpu
             tally.seconds = now - self._start
+            tally.total += tally.messages
             return True
         self._begun = True
-        tally.messages = 0
+        tally.total, tally.messages = tally.messages, 0
         tally.times.clear()
         tally.cpu = self._cpu()
         self._start = now

@@ -5,21 +5,30 @@ from __future__ import annotations
 import ssl
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 import trustme
 
-from benchmarks import accounting, load, payloads
+from benchmarks import accounting, fairness, importing, load, payloads
 from benchmarks.cells import Cell
 from benchmarks.client import Target, close_all, open_many, open_one
 from benchmarks.frames import CLOSE, Burst, WrongAnswerError, bursts, client_frame
 from benchmarks.peers import Launch, Peer, Running, UnavailableError, cache_directory, running
 
+#: The kinds of cells that look at one server at a time, and whether rounds make their figures better.
+ALONE = {"memory": False, "start": True, "import": True, "flood": False}
+
+#: Seconds of a round beside a flood.
+_FLOOD_SECONDS = 2.0
+
 #: So many bytes of different messages are prepared, and at least two bursts.
 _PREPARED = 1 << 18
+
+#: To be compressed, so many at least: what comes round again must have left the widest window, 32 KiB, long ago.
+_PREPARED_JSON = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Sample:
     p99_us: float | None = None
     #: The part of the time in which the server was on its core. Far from 1, the load or the kernel was what limits.
     busy: float | None = None
+    #: That the server has sent for each message, where its messages are compressed.
+    wire_bytes: float | None = None
     #: Of memory, for each connection.
     bytes: float | None = None
     #: From the start to listening.
@@ -111,7 +122,7 @@ def certificate() -> tuple[str, ssl.SSLContext]:
 @cache
 def variants(size: int, in_flight: int, *, json: bool, window_bits: int | None) -> list[Burst]:
     """Return the bursts of a cell."""
-    count = in_flight * max(2, min(16, _PREPARED // (size * in_flight)))
+    count = in_flight * max(2, min(16, _PREPARED // (size * in_flight)), json * _PREPARED_JSON // size)
     texts = payloads.jsons(size, count) if json else payloads.texts(size, count)
     return bursts(texts, in_flight, window_bits=window_bits)
 
@@ -137,44 +148,36 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
     :param say: takes a line for the user.
     """
     launch = launch_for(cell)
-    suited = [peer for peer in peers if peer.suits(launch)]
+    suited = [peer for peer in peers if peer.suits(launch) and (cell.kind != "import" or peer.module)]
     found: dict[str, list[Sample]] = {peer.name: [] for peer in suited}
     failed: set[str] = set()
-    if cell.kind in ("memory", "start"):
+    if cell.kind in ALONE:
         # They need a fresh process each time, and nobody else's at the same time.
-        for _ in range(pace.rounds if cell.kind == "start" else 1):
+        for _ in range(pace.rounds if ALONE[cell.kind] else 1):
             for peer in suited:
                 if peer.name not in failed:
-                    _guarded(peer, cell, failed, say, lambda peer=peer: found[peer.name].append(_once(cell, peer)))
+                    with _leaving_out(peer, cell, failed, say):
+                        found[peer.name].append(_once(cell, peer, pace))
     else:
         with ExitStack() as stack:
             servers: list[Running] = []
             for peer in suited:
-                _guarded(
-                    peer,
-                    cell,
-                    failed,
-                    say,
-                    lambda peer=peer: servers.append(stack.enter_context(running(peer, launch))),
-                )
+                with _leaving_out(peer, cell, failed, say):
+                    servers.append(stack.enter_context(running(peer, launch)))
             for _ in range(pace.rounds):
                 for server in servers:
-                    if server.peer.name in failed:
-                        continue
-                    _guarded(
-                        server.peer,
-                        cell,
-                        failed,
-                        say,
-                        lambda server=server: found[server.peer.name].append(_round(cell, server, pace)),
-                    )
-                    accounting.wait_until_idle(server.process.pid)
+                    if server.peer.name not in failed:
+                        with _leaving_out(server.peer, cell, failed, say):
+                            found[server.peer.name].append(_round(cell, server, pace))
+                            accounting.wait_until_idle(server.process.pid)
     return [Result(cell.name, name, median(samples), samples) for name, samples in found.items() if name not in failed]
 
 
-def _guarded(peer: Peer, cell: Cell, failed: set[str], say: Callable[[str], None], do: Callable[[], None]) -> None:
+@contextmanager
+def _leaving_out(peer: Peer, cell: Cell, failed: set[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Let a server that fails be missing from a cell, and say so."""
     try:
-        do()
+        yield
     except (UnavailableError, WrongAnswerError, OSError) as error:
         failed.add(peer.name)
         say(f"{cell.name}: {peer.name} is left out: {error}")
@@ -190,9 +193,11 @@ def _round(cell: Cell, server: Running, pace: Pace) -> Sample:
         prepared = variants(cell.size, cell.in_flight, json=cell.deflate, window_bits=bits)
         run = load.broadcast if cell.kind == "broadcast" else load.echo
         tally = run(connections, prepared, server.cpu, warm_up=pace.warm_up, seconds=pace.seconds)
+        received = sum(connection.received for connection in connections)
     finally:
         close_all(connections)
-    return sample_of(tally)
+    sample = sample_of(tally)
+    return replace(sample, wire_bytes=received / tally.total) if cell.deflate else sample
 
 
 def _connects(target: Target, server: Running, pace: Pace) -> load.Tally:
@@ -231,11 +236,15 @@ def _some(data: bytes) -> bytes:
     return data
 
 
-def _once(cell: Cell, peer: Peer) -> Sample:
+def _once(cell: Cell, peer: Peer, pace: Pace) -> Sample:
+    if cell.kind == "import":
+        return Sample(seconds=importing.import_seconds(peer.module))
     with running(peer, launch_for(cell)) as server:
         if cell.kind == "start":
             return Sample(seconds=server.started_in)
         target = target_for(cell, server.port)
+        if cell.kind == "flood":
+            return sample_of(fairness.beside(cell.flood, target, server.cpu, _FLOOD_SECONDS * min(1.0, pace.seconds)))
         # What the first connections load is not a connection's.
         connections = open_many(target, 10)
         try:

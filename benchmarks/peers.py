@@ -64,6 +64,8 @@ class Peer:
     command: Callable[[Launch, int], list[str]]
     #: Of broadcast, deflate, tls.
     can: frozenset[str] = frozenset({"broadcast", "deflate", "tls"})
+    #: What its users import.
+    module: str = ""
     #: wshost's own rows and the limit are not among those it is compared with.
     rival: bool = True
 
@@ -204,20 +206,20 @@ _PLAIN = frozenset({"broadcast", "tls"})
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("wshost", "wshost", _wshost(), rival=False),
+        Peer("wshost", "wshost", _wshost(), module="wshost", rival=False),
         Peer("wshost-epoll", "wshost", _wshost("--reactor=epoll"), rival=False),
-        Peer("picows", "picows", _program("picows_server"), _PLAIN),
-        Peer("picows.websockets", "picows", _program("picows_websockets_server")),
-        Peer("socketify", "socketify", _program("socketify_server")),
+        Peer("picows", "picows", _program("picows_server"), _PLAIN, module="picows"),
+        Peer("picows.websockets", "picows", _program("picows_websockets_server"), module="picows.websockets.asyncio"),
+        Peer("socketify", "socketify", _program("socketify_server"), module="socketify"),
         Peer("node-ws", "ws", _node),
-        Peer("websockets", "websockets", _program("websockets_server")),
-        Peer("aiohttp", "aiohttp", _program("aiohttp_server")),
-        Peer("uvicorn", "uvicorn", _uvicorn("websockets-sansio")),
+        Peer("websockets", "websockets", _program("websockets_server"), module="websockets.asyncio.server"),
+        Peer("aiohttp", "aiohttp", _program("aiohttp_server"), module="aiohttp.web"),
+        Peer("uvicorn", "uvicorn", _uvicorn("websockets-sansio"), module="uvicorn"),
         Peer("uvicorn-wsproto", "uvicorn", _uvicorn("wsproto")),
-        Peer("tornado", "tornado", _program("tornado_server")),
-        Peer("daphne", "daphne", _daphne, _PLAIN),
-        Peer("autobahn", "autobahn", _program("autobahn_server")),
-        Peer("twisted.web", "Twisted", _program("twisted_web_server"), _PLAIN),
+        Peer("tornado", "tornado", _program("tornado_server"), module="tornado.websocket"),
+        Peer("daphne", "daphne", _daphne, _PLAIN, module="daphne.server"),
+        Peer("autobahn", "autobahn", _program("autobahn_server"), module="autobahn.twisted.websocket"),
+        Peer("twisted.web", "Twisted", _program("twisted_web_server"), _PLAIN, module="twisted.web.websocket"),
         Peer("limit", "", _limit, frozenset({"broadcast"}), rival=False),
     )
 }

@@ -172,10 +172,11 @@ static size_t frame(uint8_t *data, size_t size) {
     return head + 4 + length;
 }
 
-static void take(int fd, uint8_t *buffer) {
+static void take(int fd, uint8_t *shared) {
     Connection *c = &connections[fd];
+    uint8_t *buffer = shared;
     size_t have = c->in_used;
-    if (have) memcpy(buffer, c->in, have);
+    if (have) buffer = c->in = grown(c->in, &c->in_size, have + READ_SIZE);
     ssize_t got = recv(fd, buffer + have, READ_SIZE, 0);
     if (got <= 0) {
         if (got == 0 || (errno != EAGAIN && errno != EINTR)) end(fd);
@@ -192,10 +193,9 @@ static void take(int fd, uint8_t *buffer) {
         } else put(fd, joined, joined_used);
     }
     c->in_used = have - used;
-    if (c->in_used) {
-        c->in = grown(c->in, &c->in_size, c->in_used);
-        memcpy(c->in, buffer + used, c->in_used);
-    }
+    if (!c->in_used) return;
+    if (buffer == shared) c->in = grown(c->in, &c->in_size, c->in_used);
+    memmove(c->in, buffer + used, c->in_used);
 }
 
 int main(int argc, char **argv) {
@@ -211,7 +211,7 @@ int main(int argc, char **argv) {
     if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096)) { perror("listen"); return 1; }
     epoll = epoll_create1(0);
     watch(listener, EPOLL_CTL_ADD, EPOLLIN);
-    uint8_t *buffer = malloc(READ_SIZE + (2 << 20));    /* one read behind the biggest part of a frame */
+    uint8_t *buffer = malloc(READ_SIZE);
     struct epoll_event events[256];
     for (;;) {
         int count = epoll_wait(epoll, events, 256, -1);

@@ -1,4 +1,4 @@
-"""picows on uvloop: a listener in Python above frames parsed in Cython; the payload goes back as the view it came in."""
+"""picows on uvloop: a listener in Python above frames parsed in Cython; a payload goes back as the view it came in."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from twisted.internet import epollreactor
@@ -17,7 +16,8 @@ from twisted.web.websocket import WebSocketResource, WebSocketTransport  # noqa:
 
 from benchmarks.servers.arguments import read_arguments  # noqa: E402
 
-_everybody: set[WebSocketTransport] = set()
+#: By their ids, as these transports can't be members of a set.
+_everybody: dict[int, WebSocketTransport] = {}
 
 
 class Echo:
@@ -49,13 +49,13 @@ class Broadcast(Echo):
     """Gives each message to all."""
 
     def negotiationFinished(self) -> None:
-        _everybody.add(self.transport)
+        _everybody[id(self.transport)] = self.transport
 
     def connectionLost(self, reason: Failure) -> None:
-        _everybody.discard(self.transport)
+        _everybody.pop(id(self.transport), None)
 
     def textMessageReceived(self, message: str) -> None:
-        for one in _everybody:
+        for one in _everybody.values():
             one.sendTextMessage(message)
 
 
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
