@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.cells import CELLS
+from benchmarks.charts import draw
+from benchmarks.importing import brought_in
 from benchmarks.measure import Pace, Result, measure
-from benchmarks.peers import CORES, PEERS, Peer, UnavailableError
-from benchmarks.report import Report
+from benchmarks.peers import CORES, PEERS, UnavailableError
+from benchmarks.report import Report, machine
 
 #: A quick run asks those only that lead in some cell, and a Python server that everybody knows.
 QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws", "limit")
@@ -32,6 +34,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Compares wshost with its peers.")
     parser.add_argument("--quick", action="store_true", help="fewer cells, servers and seconds: under 3 minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the tables there, as SVG")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, but show what --json wrote")
     parser.add_argument("--only", default="", metavar="REGEX", help="cells whose names match; --list shows them")
     parser.add_argument("--servers", default="", metavar="A,B,C", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds per cell [3]")
@@ -58,18 +62,12 @@ def available(names: Sequence[str]) -> dict[str, str]:
     return versions
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks.
-
-    :returns: the exit status: 0 when it has measured something.
-    """
-    asked = arguments(argv)
+def run(asked: argparse.Namespace) -> Report:
+    """Measure what was asked for."""
+    # Who names cells wants all of them.
     cells = [
-        cell for cell in CELLS if re.search(asked.only, cell.name) and (cell.quick or asked.only or not asked.quick)
+        cell for cell in CELLS if (re.search(asked.only, cell.name) if asked.only else cell.quick or not asked.quick)
     ]
-    if asked.list:
-        print("\n".join(f"{cell.name:14} {cell.group}" for cell in CELLS))
-        return 0
     names = [name for name in PEERS if name in asked.servers.split(",")] or list(PEERS)
     if asked.quick and not asked.servers:
         names = [name for name in names if name in QUICK_SERVERS]
@@ -85,17 +83,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"quick: without {', '.join(cell.name for cell in CELLS if cell not in cells)}")
         say(f"quick: without {', '.join(name for name in PEERS if name not in names)}")
     versions = available(names)
-    peers: list[Peer] = [PEERS[name] for name in versions]
+    peers = [PEERS[name] for name in versions]
     results: list[Result] = []
     start = time.monotonic()
     for number, cell in enumerate(cells, 1):
         say(f"[{number}/{len(cells)}, {time.monotonic() - start:.0f} s] {cell.name}")
         results += measure(cell, peers, pace, say)
-    report = Report(results, versions, [peer.name for peer in peers if peer.rival])
+    return Report(results, versions, [peer.name for peer in peers if peer.rival], machine())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmarks, or show a run.
+
+    :returns: the exit status: 0 when there are figures.
+    """
+    asked = arguments(argv)
+    if asked.list:
+        print("\n".join(f"{cell.name:16} {cell.group}" for cell in CELLS))
+        return 0
+    report = Report.read(json.loads(asked.from_json.read_text())) if asked.from_json else run(asked)
     print(report.text())
+    clean = brought_in("wshost")
+    print(f"\nimport wshost brings in {', '.join(clean) if clean else 'no reactor, no TLS'}")
     if asked.json:
         asked.json.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n")
-    return 0 if results else 1
+    if asked.charts:
+        for path in draw(report, asked.charts):
+            say(f"drawn: {path}")
+    return 0 if report.cells else 1
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cells import CELLS, TITLES, Cell
-from benchmarks.measure import Result
+from benchmarks.measure import Result, Sample
 
 SUBJECT = "wshost"
 
@@ -35,11 +35,15 @@ class Report:
 
     :param servers: names, and the versions to show.
     :param rivals: the names of those wshost is compared with.
+    :param machine: what else the figures depend on.
     """
 
-    def __init__(self, results: Iterable[Result], servers: dict[str, str], rivals: Iterable[str]) -> None:
+    def __init__(
+        self, results: Iterable[Result], servers: dict[str, str], rivals: Iterable[str], machine: dict[str, str]
+    ) -> None:
         self.servers = servers
-        self._rivals = set(rivals)
+        self.machine = machine
+        self._rivals = [name for name in servers if name in set(rivals)]
         self._results = {(result.cell, result.server): result for result in results}
         #: The cells that something is known of.
         self.cells = [cell for cell in CELLS if any((cell.name, name) in self._results for name in servers)]
@@ -89,7 +93,8 @@ class Report:
 
     def text(self) -> str:
         """Return the tables, one for each group of cells."""
-        parts = []
+        about = ", ".join(f"{name}: {version}" for name, version in self.servers.items())
+        parts = [f"{about}\n{', '.join(f'{key} {value}' for key, value in self.machine.items())}"]
         for group in dict.fromkeys(cell.group for cell in self.cells):
             cells = [cell for cell in self.cells if cell.group == group]
             parts.append("\n".join([group.upper(), *self._summary(cells), "", *self._details(cells)]))
@@ -103,16 +108,19 @@ class Report:
             for cell in cells:
                 value, ratio = self.value(cell, server), self.ratio(cell, server)
                 shown = "-" if value is None else number(value)
-                row.append(shown if ratio is None else f"{shown} ({ratio:.2f}×)")
+                row.append(shown if ratio is None else f"{shown} {f'{ratio:.2f}×':>7}")
             if set(row[1:]) != {"-"}:
                 rows.append(row)
         lines = aligned(rows)
-        lines += [f"  {cell.name}: {verdict}" for cell in cells if (verdict := self.verdict(cell))]
+        for cell in cells:
+            best, verdict = self.best(cell), self.verdict(cell)
+            if verdict:
+                lines.append(f"  {cell.name}: {verdict}{f'; best peer: {best[0]}' if best else ''}")
         return lines
 
     def _details(self, cells: Sequence[Cell]) -> list[str]:
         """What stands beside: a row for each cell and server."""
-        heads = ["cell", "server", "CPU µs", "per s", "p50 µs", "p99 µs", "busy"]
+        heads = ["cell", "server", "CPU µs", "per s", "p50 µs", "p99 µs", "busy", "bytes sent"]
         rows = [heads]
         for cell in cells:
             for server in self.servers:
@@ -120,8 +128,10 @@ class Report:
                 if result is None or result.median.cpu_us is None:
                     continue
                 it = result.median
-                figures = (it.cpu_us, it.per_second, it.p50_us, it.p99_us, it.busy)
+                figures = (it.cpu_us, it.per_second, it.p50_us, it.p99_us, it.busy, it.wire_bytes)
                 rows.append([cell.name, server, *("-" if one is None else number(one) for one in figures)])
+        if all(row[-1] == "-" for row in rows[1:]):
+            rows = [row[:-1] for row in rows]
         return aligned(rows) if len(rows) > 1 else []
 
     def data(self) -> dict[str, Any]:
@@ -146,7 +156,17 @@ class Report:
                     },
                 }
             )
-        return {"machine": machine(), "servers": self.servers, "cells": cells}
+        return {"machine": self.machine, "servers": self.servers, "rivals": self._rivals, "cells": cells}
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> Report:
+        """Return the report that such data were made of."""
+        results = [
+            Result(cell["name"], server, Sample(**known["median"]), [Sample(**one) for one in known["rounds"]])
+            for cell in data["cells"]
+            for server, known in cell["servers"].items()
+        ]
+        return cls(results, data["servers"], data["rivals"], data["machine"])
 
 
 def number(value: float) -> str:
