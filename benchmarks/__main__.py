@@ -19,9 +19,9 @@ from benchmarks.measure import Pace, Result, measure
 from benchmarks.peers import CORES, PEERS, UnavailableError
 from benchmarks.report import Report, machine
 
-#: A quick run asks those only that lead in some cell, and a Python server that everybody knows.
-QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws", "limit")
-QUICK_PACE = Pace(rounds=3, warm_up=0.15, seconds=0.4)
+#: A quick run asks those only that lead in some cell.
+QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws")
+QUICK_PACE = Pace(rounds=3, warm_up=0.15, seconds=0.3)
 
 
 def say(line: str) -> None:
@@ -39,7 +39,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="REGEX", help="cells whose names match; --list shows them")
     parser.add_argument("--servers", default="", metavar="A,B,C", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds per cell [3]")
-    parser.add_argument("--seconds", type=float, metavar="S", help="of each round [1; quick: 0.4]")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of each round [0.7; quick: 0.3]")
     parser.add_argument("--list", action="store_true", help="print the names of all cells, and exit")
     parsed = parser.parse_args(argv)
     if unknown := set(filter(None, parsed.servers.split(","))) - PEERS.keys():
@@ -86,9 +86,12 @@ def run(asked: argparse.Namespace) -> Report:
     peers = [PEERS[name] for name in versions]
     results: list[Result] = []
     start = time.monotonic()
-    for number, cell in enumerate(cells, 1):
-        say(f"[{number}/{len(cells)}, {time.monotonic() - start:.0f} s] {cell.name}")
-        results += measure(cell, peers, pace, say)
+    try:
+        for number, cell in enumerate(cells, 1):
+            say(f"[{number}/{len(cells)}, {time.monotonic() - start:.0f} s] {cell.name}")
+            results += measure(cell, peers, pace, say)
+    except KeyboardInterrupt:
+        say("interrupted: this is what is known until now")
     return Report(results, versions, [peer.name for peer in peers if peer.rival], machine())
 
 
@@ -103,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     report = Report.read(json.loads(asked.from_json.read_text())) if asked.from_json else run(asked)
     print(report.text())
-    clean = brought_in("wshost")
-    print(f"\nimport wshost brings in {', '.join(clean) if clean else 'no reactor, no TLS'}")
+    if not asked.from_json:
+        print(f"\nimport wshost brings in {', '.join(brought_in('wshost')) or 'no reactor, no TLS'}")
     if asked.json:
         asked.json.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n")
     if asked.charts:

@@ -175,6 +175,7 @@ def echo(
         for connection in connections:
             begin(connection, variants[connection.variant], poller)
         _echoes(poller, by_fd, variants, tally, marks)
+        _drain(poller, by_fd, variants)
     return tally
 
 
@@ -231,6 +232,21 @@ def _echoes(
                 poller.modify(fd, select.EPOLLIN | select.EPOLLOUT)
         if marks.passed():
             return
+
+
+def _drain(poller: select.epoll, by_fd: dict[int, Connection], variants: Sequence[Burst]) -> None:
+    """Take the answers that are still to come, one burst on each connection, so that it can be used again."""
+    missing = len(by_fd)
+    while missing:
+        events = poller.poll(PATIENCE, 1024)
+        if not events:
+            raise WrongAnswerError(f"{missing} connections got nothing for {PATIENCE:.0f} s")
+        for fd, event in events:
+            connection = by_fd[fd]
+            if connection.unsent is not None:
+                _write(connection, connection.unsent, poller)
+            if event & ~select.EPOLLOUT:
+                missing -= complete(connection, variants[connection.variant])
 
 
 def broadcast(

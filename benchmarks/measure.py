@@ -21,6 +21,10 @@ from benchmarks.peers import Launch, Peer, Running, UnavailableError, cache_dire
 #: The kinds of cells that look at one server at a time, and whether rounds make their figures better.
 ALONE = {"memory": False, "start": True, "import": True, "flood": False}
 
+#: With so many connections, a server's rounds follow each other on the same ones: to open them takes longer than a
+#: round, and the load can't have those of all servers open at one time.
+MANY = 1_000
+
 #: Seconds of a round beside a flood.
 _FLOOD_SECONDS = 2.0
 
@@ -37,7 +41,7 @@ class Pace:
 
     rounds: int = 3
     warm_up: float = 0.3
-    seconds: float = 1.0
+    seconds: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,10 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
                 if peer.name not in failed:
                     with _leaving_out(peer, cell, failed, say):
                         found[peer.name].append(_once(cell, peer, pace))
+    elif cell.connections >= MANY:
+        for peer in suited:
+            with _leaving_out(peer, cell, failed, say), running(peer, launch) as server:
+                found[peer.name] = _rounds(cell, server, pace, pace.rounds)
     else:
         with ExitStack() as stack:
             servers: list[Running] = []
@@ -168,7 +176,7 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
                 for server in servers:
                     if server.peer.name not in failed:
                         with _leaving_out(server.peer, cell, failed, say):
-                            found[server.peer.name].append(_round(cell, server, pace))
+                            found[server.peer.name] += _rounds(cell, server, pace, 1)
                             accounting.wait_until_idle(server.process.pid)
     return [Result(cell.name, name, median(samples), samples) for name, samples in found.items() if name not in failed]
 
@@ -183,21 +191,26 @@ def _leaving_out(peer: Peer, cell: Cell, failed: set[str], say: Callable[[str], 
         say(f"{cell.name}: {peer.name} is left out: {error}")
 
 
-def _round(cell: Cell, server: Running, pace: Pace) -> Sample:
+def _rounds(cell: Cell, server: Running, pace: Pace, count: int) -> list[Sample]:
+    """Measure so many rounds on the same connections."""
     target = target_for(cell, server.port)
     if cell.kind == "connect":
-        return sample_of(_connects(target, server, pace))
+        return [sample_of(_connects(target, server, pace)) for _ in range(count)]
+    samples = []
     connections = open_many(target, cell.connections)
     try:
         bits = connections[0].window_bits
         prepared = variants(cell.size, cell.in_flight, json=cell.deflate, window_bits=bits)
         run = load.broadcast if cell.kind == "broadcast" else load.echo
-        tally = run(connections, prepared, server.cpu, warm_up=pace.warm_up, seconds=pace.seconds)
-        received = sum(connection.received for connection in connections)
+        for _ in range(count):
+            before = sum(connection.received for connection in connections)
+            tally = run(connections, prepared, server.cpu, warm_up=pace.warm_up, seconds=pace.seconds)
+            wire = sum(connection.received for connection in connections) - before
+            sample = sample_of(tally)
+            samples.append(replace(sample, wire_bytes=wire / tally.total) if cell.deflate else sample)
     finally:
         close_all(connections)
-    sample = sample_of(tally)
-    return replace(sample, wire_bytes=received / tally.total) if cell.deflate else sample
+    return samples
 
 
 def _connects(target: Target, server: Running, pace: Pace) -> load.Tally:

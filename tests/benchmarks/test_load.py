@@ -69,7 +69,7 @@ class Server(threading.Thread):
         pairs = [socket.socketpair() for _ in range(connections)]
         self.connections = [Connection(ours, None, Parser()) for ours, _ in pairs]
         self._sockets = [theirs for _, theirs in pairs]
-        self._answer = answer
+        self.answer = answer
         for ours, _ in pairs:
             ours.setblocking(False)
 
@@ -78,7 +78,7 @@ class Server(threading.Thread):
             if self._sockets[0].recv(len(burst.request), socket.MSG_WAITALL) != burst.request:
                 return
             for one in self._sockets:
-                one.sendall(self._answer(burst))
+                one.sendall(self.answer(burst))
 
     def __enter__(self) -> Server:
         self.start()
@@ -103,6 +103,23 @@ class TestRightAnswers:
         assert len(tally.times) == tally.messages / 2
         assert tally.cpu == 1.0
         assert 0.02 <= tally.seconds < 5.0
+
+    def test_connections_can_be_used_again(self, answer: Answer) -> None:
+        with Server(answer, 1) as server:
+            # Each run begins with the first burst, and the server has to be there, too.
+            runs = [self.until_the_first(server) for _ in range(2)]
+        assert all(runs)
+
+    def until_the_first(self, server: Server) -> int:
+        tally = echo(server.connections, VARIANTS, cpu(), warm_up=0.0, seconds=0.0)
+        # Three bursts: one for each mark, and the one that is waited for. A fourth makes the turns even.
+        (connection,) = server.connections
+        connection.socket.setblocking(True)
+        connection.socket.sendall(VARIANTS[1].request)
+        expected = server.answer(VARIANTS[1])
+        assert connection.socket.recv(len(expected), socket.MSG_WAITALL) == expected
+        connection.socket.setblocking(False)
+        return tally.total
 
     def test_a_broadcast(self, answer: Answer) -> None:
         with Server(answer, 3) as server:
@@ -143,7 +160,8 @@ def test_a_server_that_leaves() -> None:
 
 
 def test_each_connection_begins_with_another_burst(opened: Open) -> None:
-    """The first turn ends the warm-up, the second the run."""
-    connections = [opened(VARIANTS[0].reply + VARIANTS[1].reply), opened(VARIANTS[1].reply + VARIANTS[0].reply)]
+    """The first turn ends the warm-up, the second the run; what is on its way then is waited for."""
+    first, second = (variant.reply for variant in VARIANTS)
+    connections = [opened(first + second + first), opened(second + first + second)]
     tally = echoed(*connections)
     assert (tally.messages, tally.total, tally.cpu) == (4, 8, 1.0)
