@@ -20,7 +20,7 @@ from benchmarks.peers import CORES, PEERS, UnavailableError
 from benchmarks.report import Report, machine
 
 #: A quick run asks those only that lead in some cell.
-QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws")
+QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws", "aiohttp")
 QUICK_PACE = Pace(rounds=3, warm_up=0.15, seconds=0.3)
 
 

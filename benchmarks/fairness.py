@@ -138,6 +138,8 @@ def beside(kind: str, target: Target, cpu: Callable[[], float], seconds: float) 
                 tally.messages += 1
                 time.sleep(PAUSE)
             tally.cpu, tally.seconds = cpu() - before, elapsed
+    except TimeoutError:
+        raise WrongAnswerError(f"the polite connection got no answer for {PATIENCE:.0f} s") from None
     finally:
         polite.close()
     return tally
