@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+from ssl import SSLContext
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
+
+_log = Logger("wshost.fastnet")
 
 
 class Port(tcp.Port):
     """A TCP port. Binding, accepting, running out of descriptors and stopping are Twisted's."""
 
-    transport: Any = Transport
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Of asyncio or uvloop.
-        self.loop = event_loop(self.reactor)
+        self.transport: Any = Transport if context is None else SecureTransport
+        #: For TLS.
+        self.context = context
+        self.loop = Loop(self.reactor)
 
 
 class UNIXPort(unix.Port):
     """A port of a Unix socket, with Twisted's lock file."""
 
-    transport: Any = Transport
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Of asyncio or uvloop.
-        self.loop = event_loop(self.reactor)
+        self.transport: Any = Transport if context is None else SecureTransport
+        #: For TLS.
+        self.context = context
+        self.loop = Loop(self.reactor)
 
 
-def event_loop(reactor: Any) -> Any:
-    """Return the event loop that an asyncio reactor of Twisted's runs on, None of another reactor."""
-    # It has no public name.
-    return getattr(reactor, "_asyncioEventloop", None)
+class Loop:
+    """A reactor's event loop, which logs to Twisted's log."""
+
+    def __init__(self, reactor: Any) -> None:
+        # It has no public name.
+        self._loop = reactor._asyncioEventloop  # noqa: SLF001
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._loop, name)
+        setattr(self, name, value)
+        return value
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what an aiofastnet transport could not tell its protocol."""
+        error = context["exception"]
+        # That a peer has left in its handshake is told by the class alone, and is no error of ours.
+        if isinstance(error, BaseException):
+            _log.failure("{message}", Failure(error), message=context["message"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiofastnet.selector_transport import SelectorSocketTransport
@@ -41,7 +42,7 @@ _UNIX = getattr(socket, "AF_UNIX", None)
 # Where it stands, as far as output goes; the hot path asks only whether it is the first. In the second, a pull producer
 # is told to go on whenever nothing waits; in the third, the transport below is not ready; in the fourth, our half is
 # closed; in the fifth, nothing goes in or out any more but what the transport below may have to flush.
-_OPEN, _PULLING, _STARTING, _SHUT, _CLOSED = range(5)
+OPEN, PULLING, STARTING, SHUT, CLOSED = range(5)
 
 _log = Logger("wshost.fastnet")
 
@@ -85,7 +86,7 @@ class Transport:
         "socket",
     )
 
-    def __init__(self, skt: socket.socket, protocol: Any, addr: Any, server: Any, sessionno: int, reactor: Any) -> None:
+    def __init__(self, skt: socket.socket, protocol: Any, addr: Any, server: Any, sessionno: int, reactor: Any) -> None:  # noqa: PLR0917
         self.socket = skt
         self.protocol = protocol
         self.server = server
@@ -95,7 +96,7 @@ class Transport:
         self.disconnecting = False
         self.disconnected = 0
         self._addr = addr
-        self._state = _STARTING
+        self._state = STARTING
         # What is written before the transport below can take it.
         self._held: list[bytes] | None = None
         self._producer: Any = None
@@ -123,7 +124,7 @@ class Transport:
         """Nothing: it is ready a moment later."""
 
     def data_received(self, data: bytes) -> None:
-        if self._state == _CLOSED:
+        if self._state == CLOSED:
             return
         self._quiet = True
         try:
@@ -139,7 +140,7 @@ class Transport:
                 self._drop(Failure(ConnectionLost(os.strerror(error))))
 
     def eof_received(self) -> bool:
-        if self._state == _CLOSED:
+        if self._state == CLOSED:
             return False
         self._eof = True
         self._quiet = False
@@ -159,7 +160,7 @@ class Transport:
             self._producer.pauseProducing()
 
     def resume_writing(self) -> None:
-        if self._state == _PULLING:
+        if self._state == PULLING:
             self._pull_later()
         elif self._producer_paused:
             self._producer_paused = False
@@ -170,7 +171,7 @@ class Transport:
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.disconnected:
             return
-        self._state = _CLOSED
+        self._state = CLOSED
         self.connected = 0
         self.disconnected = 1
         producer, self._producer = self._producer, None
@@ -192,7 +193,8 @@ class Transport:
         if exc is None:
             return Failure(ConnectionDone())
         if isinstance(exc, OSError):
-            return Failure(ConnectionLost(exc.strerror or str(exc)))
+            detail = exc.strerror or str(exc)
+            return Failure(ConnectionLost(detail) if detail else ConnectionLost())
         return Failure(exc)
 
     # Output
@@ -210,11 +212,11 @@ class Transport:
         self.write(b"".join(iovec))
 
     def _write_otherwise(self, data: bytes) -> None:
-        if self._state == _STARTING:
+        if self._state == STARTING:
             if self._held is None:
                 self._held = []
             self._held.append(data)
-        elif self._state == _PULLING:
+        elif self._state == PULLING:
             self._quiet = False
             self._write(data)
             self._pull_later()
@@ -223,10 +225,10 @@ class Transport:
         """The transport below is ready: do what it was too early for."""
         if self.disconnected:
             return
-        if self._state == _CLOSED:
+        if self._state == CLOSED:
             self._under.abort()
             return
-        self._state = _OPEN
+        self._state = OPEN
         self._under.set_write_buffer_limits(HIGH_WATER, 0)
         if self._read_paused:
             self._under.pause_reading()
@@ -249,21 +251,21 @@ class Transport:
         self._streaming = streaming
         self._producer_paused = False
         if not streaming:
-            if self._state == _OPEN:
+            if self._state == OPEN:
                 self._start_pulling()
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         self._producer = None
         self._producer_paused = False
-        if self._state == _PULLING:
-            self._state = _OPEN
+        if self._state == PULLING:
+            self._state = OPEN
             self._under.set_write_buffer_limits(HIGH_WATER, 0)
         self._finish()
 
     def _start_pulling(self) -> None:
         # Whatever stays unsent shall be heard of.
-        self._state = _PULLING
+        self._state = PULLING
         self._under.set_write_buffer_limits(0, 0)
 
     def _pull_later(self) -> None:
@@ -274,50 +276,50 @@ class Transport:
 
     def _pull(self) -> None:
         self._producer_paused = False
-        if self._state == _PULLING and not self._under.get_write_buffer_size():
+        if self._state == PULLING and not self._under.get_write_buffer_size():
             self._producer.resumeProducing()
 
     # The end
 
     def loseConnection(self) -> None:
-        if self.disconnecting or self._state == _CLOSED:
+        if self.disconnecting or self._state == CLOSED:
             return
         self.disconnecting = True
-        if self._state != _STARTING:
-            self._under.pause_reading()
+        if self._state != STARTING:
+            self._stop_reading()
         self._finish()
+
+    def _stop_reading(self) -> None:
+        self._under.pause_reading()
 
     def _finish(self) -> None:
         """Close it or its half if that was asked for, and nothing has to come before."""
-        if self._state in {_STARTING, _CLOSED} or not (self.disconnecting or self._half_closing):
+        if self._state in {STARTING, CLOSED} or not (self.disconnecting or self._half_closing):
             return
         if self._producer is not None and (self._producer_paused or not self._streaming):
             return
         if self.disconnecting:
-            self._state = _CLOSED
+            self._state = CLOSED
             self._quiet = False
             self._under.close()
-        elif self._state != _SHUT:
+        elif self._state != SHUT:
             self.server.loop.call_soon(self._close_half)
 
     def loseWriteConnection(self) -> None:
-        if not (self._half_closing or self.disconnecting or self._state == _CLOSED):
+        if not (self._half_closing or self.disconnecting or self._state == CLOSED):
             self._half_closing = True
             self._finish()
 
     def _close_half(self) -> None:
-        if self._state not in {_OPEN, _PULLING} or self.disconnecting:
+        if self._state not in {OPEN, PULLING} or self.disconnecting:
             return
         if self._under.get_write_buffer_size():
             # `resume_writing` comes when nothing of that is left.
             self._under.set_write_buffer_limits(0, 0)
             return
-        self._state = _SHUT
-        try:
+        self._state = SHUT
+        with suppress(OSError):  # it is broken; the next read says so
             self._under.write_eof()
-        except OSError:
-            # The connection is broken; the next read says so.
-            pass
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is not None:
             try:
@@ -332,11 +334,8 @@ class Transport:
     def abortConnection(self) -> None:
         if self.disconnected or self._reason is not None:
             return
-        try:
+        with suppress(OSError):  # it is not connected any more
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            # It is not connected any more.
-            pass
         self._drop(Failure(ConnectionAborted()))
 
     def _fail(self) -> None:
@@ -347,28 +346,33 @@ class Transport:
 
     def _drop(self, reason: Failure) -> None:
         """End it at once; what waits is lost."""
-        starting = self._state == _STARTING
+        starting = self._state == STARTING
         self._reason = reason
         self._quiet = False
-        self._state = _CLOSED
-        if not starting:
+        self._state = CLOSED
+        if starting:
+            self._drop_early()
+        else:
             self._under.abort()
+
+    def _drop_early(self) -> None:
+        """Nothing: `_begin` does."""
 
     # Input
 
     def pauseProducing(self) -> None:
         # Behind the peer's end there is nothing to read, and to start again would find the end once more.
-        if self._eof or self.disconnecting or self._state == _CLOSED:
+        if self._eof or self.disconnecting or self._state == CLOSED:
             return
         self._read_paused = True
-        if self._state != _STARTING:
+        if self._state != STARTING:
             self._under.pause_reading()
 
     def resumeProducing(self) -> None:
-        if self._eof or self.disconnecting or self._state == _CLOSED:
+        if self._eof or self.disconnecting or self._state == CLOSED:
             return
         self._read_paused = False
-        if self._state != _STARTING:
+        if self._state != STARTING:
             self._under.resume_reading()
 
     def stopProducing(self) -> None:
