@@ -15,26 +15,25 @@ from wshost.fastnet.transport import Transport
 _log = Logger("wshost.fastnet")
 
 
-class Port(tcp.Port):
-    """A TCP port. Binding, accepting, running out of descriptors and stopping are Twisted's."""
+class _Fast:
+    """What both kinds of ports add to Twisted's: binding, accepting, lack of descriptors and stopping are Twisted's."""
+
+    reactor: Any
 
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.transport: Any = Transport if context is None else SecureTransport
+        self.loop = Loop(self.reactor)
         #: For TLS.
         self.context = context
-        self.loop = Loop(self.reactor)
-
-
-class UNIXPort(unix.Port):
-    """A port of a Unix socket, with Twisted's lock file."""
-
-    def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
         self.transport: Any = Transport if context is None else SecureTransport
-        #: For TLS.
-        self.context = context
-        self.loop = Loop(self.reactor)
+
+
+class Port(_Fast, tcp.Port):
+    """A TCP port."""
+
+
+class UNIXPort(_Fast, unix.Port):
+    """A port of a Unix socket."""
 
 
 class Loop:
