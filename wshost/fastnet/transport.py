@@ -157,14 +157,17 @@ class Transport:
     def pause_writing(self) -> None:
         if self._producer is not None and self._streaming:
             self._producer_paused = True
-            self._producer.pauseProducing()
+            try:
+                self._producer.pauseProducing()
+            except Exception:
+                self._fail()
 
     def resume_writing(self) -> None:
         if self._state == PULLING:
             self._pull_later()
         elif self._producer_paused:
             self._producer_paused = False
-            self._producer.resumeProducing()
+            self._resume_producer()
         else:
             self._finish()
 
@@ -201,7 +204,7 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
-            raise TypeError(f"Data must be bytes, not {type(data).__name__}")
+            raise TypeError("Data must be bytes")
         if self._state:
             self._write_otherwise(data)
         else:
@@ -209,7 +212,11 @@ class Transport:
             self._write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
+        try:
+            data = b"".join(iovec)
+        except TypeError:
+            raise TypeError("Data must be bytes") from None
+        self.write(data)
 
     def _write_otherwise(self, data: bytes) -> None:
         if self._state == STARTING:
@@ -267,6 +274,7 @@ class Transport:
         # Whatever stays unsent shall be heard of.
         self._state = PULLING
         self._under.set_write_buffer_limits(0, 0)
+        self._pull_later()
 
     def _pull_later(self) -> None:
         """Let the producer go on in the next turn, if nothing waits any more then."""
@@ -277,7 +285,13 @@ class Transport:
     def _pull(self) -> None:
         self._producer_paused = False
         if self._state == PULLING and not self._under.get_write_buffer_size():
+            self._resume_producer()
+
+    def _resume_producer(self) -> None:
+        try:
             self._producer.resumeProducing()
+        except Exception:
+            self._fail()
 
     # The end
 
@@ -378,6 +392,10 @@ class Transport:
     def stopProducing(self) -> None:
         self.loseConnection()
 
+    # In no interface, and yet what many call on Twisted's.
+    stopReading = pauseProducing
+    startReading = resumeProducing
+
     # The socket
 
     def getHandle(self) -> socket.socket:
@@ -404,6 +422,9 @@ class Transport:
     def setTcpKeepAlive(self, enabled: bool) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
+    def __repr__(self) -> str:
+        return f"<{type(self.protocol).__name__} #{self.sessionno} of {self.server}>"
+
     def logPrefix(self) -> str:
         protocol = self.protocol
         if ILoggingContext.providedBy(protocol):
@@ -415,7 +436,13 @@ class Transport:
 def _address(family: int, name: Any) -> IAddress:
     if family == _UNIX:
         return UNIXAddress(name or None)
-    return (IPv6Address if family == socket.AF_INET6 else IPv4Address)("TCP", *name)
+    if family == socket.AF_INET6:
+        host, port, flow, scope = name
+        if scope and "%" not in host:
+            # The interface is part of the address for Twisted.
+            host, _ = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+        return IPv6Address("TCP", host, port, flow, scope)
+    return IPv4Address("TCP", *name)
 
 
 classImplements(Transport, ITCPTransport, IConsumer, IPushProducer, ISystemHandle, ILoggingContext)

@@ -1,0 +1,119 @@
+"""Twisted's own tests of transports, run on ours against its own clients, on uvloop and on asyncio's event loop.
+
+The reactor under test is one whose ports are ours. What is left out is about what ours don't have: that the reactor
+knows them as descriptors (`getReaders`), `startTLS`, passing descriptors over Unix sockets, and a log context in
+`dataReceived`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import trustme
+import uvloop
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.ssl import CertificateOptions
+from twisted.internet.test import connectionmixins, test_tcp, test_unix
+from twisted.internet.test.reactormixins import ReactorBuilder
+from twisted.trial.unittest import SynchronousTestCase
+
+from wshost.fastnet.listening import FastReactor, server_context
+from wshost.reactors import AsyncioReactor
+
+
+class Plain(connectionmixins.EndpointCreator):
+    """Our server, Twisted's client."""
+
+    def server(self, reactor: Any) -> Any:
+        return TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+
+    def client(self, reactor: Any, serverAddress: Any) -> Any:
+        return TCP4ClientEndpoint(reactor, "127.0.0.1", serverAddress.port)
+
+
+class Secure(Plain):
+    """The same with TLS."""
+
+    def __init__(self) -> None:
+        self.context = server_context()
+        trustme.CA().issue_cert("localhost").configure_cert(self.context)
+
+    def server(self, reactor: Any) -> Any:
+        return super().server(FastReactor(reactor._reactor, self.context))
+
+    def client(self, reactor: Any, serverAddress: Any) -> Any:
+        return wrapClientTLS(CertificateOptions(), super().client(reactor, serverAddress))
+
+
+class Builder(ReactorBuilder):
+    requiredInterfaces = (IReactorTCP,)
+    endpoints: connectionmixins.EndpointCreator = Plain()
+
+
+class Connections(Builder, connectionmixins.ConnectionTestsMixin):
+    test_logPrefix = None
+
+
+class SecureConnections(Connections):
+    endpoints = Secure()
+
+
+class Aborts(Builder, test_tcp.AbortConnectionMixin):
+    """The server is the one that is aborted."""
+
+
+class SecureAborts(Aborts):
+    endpoints = Secure()
+
+
+class OurAborts(Aborts):
+    """The server is the one that aborts."""
+
+    def runAbortTest(self, clientClass: Any, serverClass: Any, clientConnectionLostReason: Any = None) -> None:
+        run = connectionmixins.runProtocolsWithReactor
+
+        def swapped(builder: Any, server: Any, client: Any, endpoints: Any) -> Any:
+            return run(builder, client, server, endpoints)
+
+        self.patch(test_tcp, "runProtocolsWithReactor", swapped)
+        super().runAbortTest(clientClass, serverClass, clientConnectionLostReason)
+
+
+class OurSecureAborts(OurAborts):
+    endpoints = Secure()
+
+
+class Transports(test_tcp.TCPTransportTestsBuilder):
+    # They look at the names of Twisted's own connections in the log.
+    test_serverAddressTCP4 = None
+    test_serverAddressTCP6 = None
+
+
+class TCPConnections(test_tcp.TCPConnectionTestsBuilder):
+    # They ask the reactor whether it knows the connection.
+    test_resumeProducing = None
+    test_resumeProducingWhileDisconnected = None
+
+
+def new_reactor(new_event_loop: Callable[[], Any]) -> Any:
+    return FastReactor(AsyncioReactor(new_event_loop()))
+
+
+BUILDERS = [
+    Connections, SecureConnections, Aborts, SecureAborts, OurAborts, OurSecureAborts, Transports, TCPConnections,
+    test_tcp.TCPPortTestsBuilder, test_unix.UNIXPortTestsBuilder,
+]
+LOOPS = {"Uvloop": uvloop.new_event_loop, "Asyncio": asyncio.new_event_loop}
+
+for _builder in BUILDERS:
+    for _name, _loop in LOOPS.items():
+        _title = f"Test{_builder.__name__}On{_name}"
+        globals()[_title] = type(
+            _title,
+            (_builder, SynchronousTestCase),
+            {"__module__": __name__, "reactorFactory": staticmethod(lambda loop=_loop: new_reactor(loop))},
+        )
