@@ -99,21 +99,35 @@ class TCPConnections(test_tcp.TCPConnectionTestsBuilder):
     test_resumeProducingWhileDisconnected = None
 
 
-def new_reactor(new_event_loop: Callable[[], Any]) -> Any:
-    return FastReactor(AsyncioReactor(new_event_loop()))
-
-
 BUILDERS = [
-    Connections, SecureConnections, Aborts, SecureAborts, OurAborts, OurSecureAborts, Transports, TCPConnections,
-    test_tcp.TCPPortTestsBuilder, test_unix.UNIXPortTestsBuilder,
+    Connections,
+    SecureConnections,
+    Aborts,
+    SecureAborts,
+    OurAborts,
+    OurSecureAborts,
+    Transports,
+    TCPConnections,
+    test_tcp.TCPPortTestsBuilder,
+    test_unix.UNIXPortTestsBuilder,
 ]
 LOOPS = {"Uvloop": uvloop.new_event_loop, "Asyncio": asyncio.new_event_loop}
 
+
+def case(name: str, builder: type[ReactorBuilder], new_event_loop: Callable[[], asyncio.AbstractEventLoop]) -> type:
+    """Return a test case of this builder's tests on such loops."""
+
+    def reactorFactory(self: SynchronousTestCase) -> FastReactor:
+        loop = new_event_loop()
+        self.addCleanup(loop.close)
+        # What was open when the reactor stopped is closed in the turn that it had no more.
+        self.addCleanup(lambda: loop.run_until_complete(asyncio.sleep(0)))
+        return FastReactor(AsyncioReactor(loop))
+
+    return type(name, (builder, SynchronousTestCase), {"__module__": __name__, "reactorFactory": reactorFactory})
+
+
 for _builder in BUILDERS:
-    for _name, _loop in LOOPS.items():
-        _title = f"Test{_builder.__name__}On{_name}"
-        globals()[_title] = type(
-            _title,
-            (_builder, SynchronousTestCase),
-            {"__module__": __name__, "reactorFactory": staticmethod(lambda loop=_loop: new_reactor(loop))},
-        )
+    for _on, _new_event_loop in LOOPS.items():
+        _name = f"Test{_builder.__name__}On{_on}"
+        globals()[_name] = case(_name, _builder, _new_event_loop)

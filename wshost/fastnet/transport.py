@@ -109,6 +109,7 @@ class Transport:
         self._quiet = False
         # Why it ends, where the transport below can't tell.
         self._reason: Failure | None = None
+        server.loop.connections.add(self)
         self._under: Any = self._connect(server.loop)
         self._write = self._under.write_nocheck
 
@@ -133,8 +134,8 @@ class Transport:
             self._fail()
             return
         # When the kernel has data and a reset at once, uvloop calls the reader once, and watches no more
-        # (`UVPoll._fatal_error`). A write would have met the reset.
-        if self._quiet:
+        # (`UVPoll._fatal_error`). A write would have met the reset; who reads again, having paused, meets it then.
+        if self._quiet and not self._read_paused:
             error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self._drop(Failure(ConnectionLost(os.strerror(error))))
@@ -155,7 +156,7 @@ class Transport:
         return True
 
     def pause_writing(self) -> None:
-        if self._producer is not None and self._streaming:
+        if self._producer is not None and self._streaming and not self._producer_paused:
             self._producer_paused = True
             try:
                 self._producer.pauseProducing()
@@ -177,6 +178,7 @@ class Transport:
         self._state = CLOSED
         self.connected = 0
         self.disconnected = 1
+        self.server.loop.connections.discard(self)
         producer, self._producer = self._producer, None
         protocol, self.protocol = self.protocol, None
         reason = self._reason or self._explain(exc)
@@ -223,6 +225,8 @@ class Transport:
             if self._held is None:
                 self._held = []
             self._held.append(data)
+            if self._producer is not None and sum(map(len, self._held)) > HIGH_WATER:
+                self.pause_writing()
         elif self._state == PULLING:
             self._quiet = False
             self._write(data)
@@ -244,6 +248,8 @@ class Transport:
         held, self._held = self._held, None
         if held is not None:
             self.write(b"".join(held))
+            if self._producer_paused and self._state == OPEN and self._under.get_write_buffer_size() <= HIGH_WATER:
+                self.resume_writing()
         self._finish()
 
     # Producers
@@ -351,6 +357,14 @@ class Transport:
         with suppress(OSError):  # it is not connected any more
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._drop(Failure(ConnectionAborted()))
+
+    def disconnect(self) -> None:
+        """The reactor stops: end it, and tell the protocol while there is time."""
+        under = self._under
+        self._drop(Failure(ConnectionLost()))
+        self.connection_lost(None)
+        # As `_begin` would, which has nothing to abort any more.
+        self.server.loop.call_soon(under.abort)
 
     def _fail(self) -> None:
         """End it for the exception being handled, which is the protocol's."""
