@@ -8,7 +8,6 @@ knows them as descriptors (`getReaders`), `startTLS`, passing descriptors over U
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -49,21 +48,21 @@ class Secure(Plain):
         return wrapClientTLS(CertificateOptions(), super().client(reactor, serverAddress))
 
 
-class Builder(ReactorBuilder):
+class Connections(ReactorBuilder, connectionmixins.ConnectionTestsMixin):
     requiredInterfaces = (IReactorTCP,)
-    endpoints: connectionmixins.EndpointCreator = Plain()
-
-
-class Connections(Builder, connectionmixins.ConnectionTestsMixin):
-    test_logPrefix = None
+    endpoints = Plain()
+    test_logPrefix: Any = None
 
 
 class SecureConnections(Connections):
     endpoints = Secure()
 
 
-class Aborts(Builder, test_tcp.AbortConnectionMixin):
+class Aborts(ReactorBuilder, test_tcp.AbortConnectionMixin):
     """The server is the one that is aborted."""
+
+    requiredInterfaces = (IReactorTCP,)
+    endpoints = Plain()
 
 
 class SecureAborts(Aborts):
@@ -79,8 +78,9 @@ class OurAborts(Aborts):
         def swapped(builder: Any, server: Any, client: Any, endpoints: Any) -> Any:
             return run(builder, client, server, endpoints)
 
-        self.patch(test_tcp, "runProtocolsWithReactor", swapped)
-        super().runAbortTest(clientClass, serverClass, clientConnectionLostReason)
+        test: Any = self
+        test.patch(test_tcp, "runProtocolsWithReactor", swapped)
+        test_tcp.AbortConnectionMixin.runAbortTest(test, clientClass, serverClass, clientConnectionLostReason)
 
 
 class OurSecureAborts(OurAborts):
@@ -89,14 +89,14 @@ class OurSecureAborts(OurAborts):
 
 class Transports(test_tcp.TCPTransportTestsBuilder):
     # They look at the names of Twisted's own connections in the log.
-    test_serverAddressTCP4 = None
-    test_serverAddressTCP6 = None
+    test_serverAddressTCP4: Any = None
+    test_serverAddressTCP6: Any = None
 
 
 class TCPConnections(test_tcp.TCPConnectionTestsBuilder):
     # They ask the reactor whether it knows the connection.
-    test_resumeProducing = None
-    test_resumeProducingWhileDisconnected = None
+    test_resumeProducing: Any = None
+    test_resumeProducingWhileDisconnected: Any = None
 
 
 BUILDERS = [

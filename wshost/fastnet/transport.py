@@ -15,7 +15,6 @@ from aiofastnet.selector_transport import SelectorSocketTransport
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IHalfCloseableProtocol,
     ILoggingContext,
@@ -415,10 +414,10 @@ class Transport:
     def getHandle(self) -> socket.socket:
         return self.socket
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         return _address(self.socket.family, self.socket.getsockname())
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         return _address(self.socket.family, self._addr)
 
     def getTcpNoDelay(self) -> bool:
@@ -447,7 +446,7 @@ class Transport:
         return type(protocol).__name__
 
 
-def _address(family: int, name: Any) -> IAddress:
+def _address(family: int, name: Any) -> IPv4Address | IPv6Address | UNIXAddress:
     if family == _UNIX:
         return UNIXAddress(name or None)
     if family == socket.AF_INET6:
