@@ -68,7 +68,7 @@ class Recorder(Protocol):
         self.on_loss()
 
     @property
-    def lost(self) -> type[BaseException] | None:
+    def lost(self) -> Any:
         """By what kind of reason it was lost; None while it is not."""
         return None if self.reason is None else type(self.reason.value)
 

@@ -69,7 +69,7 @@ class TestLoop:
 
             def disconnect(self) -> None:
                 self.ended = True
-                of.connections.discard(self)  # type: ignore[arg-type]
+                of.connections.discard(self)
 
         of = loop_of(reactor)
         connections = [Connection(), Connection()]
@@ -97,7 +97,7 @@ def test_a_socket_is_told_to_whom_it_belongs(reactor: FakeReactor, loop: asyncio
     protocol = Recorder()
     transport = port.transport(ours, protocol, "", port, 0, reactor)
     assert port.loop.connections == {transport}
-    protocol.makeConnection(transport)
+    protocol.transport = transport
     transport.abortConnection()
     turn(loop)
     assert port.loop.connections == set()

@@ -63,7 +63,7 @@ class Pair:
         self.client = theirs.wrap_bio(self._in, self._out, server_hostname="localhost")
         self.protocol = protocol
         self.transport: Any = SecureTransport(mine, protocol, "", self.port, 0, self.port.reactor)
-        protocol.makeConnection(self.transport)
+        protocol.transport = self.transport
 
     def turn(self) -> Pair:
         turn(self.loop)

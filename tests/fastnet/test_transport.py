@@ -38,7 +38,7 @@ class Pair:
         self.peer.setblocking(False)
         self.protocol = protocol
         self.transport = Transport(ours, protocol, "", self.port, 7, self.port.reactor)
-        protocol.makeConnection(self.transport)
+        protocol.transport = self.transport
 
     def turn(self) -> Pair:
         turn(self.loop)
