@@ -615,6 +615,11 @@ class TestNames:
         assert pair.transport.logPrefix() == "Recorder"
         assert repr(pair.transport).startswith("<Recorder #7 of ")
 
+    def test_are_those_of_a_protocol_that_knows_none(self, pair: Pair) -> None:
+        recorder, pair.transport.protocol = pair.transport.protocol, 5
+        assert pair.transport.logPrefix() == "int"
+        pair.transport.protocol = recorder
+
     def test_are_what_the_protocol_says(self, connect: Connect) -> None:
         @implementer(ILoggingContext)
         class Named(Recorder):
