@@ -13,7 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.interfaces import IContext, IProtocolModule, Timer
 from wshost.refs import Ref
@@ -53,7 +53,6 @@ def address(peer: IAddress) -> str:
     return "unix:" + (name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name))
 
 
-@implementer(IContext)
 class Connection(Stream):
     """One connection; the `IContext` of its modules.
 
@@ -61,6 +60,20 @@ class Connection(Stream):
     :param id: names it in refs and in the log.
     :param admitted: False when the host has too many.
     """
+
+    __slots__ = (
+        "_address",
+        "_corked",
+        "_driver",
+        "_early",
+        "_position",
+        "_timers",
+        "_unread",
+        "_waiting",
+        "admitted",
+        "ref",
+        "request",
+    )
 
     def __init__(self, host: Host, id: str, admitted: bool) -> None:
         super().__init__(host, id)
@@ -340,10 +353,17 @@ class Connection(Stream):
         self._crash("failed in a timer")
 
 
+classImplements(Connection, IContext)
+
+
 class Proxied(Connection):
     """A connection through a proxy that tells the peer's address ahead of the peer's first bytes."""
 
-    _known = False
+    __slots__ = ("_known",)
+
+    def __init__(self, host: Host, id: str, admitted: bool) -> None:
+        super().__init__(host, id, admitted)
+        self._known = False
 
     def _count_address(self) -> None:
         """Not yet: it would be the proxy's."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
+    IProtocol,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.sockets import unacknowledged
 
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 LOOKS = 10
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class Stream(Protocol):
+class Stream:
     """A protocol of which subclasses say what comes in and what goes out.
 
     What goes out is corked: it leaves in one write when the call that brought it is over, or, where no bytes from the
@@ -38,11 +38,31 @@ class Stream(Protocol):
     :param id: names it in the log.
     """
 
-    # What it must provide is more than one of Twisted's interfaces says.
-    transport: Any
+    __slots__ = (
+        "__weakref__",
+        "_blocked",
+        "_closing",
+        "_deadline",
+        "_dirty",
+        "_ended",
+        "_handed",
+        "_host",
+        "_out",
+        "_paused",
+        "_paused_by_module",
+        "_peer_ended",
+        "_queued",
+        "_reason",
+        "_stall",
+        "full",
+        "id",
+        "transport",
+    )
 
     def __init__(self, host: Host, id: str) -> None:
         self.id = id
+        #: What it must provide is more than one of Twisted's interfaces says.
+        self.transport: Any = None
         #: True while as much output waits as the peer may let wait.
         self.full = False
         self._host = host
@@ -69,6 +89,10 @@ class Stream(Protocol):
 
     # From the transport
 
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connectionMade()
+
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
@@ -85,6 +109,9 @@ class Stream(Protocol):
 
     def writeConnectionLost(self) -> None:
         """Nothing: it was us who closed our half."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came in: for subclasses."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = self._ended = True
@@ -146,7 +173,7 @@ class Stream(Protocol):
             return
         self._queued = 0
         if self._out:
-            data = b"".join(self._out)
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._handed = len(data)
             self.transport.write(data)
@@ -232,3 +259,7 @@ class Stream(Protocol):
             self._watch_progress(mark, since)
         else:
             self.abort("the peer did not read what it was sent")
+
+
+# Not by decorators: Cython's classes take none.
+classImplements(Stream, IProtocol, IHalfCloseableProtocol, IPushProducer)

@@ -18,6 +18,7 @@ from autobahn.exception import PayloadCorruptError, PayloadExceededError  # noqa
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer  # noqa: E402
 from autobahn.websocket.compress import PerMessageDeflateOfferAccept as DeflateAccept  # noqa: E402
 from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerProtocol  # noqa: E402
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # noqa: E402
 
 from wshost.control import MAX_REASON  # noqa: E402
 
@@ -169,6 +170,11 @@ class Engine(WebSocketServerProtocol):
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
+    @property
+    def compresses(self) -> bool:
+        """Whether permessage-deflate was agreed on."""
+        return self._perMessageCompress is not None
+
     def send(self, payload: bytes, is_binary: bool) -> None:
         """Send one message in one frame."""
         # Not Autobahn's sendMessage: it holds its limit for what comes in against what goes out, after compressing,
@@ -202,14 +208,18 @@ class Engine(WebSocketServerProtocol):
         self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
         self.dropConnection()
 
+    def fail_payload(self) -> None:
+        """Fail the connection for what a message holds (RFC 6455 §8.1)."""
+        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
+        self.fail(1007, "invalid UTF-8 or deflate data")
+
     # What Autobahn calls
 
     def _fail_connection(self, code: int = 1002, reason: str = "") -> None:
         self.fail(code, reason)
 
     def _invalid_payload(self, reason: str) -> bool:
-        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
-        self.fail(1007, "invalid UTF-8 or deflate data")
+        self.fail_payload()
         return True
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
@@ -291,6 +301,12 @@ class Engine(WebSocketServerProtocol):
             max_message_size=self.max_message_size,
         )
         return self._accepted
+
+
+def xor(data: bytes, key: bytes) -> bytes:
+    """Return data masked, or without its mask (RFC 6455 §5.3)."""
+    masked: bytes = create_xor_masker(key, len(data)).process(data)
+    return masked
 
 
 def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: int, compress: bool) -> type[Engine]:

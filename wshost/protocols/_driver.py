@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE
 from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
 from wshost.protocols._autobahn import Engine
+from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
+from wshost.protocols._lane import frame
 from wshost.protocols._patience import Patience
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 #: What one connection may do before it is others' turn: steps of the engine, bytes of messages in and of output.
 STEPS = 256
 SHARE = 131_072
-#: The engine gets its input in slices, as each of its steps copies what is left of one.
-SLICE = 8_192
 #: What refs may ask for before the handshake is done: how often, and bytes (or characters) in messages.
 EARLY = 1_024
 EARLY_SIZE = 1 << 20
@@ -52,7 +52,6 @@ class State(Enum):
 _CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 
 
-@implementer(IProtocolDriver, IChannel)
 class WebSocket:
     """One connection's driver."""
 
@@ -62,6 +61,7 @@ class WebSocket:
         "_early",
         "_early_size",
         "_engine",
+        "_frames",
         "_held",
         "_offer",
         "_options",
@@ -85,12 +85,13 @@ class WebSocket:
         # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
         self._engine: Engine = None  # type: ignore[assignment]
+        self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
         # What is to be done by the connection, in order.
         self._out: list[Result] = []
         # How much of its `SHARE` it has had in this turn.
         self._share = 0
-        # Bytes that the engine has not been given yet.
+        # What the peer has sent before the handshake was done.
         self._unread = b""
         # We have paused reading.
         self._held = False
@@ -135,8 +136,11 @@ class WebSocket:
             return
         self._engine = options.engine(self)
         self._engine.open(offer.key, offer.extensions, subprotocol, accept.headers)
+        self._frames = Frames(self, self._engine, options.lane)
+        self._frames.feed(self._unread)
+        self._unread = b""
         self._state = _OPEN
-        self._patience = Patience(self, self._engine, self._context, options)
+        self._patience = Patience(self, self._frames, self._context, options)
         early, self._early = self._early, []
         for action, *arguments in early:
             self._act(action, *arguments)
@@ -156,10 +160,11 @@ class WebSocket:
     def handle_connection_in(self, data: bytes) -> Results:
         if self._state is _CLOSED:
             return None
-        self._unread = self._unread + data if self._unread else data
         if self._state is _CONNECTING:
+            self._unread += data
             return None
         self._patience.heard_at = self._seconds()
+        self._frames.feed(data)
         return self._advance()
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
@@ -213,16 +218,16 @@ class WebSocket:
         self._state = _CLOSED
         session = self._session
         # They know us as we know them: without a cut here all would wait for the collector.
-        self._session = self._engine = self._patience = self._turn = None  # type: ignore[assignment]
+        self._session = self._engine = self._frames = self._patience = self._turn = None  # type: ignore[assignment]
         if session is not None:
             session.lost()
 
     def _advance(self) -> Results:
-        """Let the engine go on until it wants more bytes, the handler or the output is busy, or its turn is over."""
+        """Read on until that takes more bytes, the handler or the output is busy, or its turn is over."""
         # Whoever asks from within a step, a handler closing by its ref, has the loop below see to it.
         if self._advancing or self._state is _CONNECTING or self._state is _CLOSED:
             return self._take()
-        engine, session, context = self._engine, self._session, self._context
+        frames, session, context = self._frames, self._session, self._context
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -238,11 +243,7 @@ class WebSocket:
                 self._turn = context.call_later(0, self._take_turn)
                 break
             steps -= 1
-            if engine.step():
-                continue
-            if self._unread:
-                engine.feed(self._unread[:SLICE])
-                self._unread = self._unread[SLICE:]
+            if frames.step():
                 continue
             if self._held:
                 self._held = False
@@ -251,7 +252,7 @@ class WebSocket:
                 context.resume_reading()
             break
         self._advancing = False
-        if self._state is _OPEN and not self._patience.watches_message and engine.inside:
+        if self._state is _OPEN and not self._patience.watches_message and frames.inside:
             self._patience.watch_message()
         return self._take()
 
@@ -272,6 +273,13 @@ class WebSocket:
             return None
         self._out = []
         return out[0] if len(out) == 1 else out
+
+    # From the lane
+
+    def deliver(self, message: tuple[str, Any], size: int) -> None:
+        self._share += size
+        if self._state is _OPEN:
+            self._session.deliver(message)
 
     # From the engine
 
@@ -302,6 +310,7 @@ class WebSocket:
 
     def on_close(self, code: int | None, reason: str) -> None:
         self._peer_closed = True
+        self._frames.close_lane()
         session = self._session
         session.deliver(("close", (code, reason)))
         if session.busy:
@@ -316,11 +325,12 @@ class WebSocket:
     # From the session
 
     def send(self, data: str | bytes) -> None:
-        if self._state is _OPEN:
-            if isinstance(data, str):
-                self._engine.send(data.encode(), False)
-            else:
-                self._engine.send(bytes(data), True)
+        if self._state is not _OPEN:
+            return
+        if self._engine.compresses:
+            self._engine.send(data.encode() if isinstance(data, str) else data, isinstance(data, bytes))
+        else:
+            self.on_write(frame(data))
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
@@ -337,6 +347,7 @@ class WebSocket:
             self._engine.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
+            self._frames.close_lane()
             self._engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
@@ -381,3 +392,7 @@ class WebSocket:
     def drop(self, reason: str) -> None:
         self._state = _CLOSED
         self._context.perform(Stop(reason))
+
+
+# Not by a decorator: Cython's classes take none.
+classImplements(WebSocket, IProtocolDriver, IChannel)

@@ -1,0 +1,90 @@
+"""The fast lane: a message in one plain frame, read and written without the engine.
+
+It judges nothing: what is not plainly right it leaves alone, for the engine to see from its first byte. Knows the bytes
+of RFC 6455 §5.2; no state, and not who sends them. `_lane.pyx` is the same in Cython, and is used where it is built.
+"""
+
+from __future__ import annotations
+
+from wshost.protocols._autobahn import xor
+
+#: The first byte of a message's only frame, without extensions.
+TEXT, BINARY = 0x81, 0x82
+#: From this size on Autobahn's C is faster than Python's integers.
+_LARGE = 2_048
+
+
+def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int] | None:
+    """Read one message.
+
+    :param data: what the peer has sent.
+    :param at: where in it a frame begins.
+    :param limit: the largest payload to read, in bytes; with -1 there is none.
+    :returns: the message, as handlers get it, and where the next frame begins; None unless it is a whole and valid one.
+    """
+    found = head(data, at, limit)
+    if found is None:
+        return None
+    first, size, start = found
+    stop = start + size
+    if stop > len(data):
+        return None
+    payload = unmask(data[start:stop], data[start - 4 : start])
+    if first == BINARY:
+        return ("binary", payload), stop
+    try:
+        return ("text", payload.decode()), stop
+    except UnicodeDecodeError:
+        return None
+
+
+def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
+    """Read the head of a frame.
+
+    :returns: its first byte, its payload's size, and where that begins; None unless it is whole and plain: `TEXT` or
+        `BINARY`, masked, its size not larger than the limit, and written as short as it can be.
+    """
+    length = len(data)
+    if length - at < 6:
+        return None
+    first, size = data[at], data[at + 1] & 0x7F
+    if (first != TEXT and first != BINARY) or data[at + 1] < 0x80:  # noqa: PLR1714 - the faster form
+        return None
+    start = at + 6
+    if size == 126:
+        start = at + 8
+        size = data[at + 2] << 8 | data[at + 3]
+        if size < 126:
+            return None
+    elif size == 127:
+        start = at + 14
+        size = int.from_bytes(data[at + 2 : at + 10], "big")
+        if size < 65_536:
+            return None
+    return None if size > limit or start > length else (first, size, start)
+
+
+def unmask(payload: bytes, key: bytes) -> bytes:
+    """Return a payload without its mask, or masked (RFC 6455 §5.3)."""
+    size = len(payload)
+    if size >= _LARGE:
+        return xor(payload, key)
+    mask = int.from_bytes((key * ((size + 3) >> 2))[:size], "little")
+    return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")
+
+
+def frame(data: str | bytes) -> bytes:
+    """Return a message as a server sends it: text for a str, binary for bytes.
+
+    :raises UnicodeEncodeError: for a str with lone surrogates.
+    """
+    if isinstance(data, str):
+        first, payload = TEXT, data.encode()
+    else:
+        first, payload = BINARY, data
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65_536:
+        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
