@@ -1,13 +1,12 @@
 """Autobahn as an engine without I/O: frames in, callbacks out. The only file that imports autobahn.
 
-The engine never sees an HTTP request: the head was parsed and judged before (`_handshake.py`), and what Autobahn would
-have taken from it is set here. It starts no timer, writes to no transport and logs nothing; whoever drives it does.
+The engine never sees an HTTP request: the head was parsed, judged and answered before (`_handshake.py`), and where that
+leaves Autobahn is set here. It starts no timer, writes to no transport and logs nothing; whoever drives it does.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import txaio
@@ -120,7 +119,6 @@ class Engine(WebSocketServerProtocol):
     max_message_size: int
     max_frame_size: int
     max_fragments: int
-    compress: bool
     _isMessageCompressed: bool
     factory = WebSocketServerFactory(server="")
 
@@ -129,30 +127,32 @@ class Engine(WebSocketServerProtocol):
         self._sink = sink
         self._message = bytearray()
         self._answering = False
-        self._accepted: DeflateAccept | None = None
         #: How many messages, and control frames between messages, have arrived.
         self.arrived = 0
         self._connectionMade()
+        # Where Autobahn stands when it has answered the handshake.
+        self.state = self.STATE_OPEN
+        self.websocket_version = 13
+        self.inside_message = False
+        self.current_frame = None  # type: ignore[assignment]
+        # Of no use here, and a kilobyte of each connection.
+        del self.send_queue
 
     # What the driver calls
 
-    def open(self, key: str, extensions: str, subprotocol: str | None, headers: Mapping[str, str]) -> None:
-        """Accept the opening handshake: writes the 101 (RFC 6455 §4.2.2).
+    def negotiate(self, extensions: str) -> str:
+        """Agree on extensions, before anything is fed (RFC 6455 §9.1).
 
-        :param key: the Sec-WebSocket-Key, checked.
-        :param extensions: the Sec-WebSocket-Extensions of the request, "" without.
-        :param subprotocol: the one to use, out of those offered.
-        :param headers: more headers for the response, checked.
+        :param extensions: the Sec-WebSocket-Extensions of the request.
+        :returns: that of the response, "" for none.
         """
-        self._wskey = key
-        self.websocket_version = 13
-        self.websocket_protocols = [] if subprotocol is None else [subprotocol]
-        self.websocket_extensions = self._offers(extensions) if self.compress else []
-        self.succeedHandshake((subprotocol, headers))
-        if self._accepted is not None:
-            self._perMessageCompress = _Deflate.create_from_offer_accept(True, self._accepted)
-        # Of no use here, and a kilobyte of each connection.
-        del self.send_queue, self.http_response_data
+        offers = self._offers(extensions)
+        if not offers:
+            return ""
+        accepted = self._accept(offers[0])
+        self._perMessageCompress = _Deflate.create_from_offer_accept(True, accepted)
+        response: str = accepted.get_extension_string()
+        return response
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
@@ -184,14 +184,6 @@ class Engine(WebSocketServerProtocol):
             compress.start_compress_message()
             payload = compress.compress_message_data(payload) + compress.end_compress_message()
         self.sendFrame(opcode=2 if is_binary else 1, payload=payload, rsv=0 if compress is None else 4)
-
-    def ping(self, payload: bytes) -> None:
-        """Send a ping."""
-        self.sendFrame(opcode=9, payload=payload)
-
-    def pong(self, payload: bytes) -> None:
-        """Send a pong."""
-        self.sendFrame(opcode=10, payload=payload)
 
     def start_close(self, code: int, reason: bytes) -> None:
         """Send a Close; the peer's answer is followed by `Sink.on_drop`."""
@@ -237,9 +229,6 @@ class Engine(WebSocketServerProtocol):
             self.state = self.STATE_CLOSED
             self._sink.on_drop()
 
-    def _onOpen(self) -> None:
-        """Nothing: the driver knows."""
-
     def _onMessageBegin(self, isBinary: bool) -> None:
         self.onMessageBegin(isBinary)
         self._fragments = 0
@@ -279,28 +268,25 @@ class Engine(WebSocketServerProtocol):
 
     # Extensions
 
-    def _offers(self, header: str) -> list[tuple[str, dict[str, list[str | bool]]]]:
+    def _offers(self, header: str) -> list[PerMessageDeflateOffer]:
         """The offers of permessage-deflate that can be accepted: of the others, RFC 7692 §5.1 says to decline them."""
         offers = []
         for name, parameters in self._parseExtensionsHeader(header):
             if name == PerMessageDeflate.EXTENSION_NAME:
                 try:
-                    PerMessageDeflateOffer.parse(parameters)
+                    offers.append(PerMessageDeflateOffer.parse(parameters))
                 except Exception:  # noqa: S112 - Autobahn raises no narrower one
                     continue
-                offers.append((name, parameters))
         return offers
 
-    def perMessageCompressionAccept(self, offers: list[Any]) -> Any:
-        offer = offers[0]
-        self._accepted = DeflateAccept(
+    def _accept(self, offer: PerMessageDeflateOffer) -> DeflateAccept:
+        return DeflateAccept(
             offer,
             request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0,
             window_bits=min(WINDOW_BITS, offer.request_max_window_bits or WINDOW_BITS),
             mem_level=MEMORY_LEVEL,
             max_message_size=self.max_message_size,
         )
-        return self._accepted
 
 
 def xor(data: bytes, key: bytes) -> bytes:
@@ -309,13 +295,12 @@ def xor(data: bytes, key: bytes) -> bytes:
     return masked
 
 
-def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: int, compress: bool) -> type[Engine]:
+def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: int) -> type[Engine]:
     """Return an `Engine` class with these options.
 
     :param max_message_size: bytes of a message, inflated; more fails the connection with 1009.
     :param max_frame_size: bytes of a frame, compressed when it is; more fails the connection with 1009.
     :param max_fragments: frames of a message; more fail the connection with 1009.
-    :param compress: whether permessage-deflate is accepted when offered.
     """
     return type(
         "Engine",
@@ -324,6 +309,5 @@ def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: i
             "max_message_size": max_message_size,
             "max_frame_size": max_frame_size,
             "max_fragments": max_fragments,
-            "compress": compress,
         },
     )

@@ -5,12 +5,12 @@ from wshost.protocols._lane cimport frame
 
 cdef class WebSocket:
     cdef object __weakref__
-    cdef public object _context, _early, _early_size, _engine, _offer, _options, _patience, _seconds, _session, _state
+    cdef public object _context, _early, _early_size, _offer, _options, _patience, _seconds, _session, _state
     cdef public object _turn
     cdef public Frames _frames
     cdef public list _out
     cdef public bytes _unread
-    cdef public bint _held, _advancing, _peer_closed
+    cdef public bint _held, _advancing, _peer_closed, _compresses
     cdef public Py_ssize_t _share
 
     cpdef handle_connection_in(self, bytes data)

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import classImplements
 
-from wshost.control import NORMAL_CLOSE
+from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
 from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
-from wshost.protocols._autobahn import Engine
 from wshost.protocols._frames import Frames
-from wshost.protocols._handshake import Offer, agree, check, connection_info
+from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
 from wshost.protocols._lane import frame
 from wshost.protocols._patience import Patience
@@ -57,10 +56,10 @@ class WebSocket:
 
     __slots__ = (
         "_advancing",
+        "_compresses",
         "_context",
         "_early",
         "_early_size",
-        "_engine",
         "_frames",
         "_held",
         "_offer",
@@ -84,7 +83,6 @@ class WebSocket:
         self._offer: Offer
         # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
-        self._engine: Engine = None  # type: ignore[assignment]
         self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
         # What is to be done by the connection, in order.
@@ -104,6 +102,8 @@ class WebSocket:
         self._early_size = 0
         # The peer's Close came.
         self._peer_closed = False
+        # Messages leave through the engine.
+        self._compresses = False
 
     # The opening handshake
 
@@ -134,9 +134,10 @@ class WebSocket:
             self.log_failure("the handler's init accepted wrongly")
             self.refused(500, b"", {})
             return
-        self._engine = options.engine(self)
-        self._engine.open(offer.key, offer.extensions, subprotocol, accept.headers)
-        self._frames = Frames(self, self._engine, options.lane)
+        self._frames = Frames(self, options.engine, options.lane)
+        extensions = self._frames.engine.negotiate(offer.extensions) if options.compress and offer.extensions else ""
+        self._compresses = extensions != ""
+        self.on_write(acceptance(offer.key, subprotocol, extensions, accept.headers))
         self._frames.feed(self._unread)
         self._unread = b""
         self._state = _OPEN
@@ -218,7 +219,7 @@ class WebSocket:
         self._state = _CLOSED
         session = self._session
         # They know us as we know them: without a cut here all would wait for the collector.
-        self._session = self._engine = self._frames = self._patience = self._turn = None  # type: ignore[assignment]
+        self._session = self._frames = self._patience = self._turn = None  # type: ignore[assignment]
         if session is not None:
             session.lost()
 
@@ -305,7 +306,7 @@ class WebSocket:
     def _allow_control(self) -> bool:
         """Say whether one more ping or pong is to be looked at."""
         if not self._patience.allow_control():
-            self._engine.fail(1008, "too many pings and pongs")
+            self._frames.engine.fail(1008, "too many pings and pongs")
         return self._state is _OPEN
 
     def on_close(self, code: int | None, reason: str) -> None:
@@ -327,28 +328,28 @@ class WebSocket:
     def send(self, data: str | bytes) -> None:
         if self._state is not _OPEN:
             return
-        if self._engine.compresses:
-            self._engine.send(data.encode() if isinstance(data, str) else data, isinstance(data, bytes))
+        if self._compresses:
+            self._frames.engine.send(data.encode() if isinstance(data, str) else data, isinstance(data, bytes))
         else:
             self.on_write(frame(data))
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self._engine.ping(data)
+            self.on_write(control_frame(PING, data))
 
     def pong(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self._engine.pong(data)
+            self.on_write(control_frame(PONG, data))
 
     def close(self, code: int, reason: str) -> None:
         if self._state is not _OPEN:
             return
         if self._peer_closed:
-            self._engine.answer_close(code, reason.encode())
+            self._frames.engine.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
             self._frames.close_lane()
-            self._engine.start_close(code, reason.encode())
+            self._frames.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
     def released(self) -> None:
@@ -382,11 +383,11 @@ class WebSocket:
         return not (self._held or self._context.full)
 
     def beat(self) -> None:
-        self._engine.ping(HEARTBEAT)
+        self.on_write(control_frame(PING, HEARTBEAT))
         self._context.perform(self._take())
 
     def fail(self, code: int, reason: str) -> None:
-        self._engine.fail(code, reason)
+        self._frames.engine.fail(code, reason)
         self._context.perform(self._take())
 
     def drop(self, reason: str) -> None:

@@ -5,8 +5,10 @@ The lane (`_lane.py`) may read a frame while the engine is between messages; all
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
 from wshost.protocols._lane import head, take
 from wshost.protocols._long import LongFrame
@@ -15,8 +17,8 @@ from wshost.protocols._long import LongFrame
 SLICE = 8_192
 
 
-class Sink(Protocol):
-    """Whom the lane tells."""
+class Sink(_autobahn.Sink, Protocol):
+    """Whom the lane and the engine tell."""
 
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         """A whole message came.
@@ -29,16 +31,17 @@ class Sink(Protocol):
 class Frames:
     """The frames of one peer, from the open connection on.
 
-    :param sink: is told of the messages that the lane reads.
-    :param engine: reads the others, and tells its own sink.
+    :param sink: is told of all.
+    :param make_engine: makes an engine for the sink; there is one only while there is something to judge.
     :param limit: the largest message that the lane may read, in bytes; -1 leaves all to the engine.
     """
 
-    __slots__ = ("_at", "_data", "_engaged", "_engine", "_known", "_limit", "_long", "_read", "_sink")
+    __slots__ = ("_at", "_data", "_engaged", "_engine", "_known", "_limit", "_long", "_make_engine", "_read", "_sink")
 
-    def __init__(self, sink: Sink, engine: Engine, limit: int) -> None:
+    def __init__(self, sink: Sink, make_engine: Callable[[Sink], Engine], limit: int) -> None:
         self._sink = sink
-        self._engine = engine
+        self._make_engine = make_engine
+        self._engine: Engine | None = None
         self._limit = limit
         # What was fed, and where in it nobody has been yet.
         self._data = b""
@@ -49,13 +52,20 @@ class Frames:
         self._known = 0
         # What the lane is in the middle of.
         self._long: LongFrame | None = None
-        # How many messages the lane has read.
+        # How many messages the lane has read, and engines that are no more.
         self._read = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+        if self._engine is None:
+            self._engine = self._make_engine(self._sink)
+        return self._engine
 
     @property
     def arrived(self) -> int:
         """How many messages, and control frames between messages, have arrived."""
-        return self._read + self._engine.arrived
+        return self._read if self._engine is None else self._read + self._engine.arrived
 
     @property
     def inside(self) -> bool:
@@ -76,10 +86,8 @@ class Frames:
 
         :returns: False when there is nothing more to do before more bytes are fed.
         """
-        if self._engaged:
-            if self._engine.step():
-                return True
-            self._engaged = self._engine.inside
+        if self._engaged and self._go_on_judging():
+            return True
         at = self._at
         if at == len(self._data):
             self._data = b""
@@ -97,6 +105,17 @@ class Frames:
         self._read += 1
         self._sink.deliver(message, stop - at)
         return True
+
+    def _go_on_judging(self) -> bool:
+        engine = self.engine
+        if engine.step():
+            return True
+        self._engaged = engine.inside
+        if not self._engaged and self._limit >= 0 and not engine.compresses:
+            # An idle connection is better off without its two kilobytes.
+            self._read += engine.arrived
+            self._engine = None
+        return False
 
     def _begin(self) -> bool:
         """Begin what the lane can't read at once."""
@@ -121,7 +140,7 @@ class Frames:
         if self._known > 0:
             stop = min(at + self._known, stop)
             self._known -= stop - at
-        self._engine.feed(data[at:stop])
+        self.engine.feed(data[at:stop])
         self._at = stop
         return True
 
@@ -130,7 +149,7 @@ class Frames:
             self._at = frame.add(self._data, self._at)
         except UnicodeDecodeError:
             self._long = None
-            self._engine.fail_payload()
+            self.engine.fail_payload()
             return False
         if not frame.left:
             self._long = None

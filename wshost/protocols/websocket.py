@@ -33,6 +33,8 @@ class Options:
     origins: Origins
     subprotocols: tuple[str, ...]
     engine: type[Engine]
+    #: Whether permessage-deflate is accepted when offered.
+    compress: bool
     #: The largest message that the fast lane may read, in bytes; -1 leaves all to the engine.
     lane: int
     ping_interval: float
@@ -64,8 +66,8 @@ def prepare(options: Mapping[str, Any]) -> Options:
             max_message_size=max_message_size,
             max_frame_size=max_frame_size,
             max_fragments=reader.integer("max_fragments", 1_024, 1),
-            compress=reader.boolean("compress", False),
         ),
+        compress=reader.boolean("compress", False),
         lane=min(max_message_size, max_frame_size) if reader.boolean("fast_lane", FAST_LANE) else -1,
         ping_interval=reader.seconds("ping_interval", 20.0, 0.0),
         ping_timeout=reader.seconds("ping_timeout", 20.0),
