@@ -151,7 +151,7 @@ class Connection(Stream):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, unless the module has left before."""
-        timer = ModuleTimer(self._host.reactor, seconds, call, self._timers, self._timer_failed)
+        timer = ModuleTimer(self._host.schedule, seconds, call, self._timers, self._timer_failed)
         if self._closing and self._driver is None:
             timer.cancel()
         return timer

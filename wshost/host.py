@@ -16,6 +16,7 @@ from zope.interface import implementer
 from wshost.connection import Connection, Link, Proxied
 from wshost.failures import Failures
 from wshost.stream import Stream
+from wshost.timers import Schedule
 
 #: How many connections at a time are told that they are not admitted; others are aborted.
 OVERFLOW = 128
@@ -58,6 +59,8 @@ class Host:
         #: The reactor's thread.
         self.thread = get_ident()
         self.failures = Failures(reactor)
+        #: The timers of the connections' modules.
+        self.schedule = Schedule(reactor)
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
         self._drain_timeout = drain_timeout
