@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from wshost import __version__, config, options, reactors
+from wshost import __version__, allocation, config, options, reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
 
@@ -150,6 +150,7 @@ class _CommandServer(Server):
 
 def makeService(options: Options) -> Server:
     """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
+    allocation.keep_memory()
     with one_line():
         server = _CommandServer(options.settings())
         server.bind(unix=False)

@@ -239,7 +239,7 @@ class WebSocket:
             if self._state is _OPEN and (session.busy or context.full):
                 self._hold()
                 break
-            if not steps or self._share > SHARE:
+            if (not steps or self._share > SHARE) and frames.waits:
                 self._hold()
                 self._turn = context.call_later(0, self._take_turn)
                 break

@@ -72,6 +72,11 @@ class Frames:
         """True in the middle of a message or a frame, or when there is more to do."""
         return self._engaged or self._long is not None or self._at < len(self._data)
 
+    @property
+    def waits(self) -> bool:
+        """True when there may be more to do with what was fed."""
+        return self._engaged or self._at < len(self._data)
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data

@@ -29,7 +29,7 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
     stop = start + size
     if stop > len(data):
         return None
-    payload = unmask(data[start:stop], data[start - 4 : start])
+    payload = _unmasked(data[start:stop], data[start - 4 : start])
     if first == BINARY:
         return ("binary", payload), stop
     try:
@@ -64,8 +64,21 @@ def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
     return None if size > limit or start > length else (first, size, start)
 
 
-def unmask(payload: bytes, key: bytes) -> bytes:
-    """Return a payload without its mask, or masked (RFC 6455 §5.3)."""
+def unmask_onto(payload: bytearray, data: bytes, at: int, stop: int, key: bytes) -> bool:
+    """Append to a payload what is next of it, without its mask (RFC 6455 §5.3).
+
+    :param payload: what there is of it before.
+    :param data: from `at` to `stop`, what is next.
+    :param key: the frame's.
+    :returns: whether that is ASCII.
+    """
+    turn = len(payload) & 3
+    piece = _unmasked(data[at:stop], key[turn:] + key[:turn])
+    payload += piece
+    return piece.isascii()
+
+
+def _unmasked(payload: bytes, key: bytes) -> bytes:
     size = len(payload)
     if size >= _LARGE:
         return xor(payload, key)

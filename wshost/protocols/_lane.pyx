@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The fast lane of `_lane.py` in Cython: see there for what each function does."""
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
@@ -27,14 +28,28 @@ cdef extern from *:
         }
         for (; i < size; i++) to[i] = from[i] ^ key[i & 3];
     }
+
+    static int is_ascii(const unsigned char* from, Py_ssize_t size) {
+        uint64_t word, all = 0;
+        Py_ssize_t i = 0;
+        for (; i + 8 <= size; i += 8) {
+            memcpy(&word, from + i, 8);
+            all |= word;
+        }
+        for (; i < size; i++) all |= from[i];
+        return !(all & 0x8080808080808080u);
+    }
     """
+    bint is_ascii(const unsigned char* from_, Py_ssize_t size) nogil
     void unmask_into(unsigned char* to, const unsigned char* from_, Py_ssize_t size, const unsigned char* key) nogil
 
 TEXT, BINARY = 0x81, 0x82
 
 cdef enum:
-    #: Texts of up to that many bytes are unmasked on the stack.
-    SMALL = 4096
+    #: Texts of up to that many bytes are unmasked in one place, which the cache knows.
+    SCRATCH = 262144
+
+cdef unsigned char scratch[SCRATCH]
 
 
 cdef inline Py_ssize_t find(const unsigned char* p, Py_ssize_t length, Py_ssize_t limit, Py_ssize_t* size) noexcept nogil:
@@ -68,15 +83,14 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
         Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
         Py_ssize_t start = find(p, length, limit, &size)
-        unsigned char small[SMALL]
         bytes payload
         str text
     if start < 0 or start + size > length:
         return None
-    if p[0] == 0x81 and size <= SMALL:
-        unmask_into(small, p + start, size, p + start - 4)
+    if p[0] == 0x81 and size <= SCRATCH:
+        unmask_into(scratch, p + start, size, p + start - 4)
         try:
-            text = PyUnicode_DecodeUTF8(<char*>small, size, NULL)
+            text = PyUnicode_DecodeUTF8(<char*>scratch, size, NULL)
         except UnicodeDecodeError:
             return None
         return ("text", text), at + start + size
@@ -99,13 +113,19 @@ def head(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return None if start < 0 else (p[0], size, at + start)
 
 
-def unmask(bytes payload, bytes key):
+def unmask_onto(bytearray payload, bytes data, Py_ssize_t at, Py_ssize_t stop, bytes key):
     cdef:
-        Py_ssize_t size = PyBytes_GET_SIZE(payload)
-        bytes plain = PyBytes_FromStringAndSize(NULL, size)
-    unmask_into(<unsigned char*>PyBytes_AS_STRING(plain), <const unsigned char*>PyBytes_AS_STRING(payload), size,
-                <const unsigned char*>PyBytes_AS_STRING(key))
-    return plain
+        Py_ssize_t before = PyByteArray_GET_SIZE(payload)
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data)
+        unsigned char turned[4]
+        Py_ssize_t i
+    if not 0 <= at <= stop <= PyBytes_GET_SIZE(data) or PyBytes_GET_SIZE(key) != 4:
+        raise ValueError("that is not all there")
+    for i in range(4):
+        turned[i] = PyBytes_AS_STRING(key)[(before + i) & 3]
+    PyByteArray_Resize(payload, before + stop - at)
+    unmask_into(<unsigned char*>PyByteArray_AS_STRING(payload) + before, p + at, stop - at, turned)
+    return is_ascii(<unsigned char*>PyByteArray_AS_STRING(payload) + before, stop - at)
 
 
 cpdef bytes frame(data):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from io import BytesIO, StringIO
 
-from wshost.protocols._lane import TEXT, unmask
+from wshost.protocols._lane import TEXT, unmask_onto
 
 _Decoder = getincrementaldecoder("utf-8")
 
@@ -20,16 +19,17 @@ class LongFrame:
     :param key: its mask.
     """
 
-    __slots__ = ("_binary", "_decoder", "_key", "_text", "left", "size")
+    __slots__ = ("_between", "_decoder", "_key", "_payload", "left", "size")
 
     def __init__(self, first: int, size: int, key: bytes) -> None:
+        self.size = size
         #: How many bytes are still to come.
         self.left = size
-        self.size = size
         self._key = key
-        self._binary = BytesIO()
-        self._text = StringIO(newline="")
+        self._payload = bytearray()
+        # Of a text, what judges it as it comes, and whether that stands between two characters.
         self._decoder = _Decoder() if first == TEXT else None
+        self._between = True
 
     def add(self, data: bytes, at: int) -> int:
         """Take what is there of the payload.
@@ -39,19 +39,17 @@ class LongFrame:
         :raises UnicodeDecodeError: as soon as it can't become valid UTF-8 any more.
         """
         stop = min(at + self.left, len(data))
-        size = stop - at
-        payload = unmask(data[at:stop], self._key)
-        self.left -= size
-        turn = size & 3
-        self._key = self._key[turn:] + self._key[:turn]
-        if self._decoder is None:
-            self._binary.write(payload)
-        else:
-            self._text.write(self._decoder.decode(payload, final=not self.left))
+        before = len(self._payload)
+        is_ascii = unmask_onto(self._payload, data, at, stop, self._key)
+        self.left -= stop - at
+        if self._decoder is not None and not (is_ascii and self._between):
+            with memoryview(self._payload) as payload:
+                self._decoder.decode(payload[before:], final=not self.left)
+            self._between = not self._decoder.getstate()[0]
         return stop
 
     def message(self) -> tuple[str, str | bytes]:
         """Return the message, as handlers get it, when nothing is left to come."""
         if self._decoder is None:
-            return ("binary", self._binary.getvalue())
-        return ("text", self._text.getvalue())
+            return ("binary", bytes(self._payload))
+        return ("text", self._payload.decode())
