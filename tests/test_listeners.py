@@ -23,7 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from tests.ports import Port, Reactor
 from wshost.listeners import BACKLOG, Listener, tcp
 from wshost.results import ConfigurationError
-from wshost.tls import context_factory
+from wshost.tls import Certificates
 
 #: An endpoint that listens when `listening` fires.
 LATE = """
@@ -91,7 +91,7 @@ class TestListen:
 
     def test_puts_tls_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
         factory = Factory()
-        Listener(reactor, "tcp:8080", context_factory(certificate)).listen(factory)
+        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(factory)
         ((_, listening, _, _),) = reactor.tcpServers
         assert isinstance(listening, TLSMemoryBIOFactory)
         assert listening.wrappedFactory is factory
@@ -101,7 +101,7 @@ class TestListen:
         protocol.abortConnection()
 
     def test_puts_the_proxys_line_before_tls(self, reactor: Reactor, certificate: str) -> None:
-        listener = Listener(reactor, "haproxy:tcp:8080", context_factory(certificate))
+        listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
         listener.listen(Factory())
         ((_, listening, _, _),) = reactor.tcpServers
         assert listener.proxied
@@ -143,7 +143,7 @@ class TestADescriptionThatIsWrong:
         with pytest.raises(
             ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"
         ):
-            Listener(reactor, description, context_factory(certificate))
+            Listener(reactor, description, Certificates(certificate))
 
 
 class TestWhatPreventsIt:
@@ -205,7 +205,7 @@ class TestAnnounce:
         assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]
 
     def test_says_that_it_is_tls(self, reactor: Reactor, certificate: str) -> None:
-        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", context_factory(certificate))
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", Certificates(certificate))
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
 

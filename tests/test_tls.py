@@ -22,7 +22,7 @@ from OpenSSL import SSL
 from twisted.internet.ssl import CertificateOptions
 
 from wshost.results import ConfigurationError
-from wshost.tls import context_factory
+from wshost.tls import Certificates
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -91,7 +91,7 @@ class TestContextFactory:
     ) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_the_chain_is_sent(self, ca: trustme.CA) -> None:
@@ -100,14 +100,14 @@ class TestContextFactory:
         issued.private_key_pem.write_to_path("server.key")
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_the_key_may_be_in_the_certificates_file(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         server.private_key_and_cert_chain_pem.write_to_path("both.pem")
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(context_factory("both.pem"), client)
+        theirs, _ = handshake(Certificates("both.pem").context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_tls_1_1_is_refused(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
@@ -117,13 +117,13 @@ class TestContextFactory:
         with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(SSL.Error, match="unsupported protocol"):
-            handshake(context_factory("server.pem", "server.key"), client)
+            handshake(Certificates("server.pem", "server.key").context_factory(), client)
 
     def test_tls_1_2_is_not(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
         client.maximum_version = ssl.TLSVersion.TLSv1_2
-        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert theirs.version() == "TLSv1.2"
 
     @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ class TestContextFactory:
     def test_any_kind_of_signing_key_will_do(self, generate: Callable[[], SigningKey]) -> None:
         key = generate()
         Path("both.pem").write_bytes(pem(key) + self_signed(key))
-        assert isinstance(context_factory("both.pem"), CertificateOptions)
+        assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
 
 
 class TestClientCertificates:
@@ -153,7 +153,7 @@ class TestClientCertificates:
 
     def test_that_the_authority_has_signed_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
         ca.issue_cert("ada@example.com").configure_cert(client)
-        _, ours = handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+        _, ours = handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
         certificate = ours.get_peer_certificate()
         assert certificate is not None
         names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -162,15 +162,15 @@ class TestClientCertificates:
     def test_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
         with pytest.raises(SSL.Error, match="certificate verify failed"):
-            handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
 
     def test_are_demanded(self, client: ssl.SSLContext) -> None:
         with pytest.raises(SSL.Error, match="peer did not return a certificate"):
-            handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
 
     def test_are_not_asked_for_otherwise(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
-        _, ours = handshake(context_factory("server.pem", "server.key"), client)
+        _, ours = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert ours.get_peer_certificate() is None
 
 
@@ -211,5 +211,5 @@ class TestWhatIsWrong:
     )
     def test_is_said_with_the_files_name(self, files: tuple[str, ...], complaint: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            context_factory(*files)
+            Certificates(*files)
         assert str(caught.value) == complaint

@@ -87,7 +87,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         # Only twistd's own options know; twist does not fork.
         parent: Mapping[str, Any] = self.parent or {}
-        reactors.install(daemon=not parent.get("nodaemon", True) and not parent.get("debug"))
+        reactors.choose(daemon=not parent.get("nodaemon", True) and not parent.get("debug"))
 
     def settings(self) -> options.Settings:
         """Return what was asked for, here and in the file. :raises ConfigurationError: when something is wrong."""

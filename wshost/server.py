@@ -73,8 +73,8 @@ class Server(MultiService):
         self._settings = settings
         self._reactor = reactor
         self._chain = chain.build(settings)
-        self._context_factory = (
-            tls.context_factory(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._certificates = (
+            tls.Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
             if settings.tls_cert is not None
             else None
         )
@@ -103,7 +103,7 @@ class Server(MultiService):
         settings = self._settings
         limits = {name: getattr(settings, name) for name in _HOST_OPTIONS if getattr(settings, name) is not None}
         self._listeners = [
-            Listener(reactor, description, self._context_factory)
+            Listener(reactor, description, self._certificates)
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
         self._host = Host(reactor, self._chain, **limits)
