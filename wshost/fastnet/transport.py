@@ -11,7 +11,6 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiofastnet.selector_transport import SelectorSocketTransport
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -29,6 +28,13 @@ from zope.interface import classImplements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from aiofastnet.selector_transport import SelectorSocketTransport
+else:
+    try:
+        from wshost.fastnet._socket import SocketTransport as SelectorSocketTransport
+    except ImportError:  # where nothing is compiled
+        from aiofastnet.selector_transport import SelectorSocketTransport
 
 #: A streaming producer is paused while more than that many bytes wait, as by Twisted's own transports.
 HIGH_WATER = 1 << 16
