@@ -169,6 +169,11 @@ class Engine(WebSocketServerProtocol):
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
+    @property
+    def compresses(self) -> bool:
+        """True when messages leave compressed, each in the context of those before it."""
+        return self._perMessageCompress is not None
+
     def send(self, payload: bytes, is_binary: bool) -> None:
         """Send one message in one frame."""
         # Not Autobahn's sendMessage: it holds its limit for what comes in against what goes out, after compressing,
