@@ -253,9 +253,9 @@ class TestLimits:
         given: list[dict[str, Any]] = []
 
         class Watched(Host):
-            def __init__(self, reactor: Any, chain: Any, **limits: Any) -> None:
+            def __init__(self, reactor: Any, chain: Any, *, backplane: Any, **limits: Any) -> None:
                 given.append(limits)
-                super().__init__(reactor, chain, **limits)
+                super().__init__(reactor, chain, backplane=backplane, **limits)
 
         monkeypatch.setattr("wshost.server.Host", Watched)
         started({"handler": echo, option: value}, reactor)

@@ -160,19 +160,6 @@ class Connection(Stream):
             self.encoding = encoding
             self._host.topics.share(self)
 
-    @property
-    def takes_output(self) -> bool:
-        """Whether more may be brought to the peer."""
-        return not (self._closing or self.full)
-
-    def deliver(self, data: bytes) -> bool:
-        """Send what was published in this turn; return whether there was room."""
-        if self._closing or self.full:
-            return False
-        self._write(data)
-        self._flush_later()
-        return True
-
     # What refs ask for
 
     def act(self, action: str, *args: Any) -> bool:

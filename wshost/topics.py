@@ -7,15 +7,16 @@ Knows no protocol: a connection's module says how messages are encoded (`IContex
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import merge
 from operator import attrgetter
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
 from wshost.interfaces import IBackplane, IEncoding, ILocalTopics
+from wshost.publications import Batch, Publication, join
 
 if TYPE_CHECKING:
     from wshost.connection import Connection
@@ -25,40 +26,6 @@ if TYPE_CHECKING:
 CALL = 256
 
 _number = attrgetter("number")
-
-
-class Publication:
-    """One message to one topic.
-
-    :param number: it is behind those of smaller ones, in whatever topic.
-    """
-
-    __slots__ = ("_encoded", "data", "number")
-
-    def __init__(self, number: int, data: str | bytes) -> None:
-        self.number = number
-        self.data = data
-        self._encoded: dict[IEncoding, bytes] = {}
-
-    def encoded(self, encoding: IEncoding) -> bytes:
-        """Return it as this encoding has it, which is asked once."""
-        data = self._encoded.get(encoding)
-        if data is None:
-            data = self._encoded[encoding] = encoding.encode(self.data)
-        return data
-
-    def give_up(self, encoding: IEncoding) -> None:
-        """This encoding fails, and is not asked again."""
-        self._encoded[encoding] = b""
-
-
-class Batch(NamedTuple):
-    """What goes to a connection at once."""
-
-    data: bytes
-    #: How many messages are in it, and how many are not: there was no room, or they can't be encoded.
-    messages: int
-    cut: int
 
 
 class Topic:
@@ -249,7 +216,9 @@ class Topics:
     def flush(self) -> None:
         """The reactor's turn ends: what is pending goes to those to whom it is due."""
         for subscriber in list(self._holding):
-            self._send(subscriber, self._batch(subscriber, self._due(subscriber)))
+            batch = self._batch(subscriber, self._due(subscriber))
+            self._drop(subscriber)
+            self._send(subscriber.connection, batch)
         number, dirty = self._number, self._dirty
         # What is due to one is due to all that have the same topics and have seen the same.
         batches: dict[tuple[IEncoding | None, int, frozenset[Topic]], Batch] = {}
@@ -261,34 +230,37 @@ class Topics:
                 if seen == number:
                     continue
                 topics = self._dirty_of(subscriber) if len(dirty) > 1 < len(subscriber.topics) else (topic,)
-                batch: Batch | None
                 if len(topics) == 1 and seen < first:
-                    batch = whole.get(subscriber.encoding)
-                    if batch is None:
+                    try:
+                        batch = whole[subscriber.encoding]
+                    except KeyError:
                         batch = whole[subscriber.encoding] = self._batch(subscriber, topic.pending)
                 else:
                     key = (subscriber.encoding, max(seen, self._flushed), frozenset(topics))
-                    batch = batches.get(key)
-                    if batch is None:
+                    try:
+                        batch = batches[key]
+                    except KeyError:
                         batch = batches[key] = self._batch(subscriber, self._due(subscriber))
-                self._send(subscriber, batch)
+                        self._drop(subscriber)
+                subscriber.seen = number
+                self._send(subscriber.connection, batch)
         for topic in dirty:
             topic.pending = []
             topic.size = 0
         dirty.clear()
         self._flushed = number
 
-    def _send(self, subscriber: Subscriber, batch: Batch) -> None:
-        self._drop(subscriber)
-        connection = subscriber.connection
+    def _send(self, connection: Connection, batch: Batch) -> None:
+        data, messages, cut = batch
         try:
-            sent = connection.deliver(batch.data)
+            if not data or connection.deliver(data):
+                messages = 0
         except Exception:
             # The others wait for this turn's end, too.
             self._host.failures.log(connection.id, "its output failed")
             connection.abort("its output failed")
-            sent = False
-        self.dropped += batch.cut if sent else batch.messages + batch.cut
+        if messages or cut:
+            self.dropped += messages + cut
 
     def _dirty_of(self, subscriber: Subscriber) -> Sequence[Topic]:
         """Return its topics with something pending."""
@@ -305,9 +277,7 @@ class Topics:
 
     def _collect(self, subscriber: Subscriber) -> None:
         seen = subscriber.seen
-        new = [
-            topic.pending[bisect_right(topic.pending, seen, key=_number) :] for topic in self._dirty_of(subscriber)
-        ]
+        new = [topic.pending[bisect_right(topic.pending, seen, key=_number) :] for topic in self._dirty_of(subscriber)]
         subscriber.held.extend(new[0] if len(new) == 1 else merge(*new, key=_number))
         subscriber.seen = self._number
 
@@ -324,22 +294,10 @@ class Topics:
             subscriber.held = []
             self._holding.pop(subscriber, None)
 
-    def _batch(self, subscriber: Subscriber, publications: Sequence[Publication]) -> Batch:
-        """Join what goes to a subscriber, as far as there may be room."""
-        encoding = subscriber.encoding
-        assert encoding is not None
-        parts: list[bytes] = []
-        size, most = 0, self._host.max_output
-        for publication in publications:
-            if size >= most:
-                break
-            try:
-                part = publication.encoded(encoding)
-            except Exception:
-                publication.give_up(encoding)
-                self._host.failures.log(subscriber.connection.id, "what was published can't be encoded")
-                continue
-            if part:
-                parts.append(part)
-                size += len(part)
-        return Batch(b"".join(parts), len(parts), len(publications) - len(parts))
+    def _batch(self, subscriber: Subscriber, publications: Iterable[Publication]) -> Batch:
+        def failed() -> None:
+            self._host.failures.log(subscriber.connection.id, "what was published can't be encoded")
+
+        # Whoever has something pending has an encoding.
+        encoding: Any = subscriber.encoding
+        return join(publications, encoding, self._host.max_output, failed)
