@@ -316,6 +316,11 @@ class TestTopics:
         peer.send(b"go on")
         assert peer.connection.encoding is None
 
+    def test_cost_a_connection_that_has_none_nothing(self) -> None:
+        """CPython lets dicts of objects share up to 30 keys."""
+        peer = MemoryHost(chain=[Link("one", Module(), None)]).connect()
+        assert len(vars(peer.connection)) <= 30
+
     def test_are_no_concern_of_modules(self) -> None:
         module = Module()
         host = MemoryHost(chain=[Link("one", module, None)])

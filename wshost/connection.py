@@ -64,6 +64,10 @@ class Connection(Stream):
     :param admitted: False when the host has too many.
     """
 
+    # Beside the dict: while they have at most 30 keys, CPython lets all connections' dicts share them; else each is a
+    # kilobyte larger.
+    __slots__ = ("encoding", "published")
+
     def __init__(self, host: Host, id: str, admitted: bool) -> None:
         super().__init__(host, id)
         self.admitted = admitted

@@ -97,7 +97,7 @@ class IContext(Interface):
     following = Attribute("str or None: the name of the next module in the chain")
     broken = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
     clock = Attribute("twisted.internet.interfaces.IReactorTime, for what may outlive the connection")
-    published = Attribute("None, or while sharing what returns (and takes) the bytes that go before the driver's next")
+    published = Attribute("None, or while sharing: returns (and takes) the bytes that go before the driver's next")
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
 
     def perform(results: Results) -> None:
