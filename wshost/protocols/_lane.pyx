@@ -85,7 +85,8 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
         Py_ssize_t start = find(p, length, limit, &size)
         bytes payload
         str text
-    if start < 0 or start + size > length:
+    # Not `start + size`, which a peer may choose to be too large for it.
+    if start < 0 or size > length - start:
         return None
     if p[0] == 0x81 and size <= SCRATCH:
         unmask_into(scratch, p + start, size, p + start - 4)
@@ -138,10 +139,12 @@ cpdef bytes frame(data):
     if isinstance(data, str):
         payload = PyUnicode_AsUTF8AndSize(data, &size)
         first = 0x81
-    else:
+    elif isinstance(data, bytes):
         payload = PyBytes_AS_STRING(data)
         size = PyBytes_GET_SIZE(data)
         first = 0x82
+    else:
+        raise TypeError("a message is a str or bytes")
     start = 2 if size < 126 else 4 if size < 65536 else 10
     framed = PyBytes_FromStringAndSize(NULL, start + size)
     p = <unsigned char*>PyBytes_AS_STRING(framed)
