@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent
 COMPILED = (
     "wshost/connection",
     "wshost/stream",
+    "wshost/fastnet/_socket",
+    "wshost/fastnet/transport",
     "wshost/handlers/_session",
     "wshost/protocols/_driver",
     "wshost/protocols/_frames",

@@ -260,6 +260,7 @@ class TestReplies:
         host = serve(module)
         peer = host.connect()
         module.driver.context.perform(None)
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
         assert peer.transport.writes == []
 
@@ -547,6 +548,7 @@ class TestSwitch:
         host = serve(first, Module())
         peer = host.connect()
         peer.send(b"x")
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
 
 
@@ -678,6 +680,7 @@ class TestTimers:
         host.connect().leave()
         if when == "after it":
             start(module.driver)
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
 
 
@@ -925,6 +928,7 @@ class TestActions:
         module = Module(action=nothing)
         host = serve(module)
         assert host.connect().connection.act("info", 7)
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
 
     def test_a_crash_is_no_acceptance(self, failures: Failures) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -59,6 +60,11 @@ class Wire:
     def turn(self, seconds: float = 0) -> None:
         self.reactor.advance(seconds)
         self.reactor.advance(0)
+
+    def delayed(self) -> Sequence[Any]:
+        """What the reactor is still to call."""
+        self.host.schedule.rest()
+        return self.reactor.getDelayedCalls()
 
     def block(self) -> None:
         """Give the transport more than its peer, which reads nothing, lets it send."""
@@ -311,7 +317,7 @@ class TestStall:
         wire.block()
         wire.turn(1)
         wire.transport.drain()
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_the_timeout_is_an_option(self, kernel: list[int | None]) -> None:
         wire = Wire(stall_timeout=0.5)
@@ -326,7 +332,7 @@ class TestStall:
         wire.transport.reading = False
         wire.stream.bye(MUCH)
         wire.turn()
-        assert len(wire.reactor.getDelayedCalls()) == 1
+        assert len(wire.delayed()) == 1
 
 
 class TestClose:
@@ -394,13 +400,13 @@ class TestClose:
         assert wire.transport.aborted
         assert wire.stream._reason == "the peer did not let go in time"
         assert wire.transport.gone
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_a_peer_that_ends_leaves_no_timer(self, wire: Wire) -> None:
         wire.stream.bye()
         wire.turn()
         wire.transport.lose(ConnectionDone())
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
 
 class TestHalfClose:
@@ -413,7 +419,7 @@ class TestHalfClose:
         assert wire.transport.sent == b"the rest"
         assert wire.ended == (False, True, False)
         assert wire.transport.gone
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_with_nothing_to_say_we_go_as_well(self, wire: Wire) -> None:
         wire.stream.readConnectionLost()
@@ -463,11 +469,11 @@ class TestAbort:
     def test_no_timer_is_left(self, wire: Wire) -> None:
         wire.block()
         wire.stream.bye()
-        assert len(wire.reactor.getDelayedCalls()) == 3
+        assert len(wire.delayed()) == 3
         wire.stream.abort("enough")
         wire.turn()
         assert wire.transport.gone
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_while_the_peers_end_is_awaited(self, wire: Wire) -> None:
         wire.stream.bye()
@@ -498,7 +504,7 @@ class TestAfterTheEnd:
         wire.stream.resume_reading()
         wire.stream.uncork()
         wire.turn(100)
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_nothing_of_what_waited_is_kept(self, wire: Wire) -> None:
         wire.stream.say(MUCH)

@@ -1,9 +1,11 @@
 import gc
 import weakref
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 
 from wshost.timers import ModuleTimer, Schedule
 
@@ -26,6 +28,15 @@ class Module:
 
     def failed(self) -> None:
         self.failures += 1
+
+
+@pytest.fixture
+def logged() -> Iterator[list[LogEvent]]:
+    """What is logged meanwhile."""
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
 
 
 @pytest.fixture
@@ -52,6 +63,7 @@ class TestModuleTimer:
     def test_cancelled_it_does_not_call(self, module: Module) -> None:
         module.start().cancel()
         assert module.timers == set()
+        module.schedule.rest()
         assert module.clock.getDelayedCalls() == []
         assert module.called == 0
 
@@ -117,6 +129,7 @@ class TestSchedule:
         assert made == ["a", "b", "c"]
         module.clock.advance(1)
         assert made == ["a", "b", "c", "d"]
+        module.schedule.rest()
         assert module.clock.getDelayedCalls() == []
 
     def test_what_is_added_now_is_for_the_next_turn(self, module: Module) -> None:
@@ -144,7 +157,35 @@ class TestSchedule:
         module.clock.advance(1)
         assert (module.called, module.failures, module.timers) == (1, 0, set())
         assert not last.active
+        module.schedule.rest()
         assert module.clock.getDelayedCalls() == []
+
+    def test_the_reactors_timer_stays_for_the_next(self, module: Module) -> None:
+        module.start(2).cancel()
+        [first] = module.clock.getDelayedCalls()
+        module.start(3)
+        assert module.clock.getDelayedCalls() == [first]
+        module.schedule.rest()
+        module.clock.advance(2)
+        assert (module.called, len(module.clock.getDelayedCalls())) == (0, 1)
+        module.clock.advance(1)
+        assert module.called == 1
+
+    def test_a_timer_of_nobody(self, module: Module) -> None:
+        module.schedule.call_later(1, module.call)
+        module.schedule.call_later(1, module.call).cancel()
+        module.clock.advance(1)
+        assert module.called == 1
+
+    def test_one_that_fails_is_logged(self, module: Module, logged: list[LogEvent]) -> None:
+        def call() -> None:
+            raise ValueError("no call")
+
+        module.schedule.call_later(1, call)
+        module.schedule.call_later(1, module.call)
+        module.clock.advance(1)
+        assert module.called == 1
+        assert [event["log_failure"].type for event in logged] == [ValueError]
 
     def test_the_reactor_is_told_of_the_first_only(self, module: Module) -> None:
         module.start(2)

@@ -144,6 +144,7 @@ class Host:
                 for connection in connections:
                     connection.shut_down()
             else:
+                self.schedule.rest()
                 self._stopped.callback(None)
         return self._stopped
 
@@ -154,6 +155,7 @@ class Host:
     def _all_gone(self, stopped: Deferred[None]) -> None:
         if self._overdue.active():
             self._overdue.cancel()
+        self.schedule.rest()
         stopped.callback(None)
 
 

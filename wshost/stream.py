@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from wshost.sockets import unacknowledged
+from wshost.timers import Timer
 
 if TYPE_CHECKING:
     from wshost.host import Host
@@ -79,7 +80,7 @@ class Stream:
         self._paused = False
         # When to look again whether the peer reads, and when a closing connection is aborted.
         self._stall: IDelayedCall | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline: Timer | None = None
         # Closing: no more input is looked at. Ended: nothing is written any more, either.
         self._closing = False
         self._ended = False
@@ -105,7 +106,7 @@ class Stream:
             self.transport.loseConnection()
         elif not self._closing:
             self._close()
-            self._flush_later()
+            self._flush()
 
     def writeConnectionLost(self) -> None:
         """Nothing: it was us who closed our half."""
@@ -116,9 +117,10 @@ class Stream:
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = self._ended = True
         self._out.clear()
-        for call in (self._stall, self._deadline):
-            if call is not None and call.active():
-                call.cancel()
+        if self._stall is not None and self._stall.active():
+            self._stall.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         # They know us, too: without a cut here all would wait for the collector.
         self._stall = self._deadline = None
 
@@ -216,9 +218,10 @@ class Stream:
         self._closing = True
         # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
         self._regulate()
-        self._deadline = self._host.reactor.callLater(
-            self._host.close_timeout, self.abort, "the peer did not let go in time"
-        )
+        self._deadline = self._host.schedule.call_later(self._host.close_timeout, self._overdue)
+
+    def _overdue(self) -> None:
+        self.abort("the peer did not let go in time")
 
     def _finish(self) -> None:
         """All is written: close our half, and await the peer's.

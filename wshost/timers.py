@@ -11,6 +11,9 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+_log = Logger("wshost")
 
 #: So many cancelled timers may wait for their time, or as many as there are others.
 _LEFTOVERS = 64
@@ -19,12 +22,14 @@ _LEFTOVERS = 64
 class Schedule:
     """The timers of one host. A `DelayedCall` for each would cost a kilobyte, and the loop's attention.
 
+    The reactor's timer is not cancelled with the last of them: on a busy host the next comes at once.
+
     :param clock: the reactor.
     """
 
     def __init__(self, clock: Any) -> None:
         self._clock = clock
-        self._heap: list[tuple[float, int, ModuleTimer]] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
         # How many of them are not cancelled.
         self._waiting = 0
@@ -32,7 +37,16 @@ class Schedule:
         self._due = 0.0
         self._wake: IDelayedCall | None = None
 
-    def add(self, seconds: float, timer: ModuleTimer) -> None:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call once, in a turn to come."""
+        return Timer(self, seconds, call)
+
+    def rest(self) -> None:
+        """Let go of the reactor, if no timer is there."""
+        if not self._waiting:
+            self._sleep()
+
+    def add(self, seconds: float, timer: Timer) -> None:
         """Let a timer fire, in a turn to come."""
         due = self._clock.seconds() + seconds
         heappush(self._heap, (due, next(self._order), timer))
@@ -45,7 +59,6 @@ class Schedule:
         self._waiting -= 1
         if not self._waiting:
             self._heap.clear()
-            self._sleep()
         elif len(self._heap) - self._waiting > max(_LEFTOVERS, self._waiting):
             self._heap = [entry for entry in self._heap if entry[2].active]
             heapify(self._heap)
@@ -69,37 +82,29 @@ class Schedule:
             due.append(heappop(self._heap)[2])
         for timer in due:
             self._waiting -= timer.active
-            timer.fire()
+            try:
+                timer.fire()
+            except Exception:
+                # The others are due, too.
+                _log.failure("a timer failed")
         if self._wake is None and self._heap:
             self._wake_at(self._heap[0][0])
 
 
-class ModuleTimer:
-    """One call to be made; one of a set of which none is left when the module has gone.
+class Timer:
+    """One call to be made.
 
     :param schedule: its host's.
     :param seconds: from now.
     :param call: what to call, once.
-    :param timers: where this timer is, until it was made or cancelled.
-    :param failed: called while what the call has raised is being handled.
     """
 
-    __slots__ = ("__weakref__", "_call", "_failed", "_schedule", "_timers")
+    __slots__ = ("__weakref__", "_call", "_schedule")
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        seconds: float,
-        call: Callable[[], None],
-        timers: set[ModuleTimer],
-        failed: Callable[[], None],
-    ) -> None:
+    def __init__(self, schedule: Schedule, seconds: float, call: Callable[[], None]) -> None:
         self._schedule = schedule
-        self._timers = timers
         # None when it was made or cancelled: the schedule may know us for long, and must not keep the connection.
         self._call: Callable[[], None] | None = call
-        self._failed: Callable[[], None] | None = failed
-        timers.add(self)
         schedule.add(seconds, self)
 
     @property
@@ -110,18 +115,51 @@ class ModuleTimer:
     def cancel(self) -> None:
         """Forget the call. Harmless after it was made, and twice."""
         if self._call is not None:
-            self._call = self._failed = None
-            self._timers.discard(self)
+            self._call = None
             self._schedule.discard()
 
     def fire(self) -> None:
         """Make the call, unless it was cancelled."""
-        call, failed = self._call, self._failed
-        if call is None or failed is None:
-            return
-        self._call = self._failed = None
-        self._timers.discard(self)
-        try:
+        call, self._call = self._call, None
+        if call is not None:
             call()
+
+
+class ModuleTimer(Timer):
+    """One of a set of timers, of which none is left when the module has gone.
+
+    :param timers: where this timer is, until it was made or cancelled.
+    :param failed: called while what the call has raised is being handled.
+    """
+
+    __slots__ = ("_failed", "_timers")
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        seconds: float,
+        call: Callable[[], None],
+        timers: set[ModuleTimer],
+        failed: Callable[[], None],
+    ) -> None:
+        self._timers = timers
+        self._failed: Callable[[], None] | None = failed
+        timers.add(self)
+        super().__init__(schedule, seconds, call)
+
+    def cancel(self) -> None:
+        self._leave()
+        super().cancel()
+
+    def fire(self) -> None:
+        failed = self._leave()
+        try:
+            super().fire()
         except Exception:
-            failed()
+            # It is there as long as there is a call to make.
+            failed()  # type: ignore[misc]
+
+    def _leave(self) -> Callable[[], None] | None:
+        self._timers.discard(self)
+        failed, self._failed = self._failed, None
+        return failed

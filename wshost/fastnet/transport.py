@@ -11,7 +11,6 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiofastnet.selector_transport import SelectorSocketTransport
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -30,14 +29,18 @@ from zope.interface import classImplements
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aiofastnet.selector_transport import SelectorSocketTransport
+else:
+    try:
+        from wshost.fastnet._socket import SocketTransport as SelectorSocketTransport
+    except ImportError:  # where nothing is compiled
+        from aiofastnet.selector_transport import SelectorSocketTransport
+
 #: A streaming producer is paused while more than that many bytes wait, as by Twisted's own transports.
 HIGH_WATER = 1 << 16
 
 #: What `close` does with it: the peer is sent a reset.
 _RESET = struct.pack("ii", 1, 0)
-
-# Windows has none.
-_UNIX = getattr(socket, "AF_UNIX", None)
 
 # Where it stands, as far as output goes; the hot path asks only whether it is the first. In the second, a pull producer
 # is told to go on whenever nothing waits; in the third, the transport below is not ready; in the fourth, our half is
@@ -384,18 +387,18 @@ class Transport:
         return self.socket
 
     def getHost(self) -> IAddress:
-        return _address(self.socket.family, self.socket.getsockname())
+        return _address(self.socket.getsockname())
 
     def getPeer(self) -> IAddress:
-        return _address(self.socket.family, self._addr)
+        return _address(self._addr)
 
     def getTcpNoDelay(self) -> bool:
-        if self.socket.family == _UNIX:
+        if not isinstance(self._addr, tuple):
             return False
         return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        if self.socket.family != _UNIX:
+        if isinstance(self._addr, tuple):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:
@@ -412,10 +415,11 @@ class Transport:
         return type(protocol).__name__
 
 
-def _address(family: int, name: Any) -> IAddress:
-    if family == _UNIX:
+def _address(name: Any) -> IAddress:
+    # Not by the socket's family: to name that takes longer than all the rest.
+    if not isinstance(name, tuple):
         return UNIXAddress(name or None)
-    return (IPv6Address if family == socket.AF_INET6 else IPv4Address)("TCP", *name)
+    return (IPv4Address if len(name) == 2 else IPv6Address)("TCP", *name)
 
 
 classImplements(Transport, ITCPTransport, IConsumer, IPushProducer, ISystemHandle, ILoggingContext)
