@@ -147,6 +147,18 @@ class TestSchedule:
             turns.append(module.called)
         assert turns == [2, 3]
 
+    def test_what_is_added_by_one_does_not_delay_another(self, module: Module) -> None:
+        def call() -> None:
+            module.start(20)
+
+        module.schedule.call_later(1, call)
+        module.start(2)
+        module.clock.advance(1)
+        module.clock.advance(1)
+        assert module.called == 1
+        module.clock.advance(19)
+        assert module.called == 2
+
     def test_one_may_cancel_another_that_is_due(self, module: Module) -> None:
         def cancel() -> None:
             other.cancel()

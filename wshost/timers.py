@@ -87,7 +87,8 @@ class Schedule:
             except Exception:
                 # The others are due, too.
                 _log.failure("a timer failed")
-        if self._wake is None and self._heap:
+        # They may have added one that is later than the first of the others.
+        if self._heap and (self._wake is None or self._heap[0][0] < self._due):
             self._wake_at(self._heap[0][0])
 
 

@@ -4,7 +4,6 @@ import random
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -91,9 +90,7 @@ def by_wsproto(data: bytes) -> tuple[Opcode, bytes]:
     read: Any = decoder.process_buffer()
     assert read.frame_finished
     assert read.message_finished
-    payload = bytes(read.payload)
-    while (more := decoder.process_buffer()) is not None:
-        payload += bytes(more.payload)
+    payload = b"".join(bytes(piece.payload) for piece in [read, *iter(decoder.process_buffer, None)])
     assert len(decoder.buffer) == 0
     return read.opcode, payload
 
@@ -310,8 +307,7 @@ class TestFrame:
         assert type(framed) is bytes
         assert by_wsproto(framed) == (opcode, payload)
         # The only form there is, for what is sent: unmasked, and as short as can be.
-        form: Callable[..., bytes] = FrameProtocol(client=False, extensions=[]).send_data
-        assert framed == form(message)
+        assert framed == FrameProtocol(client=False, extensions=[]).send_data(message)
 
     @pytest.mark.parametrize("message", ["\ud800", "a" * 200 + "\udfff"])
     def test_not_of_lone_surrogates(self, lane: Any, message: str) -> None:
