@@ -1,9 +1,6 @@
 import importlib.util
-import os
 import random
-import shutil
 import sys
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode
 
 from hatch_build import compile_into
+from tests.compiler import need_compiler
 from tests.regressions.wire import CLOSE, CONTINUATION, PING, PONG, frame, head, mask
 from wshost.protocols import _lane
 
@@ -44,9 +42,7 @@ def pure() -> ModuleType:
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The lane in C, as it is in the source now."""
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        pytest.skip(f"there is no C compiler {compiler!r}: the compiled lane is not tested")
+    need_compiler()
     [built] = compile_into(tmp_path_factory.mktemp("lane"), ["wshost/protocols/_lane"])
     module = loaded(built)
     assert module.__file__ == str(built) != str(SOURCE)
