@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ COMPILED = (
 )
 
 
-def compile_into(directory: Path) -> list[Path]:
-    """Compile the modules into a tree below a directory; return their files.
+def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> list[Path]:
+    """Compile modules into a tree below a directory; return their files.
 
     :raises Exception: whatever Cython, setuptools or the compiler fail with.
     """
@@ -36,7 +37,7 @@ def compile_into(directory: Path) -> list[Path]:
     from setuptools import Distribution, Extension  # noqa: PLC0415
 
     extensions = []
-    for module in COMPILED:
+    for module in modules:
         pyx = Path(f"{module}.pyx")
         source = pyx if (ROOT / pyx).exists() else pyx.with_suffix(".py")
         extensions.append(Extension(module.replace("/", "."), [str(source)], extra_compile_args=["-O3", "-g0"]))

@@ -47,6 +47,8 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.py"))}
+#: Those that have no other form than the compiled one.
+COMPILED = {module_name(path) for path in ROOT.glob("wshost/**/*.pyx")} - MODULES.keys()
 
 
 def package(module: str) -> str:
@@ -74,7 +76,9 @@ def is_allowed(module: str, name: str) -> bool:
             return module in modules
     if module in ASSEMBLY or not within(name, "wshost"):
         return True
-    imported = max((known for known in MODULES if within(name, known)), key=len)
+    imported = max((known for known in MODULES.keys() | COMPILED if within(name, known)), key=len)
+    if imported in COMPILED:
+        return imported.rpartition(".")[0] == package(module)
     if module in VOCABULARY:
         return imported in VOCABULARY[module]
     return imported in VOCABULARY or (imported not in ASSEMBLY and package(imported) == package(module))

@@ -91,7 +91,8 @@ class Frames:
 
         :returns: False when there is nothing more to do before more bytes are fed.
         """
-        if self._engaged and self._go_on_judging():
+        # What the engine has come to the end of may have made the handler busy: that is to be seen before more is read.
+        if self._engaged and (self._go_on_judging() or not self._engaged):
             return True
         at = self._at
         if at == len(self._data):

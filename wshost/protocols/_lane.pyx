@@ -87,7 +87,8 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
         Py_ssize_t start = find(p, length, limit, 0, &size)
         bytes payload
         str text
-    if start < 0 or start + size > length:
+    # Not `start + size`, which a peer may choose to be too large for it.
+    if start < 0 or size > length - start:
         return None
     if p[0] == 0x81 and size <= SCRATCH:
         unmask_into(scratch, p + start, size, p + start - 4)
@@ -113,7 +114,7 @@ def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
         Py_ssize_t start = find(p, length, limit, 0x40, &size)
         bytes payload
-    if start < 0 or start + size > length:
+    if start < 0 or size > length - start:
         return None
     payload = PyBytes_FromStringAndSize(NULL, size)
     unmask_into(<unsigned char*>PyBytes_AS_STRING(payload), p + start, size, p + start - 4)
@@ -150,7 +151,9 @@ cpdef bytes frame(data):
     if isinstance(data, str):
         payload = PyUnicode_AsUTF8AndSize(data, &size)
         return framed(0x81, payload, size)
-    return framed(0x82, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    if isinstance(data, bytes):
+        return framed(0x82, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    raise TypeError("a message is a str or bytes")
 
 
 def deflated_frame(bytes payload, bint is_binary):
