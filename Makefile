@@ -1,9 +1,12 @@
 ## make serve         runs wshost; PORT and HANDLER say where and what
 ## make test          runs every test, and measures that each module is covered by its own test file
+## make test-engine   runs those that can tell, without the fast lane
+## make test-compiled runs every test on the compiled modules
 ## make lint          checks style and formatting
 ## make types         checks types
 ## make check         lint, types and test
 ## make conformance   runs the Autobahn testsuite against wshost
+## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make docs          builds the documentation into docs/_build
 ##
 ## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once.
@@ -11,10 +14,11 @@
 PORT ?= 8080
 HANDLER ?= wshost.handlers.echo
 PYTHON ?=
+ARGS ?=
 
 BIN = .venv/bin
 
-.PHONY: help serve test lint types check conformance docs
+.PHONY: help serve test test-engine test-compiled lint types check conformance bench docs
 .NOTPARALLEL:
 
 help:
@@ -27,6 +31,18 @@ test: .venv/.installed-test
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.one_to_one
 
+test-engine: .venv/.installed-test
+	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=2 --dist=loadfile \
+	    tests/protocols tests/handlers tests/integration tests/regressions
+
+# The compiled modules hide their sources: they go again whatever happens.
+test-compiled: .venv/.installed-test
+	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
+	$(BIN)/python hatch_build.py; \
+	$(BIN)/python -c 'import wshost.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile; \
+	$(BIN)/python -m tests.conformance --quick tcp
+
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -38,6 +54,12 @@ check: lint types test
 
 conformance: .venv/.installed-test
 	$(BIN)/python -m tests.conformance
+
+# Users have the compiled modules, from the wheel.
+bench: .venv/.installed-bench
+	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
+	$(BIN)/python hatch_build.py; \
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

@@ -28,6 +28,7 @@ from typing import Any
 
 import trustme
 
+import wshost.connection
 from tests.integration.server import SCRIPTS, running_server
 from wshost.reactors import new_event_loop
 
@@ -52,12 +53,14 @@ class Run:
 
     secure: bool
     reactor: str | None
+    #: Whether plain messages go beside the engine.
+    fast_lane: bool = True
 
 
 RUNS = {
     "tcp": Run(secure=False, reactor=None),
     "tls": Run(secure=True, reactor=None),
-    "tcp-epoll": Run(secure=False, reactor="epoll"),
+    "tcp-epoll": Run(secure=False, reactor="epoll", fast_lane=False),
     "tls-epoll": Run(secure=True, reactor="epoll"),
 }
 
@@ -116,7 +119,8 @@ def test(name: str, kosoku: Sequence[str]) -> Outcome:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             trust = certify(directory / "server.pem")
             options.append(f"--tls-cert={directory / 'server.pem'}")
-        server = stack.enter_context(running_server(*options, reactor=run.reactor))
+        environment = {"WSHOST_FAST_LANE": "on" if run.fast_lane else "off"}
+        server = stack.enter_context(running_server(*options, reactor=run.reactor, env=environment))
         url = stack.enter_context(tls_relay(server.port, trust)) if run.secure else server.url
         start = time.monotonic()
         command = [str(SCRIPTS / "kosoku"), "--outdir", str(report), *kosoku, url]
@@ -205,6 +209,8 @@ def main() -> int:
 
     packages = ("wshost", "autobahn", "Twisted", "uvloop", "kosoku")
     print("Python", platform.python_version(), *(f"· {package} {version(package)}" for package in packages))
+    kind = "in Python" if wshost.connection.__file__.endswith(".py") else "compiled"
+    print(f"{kind}; without the fast lane:", ", ".join(name for name in names if not RUNS[name].fast_lane) or "none")
     print(f"{'run':10} {'cases':>6} {'OK':>6} {'informational':>14} {'non-strict':>11} {'failed':>7} {'seconds':>8}")
     start = time.monotonic()
     good = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,8 @@ def prepare(options: Mapping[str, Any]) -> Options:
             raise ConfigurationError(f"websocket: {name!r} can't be a subprotocol: no client could offer it")
     max_message_size = reader.integer("max_message_size", 1 << 20, 1)
     max_frame_size = reader.integer("max_frame_size", max_message_size, 1)
+    # As far as C can count, which no message is longer than.
+    lane = min(max_message_size, max_frame_size, sys.maxsize)
     prepared = Options(
         handler=handler,
         origins=Origins(reader.strings("origins")),
@@ -68,7 +71,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
             max_fragments=reader.integer("max_fragments", 1_024, 1),
         ),
         compress=reader.boolean("compress", False),
-        lane=min(max_message_size, max_frame_size) if reader.boolean("fast_lane", FAST_LANE) else -1,
+        lane=lane if reader.boolean("fast_lane", FAST_LANE) else -1,
         ping_interval=reader.seconds("ping_interval", 20.0, 0.0),
         ping_timeout=reader.seconds("ping_timeout", 20.0),
         close_timeout=reader.seconds("close_timeout", 5.0),
