@@ -5,9 +5,7 @@ import importlib.util
 import os
 import random
 import selectors
-import shutil
 import socket
-import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from hatch_build import compile_into
+from tests.compiler import need_compiler
 
 #: So much that it takes several turns to send it.
 MUCH = b"much" * 500_000
@@ -25,9 +24,7 @@ MUCH = b"much" * 500_000
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The transport's module, as it is in the source now."""
-    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        pytest.skip(f"there is no C compiler {compiler!r}: the compiled transport is not tested")
+    need_compiler()
     [built] = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/_socket"])
     spec = importlib.util.spec_from_file_location("wshost.fastnet._socket", built)
     assert spec is not None
