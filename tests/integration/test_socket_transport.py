@@ -170,7 +170,9 @@ def fail(transport: Any) -> None:
 
 
 class TestOutput:
-    @pytest.mark.parametrize("data", [None, "text", bytearray(b"x"), memoryview(b"x")], ids=repr)
+    @pytest.mark.parametrize(
+        "data", [None, "text", bytearray(b"x"), memoryview(b"x")], ids=lambda data: type(data).__name__
+    )
     def test_is_bytes(self, connect: Callable[..., Pair], data: Any) -> None:
         pair = connect()
         with pytest.raises(TypeError, match="bytes"):
