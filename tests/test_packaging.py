@@ -228,6 +228,14 @@ class TestWheel:
         assert "wshost will be slower: its compiled modules can't be built" in said
         assert "Traceback" not in said
 
+    def test_is_for_all_where_that_is_asked_for(self, tmp_path: Path) -> None:
+        command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(ROOT))
+        said = run(sys.executable, *command, cwd=tmp_path, WSHOST_PURE="1")
+        (wheel,) = tmp_path.glob("*.whl")
+        assert held_by(wheel) == sources()
+        assert built_for(wheel) == {Tag("py3", "none", "any")}
+        assert "slower" not in said
+
     def test_says_what_it_is(self, built: Built) -> None:
         metadata = built.metadata
         assert metadata["Name"] == "wshost"
