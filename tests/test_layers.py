@@ -30,6 +30,14 @@ CONFINED = {
     # Installed and looked up there; everybody else is given it.
     "twisted.internet.reactor": {"wshost.reactors"},
     "uvloop": {"wshost.reactors"},
+    # A library of ours within ours: it knows nothing of the rest, and of the rest only one knows it.
+    "aiofastnet": {"wshost.fastnet.listening", "wshost.fastnet.secure", "wshost.fastnet.transport"},
+    "wshost.fastnet": {
+        "wshost.fastnet.listening",
+        "wshost.fastnet.port",
+        "wshost.fastnet.secure",
+        "wshost.listeners",
+    },
 }
 
 
@@ -98,6 +106,9 @@ def is_allowed(module: str, name: str) -> bool:
         ("wshost.plugins", "import twisted.internet.reactor", False),
         ("wshost.plugins", "def f():\n    from twisted.internet.reactor import callLater", False),
         ("wshost.plugins", "from twisted.internet import defer", True),
+        ("wshost.listeners", "from wshost.fastnet.listening import FastReactor", True),
+        ("wshost.host", "from wshost.fastnet.listening import FastReactor", False),
+        ("wshost.fastnet.transport", "import wshost.sockets", False),
         ("wshost", "from wshost.server import service", True),
         ("wshost.server", "from wshost.protocols import http", True),
         ("wshost.server", "from autobahn.websocket import protocol", False),

@@ -53,7 +53,7 @@ class EndpointParser:
     prefix: str
     path: str
 
-    def parseStreamServer(self, reactor: Any, *args: str, **kwargs: str) -> IStreamServerEndpoint:
+    def parseStreamServer(self, reactor: Any, *args: object, **kwargs: object) -> IStreamServerEndpoint:
         endpoint: IStreamServerEndpoint = namedAny(self.path)(reactor, *args, **kwargs)
         return endpoint
 

@@ -36,6 +36,7 @@ class Schedule:
         # When the reactor calls, and what it has for that.
         self._due = 0.0
         self._wake: IDelayedCall | None = None
+        self._firing = False
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, in a turn to come."""
@@ -51,7 +52,7 @@ class Schedule:
         due = self._clock.seconds() + seconds
         heappush(self._heap, (due, next(self._order), timer))
         self._waiting += 1
-        if self._wake is None or due < self._due:
+        if not self._firing and (self._wake is None or due < self._due):
             self._wake_at(due)
 
     def discard(self) -> None:
@@ -75,6 +76,7 @@ class Schedule:
 
     def _fire(self) -> None:
         self._wake = None
+        self._firing = True
         now = self._clock.seconds()
         due = []
         # What is added from here on is a later turn's.
@@ -87,8 +89,8 @@ class Schedule:
             except Exception:
                 # The others are due, too.
                 _log.failure("a timer failed")
-        # They may have added one that is later than the first of the others.
-        if self._heap and (self._wake is None or self._heap[0][0] < self._due):
+        self._firing = False
+        if self._heap:
             self._wake_at(self._heap[0][0])
 
 

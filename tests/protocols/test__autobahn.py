@@ -378,27 +378,6 @@ class TestLimits:
         assert kept < 100_000
 
 
-class TestSending:
-    def test_messages(self) -> None:
-        client = Client()
-        client.engine.send("Kö".encode(), False)
-        client.engine.send(b"", True)
-        client.engine.send(b"x" * 126, True)
-        client.engine.send(b"x" * 65_536, False)
-        assert client.take() == (
-            b"\x81\x03K\xc3\xb6\x82\x00\x82\x7e\x00\x7e"
-            + b"x" * 126
-            + b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"
-            + b"x" * 65_536
-        )
-
-    def test_longer_than_what_may_come_in(self) -> None:
-        client = Client(DEFLATE, max_message_size=10)
-        client.engine.send(random.Random(1).randbytes(1_000), True)
-        [sent] = frames(client.take())
-        assert inflate(sent.payload) == random.Random(1).randbytes(1_000)
-
-
 class TestClosing:
     """RFC 6455 §7."""
 
@@ -440,12 +419,6 @@ class TestClosing:
         client.engine.start_close(1001, b"")
         client.engine.start_close(1002, b"")
         assert client.take() == b"\x88\x02\x03\xe9"
-
-    def test_what_may_be_sent_before_the_answer(self) -> None:
-        client = Client()
-        client.send(close())
-        client.engine.send(b"last", False)
-        assert client.take() == b"\x81\x04last"
 
 
 def refuses(extensions: str) -> bool:
@@ -503,8 +476,6 @@ class TestDeflateNegotiation:
     def test_off(self) -> None:
         client = Client()
         assert not client.engine.compresses
-        client.engine.send(b"hello", False)
-        assert client.take() == b"\x81\x05hello"
         assert client.fails(frame(TEXT, Deflater()(b"hello"), rsv=RSV1)) == 1002
 
 
@@ -553,29 +524,46 @@ class TestDeflate:
         client, decompressor = Client(DEFLATE), zlib.decompressobj(-15)
         sizes = []
         for text in TEXTS * 2:
-            client.engine.send(text, False)
-            [sent] = frames(client.take())
-            assert (sent.opcode, sent.fin, sent.rsv1) == (TEXT, True, True)
-            assert inflate(sent.payload, decompressor) == text
-            sizes.append(len(sent.payload))
+            sent = client.engine.deflate(text)
+            assert inflate(sent, decompressor) == text
+            sizes.append(len(sent))
         # The context is taken over: what was said before is said more shortly.
         assert sizes[len(TEXTS)] < sizes[0]
 
     def test_sending_without_context(self) -> None:
         client = Client(f"{DEFLATE}; server_no_context_takeover")
-        sent = []
-        for _ in range(2):
-            client.engine.send(b"hello hello hello", False)
-            sent.append(client.take())
-        assert sent[0] == sent[1]
+        assert client.engine.deflate(b"hello hello hello") == client.engine.deflate(b"hello hello hello")
 
     @pytest.mark.parametrize(("offer", "window_bits"), [("", WINDOW_BITS), ("; server_max_window_bits=9", 9)])
     def test_sending_within_the_window(self, offer: str, window_bits: int) -> None:
         client, decompressor = Client(DEFLATE + offer), zlib.decompressobj(-window_bits)
         data = random.Random(1).randbytes(5_000) * 3
-        client.engine.send(data, True)
+        assert inflate(client.engine.deflate(data), decompressor) == data
+
+    def test_sending_more_than_may_come_in(self) -> None:
+        data = random.Random(1).randbytes(1_000)
+        assert inflate(Client(DEFLATE, max_message_size=10).engine.deflate(data)) == data
+
+    def test_whole_messages_at_once(self) -> None:
+        """Like those that come frame by frame, and in one context with them."""
+        client, deflater = Client(DEFLATE), Deflater()
+        for text in TEXTS:
+            assert client.engine.inflate(deflater(text), False) == ("text", text.decode())
+            assert client.send(frame(BINARY, deflater(text), rsv=RSV1)) == [("binary", text)]
+            assert client.engine.inflate(deflater(text), True) == ("binary", text)
+        assert client.engine.arrived == 3 * len(TEXTS)
+
+    @pytest.mark.parametrize(
+        ("data", "is_binary", "code"),
+        [(b"x" * 11, True, 1009), (b"\xff", False, 1007), (None, True, 1007)],
+    )
+    def test_wrong_ones_at_once(self, data: bytes | None, is_binary: bool, code: int) -> None:
+        client = Client(DEFLATE, max_message_size=10)
+        payload = b"\xff\xff" if data is None else Deflater()(data)
+        assert client.engine.inflate(payload, is_binary) is None
+        assert client.sink.events == [("drop",)]
         [sent] = frames(client.take())
-        assert inflate(sent.payload, decompressor) == data
+        assert struct.unpack("!H", sent.payload[:2]) == (code,)
 
     def test_it_costs_little(self) -> None:
         """zlib's part is bounded by what we ask it for; only its default would be 256 KiB."""
@@ -725,7 +713,7 @@ for offer in ("", DEFLATE):
         Client(offer).send(frame(TEXT, data, rsv=RSV1))
     client = Client(offer)
     client.send(CONVERSATION)
-    client.engine.send(b"x", False)
+    client.engine.compresses and client.engine.deflate(b"x")
     client.engine.answer_close(1000, b"")
     client = Client(offer)
     client.engine.start_close(1000, b"")

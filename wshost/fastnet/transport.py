@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IHalfCloseableProtocol,
     ILoggingContext,
@@ -112,6 +111,7 @@ class Transport:
         self._quiet = False
         # Why it ends, where the transport below can't tell.
         self._reason: Failure | None = None
+        server.loop.connections.add(self)
         self._under: Any = self._connect(server.loop)
         self._write = self._under.write_nocheck
 
@@ -136,8 +136,8 @@ class Transport:
             self._fail()
             return
         # When the kernel has data and a reset at once, uvloop calls the reader once, and watches no more
-        # (`UVPoll._fatal_error`). A write would have met the reset.
-        if self._quiet:
+        # (`UVPoll._fatal_error`). A write would have met the reset; who reads again, having paused, meets it then.
+        if self._quiet and not self._read_paused:
             error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self._drop(Failure(ConnectionLost(os.strerror(error))))
@@ -158,16 +158,19 @@ class Transport:
         return True
 
     def pause_writing(self) -> None:
-        if self._producer is not None and self._streaming:
+        if self._producer is not None and self._streaming and not self._producer_paused:
             self._producer_paused = True
-            self._producer.pauseProducing()
+            try:
+                self._producer.pauseProducing()
+            except Exception:
+                self._fail()
 
     def resume_writing(self) -> None:
         if self._state == PULLING:
             self._pull_later()
         elif self._producer_paused:
             self._producer_paused = False
-            self._producer.resumeProducing()
+            self._resume_producer()
         else:
             self._finish()
 
@@ -177,6 +180,7 @@ class Transport:
         self._state = CLOSED
         self.connected = 0
         self.disconnected = 1
+        self.server.loop.connections.discard(self)
         producer, self._producer = self._producer, None
         protocol, self.protocol = self.protocol, None
         reason = self._reason or self._explain(exc)
@@ -204,7 +208,7 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
-            raise TypeError(f"Data must be bytes, not {type(data).__name__}")
+            raise TypeError("Data must be bytes")
         if self._state:
             self._write_otherwise(data)
         else:
@@ -212,13 +216,19 @@ class Transport:
             self._write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
+        try:
+            data = b"".join(iovec)
+        except TypeError:
+            raise TypeError("Data must be bytes") from None
+        self.write(data)
 
     def _write_otherwise(self, data: bytes) -> None:
         if self._state == STARTING:
             if self._held is None:
                 self._held = []
             self._held.append(data)
+            if self._producer is not None and sum(map(len, self._held)) > HIGH_WATER:
+                self.pause_writing()
         elif self._state == PULLING:
             self._quiet = False
             self._write(data)
@@ -240,6 +250,8 @@ class Transport:
         held, self._held = self._held, None
         if held is not None:
             self.write(b"".join(held))
+            if self._producer_paused and self._state == OPEN and self._under.get_write_buffer_size() <= HIGH_WATER:
+                self.resume_writing()
         self._finish()
 
     # Producers
@@ -270,6 +282,7 @@ class Transport:
         # Whatever stays unsent shall be heard of.
         self._state = PULLING
         self._under.set_write_buffer_limits(0, 0)
+        self._pull_later()
 
     def _pull_later(self) -> None:
         """Let the producer go on in the next turn, if nothing waits any more then."""
@@ -280,7 +293,13 @@ class Transport:
     def _pull(self) -> None:
         self._producer_paused = False
         if self._state == PULLING and not self._under.get_write_buffer_size():
+            self._resume_producer()
+
+    def _resume_producer(self) -> None:
+        try:
             self._producer.resumeProducing()
+        except Exception:
+            self._fail()
 
     # The end
 
@@ -341,6 +360,14 @@ class Transport:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._drop(Failure(ConnectionAborted()))
 
+    def disconnect(self) -> None:
+        """The reactor stops: end it, and tell the protocol while there is time."""
+        under = self._under
+        self._drop(Failure(ConnectionLost()))
+        self.connection_lost(None)
+        # As `_begin` would, which has nothing to abort any more.
+        self.server.loop.call_soon(under.abort)
+
     def _fail(self) -> None:
         """End it for the exception being handled, which is the protocol's."""
         failure = Failure()
@@ -381,15 +408,19 @@ class Transport:
     def stopProducing(self) -> None:
         self.loseConnection()
 
+    # In no interface, and yet what many call on Twisted's.
+    stopReading = pauseProducing
+    startReading = resumeProducing
+
     # The socket
 
     def getHandle(self) -> socket.socket:
         return self.socket
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         return _address(self.socket.getsockname())
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         return _address(self._addr)
 
     def getTcpNoDelay(self) -> bool:
@@ -407,6 +438,9 @@ class Transport:
     def setTcpKeepAlive(self, enabled: bool) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
+    def __repr__(self) -> str:
+        return f"<{type(self.protocol).__name__} #{self.sessionno} of {self.server}>"
+
     def logPrefix(self) -> str:
         protocol = self.protocol
         if ILoggingContext.providedBy(protocol):
@@ -415,11 +449,17 @@ class Transport:
         return type(protocol).__name__
 
 
-def _address(name: Any) -> IAddress:
+def _address(name: Any) -> IPv4Address | IPv6Address | UNIXAddress:
     # Not by the socket's family: to name that takes longer than all the rest.
     if not isinstance(name, tuple):
         return UNIXAddress(name or None)
-    return (IPv4Address if len(name) == 2 else IPv6Address)("TCP", *name)
+    if len(name) == 2:
+        return IPv4Address("TCP", *name)
+    host, port, flow, scope = name
+    if scope and "%" not in host:
+        # The interface is part of the address for Twisted.
+        host, _ = socket.getnameinfo(name, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    return IPv6Address("TCP", host, port, flow, scope)
 
 
 classImplements(Transport, ITCPTransport, IConsumer, IPushProducer, ISystemHandle, ILoggingContext)

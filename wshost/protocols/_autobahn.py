@@ -6,7 +6,6 @@ leaves Autobahn is set here. It starts no timer, writes to no transport and logs
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, Protocol
 
 import txaio
@@ -20,6 +19,7 @@ from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerP
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # noqa: E402
 
 from wshost.control import MAX_REASON  # noqa: E402
+from wshost.protocols._deflate import compressor, decompressor, errors, flushed  # noqa: E402
 
 #: LZ77 window and memory level for compression: 14 KiB a connection instead of zlib's 256 (design: Defaults).
 WINDOW_BITS = 12
@@ -66,8 +66,32 @@ class _Deflate(PerMessageDeflate):
     """
 
     max_message_size: int
+    mem_level: int
+    server_max_window_bits: int
+    client_max_window_bits: int
+    server_no_context_takeover: bool
+    client_no_context_takeover: bool
+    _compressor: Any
     _decompressor: Any
     _decompress_message_size: int
+
+    def compress_message(self, data: bytes) -> bytes:
+        """Return a message's payload (RFC 7692 §7.2.1)."""
+        if self._compressor is None or self.server_no_context_takeover:
+            self._compressor = compressor(self.server_max_window_bits, self.mem_level)
+        return flushed(self._compressor, data)[:-4]
+
+    def decompress_message(self, payload: bytes) -> bytes:
+        """Return what a message's payload holds (RFC 7692 §7.2.2)."""
+        self.start_decompress_message()
+        data = self.decompress_message_data(payload)
+        self.end_decompress_message()
+        return data
+
+    def start_decompress_message(self) -> None:
+        if self._decompressor is None or self.client_no_context_takeover:
+            self._decompressor = decompressor(self.client_max_window_bits)
+        self._decompress_message_size = 0
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
         left = self.max_message_size - self._decompress_message_size
@@ -91,7 +115,7 @@ class _Deflate(PerMessageDeflate):
     def _inflate(self, data: bytes, max_length: int) -> bytes:
         try:
             inflated: bytes = self._decompressor.decompress(data, max_length)
-        except zlib.error as error:
+        except errors as error:
             raise PayloadCorruptError from error
         return inflated
 
@@ -120,6 +144,7 @@ class Engine(WebSocketServerProtocol):
     max_frame_size: int
     max_fragments: int
     _isMessageCompressed: bool
+    _perMessageCompress: Any
     factory = WebSocketServerFactory(server="")
 
     def __init__(self, sink: Sink) -> None:
@@ -175,15 +200,29 @@ class Engine(WebSocketServerProtocol):
         """Whether permessage-deflate was agreed on."""
         return self._perMessageCompress is not None
 
-    def send(self, payload: bytes, is_binary: bool) -> None:
-        """Send one message in one frame."""
+    def deflate(self, payload: bytes) -> bytes:
+        """Return the payload of a message that the peer will inflate, when `compresses`."""
         # Not Autobahn's sendMessage: it holds its limit for what comes in against what goes out, after compressing,
         # and so leaves the peer with a broken context.
-        compress = self._perMessageCompress
-        if compress is not None:
-            compress.start_compress_message()
-            payload = compress.compress_message_data(payload) + compress.end_compress_message()
-        self.sendFrame(opcode=2 if is_binary else 1, payload=payload, rsv=0 if compress is None else 4)
+        deflated: bytes = self._perMessageCompress.compress_message(payload)
+        return deflated
+
+    def inflate(self, payload: bytes, is_binary: bool) -> tuple[str, str | bytes] | None:
+        """Read the one frame of a compressed message, when `compresses` and not `inside`.
+
+        :returns: the message, as handlers get it; None when that was wrong, and the connection has failed.
+        """
+        try:
+            data = self._perMessageCompress.decompress_message(payload)
+            message = ("binary", data) if is_binary else ("text", data.decode())
+        except PayloadExceededError:
+            self._max_message_size_exceeded()
+            return None
+        except (PayloadCorruptError, UnicodeDecodeError):
+            self.fail_payload()
+            return None
+        self.arrived += 1
+        return message
 
     def start_close(self, code: int, reason: bytes) -> None:
         """Send a Close; the peer's answer is followed by `Sink.on_drop`."""

@@ -17,7 +17,7 @@ from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Tim
 from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
-from wshost.protocols._lane import frame
+from wshost.protocols._lane import deflated_frame, frame
 from wshost.protocols._patience import Patience
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
@@ -329,7 +329,8 @@ class WebSocket:
         if self._state is not _OPEN:
             return
         if self._compresses:
-            self._frames.engine.send(data.encode() if isinstance(data, str) else data, isinstance(data, bytes))
+            payload = data.encode() if isinstance(data, str) else data
+            self.on_write(deflated_frame(self._frames.engine.deflate(payload), isinstance(data, bytes)))
         else:
             self.on_write(frame(data))
 

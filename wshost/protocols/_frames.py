@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
-from wshost.protocols._lane import head, take
+from wshost.protocols._lane import head, take, take_deflated
 from wshost.protocols._long import LongFrame
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
@@ -133,9 +133,20 @@ class Frames:
                 self._long = LongFrame(first, size, data[start - 4 : start])
                 self._at = start
                 return True
+        if self._engine is not None and self._engine.compresses:
+            deflated = take_deflated(data, at, self._limit)
+            if deflated is not None:
+                return self._inflate(self._engine, *deflated)
         self._engaged = True
         self._known = 0
         return self._hand_over()
+
+    def _inflate(self, engine: Engine, payload: bytes, is_binary: bool, stop: int) -> bool:
+        self._at = stop
+        message = engine.inflate(payload, is_binary)
+        if message is not None:
+            self._sink.deliver(message, len(payload) + len(message[1]))
+        return message is not None
 
     def _hand_over(self) -> bool:
         """Give the engine a slice: not of the next frame, too, if that can be known."""

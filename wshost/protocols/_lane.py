@@ -1,4 +1,4 @@
-"""The fast lane: a message in one plain frame, read and written without the engine.
+"""The fast lane: a message in one frame, read and written without the engine.
 
 It judges nothing: what is not plainly right it leaves alone, for the engine to see from its first byte. Knows the bytes
 of RFC 6455 §5.2; no state, and not who sends them. `_lane.pyx` is the same in Cython, and is used where it is built.
@@ -10,6 +10,8 @@ from wshost.protocols._autobahn import xor
 
 #: The first byte of a message's only frame, without extensions.
 TEXT, BINARY = 0x81, 0x82
+#: Of these the payload is deflated (RFC 7692 §6).
+DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
 #: From this size on Autobahn's C is faster than Python's integers.
 _LARGE = 2_048
 
@@ -38,17 +40,36 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
         return None
 
 
+def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] | None:
+    """Read the frame of a deflated message.
+
+    :returns: its payload, whether it is binary, and where the next frame begins; None unless it is a whole one.
+    """
+    found = _head(data, at, limit, DEFLATED_TEXT, DEFLATED_BINARY)
+    if found is None:
+        return None
+    first, size, start = found
+    stop = start + size
+    if stop > len(data):
+        return None
+    return _unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+
+
 def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
     """Read the head of a frame.
 
     :returns: its first byte, its payload's size, and where that begins; None unless it is whole and plain: `TEXT` or
         `BINARY`, masked, its size not larger than the limit, and written as short as it can be.
     """
+    return _head(data, at, limit, TEXT, BINARY)
+
+
+def _head(data: bytes, at: int, limit: int, text: int, binary: int) -> tuple[int, int, int] | None:
     length = len(data)
     if length - at < 6:
         return None
     first, size = data[at], data[at + 1] & 0x7F
-    if (first != TEXT and first != BINARY) or data[at + 1] < 0x80:  # noqa: PLR1714 - the faster form
+    if (first != text and first != binary) or data[at + 1] < 0x80:  # noqa: PLR1714 - the faster form
         return None
     start = at + 6
     if size == 126:
@@ -91,10 +112,15 @@ def frame(data: str | bytes) -> bytes:
 
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    if isinstance(data, str):
-        first, payload = TEXT, data.encode()
-    else:
-        first, payload = BINARY, data
+    return _framed(TEXT, data.encode()) if isinstance(data, str) else _framed(BINARY, data)
+
+
+def deflated_frame(payload: bytes, is_binary: bool) -> bytes:
+    """Return a message, of which this is the deflated payload, as a server sends it."""
+    return _framed(DEFLATED_BINARY if is_binary else DEFLATED_TEXT, payload)
+
+
+def _framed(first: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
         return bytes((first, size)) + payload

@@ -44,6 +44,7 @@ cdef extern from *:
     void unmask_into(unsigned char* to, const unsigned char* from_, Py_ssize_t size, const unsigned char* key) nogil
 
 TEXT, BINARY = 0x81, 0x82
+DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
 
 cdef enum:
     #: Texts of up to that many bytes are unmasked in one place, which the cache knows.
@@ -52,10 +53,11 @@ cdef enum:
 cdef unsigned char scratch[SCRATCH]
 
 
-cdef inline Py_ssize_t find(const unsigned char* p, Py_ssize_t length, Py_ssize_t limit, Py_ssize_t* size) noexcept nogil:
-    """Return where the payload begins, and its size; -1 unless the head is whole and plain."""
+cdef inline Py_ssize_t find(const unsigned char* p, Py_ssize_t length, Py_ssize_t limit, int bits,
+                            Py_ssize_t* size) noexcept nogil:
+    """Return where the payload begins, and its size; -1 unless the head is whole and plain, but for these bits."""
     cdef Py_ssize_t start = 6, n, i
-    if length < 6 or (p[0] != 0x81 and p[0] != 0x82) or p[1] < 0x80:
+    if length < 6 or (p[0] != (0x81 | bits) and p[0] != (0x82 | bits)) or p[1] < 0x80:
         return -1
     n = p[1] & 0x7F
     if n == 126:
@@ -82,7 +84,7 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
     cdef:
         Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
-        Py_ssize_t start = find(p, length, limit, &size)
+        Py_ssize_t start = find(p, length, limit, 0, &size)
         bytes payload
         str text
     # Not `start + size`, which a peer may choose to be too large for it.
@@ -106,11 +108,24 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return ("text", text), at + start + size
 
 
+def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
+    cdef:
+        Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
+        Py_ssize_t start = find(p, length, limit, 0x40, &size)
+        bytes payload
+    if start < 0 or size > length - start:
+        return None
+    payload = PyBytes_FromStringAndSize(NULL, size)
+    unmask_into(<unsigned char*>PyBytes_AS_STRING(payload), p + start, size, p + start - 4)
+    return payload, p[0] == 0xC2, at + start + size
+
+
 def head(bytes data, Py_ssize_t at, Py_ssize_t limit):
     cdef:
         Py_ssize_t size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
-        Py_ssize_t start = find(p, PyBytes_GET_SIZE(data) - at, limit, &size)
+        Py_ssize_t start = find(p, PyBytes_GET_SIZE(data) - at, limit, 0, &size)
     return None if start < 0 else (p[0], size, at + start)
 
 
@@ -132,22 +147,24 @@ def unmask_onto(bytearray payload, bytes data, Py_ssize_t at, Py_ssize_t stop, b
 cpdef bytes frame(data):
     cdef:
         const char* payload
-        Py_ssize_t size, start, i
-        unsigned char first
-        unsigned char* p
-        bytes framed
+        Py_ssize_t size
     if isinstance(data, str):
         payload = PyUnicode_AsUTF8AndSize(data, &size)
-        first = 0x81
-    elif isinstance(data, bytes):
-        payload = PyBytes_AS_STRING(data)
-        size = PyBytes_GET_SIZE(data)
-        first = 0x82
-    else:
-        raise TypeError("a message is a str or bytes")
-    start = 2 if size < 126 else 4 if size < 65536 else 10
-    framed = PyBytes_FromStringAndSize(NULL, start + size)
-    p = <unsigned char*>PyBytes_AS_STRING(framed)
+        return framed(0x81, payload, size)
+    if isinstance(data, bytes):
+        return framed(0x82, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    raise TypeError("a message is a str or bytes")
+
+
+def deflated_frame(bytes payload, bint is_binary):
+    return framed(0xC2 if is_binary else 0xC1, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+
+
+cdef bytes framed(unsigned char first, const char* payload, Py_ssize_t size):
+    cdef:
+        Py_ssize_t start = 2 if size < 126 else 4 if size < 65536 else 10, i
+        bytes frame = PyBytes_FromStringAndSize(NULL, start + size)
+        unsigned char* p = <unsigned char*>PyBytes_AS_STRING(frame)
     p[0] = first
     if start == 2:
         p[1] = size
@@ -160,4 +177,4 @@ cpdef bytes frame(data):
         for i in range(8):
             p[9 - i] = size >> (8 * i) & 0xFF
     memcpy(p + start, payload, size)
-    return framed
+    return frame
