@@ -47,10 +47,12 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.py"))}
+#: Modules that there are in C, whether they are in Python, too, or not.
+COMPILED = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.pyx"))}
 
 
 def package(module: str) -> str:
-    return module if MODULES[module].stem == "__init__" else module.rpartition(".")[0]
+    return module if (COMPILED | MODULES)[module].stem == "__init__" else module.rpartition(".")[0]
 
 
 def imports(module: str, source: str) -> Iterator[str]:
@@ -74,7 +76,7 @@ def is_allowed(module: str, name: str) -> bool:
             return module in modules
     if module in ASSEMBLY or not within(name, "wshost"):
         return True
-    imported = max((known for known in MODULES if within(name, known)), key=len)
+    imported = max((known for known in COMPILED | MODULES if within(name, known)), key=len)
     if module in VOCABULARY:
         return imported in VOCABULARY[module]
     return imported in VOCABULARY or (imported not in ASSEMBLY and package(imported) == package(module))
