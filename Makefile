@@ -6,6 +6,7 @@
 ## make types         checks types
 ## make check         lint, types and test
 ## make conformance   runs the Autobahn testsuite against wshost
+## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make docs          builds the documentation into docs/_build
 ##
 ## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once.
@@ -13,10 +14,11 @@
 PORT ?= 8080
 HANDLER ?= wshost.handlers.echo
 PYTHON ?=
+ARGS ?=
 
 BIN = .venv/bin
 
-.PHONY: help serve test test-engine test-compiled lint types check conformance docs
+.PHONY: help serve test test-engine test-compiled lint types check conformance bench docs
 .NOTPARALLEL:
 
 help:
@@ -52,6 +54,9 @@ check: lint types test
 
 conformance: .venv/.installed-test
 	$(BIN)/python -m tests.conformance
+
+bench: .venv/.installed-bench
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 #: Tests of no one module.
 CROSS_CUTTING = {"tests/test_docs.py", "tests/test_layers.py", "tests/test_packaging.py"}
-CROSS_CUTTING_DIRECTORIES = {"tests/integration", "tests/regressions"}
+CROSS_CUTTING_DIRECTORIES = {"tests/benchmarks", "tests/integration", "tests/regressions"}
 #: Test files that aren't named after their module.
 NAMED_OTHERWISE = {"wshost/__init__.py": "tests/test_exports.py"}
 

@@ -36,6 +36,7 @@ CONFINED = {
         "wshost.fastnet.listening",
         "wshost.fastnet.port",
         "wshost.fastnet.secure",
+        "wshost.fastnet.transport",
         "wshost.listeners",
     },
 }
@@ -47,12 +48,12 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.py"))}
-#: Modules that there are in C, whether they are in Python, too, or not.
-COMPILED = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.pyx"))}
+#: Those that have no other form than the compiled one.
+COMPILED = {module_name(path) for path in ROOT.glob("wshost/**/*.pyx")} - MODULES.keys()
 
 
 def package(module: str) -> str:
-    return module if (COMPILED | MODULES)[module].stem == "__init__" else module.rpartition(".")[0]
+    return module if MODULES[module].stem == "__init__" else module.rpartition(".")[0]
 
 
 def imports(module: str, source: str) -> Iterator[str]:
@@ -76,7 +77,9 @@ def is_allowed(module: str, name: str) -> bool:
             return module in modules
     if module in ASSEMBLY or not within(name, "wshost"):
         return True
-    imported = max((known for known in COMPILED | MODULES if within(name, known)), key=len)
+    imported = max((known for known in MODULES.keys() | COMPILED if within(name, known)), key=len)
+    if imported in COMPILED:
+        return imported.rpartition(".")[0] == package(module)
     if module in VOCABULARY:
         return imported in VOCABULARY[module]
     return imported in VOCABULARY or (imported not in ASSEMBLY and package(imported) == package(module))

@@ -98,6 +98,55 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     return answers
 
 
+class TestDelivering:
+    """What was published, at the end of the turn."""
+
+    def test_leaves_at_once_as_it_is(self, wire: Wire) -> None:
+        data = b"published"
+        assert wire.stream.deliver(data) is True
+        assert wire.transport.writes[0] is data
+
+    def test_leaves_behind_what_waits(self, wire: Wire) -> None:
+        wire.stream.say(b"first, ")
+        assert wire.stream.deliver(b"second") is True
+        assert wire.transport.writes == []
+        wire.turn()
+        assert wire.transport.writes == [b"first, second"]
+
+    def test_waits_for_a_transport_that_has_enough(self, wire: Wire) -> None:
+        wire.block()
+        assert wire.stream.deliver(b"published") is True
+        wire.turn()
+        assert len(wire.transport.writes) == 1
+        wire.transport.drain()
+        wire.turn()
+        assert wire.transport.writes[1] == b"published"
+
+    def test_counts_as_output(self, wire: Wire) -> None:
+        wire.transport.reading = False
+        assert wire.stream.deliver(MUCH) is True
+        assert not wire.stream.full
+        assert wire.stream.deliver(b"x" * (LIMIT - len(MUCH))) is True
+        assert wire.stream.full
+        assert not wire.stream.takes_output
+        assert wire.stream.deliver(b"one too many") is False
+
+    def test_more_than_may_wait_makes_it_full_and_leaves(self, wire: Wire) -> None:
+        assert wire.stream.deliver(b"x" * LIMIT) is True
+        assert wire.stream.full
+        wire.turn()
+        assert not wire.stream.full
+        assert len(wire.transport.sent) == LIMIT
+
+    def test_is_no_more_at_the_end(self, wire: Wire) -> None:
+        assert wire.stream.takes_output
+        wire.stream.bye()
+        assert not wire.stream.takes_output
+        assert wire.stream.deliver(b"too late") is False
+        wire.turn()
+        assert wire.transport.writes == []
+
+
 def test_provides_what_transports_ask_for(wire: Wire) -> None:
     verifyObject(IHalfCloseableProtocol, wire.stream)
     verifyObject(IPushProducer, wire.stream)

@@ -4,7 +4,7 @@ from wshost.stream cimport Stream
 
 cdef class Connection(Stream):
     cdef public bint admitted, _corked
-    cdef public object ref, request, _driver, _address
+    cdef public object ref, request, encoding, published, _driver, _address
     cdef public Py_ssize_t _position, _waiting
     cdef public object _timers
     cdef public bytes _unread

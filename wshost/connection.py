@@ -15,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from wshost.interfaces import IContext, IProtocolModule, Timer
+from wshost.interfaces import IContext, IEncoding, IProtocolModule, Timer
 from wshost.refs import Ref
 from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from wshost.host import Host
 
 #: What refs may not ask for while the connection is full: it would bring more output.
-_BRINGS_OUTPUT = frozenset({"send", "ping", "info"})
+_BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
+#: What refs ask for that is no module's concern.
+_TOPICS = frozenset({"subscribe", "unsubscribe"})
 
 # Refs are asked from any thread; what waits for the reactor's is counted under this.
 _waiting_lock = Lock()
@@ -71,6 +73,8 @@ class Connection(Stream):
         "_unread",
         "_waiting",
         "admitted",
+        "encoding",
+        "published",
         "ref",
         "request",
     )
@@ -80,6 +84,9 @@ class Connection(Stream):
         self.admitted = admitted
         self.ref = Ref(host, id)
         self.request: Request | None = None
+        # How the module has messages encoded that are published to this connection's topics, if it leaves that to them.
+        self.encoding: IEncoding | None = None
+        self.published: Callable[[], bytes] | None = None
         # The current module's driver; None until it has started, and when it has left.
         self._driver: Any = None
         self._position = 0
@@ -160,6 +167,14 @@ class Connection(Stream):
         """Log the exception being handled."""
         self._host.failures.log(self.id, what)
 
+    # Topics
+
+    def share(self, encoding: IEncoding | None) -> None:
+        """Let published messages be sent as this encoding has them."""
+        if encoding is not self.encoding:
+            self.encoding = encoding
+            self._host.topics.share(self)
+
     # What refs ask for
 
     def act(self, action: str, *args: Any) -> bool:
@@ -200,7 +215,10 @@ class Connection(Stream):
     def _act_waiting(self, size: int, action: str, args: tuple[Any, ...]) -> None:
         with _waiting_lock:
             self._waiting -= size
-        self.act(action, *args)
+        if action in _TOPICS:
+            self._host.topics.act(self, action, *args)
+        else:
+            self.act(action, *args)
 
     def shut_down(self) -> None:
         """Say good-bye: the host stops."""
@@ -271,6 +289,7 @@ class Connection(Stream):
 
     def _leave(self, reason: str) -> None:
         driver, self._driver = self._driver, None
+        self.share(None)
         if driver is not None:
             self._dismiss(driver, reason)
         for timer in list(self._timers):

@@ -160,6 +160,24 @@ class Stream:
     def _drained(self) -> None:
         """What had made it full has left: for subclasses."""
 
+    @property
+    def takes_output(self) -> bool:
+        """Whether more may be brought to the peer."""
+        return not (self._closing or self.full)
+
+    def deliver(self, data: bytes) -> bool:
+        """Send what was published in this turn, which ends; return whether there was room."""
+        if self._closing or self.full:
+            return False
+        if self._out or self._blocked or len(data) >= self._host.max_output:
+            self._write(data)
+            self._flush_later()
+        else:
+            # Nothing else waits, as with nearly all of a thousand: it can leave as it is.
+            self._handed = len(data)
+            self.transport.write(data)
+        return True
+
     def _flush_later(self) -> None:
         if not self._dirty:
             self._dirty = True

@@ -503,6 +503,10 @@ class TestDeflate:
             sent = frame(TEXT, data[:cut], fin=False, rsv=RSV1) + frame(PING) + frame(CONTINUATION, data[cut:])
             assert client.send(sent) == [("ping", b""), ("text", text)]
 
+    def test_is_known(self) -> None:
+        assert Client(DEFLATE).engine.compresses
+        assert not Client().engine.compresses
+
     def test_receiving_what_is_not_compressed(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
         assert client.send(frame(TEXT, deflater(b"hello"), rsv=RSV1)) == [("text", b"hello")]

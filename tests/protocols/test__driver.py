@@ -1450,3 +1450,63 @@ class TestMemory:
         kept = tracemalloc.get_traced_memory()[0] - len(data)
         tracemalloc.stop()
         assert kept < 100_000
+
+
+class TestPublished:
+    """What is published to the connection's topics keeps its place among what the connection says itself."""
+
+    @staticmethod
+    def open(handle: Callable[[Session, Any], object], **options: Any) -> tuple[Server, Peer]:
+        server = Server(handle, **options)
+        peer = server.open()
+        assert server.session.ref.subscribe("a")
+        return server, peer
+
+    def test_between_two_answers_of_one_read(self) -> None:
+        def handle(session: Session, message: Any) -> None:
+            session.channel.send("before")
+            server.host.topics.deliver("a", "published")
+            session.channel.send("after")
+
+        server, peer = self.open(handle)
+        fed(peer, frame(TEXT, b"1") + frame(TEXT, b"2"))
+        assert peer.messages() == ["before", "published", "after"] * 2
+
+    def test_before_a_close_of_ours_and_nothing_after(self) -> None:
+        server, peer = self.open(echo)
+        server.host.topics.deliver("a", "before")
+        server.session.channel.close(1000, "")
+        server.host.topics.deliver("a", "after")
+        server.session.channel.released()
+        assert peer.messages() == ["before", ("close", 1000, "")]
+
+    def test_before_the_peers_close_and_nothing_while_its_answer_is_awaited(self) -> None:
+        server, peer = self.open(work)
+        server.host.topics.deliver("a", "before")
+        fed(peer, close(1000))
+        server.host.topics.deliver("a", "after")
+        server.session.release()
+        assert peer.messages() == ["before", NORMAL]
+
+    def test_before_an_answer_that_fails_the_connection(self) -> None:
+        server, peer = self.open(echo)
+        server.host.topics.deliver("a", "before")
+        fed(peer, frame(CONTINUATION, b""))
+        server.host.topics.deliver("a", "after")
+        first, (kind, code, _) = peer.messages()
+        assert (first, kind, code) == ("before", "close", 1002)
+
+    def test_with_compression_it_is_asked_for_each(self) -> None:
+        server = Server(compress=True)
+        peer = server.connect()
+        peer.upgrade("/", {"Sec-WebSocket-Extensions": "permessage-deflate"})
+        assert peer.connection.encoding is None
+        assert server.open().connection.encoding is not None
+
+    def test_an_early_close_ends_it_before_it_begins(self) -> None:
+        def init(session: Session) -> None:
+            session.ref.close(1000, "")
+            accept(session)
+
+        peer = Server(init=init).open()
+        assert peer.connection.encoding is None

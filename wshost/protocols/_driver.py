@@ -19,6 +19,7 @@ from wshost.protocols._handshake import Offer, acceptance, agree, check, connect
 from wshost.protocols._head import BadRequest, response
 from wshost.protocols._lane import deflated_frame, frame
 from wshost.protocols._patience import Patience
+from wshost.protocols._published import FRAMES
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class WebSocket:
         early, self._early = self._early, []
         for action, *arguments in early:
             self._act(action, *arguments)
+        if self._state is _OPEN and not self._compresses:
+            self._context.share(FRAMES)
         waits = self._state is _OPEN and self._session.busy
         self._context.perform(self._take() if waits else self._advance())
 
@@ -285,6 +288,8 @@ class WebSocket:
     # From the engine
 
     def on_write(self, data: bytes) -> None:
+        if self._context.published is not None:
+            self._take_published()
         self._out.append(data)
         self._share += len(data)
 
@@ -312,6 +317,7 @@ class WebSocket:
     def on_close(self, code: int | None, reason: str) -> None:
         self._peer_closed = True
         self._frames.close_lane()
+        self._stop_sharing()
         session = self._session
         session.deliver(("close", (code, reason)))
         if session.busy:
@@ -322,6 +328,20 @@ class WebSocket:
     def on_drop(self) -> None:
         self._state = _CLOSED
         self._out.append(Close())
+
+    # What is published to the connection's topics
+
+    def _take_published(self) -> None:
+        """What was published before what we are about to say leaves before it."""
+        published = self._context.published
+        if published is not None:
+            data = published()
+            if data:
+                self._out.append(data)
+
+    def _stop_sharing(self) -> None:
+        self._take_published()
+        self._context.share(None)
 
     # From the session
 
@@ -345,6 +365,7 @@ class WebSocket:
     def close(self, code: int, reason: str) -> None:
         if self._state is not _OPEN:
             return
+        self._stop_sharing()
         if self._peer_closed:
             self._frames.engine.answer_close(code, reason.encode())
         else:

@@ -1,0 +1,120 @@
+"""The command: reads its arguments, measures cell after cell, and prints the tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.cells import CELLS
+from benchmarks.charts import draw
+from benchmarks.importing import brought_in
+from benchmarks.measure import Pace, Result, measure
+from benchmarks.peers import CORES, PEERS, UnavailableError
+from benchmarks.report import Report, machine
+
+#: A quick run asks those only that lead in some cell.
+QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws")
+QUICK_PACE = Pace(rounds=3, warm_up=0.15, seconds=0.3)
+
+
+def say(line: str) -> None:
+    """Tell the user what happens, beside the tables."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description="Compares wshost with its peers.")
+    parser.add_argument("--quick", action="store_true", help="fewer cells, servers and seconds: under 3 minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the tables there, as SVG")
+    parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, but show what --json wrote")
+    parser.add_argument("--only", default="", metavar="REGEX", help="cells whose names match; --list shows them")
+    parser.add_argument("--servers", default="", metavar="A,B,C", help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds per cell [3]")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of each round [0.7; quick: 0.3]")
+    parser.add_argument("--list", action="store_true", help="print the names of all cells, and exit")
+    parsed = parser.parse_args(argv)
+    if unknown := set(filter(None, parsed.servers.split(","))) - PEERS.keys():
+        parser.error(f"there is no server {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    try:
+        re.compile(parsed.only)
+    except re.error as error:
+        parser.error(f"--only {parsed.only}: {error}")
+    return parsed
+
+
+def available(names: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those that can run here; say which can't."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = PEERS[name].version()
+        except UnavailableError as error:
+            say(f"{name} is left out: {error}")
+    return versions
+
+
+def run(asked: argparse.Namespace) -> Report:
+    """Measure what was asked for."""
+    # Who names cells wants all of them.
+    cells = [
+        cell for cell in CELLS if (re.search(asked.only, cell.name) if asked.only else cell.quick or not asked.quick)
+    ]
+    names = [name for name in PEERS if name in asked.servers.split(",")] or list(PEERS)
+    if asked.quick and not asked.servers:
+        names = [name for name in names if name in QUICK_SERVERS]
+    pace = QUICK_PACE if asked.quick else Pace()
+    pace = Pace(asked.rounds or pace.rounds, pace.warm_up, asked.seconds or pace.seconds)
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.sched_setaffinity(0, {CORES[-1]})
+    if len(CORES) == 1:
+        say("there is only one core: servers and load share it, and the figures say little")
+    if asked.quick:
+        say(f"quick: without {', '.join(cell.name for cell in CELLS if cell not in cells)}")
+        say(f"quick: without {', '.join(name for name in PEERS if name not in names)}")
+    versions = available(names)
+    peers = [PEERS[name] for name in versions]
+    results: list[Result] = []
+    start = time.monotonic()
+    try:
+        for number, cell in enumerate(cells, 1):
+            say(f"[{number}/{len(cells)}, {time.monotonic() - start:.0f} s] {cell.name}")
+            results += measure(cell, peers, pace, say)
+    except KeyboardInterrupt:
+        say("interrupted: this is what is known until now")
+    return Report(results, versions, [peer.name for peer in peers if peer.rival], machine())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmarks, or show a run.
+
+    :returns: the exit status: 0 when there are figures.
+    """
+    asked = arguments(argv)
+    if asked.list:
+        print("\n".join(f"{cell.name:16} {cell.group}" for cell in CELLS))
+        return 0
+    report = Report.read(json.loads(asked.from_json.read_text())) if asked.from_json else run(asked)
+    print(report.text())
+    if not asked.from_json:
+        print(f"\nimport wshost brings in {', '.join(brought_in('wshost')) or 'no reactor, no TLS'}")
+    if asked.json:
+        asked.json.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n")
+    if asked.charts:
+        for path in draw(report, asked.charts):
+            say(f"drawn: {path}")
+    return 0 if report.cells else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

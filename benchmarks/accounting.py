@@ -1,0 +1,52 @@
+"""What the kernel has booked on a process: CPU time and memory; knows nothing of what the process does."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+#: Linux's clock of a process's CPU time, by its nanoseconds on a core (CPUCLOCK_SCHED, see clock_getcpuclockid(3)).
+_SCHEDULED = 2
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all that it has started, and so on, as far as they still live."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found
+
+
+def cpu(pid: int) -> float:
+    """Return the seconds of CPU that a process has had: all its threads, ended ones too, and its living descendants."""
+    return sum(time.clock_gettime(~process << 3 | _SCHEDULED) for process in descendants(pid))
+
+
+def pss(pid: int) -> int:
+    """Return the bytes of memory of a process and its descendants: pages that are shared count in part."""
+    return sum(read_pss(Path(f"/proc/{process}/smaps_rollup").read_text()) for process in descendants(pid))
+
+
+def read_pss(smaps: str) -> int:
+    """Return the bytes that a smaps_rollup file speaks of.
+
+    :raises ValueError: when it doesn't.
+    """
+    found = re.search(r"^Pss:\s+(\d+) kB$", smaps, re.MULTILINE)
+    if not found:
+        raise ValueError("there is no Pss in smaps_rollup")
+    return int(found[1]) * 1024
+
+
+def wait_until_idle(pid: int, seconds: float = 20.0) -> None:
+    """Return when a process has used next to no CPU for a moment, or the time is up."""
+    deadline = time.monotonic() + seconds
+    before = cpu(pid)
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        now = cpu(pid)
+        if now - before < 0.0025:
+            return
+        before = now

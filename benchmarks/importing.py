@@ -1,0 +1,30 @@
+"""What it costs to import a package, and what comes in with it; each is imported in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from benchmarks.peers import CORES, on_core
+
+#: What `import wshost` must not bring in before it is needed: a reactor, and OpenSSL.
+UNWANTED = ("twisted.internet.reactor", "OpenSSL", "cryptography", "ssl", "asyncio", "autobahn")
+
+_TIMED = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+_LISTED = "import sys; import {}; print(*sys.modules)"
+
+
+def _said(program: str) -> str:
+    with on_core(CORES[0]):
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def import_seconds(module: str) -> float:
+    """Return the seconds that an import takes, without the interpreter's own start."""
+    return float(_said(_TIMED.format(module)))
+
+
+def brought_in(module: str, unwanted: tuple[str, ...] = UNWANTED) -> list[str]:
+    """Return those of the unwanted modules that an import brings in."""
+    loaded = set(_said(_LISTED.format(module)).split())
+    return [name for name in unwanted if name in loaded]

@@ -1,0 +1,40 @@
+"""The messages that the load sends: plain text, and JSON as services send it; the same in every run."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+
+
+def texts(size: int, count: int) -> list[bytes]:
+    """Return so many different ASCII texts of so many bytes."""
+    chance = random.Random(size)
+    alphabet = (string.ascii_letters + string.digits + "      .,").encode()
+    # Of long texts only the beginning differs: drawing megabytes by chance takes seconds.
+    block = bytes(chance.choices(alphabet, k=min(size, 65_536)))
+    text = (block * (size // len(block) + 1))[:size]
+    return [(f"{number:08x} ".encode() + text)[:size] for number in range(count)]
+
+
+def jsons(size: int, count: int) -> list[bytes]:
+    """Return so many different JSON texts of about so many bytes, like what an API pushes to its clients."""
+    chance = random.Random(size)
+    made = []
+    for _ in range(count):
+        items: list[dict[str, object]] = []
+        text = b""
+        while len(text) < size:
+            items.append(
+                {
+                    "id": chance.getrandbits(40),
+                    "user": chance.choice(("ana", "bo", "chris", "dana", "eli")) + str(chance.randrange(1000)),
+                    "price": round(chance.uniform(1, 500), 2),
+                    "side": chance.choice(("buy", "sell")),
+                    "tags": chance.sample(("new", "hot", "limit", "market", "retail"), 2),
+                    "at": f"2026-0{chance.randrange(1, 10)}-{chance.randrange(10, 29)}T12:{chance.randrange(10, 60)}Z",
+                }
+            )
+            text = json.dumps({"type": "update", "items": items}, separators=(",", ":")).encode()
+        made.append(text)
+    return made

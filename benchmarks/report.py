@@ -1,0 +1,198 @@
+"""Makes a table and JSON of results; knows nothing of how they came about."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import CELLS, TITLES, Cell
+from benchmarks.measure import Result, Sample
+
+SUBJECT = "wshost"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How wshost stands in a cell."""
+
+    goal: str
+    #: Its figure, as the goal speaks of it: µs, or times the best peer.
+    reached: float | None
+    #: None where there is nothing to compare with.
+    met: bool | None
+
+    def __str__(self) -> str:
+        if self.reached is None or self.met is None:
+            return f"goal {self.goal}: not measured"
+        return f"goal {self.goal}: {'met' if self.met else 'NOT met'} ({self.reached:.3g})"
+
+
+class Report:
+    """All results of a run.
+
+    :param servers: names, and the versions to show.
+    :param rivals: the names of those wshost is compared with.
+    :param machine: what else the figures depend on.
+    """
+
+    def __init__(
+        self, results: Iterable[Result], servers: dict[str, str], rivals: Iterable[str], machine: dict[str, str]
+    ) -> None:
+        self.servers = servers
+        self.machine = machine
+        self._rivals = [name for name in servers if name in set(rivals)]
+        self._results = {(result.cell, result.server): result for result in results}
+        #: The cells that something is known of.
+        self.cells = [cell for cell in CELLS if any((cell.name, name) in self._results for name in servers)]
+
+    def value(self, cell: Cell, server: str) -> float | None:
+        """Return the figure that counts in a cell, None for a server that was not measured there."""
+        result = self._results.get((cell.name, server))
+        found = getattr(result.median, cell.figure) if result else None
+        return None if found is None else float(found)
+
+    def result(self, cell: Cell, server: str) -> Result | None:
+        """Return all that is known of a server in a cell."""
+        return self._results.get((cell.name, server))
+
+    def best(self, cell: Cell) -> tuple[str, float] | None:
+        """Return the name and the figure of the best peer."""
+        known = [(name, value) for name in self._rivals if (value := self.value(cell, name)) is not None]
+        if not known:
+            return None
+        return (max if cell.more_is_better else min)(known, key=lambda item: item[1])
+
+    def ratio(self, cell: Cell, server: str) -> float | None:
+        """Return how many times the best peer's figure a server's is."""
+        best, value = self.best(cell), self.value(cell, server)
+        return None if best is None or value is None else value / best[1]
+
+    def verdict(self, cell: Cell) -> Verdict | None:
+        """Return how wshost stands; None in a cell without a goal."""
+        value = self.value(cell, SUBJECT)
+        if cell.ratio is not None:
+            reached = self.ratio(cell, SUBJECT)
+            sign = "≥" if cell.more_is_better else "≤"
+            goal, limit = f"{sign} {cell.ratio:.2f} × best peer", cell.ratio
+        elif cell.absolute is not None:
+            reached, goal, limit = value, f"≤ {cell.absolute:g} {TITLES[cell.figure]}", cell.absolute
+        elif cell.growth is not None:
+            other = next(one for one in CELLS if cell.growth[0] == one.name)
+            before = self.value(other, SUBJECT)
+            reached = None if before is None or value is None else value / before
+            goal, limit = f"≤ {cell.growth[1]:g} × {other.name}", cell.growth[1]
+        else:
+            return None
+        met = None
+        if reached is not None:
+            met = reached >= limit if cell.more_is_better else reached <= limit
+        return Verdict(goal, reached, met)
+
+    def text(self) -> str:
+        """Return the tables, one for each group of cells."""
+        about = ", ".join(f"{name}: {version}" for name, version in self.servers.items())
+        parts = [f"{about}\n{', '.join(f'{key} {value}' for key, value in self.machine.items())}"]
+        for group in dict.fromkeys(cell.group for cell in self.cells):
+            cells = [cell for cell in self.cells if cell.group == group]
+            parts.append("\n".join([group.upper(), *self._summary(cells), "", *self._details(cells)]))
+        return "\n\n".join(parts)
+
+    def _summary(self, cells: Sequence[Cell]) -> list[str]:
+        """The figures that count: a row for each server."""
+        rows = [["", *(f"{cell.name} [{TITLES[cell.figure]}]" for cell in cells)]]
+        for server in self.servers:
+            row = [server]
+            for cell in cells:
+                value, ratio = self.value(cell, server), self.ratio(cell, server)
+                shown = "-" if value is None else number(value)
+                row.append(shown if ratio is None else f"{shown} {f'{ratio:.2f}×':>7}")
+            if set(row[1:]) != {"-"}:
+                rows.append(row)
+        lines = aligned(rows)
+        for cell in cells:
+            best, verdict = self.best(cell), self.verdict(cell)
+            if verdict:
+                lines.append(f"  {cell.name}: {verdict}{f'; best peer: {best[0]}' if best else ''}")
+        return lines
+
+    def _details(self, cells: Sequence[Cell]) -> list[str]:
+        """What stands beside: a row for each cell and server."""
+        heads = ["cell", "server", "CPU µs", "per s", "p50 µs", "p99 µs", "busy", "bytes sent"]
+        rows = [heads]
+        for cell in cells:
+            for server in self.servers:
+                result = self.result(cell, server)
+                if result is None or result.median.cpu_us is None:
+                    continue
+                it = result.median
+                figures = (it.cpu_us, it.per_second, it.p50_us, it.p99_us, it.busy, it.wire_bytes)
+                rows.append([cell.name, server, *("-" if one is None else number(one) for one in figures)])
+        if all(row[-1] == "-" for row in rows[1:]):
+            rows = [row[:-1] for row in rows]
+        return aligned(rows) if len(rows) > 1 else []
+
+    def data(self) -> dict[str, Any]:
+        """Return all of it for JSON."""
+        cells = []
+        for cell in self.cells:
+            best, verdict = self.best(cell), self.verdict(cell)
+            cells.append(
+                {
+                    **asdict(cell),
+                    "best_peer": best[0] if best else None,
+                    "verdict": asdict(verdict) if verdict else None,
+                    "servers": {
+                        server: {
+                            "value": self.value(cell, server),
+                            "ratio": self.ratio(cell, server),
+                            "median": asdict(result.median),
+                            "rounds": [asdict(sample) for sample in result.rounds],
+                        }
+                        for server in self.servers
+                        if (result := self.result(cell, server))
+                    },
+                }
+            )
+        return {"machine": self.machine, "servers": self.servers, "rivals": self._rivals, "cells": cells}
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> Report:
+        """Return the report that such data were made of."""
+        results = [
+            Result(cell["name"], server, Sample(**known["median"]), [Sample(**one) for one in known["rounds"]])
+            for cell in data["cells"]
+            for server, known in cell["servers"].items()
+        ]
+        return cls(results, data["servers"], data["rivals"], data["machine"])
+
+
+def number(value: float) -> str:
+    """Return a figure with three digits, all digits from 1,000 on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines in columns: the first to the left, figures to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    words = 2 if rows[0][:2] == ["cell", "server"] else 1
+    return [
+        "  "
+        + "  ".join(
+            text.ljust(width) if column < words else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on beside the servers."""
+    processor = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    return {"python": platform.python_version(), "kernel": platform.release(), "processor": processor}

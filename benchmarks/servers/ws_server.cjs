@@ -1,0 +1,34 @@
+// ws on Node, with bufferutil where npm has one built; the only peer that is not of Python.
+"use strict";
+const http = require("node:http");
+const https = require("node:https");
+const fs = require("node:fs");
+const { parseArgs } = require("node:util");
+
+const { values } = parseArgs({
+  options: {
+    modules: { type: "string" },
+    port: { type: "string" },
+    broadcast: { type: "boolean", default: false },
+    deflate: { type: "boolean", default: false },
+    cert: { type: "string", default: "" },
+  },
+});
+const { WebSocketServer } = require(`${values.modules}/ws`);
+
+const pem = values.cert && fs.readFileSync(values.cert);
+const server = pem ? https.createServer({ key: pem, cert: pem }) : http.createServer();
+// A threshold of 0: every message is compressed, as with the other servers.
+const perMessageDeflate = values.deflate ? { threshold: 0 } : false;
+const wss = new WebSocketServer({ server, perMessageDeflate });
+wss.on("connection", (socket) => {
+  socket.on("error", () => {});
+  if (values.broadcast) {
+    socket.on("message", (data, binary) => {
+      for (const client of wss.clients) client.send(data, { binary });
+    });
+  } else {
+    socket.on("message", (data, binary) => socket.send(data, { binary }));
+  }
+});
+server.listen({ port: Number(values.port), host: "127.0.0.1", backlog: 4096 });

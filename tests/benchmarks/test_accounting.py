@@ -1,0 +1,54 @@
+"""What the kernel says of this very process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from benchmarks.accounting import cpu, descendants, pss, read_pss
+
+
+def burn(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def test_threads_count_after_their_end_too() -> None:
+    before = cpu(os.getpid())
+    thread = threading.Thread(target=burn, args=(0.05,))
+    thread.start()
+    thread.join()
+    assert 0.05 <= cpu(os.getpid()) - before < 5.0
+
+
+def test_a_process_and_its_own_clock_agree() -> None:
+    assert cpu(os.getpid()) == pytest.approx(time.process_time(), abs=0.05)
+
+
+def test_children_belong_to_their_parents() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in descendants(os.getpid())
+        assert descendants(child.pid) == [child.pid]
+        assert child.stdin
+        child.stdin.write(b"\n")
+
+
+def test_memory_grows_by_what_is_used() -> None:
+    before = pss(os.getpid())
+    held = b"x" * (32 << 20)
+    assert 30 << 20 < pss(os.getpid()) - before < 40 << 20
+    assert held
+
+
+def test_what_smaps_rollup_says() -> None:
+    assert (
+        read_pss("a-b ---p 00000000 00:00 0  [rollup]\nRss:   9999 kB\nPss:    1234 kB\nPss_Anon: 5 kB\n") == 1_263_616
+    )
+    with pytest.raises(ValueError, match="no Pss"):
+        read_pss("Rss: 1 kB\n")

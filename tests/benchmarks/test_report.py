@@ -1,0 +1,135 @@
+"""Ratios, verdicts, tables and charts, of figures that are given."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from benchmarks.cells import CELLS, Cell
+from benchmarks.charts import chart, draw, goal_value, scale
+from benchmarks.measure import Result, Sample
+from benchmarks.report import Report, Verdict, number
+
+SERVERS = {"wshost": "wshost 1", "quick": "quick 2", "slow": "slow 3", "limit": "C"}
+
+
+def cell(name: str) -> Cell:
+    return next(one for one in CELLS if one.name == name)
+
+
+def result(cell: str, server: str, **figures: float) -> Result:
+    sample = Sample(**figures)
+    return Result(cell, server, sample, [sample])
+
+
+def report(*results: Result) -> Report:
+    return Report(results, SERVERS, {"quick", "slow"}, {"kernel": "7"})
+
+
+ECHOES = report(
+    result("echo-64-1", "wshost", cpu_us=7.7, per_second=1.0),
+    result("echo-64-1", "quick", cpu_us=7.0),
+    result("echo-64-1", "slow", cpu_us=70.0),
+    result("echo-64-1", "limit", cpu_us=6.0),
+    result("echo-64-16", "wshost", cpu_us=0.9),
+    result("connect", "wshost", per_second=900.0),
+    result("connect", "slow", per_second=1_000.0),
+    result("many-10", "wshost", cpu_us=10.0),
+    result("many-10000", "wshost", cpu_us=12.0),
+)
+
+
+class TestVerdicts:
+    def test_the_best_peer_is_neither_we_nor_the_limit(self) -> None:
+        assert ECHOES.best(cell("echo-64-1")) == ("quick", 7.0)
+        assert ECHOES.best(cell("connect")) == ("slow", 1_000.0)
+        assert ECHOES.best(cell("echo-64-16")) is None
+
+    def test_times_the_best_peer(self) -> None:
+        assert ECHOES.verdict(cell("echo-64-1")) == Verdict("≤ 1.00 × best peer", 7.7 / 7.0, met=False)
+
+    def test_more_is_better_where_it_is(self) -> None:
+        assert ECHOES.verdict(cell("connect")) == Verdict("≥ 1.00 × best peer", 0.9, met=False)
+
+    def test_a_figure_of_its_own(self) -> None:
+        assert ECHOES.verdict(cell("echo-64-16")) == Verdict("≤ 1 CPU µs", 0.9, met=True)
+
+    def test_growth(self) -> None:
+        assert ECHOES.verdict(cell("many-10000")) == Verdict("≤ 1.3 × many-10", 1.2, met=True)
+
+    def test_without_a_goal(self) -> None:
+        assert ECHOES.verdict(cell("many-10")) is None
+
+    def test_nothing_to_compare_with_is_not_a_success(self) -> None:
+        alone = report(result("echo-64-1", "wshost", cpu_us=1.0))
+        verdict = alone.verdict(cell("echo-64-1"))
+        assert verdict == Verdict("≤ 1.00 × best peer", None, met=None)
+        assert str(verdict) == "goal ≤ 1.00 × best peer: not measured"
+
+
+class TestText:
+    def test_figures_ratios_and_goals(self) -> None:
+        lines = ECHOES.text().splitlines()
+        assert [line for line in lines if line.startswith(("  wshost  ", "  quick", "  slow"))][:3] == [
+            "  wshost         7.7   1.10×                  0.9",
+            "  quick            7   1.00×                    -",
+            "  slow            70  10.00×                    -",
+        ]
+        assert "  echo-64-1: goal ≤ 1.00 × best peer: NOT met (1.1); best peer: quick" in lines
+
+    def test_digits(self) -> None:
+        assert [number(value) for value in (0.3912, 7.04, 42.0, 128_311.4)] == ["0.391", "7.04", "42", "128,311"]
+
+
+class TestData:
+    def test_what_is_written_is_read_again(self) -> None:
+        again = Report.read(json.loads(json.dumps(ECHOES.data())))
+        assert again.data() == ECHOES.data()
+        assert again.text() == ECHOES.text()
+
+    def test_what_a_reader_finds(self) -> None:
+        data = ECHOES.data()["cells"][0]
+        assert (data["name"], data["best_peer"], data["size"]) == ("echo-64-1", "quick", 64)
+        assert data["servers"]["slow"]["ratio"] == 10.0
+        assert data["servers"]["slow"]["rounds"][0]["cpu_us"] == 70.0
+
+
+class TestCells:
+    def test_names_are_names(self) -> None:
+        assert len({one.name for one in CELLS}) == len(CELLS)
+
+    def test_growth_is_from_a_cell_that_exists_before(self) -> None:
+        names = [one.name for one in CELLS]
+        grown = [one for one in CELLS if one.growth]
+        assert grown
+        for one in grown:
+            assert one.growth
+            assert names.index(one.growth[0]) < names.index(one.name)
+
+
+class TestCharts:
+    def test_a_file_for_each_group_that_is_xml(self, tmp_path: Path) -> None:
+        files = draw(ECHOES, tmp_path / "charts")
+        assert [path.name for path in files] == [
+            "echo.svg",
+            "echo-many-connections.svg",
+            "connections-memory-start.svg",
+        ]
+        for path in files:
+            assert ET.fromstring(path.read_text()).tag.endswith("svg")
+
+    def test_the_best_stands_on_top_and_what_is_too_long_says_so(self) -> None:
+        texts = [node.text for node in ET.fromstring(chart(ECHOES, "echo")).iter("{http://www.w3.org/2000/svg}text")]
+        assert texts[2:10] == ["limit", "6", "quick", "7", "wshost", "7.7", "slow", "70 »"]
+
+    def test_bars(self) -> None:
+        assert scale([1.0, 100.0], 2.0, more_is_better=False) == 12.0
+        assert scale([1.0, 3.0], 2.0, more_is_better=False) == 3.0
+        assert scale([1.0, 100.0], 2.0, more_is_better=True) == 100.0
+        assert scale([1.0, 100.0], None, more_is_better=False) == 100.0
+
+    def test_goals(self) -> None:
+        assert goal_value(ECHOES, cell("echo-64-1")) == 7.0
+        assert goal_value(ECHOES, cell("echo-64-16")) == 1.0
+        assert goal_value(ECHOES, cell("many-10000")) is None
