@@ -55,8 +55,11 @@ check: lint types test
 conformance: .venv/.installed-test
 	$(BIN)/python -m tests.conformance
 
+# Users have the compiled modules, from the wheel.
 bench: .venv/.installed-bench
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
+	$(BIN)/python hatch_build.py; \
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build
