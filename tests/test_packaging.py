@@ -255,7 +255,7 @@ class TestSdist:
             made = [
                 name
                 for name in archive.getnames()
-                if re.search(r"\.(pyc|so|c)$|/dropin\.cache$|/\.(venv|coverage)", name)
+                if re.search(r"\.(pyc|so)$|/dropin\.cache$|/\.(venv|coverage)", name)
             ]
         assert made == []
 
