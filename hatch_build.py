@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -94,7 +95,8 @@ def in_place() -> None:
     """Compile the modules beside their sources."""
     with tempfile.TemporaryDirectory() as directory:
         for path in compile_into(Path(directory)):
-            path.replace(ROOT / path.relative_to(Path(directory) / "lib"))
+            # Not by `replace`: it may be another file system.
+            shutil.move(path, ROOT / path.relative_to(Path(directory) / "lib"))
 
 
 def clean() -> None:

@@ -12,7 +12,14 @@ from collections import deque
 import os
 import socket
 
-cdef extern from "<sys/socket.h>":
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    /* Not everybody has it; Python ignores the signal anyway. */
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    """
     Py_ssize_t c_recv "recv"(int fd, void* buffer, size_t size, int flags)
     Py_ssize_t c_send "send"(int fd, const void* buffer, size_t size, int flags)
     int MSG_NOSIGNAL
@@ -22,6 +29,11 @@ cdef enum:
     SIZE = 262144
 
 cdef char shared[SIZE]
+
+
+cdef inline bint again(int error) noexcept:
+    """Say whether the socket is merely not ready."""
+    return error == EAGAIN or error == EINTR
 
 
 cdef class SocketTransport:
@@ -56,15 +68,22 @@ cdef class SocketTransport:
             return
         # It does not block: to let go of the GIL would only invite other threads to keep it.
         size = c_recv(self._fd, shared, SIZE, 0)
-        if size > 0:
-            self._protocol.data_received(PyBytes_FromStringAndSize(shared, size))
-        elif size < 0:
-            if errno != EAGAIN and errno != EINTR:
+        if size < 0:
+            if not again(errno):
                 self._fail(errno)
-        elif self._protocol.eof_received():
-            self._stop_reading()
-        else:
-            self.close()
+            return
+        try:
+            if size > 0:
+                self._protocol.data_received(PyBytes_FromStringAndSize(shared, size))
+            elif self._protocol.eof_received():
+                self._stop_reading()
+            else:
+                self.close()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._report("the protocol failed on what was read", error)
+            self._lose(error)
 
     cdef _stop_reading(self):
         if self._reading:
@@ -82,9 +101,13 @@ cdef class SocketTransport:
 
     # Output
 
-    cpdef write_nocheck(self, bytes data):
+    cpdef write_nocheck(self, data):
         """Send these bytes, or what is left of them when the socket can take it."""
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), sent = 0
+        cdef Py_ssize_t size, sent = 0
+        # Not by a type: that would take None, and no subclasses.
+        if not isinstance(data, bytes):
+            raise TypeError(f"what is written is bytes, not {type(data).__name__}")
+        size = PyBytes_GET_SIZE(data)
         if self._lost or self._eof or not size:
             return
         if not self._waiting:
@@ -98,7 +121,7 @@ cdef class SocketTransport:
         self._waiting += size - sent
         self._tell()
 
-    cdef Py_ssize_t _send(self, bytes data, Py_ssize_t start):
+    cdef Py_ssize_t _send(self, data, Py_ssize_t start) except -2:
         """Return where what could not be sent begins, -1 when the connection is broken."""
         cdef:
             Py_ssize_t sent
@@ -107,13 +130,15 @@ cdef class SocketTransport:
         sent = c_send(self._fd, p, size, MSG_NOSIGNAL)
         if sent >= 0:
             return start + sent
-        if errno == EAGAIN or errno == EINTR:
+        if again(errno):
             return start
         self._fail(errno)
         return -1
 
     def _write_ready(self):
         cdef Py_ssize_t sent
+        if self._lost:
+            return
         while self._waiting:
             data, start = self._backlog[0]
             sent = self._send(data, start)
@@ -127,22 +152,28 @@ cdef class SocketTransport:
         if not self._waiting:
             self._backlog = None
             self._loop.remove_writer(self._fd)
-            if self._eof:
-                self._sock.shutdown(socket.SHUT_WR)
             if self._closing:
                 self._lose(None)
+            elif self._eof:
+                self._shut()
         self._tell()
 
     cdef _tell(self):
         """Tell the protocol when too much waits, and when little does."""
         if self._lost:
             return
-        if not self._blocked and self._waiting > self._high:
-            self._blocked = True
-            self._protocol.pause_writing()
-        elif self._blocked and self._waiting <= self._low:
-            self._blocked = False
-            self._protocol.resume_writing()
+        try:
+            if not self._blocked and self._waiting > self._high:
+                self._blocked = True
+                self._protocol.pause_writing()
+            elif self._blocked and self._waiting <= self._low:
+                self._blocked = False
+                self._protocol.resume_writing()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # That is not the writer's fault, and no end of the connection.
+            self._report("the protocol failed to pause or resume writing", error)
 
     def get_write_buffer_size(self):
         return self._waiting
@@ -158,7 +189,14 @@ cdef class SocketTransport:
             return
         self._eof = True
         if not self._waiting:
+            self._shut()
+
+    cdef _shut(self):
+        try:
             self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            # It is broken; the next read says so.
+            pass
 
     # The end
 
@@ -174,6 +212,11 @@ cdef class SocketTransport:
     def abort(self):
         """Close it; what waits is lost."""
         self._lose(None)
+
+    cdef _report(self, message, error):
+        self._loop.call_exception_handler(
+            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+        )
 
     cdef _fail(self, int error):
         self._lose(OSError(error, os.strerror(error)))
