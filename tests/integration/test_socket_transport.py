@@ -96,7 +96,8 @@ class Recorder:
     def react(self, name: str) -> Any:
         assert "connection_lost" not in self.told, f"{name} came behind the end"
         self.told.append(name)
-        return self.reactions.get(name, lambda transport: None)(self.transport)
+        reaction = self.reactions.get(name)
+        return None if reaction is None else reaction(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
