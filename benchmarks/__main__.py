@@ -9,7 +9,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.cells import CELLS
@@ -51,7 +51,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def available(names: Sequence[str]) -> dict[str, str]:
+def available(names: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
     """Return the versions of those that can run here; say which can't."""
     versions = {}
     for name in names:
@@ -64,6 +64,12 @@ def available(names: Sequence[str]) -> dict[str, str]:
 
 def run(asked: argparse.Namespace) -> Report:
     """Measure what was asked for."""
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        say(line)
+        notes.append(line)
+
     # Who names cells wants all of them.
     cells = [
         cell for cell in CELLS if (re.search(asked.only, cell.name) if asked.only else cell.quick or not asked.quick)
@@ -78,21 +84,22 @@ def run(asked: argparse.Namespace) -> Report:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {CORES[-1]})
     if len(CORES) == 1:
-        say("there is only one core: servers and load share it, and the figures say little")
+        note("there is only one core: servers and load share it, and the figures say little")
     if asked.quick:
-        say(f"quick: without {', '.join(cell.name for cell in CELLS if cell not in cells)}")
-        say(f"quick: without {', '.join(name for name in PEERS if name not in names)}")
-    versions = available(names)
+        note(f"quick: without {', '.join(cell.name for cell in CELLS if cell not in cells)}")
+        note(f"quick: without {', '.join(name for name in PEERS if name not in names)}")
+    versions = available(names, note)
     peers = [PEERS[name] for name in versions]
     results: list[Result] = []
     start = time.monotonic()
     try:
         for number, cell in enumerate(cells, 1):
             say(f"[{number}/{len(cells)}, {time.monotonic() - start:.0f} s] {cell.name}")
-            results += measure(cell, peers, pace, say)
+            results += measure(cell, peers, pace, note)
     except KeyboardInterrupt:
-        say("interrupted: this is what is known until now")
-    return Report(results, versions, [peer.name for peer in peers if peer.rival], machine())
+        note("interrupted: this is what is known until now")
+    notes.append(f"import wshost brings in {', '.join(brought_in('wshost')) or 'no reactor, no TLS'}")
+    return Report(results, versions, [peer.name for peer in peers if peer.rival], machine(), notes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,8 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     report = Report.read(json.loads(asked.from_json.read_text())) if asked.from_json else run(asked)
     print(report.text())
-    if not asked.from_json:
-        print(f"\nimport wshost brings in {', '.join(brought_in('wshost')) or 'no reactor, no TLS'}")
     if asked.json:
         asked.json.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n")
     if asked.charts:

@@ -36,13 +36,20 @@ class Report:
     :param servers: names, and the versions to show.
     :param rivals: the names of those wshost is compared with.
     :param machine: what else the figures depend on.
+    :param notes: what else is to be said, such as who was left out and why.
     """
 
     def __init__(
-        self, results: Iterable[Result], servers: dict[str, str], rivals: Iterable[str], machine: dict[str, str]
+        self,
+        results: Iterable[Result],
+        servers: dict[str, str],
+        rivals: Iterable[str],
+        machine: dict[str, str],
+        notes: Iterable[str] = (),
     ) -> None:
         self.servers = servers
         self.machine = machine
+        self.notes = list(notes)
         self._rivals = [name for name in servers if name in set(rivals)]
         self._results = {(result.cell, result.server): result for result in results}
         #: The cells that something is known of.
@@ -98,7 +105,7 @@ class Report:
         for group in dict.fromkeys(cell.group for cell in self.cells):
             cells = [cell for cell in self.cells if cell.group == group]
             parts.append("\n".join([group.upper(), *self._summary(cells), "", *self._details(cells)]))
-        return "\n\n".join(parts)
+        return "\n\n".join([*parts, *(["\n".join(self.notes)] if self.notes else [])])
 
     def _summary(self, cells: Sequence[Cell]) -> list[str]:
         """The figures that count: a row for each server."""
@@ -156,7 +163,13 @@ class Report:
                     },
                 }
             )
-        return {"machine": self.machine, "servers": self.servers, "rivals": self._rivals, "cells": cells}
+        return {
+            "machine": self.machine,
+            "servers": self.servers,
+            "rivals": self._rivals,
+            "notes": self.notes,
+            "cells": cells,
+        }
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Report:
@@ -166,7 +179,7 @@ class Report:
             for cell in data["cells"]
             for server, known in cell["servers"].items()
         ]
-        return cls(results, data["servers"], data["rivals"], data["machine"])
+        return cls(results, data["servers"], data["rivals"], data["machine"], data["notes"])
 
 
 def number(value: float) -> str:

@@ -57,7 +57,7 @@ class TestPlugins:
 
     def test_variables_are_these(self) -> None:
         variables = {name for name, value in vars(wshost_plugin).items() if IPlugin(value, None) is not None}
-        assert variables == {"factory", "http", "websocket", "wshost"}
+        assert variables == {"factory", "fast", "http", "uvloop", "websocket", "wshost"}
 
     def test_the_command_is_a_service_maker(self) -> None:
         assert verifyObject(IServiceMaker, wshost_plugin.wshost)

@@ -219,9 +219,9 @@ class TestTurn:
         host = serve()
         peer = host.connect()
         ended: list[str] = []
-        flush, uncork = host.host.topics.flush, peer.connection.uncork
+        flush, write = host.host.topics.flush, peer.transport.write
         host.host.topics.flush = lambda: ended.append("topics") or flush()  # type: ignore[func-returns-value, method-assign]
-        peer.connection.uncork = lambda: ended.append("streams") or uncork()  # type: ignore[func-returns-value, method-assign]
+        peer.transport.write = lambda data: ended.append("streams") or write(data)  # type: ignore[func-returns-value, method-assign]
         host.host.turn_ends()
         peer.connection.ref.send(b"text")
         host.host.turn_ends()

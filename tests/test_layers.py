@@ -36,6 +36,7 @@ CONFINED = {
         "wshost.fastnet.listening",
         "wshost.fastnet.port",
         "wshost.fastnet.secure",
+        "wshost.fastnet.transport",
         "wshost.listeners",
     },
 }

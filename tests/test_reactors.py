@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import twisted.internet
 import uvloop
+from twisted.application.reactors import installReactor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -49,6 +50,26 @@ def epoll() -> Iterator[EPollReactor]:
     reactor = EPollReactor()
     yield reactor
     close(reactor)
+
+
+class TestInstall:
+    """`twistd --reactor uvloop`"""
+
+    def test_is_on_uvloop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        reactors.install()
+        reactor = reactors.installed()
+        assert isinstance(reactor, reactors.AsyncioReactor)
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
+        assert reactor._asyncioEventloop is loops[0]
+
+    def test_is_found_by_twisted(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        installReactor("uvloop")
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
+
+    def test_says_that_uvloop_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        with pytest.raises(ImportError, match="uvloop"):
+            reactors.install()
 
 
 class Recorder(Protocol):
@@ -97,7 +118,7 @@ def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
 
 
 @pytest.mark.usefixtures("loops")
-class TestInstall:
+class TestChoose:
     @pytest.mark.parametrize("daemon", [False, True])
     def test_takes_asyncio_on_uvloop(self, loops: list[asyncio.AbstractEventLoop], daemon: bool) -> None:
         reactors.choose(daemon=daemon)

@@ -66,6 +66,18 @@ def self_signed(key: SigningKey) -> bytes:
     return builder.sign(key, None if plain else hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
+def shake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """Let the standard library shake its own hands, in memory; return the server's side."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    for _ in range(3):
+        for side in (theirs, ours):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return ours
+
+
 def handshake(factory: CertificateOptions, client: ssl.SSLContext) -> tuple[ssl.SSLObject, SSL.Connection]:
     """Let the standard library's client and the server shake hands, in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -140,6 +152,38 @@ class TestContextFactory:
         key = generate()
         Path("both.pem").write_bytes(pem(key) + self_signed(key))
         assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
+
+
+class TestContext:
+    """The standard library's form."""
+
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        ca.cert_pem.write_to_path("ca.pem")
+        return client
+
+    def test_shows_the_certificate(self, client: ssl.SSLContext) -> None:
+        assert shake(Certificates("server.pem", "server.key").context, client).version() == "TLSv1.3"
+
+    def test_asks_for_none(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        assert shake(Certificates("server.pem", "server.key").context, client).getpeercert(True) is None
+
+    def test_demands_one_of_the_authority(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+        context = Certificates("server.pem", "server.key", "ca.pem").context
+        client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
+        with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            shake(context, client)
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        assert shake(context, client).getpeercert() is not None
+
+    def test_is_for_no_less_than_tls_1_2(self, client: ssl.SSLContext) -> None:
+        context = Certificates("server.pem", "server.key").context
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.options & ssl.OP_NO_COMPRESSION
 
 
 class TestClientCertificates:

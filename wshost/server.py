@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 
-from wshost import chain, options, reactors, tls
+from wshost import chain, options, reactors
 from wshost.backplanes.memory import SHARED
 from wshost.host import Host
 from wshost.interfaces import IBackplane
@@ -17,6 +17,9 @@ from wshost.messages import check_message, check_topic
 from wshost.options import Settings
 from wshost.results import ConfigurationError
 from wshost.values import mapping
+
+if TYPE_CHECKING:
+    from wshost.tls import Certificates
 
 _HOST_OPTIONS = (
     "max_connections",
@@ -92,11 +95,11 @@ class Server(MultiService):
         self._reactor = reactor
         self._backplane = backplane
         self._chain = chain.build(settings)
-        self._certificates = (
-            tls.Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-            if settings.tls_cert is not None
-            else None
-        )
+        self._certificates: Certificates | None = None
+        if settings.tls_cert is not None:
+            from wshost.tls import Certificates  # noqa: PLC0415 - what that imports takes its time
+
+            self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._host: Host | None = None
         self._listeners: list[Listener] = []
         self._connected = False

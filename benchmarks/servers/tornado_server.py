@@ -21,7 +21,7 @@ class Echo(WebSocketHandler):
     """Says back what it hears."""
 
     def get_compression_options(self) -> dict[str, Any] | None:
-        return {} if _arguments.deflate else None
+        return {"compression_level": 1} if _arguments.deflate else None
 
     def open(self, *args: str, **kwargs: str) -> None:
         self.set_nodelay(True)

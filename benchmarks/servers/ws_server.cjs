@@ -18,8 +18,8 @@ const { WebSocketServer } = require(`${values.modules}/ws`);
 
 const pem = values.cert && fs.readFileSync(values.cert);
 const server = pem ? https.createServer({ key: pem, cert: pem }) : http.createServer();
-// A threshold of 0: every message is compressed, as with the other servers.
-const perMessageDeflate = values.deflate ? { threshold: 0 } : false;
+// A threshold of 0: every message is compressed, as with the other servers; at zlib's fastest level.
+const perMessageDeflate = values.deflate ? { threshold: 0, zlibDeflateOptions: { level: 1 } } : false;
 const wss = new WebSocketServer({ server, perMessageDeflate });
 wss.on("connection", (socket) => {
   socket.on("error", () => {});

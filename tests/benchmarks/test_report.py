@@ -24,7 +24,7 @@ def result(cell: str, server: str, **figures: float) -> Result:
 
 
 def report(*results: Result) -> Report:
-    return Report(results, SERVERS, {"quick", "slow"}, {"kernel": "7"})
+    return Report(results, SERVERS, {"quick", "slow"}, {"kernel": "7"}, ["a note"])
 
 
 ECHOES = report(
@@ -77,6 +77,9 @@ class TestText:
             "  slow            70  10.00×                    -",
         ]
         assert "  echo-64-1: goal ≤ 1.00 × best peer: NOT met (1.1); best peer: quick" in lines
+
+    def test_what_else_is_to_be_said_comes_last(self) -> None:
+        assert ECHOES.text().endswith("\n\na note")
 
     def test_digits(self) -> None:
         assert [number(value) for value in (0.3912, 7.04, 42.0, 128_311.4)] == ["0.391", "7.04", "42", "128,311"]

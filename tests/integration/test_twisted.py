@@ -118,6 +118,9 @@ def case(name: str, builder: type[ReactorBuilder], new_event_loop: Callable[[], 
     """Return a test case of this builder's tests on such loops."""
 
     def reactorFactory(self: SynchronousTestCase) -> FastReactor:
+        # The tests' own reactor may be waiting in its loop, beneath.
+        self.addCleanup(asyncio._set_running_loop, asyncio._get_running_loop())
+        asyncio._set_running_loop(None)
         loop = new_event_loop()
         self.addCleanup(loop.close)
         # What was open when the reactor stopped is closed in the turn that it had no more.

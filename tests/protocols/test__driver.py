@@ -1260,6 +1260,7 @@ class TestFairness:
         assert len(server.told) == 201
         assert not peer.transport.producing
         server.session.release()
+        peer.turn()
         assert len(server.told) == 300
 
     def test_full_output(self) -> None:

@@ -1,10 +1,11 @@
 import random
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TEXT, close, close_code, frame, head
+from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
 from wshost.protocols._autobahn import Engine, engine_class
 from wshost.protocols._frames import SLICE, Frames
 
@@ -207,6 +208,53 @@ class TestAllElse:
         reader.feed(frame(TEXT, b"a\xff" + b"a" * 1_000)[:20])
         assert close_code(reader.sink.written) == 1007
         assert reader.sink.by_lane == 0
+
+
+class TestDeflatedMessages:
+    """RFC 7692: a whole one goes to the engine's context, but not through its frames."""
+
+    @staticmethod
+    def reader(limit: int = LIMIT) -> Reader:
+        reader = Reader(limit)
+        assert reader.frames.engine.negotiate("permessage-deflate")
+        return reader
+
+    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    def test_are_inflated_in_their_order(self, lane: int) -> None:
+        compressor = zlib.compressobj(wbits=-15)
+
+        whole, second, third = (
+            (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
+            for payload in (b"hello hello", b"hello again", b"hello at last")
+        )
+        data = (
+            frame(TEXT, whole, rsv=RSV1)
+            + frame(TEXT, b"plain")
+            + frame(BINARY, second[:3], fin=False, rsv=RSV1)
+            + frame(CONTINUATION, second[3:])
+            + frame(BINARY, third, rsv=RSV1)
+        )
+        for pieces in [(data,), *cuts(data)]:
+            reader = self.reader(lane)
+            reader.feed(*pieces)
+            assert reader.told == [
+                ("text", "hello hello"),
+                ("text", "plain"),
+                ("binary", b"hello again"),
+                ("binary", b"hello at last"),
+            ]
+            assert reader.frames.arrived == 4
+            assert len(reader.engines) == 1
+            if len(pieces) == 1:
+                assert reader.sink.by_lane == (3 if lane == LIMIT else 0)
+
+    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    def test_that_are_wrong(self, lane: int) -> None:
+        reader = self.reader(lane)
+        reader.feed(frame(TEXT, b"\xff\xff\xff", rsv=RSV1))
+        assert reader.told == []
+        assert close_code(reader.sink.written) == 1007
+        assert reader.sink.dropped
 
 
 class TestTheEngine:

@@ -12,7 +12,7 @@ from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode
 
 from hatch_build import compile_into
 from tests.compiler import need_compiler
-from tests.regressions.wire import CLOSE, CONTINUATION, PING, PONG, frame, head, mask
+from tests.regressions.wire import CLOSE, CONTINUATION, PING, PONG, RSV1, frame, head, mask
 from wshost.protocols import _lane
 
 SOURCE = Path(__file__).parents[2] / "wshost" / "protocols" / "_lane.py"
@@ -69,7 +69,7 @@ def masked(payload: bytes, key: bytes) -> bytes:
 @st.composite
 def anything(draw: st.DrawFn) -> bytes:
     """Draw a frame, or what may look like one."""
-    first = draw(st.sampled_from([0x81, 0x82, 0x81, 0x82, 0x01, 0xC1, 0x89]))
+    first = draw(st.sampled_from([0x81, 0x82, 0x81, 0x82, 0xC1, 0xC2, 0x01, 0x89]))
     second = draw(st.integers(128, 255) | st.integers(0, 255))
     return bytes((first, second)) + draw(st.binary(max_size=160))
 
@@ -109,6 +109,7 @@ class TestTwoImplementations:
         data, at = before + frame, len(before)
         assert pure.take(data, at, limit) == compiled.take(data, at, limit)
         assert pure.head(data, at, limit) == compiled.head(data, at, limit)
+        assert pure.take_deflated(data, at, limit) == compiled.take_deflated(data, at, limit)
 
 
 class TestTake:
@@ -249,6 +250,40 @@ class TestHead:
         assert lane.head(data, 0, -1) is None
         for stop in range(len(data)):
             assert lane.head(data[:stop], 0, LIMIT) is None, stop
+
+
+class TestDeflated:
+    """RFC 7692 §6: the payload is another's to inflate."""
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("opcode", [TEXT, BINARY])
+    def test_taken_as_it_is(self, lane: Any, opcode: int, size: int) -> None:
+        payload = random.Random(size).randbytes(size)
+        data = b"0123" + frame(opcode, payload, rsv=RSV1)
+        assert lane.take_deflated(data + b"more", 4, size) == (payload, opcode == BINARY, len(data))
+        assert lane.take_deflated(data, 4, size - 1) is None
+        for stop in [*range(4, 20), *range(max(20, len(data) - 5), len(data))]:
+            assert stop >= len(data) or lane.take_deflated(data[:stop], 4, LIMIT) is None, stop
+
+    @pytest.mark.parametrize("data", [frame(TEXT, b"hello"), frame(BINARY, b"hello"), frame(PING, rsv=RSV1)])
+    @pytest.mark.parametrize("rsv", [0, 0x10, 0x20])
+    def test_only_what_is_marked_so(self, lane: Any, data: bytes, rsv: int) -> None:
+        marked = bytes((data[0] | rsv,)) + data[1:]
+        assert lane.take_deflated(marked, 0, LIMIT) is None
+
+    @pytest.mark.parametrize("first", [0xC1, 0xC2])
+    def test_a_length_that_C_can_just_count(self, lane: Any, first: int) -> None:
+        data = with_length(first, b"\xff" + sys.maxsize.to_bytes(8, "big"), b"hello")
+        assert lane.take_deflated(data, 0, sys.maxsize) is None
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_sent_as_it_is(self, lane: Any, size: int) -> None:
+        payload = random.Random(size).randbytes(size)
+        for is_binary in (False, True):
+            framed = lane.deflated_frame(payload, is_binary)
+            plain = FrameProtocol(client=False, extensions=[]).send_data(payload)
+            assert framed[0] == (0xC2 if is_binary else 0xC1)
+            assert framed[1:] == plain[1:]
 
 
 class TestUnmaskOnto:
