@@ -1,5 +1,7 @@
 ## make serve         runs wshost; PORT and HANDLER say where and what
 ## make test          runs every test, and measures that each module is covered by its own test file
+## make test-engine   runs those that can tell, without the fast lane
+## make test-compiled runs every test on the compiled modules
 ## make lint          checks style and formatting
 ## make types         checks types
 ## make check         lint, types and test
@@ -16,7 +18,7 @@ ARGS ?=
 
 BIN = .venv/bin
 
-.PHONY: help serve test lint types check conformance bench docs
+.PHONY: help serve test test-engine test-compiled lint types check conformance bench docs
 .NOTPARALLEL:
 
 help:
@@ -25,9 +27,22 @@ help:
 serve: .venv/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
+# What was compiled in place would hide the modules that are measured.
 test: .venv/.installed-test
+	$(BIN)/python hatch_build.py --clean
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.one_to_one
+
+test-engine: .venv/.installed-test
+	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=2 --dist=loadfile \
+	    tests/protocols tests/handlers tests/integration tests/regressions
+
+# The compiled modules hide their sources: they go again whatever happens.
+test-compiled: .venv/.installed-test
+	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
+	$(BIN)/python hatch_build.py; \
+	$(BIN)/python -c 'import wshost.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
@@ -41,8 +56,11 @@ check: lint types test
 conformance: .venv/.installed-test
 	$(BIN)/python -m tests.conformance
 
+# Users have the compiled modules, from the wheel.
 bench: .venv/.installed-bench
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
+	$(BIN)/python hatch_build.py; \
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

@@ -28,9 +28,11 @@ from typing import Any
 
 import trustme
 
+from hatch_build import compile_into
 from tests.integration.server import SCRIPTS, running_server
 from wshost.reactors import new_event_loop
 
+ROOT = Path(__file__).parent.parent
 REPORTS = Path("reports", "conformance")
 
 #: What the suite asks for beyond the defaults: messages of 16 MiB, others in 65,536 frames, and compression.
@@ -48,17 +50,23 @@ CASES_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Run:
-    """What is tested: over TCP or TLS, on a reactor that `twistd --reactor` names, or the default one."""
+    """What is tested: over TCP or TLS, on a reactor that `twistd --reactor` names, or the default one.
+
+    Compiled, as a wheel is, or in Python only, as a checkout is.
+    """
 
     secure: bool
     reactor: str | None
+    #: Whether plain messages go beside the engine.
+    fast_lane: bool = True
+    compiled: bool = True
 
 
 RUNS = {
     "tcp": Run(secure=False, reactor=None),
     "tls": Run(secure=True, reactor=None),
-    "tcp-epoll": Run(secure=False, reactor="epoll"),
-    "tls-epoll": Run(secure=True, reactor="epoll"),
+    "tcp-epoll": Run(secure=False, reactor="epoll", fast_lane=False),
+    "tls-epoll": Run(secure=True, reactor="epoll", compiled=False),
 }
 
 
@@ -101,10 +109,26 @@ def judge(name: str, seconds: float, report: Path) -> Outcome:
     return outcome
 
 
-def test(name: str, kosoku: Sequence[str]) -> Outcome:
+def build(directory: Path, compiled: bool) -> Path:
+    """Make a copy of wshost, to be tested in its place: what is built in there would hide its sources from others.
+
+    :returns: what is to be in the `PYTHONPATH`.
+    :raises Exception: when it can't be compiled.
+    """
+    tree = directory / ("compiled" if compiled else "python")
+    shutil.copytree(ROOT / "wshost", tree / "wshost", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if compiled:
+        made = directory / "made"
+        compile_into(made)
+        shutil.copytree(made / "lib", tree, dirs_exist_ok=True)
+    return tree
+
+
+def test(name: str, tree: Path, kosoku: Sequence[str]) -> Outcome:
     """Run the suite once.
 
     :param name: one of `RUNS`; its report is replaced.
+    :param tree: where wshost is taken from.
     :param kosoku: more arguments for it.
     """
     run, report = RUNS[name], REPORTS / name
@@ -116,7 +140,8 @@ def test(name: str, kosoku: Sequence[str]) -> Outcome:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             trust = certify(directory / "server.pem")
             options.append(f"--tls-cert={directory / 'server.pem'}")
-        server = stack.enter_context(running_server(*options, reactor=run.reactor))
+        environment = {"PYTHONPATH": str(tree), "WSHOST_FAST_LANE": "on" if run.fast_lane else "off"}
+        server = stack.enter_context(running_server(*options, reactor=run.reactor, env=environment))
         url = stack.enter_context(tls_relay(server.port, trust)) if run.secure else server.url
         start = time.monotonic()
         command = [str(SCRIPTS / "kosoku"), "--outdir", str(report), *kosoku, url]
@@ -205,15 +230,21 @@ def main() -> int:
 
     packages = ("wshost", "autobahn", "Twisted", "uvloop", "kosoku")
     print("Python", platform.python_version(), *(f"· {package} {version(package)}" for package in packages))
-    print(f"{'run':10} {'cases':>6} {'OK':>6} {'informational':>14} {'non-strict':>11} {'failed':>7} {'seconds':>8}")
+    print(
+        f"{'run':10} {'modules':>8} {'lane':>4} {'cases':>6} {'OK':>6} {'informational':>14} {'non-strict':>11}"
+        f" {'failed':>7} {'seconds':>8}"
+    )
     start = time.monotonic()
     good = True
-    with ThreadPoolExecutor(arguments.at_once) as pool:
-        for outcome in pool.map(lambda name: test(name, kosoku), names):
-            counts = outcome.counts
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(arguments.at_once) as pool:
+        kinds = {RUNS[name].compiled for name in names}
+        trees = {compiled: build(Path(directory), compiled) for compiled in sorted(kinds)}
+        for outcome in pool.map(lambda name: test(name, trees[RUNS[name].compiled], kosoku), names):
+            run, counts = RUNS[outcome.name], outcome.counts
             print(
-                f"{outcome.name:10} {counts.total():6} {counts['ok']:6} {counts['informational']:14}"
-                f" {counts['non-strict']:11} {counts['failed']:7} {outcome.seconds:8.0f}"
+                f"{outcome.name:10} {'compiled' if run.compiled else 'Python':>8} {'on' if run.fast_lane else 'off':>4}"
+                f" {counts.total():6} {counts['ok']:6} {counts['informational']:14} {counts['non-strict']:11}"
+                f" {counts['failed']:7} {outcome.seconds:8.0f}"
             )
             if counts.total() != cases:
                 print(f"  {counts.total()} cases instead of {cases}")

@@ -317,4 +317,5 @@ class MemoryHost:
     def idle(self) -> bool:
         """Whether nothing is left of any connection: no connection, no timer."""
         self.reactor.advance(0)
+        self.host.schedule.rest()
         return not self.host.connections and not self.reactor.getDelayedCalls()

@@ -24,7 +24,7 @@ ECHO = ["--handler", "wshost.handlers.echo"]
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     """For which kinds of process a reactor was installed: daemons or not."""
     kinds: list[bool] = []
-    monkeypatch.setattr(reactors, "install", lambda *, daemon: kinds.append(daemon))
+    monkeypatch.setattr(reactors, "choose", lambda *, daemon: kinds.append(daemon))
     monkeypatch.chdir(tmp_path)
     return kinds
 

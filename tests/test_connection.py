@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from tests.memory import MemoryHost, Peer
 from wshost.connection import Link, address
 from wshost.host import OVERFLOW
-from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
+from wshost.interfaces import IContext, IEncoding, IProtocolDriver, IProtocolModule
 from wshost.refs import CALL
 from wshost.request import TLS, Headers, Request
 from wshost.results import REFUSED, Close, Refused, Results, Stop, Switch
@@ -260,6 +260,7 @@ class TestReplies:
         host = serve(module)
         peer = host.connect()
         module.driver.context.perform(None)
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
         assert peer.transport.writes == []
 
@@ -281,6 +282,60 @@ class TestReplies:
         assert what.startswith("the module a ")
         assert text.endswith("not bytes, Switch, Close, Stop or a list of them")
         assert module.closed == [[what]]
+
+
+@implementer(IEncoding)
+class Quoted:
+    """An encoding."""
+
+    def encode(self, data: str | bytes) -> bytes:
+        return b"<%s>" % (data if isinstance(data, bytes) else data.encode())
+
+
+class TestTopics:
+    def test_a_module_may_leave_the_encoding_to_them(self) -> None:
+        host = MemoryHost(chain=[Link("one", Module(), None)])
+        peer = host.connect()
+        peer.connection.ref.subscribe("a")
+        assert peer.connection.published is None
+        encoding = Quoted()
+        for _ in range(2):
+            peer.connection.share(encoding)
+            assert peer.connection.encoding is encoding
+            host.host.topics.deliver("a", b"data")
+        assert peer.connection.published is not None
+        assert peer.connection.published() == b"<data><data>"
+        assert peer.connection.published() == b""
+        assert peer.take() == b""
+
+    def test_when_it_leaves_that_ends(self) -> None:
+        host = MemoryHost(
+            chain=[Link("one", Module(lambda driver, data: Switch("two")), None), Link("two", Module(), None)]
+        )
+        peer = host.connect()
+        peer.connection.share(Quoted())
+        peer.send(b"go on")
+        assert peer.connection.encoding is None
+
+    def test_cost_a_connection_that_has_none_nothing(self) -> None:
+        """There are ten thousand: none has a dict."""
+        peer = MemoryHost(chain=[Link("one", Module(), None)]).connect()
+        assert not hasattr(peer.connection, "__dict__")
+
+    def test_are_no_concern_of_modules(self) -> None:
+        module = Module()
+        host = MemoryHost(chain=[Link("one", module, None)])
+        peer = host.connect()
+        accepted: list[bool] = []
+        in_threads(lambda: accepted.append(peer.connection.ref.subscribe("a")))
+        in_threads(lambda: accepted.append(peer.connection.ref.send(b"x")))
+        peer.turn()
+        assert list(host.host.topics._topics) == ["a"]
+        in_threads(lambda: accepted.append(peer.connection.ref.unsubscribe("a")))
+        peer.turn()
+        assert not host.host.topics._topics
+        assert accepted == [True] * 3
+        assert module.driver.actions == [("send", b"x")]
 
 
 class TestCork:
@@ -547,6 +602,7 @@ class TestSwitch:
         host = serve(first, Module())
         peer = host.connect()
         peer.send(b"x")
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
 
 
@@ -678,6 +734,7 @@ class TestTimers:
         host.connect().leave()
         if when == "after it":
             start(module.driver)
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
 
 
@@ -925,6 +982,7 @@ class TestActions:
         module = Module(action=nothing)
         host = serve(module)
         assert host.connect().connection.act("info", 7)
+        host.host.schedule.rest()
         assert host.reactor.getDelayedCalls() == []
 
     def test_a_crash_is_no_acceptance(self, failures: Failures) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wshost.control import NORMAL_CLOSE, check_close, check_payload, sendable
+from wshost.control import NORMAL_CLOSE, PING, PONG, check_close, check_payload, control_frame, sendable
 
 
 class TestSendable:
@@ -89,3 +89,9 @@ class TestPayload:
             ValueError, match=f"^the payload of a ping or pong is a str or bytes, not {type(data).__name__}$"
         ):
             check_payload(data)
+
+
+def test_control_frames() -> None:
+    """RFC 6455 §5.5."""
+    assert control_frame(PING, b"") == b"\x89\x00"
+    assert control_frame(PONG, b"x" * 125) == b"\x8a\x7d" + b"x" * 125

@@ -27,7 +27,7 @@ CLASSES = {
 
 class TestPublicNames:
     def test_are_these(self) -> None:
-        assert wshost.__all__ == sorted([*CLASSES, "service"])
+        assert wshost.__all__ == sorted([*CLASSES, "publish", "service"])
 
     @pytest.mark.parametrize(("name", "module"), CLASSES.items())
     def test_stand_for_what_the_module_in_charge_defines(self, name: str, module: str) -> None:
@@ -40,6 +40,9 @@ class TestPublicNames:
         done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
         assert done.stderr == ""
         assert done.stdout.startswith("<wshost.server.Server object")
+
+    def test_publish_publishes(self) -> None:
+        assert wshost.publish is import_module("wshost.server").publish
 
     def test_that_do_not_exist_are_an_attribute_error(self) -> None:
         with pytest.raises(AttributeError, match=r"^module 'wshost' has no attribute 'nothing'$"):
@@ -54,7 +57,7 @@ class TestPlugins:
 
     def test_variables_are_these(self) -> None:
         variables = {name for name, value in vars(wshost_plugin).items() if IPlugin(value, None) is not None}
-        assert variables == {"factory", "http", "websocket", "wshost"}
+        assert variables == {"factory", "fast", "http", "uvloop", "websocket", "wshost"}
 
     def test_the_command_is_a_service_maker(self) -> None:
         assert verifyObject(IServiceMaker, wshost_plugin.wshost)

@@ -214,6 +214,29 @@ class TestCork:
         assert peers[1].take() == b"xy"
 
 
+class TestTurn:
+    def test_is_ended_once_for_topics_and_streams_alike(self) -> None:
+        host = serve()
+        peer = host.connect()
+        ended: list[str] = []
+        flush, write = host.host.topics.flush, peer.transport.write
+        host.host.topics.flush = lambda: ended.append("topics") or flush()  # type: ignore[func-returns-value, method-assign]
+        peer.transport.write = lambda data: ended.append("streams") or write(data)  # type: ignore[func-returns-value, method-assign]
+        host.host.turn_ends()
+        peer.connection.ref.send(b"text")
+        host.host.turn_ends()
+        assert ended == []
+        assert peer.take() == b"text"
+        assert ended == ["topics", "streams"]
+
+    def test_of_a_connection_that_goes_its_subscriptions_go(self) -> None:
+        host = serve()
+        peer = host.connect()
+        assert peer.connection.ref.subscribe("a")
+        peer.leave()
+        assert not host.host.topics._topics
+
+
 class TestStop:
     def test_with_nobody_there_it_is_done_at_once(self) -> None:
         host = serve()

@@ -30,6 +30,15 @@ CONFINED = {
     # Installed and looked up there; everybody else is given it.
     "twisted.internet.reactor": {"wshost.reactors"},
     "uvloop": {"wshost.reactors"},
+    # A library of ours within ours: it knows nothing of the rest, and of the rest only one knows it.
+    "aiofastnet": {"wshost.fastnet.listening", "wshost.fastnet.secure", "wshost.fastnet.transport"},
+    "wshost.fastnet": {
+        "wshost.fastnet.listening",
+        "wshost.fastnet.port",
+        "wshost.fastnet.secure",
+        "wshost.fastnet.transport",
+        "wshost.listeners",
+    },
 }
 
 
@@ -39,6 +48,8 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.py"))}
+#: Those that have no other form than the compiled one.
+COMPILED = {module_name(path) for path in ROOT.glob("wshost/**/*.pyx")} - MODULES.keys()
 
 
 def package(module: str) -> str:
@@ -66,7 +77,9 @@ def is_allowed(module: str, name: str) -> bool:
             return module in modules
     if module in ASSEMBLY or not within(name, "wshost"):
         return True
-    imported = max((known for known in MODULES if within(name, known)), key=len)
+    imported = max((known for known in MODULES.keys() | COMPILED if within(name, known)), key=len)
+    if imported in COMPILED:
+        return imported.rpartition(".")[0] == package(module)
     if module in VOCABULARY:
         return imported in VOCABULARY[module]
     return imported in VOCABULARY or (imported not in ASSEMBLY and package(imported) == package(module))
@@ -98,6 +111,9 @@ def is_allowed(module: str, name: str) -> bool:
         ("wshost.plugins", "import twisted.internet.reactor", False),
         ("wshost.plugins", "def f():\n    from twisted.internet.reactor import callLater", False),
         ("wshost.plugins", "from twisted.internet import defer", True),
+        ("wshost.listeners", "from wshost.fastnet.listening import FastReactor", True),
+        ("wshost.host", "from wshost.fastnet.listening import FastReactor", False),
+        ("wshost.fastnet.transport", "import wshost.sockets", False),
         ("wshost", "from wshost.server import service", True),
         ("wshost.server", "from wshost.protocols import http", True),
         ("wshost.server", "from autobahn.websocket import protocol", False),

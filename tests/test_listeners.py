@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,6 +13,7 @@ import pytest
 import trustme
 import twisted.plugins
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import ISSLTransport
@@ -21,9 +24,11 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.ports import Port, Reactor
+from wshost.fastnet import listening
+from wshost.fastnet.listening import FastReactor
 from wshost.listeners import BACKLOG, Listener, tcp
 from wshost.results import ConfigurationError
-from wshost.tls import context_factory
+from wshost.tls import Certificates
 
 #: An endpoint that listens when `listening` fires.
 LATE = """
@@ -81,6 +86,81 @@ class TestTcp:
         assert reactor.tcpServers == [(8080, factory, BACKLOG, listener)]
 
 
+class TestFastest:
+    """On asyncio's reactor, what an endpoint listens with is ours."""
+
+    @pytest.fixture
+    def made(self, monkeypatch: pytest.MonkeyPatch) -> list[FastReactor]:
+        """Those whose ports are fast, as they are made."""
+        made: list[FastReactor] = []
+
+        class Noted(FastReactor):
+            def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
+                super().__init__(reactor, context)
+                self.context = context
+                made.append(self)
+
+            def listenTCP(self, port: int, factory: Any, *args: Any, **kwargs: Any) -> Any:
+                self.factory = factory
+
+        monkeypatch.setattr(listening, "FastReactor", Noted)
+        return made
+
+    @pytest.fixture
+    def reactor(self) -> Iterator[AsyncioSelectorReactor]:
+        loop = asyncio.new_event_loop()
+        reactor = AsyncioSelectorReactor(loop)
+        yield reactor
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        loop.close()
+
+    @pytest.mark.parametrize("description", ["tcp:8080", "tcp6:8080", "unix:/run/x", "haproxy:tcp:8080"])
+    def test_listens_for_what_only_listens(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], description: str
+    ) -> None:
+        Listener(reactor, description, None)
+        assert [fast.context for fast in made] == [None]
+
+    def test_leaves_others_alone(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
+        Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
+        Listener(Reactor(), "tcp:8080", None)
+        assert made == []
+
+    def test_brings_tls(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
+        certificates = Certificates(certificate)
+        listener = Listener(reactor, "tcp:8080", certificates)
+        factory = Factory()
+        listener.listen(factory)
+        assert [(fast.context, fast.factory) for fast in made] == [(certificates.context, factory)]
+        assert announced(listener) == []
+
+    def test_leaves_tls_to_twisted_behind_a_proxys_line(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
+    ) -> None:
+        Listener(reactor, "haproxy:tcp:8080", Certificates(certificate)).listen(Factory())
+        assert [fast.context for fast in made] == [None]
+
+    def test_leaves_tls_to_twisted_where_openssl_is_out_of_reach(
+        self,
+        reactor: AsyncioSelectorReactor,
+        made: list[Any],
+        certificate: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(listening, "HAS_TLS", False)
+        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(Factory())
+        assert [fast.context for fast in made] == [None]
+        assert isinstance(made[0].factory, TLSMemoryBIOFactory)
+
+    def test_is_twisteds_own_where_aiofastnet_is_missing(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "wshost.fastnet.listening", None)
+        Listener(reactor, "tcp:8080", None)
+        assert made == []
+
+
 class TestListen:
     def test_is_done_once(self, reactor: Reactor) -> None:
         listener = Listener(reactor, "tcp:8080", None)
@@ -91,7 +171,7 @@ class TestListen:
 
     def test_puts_tls_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
         factory = Factory()
-        Listener(reactor, "tcp:8080", context_factory(certificate)).listen(factory)
+        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(factory)
         ((_, listening, _, _),) = reactor.tcpServers
         assert isinstance(listening, TLSMemoryBIOFactory)
         assert listening.wrappedFactory is factory
@@ -101,7 +181,7 @@ class TestListen:
         protocol.abortConnection()
 
     def test_puts_the_proxys_line_before_tls(self, reactor: Reactor, certificate: str) -> None:
-        listener = Listener(reactor, "haproxy:tcp:8080", context_factory(certificate))
+        listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
         listener.listen(Factory())
         ((_, listening, _, _),) = reactor.tcpServers
         assert listener.proxied
@@ -143,7 +223,7 @@ class TestADescriptionThatIsWrong:
         with pytest.raises(
             ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"
         ):
-            Listener(reactor, description, context_factory(certificate))
+            Listener(reactor, description, Certificates(certificate))
 
 
 class TestWhatPreventsIt:
@@ -205,7 +285,7 @@ class TestAnnounce:
         assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]
 
     def test_says_that_it_is_tls(self, reactor: Reactor, certificate: str) -> None:
-        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", context_factory(certificate))
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", Certificates(certificate))
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
 

@@ -22,8 +22,12 @@ from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.tags import Tag
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from websockets.sync.client import connect
+
+from hatch_build import COMPILED
+from tests.compiler import need_compiler
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = "twisted/plugins/wshost_plugin.py"
@@ -144,6 +148,35 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 @pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The wheel built where there is no compiler, and what was said to that."""
+    directory = tmp_path_factory.mktemp("pure")
+    command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(directory), str(ROOT))
+    said = run(sys.executable, *command, cwd=directory, CC="/nonexistent/cc")
+    (wheel,) = directory.glob("*.whl")
+    return wheel, said
+
+
+def held_by(wheel: Path) -> set[str]:
+    """What a wheel holds beside its metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def sources() -> set[str]:
+    """What every wheel holds."""
+    ours = {
+        path.relative_to(ROOT).as_posix() for kind in ("py", "pyx", "pxd") for path in ROOT.glob(f"wshost/**/*.{kind}")
+    }
+    return ours | {"wshost/py.typed", PLUGIN}
+
+
+def built_for(wheel: Path) -> frozenset[Tag]:
+    """What a wheel's name says that it runs on."""
+    return parse_wheel_filename(wheel.name)[3]
+
+
+@pytest.fixture(scope="module")
 def requirements(built: Built) -> list[str]:
     return built.metadata.get_all("Requires-Dist", [])
 
@@ -177,10 +210,31 @@ def read_only(installed: Site) -> Iterator[Site]:
 class TestWheel:
     def test_holds_the_package_the_plugin_and_nothing_else(self, built: Built) -> None:
         """Above all no `twisted/plugins/__init__.py`: pip would put it in the place of Twisted's own."""
-        with zipfile.ZipFile(built.wheel) as archive:
-            held = {name for name in archive.namelist() if ".dist-info/" not in name}
-        ours = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("wshost/**/*.py")}
-        assert held == ours | {"wshost/py.typed", PLUGIN}
+        need_compiler()
+        compiled = {module + sysconfig.get_config_var("EXT_SUFFIX") for module in COMPILED}
+        assert held_by(built.wheel) == sources() | compiled
+
+    def test_is_for_the_python_and_the_platform_it_was_compiled_for(self, built: Built) -> None:
+        need_compiler()
+        python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+        [tag] = built_for(built.wheel)
+        assert (tag.interpreter, tag.abi) == (python, python)
+        assert tag.platform.startswith(sys.platform)
+
+    def test_is_for_all_and_says_so_without_a_compiler(self, pure: tuple[Path, str]) -> None:
+        wheel, said = pure
+        assert held_by(wheel) == sources()
+        assert built_for(wheel) == {Tag("py3", "none", "any")}
+        assert "wshost will be slower: its compiled modules can't be built" in said
+        assert "Traceback" not in said
+
+    def test_is_for_all_where_that_is_asked_for(self, tmp_path: Path) -> None:
+        command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(ROOT))
+        said = run(sys.executable, *command, cwd=tmp_path, WSHOST_PURE="1")
+        (wheel,) = tmp_path.glob("*.whl")
+        assert held_by(wheel) == sources()
+        assert built_for(wheel) == {Tag("py3", "none", "any")}
+        assert "slower" not in said
 
     def test_says_what_it_is(self, built: Built) -> None:
         metadata = built.metadata
@@ -189,11 +243,11 @@ class TestWheel:
         assert metadata["License-Expression"] == "Apache-2.0"
         assert metadata["License-File"] == "LICENSE"
         assert metadata["Description-Content-Type"] == "text/markdown"
-        assert f"-{metadata['Version']}-py3-none-any.whl" in built.wheel.name
+        assert str(parse_wheel_filename(built.wheel.name)[1]) == metadata["Version"]
 
     def test_installs_on_its_own_only_what_runs_it(self, requirements: list[str]) -> None:
         unconditional = {canonicalize_name(Requirement(text).name) for text in requirements if "extra ==" not in text}
-        assert unconditional == {"autobahn", "pyopenssl", "twisted", "uvloop", "zope-interface"}
+        assert unconditional == {"aiofastnet", "autobahn", "isal", "pyopenssl", "twisted", "uvloop", "zope-interface"}
 
 
 class TestSdist:
@@ -207,7 +261,9 @@ class TestSdist:
     def test_holds_nothing_that_was_made_on_the_way(self, built: Built) -> None:
         with tarfile.open(built.sdist) as archive:
             made = [
-                name for name in archive.getnames() if re.search(r"\.pyc$|/dropin\.cache$|/\.(venv|coverage)", name)
+                name
+                for name in archive.getnames()
+                if re.search(r"\.(pyc|so)$|/dropin\.cache$|/\.(venv|coverage)", name)
             ]
         assert made == []
 
@@ -220,6 +276,22 @@ class TestInstalled:
     def test_comes_from_the_site(self, installed: Site) -> None:
         found = installed.run("-P", "-c", "import wshost; print(wshost.__file__)")
         assert Path(found.strip()).is_relative_to(installed.packages)
+
+    def test_is_compiled(self, installed: Site) -> None:
+        """What `test_serves` runs."""
+        need_compiler()
+        names = ", ".join(module.replace("/", ".") for module in COMPILED)
+        files = f"print(*(sys.modules[name].__file__ for name in '{names}'.split(', ')), sep='\\n')"
+        found = installed.run("-P", "-c", f"import sys, {names}; {files}")
+        for file in map(Path, found.splitlines()):
+            assert file.is_relative_to(installed.packages)
+            assert file.name.endswith(sysconfig.get_config_var("EXT_SUFFIX"))
+
+    def test_works_without_a_compiler(self, bare: Site, pure: tuple[Path, str]) -> None:
+        bare.install(pure[0])
+        assert "wshost" in commands(bare.run(*TWISTD, "--help"))
+        found = bare.run("-P", "-c", "import wshost.server, wshost.connection; print(wshost.connection.__file__)")
+        assert Path(found.strip()) == bare.packages / "wshost" / "connection.py"
 
     def test_coexists_with_others_plugins(self, installed: Site, tmp_path: Path) -> None:
         directory = tmp_path / "twisted" / "plugins"
@@ -301,5 +373,7 @@ class TestInstalledEditable:
         site = Site(tmp_path / "site", [*requirements, "hatchling"])
         site.install("--editable", checkout)
         assert "wshost" in commands(site.run(*TWISTD, "--help"))
-        found = site.run("-P", "-c", "import wshost; print(wshost.__file__)")
-        assert Path(found.strip()).is_relative_to(checkout)
+        found = site.run("-P", "-c", "import wshost.connection; print(wshost.connection.__file__)")
+        # Not what is compiled: it would hide what is edited.
+        assert Path(found.strip()) == checkout / "wshost" / "connection.py"
+        assert list(tmp_path.glob("*/wshost/**/*.so")) == []

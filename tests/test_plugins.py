@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import twisted.plugins
-from twisted.plugin import IPlugin
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin, getPlugins
 from zope.interface import Interface
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -55,6 +56,21 @@ class TestNames:
     def test_import_no_module(self, third_party: Path) -> None:
         plugins.names()
         assert "upper_module" not in sys.modules
+
+
+class TestEndpointParser:
+    def test_is_imported_when_it_is_used(self, third_party: Path) -> None:
+        (third_party / "upper_module.py").write_text("def parse(*args, **kwargs): return args, kwargs\n")
+        parser = plugins.EndpointParser("upper", "upper_module.parse")
+        assert verifyObject(IStreamServerEndpointStringParser, parser)
+        assert verifyObject(IPlugin, parser)
+        assert "upper_module" not in sys.modules
+        endpoint: object = parser.parseStreamServer(None, "80", interface="::1")
+        assert endpoint == ((None, "80"), {"interface": "::1"})
+
+    def test_ours_is_found_by_twisted(self) -> None:
+        found = [parser for parser in getPlugins(IStreamServerEndpointStringParser) if parser.prefix == "fast"]
+        assert found == [plugins.EndpointParser("fast", "wshost.fastnet.listening.parse")]
 
 
 class TestFindByShortName:

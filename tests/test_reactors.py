@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import twisted.internet
 import uvloop
+from twisted.application.reactors import installReactor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -49,6 +50,26 @@ def epoll() -> Iterator[EPollReactor]:
     reactor = EPollReactor()
     yield reactor
     close(reactor)
+
+
+class TestInstall:
+    """`twistd --reactor uvloop`"""
+
+    def test_is_on_uvloop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        reactors.install()
+        reactor = reactors.installed()
+        assert isinstance(reactor, reactors.AsyncioReactor)
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
+        assert reactor._asyncioEventloop is loops[0]
+
+    def test_is_found_by_twisted(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        installReactor("uvloop")
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
+
+    def test_says_that_uvloop_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        with pytest.raises(ImportError, match="uvloop"):
+            reactors.install()
 
 
 class Recorder(Protocol):
@@ -97,10 +118,10 @@ def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
 
 
 @pytest.mark.usefixtures("loops")
-class TestInstall:
+class TestChoose:
     @pytest.mark.parametrize("daemon", [False, True])
     def test_takes_asyncio_on_uvloop(self, loops: list[asyncio.AbstractEventLoop], daemon: bool) -> None:
-        reactors.install(daemon=daemon)
+        reactors.choose(daemon=daemon)
         reactor = reactors.installed()
         assert isinstance(reactor, AsyncioSelectorReactor)
         assert isinstance(reactor._asyncioEventloop, uvloop.Loop)
@@ -108,7 +129,7 @@ class TestInstall:
 
     def test_takes_asyncios_own_loop_where_uvloop_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "uvloop", None)
-        reactors.install(daemon=False)
+        reactors.choose(daemon=False)
         reactor = reactors.installed()
         assert isinstance(reactor, AsyncioSelectorReactor)
         assert isinstance(reactor._asyncioEventloop, asyncio.SelectorEventLoop)
@@ -118,22 +139,22 @@ class TestInstall:
         self, monkeypatch: pytest.MonkeyPatch, platform: str, daemon: bool
     ) -> None:
         monkeypatch.setattr(sys, "platform", platform)
-        reactors.install(daemon=daemon)
+        reactors.choose(daemon=daemon)
         assert isinstance(reactors.installed(), EPollReactor)
 
     def test_takes_asyncio_in_the_foreground_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "darwin")
-        reactors.install(daemon=False)
+        reactors.choose(daemon=False)
         assert isinstance(reactors.installed(), AsyncioSelectorReactor)
 
     def test_respects_what_the_user_has_chosen(self, monkeypatch: pytest.MonkeyPatch, epoll: EPollReactor) -> None:
         monkeypatch.setitem(sys.modules, "twisted.internet.reactor", epoll)
         monkeypatch.setattr(twisted.internet, "reactor", epoll, raising=False)
-        reactors.install(daemon=False)
+        reactors.choose(daemon=False)
         assert reactors.installed() is epoll
 
     def test_gives_it_a_clock_that_only_goes_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        reactors.install(daemon=False)
+        reactors.choose(daemon=False)
         before = reactors.installed().seconds()
         monkeypatch.setattr(time, "time", lambda: 0.0)
         assert 0.0 <= reactors.installed().seconds() - before < 60

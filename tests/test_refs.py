@@ -98,6 +98,58 @@ class TestAsking:
         assert from_thread(lambda: ask(ref)) is False
 
 
+class Topics:
+    """The topics of a host: notes what they are asked."""
+
+    def __init__(self) -> None:
+        self.answer = True
+        self.asked: list[tuple[Any, ...]] = []
+
+    def act(self, *what: Any) -> bool:
+        self.asked.append(what)
+        return self.answer
+
+
+@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
+class TestTopics:
+    @pytest.fixture
+    def topics(self, ref: Ref) -> Topics:
+        topics = Topics()
+        host: Any = ref._host
+        host.topics = topics
+        return topics
+
+    @pytest.mark.parametrize("answer", [True, False])
+    def test_are_asked_at_once_in_the_reactors_thread(
+        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str, answer: bool
+    ) -> None:
+        topics.answer = answer
+        assert getattr(ref, action)("room") is answer
+        assert topics.asked == [(connections["c1"], action, "room")]
+
+    def test_are_asked_by_the_connection_from_another(
+        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str
+    ) -> None:
+        assert from_thread(lambda: getattr(ref, action)("room")) is True
+        assert connections["c1"].asked_from_threads == [(CALL, action, "room")]
+        assert topics.asked == []
+
+    def test_of_a_dead_one_are_harmless(
+        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str
+    ) -> None:
+        connections.clear()
+        assert getattr(ref, action)("room") is False
+
+    def test_have_names_that_are_checked_at_once(
+        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str
+    ) -> None:
+        with pytest.raises(TypeError, match=r"^a topic is a str, not bytes$"):
+            getattr(ref, action)(b"room")
+        with pytest.raises(ValueError, match=r"^a topic has 1 to 255 bytes, not 0$"):
+            getattr(ref, action)("")
+        assert topics.asked == []
+
+
 class TestMessages:
     def test_bytes_that_may_change_are_taken_as_they_are_now(self, ref: Ref, connections: dict[str, Any]) -> None:
         data: Any = bytearray(b"now")

@@ -8,6 +8,7 @@ import pytest
 import trustme
 from twisted.application.service import IService, Service
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.testing import StringTransport
@@ -18,11 +19,12 @@ from zope.interface.verify import verifyObject
 
 from tests.ports import Reactor
 from wshost import reactors
+from wshost.backplanes.memory import MemoryBackplane
 from wshost.handlers import echo
 from wshost.host import Host
 from wshost.options import OPTIONS, Settings
 from wshost.results import ConfigurationError
-from wshost.server import Server, service
+from wshost.server import Server, publish, service
 
 REQUEST = (
     b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -253,9 +255,9 @@ class TestLimits:
         given: list[dict[str, Any]] = []
 
         class Watched(Host):
-            def __init__(self, reactor: Any, chain: Any, **limits: Any) -> None:
+            def __init__(self, reactor: Any, chain: Any, *, backplane: Any, **limits: Any) -> None:
                 given.append(limits)
-                super().__init__(reactor, chain, **limits)
+                super().__init__(reactor, chain, backplane=backplane, **limits)
 
         monkeypatch.setattr("wshost.server.Host", Watched)
         started({"handler": echo, option: value}, reactor)
@@ -266,6 +268,61 @@ class TestLimits:
     def test_have_the_defaults_that_the_help_says(self, option: str) -> None:
         default = inspect.signature(Host).parameters[option].default
         assert OPTIONS[option].kind.add(None, OPTIONS[option].default) == default
+
+
+class TestPublish:
+    """`publish` is for all servers of the process."""
+
+    class Member:
+        """A handler whose connections are members of one room."""
+
+        def init(self, options: Any) -> None:
+            options["worker"].subscribe("room")
+
+        def handle(self, message: Any, state: None) -> Any:
+            return ("noreply", state)
+
+    def test_reaches_the_subscribers_of_each(self) -> None:
+        transports = []
+        for reactor in (Reactor(), Reactor()):
+            started({"handler": self.Member()}, reactor)
+            protocol, transport = connect(reactor)
+            protocol.dataReceived(REQUEST)
+            transports.append((reactor, protocol, transport))
+        assert publish("room", "Hello") is True
+        for reactor, protocol, transport in transports:
+            reactor.advance(0)
+            assert transport.value().endswith(b"\r\n\r\n" + HELLO_BACK)
+            protocol.connectionLost(Failure(ConnectionDone()))
+        assert publish("room", "Hello") is True
+
+    @pytest.mark.parametrize(
+        ("topic", "data", "error"), [(b"room", "", TypeError), ("", "", ValueError), ("room", None, TypeError)]
+    )
+    def test_checks_what_it_is_given(self, topic: Any, data: Any, error: type[Exception]) -> None:
+        with pytest.raises(error, match=r"^a (topic|message) "):
+            publish(topic, data)
+
+    def test_a_backplane_is_connected_while_the_server_runs(self, reactor: Reactor) -> None:
+        told: list[Any] = []
+
+        class Backplane(MemoryBackplane):
+            def connect(self, reactor: Any) -> Deferred[None]:
+                told.append(("connect", reactor))
+                return super().connect(reactor)
+
+            def close(self) -> Deferred[None]:
+                told.append(("close",))
+                return super().close()
+
+        server = Server(Settings(handler=echo, port=0), reactor, Backplane())
+        server.stopService()
+        assert told == []
+        server.startService()
+        assert told == [("connect", reactor)]
+        server.stopService()
+        reactor.ports[0].closed.callback(None)  # type: ignore[union-attr]
+        assert told == [("connect", reactor), ("close",)]
 
 
 class TestStop:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -60,6 +61,11 @@ class Wire:
         self.reactor.advance(seconds)
         self.reactor.advance(0)
 
+    def delayed(self) -> Sequence[Any]:
+        """What the reactor is still to call."""
+        self.host.schedule.rest()
+        return self.reactor.getDelayedCalls()
+
     def block(self) -> None:
         """Give the transport more than its peer, which reads nothing, lets it send."""
         self.transport.reading = False
@@ -90,6 +96,55 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
 
     monkeypatch.setattr(module, "unacknowledged", unacknowledged)
     return answers
+
+
+class TestDelivering:
+    """What was published, at the end of the turn."""
+
+    def test_leaves_at_once_as_it_is(self, wire: Wire) -> None:
+        data = b"published"
+        assert wire.stream.deliver(data) is True
+        assert wire.transport.writes[0] is data
+
+    def test_leaves_behind_what_waits(self, wire: Wire) -> None:
+        wire.stream.say(b"first, ")
+        assert wire.stream.deliver(b"second") is True
+        assert wire.transport.writes == []
+        wire.turn()
+        assert wire.transport.writes == [b"first, second"]
+
+    def test_waits_for_a_transport_that_has_enough(self, wire: Wire) -> None:
+        wire.block()
+        assert wire.stream.deliver(b"published") is True
+        wire.turn()
+        assert len(wire.transport.writes) == 1
+        wire.transport.drain()
+        wire.turn()
+        assert wire.transport.writes[1] == b"published"
+
+    def test_counts_as_output(self, wire: Wire) -> None:
+        wire.transport.reading = False
+        assert wire.stream.deliver(MUCH) is True
+        assert not wire.stream.full
+        assert wire.stream.deliver(b"x" * (LIMIT - len(MUCH))) is True
+        assert wire.stream.full
+        assert not wire.stream.takes_output
+        assert wire.stream.deliver(b"one too many") is False
+
+    def test_more_than_may_wait_makes_it_full_and_leaves(self, wire: Wire) -> None:
+        assert wire.stream.deliver(b"x" * LIMIT) is True
+        assert wire.stream.full
+        wire.turn()
+        assert not wire.stream.full
+        assert len(wire.transport.sent) == LIMIT
+
+    def test_is_no_more_at_the_end(self, wire: Wire) -> None:
+        assert wire.stream.takes_output
+        wire.stream.bye()
+        assert not wire.stream.takes_output
+        assert wire.stream.deliver(b"too late") is False
+        wire.turn()
+        assert wire.transport.writes == []
 
 
 def test_provides_what_transports_ask_for(wire: Wire) -> None:
@@ -311,7 +366,7 @@ class TestStall:
         wire.block()
         wire.turn(1)
         wire.transport.drain()
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_the_timeout_is_an_option(self, kernel: list[int | None]) -> None:
         wire = Wire(stall_timeout=0.5)
@@ -326,7 +381,7 @@ class TestStall:
         wire.transport.reading = False
         wire.stream.bye(MUCH)
         wire.turn()
-        assert len(wire.reactor.getDelayedCalls()) == 1
+        assert len(wire.delayed()) == 1
 
 
 class TestClose:
@@ -394,13 +449,13 @@ class TestClose:
         assert wire.transport.aborted
         assert wire.stream._reason == "the peer did not let go in time"
         assert wire.transport.gone
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_a_peer_that_ends_leaves_no_timer(self, wire: Wire) -> None:
         wire.stream.bye()
         wire.turn()
         wire.transport.lose(ConnectionDone())
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
 
 class TestHalfClose:
@@ -413,7 +468,7 @@ class TestHalfClose:
         assert wire.transport.sent == b"the rest"
         assert wire.ended == (False, True, False)
         assert wire.transport.gone
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_with_nothing_to_say_we_go_as_well(self, wire: Wire) -> None:
         wire.stream.readConnectionLost()
@@ -463,11 +518,11 @@ class TestAbort:
     def test_no_timer_is_left(self, wire: Wire) -> None:
         wire.block()
         wire.stream.bye()
-        assert len(wire.reactor.getDelayedCalls()) == 3
+        assert len(wire.delayed()) == 3
         wire.stream.abort("enough")
         wire.turn()
         assert wire.transport.gone
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_while_the_peers_end_is_awaited(self, wire: Wire) -> None:
         wire.stream.bye()
@@ -498,7 +553,7 @@ class TestAfterTheEnd:
         wire.stream.resume_reading()
         wire.stream.uncork()
         wire.turn(100)
-        assert wire.reactor.getDelayedCalls() == []
+        assert wire.delayed() == []
 
     def test_nothing_of_what_waited_is_kept(self, wire: Wire) -> None:
         wire.stream.say(MUCH)

@@ -22,7 +22,7 @@ from OpenSSL import SSL
 from twisted.internet.ssl import CertificateOptions
 
 from wshost.results import ConfigurationError
-from wshost.tls import context_factory
+from wshost.tls import Certificates
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
@@ -66,6 +66,18 @@ def self_signed(key: SigningKey) -> bytes:
     return builder.sign(key, None if plain else hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
+def shake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """Let the standard library shake its own hands, in memory; return the server's side."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    for _ in range(3):
+        for side in (theirs, ours):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return ours
+
+
 def handshake(factory: CertificateOptions, client: ssl.SSLContext) -> tuple[ssl.SSLObject, SSL.Connection]:
     """Let the standard library's client and the server shake hands, in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -91,7 +103,7 @@ class TestContextFactory:
     ) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_the_chain_is_sent(self, ca: trustme.CA) -> None:
@@ -100,14 +112,14 @@ class TestContextFactory:
         issued.private_key_pem.write_to_path("server.key")
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_the_key_may_be_in_the_certificates_file(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         server.private_key_and_cert_chain_pem.write_to_path("both.pem")
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(context_factory("both.pem"), client)
+        theirs, _ = handshake(Certificates("both.pem").context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_tls_1_1_is_refused(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
@@ -117,13 +129,13 @@ class TestContextFactory:
         with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(SSL.Error, match="unsupported protocol"):
-            handshake(context_factory("server.pem", "server.key"), client)
+            handshake(Certificates("server.pem", "server.key").context_factory(), client)
 
     def test_tls_1_2_is_not(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
         client.maximum_version = ssl.TLSVersion.TLSv1_2
-        theirs, _ = handshake(context_factory("server.pem", "server.key"), client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert theirs.version() == "TLSv1.2"
 
     @pytest.mark.parametrize(
@@ -139,7 +151,39 @@ class TestContextFactory:
     def test_any_kind_of_signing_key_will_do(self, generate: Callable[[], SigningKey]) -> None:
         key = generate()
         Path("both.pem").write_bytes(pem(key) + self_signed(key))
-        assert isinstance(context_factory("both.pem"), CertificateOptions)
+        assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
+
+
+class TestContext:
+    """The standard library's form."""
+
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        ca.cert_pem.write_to_path("ca.pem")
+        return client
+
+    def test_shows_the_certificate(self, client: ssl.SSLContext) -> None:
+        assert shake(Certificates("server.pem", "server.key").context, client).version() == "TLSv1.3"
+
+    def test_asks_for_none(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        assert shake(Certificates("server.pem", "server.key").context, client).getpeercert(True) is None
+
+    def test_demands_one_of_the_authority(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+        context = Certificates("server.pem", "server.key", "ca.pem").context
+        client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
+        with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            shake(context, client)
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        assert shake(context, client).getpeercert() is not None
+
+    def test_is_for_no_less_than_tls_1_2(self, client: ssl.SSLContext) -> None:
+        context = Certificates("server.pem", "server.key").context
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.options & ssl.OP_NO_COMPRESSION
 
 
 class TestClientCertificates:
@@ -153,7 +197,7 @@ class TestClientCertificates:
 
     def test_that_the_authority_has_signed_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
         ca.issue_cert("ada@example.com").configure_cert(client)
-        _, ours = handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+        _, ours = handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
         certificate = ours.get_peer_certificate()
         assert certificate is not None
         names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -162,15 +206,15 @@ class TestClientCertificates:
     def test_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
         with pytest.raises(SSL.Error, match="certificate verify failed"):
-            handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
 
     def test_are_demanded(self, client: ssl.SSLContext) -> None:
         with pytest.raises(SSL.Error, match="peer did not return a certificate"):
-            handshake(context_factory("server.pem", "server.key", "ca.pem"), client)
+            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
 
     def test_are_not_asked_for_otherwise(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
-        _, ours = handshake(context_factory("server.pem", "server.key"), client)
+        _, ours = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert ours.get_peer_certificate() is None
 
 
@@ -211,5 +255,5 @@ class TestWhatIsWrong:
     )
     def test_is_said_with_the_files_name(self, files: tuple[str, ...], complaint: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            context_factory(*files)
+            Certificates(*files)
         assert str(caught.value) == complaint

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from wshost import __version__, config, options, reactors
+from wshost import __version__, allocation, config, options, reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
 
@@ -87,7 +87,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         # Only twistd's own options know; twist does not fork.
         parent: Mapping[str, Any] = self.parent or {}
-        reactors.install(daemon=not parent.get("nodaemon", True) and not parent.get("debug"))
+        reactors.choose(daemon=not parent.get("nodaemon", True) and not parent.get("debug"))
 
     def settings(self) -> options.Settings:
         """Return what was asked for, here and in the file. :raises ConfigurationError: when something is wrong."""
@@ -150,6 +150,7 @@ class _CommandServer(Server):
 
 def makeService(options: Options) -> Server:
     """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
+    allocation.keep_memory()
     with one_line():
         server = _CommandServer(options.settings())
         server.bind(unix=False)

@@ -13,9 +13,9 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
-from wshost.interfaces import IContext, IProtocolModule, Timer
+from wshost.interfaces import IContext, IEncoding, IProtocolModule, Timer
 from wshost.refs import Ref
 from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from wshost.host import Host
 
 #: What refs may not ask for while the connection is full: it would bring more output.
-_BRINGS_OUTPUT = frozenset({"send", "ping", "info"})
+_BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
+#: What refs ask for that is no module's concern.
+_TOPICS = frozenset({"subscribe", "unsubscribe"})
 
 # Refs are asked from any thread; what waits for the reactor's is counted under this.
 _waiting_lock = Lock()
@@ -53,7 +55,6 @@ def address(peer: IAddress) -> str:
     return "unix:" + (name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name))
 
 
-@implementer(IContext)
 class Connection(Stream):
     """One connection; the `IContext` of its modules.
 
@@ -62,11 +63,30 @@ class Connection(Stream):
     :param admitted: False when the host has too many.
     """
 
+    __slots__ = (
+        "_address",
+        "_corked",
+        "_driver",
+        "_early",
+        "_position",
+        "_timers",
+        "_unread",
+        "_waiting",
+        "admitted",
+        "encoding",
+        "published",
+        "ref",
+        "request",
+    )
+
     def __init__(self, host: Host, id: str, admitted: bool) -> None:
         super().__init__(host, id)
         self.admitted = admitted
         self.ref = Ref(host, id)
         self.request: Request | None = None
+        # How the module has messages encoded that are published to this connection's topics, if it leaves that to them.
+        self.encoding: IEncoding | None = None
+        self.published: Callable[[], bytes] | None = None
         # The current module's driver; None until it has started, and when it has left.
         self._driver: Any = None
         self._position = 0
@@ -138,7 +158,7 @@ class Connection(Stream):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, unless the module has left before."""
-        timer = ModuleTimer(self._host.reactor, seconds, call, self._timers, self._timer_failed)
+        timer = ModuleTimer(self._host.schedule, seconds, call, self._timers, self._timer_failed)
         if self._closing and self._driver is None:
             timer.cancel()
         return timer
@@ -146,6 +166,14 @@ class Connection(Stream):
     def log_failure(self, what: str) -> None:
         """Log the exception being handled."""
         self._host.failures.log(self.id, what)
+
+    # Topics
+
+    def share(self, encoding: IEncoding | None) -> None:
+        """Let published messages be sent as this encoding has them."""
+        if encoding is not self.encoding:
+            self.encoding = encoding
+            self._host.topics.share(self)
 
     # What refs ask for
 
@@ -187,7 +215,10 @@ class Connection(Stream):
     def _act_waiting(self, size: int, action: str, args: tuple[Any, ...]) -> None:
         with _waiting_lock:
             self._waiting -= size
-        self.act(action, *args)
+        if action in _TOPICS:
+            self._host.topics.act(self, action, *args)
+        else:
+            self.act(action, *args)
 
     def shut_down(self) -> None:
         """Say good-bye: the host stops."""
@@ -258,6 +289,7 @@ class Connection(Stream):
 
     def _leave(self, reason: str) -> None:
         driver, self._driver = self._driver, None
+        self.share(None)
         if driver is not None:
             self._dismiss(driver, reason)
         for timer in list(self._timers):
@@ -340,10 +372,17 @@ class Connection(Stream):
         self._crash("failed in a timer")
 
 
+classImplements(Connection, IContext)
+
+
 class Proxied(Connection):
     """A connection through a proxy that tells the peer's address ahead of the peer's first bytes."""
 
-    _known = False
+    __slots__ = ("_known",)
+
+    def __init__(self, host: Host, id: str, admitted: bool) -> None:
+        super().__init__(host, id, admitted)
+        self._known = False
 
     def _count_address(self) -> None:
         """Not yet: it would be the proxy's."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: The opcodes of pings and pongs (RFC 6455 §5.5).
+PING, PONG = 9, 10
 #: A control frame's payload, in bytes (RFC 6455 §5.5).
 MAX_PAYLOAD = 125
 #: What of it is left for a reason behind the code.
@@ -39,3 +41,11 @@ def check_payload(data: str | bytes) -> bytes:
     if len(data) > MAX_PAYLOAD:
         raise ValueError(f"the payload of a ping or pong has at most {MAX_PAYLOAD} bytes, not {len(data)}")
     return bytes(data)
+
+
+def control_frame(opcode: int, payload: bytes) -> bytes:
+    """Return a control frame as a server sends it (RFC 6455 §5.5).
+
+    :param payload: of at most `MAX_PAYLOAD` bytes.
+    """
+    return bytes((0x80 | opcode, len(payload))) + payload

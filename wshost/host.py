@@ -15,7 +15,10 @@ from zope.interface import implementer
 
 from wshost.connection import Connection, Link, Proxied
 from wshost.failures import Failures
+from wshost.interfaces import IBackplane
 from wshost.stream import Stream
+from wshost.timers import Schedule
+from wshost.topics import Topics
 
 #: How many connections at a time are told that they are not admitted; others are aborted.
 OVERFLOW = 128
@@ -34,6 +37,8 @@ class Host:
     :param stall_timeout: when that long nothing of it gets to the peer, the connection is dropped.
     :param close_timeout: how long a closing connection has to flush its output and see the peer's end.
     :param drain_timeout: how long `stop` waits before it aborts what is left.
+    :param max_subscriptions: of one connection, to topics; more are refused.
+    :param backplane: brings what is published to topics; None where nothing is.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class Host:
         stall_timeout: float = 10.0,
         close_timeout: float = 5.0,
         drain_timeout: float = 10.0,
+        max_subscriptions: int = 1_000,
+        backplane: IBackplane | None = None,
     ) -> None:
         self.reactor = reactor
         self.chain = tuple(chain)
@@ -58,6 +65,10 @@ class Host:
         #: The reactor's thread.
         self.thread = get_ident()
         self.failures = Failures(reactor)
+        #: The timers of the connections' modules.
+        self.schedule = Schedule(reactor)
+        #: What connections have subscribed to.
+        self.topics = Topics(self, backplane, max_subscriptions)
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
         self._drain_timeout = drain_timeout
@@ -66,6 +77,8 @@ class Host:
         self._refused: set[str] = set()
         self._ids = count(1)
         self._corked: list[Stream] = []
+        # `_uncork` will be called.
+        self._turn_ends = False
         # Fires when all connections are gone; None until the host stops.
         self._stopped: Deferred[None] | None = None
         self._overdue: IDelayedCall
@@ -93,6 +106,7 @@ class Host:
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
         del self.connections[connection.id]
+        self.topics.forget(connection)
         self._refused.discard(connection.id)
         if self._stopped is not None and not self.connections:
             self._all_gone(self._stopped)
@@ -117,11 +131,19 @@ class Host:
 
     def uncork_later(self, stream: Stream) -> None:
         """Let it write at the end of the reactor's turn."""
-        if not self._corked:
-            self.reactor.callLater(0, self._uncork)
+        if not self._turn_ends:
+            self.turn_ends()
         self._corked.append(stream)
 
+    def turn_ends(self) -> None:
+        """Something is to be done at the end of the reactor's turn: topics are flushed, then streams uncorked."""
+        if not self._turn_ends:
+            self._turn_ends = True
+            self.reactor.callLater(0, self._uncork)
+
     def _uncork(self) -> None:
+        self.topics.flush()
+        self._turn_ends = False
         corked, self._corked = self._corked, []
         for stream in corked:
             try:
@@ -141,6 +163,7 @@ class Host:
                 for connection in connections:
                     connection.shut_down()
             else:
+                self.schedule.rest()
                 self._stopped.callback(None)
         return self._stopped
 
@@ -151,6 +174,7 @@ class Host:
     def _all_gone(self, stopped: Deferred[None]) -> None:
         if self._overdue.active():
             self._overdue.cancel()
+        self.schedule.rest()
         stopped.callback(None)
 
 

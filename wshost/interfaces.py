@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zope.interface import Attribute, Interface
 
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Refused, Results
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 
 class Timer(Protocol):
@@ -94,6 +97,7 @@ class IContext(Interface):
     following = Attribute("str or None: the name of the next module in the chain")
     broken = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
     clock = Attribute("twisted.internet.interfaces.IReactorTime, for what may outlive the connection")
+    published = Attribute("None, or while sharing: returns (and takes) the bytes that go before the driver's next")
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
 
     def perform(results: Results) -> None:
@@ -110,6 +114,21 @@ class IContext(Interface):
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with this connection's id, at a limited rate."""
+
+    def share(encoding: IEncoding | None) -> None:
+        """From now on, published messages may be sent as this encoding has them, without asking for each.
+
+        A driver that shares, before it adds bytes of its own to its output, adds what `published` returns, so that all
+        leaves in the order in which it came. Before it says good-bye it takes that a last time, and ends by None, as
+        everything begins: each message is asked for by ``handle_action("send", data)``.
+        """
+
+
+class IEncoding(Interface):
+    """How a message is encoded for all connections whose modules share this object."""
+
+    def encode(data: str | bytes) -> bytes:
+        """Return one message as bytes for the peer. It depends on nothing else, and does nothing else."""
 
 
 class IRef(Interface):
@@ -132,6 +151,53 @@ class IRef(Interface):
 
     def info(message: Any) -> bool:
         """Give the handler of the connection ``("info", message)``."""
+
+    def subscribe(topic: str) -> bool:
+        """Send what is published to this topic from now on. Twice is once. A connection has a limited number.
+
+        :raises TypeError: when the topic is no str.
+        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        """
+
+    def unsubscribe(topic: str) -> bool:
+        """Undo a `subscribe`, if there was one: of what is published from now on, nothing is sent."""
+
+
+class ILocalTopics(Interface):
+    """The topics of one host, as backplanes see them."""
+
+    def deliver(topic: str, data: str | bytes) -> bool:
+        """Give a message to all subscribers that this host has. Called in any thread; does not raise.
+
+        :returns: False when too much waits already: it reaches not all of them, or none.
+        """
+
+
+class IBackplane(Interface):
+    """Carries what is published to the hosts that have subscribers for it: within a process, or between many."""
+
+    def connect(reactor: Any) -> Deferred[None]:
+        """A server starts that uses it; fires when messages go both ways. Several servers may use one backplane.
+
+        What is published or subscribed to before is for the backplane to keep.
+        """
+
+    def close() -> Deferred[None]:
+        """A server that uses it has stopped. Called as often as `connect`."""
+
+    def publish(topic: str, data: str | bytes) -> bool:
+        """Bring a message to each host that has subscribed. Called in any thread; both are checked.
+
+        Those of one thread to one topic arrive in order.
+
+        :returns: False when too much waits already: it will not reach all.
+        """
+
+    def subscribe(topic: str, local: ILocalTopics) -> None:
+        """Bring this host what is published to the topic: it has a first subscriber. In the host's thread."""
+
+    def unsubscribe(topic: str, local: ILocalTopics) -> None:
+        """The host's last subscriber has gone. Called once for each `subscribe`."""
 
 
 class IHandler(Interface):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from wshost.connection import address
 from wshost.results import ConfigurationError
 
+if TYPE_CHECKING:
+    from wshost.tls import Certificates
+
 #: Connections that the kernel holds until they are accepted; Twisted's 50 are few when all clients reconnect at once.
 BACKLOG = 1024
+
+#: Of these kinds of endpoints we know that they only listen on the reactor.
+_FAST = frozenset({"tcp", "tcp6", "unix"})
 
 _log = Logger("wshost")
 
@@ -32,32 +37,46 @@ class Listener:
     """One endpoint.
 
     :param description: as `twisted.internet.endpoints.serverFromString` takes it.
-    :param context_factory: for TLS on the endpoint, which then must not bring its own.
+    :param certificates: for TLS on the endpoint, which then must not bring its own.
     :raises ConfigurationError: when the description is none.
     """
 
-    def __init__(self, reactor: Any, description: str, context_factory: CertificateOptions | None) -> None:
+    def __init__(self, reactor: Any, description: str, certificates: Certificates | None) -> None:
         kind = description.removeprefix("haproxy:").partition(":")[0]
         #: Before anything else comes a line that says who the peer really is.
         self.proxied = description.startswith("haproxy:")
         #: It is a Unix socket, which has a lock file with the process's id.
         self.unix = kind == "unix"
-        self._secure = context_factory is not None or kind in {"ssl", "tls"}
+        self._secure = certificates is not None or kind in {"ssl", "tls"}
         self._reactor = reactor
         self._description = description
-        self._context_factory = context_factory
+        # For TLS that the endpoint does not know of.
+        self._certificates = certificates
         self._told = False
         # Fires with None while it isn't told to listen, and when that failed.
         self._port: Deferred[IListeningPort | None] = succeed(None)
         self._error: ConfigurationError | None = None
-        if context_factory is not None and kind in {"ssl", "tls"}:
+        if certificates is not None and kind in {"ssl", "tls"}:
             raise ConfigurationError(f"listen: {description!r} brings its own TLS: leave out tls-cert, or {kind}:")
         try:
-            self._endpoint = serverFromString(reactor, description)
+            self._endpoint = serverFromString(self._fastest(kind), description)
         except Exception as error:  # whatever the endpoint's plugin may raise
             lacking = kind == "systemd" and isinstance(error, LookupError)
             reason = "systemd has passed no such socket" if lacking else error
             raise ConfigurationError(f"listen: {description!r}: {reason}") from error
+
+    def _fastest(self, kind: str) -> Any:
+        """Return a reactor for endpoints of this kind that has faster ports, where there is one."""
+        if kind not in _FAST or not isinstance(self._reactor, AsyncioSelectorReactor):
+            return self._reactor
+        try:
+            from wshost.fastnet.listening import HAS_TLS, FastReactor  # noqa: PLC0415
+        except ImportError:
+            return self._reactor
+        if self._certificates is None or self.proxied or not HAS_TLS:
+            return FastReactor(self._reactor)
+        context, self._certificates = self._certificates.context, None
+        return FastReactor(self._reactor, context)
 
     def listen(self, factory: IProtocolFactory) -> None:
         """Start to listen, unless that was done before.
@@ -67,8 +86,10 @@ class Listener:
         if self._told:
             return
         self._error = None
-        if self._context_factory is not None:
-            factory = TLSMemoryBIOFactory(self._context_factory, False, factory, self._reactor)
+        if self._certificates is not None:
+            from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - it brings pyOpenSSL
+
+            factory = TLSMemoryBIOFactory(self._certificates.context_factory(), False, factory, self._reactor)
         port = maybeDeferred(self._endpoint.listen, factory)
         port.addErrback(self._fail)
         if self._error is not None:

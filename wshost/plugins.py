@@ -1,4 +1,4 @@
-"""How protocol modules are found: by a plugin's short name, or by dotted path. Knows no module itself."""
+"""How protocol modules, and other plugins of ours, are found: by a short name, or by dotted path. Knows none itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
 from twisted.plugin import IPlugin, getPlugins
 from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface, implementer
@@ -38,6 +39,23 @@ class ProtocolModule:
 
     def load(self) -> Any:
         return namedAny(self.path)
+
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+@dataclass(frozen=True)
+class EndpointParser:
+    """A kind of endpoint that is imported only when it is used.
+
+    :param prefix: how the strings begin that describe one.
+    :param path: the dotted path of a function that makes it, of a reactor and the string's arguments.
+    """
+
+    prefix: str
+    path: str
+
+    def parseStreamServer(self, reactor: Any, *args: object, **kwargs: object) -> IStreamServerEndpoint:
+        endpoint: IStreamServerEndpoint = namedAny(self.path)(reactor, *args, **kwargs)
+        return endpoint
 
 
 def names() -> list[str]:

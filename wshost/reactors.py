@@ -15,7 +15,22 @@ from twisted.internet.main import installReactor
 from twisted.internet.tcp import Connection
 
 
-def install(*, daemon: bool) -> None:
+def install() -> None:
+    """Install Twisted's asyncio reactor on uvloop: `--reactor uvloop` of twistd.
+
+    :raises ImportError: where there is no uvloop.
+    """
+    import uvloop  # noqa: PLC0415
+
+    _install(uvloop.new_event_loop())
+
+
+def _install(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    installReactor(AsyncioReactor(loop))
+
+
+def choose(*, daemon: bool) -> None:
     """Install the reactor, unless the user has named one to twistd; and give it a clock that only goes forward.
 
     It is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as asyncio's
@@ -26,9 +41,7 @@ def install(*, daemon: bool) -> None:
     """
     if "twisted.internet.reactor" not in sys.modules and sys.platform != "win32":
         if sys.platform == "linux" or not daemon:
-            loop = new_event_loop()
-            asyncio.set_event_loop(loop)
-            installReactor(AsyncioReactor(loop))
+            _install(new_event_loop())
     use_monotonic_time(installed())
 
 

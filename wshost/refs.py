@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from wshost.control import NORMAL_CLOSE, check_close, check_payload
 from wshost.interfaces import IRef
+from wshost.messages import check_message, check_topic
 
 if TYPE_CHECKING:
     from wshost.host import Host
@@ -48,16 +49,7 @@ class Ref:
         :raises TypeError: for anything else.
         :raises UnicodeEncodeError: for a str with lone surrogates.
         """
-        if isinstance(data, bytes):
-            size = len(data)
-        elif isinstance(data, str):
-            # Now, and not when the reactor has come to it and nobody is there to be told.
-            size = len(data) if data.isascii() else len(data.encode())
-        elif isinstance(data, (bytearray, memoryview)):
-            data = bytes(data)
-            size = len(data)
-        else:
-            raise TypeError(f"a message is a str or bytes, not {type(data).__name__}")
+        data, size = check_message(data)
         return self._ask(CALL + size, "send", data)
 
     def ping(self, data: str | bytes = b"") -> bool:
@@ -78,6 +70,27 @@ class Ref:
     def info(self, message: Any) -> bool:
         """Give the connection's handler ``("info", message)``."""
         return self._ask(INFO, "info", message)
+
+    def subscribe(self, topic: str) -> bool:
+        """Send the connection what is published to a topic from now on.
+
+        :raises TypeError: when the topic is no str.
+        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        """
+        return self._ask_topics("subscribe", check_topic(topic))
+
+    def unsubscribe(self, topic: str) -> bool:
+        """Undo a `subscribe`. :raises TypeError, ValueError: as there."""
+        return self._ask_topics("unsubscribe", check_topic(topic))
+
+    def _ask_topics(self, action: str, topic: str) -> bool:
+        host = self._host
+        connection = host.connections.get(self.id)
+        if connection is None:
+            return False
+        if get_ident() == host.thread:
+            return host.topics.act(connection, action, topic)
+        return connection.act_from_thread(CALL, action, topic)
 
     def _ask(self, size: int, action: str, *args: Any) -> bool:
         connection = self._host.connections.get(self.id)

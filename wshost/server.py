@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 
-from wshost import chain, options, reactors, tls
+from wshost import chain, options, reactors
+from wshost.backplanes.memory import SHARED
 from wshost.host import Host
+from wshost.interfaces import IBackplane
 from wshost.listeners import Listener, tcp
+from wshost.messages import check_message, check_topic
 from wshost.options import Settings
 from wshost.results import ConfigurationError
 from wshost.values import mapping
+
+if TYPE_CHECKING:
+    from wshost.tls import Certificates
 
 _HOST_OPTIONS = (
     "max_connections",
@@ -53,6 +59,20 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
     return server
 
 
+def publish(topic: str, data: str | bytes) -> bool:
+    """Send one message to all connections that have subscribed to a topic, of all servers of this process.
+
+    May be called in any thread, and returns at once.
+
+    :param topic: 1 to 255 bytes of UTF-8.
+    :param data: a str leaves as text, bytes as binary.
+    :returns: False when too much that was published waits already. True promises no delivery.
+    :raises TypeError: for a topic that is no str, or data that is neither str nor bytes.
+    :raises ValueError: for a topic of another length, or text that is no UTF-8.
+    """
+    return SHARED.publish(check_topic(topic), check_message(data)[0])
+
+
 def _table(what: str, value: Any) -> dict[str, Any]:
     try:
         return mapping(value)
@@ -65,21 +85,24 @@ class Server(MultiService):
 
     :param settings: what it shall be like.
     :param reactor: the global one by default, which is looked up when the server starts.
+    :param backplane: that by which `publish` reaches all servers of the process by default.
     :raises ConfigurationError: when a part of it can't be had.
     """
 
-    def __init__(self, settings: Settings, reactor: Any = None) -> None:
+    def __init__(self, settings: Settings, reactor: Any = None, backplane: IBackplane = SHARED) -> None:
         MultiService.__init__(self)
         self._settings = settings
         self._reactor = reactor
+        self._backplane = backplane
         self._chain = chain.build(settings)
-        self._context_factory = (
-            tls.context_factory(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-            if settings.tls_cert is not None
-            else None
-        )
+        self._certificates: Certificates | None = None
+        if settings.tls_cert is not None:
+            from wshost.tls import Certificates  # noqa: PLC0415 - what that imports takes its time
+
+            self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._host: Host | None = None
         self._listeners: list[Listener] = []
+        self._connected = False
 
     def bind(self, unix: bool = True) -> None:
         """Take the ports, as far as that is not done; clients are served when the reactor runs.
@@ -103,10 +126,10 @@ class Server(MultiService):
         settings = self._settings
         limits = {name: getattr(settings, name) for name in _HOST_OPTIONS if getattr(settings, name) is not None}
         self._listeners = [
-            Listener(reactor, description, self._context_factory)
+            Listener(reactor, description, self._certificates)
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
-        self._host = Host(reactor, self._chain, **limits)
+        self._host = Host(reactor, self._chain, backplane=self._backplane, **limits)
         return self._host
 
     def _stop_listening(self) -> list[Deferred[None]]:
@@ -121,6 +144,8 @@ class Server(MultiService):
     def startService(self) -> None:
         """Start, and log where. :raises ConfigurationError: when a port can't be had."""
         self.bind()
+        self._connected = True
+        self._backplane.connect(self._reactor or reactors.installed())
         MultiService.startService(self)
         names = [link.name for link in self._chain]
         for listener in self._listeners:
@@ -133,4 +158,8 @@ class Server(MultiService):
             waiting.append(self._host.stop())
             self._host = None
         stopped = DeferredList(waiting)
+        if self._connected:
+            # What handlers publish while they are told of the end still leaves.
+            self._connected = False
+            stopped.addCallback(lambda _: self._backplane.close())
         return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)

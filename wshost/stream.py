@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
+    IProtocol,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.sockets import unacknowledged
+from wshost.timers import Timer
 
 if TYPE_CHECKING:
     from wshost.host import Host
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 LOOKS = 10
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class Stream(Protocol):
+class Stream:
     """A protocol of which subclasses say what comes in and what goes out.
 
     What goes out is corked: it leaves in one write when the call that brought it is over, or, where no bytes from the
@@ -38,11 +39,31 @@ class Stream(Protocol):
     :param id: names it in the log.
     """
 
-    # What it must provide is more than one of Twisted's interfaces says.
-    transport: Any
+    __slots__ = (
+        "__weakref__",
+        "_blocked",
+        "_closing",
+        "_deadline",
+        "_dirty",
+        "_ended",
+        "_handed",
+        "_host",
+        "_out",
+        "_paused",
+        "_paused_by_module",
+        "_peer_ended",
+        "_queued",
+        "_reason",
+        "_stall",
+        "full",
+        "id",
+        "transport",
+    )
 
     def __init__(self, host: Host, id: str) -> None:
         self.id = id
+        #: What it must provide is more than one of Twisted's interfaces says.
+        self.transport: Any = None
         #: True while as much output waits as the peer may let wait.
         self.full = False
         self._host = host
@@ -59,7 +80,7 @@ class Stream(Protocol):
         self._paused = False
         # When to look again whether the peer reads, and when a closing connection is aborted.
         self._stall: IDelayedCall | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline: Timer | None = None
         # Closing: no more input is looked at. Ended: nothing is written any more, either.
         self._closing = False
         self._ended = False
@@ -68,6 +89,10 @@ class Stream(Protocol):
         self._reason = ""
 
     # From the transport
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connectionMade()
 
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
@@ -81,17 +106,21 @@ class Stream(Protocol):
             self.transport.loseConnection()
         elif not self._closing:
             self._close()
-            self._flush_later()
+            self._flush()
 
     def writeConnectionLost(self) -> None:
         """Nothing: it was us who closed our half."""
 
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came in: for subclasses."""
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = self._ended = True
         self._out.clear()
-        for call in (self._stall, self._deadline):
-            if call is not None and call.active():
-                call.cancel()
+        if self._stall is not None and self._stall.active():
+            self._stall.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         # They know us, too: without a cut here all would wait for the collector.
         self._stall = self._deadline = None
 
@@ -131,6 +160,24 @@ class Stream(Protocol):
     def _drained(self) -> None:
         """What had made it full has left: for subclasses."""
 
+    @property
+    def takes_output(self) -> bool:
+        """Whether more may be brought to the peer."""
+        return not (self._closing or self.full)
+
+    def deliver(self, data: bytes) -> bool:
+        """Send what was published in this turn, which ends; return whether there was room."""
+        if self._closing or self.full:
+            return False
+        if self._out or self._blocked or len(data) >= self._host.max_output:
+            self._write(data)
+            self._flush_later()
+        else:
+            # Nothing else waits, as with nearly all of a thousand: it can leave as it is.
+            self._handed = len(data)
+            self.transport.write(data)
+        return True
+
     def _flush_later(self) -> None:
         if not self._dirty:
             self._dirty = True
@@ -146,7 +193,7 @@ class Stream(Protocol):
             return
         self._queued = 0
         if self._out:
-            data = b"".join(self._out)
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._handed = len(data)
             self.transport.write(data)
@@ -189,9 +236,10 @@ class Stream(Protocol):
         self._closing = True
         # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
         self._regulate()
-        self._deadline = self._host.reactor.callLater(
-            self._host.close_timeout, self.abort, "the peer did not let go in time"
-        )
+        self._deadline = self._host.schedule.call_later(self._host.close_timeout, self._overdue)
+
+    def _overdue(self) -> None:
+        self.abort("the peer did not let go in time")
 
     def _finish(self) -> None:
         """All is written: close our half, and await the peer's.
@@ -232,3 +280,7 @@ class Stream(Protocol):
             self._watch_progress(mark, since)
         else:
             self.abort("the peer did not read what it was sent")
+
+
+# Not by decorators: Cython's classes take none.
+classImplements(Stream, IProtocol, IHalfCloseableProtocol, IPushProducer)

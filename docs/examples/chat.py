@@ -2,32 +2,22 @@
 
 from urllib.parse import parse_qs
 
-from wshost import Reject
-
-members = set()
+from wshost import Reject, publish
 
 
 def init(options):
     name = parse_qs(options["connection"].query).get("name", [""])[0]
     if not name:
         raise Reject(400, "Who are you? Connect to /?name=Ada\n")
-    ref = options["worker"]
-    tell_all(f"{name} comes in")
-    members.add(ref)
-    return ref, name
+    publish("room", f"{name} comes in")
+    options["worker"].subscribe("room")
+    return name
 
 
-def handle(message, state):
-    ref, name = state
+def handle(message, name):
     match message:
         case ("text", text):
-            tell_all(f"{name}: {text}")
+            publish("room", f"{name}: {text}")
         case "connection_close":
-            members.discard(ref)
-            tell_all(f"{name} leaves")
-    return ("noreply", state)
-
-
-def tell_all(text):
-    for member in members:
-        member.send(text)
+            publish("room", f"{name} leaves")
+    return ("noreply", name)

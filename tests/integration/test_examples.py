@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,24 @@ class TestChat:
                 charles.send("Good evening")
                 assert says(ada) == says(charles) == "Charles: Good evening"
             assert says(ada) == "Charles leaves"
+
+    def test_tells_twenty_in_order_what_several_say_at_once(self) -> None:
+        with example(handler="chat") as server, ExitStack() as stack:
+            clients = [
+                stack.enter_context(connect(f"{server.url}/?name={number}", max_queue=None)) for number in range(20)
+            ]
+            for number in range(20):
+                for client in clients[: number + 1]:
+                    client.send(f"{number}")
+            heard: list[list[str | bytes]] = [[] for _ in clients]
+            for number, client in enumerate(clients):
+                # The arrival of those who came after it, and what all have said.
+                heard[number] = [says(client) for _ in range(19 - number + sum(range(1, 21)))]
+            for one in heard:
+                assert one[-210:] == heard[0][-210:]
+            for number in range(20):
+                said = [text for text in heard[0] if str(text).startswith(f"{number}: ")]
+                assert said == [f"{number}: {text}" for text in range(number, 20)]
 
     def test_refuses_who_has_no_name(self) -> None:
         with example(handler="chat") as server, pytest.raises(InvalidStatus) as refused:

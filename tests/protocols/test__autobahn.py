@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, frame, frames, head
-from wshost.protocols._autobahn import MEMORY_LEVEL, WINDOW_BITS, Engine, engine_class
+from wshost.protocols._autobahn import MEMORY_LEVEL, WINDOW_BITS, Engine, engine_class, xor
 
 ROOT = Path(__file__).parents[2]
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 LIMIT = 1 << 20
 DEFLATE = "permessage-deflate"
 
@@ -58,9 +57,9 @@ class Client:
     def __init__(self, extensions: str = "", **options: Any) -> None:
         limits: dict[str, Any] = {"max_message_size": LIMIT, "max_frame_size": LIMIT, "max_fragments": 1_024}
         self.sink = Sink()
-        self.engine: Engine = engine_class(**{**limits, "compress": bool(extensions), **options})(self.sink)
-        self.engine.open(KEY, extensions, None, {})
-        self.head = self.take()
+        self.engine: Engine = engine_class(**{**limits, **options})(self.sink)
+        #: What was agreed on.
+        self.extensions = self.engine.negotiate(extensions)
 
     def send(self, data: bytes, size: int = 8_192) -> list[tuple[Any, ...]]:
         """Send bytes in pieces of a size, and return what the engine tells of them."""
@@ -121,31 +120,11 @@ def raw(opcode: int, size: int, *, fin: bool = True, rsv: int = 0, length: int |
 class TestOpening:
     """RFC 6455 §4.2.2."""
 
-    def test_the_response(self) -> None:
-        assert Client().head == (
-            b"HTTP/1.1 101 Switching Protocols\r\n"
-            b"Upgrade: WebSocket\r\n"
-            b"Connection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-            b"\r\n"
-        )
-
-    def test_all_that_it_may_say(self) -> None:
-        sink = Sink()
-        engine = engine_class(max_message_size=1, max_frame_size=1, max_fragments=1, compress=True)(sink)
-        engine.open(KEY, DEFLATE, "chat", {"X-Room": "1", "Set-Cookie": "a=b; Secure"})
-        assert sink.written.split(b"\r\n") == [
-            b"HTTP/1.1 101 Switching Protocols",
-            b"Upgrade: WebSocket",
-            b"Connection: Upgrade",
-            b"X-Room: 1",
-            b"Set-Cookie: a=b; Secure",
-            b"Sec-WebSocket-Protocol: chat",
-            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-            b"Sec-WebSocket-Extensions: permessage-deflate",
-            b"",
-            b"",
-        ]
+    def test_nothing_is_written(self) -> None:
+        client = Client(DEFLATE)
+        assert client.extensions == DEFLATE
+        assert client.engine.compresses
+        assert client.take() == b""
 
     def test_one_connection_knows_nothing_of_another(self) -> None:
         one, other = Client(DEFLATE), Client(DEFLATE, max_message_size=1)
@@ -399,33 +378,6 @@ class TestLimits:
         assert kept < 100_000
 
 
-class TestSending:
-    def test_messages(self) -> None:
-        client = Client()
-        client.engine.send("Kö".encode(), False)
-        client.engine.send(b"", True)
-        client.engine.send(b"x" * 126, True)
-        client.engine.send(b"x" * 65_536, False)
-        assert client.take() == (
-            b"\x81\x03K\xc3\xb6\x82\x00\x82\x7e\x00\x7e"
-            + b"x" * 126
-            + b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"
-            + b"x" * 65_536
-        )
-
-    def test_longer_than_what_may_come_in(self) -> None:
-        client = Client(DEFLATE, max_message_size=10)
-        client.engine.send(random.Random(1).randbytes(1_000), True)
-        [sent] = frames(client.take())
-        assert inflate(sent.payload) == random.Random(1).randbytes(1_000)
-
-    def test_control_frames(self) -> None:
-        client = Client()
-        client.engine.ping(b"")
-        client.engine.pong(b"x" * 125)
-        assert client.take() == b"\x89\x00\x8a\x7d" + b"x" * 125
-
-
 class TestClosing:
     """RFC 6455 §7."""
 
@@ -468,15 +420,11 @@ class TestClosing:
         client.engine.start_close(1002, b"")
         assert client.take() == b"\x88\x02\x03\xe9"
 
-    def test_what_may_be_sent_before_the_answer(self) -> None:
-        client = Client()
-        client.send(close())
-        client.engine.send(b"last", False)
-        assert client.take() == b"\x81\x04last"
-
 
 def refuses(extensions: str) -> bool:
-    return b"Sec-WebSocket-Extensions" not in Client(extensions, compress=True).head
+    client = Client(extensions)
+    assert client.engine.compresses is (client.extensions != "")
+    return not client.extensions
 
 
 class TestDeflateNegotiation:
@@ -498,7 +446,7 @@ class TestDeflateNegotiation:
         ],
     )
     def test_accepted(self, offer: str, answer: str) -> None:
-        assert f"Sec-WebSocket-Extensions: {answer}\r\n".encode() in Client(offer).head
+        assert Client(offer).extensions == answer
 
     @pytest.mark.parametrize(
         "offer",
@@ -523,13 +471,11 @@ class TestDeflateNegotiation:
         """RFC 7692 §5.1; Autobahn fails the handshake. Our zlib can't do 8 bits."""
         assert refuses(offer)
         following = f"{offer}, permessage-deflate; server_no_context_takeover"
-        assert b": permessage-deflate; server_no_context_takeover\r\n" in Client(following).head
+        assert Client(following).extensions == "permessage-deflate; server_no_context_takeover"
 
     def test_off(self) -> None:
-        client = Client(DEFLATE, compress=False)
-        assert b"Extensions" not in client.head
-        client.engine.send(b"hello", False)
-        assert client.take() == b"\x81\x05hello"
+        client = Client()
+        assert not client.engine.compresses
         assert client.fails(frame(TEXT, Deflater()(b"hello"), rsv=RSV1)) == 1002
 
 
@@ -557,6 +503,10 @@ class TestDeflate:
             sent = frame(TEXT, data[:cut], fin=False, rsv=RSV1) + frame(PING) + frame(CONTINUATION, data[cut:])
             assert client.send(sent) == [("ping", b""), ("text", text)]
 
+    def test_is_known(self) -> None:
+        assert Client(DEFLATE).engine.compresses
+        assert not Client().engine.compresses
+
     def test_receiving_what_is_not_compressed(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
         assert client.send(frame(TEXT, deflater(b"hello"), rsv=RSV1)) == [("text", b"hello")]
@@ -578,29 +528,46 @@ class TestDeflate:
         client, decompressor = Client(DEFLATE), zlib.decompressobj(-15)
         sizes = []
         for text in TEXTS * 2:
-            client.engine.send(text, False)
-            [sent] = frames(client.take())
-            assert (sent.opcode, sent.fin, sent.rsv1) == (TEXT, True, True)
-            assert inflate(sent.payload, decompressor) == text
-            sizes.append(len(sent.payload))
+            sent = client.engine.deflate(text)
+            assert inflate(sent, decompressor) == text
+            sizes.append(len(sent))
         # The context is taken over: what was said before is said more shortly.
         assert sizes[len(TEXTS)] < sizes[0]
 
     def test_sending_without_context(self) -> None:
         client = Client(f"{DEFLATE}; server_no_context_takeover")
-        sent = []
-        for _ in range(2):
-            client.engine.send(b"hello hello hello", False)
-            sent.append(client.take())
-        assert sent[0] == sent[1]
+        assert client.engine.deflate(b"hello hello hello") == client.engine.deflate(b"hello hello hello")
 
     @pytest.mark.parametrize(("offer", "window_bits"), [("", WINDOW_BITS), ("; server_max_window_bits=9", 9)])
     def test_sending_within_the_window(self, offer: str, window_bits: int) -> None:
         client, decompressor = Client(DEFLATE + offer), zlib.decompressobj(-window_bits)
         data = random.Random(1).randbytes(5_000) * 3
-        client.engine.send(data, True)
+        assert inflate(client.engine.deflate(data), decompressor) == data
+
+    def test_sending_more_than_may_come_in(self) -> None:
+        data = random.Random(1).randbytes(1_000)
+        assert inflate(Client(DEFLATE, max_message_size=10).engine.deflate(data)) == data
+
+    def test_whole_messages_at_once(self) -> None:
+        """Like those that come frame by frame, and in one context with them."""
+        client, deflater = Client(DEFLATE), Deflater()
+        for text in TEXTS:
+            assert client.engine.inflate(deflater(text), False) == ("text", text.decode())
+            assert client.send(frame(BINARY, deflater(text), rsv=RSV1)) == [("binary", text)]
+            assert client.engine.inflate(deflater(text), True) == ("binary", text)
+        assert client.engine.arrived == 3 * len(TEXTS)
+
+    @pytest.mark.parametrize(
+        ("data", "is_binary", "code"),
+        [(b"x" * 11, True, 1009), (b"\xff", False, 1007), (None, True, 1007)],
+    )
+    def test_wrong_ones_at_once(self, data: bytes | None, is_binary: bool, code: int) -> None:
+        client = Client(DEFLATE, max_message_size=10)
+        payload = b"\xff\xff" if data is None else Deflater()(data)
+        assert client.engine.inflate(payload, is_binary) is None
+        assert client.sink.events == [("drop",)]
         [sent] = frames(client.take())
-        assert inflate(sent.payload, decompressor) == data
+        assert struct.unpack("!H", sent.payload[:2]) == (code,)
 
     def test_it_costs_little(self) -> None:
         """zlib's part is bounded by what we ask it for; only its default would be 256 KiB."""
@@ -609,10 +576,8 @@ class TestDeflate:
     def test_control_frames_are_not_compressed(self) -> None:
         """RFC 7692 §6: RSV1 there is a violation."""
         client = Client(DEFLATE)
-        client.engine.ping(b"x")
-        client.engine.pong(b"y")
         client.engine.start_close(1000, b"")
-        assert client.take() == b"\x89\x01x\x8a\x01y\x88\x02\x03\xe8"
+        assert client.take() == b"\x88\x02\x03\xe8"
         for opcode in (PING, PONG, CLOSE):
             assert Client(DEFLATE).fails(frame(opcode, b"", rsv=RSV1)) == 1002
 
@@ -752,7 +717,7 @@ for offer in ("", DEFLATE):
         Client(offer).send(frame(TEXT, data, rsv=RSV1))
     client = Client(offer)
     client.send(CONVERSATION)
-    client.engine.send(b"x", False)
+    client.engine.compresses and client.engine.deflate(b"x")
     client.engine.answer_close(1000, b"")
     client = Client(offer)
     client.engine.start_close(1000, b"")
@@ -769,3 +734,10 @@ class TestQuiet:
             [sys.executable, "-c", QUIETLY], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 70_000])
+def test_masking(size: int) -> None:
+    """RFC 6455 §5.3."""
+    data = random.Random(size).randbytes(size)
+    assert xor(data, b"\x01\x00\xff\x80") == bytes(one ^ b"\x01\x00\xff\x80"[at % 4] for at, one in enumerate(data))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wshost.protocols._handshake import Offer, agree, check, connection_info, cookies
+from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info, cookies
 from wshost.protocols._head import BadRequest
 from wshost.request import TLS, Headers, Request
 from wshost.results import Accept
@@ -201,3 +201,31 @@ class TestConnectionInfo:
         info = connection_info(asked, check(asked), "[::1]:50000", tls)
         assert (info.peer, info.tls, info.route) == ("[::1]:50000", tls, "/*")
         assert (info.cookies, info.origin, info.subprotocols) == ({"a": "b"}, "https://example.com", ("soap", "chat"))
+
+
+class TestAcceptance:
+    """RFC 6455 §4.2.2."""
+
+    def test_the_least(self) -> None:
+        assert acceptance(KEY, None, "", {}) == (
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"Upgrade: WebSocket\r\n"
+            b"Connection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+            b"\r\n"
+        )
+
+    def test_the_most(self) -> None:
+        headers = {"X-Room": "1", "Set-Cookie": "a=b; Secure"}
+        assert acceptance(KEY, "chat", "permessage-deflate", headers).split(b"\r\n") == [
+            b"HTTP/1.1 101 Switching Protocols",
+            b"Upgrade: WebSocket",
+            b"Connection: Upgrade",
+            b"X-Room: 1",
+            b"Set-Cookie: a=b; Secure",
+            b"Sec-WebSocket-Protocol: chat",
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+            b"Sec-WebSocket-Extensions: permessage-deflate",
+            b"",
+            b"",
+        ]

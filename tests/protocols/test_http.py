@@ -14,7 +14,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IProtocolDriver, Timer
+from wshost.interfaces import IContext, IEncoding, ILinkedModule, IPreparedModule, IProtocolDriver, Timer
 from wshost.protocols import http
 from wshost.request import Request
 from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
@@ -52,6 +52,7 @@ class Connection:
     host_address = IPv4Address("TCP", "127.0.0.1", 8080)
     tls = None
     full = broken = False
+    published = None
 
     def __init__(self, following: str | None = "websocket", admitted: bool = True) -> None:
         self.following = following
@@ -72,6 +73,9 @@ class Connection:
         return OneTimer(self.clock.callLater(seconds, call))
 
     def log_failure(self, what: str) -> None:
+        raise NotImplementedError
+
+    def share(self, encoding: IEncoding | None) -> None:
         raise NotImplementedError
 
 

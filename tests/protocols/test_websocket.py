@@ -82,7 +82,7 @@ class TestOptions:
         assert options.subprotocols == ()
         engine = options.engine
         assert (engine.max_message_size, engine.max_frame_size, engine.max_fragments) == (1 << 20, 1 << 20, 1_024)
-        assert engine.compress is False
+        assert options.compress is False
         assert (options.ping_interval, options.ping_timeout) == (20.0, 20.0)
         assert (options.close_timeout, options.message_timeout) == (5.0, 120.0)
 
@@ -106,7 +106,7 @@ class TestOptions:
         assert options.subprotocols == ("chat", "soap")
         engine = options.engine
         assert (engine.max_message_size, engine.max_frame_size, engine.max_fragments) == (3, 2, 1)
-        assert engine.compress is True
+        assert options.compress is True
         assert (options.ping_interval, options.ping_timeout) == (0.0, 4.0)
         assert (options.close_timeout, options.message_timeout) == (5.5, 6.0)
 

@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublish
 from txaio import tx
 from zope.interface import implementer
 
-from wshost.tls import context_factory
+from wshost.tls import Certificates
 
 
 @implementer(ILogObserver)
@@ -53,4 +53,4 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateOptions:
     """What a server shows with TLS, and nobody has reason to trust."""
     path = tmp_path_factory.mktemp("tls") / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
-    return context_factory(str(path))
+    return Certificates(str(path)).context_factory()

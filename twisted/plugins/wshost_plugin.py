@@ -1,11 +1,14 @@
 """The names by which Twisted finds us; nothing is imported through them before it is used."""
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
-from wshost.plugins import ProtocolModule
+from wshost.plugins import EndpointParser, ProtocolModule
 
 # Plugin variables are public: Twisted's cache knows them by name.
 wshost = ServiceMaker("wshost", "wshost.command", "A WebSocket server that runs your handler.", "wshost")
 http = ProtocolModule("http", "wshost.protocols.http")
 websocket = ProtocolModule("websocket", "wshost.protocols.websocket")
 factory = ProtocolModule("factory", "wshost.protocols.factory")
+fast = EndpointParser("fast", "wshost.fastnet.listening.parse")
+uvloop = Reactor("uvloop", "wshost.reactors", "The asyncio reactor on uvloop, whose event loop is faster.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.handlers._answers import read
 from wshost.handlers._awaiting import CANCELLED, awaited
@@ -50,7 +50,6 @@ _OPEN, _LOST = Stage.OPEN, Stage.LOST
 _PLAIN = frozenset((str, bytes))
 
 
-@implementer(ISession)
 class HandlerSession:
     """One connection's handler: its state, and what it is doing. See `wshost.interfaces.ISession`."""
 
@@ -309,6 +308,10 @@ class HandlerSession:
         else:
             if ending is not None:
                 self._adapter.keep(ending.addBoth(self._settled, _ignore, self._handle_failed))
+
+
+# Not by a decorator: Cython's classes take none.
+classImplements(HandlerSession, ISession)
 
 
 def _ignore(answer: Any) -> None:

@@ -1,13 +1,11 @@
 """Autobahn as an engine without I/O: frames in, callbacks out. The only file that imports autobahn.
 
-The engine never sees an HTTP request: the head was parsed and judged before (`_handshake.py`), and what Autobahn would
-have taken from it is set here. It starts no timer, writes to no transport and logs nothing; whoever drives it does.
+The engine never sees an HTTP request: the head was parsed, judged and answered before (`_handshake.py`), and where that
+leaves Autobahn is set here. It starts no timer, writes to no transport and logs nothing; whoever drives it does.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import txaio
@@ -18,8 +16,10 @@ from autobahn.exception import PayloadCorruptError, PayloadExceededError  # noqa
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer  # noqa: E402
 from autobahn.websocket.compress import PerMessageDeflateOfferAccept as DeflateAccept  # noqa: E402
 from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerProtocol  # noqa: E402
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # noqa: E402
 
 from wshost.control import MAX_REASON  # noqa: E402
+from wshost.protocols._deflate import compressor, decompressor, errors, flushed  # noqa: E402
 
 #: LZ77 window and memory level for compression: 14 KiB a connection instead of zlib's 256 (design: Defaults).
 WINDOW_BITS = 12
@@ -66,8 +66,32 @@ class _Deflate(PerMessageDeflate):
     """
 
     max_message_size: int
+    mem_level: int
+    server_max_window_bits: int
+    client_max_window_bits: int
+    server_no_context_takeover: bool
+    client_no_context_takeover: bool
+    _compressor: Any
     _decompressor: Any
     _decompress_message_size: int
+
+    def compress_message(self, data: bytes) -> bytes:
+        """Return a message's payload (RFC 7692 §7.2.1)."""
+        if self._compressor is None or self.server_no_context_takeover:
+            self._compressor = compressor(self.server_max_window_bits, self.mem_level)
+        return flushed(self._compressor, data)[:-4]
+
+    def decompress_message(self, payload: bytes) -> bytes:
+        """Return what a message's payload holds (RFC 7692 §7.2.2)."""
+        self.start_decompress_message()
+        data = self.decompress_message_data(payload)
+        self.end_decompress_message()
+        return data
+
+    def start_decompress_message(self) -> None:
+        if self._decompressor is None or self.client_no_context_takeover:
+            self._decompressor = decompressor(self.client_max_window_bits)
+        self._decompress_message_size = 0
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
         left = self.max_message_size - self._decompress_message_size
@@ -91,7 +115,7 @@ class _Deflate(PerMessageDeflate):
     def _inflate(self, data: bytes, max_length: int) -> bytes:
         try:
             inflated: bytes = self._decompressor.decompress(data, max_length)
-        except zlib.error as error:
+        except errors as error:
             raise PayloadCorruptError from error
         return inflated
 
@@ -119,8 +143,8 @@ class Engine(WebSocketServerProtocol):
     max_message_size: int
     max_frame_size: int
     max_fragments: int
-    compress: bool
     _isMessageCompressed: bool
+    _perMessageCompress: Any
     factory = WebSocketServerFactory(server="")
 
     def __init__(self, sink: Sink) -> None:
@@ -128,30 +152,32 @@ class Engine(WebSocketServerProtocol):
         self._sink = sink
         self._message = bytearray()
         self._answering = False
-        self._accepted: DeflateAccept | None = None
         #: How many messages, and control frames between messages, have arrived.
         self.arrived = 0
         self._connectionMade()
+        # Where Autobahn stands when it has answered the handshake.
+        self.state = self.STATE_OPEN
+        self.websocket_version = 13
+        self.inside_message = False
+        self.current_frame = None  # type: ignore[assignment]
+        # Of no use here, and a kilobyte of each connection.
+        del self.send_queue
 
     # What the driver calls
 
-    def open(self, key: str, extensions: str, subprotocol: str | None, headers: Mapping[str, str]) -> None:
-        """Accept the opening handshake: writes the 101 (RFC 6455 §4.2.2).
+    def negotiate(self, extensions: str) -> str:
+        """Agree on extensions, before anything is fed (RFC 6455 §9.1).
 
-        :param key: the Sec-WebSocket-Key, checked.
-        :param extensions: the Sec-WebSocket-Extensions of the request, "" without.
-        :param subprotocol: the one to use, out of those offered.
-        :param headers: more headers for the response, checked.
+        :param extensions: the Sec-WebSocket-Extensions of the request.
+        :returns: that of the response, "" for none.
         """
-        self._wskey = key
-        self.websocket_version = 13
-        self.websocket_protocols = [] if subprotocol is None else [subprotocol]
-        self.websocket_extensions = self._offers(extensions) if self.compress else []
-        self.succeedHandshake((subprotocol, headers))
-        if self._accepted is not None:
-            self._perMessageCompress = _Deflate.create_from_offer_accept(True, self._accepted)
-        # Of no use here, and a kilobyte of each connection.
-        del self.send_queue, self.http_response_data
+        offers = self._offers(extensions)
+        if not offers:
+            return ""
+        accepted = self._accept(offers[0])
+        self._perMessageCompress = _Deflate.create_from_offer_accept(True, accepted)
+        response: str = accepted.get_extension_string()
+        return response
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
@@ -169,23 +195,34 @@ class Engine(WebSocketServerProtocol):
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
-    def send(self, payload: bytes, is_binary: bool) -> None:
-        """Send one message in one frame."""
+    @property
+    def compresses(self) -> bool:
+        """Whether permessage-deflate was agreed on."""
+        return self._perMessageCompress is not None
+
+    def deflate(self, payload: bytes) -> bytes:
+        """Return the payload of a message that the peer will inflate, when `compresses`."""
         # Not Autobahn's sendMessage: it holds its limit for what comes in against what goes out, after compressing,
         # and so leaves the peer with a broken context.
-        compress = self._perMessageCompress
-        if compress is not None:
-            compress.start_compress_message()
-            payload = compress.compress_message_data(payload) + compress.end_compress_message()
-        self.sendFrame(opcode=2 if is_binary else 1, payload=payload, rsv=0 if compress is None else 4)
+        deflated: bytes = self._perMessageCompress.compress_message(payload)
+        return deflated
 
-    def ping(self, payload: bytes) -> None:
-        """Send a ping."""
-        self.sendFrame(opcode=9, payload=payload)
+    def inflate(self, payload: bytes, is_binary: bool) -> tuple[str, str | bytes] | None:
+        """Read the one frame of a compressed message, when `compresses` and not `inside`.
 
-    def pong(self, payload: bytes) -> None:
-        """Send a pong."""
-        self.sendFrame(opcode=10, payload=payload)
+        :returns: the message, as handlers get it; None when that was wrong, and the connection has failed.
+        """
+        try:
+            data = self._perMessageCompress.decompress_message(payload)
+            message = ("binary", data) if is_binary else ("text", data.decode())
+        except PayloadExceededError:
+            self._max_message_size_exceeded()
+            return None
+        except (PayloadCorruptError, UnicodeDecodeError):
+            self.fail_payload()
+            return None
+        self.arrived += 1
+        return message
 
     def start_close(self, code: int, reason: bytes) -> None:
         """Send a Close; the peer's answer is followed by `Sink.on_drop`."""
@@ -202,14 +239,18 @@ class Engine(WebSocketServerProtocol):
         self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
         self.dropConnection()
 
+    def fail_payload(self) -> None:
+        """Fail the connection for what a message holds (RFC 6455 §8.1)."""
+        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
+        self.fail(1007, "invalid UTF-8 or deflate data")
+
     # What Autobahn calls
 
     def _fail_connection(self, code: int = 1002, reason: str = "") -> None:
         self.fail(code, reason)
 
     def _invalid_payload(self, reason: str) -> bool:
-        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
-        self.fail(1007, "invalid UTF-8 or deflate data")
+        self.fail_payload()
         return True
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
@@ -226,9 +267,6 @@ class Engine(WebSocketServerProtocol):
         if self.state == self.STATE_CLOSING:
             self.state = self.STATE_CLOSED
             self._sink.on_drop()
-
-    def _onOpen(self) -> None:
-        """Nothing: the driver knows."""
 
     def _onMessageBegin(self, isBinary: bool) -> None:
         self.onMessageBegin(isBinary)
@@ -269,37 +307,39 @@ class Engine(WebSocketServerProtocol):
 
     # Extensions
 
-    def _offers(self, header: str) -> list[tuple[str, dict[str, list[str | bool]]]]:
+    def _offers(self, header: str) -> list[PerMessageDeflateOffer]:
         """The offers of permessage-deflate that can be accepted: of the others, RFC 7692 §5.1 says to decline them."""
         offers = []
         for name, parameters in self._parseExtensionsHeader(header):
             if name == PerMessageDeflate.EXTENSION_NAME:
                 try:
-                    PerMessageDeflateOffer.parse(parameters)
+                    offers.append(PerMessageDeflateOffer.parse(parameters))
                 except Exception:  # noqa: S112 - Autobahn raises no narrower one
                     continue
-                offers.append((name, parameters))
         return offers
 
-    def perMessageCompressionAccept(self, offers: list[Any]) -> Any:
-        offer = offers[0]
-        self._accepted = DeflateAccept(
+    def _accept(self, offer: PerMessageDeflateOffer) -> DeflateAccept:
+        return DeflateAccept(
             offer,
             request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0,
             window_bits=min(WINDOW_BITS, offer.request_max_window_bits or WINDOW_BITS),
             mem_level=MEMORY_LEVEL,
             max_message_size=self.max_message_size,
         )
-        return self._accepted
 
 
-def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: int, compress: bool) -> type[Engine]:
+def xor(data: bytes, key: bytes) -> bytes:
+    """Return data masked, or without its mask (RFC 6455 §5.3)."""
+    masked: bytes = create_xor_masker(key, len(data)).process(data)
+    return masked
+
+
+def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: int) -> type[Engine]:
     """Return an `Engine` class with these options.
 
     :param max_message_size: bytes of a message, inflated; more fails the connection with 1009.
     :param max_frame_size: bytes of a frame, compressed when it is; more fails the connection with 1009.
     :param max_fragments: frames of a message; more fail the connection with 1009.
-    :param compress: whether permessage-deflate is accepted when offered.
     """
     return type(
         "Engine",
@@ -308,6 +348,5 @@ def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: i
             "max_message_size": max_message_size,
             "max_frame_size": max_frame_size,
             "max_fragments": max_fragments,
-            "compress": compress,
         },
     )

@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
-from wshost.control import NORMAL_CLOSE
+from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
 from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
-from wshost.protocols._autobahn import Engine
-from wshost.protocols._handshake import Offer, agree, check, connection_info
+from wshost.protocols._frames import Frames
+from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
+from wshost.protocols._lane import deflated_frame, frame
 from wshost.protocols._patience import Patience
+from wshost.protocols._published import FRAMES
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 #: What one connection may do before it is others' turn: steps of the engine, bytes of messages in and of output.
 STEPS = 256
 SHARE = 131_072
-#: The engine gets its input in slices, as each of its steps copies what is left of one.
-SLICE = 8_192
 #: What refs may ask for before the handshake is done: how often, and bytes (or characters) in messages.
 EARLY = 1_024
 EARLY_SIZE = 1 << 20
@@ -52,16 +52,16 @@ class State(Enum):
 _CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 
 
-@implementer(IProtocolDriver, IChannel)
 class WebSocket:
     """One connection's driver."""
 
     __slots__ = (
         "_advancing",
+        "_compresses",
         "_context",
         "_early",
         "_early_size",
-        "_engine",
+        "_frames",
         "_held",
         "_offer",
         "_options",
@@ -84,13 +84,13 @@ class WebSocket:
         self._offer: Offer
         # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
-        self._engine: Engine = None  # type: ignore[assignment]
+        self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
         # What is to be done by the connection, in order.
         self._out: list[Result] = []
         # How much of its `SHARE` it has had in this turn.
         self._share = 0
-        # Bytes that the engine has not been given yet.
+        # What the peer has sent before the handshake was done.
         self._unread = b""
         # We have paused reading.
         self._held = False
@@ -103,6 +103,8 @@ class WebSocket:
         self._early_size = 0
         # The peer's Close came.
         self._peer_closed = False
+        # Messages leave through the engine.
+        self._compresses = False
 
     # The opening handshake
 
@@ -133,13 +135,19 @@ class WebSocket:
             self.log_failure("the handler's init accepted wrongly")
             self.refused(500, b"", {})
             return
-        self._engine = options.engine(self)
-        self._engine.open(offer.key, offer.extensions, subprotocol, accept.headers)
+        self._frames = Frames(self, options.engine, options.lane)
+        extensions = self._frames.engine.negotiate(offer.extensions) if options.compress and offer.extensions else ""
+        self._compresses = extensions != ""
+        self.on_write(acceptance(offer.key, subprotocol, extensions, accept.headers))
+        self._frames.feed(self._unread)
+        self._unread = b""
         self._state = _OPEN
-        self._patience = Patience(self, self._engine, self._context, options)
+        self._patience = Patience(self, self._frames, self._context, options)
         early, self._early = self._early, []
         for action, *arguments in early:
             self._act(action, *arguments)
+        if self._state is _OPEN and not self._compresses:
+            self._context.share(FRAMES)
         waits = self._state is _OPEN and self._session.busy
         self._context.perform(self._take() if waits else self._advance())
 
@@ -156,10 +164,11 @@ class WebSocket:
     def handle_connection_in(self, data: bytes) -> Results:
         if self._state is _CLOSED:
             return None
-        self._unread = self._unread + data if self._unread else data
         if self._state is _CONNECTING:
+            self._unread += data
             return None
         self._patience.heard_at = self._seconds()
+        self._frames.feed(data)
         return self._advance()
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
@@ -213,16 +222,16 @@ class WebSocket:
         self._state = _CLOSED
         session = self._session
         # They know us as we know them: without a cut here all would wait for the collector.
-        self._session = self._engine = self._patience = self._turn = None  # type: ignore[assignment]
+        self._session = self._frames = self._patience = self._turn = None  # type: ignore[assignment]
         if session is not None:
             session.lost()
 
     def _advance(self) -> Results:
-        """Let the engine go on until it wants more bytes, the handler or the output is busy, or its turn is over."""
+        """Read on until that takes more bytes, the handler or the output is busy, or its turn is over."""
         # Whoever asks from within a step, a handler closing by its ref, has the loop below see to it.
         if self._advancing or self._state is _CONNECTING or self._state is _CLOSED:
             return self._take()
-        engine, session, context = self._engine, self._session, self._context
+        frames, session, context = self._frames, self._session, self._context
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -233,16 +242,12 @@ class WebSocket:
             if self._state is _OPEN and (session.busy or context.full):
                 self._hold()
                 break
-            if not steps or self._share > SHARE:
+            if (not steps or self._share > SHARE) and frames.waits:
                 self._hold()
                 self._turn = context.call_later(0, self._take_turn)
                 break
             steps -= 1
-            if engine.step():
-                continue
-            if self._unread:
-                engine.feed(self._unread[:SLICE])
-                self._unread = self._unread[SLICE:]
+            if frames.step():
                 continue
             if self._held:
                 self._held = False
@@ -251,7 +256,7 @@ class WebSocket:
                 context.resume_reading()
             break
         self._advancing = False
-        if self._state is _OPEN and not self._patience.watches_message and engine.inside:
+        if self._state is _OPEN and not self._patience.watches_message and frames.inside:
             self._patience.watch_message()
         return self._take()
 
@@ -273,9 +278,18 @@ class WebSocket:
         self._out = []
         return out[0] if len(out) == 1 else out
 
+    # From the lane
+
+    def deliver(self, message: tuple[str, Any], size: int) -> None:
+        self._share += size
+        if self._state is _OPEN:
+            self._session.deliver(message)
+
     # From the engine
 
     def on_write(self, data: bytes) -> None:
+        if self._context.published is not None:
+            self._take_published()
         self._out.append(data)
         self._share += len(data)
 
@@ -297,11 +311,13 @@ class WebSocket:
     def _allow_control(self) -> bool:
         """Say whether one more ping or pong is to be looked at."""
         if not self._patience.allow_control():
-            self._engine.fail(1008, "too many pings and pongs")
+            self._frames.engine.fail(1008, "too many pings and pongs")
         return self._state is _OPEN
 
     def on_close(self, code: int | None, reason: str) -> None:
         self._peer_closed = True
+        self._frames.close_lane()
+        self._stop_sharing()
         session = self._session
         session.deliver(("close", (code, reason)))
         if session.busy:
@@ -313,31 +329,49 @@ class WebSocket:
         self._state = _CLOSED
         self._out.append(Close())
 
+    # What is published to the connection's topics
+
+    def _take_published(self) -> None:
+        """What was published before what we are about to say leaves before it."""
+        published = self._context.published
+        if published is not None:
+            data = published()
+            if data:
+                self._out.append(data)
+
+    def _stop_sharing(self) -> None:
+        self._take_published()
+        self._context.share(None)
+
     # From the session
 
     def send(self, data: str | bytes) -> None:
-        if self._state is _OPEN:
-            if isinstance(data, str):
-                self._engine.send(data.encode(), False)
-            else:
-                self._engine.send(bytes(data), True)
+        if self._state is not _OPEN:
+            return
+        if self._compresses:
+            payload = data.encode() if isinstance(data, str) else data
+            self.on_write(deflated_frame(self._frames.engine.deflate(payload), isinstance(data, bytes)))
+        else:
+            self.on_write(frame(data))
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self._engine.ping(data)
+            self.on_write(control_frame(PING, data))
 
     def pong(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self._engine.pong(data)
+            self.on_write(control_frame(PONG, data))
 
     def close(self, code: int, reason: str) -> None:
         if self._state is not _OPEN:
             return
+        self._stop_sharing()
         if self._peer_closed:
-            self._engine.answer_close(code, reason.encode())
+            self._frames.engine.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
-            self._engine.start_close(code, reason.encode())
+            self._frames.close_lane()
+            self._frames.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
     def released(self) -> None:
@@ -371,13 +405,17 @@ class WebSocket:
         return not (self._held or self._context.full)
 
     def beat(self) -> None:
-        self._engine.ping(HEARTBEAT)
+        self.on_write(control_frame(PING, HEARTBEAT))
         self._context.perform(self._take())
 
     def fail(self, code: int, reason: str) -> None:
-        self._engine.fail(code, reason)
+        self._frames.engine.fail(code, reason)
         self._context.perform(self._take())
 
     def drop(self, reason: str) -> None:
         self._state = _CLOSED
         self._context.perform(Stop(reason))
+
+
+# Not by a decorator: Cython's classes take none.
+classImplements(WebSocket, IProtocolDriver, IChannel)

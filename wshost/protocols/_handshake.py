@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from wshost.results import Accept
 _TOKEN = f"{TOKEN.pattern}+"
 _EXTENSION = re.compile(rf'{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|"{_TOKEN}"))?)*+')
 
+#: What the key is hashed with (RFC 6455 §1.3).
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: What of the 101 response is not the handler's to say, besides all that begins with the prefix (RFC 6455 §4.2.2).
 _OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _PREFIX = "sec-websocket-"
@@ -76,6 +79,24 @@ def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | No
     if accept.subprotocol not in offer.subprotocols:
         raise ValueError(f"subprotocol {accept.subprotocol!r} is none of those offered: {offer.subprotocols}")
     return accept.subprotocol
+
+
+def acceptance(key: str, subprotocol: str | None, extensions: str, headers: Mapping[str, str]) -> bytes:
+    """Return the response that opens the connection (RFC 6455 §4.2.2).
+
+    :param key: the request's Sec-WebSocket-Key.
+    :param extensions: those agreed on, "" for none.
+    :param headers: more of them, checked.
+    """
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: WebSocket", "Connection: Upgrade"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    digest = hashlib.sha1(f"{key}{_GUID}".encode(), usedforsecurity=False).digest()
+    lines.append(f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}")
+    if extensions:
+        lines.append(f"Sec-WebSocket-Extensions: {extensions}")
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def cookies(header: str) -> Mapping[str, str]:

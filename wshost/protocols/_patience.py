@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from wshost.interfaces import IContext
 
 if TYPE_CHECKING:
-    from wshost.protocols._autobahn import Engine
+    from wshost.protocols._frames import Frames
     from wshost.protocols.websocket import Options
 
 #: Pings and pongs a second from one peer, and how many at once, before its connection is failed.
@@ -44,7 +44,7 @@ class Patience:
     """Ours with one peer, from the open connection on.
 
     :param driver: is told when it ends.
-    :param engine: knows what has arrived.
+    :param frames: knows what has arrived.
     :param options: for `ping_interval`, `ping_timeout` and `message_timeout`.
     """
 
@@ -53,16 +53,16 @@ class Patience:
         "_allowed_at",
         "_context",
         "_driver",
-        "_engine",
+        "_frames",
         "_options",
         "_seconds",
         "heard_at",
         "watches_message",
     )
 
-    def __init__(self, driver: Driver, engine: Engine, context: IContext, options: Options) -> None:
+    def __init__(self, driver: Driver, frames: Frames, context: IContext, options: Options) -> None:
         self._driver = driver
-        self._engine = engine
+        self._frames = frames
         self._context = context
         self._options = options
         self._seconds: Callable[[], float] = context.clock.seconds
@@ -90,14 +90,14 @@ class Patience:
         What begins to arrive meanwhile is looked at then, and has up to two timeouts.
         """
         self.watches_message = True
-        arrived = self._engine.arrived
+        arrived = self._frames.arrived
         self._context.call_later(self._options.message_timeout, lambda: self._check_message(arrived))
 
     def _check_message(self, arrived: int) -> None:
         self.watches_message = False
-        if not self._driver.is_open or not self._engine.inside:
+        if not self._driver.is_open or not self._frames.inside:
             return
-        if self._engine.arrived == arrived and self._driver.is_reading:
+        if self._frames.arrived == arrived and self._driver.is_reading:
             self._driver.fail(1008, "a message took too long")
         else:
             self.watch_message()

@@ -1,0 +1,629 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IConsumer, ILoggingContext, IPushProducer, ISystemHandle, ITCPTransport
+from twisted.logger import capturedLogs, formatEvent
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.fastnet.surroundings import HalfCloseable, Port, Producer, Recorder, everything, turn
+from wshost.fastnet.transport import HIGH_WATER, Transport, _address
+
+#: More than the kernel takes at once.
+MUCH = b"m" * (1 << 22)
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    loop = request.param()
+    yield loop
+    loop.close()
+
+
+class Pair:
+    """A transport, and the peer's socket."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: Recorder) -> None:
+        self.loop = loop
+        self.port = Port(loop)
+        ours, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        self.protocol = protocol
+        self.transport = Transport(ours, protocol, "", self.port, 7, self.port.reactor)
+        protocol.transport = self.transport
+
+    def turn(self) -> Pair:
+        turn(self.loop)
+        return self
+
+    def drain(self) -> bytes:
+        """The peer reads until nothing comes any more."""
+        data = b""
+        while more := everything(self.peer):
+            data += more
+            self.turn()
+            if more.endswith(b"<end>"):
+                break
+        return data
+
+    def finish(self) -> None:
+        if not self.transport.disconnected:
+            self.transport.abortConnection()
+        self.turn()
+        self.peer.close()
+
+
+Connect = Callable[..., Pair]
+
+
+@pytest.fixture
+def connect(loop: asyncio.AbstractEventLoop) -> Iterator[Connect]:
+    """Connect a protocol, a `Recorder` by default; it has not begun yet."""
+    pairs: list[Pair] = []
+
+    def connect(protocol: Recorder | None = None) -> Pair:
+        pairs.append(Pair(loop, protocol or Recorder()))
+        return pairs[-1]
+
+    yield connect
+    for pair in pairs:
+        pair.finish()
+
+
+@pytest.fixture
+def pair(connect: Connect) -> Pair:
+    return connect().turn()
+
+
+def failing() -> None:
+    raise ZeroDivisionError
+
+
+class TestInterfaces:
+    @pytest.mark.parametrize("interface", [ITCPTransport, IConsumer, IPushProducer, ISystemHandle, ILoggingContext])
+    def test_are_provided(self, pair: Pair, interface: Any) -> None:
+        assert verifyObject(interface, pair.transport)
+
+
+class TestData:
+    def test_comes_in(self, pair: Pair) -> None:
+        pair.peer.send(b"hello")
+        pair.turn()
+        assert pair.protocol.received == b"hello"
+
+    def test_goes_out(self, pair: Pair) -> None:
+        pair.transport.write(b"one ")
+        pair.transport.writeSequence([b"two ", b"three"])
+        assert everything(pair.peer) == b"one two three"
+
+    def test_goes_out_when_it_was_too_early(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.write(b"one ")
+        pair.transport.write(b"two")
+        assert everything(pair.peer) == b""
+        pair.turn()
+        assert everything(pair.peer) == b"one two"
+
+    def test_goes_out_in_order_however_much(self, pair: Pair) -> None:
+        pair.transport.write(MUCH)
+        pair.transport.write(b"the end")
+        assert pair.drain() == MUCH + b"the end"
+
+    @pytest.mark.parametrize("data", ["text", bytearray(b"x"), memoryview(b"x"), None])
+    def test_must_be_bytes(self, pair: Pair, data: Any) -> None:
+        with pytest.raises(TypeError, match=r"^Data must be bytes$"):
+            pair.transport.write(data)
+
+    def test_must_be_bytes_in_a_sequence(self, pair: Pair) -> None:
+        with pytest.raises(TypeError, match=r"^Data must be bytes$"):
+            pair.transport.writeSequence(["text"])  # type: ignore[list-item]
+
+    def test_that_fails_the_protocol_ends_the_connection(self, pair: Pair) -> None:
+        pair.protocol.on_data = lambda data: failing()
+        pair.peer.send(b"x")
+        with capturedLogs() as events:
+            pair.turn()
+        assert pair.protocol.lost is ZeroDivisionError
+        assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
+
+
+class TestReset:
+    def reset(self, pair: Pair) -> None:
+        """A Unix socket that is closed with unread input resets its peer, as TCP does."""
+        pair.transport.write(b"never read")
+        pair.peer.send(b"data")
+        pair.peer.close()
+        pair.turn()
+
+    def test_right_behind_data_is_noticed_at_once(self, pair: Pair) -> None:
+        self.reset(pair)
+        assert pair.protocol.received == b"data"
+        assert pair.protocol.lost is ConnectionLost
+        assert str(pair.protocol.reason and pair.protocol.reason.value).endswith(": Connection reset by peer.")
+
+    def test_is_noticed_by_a_write(self, pair: Pair) -> None:
+        pair.protocol.on_data = pair.transport.write
+        self.reset(pair)
+        assert pair.protocol.lost is ConnectionLost
+
+    def test_is_noticed_when_reading_goes_on(self, pair: Pair) -> None:
+        pair.protocol.on_data = lambda data: pair.transport.pauseProducing()
+        self.reset(pair)
+        assert pair.protocol.lost is None
+        pair.transport.resumeProducing()
+        pair.turn()
+        assert pair.protocol.lost is ConnectionLost
+
+    def test_leaves_no_trouble_with_what_is_written_after_it(self, pair: Pair) -> None:
+        self.reset(pair)
+        pair.transport.write(b"x")
+        pair.transport.writeSequence([b"x"])
+        assert pair.turn().protocol.events == ["lost"]
+
+
+class TestThePeersEnd:
+    def test_is_the_connections(self, pair: Pair) -> None:
+        pair.transport.write(MUCH)
+        pair.peer.shutdown(socket.SHUT_WR)
+        pair.turn()
+        assert pair.protocol.lost is ConnectionDone
+
+    def test_is_one_of_a_half_for_who_can_tell(self, connect: Connect) -> None:
+        pair = connect(HalfCloseable()).turn()
+        pair.peer.shutdown(socket.SHUT_WR)
+        pair.turn()
+        assert pair.protocol.events == ["read"]
+        # There is nothing to read, and the end is not told twice.
+        pair.transport.pauseProducing()
+        pair.transport.resumeProducing()
+        pair.turn()
+        pair.transport.write(b"still here")
+        assert everything(pair.peer) == b"still here"
+        pair.transport.loseConnection()
+        pair.turn()
+        assert pair.protocol.events == ["read", "lost"]
+        assert pair.protocol.lost is ConnectionDone
+
+    def test_that_fails_the_protocol_ends_the_connection(self, connect: Connect) -> None:
+        protocol = HalfCloseable()
+        protocol.on_end = failing
+        pair = connect(protocol).turn()
+        pair.peer.shutdown(socket.SHUT_WR)
+        with capturedLogs() as events:
+            pair.turn()
+        assert protocol.lost is ZeroDivisionError
+        assert len(events) == 1
+
+
+class TestLoseConnection:
+    def test_sends_what_is_there_first(self, pair: Pair) -> None:
+        pair.transport.write(MUCH)
+        pair.transport.loseConnection()
+        assert pair.transport.disconnecting
+        pair.transport.loseConnection()
+        pair.transport.write(b"too late")
+        assert pair.drain() == MUCH + b"<end>"
+        assert pair.protocol.events == ["lost"]
+        assert pair.protocol.lost is ConnectionDone
+
+    def test_may_come_early(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.write(b"bye")
+        pair.transport.loseConnection()
+        assert pair.turn().drain() == b"bye<end>"
+        assert pair.protocol.lost is ConnectionDone
+
+    def test_takes_no_more_input(self, pair: Pair) -> None:
+        pair.transport.write(MUCH)
+        pair.transport.loseConnection()
+        pair.peer.send(b"x")
+        pair.transport.resumeProducing()
+        pair.transport.pauseProducing()
+        pair.turn()
+        assert pair.protocol.received == b""
+
+    def test_stopping_to_produce_or_to_consume_is_the_same(self, connect: Connect) -> None:
+        for stop in ("stopProducing", "stopConsuming"):
+            pair = connect().turn()
+            getattr(pair.transport, stop)()
+            assert pair.turn().protocol.lost is ConnectionDone
+
+    def test_forgets_what_it_was_for(self, pair: Pair) -> None:
+        pair.transport.loseConnection()
+        assert pair.port.loop.connections == {pair.transport}
+        pair.turn()
+        assert pair.port.loop.connections == set()
+        assert (pair.transport.protocol, pair.transport.connected, pair.transport.disconnected) == (None, 0, 1)
+
+    def test_that_fails_the_protocol_is_logged(self, pair: Pair) -> None:
+        pair.protocol.on_loss = failing
+        pair.transport.loseConnection()
+        with capturedLogs() as events:
+            pair.turn()
+        assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
+        assert "failed to lose its connection" in str(formatEvent(events[0]))
+
+
+class TestAbortConnection:
+    def test_loses_what_waits(self, pair: Pair) -> None:
+        pair.transport.write(MUCH)
+        pair.transport.abortConnection()
+        pair.transport.abortConnection()
+        pair.transport.loseConnection()
+        pair.transport.write(b"x")
+        assert pair.drain() != MUCH
+        assert pair.protocol.events == ["lost"]
+        assert pair.protocol.lost is ConnectionAborted
+        pair.transport.abortConnection()
+        assert pair.turn().protocol.events == ["lost"]
+
+    def test_may_come_early(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.abortConnection()
+        assert pair.protocol.events == []
+        pair.peer.send(b"x")
+        pair.turn()
+        assert pair.protocol.lost is ConnectionAborted
+        assert pair.protocol.received == b""
+
+    def test_resets(self, pair: Pair) -> None:
+        pair.transport.abortConnection()
+        assert pair.transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER) != 0
+
+    def test_of_what_is_closing(self, pair: Pair) -> None:
+        pair.transport.write(MUCH)
+        pair.transport.loseConnection()
+        pair.turn()
+        pair.transport.abortConnection()
+        assert pair.turn().protocol.lost is ConnectionAborted
+
+    def test_of_what_is_closed_under_it(self, pair: Pair) -> None:
+        pair.transport.socket.shutdown(socket.SHUT_RDWR)
+        pair.transport.abortConnection()
+        assert pair.turn().protocol.lost is ConnectionAborted
+
+    def test_is_the_end_whatever_is_still_read(self, pair: Pair) -> None:
+        pair.transport.abortConnection()
+        pair.transport.data_received(b"x")
+        assert not pair.transport.eof_received()
+        assert pair.protocol.received == b""
+        assert pair.turn().protocol.lost is ConnectionAborted
+
+    def test_while_data_comes_in(self, pair: Pair) -> None:
+        pair.protocol.on_data = lambda data: pair.transport.abortConnection()
+        pair.peer.send(b"x")
+        assert pair.turn().protocol.lost is ConnectionAborted
+
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_by_the_reactors_end(self, connect: Connect, begun: bool) -> None:
+        pair = connect()
+        if begun:
+            pair.turn()
+        (trigger,) = pair.port.reactor.triggers
+        trigger()
+        assert pair.protocol.lost is ConnectionLost
+        assert pair.turn().protocol.events == ["lost"]
+
+
+class TestLoseWriteConnection:
+    @pytest.fixture
+    def half(self, connect: Connect) -> Pair:
+        return connect(HalfCloseable()).turn()
+
+    def test_lets_reading_go_on(self, half: Pair) -> None:
+        half.transport.write(b"bye")
+        half.transport.loseWriteConnection()
+        half.transport.loseWriteConnection()
+        assert half.turn().drain() == b"bye<end>"
+        half.transport.write(b"too late")
+        half.peer.send(b"still here")
+        half.turn()
+        assert half.protocol.events == ["write"]
+        assert half.protocol.received == b"still here"
+        half.transport.loseConnection()
+        assert half.turn().protocol.lost is ConnectionDone
+
+    def test_waits_for_what_is_there(self, half: Pair) -> None:
+        half.transport.write(MUCH)
+        half.transport.loseWriteConnection()
+        half.turn()
+        half.transport.write(b"in time")
+        assert half.protocol.events == []
+        assert half.drain() == MUCH + b"in time<end>"
+        assert half.protocol.events == ["write"]
+
+    def test_may_come_early(self, connect: Connect) -> None:
+        half = connect(HalfCloseable())
+        half.transport.loseWriteConnection()
+        assert half.turn().protocol.events == ["write"]
+
+    def test_is_overtaken_by_the_whole(self, half: Pair) -> None:
+        half.transport.loseWriteConnection()
+        half.transport.loseConnection()
+        half.transport.loseWriteConnection()
+        assert half.turn().protocol.events == ["lost"]
+
+    def test_of_what_is_broken(self, half: Pair) -> None:
+        half.transport.socket.shutdown(socket.SHUT_RDWR)
+        half.transport.loseWriteConnection()
+        half.turn()
+        assert "write" in half.protocol.events
+
+    def test_is_not_told_to_who_can_not_tell(self, pair: Pair) -> None:
+        pair.transport.loseWriteConnection()
+        assert pair.turn().drain() == b"<end>"
+        assert pair.protocol.events == []
+
+    def test_that_fails_the_protocol_ends_the_connection(self, half: Pair) -> None:
+        assert isinstance(half.protocol, HalfCloseable)
+        half.protocol.on_end = failing
+        half.transport.loseWriteConnection()
+        with capturedLogs() as events:
+            half.turn()
+        assert half.protocol.lost is ZeroDivisionError
+        assert len(events) == 1
+
+    def test_then_a_producer_that_leaves_changes_nothing(self, half: Pair) -> None:
+        half.transport.loseWriteConnection()
+        half.turn()
+        half.transport.registerProducer(Producer(), True)
+        half.transport.unregisterProducer()
+        assert half.turn().protocol.events == ["write"]
+
+
+class TestStreamingProducers:
+    @pytest.fixture
+    def producer(self) -> Producer:
+        return Producer()
+
+    def test_are_paused_while_much_waits(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.registerProducer(producer, True)
+        pair.transport.write(b"little")
+        assert producer.asked == []
+        pair.transport.write(MUCH)
+        assert producer.asked == ["pause"]
+        pair.drain()
+        assert producer.asked == ["pause", "resume"]
+
+    def test_are_paused_while_it_is_early(self, connect: Connect, producer: Producer) -> None:
+        pair = connect()
+        pair.transport.registerProducer(producer, True)
+        pair.transport.write(b"x" * HIGH_WATER)
+        assert producer.asked == []
+        pair.transport.write(b"x")
+        pair.transport.write(b"x")
+        assert producer.asked == ["pause"]
+        pair.turn()
+        assert producer.asked == ["pause", "resume"]
+        assert everything(pair.peer) == b"x" * (HIGH_WATER + 2)
+
+    def test_stay_paused_when_what_came_early_is_too_much(self, connect: Connect, producer: Producer) -> None:
+        pair = connect()
+        pair.transport.registerProducer(producer, True)
+        pair.transport.write(MUCH)
+        pair.turn()
+        assert producer.asked == ["pause"]
+        pair.drain()
+        assert producer.asked == ["pause", "resume"]
+
+    def test_are_waited_for_when_they_are_paused(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.registerProducer(producer, True)
+        pair.transport.write(MUCH)
+        pair.transport.loseConnection()
+        pair.transport.write(b"more")
+        assert pair.drain() == MUCH + b"more"
+        assert pair.protocol.lost is None
+        pair.transport.write(b", and the last")
+        pair.transport.unregisterProducer()
+        assert pair.turn().drain() == b", and the last<end>"
+        assert pair.protocol.lost is ConnectionDone
+        assert producer.asked == ["pause", "resume"]
+
+    def test_are_told_of_the_end(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.registerProducer(producer, True)
+        pair.transport.loseConnection()
+        pair.turn()
+        assert producer.asked == ["stop"]
+        assert pair.protocol.lost is ConnectionDone
+
+    def test_come_one_at_a_time(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.registerProducer(producer, True)
+        with pytest.raises(RuntimeError, match="was never unregistered"):
+            pair.transport.registerProducer(Producer(), True)
+
+    def test_that_come_too_late_are_stopped(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.loseConnection()
+        pair.turn()
+        pair.transport.registerProducer(producer, True)
+        assert producer.asked == ["stop"]
+        pair.transport.unregisterProducer()
+
+    @pytest.mark.parametrize("what", ["on_pause", "on_resume"])
+    def test_that_fail_end_the_connection(self, pair: Pair, producer: Producer, what: str) -> None:
+        setattr(producer, what, failing)
+        pair.transport.registerProducer(producer, True)
+        with capturedLogs() as events:
+            pair.transport.write(MUCH)
+            pair.drain()
+            pair.turn()
+        assert pair.protocol.lost is ZeroDivisionError
+        assert len(events) == 1
+
+    def test_that_fail_to_stop_are_logged(self, pair: Pair, producer: Producer) -> None:
+        producer.on_stop = failing
+        pair.transport.registerProducer(producer, True)
+        pair.transport.abortConnection()
+        with capturedLogs() as events:
+            pair.turn()
+        assert pair.protocol.lost is ConnectionAborted
+        assert "failed to stop" in str(formatEvent(events[0]))
+
+
+class TestPullProducers:
+    @pytest.fixture
+    def producer(self) -> Producer:
+        """Writes three times, then unregisters."""
+        return Producer()
+
+    def feed(self, pair: Pair, producer: Producer, chunk: bytes, times: int = 3) -> None:
+        def produce() -> None:
+            if len(producer.asked) <= times:
+                pair.transport.write(chunk)
+            else:
+                pair.transport.unregisterProducer()
+
+        producer.on_resume = produce
+        pair.transport.registerProducer(producer, False)
+
+    @pytest.mark.parametrize("chunk", [b"little", MUCH], ids=["little", "much"])
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_are_asked_whenever_nothing_waits(
+        self, connect: Connect, producer: Producer, chunk: bytes, begun: bool
+    ) -> None:
+        pair = connect()
+        if begun:
+            pair.turn()
+        self.feed(pair, producer, chunk)
+        assert producer.asked == ["resume"]
+        assert pair.turn().drain() == chunk * 3
+        assert producer.asked == ["resume"] * 4
+        pair.transport.write(b"the rest")
+        assert everything(pair.peer) == b"the rest"
+
+    def test_are_waited_for(self, pair: Pair, producer: Producer) -> None:
+        self.feed(pair, producer, b"x")
+        pair.transport.loseConnection()
+        assert pair.protocol.lost is None
+        assert pair.turn().drain() == b"xxx<end>"
+        assert pair.protocol.lost is ConnectionDone
+
+    def test_are_not_asked_when_they_have_left(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.registerProducer(producer, False)
+        pair.transport.unregisterProducer()
+        pair.turn()
+        assert producer.asked == ["resume"]
+
+    def test_that_fail_end_the_connection(self, pair: Pair, producer: Producer) -> None:
+        pair.transport.registerProducer(producer, False)
+        producer.on_resume = failing
+        with capturedLogs() as events:
+            pair.turn()
+        assert pair.protocol.lost is ZeroDivisionError
+        assert len(events) == 1
+
+
+class TestReading:
+    def test_pauses_and_goes_on(self, pair: Pair) -> None:
+        pair.transport.pauseProducing()
+        pair.peer.send(b"x")
+        assert pair.turn().protocol.received == b""
+        pair.transport.resumeProducing()
+        assert pair.turn().protocol.received == b"x"
+
+    def test_pauses_early(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.pauseProducing()
+        pair.peer.send(b"x")
+        assert pair.turn().protocol.received == b""
+        pair.transport.resumeProducing()
+        assert pair.turn().protocol.received == b"x"
+
+    def test_does_not_when_it_was_only_paused_for_a_moment(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.pauseProducing()
+        pair.transport.resumeProducing()
+        pair.peer.send(b"x")
+        assert pair.turn().protocol.received == b"x"
+
+    def test_by_the_names_of_twisteds_descriptors(self, pair: Pair) -> None:
+        pair.transport.stopReading()
+        pair.peer.send(b"x")
+        assert pair.turn().protocol.received == b""
+        pair.transport.startReading()
+        assert pair.turn().protocol.received == b"x"
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("error", "value"),
+        [
+            (None, ConnectionDone()),
+            (ConnectionResetError(104, "Connection reset by peer"), ConnectionLost("Connection reset by peer")),
+            (OSError("odd"), ConnectionLost("odd")),
+            (TimeoutError(), ConnectionLost()),
+        ],
+    )
+    def test_are_twisteds(self, pair: Pair, error: BaseException | None, value: Exception) -> None:
+        reason = pair.transport._explain(error)
+        assert (type(reason.value), str(reason.value)) == (type(value), str(value))
+
+    def test_that_twisted_has_none_for_stay(self, pair: Pair) -> None:
+        error = RuntimeError("odd")
+        assert pair.transport._explain(error).value is error
+
+
+class TestTheSocket:
+    def test_is_the_handle(self, pair: Pair) -> None:
+        assert pair.transport.getHandle() is pair.transport.socket
+
+    def test_has_addresses(self, pair: Pair) -> None:
+        assert pair.transport.getHost() == UNIXAddress(None)
+        assert pair.transport.getPeer() == UNIXAddress(None)
+
+    @pytest.mark.parametrize(
+        ("name", "address"),
+        [
+            (("127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 80)),
+            (("::1", 80, 0, 0), IPv6Address("TCP", "::1", 80)),
+            (("fe80::1%lo", 80, 0, 1), IPv6Address("TCP", "fe80::1%lo", 80, 0, 1)),
+            (("fe80::1", 80, 0, 1), IPv6Address("TCP", "fe80::1%lo", 80, 0, 1)),
+            ("/run/x", UNIXAddress("/run/x")),
+        ],
+    )
+    def test_has_addresses_of_each_family(self, name: Any, address: Any) -> None:
+        assert _address(name) == address
+
+    def test_has_no_delay_to_set_when_it_is_of_unix(self, pair: Pair) -> None:
+        pair.transport.setTcpNoDelay(True)
+        assert pair.transport.getTcpNoDelay() is False
+
+    def test_can_be_kept_alive(self, pair: Pair) -> None:
+        for enabled in (True, False):
+            pair.transport.setTcpKeepAlive(enabled)
+            assert pair.transport.getTcpKeepAlive() is enabled
+
+    def test_of_tcp_has_a_delay(self, loop: asyncio.AbstractEventLoop) -> None:
+        port = Port(loop)
+        transport = Transport(socket.socket(), Recorder(), ("127.0.0.1", 1), port, 0, port.reactor)
+        for enabled in (True, False):
+            transport.setTcpNoDelay(enabled)
+            assert transport.getTcpNoDelay() is enabled
+        transport.abortConnection()
+        turn(loop)
+
+
+class TestNames:
+    def test_are_the_protocols(self, pair: Pair) -> None:
+        assert pair.transport.logPrefix() == "Recorder"
+        assert repr(pair.transport).startswith("<Recorder #7 of ")
+
+    def test_are_those_of_a_protocol_that_knows_none(self, pair: Pair) -> None:
+        recorder, pair.transport.protocol = pair.transport.protocol, 5
+        assert pair.transport.logPrefix() == "int"
+        pair.transport.protocol = recorder
+
+    def test_are_what_the_protocol_says(self, connect: Connect) -> None:
+        @implementer(ILoggingContext)
+        class Named(Recorder):
+            def logPrefix(self) -> str:
+                return "chat"
+
+        assert connect(Named()).transport.logPrefix() == "chat"

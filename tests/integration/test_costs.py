@@ -1,0 +1,129 @@
+"""What an echoed message costs, in what can be counted: writes, calls, system calls, memory. No clock, no noise."""
+
+from __future__ import annotations
+
+import gc
+import re
+import shutil
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.integration.server import running_server
+from tests.memory import MemoryHost, Peer, request
+from tests.regressions.wire import TEXT, frame
+from wshost.handlers import echo
+
+MESSAGE = frame(TEXT, b"x" * 64)
+ANSWER = b"\x81\x40" + b"x" * 64
+
+
+def fed(peer: Peer, data: bytes) -> None:
+    peer.connection.dataReceived(data)
+
+
+def calls_of(call: Callable[[], None]) -> int:
+    """How many functions are called by it, ours and others, as far as Python's profiler sees them."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+class TestInMemory:
+    @pytest.mark.parametrize("count", [1, 16])
+    def test_a_burst_leaves_in_one_write(self, count: int) -> None:
+        peer = MemoryHost(echo).open()
+        peer.transport.writes.clear()
+        fed(peer, MESSAGE * count)
+        assert peer.transport.writes == [ANSWER * count]
+
+    @pytest.mark.parametrize(("count", "most"), [(1, 75), (16, 36)])
+    def test_calls(self, count: int, most: int) -> None:
+        """Of the modules in Python; compiled, the profiler sees fewer."""
+        peer = MemoryHost(echo).open()
+        fed(peer, MESSAGE * count)
+        assert calls_of(lambda: fed(peer, MESSAGE * count)) / count <= most
+
+    def test_no_reactor_call(self) -> None:
+        peer = MemoryHost(echo, websocket_options={"ping_interval": 0}).open()
+        peer.turn()
+        before = peer.reactor.getDelayedCalls()
+        fed(peer, MESSAGE * 16)
+        assert peer.reactor.getDelayedCalls() == before
+
+    def test_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        peer = MemoryHost(echo).open()
+        monkeypatch.setattr(peer.transport, "write", len)
+        burst = MESSAGE * 16
+
+        def blocks() -> int:
+            for _ in range(200):
+                fed(peer, burst)
+            gc.collect()
+            return sys.getallocatedblocks()
+
+        blocks()
+        assert abs(blocks() - blocks()) < 50
+
+    def test_plain_messages_need_no_engine(self) -> None:
+        peer = MemoryHost(echo, websocket_options={"fast_lane": True}).open()
+        fed(peer, MESSAGE)
+        assert peer.connection._driver._frames._engine is None
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+class TestSystemCalls:
+    """Of a real server with one client."""
+
+    ROUNDS = 200
+
+    def counted(self, tmp_path: Path, burst: int) -> Counter[str]:
+        """The server's system calls while it echoes so many bursts."""
+        log = tmp_path / "strace"
+        with (
+            running_server(before=["strace", "-D", "-f", "-qq", "-o", str(log)]) as server,
+            socket.create_connection(("127.0.0.1", server.port), 20) as client,
+        ):
+            client.sendall(request())
+            head = client.recv(1_000)
+            assert head.endswith(b"\r\n\r\n"), head
+
+            def talk() -> None:
+                client.sendall(MESSAGE * burst)
+                left = len(ANSWER) * burst
+                while left:
+                    left -= len(client.recv(left))
+
+            talk()
+            before = log.stat().st_size
+            for _ in range(self.ROUNDS):
+                talk()
+            after = log.stat().st_size
+        lines = log.read_bytes()[before:after].decode(errors="replace").splitlines()
+        return Counter(found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line)))
+
+    @pytest.mark.parametrize("burst", [1, 16])
+    def test_of_an_echo(self, burst: int, tmp_path: Path) -> None:
+        calls = self.counted(tmp_path, burst)
+        waits = sum(count for name, count in calls.items() if name.startswith("epoll_p") or name == "epoll_wait")
+        # One read, one write and one wait, whatever the burst; what strace had not written yet is a few lines.
+        assert calls["recvfrom"] + calls["read"] <= self.ROUNDS * 1.1
+        assert calls["sendto"] + calls["write"] + calls["sendmsg"] <= self.ROUNDS * 1.1
+        assert waits <= self.ROUNDS * 1.2
+        assert calls["epoll_ctl"] <= self.ROUNDS * 0.1
+        assert sum(calls.values()) <= self.ROUNDS * 3.5

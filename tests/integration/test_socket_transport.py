@@ -1,0 +1,342 @@
+"""The compiled transport of plain sockets, under protocols that do what they like from within its calls."""
+
+import errno
+import importlib.util
+import os
+import random
+import selectors
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hatch_build import compile_into
+from tests.compiler import need_compiler
+
+#: So much that it takes several turns to send it.
+MUCH = b"much" * 500_000
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The transport's module, as it is in the source now."""
+    need_compiler()
+    [built] = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/_socket"])
+    spec = importlib.util.spec_from_file_location("wshost.fastnet._socket", built)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Loop:
+    """The part of an event loop that the transport uses, turn by turn."""
+
+    def __init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.calls: dict[tuple[int, int], Callable[[], None]] = {}
+        self.soon: deque[tuple[Any, ...]] = deque()
+        self.errors: list[BaseException] = []
+
+    def _watch(self, fd: int) -> None:
+        events = sum(event for number, event in self.calls if number == fd)
+        with suppress(KeyError):
+            self.selector.unregister(fd)
+        if events:
+            self.selector.register(fd, events)
+
+    def add_reader(self, fd: int, call: Callable[[], None]) -> None:
+        self.calls[fd, selectors.EVENT_READ] = call
+        self._watch(fd)
+
+    def remove_reader(self, fd: int) -> None:
+        del self.calls[fd, selectors.EVENT_READ]
+        self._watch(fd)
+
+    def add_writer(self, fd: int, call: Callable[[], None]) -> None:
+        self.calls[fd, selectors.EVENT_WRITE] = call
+        self._watch(fd)
+
+    def remove_writer(self, fd: int) -> None:
+        del self.calls[fd, selectors.EVENT_WRITE]
+        self._watch(fd)
+
+    def call_soon(self, call: Callable[..., None], *arguments: Any) -> None:
+        self.soon.append((call, *arguments))
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.errors.append(context["exception"])
+
+    def turn(self) -> None:
+        """Call what is ready; what was taken back meanwhile, too, as a loop may have queued it already."""
+        ready = [(key.fd, events) for key, events in self.selector.select(0)]
+        calls = [call for fd, events in ready for (n, event), call in self.calls.items() if n == fd and event & events]
+        for call, *arguments in [*((call,) for call in calls), *(self.soon.popleft() for _ in range(len(self.soon)))]:
+            try:
+                call(*arguments)
+            except Exception as error:
+                self.errors.append(error)
+
+
+class Recorder:
+    """A protocol that notes what it is told, and then does what the test wants."""
+
+    def __init__(self, **reactions: Callable[[Any], Any]) -> None:
+        self.transport: Any = None
+        self.told: list[str] = []
+        self.received = b""
+        self.error: BaseException | None = None
+        self.reactions = reactions
+
+    def react(self, name: str) -> Any:
+        assert "connection_lost" not in self.told, f"{name} came behind the end"
+        self.told.append(name)
+        reaction = self.reactions.get(name)
+        return None if reaction is None else reaction(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self.react("data_received")
+
+    def eof_received(self) -> Any:
+        return self.react("eof_received")
+
+    def pause_writing(self) -> None:
+        self.react("pause_writing")
+
+    def resume_writing(self) -> None:
+        self.react("resume_writing")
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.error = error
+        self.react("connection_lost")
+
+
+class Pair:
+    """A transport and its peer's socket."""
+
+    def __init__(self, module: ModuleType, protocol: Recorder) -> None:
+        self.loop = Loop()
+        ours, self.peer = socket.socketpair()
+        ours.setblocking(False)
+        self.peer.setblocking(False)
+        self.fd = ours.fileno()
+        self.ours = ours
+        self.protocol = protocol
+        protocol.transport = self.transport = module.SocketTransport(self.loop, ours, protocol)
+        self.arrived = b""
+
+    def go_on(self, reading: bool = True) -> None:
+        """Turn the loop a few times."""
+        for _ in range(100):
+            self.loop.turn()
+            if reading:
+                self.read()
+
+    def read(self) -> None:
+        with suppress(OSError):
+            while data := self.peer.recv(1 << 20):
+                self.arrived += data
+
+    def close(self) -> None:
+        self.transport.abort()
+        self.loop.turn()
+        self.loop.turn()
+        assert self.ours.fileno() == -1
+        assert self.loop.calls == {}
+        self.loop.selector.close()
+        self.peer.close()
+
+
+@pytest.fixture
+def connect(compiled: ModuleType) -> Iterator[Callable[..., Pair]]:
+    pairs: list[Pair] = []
+
+    def connect(**reactions: Callable[[Any], Any]) -> Pair:
+        pairs.append(Pair(compiled, Recorder(**reactions)))
+        return pairs[-1]
+
+    yield connect
+    for pair in pairs:
+        pair.close()
+
+
+def fail(transport: Any) -> None:
+    raise RuntimeError("from within")
+
+
+class TestOutput:
+    @pytest.mark.parametrize(
+        "data", [None, "text", bytearray(b"x"), memoryview(b"x")], ids=lambda data: type(data).__name__
+    )
+    def test_is_bytes(self, connect: Callable[..., Pair], data: Any) -> None:
+        pair = connect()
+        with pytest.raises(TypeError, match="bytes"):
+            pair.transport.write_nocheck(data)
+
+    def test_may_be_of_a_subclass(self, connect: Callable[..., Pair]) -> None:
+        class Bytes(bytes):
+            pass
+
+        pair = connect()
+        pair.transport.write_nocheck(Bytes(MUCH))
+        pair.go_on()
+        assert pair.arrived == MUCH
+
+    def test_arrives_in_order_whatever_is_written_from_within(self, connect: Callable[..., Pair]) -> None:
+        pair = connect(
+            pause_writing=lambda transport: transport.write_nocheck(b"2" + MUCH),
+            resume_writing=lambda transport: transport.write_nocheck(b"3"),
+        )
+        pair.transport.write_nocheck(b"1" + MUCH)
+        pair.go_on()
+        assert pair.arrived == b"1" + MUCH + b"2" + MUCH + b"3"
+        assert pair.protocol.told == ["pause_writing", "resume_writing"]
+
+    @pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
+    def test_goes_on_when_the_protocol_fails_at_pausing(self, connect: Callable[..., Pair], call: str) -> None:
+        pair = connect(**{call: fail})
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.write_nocheck(b"end")
+        pair.go_on()
+        assert pair.arrived == MUCH + b"end"
+        assert [str(error) for error in pair.loop.errors] == ["from within"]
+        assert pair.protocol.told == ["pause_writing", "resume_writing"]
+
+    @pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
+    def test_ends_when_it_is_aborted_from_within(self, connect: Callable[..., Pair], call: str) -> None:
+        pair = connect(**{call: lambda transport: transport.abort()})
+        pair.transport.write_nocheck(MUCH)
+        pair.go_on()
+        pair.transport.write_nocheck(b"more")
+        pair.go_on()
+        assert pair.protocol.told[-2:] == [call, "connection_lost"]
+        assert MUCH.startswith(pair.arrived)
+
+    def test_leaves_before_the_half_and_the_whole_are_closed(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.write_eof()
+        pair.transport.close()
+        pair.transport.write_nocheck(b"too late")
+        pair.go_on()
+        assert pair.arrived == MUCH
+        assert pair.protocol.told[-1] == "connection_lost"
+        assert pair.protocol.error is None
+
+    def test_fails_when_the_peer_has_gone(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        pair.transport.write_nocheck(MUCH)
+        pair.peer.close()
+        pair.go_on(reading=False)
+        assert pair.protocol.told[-1] == "connection_lost"
+        assert isinstance(pair.protocol.error, OSError)
+        assert pair.protocol.error.errno in {errno.EPIPE, errno.ECONNRESET}
+
+
+class TestInput:
+    @pytest.mark.parametrize("call", ["data_received", "eof_received"])
+    def test_ends_for_a_protocol_that_fails(self, connect: Callable[..., Pair], call: str) -> None:
+        pair = connect(**{call: fail})
+        pair.peer.send(b"x")
+        pair.peer.shutdown(socket.SHUT_WR)
+        pair.go_on()
+        assert pair.protocol.told[-2:] == [call, "connection_lost"]
+        assert [str(error) for error in pair.loop.errors] == ["from within"]
+        assert pair.protocol.error is pair.loop.errors[0]
+
+    @pytest.mark.parametrize("end", ["close", "abort"])
+    def test_stops_at_once(self, connect: Callable[..., Pair], end: str) -> None:
+        pair = connect(data_received=lambda transport: getattr(transport, end)())
+        [reader] = pair.loop.calls.values()
+        for data in b"one", b"two":
+            pair.peer.send(data)
+            reader()
+        pair.go_on()
+        assert pair.protocol.told == ["data_received", "connection_lost"]
+        assert pair.protocol.received == b"one"
+
+    def test_waits_while_it_is_paused(self, connect: Callable[..., Pair]) -> None:
+        pair = connect(data_received=lambda transport: transport.pause_reading())
+        for data in b"one", b"two":
+            pair.peer.send(data)
+            pair.go_on()
+        assert pair.protocol.received == b"one"
+        pair.transport.resume_reading()
+        pair.go_on()
+        assert pair.protocol.received == b"onetwo"
+
+
+class TestTheEnd:
+    def test_leaves_alone_who_gets_its_descriptor_next(self, connect: Callable[..., Pair]) -> None:
+        others, their_peer = socket.socketpair()
+        pair = connect()
+        transport, calls = pair.transport, list(pair.loop.calls.values())
+        transport.write_nocheck(MUCH)
+        calls += pair.loop.calls.values()
+        transport.abort()
+        pair.go_on()
+        with their_peer, others:
+            taken = socket.socket(fileno=os.dup2(others.fileno(), pair.fd, inheritable=False))
+            with taken:
+                their_peer.send(b"theirs")
+                transport.write_nocheck(b"ours")
+                for act in transport.write_eof, transport.close, transport.abort, transport.resume_reading, *calls:
+                    act()
+                pair.loop.turn()
+                assert pair.loop.calls == {}
+                assert taken.recv(10) == b"theirs"
+                their_peer.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    their_peer.recv(10)
+        assert pair.protocol.told == ["pause_writing", "connection_lost"]
+
+    @pytest.mark.parametrize("seed", range(100))
+    def test_comes_once_and_nothing_is_mixed_up_before(self, connect: Callable[..., Pair], seed: int) -> None:
+        chance = random.Random(seed)
+        written = bytearray()
+        ended: list[str] = []
+
+        def write(transport: Any) -> None:
+            data = chance.randbytes(chance.choice([0, 1, 1_000, 300_000]))
+            if not ended and "connection_lost" not in pair.protocol.told and len(written) < 3_000_000:
+                written.extend(data)
+                transport.write_nocheck(data)
+
+        def end(transport: Any) -> None:
+            ended.append(chance.choice(["write_eof", "close", "abort"]))
+            getattr(transport, ended[-1])()
+
+        def limit(transport: Any) -> None:
+            high = chance.choice([0, 1, 65_536])
+            transport.set_write_buffer_limits(high, chance.choice([0, high]))
+
+        def react(transport: Any) -> bool:
+            rare = [end, fail] if chance.random() < 0.1 else []
+            for act in chance.choices(
+                [write, limit, lambda t: t.pause_reading(), lambda t: t.resume_reading(), *rare], k=2
+            ):
+                act(transport)
+            return chance.random() < 0.5
+
+        names = ["data_received", "eof_received", "pause_writing", "resume_writing", "connection_lost"]
+        pair = connect(**dict.fromkeys(names, react))
+        for _ in range(30):
+            with suppress(OSError):
+                pair.peer.send(chance.randbytes(chance.choice([1, 100_000])))
+            with suppress(RuntimeError):
+                react(pair.transport)
+            pair.loop.turn()
+            if chance.random() < 0.5:
+                pair.read()
+        pair.transport.close()
+        pair.go_on()
+        assert pair.protocol.told.count("connection_lost") == 1
+        assert written.startswith(pair.arrived)
+        if "abort" not in ended and pair.protocol.error is None:
+            assert pair.arrived == written

@@ -1,0 +1,298 @@
+import random
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
+from wshost.protocols._autobahn import Engine, engine_class
+from wshost.protocols._frames import SLICE, Frames
+
+LIMIT = 1 << 20
+#: Sizes about those where a frame changes its form, or becomes more than a slice or the limit.
+SIZES = [0, 1, 125, 126, SLICE - 8, SLICE + 1, 65_535, 65_536, LIMIT, LIMIT + 1]
+
+ENGINE = engine_class(max_message_size=LIMIT, max_frame_size=LIMIT, max_fragments=1_024)
+
+
+class Sink:
+    """Writes down what it is told, and by whom."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, Any]] = []
+        self.by_lane = 0
+        self.sizes: list[int] = []
+        self.written = b""
+        self.dropped = False
+
+    def deliver(self, message: tuple[str, Any], size: int) -> None:
+        self.messages.append(message)
+        self.sizes.append(size)
+        self.by_lane += 1
+
+    def on_write(self, data: bytes) -> None:
+        self.written += data
+
+    def on_message(self, payload: bytes, is_binary: bool) -> None:
+        self.messages.append(("binary", payload) if is_binary else ("text", payload.decode()))
+
+    def on_ping(self, payload: bytes) -> None:
+        self.messages.append(("ping", payload))
+
+    def on_pong(self, payload: bytes) -> None:
+        self.messages.append(("pong", payload))
+
+    def on_close(self, code: int | None, reason: str) -> None:
+        self.messages.append(("close", (code, reason)))
+
+    def on_drop(self) -> None:
+        self.dropped = True
+
+
+class Reader:
+    """Frames, and what they tell."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.sink = Sink()
+        self.engines: list[Engine] = []
+        self.frames = Frames(self.sink, self._make, limit)
+
+    def _make(self, sink: Any) -> Engine:
+        self.engines.append(ENGINE(sink))
+        return self.engines[-1]
+
+    def feed(self, *pieces: bytes) -> None:
+        """Feed each of these, and do all there is to do."""
+        for piece in pieces:
+            self.frames.feed(piece)
+            while self.frames.step():
+                assert not self.sink.dropped or self.frames.waits
+
+    @property
+    def told(self) -> list[tuple[str, Any]]:
+        return self.sink.messages
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader()
+
+
+def cuts(data: bytes) -> Iterator[tuple[bytes, ...]]:
+    """Cut into two near the ends; and into single bytes, and others."""
+    for at in {*range(1, min(len(data), 24)), *range(max(1, len(data) - 5), len(data))}:
+        yield data[:at], data[at:]
+    if len(data) < 1_000:
+        yield tuple(bytes((byte,)) for byte in data)
+    yield tuple(data[at : at + 10_007] for at in range(0, len(data), 10_007))
+
+
+class TestPlainMessages:
+    @pytest.mark.parametrize("size", SIZES[:-1])
+    def test_are_read_by_the_lane(self, size: int) -> None:
+        payload = random.Random(size).randbytes(size)
+        data = frame(BINARY, payload)
+        for pieces in cuts(data):
+            reader = Reader()
+            reader.feed(*pieces)
+            assert reader.told == [("binary", payload)]
+            assert reader.frames.arrived == 1
+            assert not reader.frames.inside
+            assert not reader.frames.waits
+            if len(pieces[0]) >= len(data) - size:
+                assert (reader.sink.by_lane, reader.engines) == (1, [])
+
+    def test_in_one_step_each(self, reader: Reader) -> None:
+        reader.frames.feed(frame(TEXT, b"one") + frame(TEXT, "zwö".encode()) + frame(TEXT, b"three")[:-1])
+        assert (reader.frames.inside, reader.frames.waits) == (True, True)
+        assert reader.frames.step()
+        assert reader.told == [("text", "one")]
+        assert reader.frames.step()
+        assert reader.told == [("text", "one"), ("text", "zwö")]
+        assert reader.sink.sizes == [9, 10]
+        while reader.frames.step():
+            pass
+        assert (reader.frames.inside, reader.frames.waits, reader.frames.arrived) == (True, False, 2)
+        # More may be fed than was asked for.
+        reader.frames.feed(b"")
+        reader.frames.feed(frame(TEXT, b"three")[-1:])
+        reader.frames.feed(frame(TEXT, b"four"))
+        reader.feed(b"")
+        assert reader.told[2:] == [("text", "three"), ("text", "four")]
+        assert reader.engines == []
+
+    def test_of_which_only_the_head_is_there(self, reader: Reader) -> None:
+        reader.feed(head(BINARY, 5))
+        assert reader.frames.inside
+        assert reader.told == []
+        reader.feed(frame(BINARY, b"hello")[6:] + frame(TEXT, b"next"))
+        assert reader.told == [("binary", b"hello"), ("text", "next")]
+        assert reader.sink.sizes == [5, 10]
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_are_the_engine_s_without_a_lane(self, size: int) -> None:
+        data = frame(TEXT, b"a" * size) + frame(TEXT, b"next")
+        reader = Reader(-1)
+        reader.feed(data)
+        assert reader.sink.by_lane == 0
+        if size <= LIMIT:
+            assert reader.told == [("text", "a" * size), ("text", "next")]
+        else:
+            assert close_code(reader.sink.written) == 1009
+
+    def test_are_the_engine_s_when_the_lane_is_closed(self, reader: Reader) -> None:
+        reader.feed(frame(TEXT, b"one"), head(TEXT, 3))
+        reader.frames.close_lane()
+        reader.feed(frame(TEXT, b"two")[6:] + frame(TEXT, b"three"))
+        assert reader.told == [("text", "one"), ("text", "two"), ("text", "three")]
+        assert reader.sink.by_lane == 2
+        [engine] = reader.engines
+        assert reader.frames.engine is engine
+
+
+class TestAllElse:
+    """It is the engine's, byte for byte."""
+
+    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    def test_in_its_order(self, lane: int) -> None:
+        data = (
+            frame(TEXT, b"one")
+            + frame(PING, b"two")
+            + frame(BINARY, b"thr", fin=False)
+            + frame(PONG, b"four")
+            + frame(CONTINUATION, b"ee")
+            + frame(TEXT, b"five")
+            + close(1000, "six")
+        )
+        for pieces in [(data,), *cuts(data)]:
+            reader = Reader(lane)
+            reader.feed(*pieces)
+            assert reader.told == [
+                ("text", "one"),
+                ("ping", b"two"),
+                ("pong", b"four"),
+                ("binary", b"three"),
+                ("text", "five"),
+                ("close", (1000, "six")),
+            ]
+            assert reader.frames.arrived == 4
+
+    @pytest.mark.parametrize(
+        ("data", "code"),
+        [
+            (frame(TEXT, b"\xff"), 1007),
+            (frame(TEXT, b"a" * 70_000 + b"\xff"), 1007),
+            (frame(BINARY, b"a" * (LIMIT + 1)), 1009),
+            (frame(TEXT, b"hello", rsv=RSV1), 1002),
+            (frame(3, b"hello"), 1002),
+            (b"\x81\x05hello", 1002),
+            (b"\x81\xfe\x00\x05keyshello", 1002),
+            (b"\x82\xff" + bytes(7) + b"\x05keyshello", 1002),
+            (b"\x82\xff\xff" + bytes(7) + b"keys" + b"what there is of so much", 1002),
+            (frame(CONTINUATION, b"hello"), 1002),
+            (frame(PING, bytes(126)), 1002),
+        ],
+        ids=["UTF-8", "UTF-8 far off", "size", "RSV", "opcode", "mask", "16", "64", "63 bits", "continuation", "ping"],
+    )
+    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    def test_what_is_wrong(self, lane: int, data: bytes, code: int) -> None:
+        for pieces in cuts(frame(TEXT, b"hello") + data):
+            reader = Reader(lane)
+            reader.feed(*pieces)
+            assert reader.told == [("text", "hello")]
+            assert close_code(reader.sink.written) == code
+            assert reader.sink.dropped
+
+    def test_text_that_goes_wrong_before_it_is_all_there(self, reader: Reader) -> None:
+        reader.feed(frame(TEXT, b"a\xff" + b"a" * 1_000)[:20])
+        assert close_code(reader.sink.written) == 1007
+        assert reader.sink.by_lane == 0
+
+
+class TestDeflatedMessages:
+    """RFC 7692: a whole one goes to the engine's context, but not through its frames."""
+
+    @staticmethod
+    def reader(limit: int = LIMIT) -> Reader:
+        reader = Reader(limit)
+        assert reader.frames.engine.negotiate("permessage-deflate")
+        return reader
+
+    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    def test_are_inflated_in_their_order(self, lane: int) -> None:
+        compressor = zlib.compressobj(wbits=-15)
+
+        whole, second, third = (
+            (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
+            for payload in (b"hello hello", b"hello again", b"hello at last")
+        )
+        data = (
+            frame(TEXT, whole, rsv=RSV1)
+            + frame(TEXT, b"plain")
+            + frame(BINARY, second[:3], fin=False, rsv=RSV1)
+            + frame(CONTINUATION, second[3:])
+            + frame(BINARY, third, rsv=RSV1)
+        )
+        for pieces in [(data,), *cuts(data)]:
+            reader = self.reader(lane)
+            reader.feed(*pieces)
+            assert reader.told == [
+                ("text", "hello hello"),
+                ("text", "plain"),
+                ("binary", b"hello again"),
+                ("binary", b"hello at last"),
+            ]
+            assert reader.frames.arrived == 4
+            assert len(reader.engines) == 1
+            if len(pieces) == 1:
+                assert reader.sink.by_lane == (3 if lane == LIMIT else 0)
+
+    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    def test_that_are_wrong(self, lane: int) -> None:
+        reader = self.reader(lane)
+        reader.feed(frame(TEXT, b"\xff\xff\xff", rsv=RSV1))
+        assert reader.told == []
+        assert close_code(reader.sink.written) == 1007
+        assert reader.sink.dropped
+
+
+class TestTheEngine:
+    def test_is_there_only_while_it_has_something_to_judge(self, reader: Reader) -> None:
+        for times in range(1, 4):
+            reader.feed(frame(PING), frame(TEXT, b"hel", fin=False), frame(CONTINUATION, b"lo"))
+            assert len(reader.engines) == 2 * times
+            assert reader.frames.arrived == 2 * times
+        reader.feed(frame(TEXT, b"x"))
+        assert len(reader.engines) == 6
+        assert reader.frames.arrived == 7
+
+    def test_is_the_same_while_it_is_needed(self, reader: Reader) -> None:
+        engine = reader.frames.engine
+        assert engine.negotiate("permessage-deflate")
+        reader.feed(frame(PING), frame(TEXT, b"plain"), frame(PING))
+        assert reader.engines == [engine]
+        assert reader.frames.engine is engine
+        assert reader.sink.by_lane == 1
+        assert reader.frames.arrived == 3
+
+    def test_is_fed_slices_and_nothing_of_the_next_frame(self) -> None:
+        reader = Reader(LIMIT)
+        reader.frames.feed(frame(BINARY, bytes(3 * SLICE), fin=False) + frame(CONTINUATION) + frame(TEXT, b"next"))
+        fed: list[int] = []
+        while reader.frames.step():
+            fed.append(len(reader.frames.engine.data) if reader.frames.inside else 0)
+        assert 0 < max(fed) <= SLICE
+        assert reader.told == [("binary", bytes(3 * SLICE)), ("text", "next")]
+        assert reader.sink.by_lane == 1
+
+    @pytest.mark.parametrize("kind", [PING, PONG])
+    def test_has_a_step_of_its_own(self, reader: Reader, kind: int) -> None:
+        """What it tells of may keep the handler busy: no message comes in the same step."""
+        reader.frames.feed(frame(kind, b"one") + frame(TEXT, b"two"))
+        while not reader.told:
+            assert reader.frames.step()
+        assert [payload for _, payload in reader.told] == [b"one"]
+        while reader.frames.step():
+            pass
+        assert [payload for _, payload in reader.told] == [b"one", "two"]

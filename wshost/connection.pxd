@@ -1,0 +1,15 @@
+# What Cython makes of connection.py: the types of its attributes, and what is called from C.
+
+from wshost.stream cimport Stream
+
+cdef class Connection(Stream):
+    cdef public bint admitted, _corked
+    cdef public object ref, request, encoding, published, _driver, _address
+    cdef public Py_ssize_t _position, _waiting
+    cdef public object _timers
+    cdef public bytes _unread
+    cdef public list _early
+
+    cpdef dataReceived(self, data)
+    cpdef _receive(self, data)
+    cpdef _do(self, results)

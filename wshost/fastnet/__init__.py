@@ -1,0 +1,1 @@
+"""Twisted's ports, endpoints and transports over aiofastnet's. Knows nothing else of wshost."""

@@ -1,0 +1,96 @@
+"""A reactor that listens with our ports, and the endpoint strings that begin with ``fast:``."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from aiofastnet import OPENSSL_DYN_LIBS
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from zope.interface import directlyProvides, providedBy
+
+from wshost.fastnet.port import Port, UNIXPort
+
+#: False where Python carries OpenSSL within itself, and aiofastnet can't get at it.
+HAS_TLS = OPENSSL_DYN_LIBS is not None
+
+
+class FastReactor:
+    """An asyncio reactor whose stream ports are fast, and which is otherwise the one it stands for.
+
+    Twisted's endpoints listen on it as on any reactor.
+
+    :param reactor: an `AsyncioSelectorReactor`, on any event loop.
+    :param context: what TLS connections are made with; None for plain ones.
+    """
+
+    def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
+        self._reactor = reactor
+        self._context = context
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
+        """As `IReactorTCP` has it."""
+        return self._listen(Port(port, factory, backlog, interface, self._reactor, context=self._context))
+
+    def listenUNIX(
+        self, address: Any, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> IListeningPort:
+        """As `IReactorUNIX` has it."""
+        return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self._context))
+
+    def _listen(self, port: Any) -> IListeningPort:
+        port.startListening()
+        listening: IListeningPort = port
+        return listening
+
+
+def parse(  # noqa: PLR0917 - the strings bring them by position and by name
+    reactor: Any,
+    port: str | None = None,
+    interface: str = "",
+    backlog: str = "50",
+    unix: str | None = None,
+    mode: str = "666",
+    lockfile: str = "1",
+    cert: str | None = None,
+    key: str | None = None,
+) -> IStreamServerEndpoint:
+    """Return the endpoint of ``fast:8080``, ``fast:443:cert=server.pem``, ``fast:unix=/run/x``.
+
+    :param reactor: what to listen on.
+    :param port: a TCP port.
+    :param interface: an IPv4 or IPv6 address to bind to, "" for all of IPv4.
+    :param backlog: how many connections the kernel holds until they are accepted.
+    :param unix: in place of a port, the path of a Unix socket.
+    :param mode: the permissions of that, in octal.
+    :param lockfile: "0" leaves out the lock file beside it.
+    :param cert: for TLS, a PEM file with the server's certificate first, then the others of its chain.
+    :param key: a PEM file with its private key; None when that is in `cert`, too.
+    :raises ValueError: when the arguments don't fit together.
+    """
+    if (port is None) == (unix is None):
+        raise ValueError("fast: takes either a port or unix=")
+    if key is not None and cert is None:
+        raise ValueError("fast: key= needs cert=")
+    context = None
+    if cert is not None:
+        context = server_context()
+        context.load_cert_chain(cert, key)
+    fast = FastReactor(reactor, context)
+    if unix is not None:
+        return UNIXServerEndpoint(fast, unix, int(backlog), int(mode, 8), bool(int(lockfile)))
+    endpoint = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
+    return endpoint(fast, int(port or 0), int(backlog), interface)
+
+
+def server_context() -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and later, with Python's choice of ciphers, and no certificate yet."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context

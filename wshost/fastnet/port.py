@@ -1,0 +1,76 @@
+"""Twisted's listening ports, of which each accepted socket gets a transport over aiofastnet's."""
+
+from __future__ import annotations
+
+from ssl import SSLContext
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.internet import tcp, unix
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wshost.fastnet.secure import SecureTransport
+from wshost.fastnet.transport import Transport
+
+_log = Logger("wshost.fastnet")
+
+
+class _Fast:
+    """What both kinds of ports add to Twisted's: binding, accepting, lack of descriptors and stopping are Twisted's."""
+
+    reactor: Any
+
+    def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loop = loop_of(self.reactor)
+        #: For TLS.
+        self.context = context
+        self.transport: Any = Transport if context is None else SecureTransport
+
+
+class Port(_Fast, tcp.Port):
+    """A TCP port."""
+
+
+class UNIXPort(_Fast, unix.Port):
+    """A port of a Unix socket."""
+
+
+class Loop:
+    """A reactor's event loop, which knows its connections, and logs to Twisted's log."""
+
+    def __init__(self, reactor: Any) -> None:
+        # It has no public name.
+        self._loop = reactor._asyncioEventloop  # noqa: SLF001
+        #: All connections of our ports on this reactor.
+        self.connections: set[Transport] = set()
+        # Twisted does the same with those that it knows.
+        reactor.addSystemEventTrigger("during", "shutdown", self._disconnect_all)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._loop, name)
+        setattr(self, name, value)
+        return value
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Log what an aiofastnet transport could not tell its protocol."""
+        error = context["exception"]
+        # That a peer has left in its handshake is told by the class alone, and is no error of ours.
+        if isinstance(error, BaseException):
+            _log.failure("{message}", Failure(error), message=context["message"])
+
+    def _disconnect_all(self) -> None:
+        for connection in list(self.connections):
+            connection.disconnect()
+
+
+_loops: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()
+
+
+def loop_of(reactor: Any) -> Loop:
+    """Return the event loop of an asyncio reactor."""
+    loop = _loops.get(reactor)
+    if loop is None:
+        loop = _loops[reactor] = Loop(reactor)
+    return loop

@@ -1,0 +1,8 @@
+# What Cython makes of _session.py: the types of its attributes, and what is called from C.
+
+cdef class HandlerSession:
+    cdef object __weakref__
+    cdef public object _adapter, _channel, _handle, _infos, _pending, _stage, _state, _timer
+    cdef public bint busy
+
+    cpdef deliver(self, message)

@@ -1,0 +1,21 @@
+# What Cython makes of _driver.py: the types of its attributes, and what is called from C.
+
+from wshost.protocols._frames cimport Frames
+from wshost.protocols._lane cimport frame
+
+cdef class WebSocket:
+    cdef object __weakref__
+    cdef public object _context, _early, _early_size, _offer, _options, _patience, _seconds, _session, _state
+    cdef public object _turn
+    cdef public Frames _frames
+    cdef public list _out
+    cdef public bytes _unread
+    cdef public bint _held, _advancing, _peer_closed, _compresses
+    cdef public Py_ssize_t _share
+
+    cpdef handle_connection_in(self, bytes data)
+    cpdef deliver(self, tuple message, Py_ssize_t size)
+    cpdef on_write(self, bytes data)
+    cpdef send(self, data)
+    cpdef _advance(self)
+    cpdef _take(self)

@@ -1,0 +1,129 @@
+"""The fast lane: a message in one frame, read and written without the engine.
+
+It judges nothing: what is not plainly right it leaves alone, for the engine to see from its first byte. Knows the bytes
+of RFC 6455 §5.2; no state, and not who sends them. `_lane.pyx` is the same in Cython, and is used where it is built.
+"""
+
+from __future__ import annotations
+
+from wshost.protocols._autobahn import xor
+
+#: The first byte of a message's only frame, without extensions.
+TEXT, BINARY = 0x81, 0x82
+#: Of these the payload is deflated (RFC 7692 §6).
+DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
+#: From this size on Autobahn's C is faster than Python's integers.
+_LARGE = 2_048
+
+
+def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int] | None:
+    """Read one message.
+
+    :param data: what the peer has sent.
+    :param at: where in it a frame begins.
+    :param limit: the largest payload to read, in bytes; with -1 there is none.
+    :returns: the message, as handlers get it, and where the next frame begins; None unless it is a whole and valid one.
+    """
+    found = head(data, at, limit)
+    if found is None:
+        return None
+    first, size, start = found
+    stop = start + size
+    if stop > len(data):
+        return None
+    payload = _unmasked(data[start:stop], data[start - 4 : start])
+    if first == BINARY:
+        return ("binary", payload), stop
+    try:
+        return ("text", payload.decode()), stop
+    except UnicodeDecodeError:
+        return None
+
+
+def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] | None:
+    """Read the frame of a deflated message.
+
+    :returns: its payload, whether it is binary, and where the next frame begins; None unless it is a whole one.
+    """
+    found = _head(data, at, limit, DEFLATED_TEXT, DEFLATED_BINARY)
+    if found is None:
+        return None
+    first, size, start = found
+    stop = start + size
+    if stop > len(data):
+        return None
+    return _unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+
+
+def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
+    """Read the head of a frame.
+
+    :returns: its first byte, its payload's size, and where that begins; None unless it is whole and plain: `TEXT` or
+        `BINARY`, masked, its size not larger than the limit, and written as short as it can be.
+    """
+    return _head(data, at, limit, TEXT, BINARY)
+
+
+def _head(data: bytes, at: int, limit: int, text: int, binary: int) -> tuple[int, int, int] | None:
+    length = len(data)
+    if length - at < 6:
+        return None
+    first, size = data[at], data[at + 1] & 0x7F
+    if (first != text and first != binary) or data[at + 1] < 0x80:  # noqa: PLR1714 - the faster form
+        return None
+    start = at + 6
+    if size == 126:
+        start = at + 8
+        size = data[at + 2] << 8 | data[at + 3]
+        if size < 126:
+            return None
+    elif size == 127:
+        start = at + 14
+        size = int.from_bytes(data[at + 2 : at + 10], "big")
+        if size < 65_536:
+            return None
+    return None if size > limit or start > length else (first, size, start)
+
+
+def unmask_onto(payload: bytearray, data: bytes, at: int, stop: int, key: bytes) -> bool:
+    """Append to a payload what is next of it, without its mask (RFC 6455 §5.3).
+
+    :param payload: what there is of it before.
+    :param data: from `at` to `stop`, what is next.
+    :param key: the frame's.
+    :returns: whether that is ASCII.
+    """
+    turn = len(payload) & 3
+    piece = _unmasked(data[at:stop], key[turn:] + key[:turn])
+    payload += piece
+    return piece.isascii()
+
+
+def _unmasked(payload: bytes, key: bytes) -> bytes:
+    size = len(payload)
+    if size >= _LARGE:
+        return xor(payload, key)
+    mask = int.from_bytes((key * ((size + 3) >> 2))[:size], "little")
+    return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")
+
+
+def frame(data: str | bytes) -> bytes:
+    """Return a message as a server sends it: text for a str, binary for bytes.
+
+    :raises UnicodeEncodeError: for a str with lone surrogates.
+    """
+    return _framed(TEXT, data.encode()) if isinstance(data, str) else _framed(BINARY, data)
+
+
+def deflated_frame(payload: bytes, is_binary: bool) -> bytes:
+    """Return a message, of which this is the deflated payload, as a server sends it."""
+    return _framed(DEFLATED_BINARY if is_binary else DEFLATED_TEXT, payload)
+
+
+def _framed(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65_536:
+        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload

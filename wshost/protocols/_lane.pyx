@@ -1,0 +1,180 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The fast lane of `_lane.py` in Cython: see there for what each function does."""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* Eight bytes at a time, which compilers make into vectors. */
+    static void unmask_into(unsigned char* to, const unsigned char* from, Py_ssize_t size, const unsigned char* key) {
+        uint32_t half;
+        uint64_t mask, word;
+        Py_ssize_t i = 0;
+        memcpy(&half, key, 4);
+        mask = (uint64_t)half << 32 | half;
+        for (; i + 8 <= size; i += 8) {
+            memcpy(&word, from + i, 8);
+            word ^= mask;
+            memcpy(to + i, &word, 8);
+        }
+        for (; i < size; i++) to[i] = from[i] ^ key[i & 3];
+    }
+
+    static int is_ascii(const unsigned char* from, Py_ssize_t size) {
+        uint64_t word, all = 0;
+        Py_ssize_t i = 0;
+        for (; i + 8 <= size; i += 8) {
+            memcpy(&word, from + i, 8);
+            all |= word;
+        }
+        for (; i < size; i++) all |= from[i];
+        return !(all & 0x8080808080808080u);
+    }
+    """
+    bint is_ascii(const unsigned char* from_, Py_ssize_t size) nogil
+    void unmask_into(unsigned char* to, const unsigned char* from_, Py_ssize_t size, const unsigned char* key) nogil
+
+TEXT, BINARY = 0x81, 0x82
+DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
+
+cdef enum:
+    #: Texts of up to that many bytes are unmasked in one place, which the cache knows.
+    SCRATCH = 262144
+
+cdef unsigned char scratch[SCRATCH]
+
+
+cdef inline Py_ssize_t find(const unsigned char* p, Py_ssize_t length, Py_ssize_t limit, int bits,
+                            Py_ssize_t* size) noexcept nogil:
+    """Return where the payload begins, and its size; -1 unless the head is whole and plain, but for these bits."""
+    cdef Py_ssize_t start = 6, n, i
+    if length < 6 or (p[0] != (0x81 | bits) and p[0] != (0x82 | bits)) or p[1] < 0x80:
+        return -1
+    n = p[1] & 0x7F
+    if n == 126:
+        start = 8
+        n = p[2] << 8 | p[3]
+        if n < 126:
+            return -1
+    elif n == 127:
+        start = 14
+        if length < start or p[2] >= 0x80:
+            return -1
+        n = 0
+        for i in range(2, 10):
+            n = n << 8 | p[i]
+        if n < 65536:
+            return -1
+    if n > limit or start > length:
+        return -1
+    size[0] = n
+    return start
+
+
+cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
+    cdef:
+        Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
+        Py_ssize_t start = find(p, length, limit, 0, &size)
+        bytes payload
+        str text
+    # Not `start + size`, which a peer may choose to be too large for it.
+    if start < 0 or size > length - start:
+        return None
+    if p[0] == 0x81 and size <= SCRATCH:
+        unmask_into(scratch, p + start, size, p + start - 4)
+        try:
+            text = PyUnicode_DecodeUTF8(<char*>scratch, size, NULL)
+        except UnicodeDecodeError:
+            return None
+        return ("text", text), at + start + size
+    payload = PyBytes_FromStringAndSize(NULL, size)
+    unmask_into(<unsigned char*>PyBytes_AS_STRING(payload), p + start, size, p + start - 4)
+    if p[0] == 0x82:
+        return ("binary", payload), at + start + size
+    try:
+        text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(payload), size, NULL)
+    except UnicodeDecodeError:
+        return None
+    return ("text", text), at + start + size
+
+
+def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
+    cdef:
+        Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
+        Py_ssize_t start = find(p, length, limit, 0x40, &size)
+        bytes payload
+    if start < 0 or size > length - start:
+        return None
+    payload = PyBytes_FromStringAndSize(NULL, size)
+    unmask_into(<unsigned char*>PyBytes_AS_STRING(payload), p + start, size, p + start - 4)
+    return payload, p[0] == 0xC2, at + start + size
+
+
+def head(bytes data, Py_ssize_t at, Py_ssize_t limit):
+    cdef:
+        Py_ssize_t size = 0
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
+        Py_ssize_t start = find(p, PyBytes_GET_SIZE(data) - at, limit, 0, &size)
+    return None if start < 0 else (p[0], size, at + start)
+
+
+def unmask_onto(bytearray payload, bytes data, Py_ssize_t at, Py_ssize_t stop, bytes key):
+    cdef:
+        Py_ssize_t before = PyByteArray_GET_SIZE(payload)
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data)
+        unsigned char turned[4]
+        Py_ssize_t i
+    if not 0 <= at <= stop <= PyBytes_GET_SIZE(data) or PyBytes_GET_SIZE(key) != 4:
+        raise ValueError("that is not all there")
+    for i in range(4):
+        turned[i] = PyBytes_AS_STRING(key)[(before + i) & 3]
+    PyByteArray_Resize(payload, before + stop - at)
+    unmask_into(<unsigned char*>PyByteArray_AS_STRING(payload) + before, p + at, stop - at, turned)
+    return is_ascii(<unsigned char*>PyByteArray_AS_STRING(payload) + before, stop - at)
+
+
+cpdef bytes frame(data):
+    cdef:
+        const char* payload
+        Py_ssize_t size
+    if isinstance(data, str):
+        payload = PyUnicode_AsUTF8AndSize(data, &size)
+        return framed(0x81, payload, size)
+    if isinstance(data, bytes):
+        return framed(0x82, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    raise TypeError("a message is a str or bytes")
+
+
+def deflated_frame(bytes payload, bint is_binary):
+    return framed(0xC2 if is_binary else 0xC1, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+
+
+cdef bytes framed(unsigned char first, const char* payload, Py_ssize_t size):
+    cdef:
+        Py_ssize_t start = 2 if size < 126 else 4 if size < 65536 else 10, i
+        bytes frame = PyBytes_FromStringAndSize(NULL, start + size)
+        unsigned char* p = <unsigned char*>PyBytes_AS_STRING(frame)
+    p[0] = first
+    if start == 2:
+        p[1] = size
+    elif start == 4:
+        p[1] = 126
+        p[2] = size >> 8
+        p[3] = size & 0xFF
+    else:
+        p[1] = 127
+        for i in range(8):
+            p[9 - i] = size >> (8 * i) & 0xFF
+    memcpy(p + start, payload, size)
+    return frame
