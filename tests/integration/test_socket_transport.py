@@ -123,7 +123,8 @@ class Pair:
     def __init__(self, module: ModuleType, protocol: Recorder) -> None:
         self.loop = Loop()
         ours, self.peer = socket.socketpair()
-        ours.setblocking(False)
+        # As `accept` returns it.
+        ours.setblocking(True)
         self.peer.setblocking(False)
         self.fd = ours.fileno()
         self.ours = ours

@@ -8,9 +8,10 @@ knows them as descriptors (`getReaders`), `startTLS`, passing descriptors over U
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import trustme
 import uvloop
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, wrapClientTLS
@@ -22,6 +23,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from wshost.fastnet.listening import FastReactor, server_context
 from wshost.reactors import AsyncioReactor
+
+
+@pytest.fixture(autouse=True)
+def no_loop_runs() -> Iterator[None]:
+    """pytest-twisted's own loop stays in its greenlet, and asyncio takes it for running, if a test before used it."""
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(running)
 
 
 class Plain(connectionmixins.EndpointCreator):

@@ -286,7 +286,7 @@ class TestDeflated:
             assert framed[1:] == plain[1:]
 
 
-class TestUnmaskOnto:
+class TestUnmaskIntoBuffer:
     """RFC 6455 §5.3: the key goes on where the last piece ended."""
 
     @pytest.mark.parametrize("key", KEYS, ids=bytes.hex)
@@ -296,9 +296,9 @@ class TestUnmaskOnto:
         data = b"##" + masked(payload, key) + b"##"
         for first in range(size + 1):
             for second in range(first, size + 1):
-                found = bytearray()
+                found = bytearray(size)
                 for start, stop in [(0, first), (first, second), (second, size)]:
-                    is_ascii = lane.unmask_onto(found, data, 2 + start, 2 + stop, key)
+                    is_ascii = lane.unmask_into_buffer(found, start, data, 2 + start, 2 + stop, key)
                     assert is_ascii is payload[start:stop].isascii()
                 assert found == payload
 
@@ -306,25 +306,34 @@ class TestUnmaskOnto:
     def test_large_ones(self, lane: Any, size: int) -> None:
         for before in range(9):
             payload = random.Random(size).randbytes(before + size)
-            found = bytearray(payload[:before])
-            assert lane.unmask_onto(found, mask(payload), before, before + size, KEYS[0]) is False
-            assert found == payload
+            found = bytearray(payload[:before]) + bytes(size + 1)
+            assert lane.unmask_into_buffer(found, before, mask(payload), before, before + size, KEYS[0]) is False
+            assert found == payload + b"\0"
 
     def test_one_byte_that_is_not_ascii(self, lane: Any) -> None:
         for at in range(20):
             payload = bytearray(20)
             payload[at] = 0x80
-            assert lane.unmask_onto(bytearray(), mask(bytes(payload)), 0, 20, KEYS[0]) is False, at
+            assert lane.unmask_into_buffer(bytearray(20), 0, mask(bytes(payload)), 0, 20, KEYS[0]) is False, at
         # What was there before does not count.
-        assert lane.unmask_onto(bytearray(b"\xff"), mask(b"\xff" + bytes(20)), 1, 21, KEYS[0]) is True
+        assert lane.unmask_into_buffer(bytearray(b"\xff" + bytes(20)), 1, mask(b"\xff" + bytes(20)), 1, 21, KEYS[0])
 
     @pytest.mark.parametrize(
-        ("at", "stop", "key"), [(0, 6, KEYS[0]), (-1, 3, KEYS[0]), (3, 2, KEYS[0]), (0, 5, b"123"), (0, 5, b"12345")]
+        ("filled", "at", "stop", "key"),
+        [
+            (0, 0, 6, KEYS[0]),
+            (0, -1, 3, KEYS[0]),
+            (0, 3, 2, KEYS[0]),
+            (0, 0, 5, b"123"),
+            (0, 0, 5, b"12345"),
+            (-1, 0, 5, KEYS[0]),
+            (2, 0, 5, KEYS[0]),
+        ],
     )
-    def test_in_c_reads_only_what_is_there(self, compiled: Any, at: int, stop: int, key: bytes) -> None:
+    def test_reads_and_writes_only_what_is_there(self, lane: Any, filled: int, at: int, stop: int, key: bytes) -> None:
         payload = bytearray(b"before")
         with pytest.raises(ValueError, match="not all there"):
-            compiled.unmask_onto(payload, b"01234", at, stop, key)
+            lane.unmask_into_buffer(payload, filled, b"01234", at, stop, key)
         assert payload == b"before"
 
 

@@ -40,7 +40,7 @@ cdef class SocketTransport:
     """One socket.
 
     :param loop: an event loop with `add_reader` and `add_writer`.
-    :param sock: connected, and not blocking.
+    :param sock: connected; it will not block from now on.
     :param protocol: is told as an `asyncio.Protocol` is, but for `connection_made`.
     """
 
@@ -55,6 +55,8 @@ cdef class SocketTransport:
         self._loop = loop
         self._sock = sock
         self._protocol = protocol
+        # What `accept` returns blocks, on Linux, whatever the listening socket does.
+        sock.setblocking(False)
         self._fd = sock.fileno()
         self._high = self._low = 65536
         loop.add_reader(self._fd, self._read_ready)

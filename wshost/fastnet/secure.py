@@ -17,8 +17,9 @@ from wshost.fastnet.transport import CLOSED, STARTING, Transport
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
 
-#: How many bytes are read at once, and encrypted before they are sent; each connection has two buffers of that size.
-BUFFER = 1 << 16
+#: How many bytes are read at once, and encrypted before they are sent: a TLS record with its head and its tag. Each
+#: connection has two buffers of that size.
+BUFFER = (1 << 14) + 64
 #: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits; a
 #: connection that ends earlier is garbage only then.
 HANDSHAKE_TIMEOUT = 15.0

@@ -85,17 +85,24 @@ def _head(data: bytes, at: int, limit: int, text: int, binary: int) -> tuple[int
     return None if size > limit or start > length else (first, size, start)
 
 
-def unmask_onto(payload: bytearray, data: bytes, at: int, stop: int, key: bytes) -> bool:
-    """Append to a payload what is next of it, without its mask (RFC 6455 §5.3).
+def unmask_into_buffer(  # noqa: PLR0917 - as the compiled one has them
+    payload: bytearray, filled: int, data: bytes, at: int, stop: int, key: bytes
+) -> bool:
+    """Put what is next of a payload behind what there is of it, without its mask (RFC 6455 §5.3).
 
-    :param payload: what there is of it before.
+    :param payload: with room for it.
+    :param filled: how much of that is there before.
     :param data: from `at` to `stop`, what is next.
     :param key: the frame's.
     :returns: whether that is ASCII.
+    :raises ValueError: when something of that is not there, or there is no room.
     """
-    turn = len(payload) & 3
+    size = stop - at
+    if not 0 <= at <= stop <= len(data) or len(key) != 4 or not 0 <= filled <= len(payload) - size:
+        raise ValueError("that is not all there")
+    turn = filled & 3
     piece = _unmasked(data[at:stop], key[turn:] + key[:turn])
-    payload += piece
+    payload[filled : filled + size] = piece
     return piece.isascii()
 
 

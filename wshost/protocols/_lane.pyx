@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The fast lane of `_lane.py` in Cython: see there for what each function does."""
 
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.string cimport memcpy
@@ -129,19 +129,19 @@ def head(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return None if start < 0 else (p[0], size, at + start)
 
 
-def unmask_onto(bytearray payload, bytes data, Py_ssize_t at, Py_ssize_t stop, bytes key):
+def unmask_into_buffer(bytearray payload, Py_ssize_t filled, bytes data, Py_ssize_t at, Py_ssize_t stop, bytes key):
     cdef:
-        Py_ssize_t before = PyByteArray_GET_SIZE(payload)
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data)
+        unsigned char* to = <unsigned char*>PyByteArray_AS_STRING(payload) + filled
         unsigned char turned[4]
         Py_ssize_t i
-    if not 0 <= at <= stop <= PyBytes_GET_SIZE(data) or PyBytes_GET_SIZE(key) != 4:
+    if (not 0 <= at <= stop <= PyBytes_GET_SIZE(data) or PyBytes_GET_SIZE(key) != 4
+            or not 0 <= filled <= PyByteArray_GET_SIZE(payload) - (stop - at)):
         raise ValueError("that is not all there")
     for i in range(4):
-        turned[i] = PyBytes_AS_STRING(key)[(before + i) & 3]
-    PyByteArray_Resize(payload, before + stop - at)
-    unmask_into(<unsigned char*>PyByteArray_AS_STRING(payload) + before, p + at, stop - at, turned)
-    return is_ascii(<unsigned char*>PyByteArray_AS_STRING(payload) + before, stop - at)
+        turned[i] = PyBytes_AS_STRING(key)[(filled + i) & 3]
+    unmask_into(to, p + at, stop - at, turned)
+    return is_ascii(to, stop - at)
 
 
 cpdef bytes frame(data):

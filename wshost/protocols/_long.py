@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder
 
-from wshost.protocols._lane import TEXT, unmask_onto
+from wshost.protocols._lane import TEXT, unmask_into_buffer
+
+#: The least room that is made for a payload, in bytes.
+_LEAST = 4_096
 
 _Decoder = getincrementaldecoder("utf-8")
 
@@ -39,14 +42,22 @@ class LongFrame:
         :raises UnicodeDecodeError: as soon as it can't become valid UTF-8 any more.
         """
         stop = min(at + self.left, len(data))
-        before = len(self._payload)
-        is_ascii = unmask_onto(self._payload, data, at, stop, self._key)
+        before = self.size - self.left
+        after = before + stop - at
+        self._make_room(after)
+        is_ascii = unmask_into_buffer(self._payload, before, data, at, stop, self._key)
         self.left -= stop - at
         if self._decoder is not None and not (is_ascii and self._between):
             with memoryview(self._payload) as payload:
-                self._decoder.decode(payload[before:], final=not self.left)
+                self._decoder.decode(payload[before:after], final=not self.left)
             self._between = not self._decoder.getstate()[0]
         return stop
+
+    def _make_room(self, needed: int) -> None:
+        """Have room for so many bytes: for all when an eighth of them is there, as each step copies what there is."""
+        room = len(self._payload)
+        if room < needed:
+            self._payload += bytes(min(self.size, max(8 * needed, _LEAST)) - room)
 
     def message(self) -> tuple[str, str | bytes]:
         """Return the message, as handlers get it, when nothing is left to come."""
