@@ -58,7 +58,8 @@ class Loop:
         error = context["exception"]
         # That a peer has left in its handshake is told by the class alone, and is no error of ours.
         if isinstance(error, BaseException):
-            _log.failure("{message}", Failure(error), message=context["message"])
+            # Not as "message": that is what Twisted's older observers put into an event.
+            _log.failure("{what}", Failure(error), what=context["message"])
 
     def _disconnect_all(self) -> None:
         for connection in list(self.connections):
