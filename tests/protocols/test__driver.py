@@ -1189,6 +1189,20 @@ class TestSlowMessages:
         assert not peer.transport.half_closed
 
 
+class TestALongFrame:
+    def test_that_ends_behind_our_close_is_dropped(self) -> None:
+        """RFC 6455 §5.5.1: what comes behind a Close is not to be processed."""
+        server = Server()
+        peer = server.open()
+        long = frame(TEXT, b"x" * 10_000)
+        peer.send(long[:5_000])
+        assert server.session.ref.close(1000, "bye")
+        peer.send(long[5_000:] + close(1000, "bye"))
+        assert server.told == []
+        assert peer.messages() == [("close", 1000, "bye")]
+        assert peer.transport.half_closed
+
+
 class TestFairness:
     """What one peer sends at once is not looked at in one turn."""
 
