@@ -55,7 +55,7 @@ class TestInMemory:
     @pytest.mark.parametrize(("count", "most"), [(1, 75), (16, 36)])
     def test_calls(self, count: int, most: int) -> None:
         """Of the modules in Python; compiled, the profiler sees fewer."""
-        peer = MemoryHost(echo).open()
+        peer = MemoryHost(echo, websocket_options={"fast_lane": True}).open()
         fed(peer, MESSAGE * count)
         assert calls_of(lambda: fed(peer, MESSAGE * count)) / count <= most
 
