@@ -34,6 +34,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Compares wshost with its peers.")
     parser.add_argument("--quick", action="store_true", help="fewer cells, servers and seconds: under 3 minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, as Markdown")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the tables there, as SVG")
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, but show what --json wrote")
     parser.add_argument("--only", default="", metavar="REGEX", help="cells whose names match; --list shows them")
@@ -115,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report.text())
     if asked.json:
         asked.json.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n")
+    if asked.markdown:
+        asked.markdown.write_text(report.markdown())
     if asked.charts:
         for path in draw(report, asked.charts):
             say(f"drawn: {path}")

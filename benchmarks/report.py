@@ -107,6 +107,25 @@ class Report:
             parts.append("\n".join([group.upper(), *self._summary(cells), "", *self._details(cells)]))
         return "\n\n".join([*parts, *(["\n".join(self.notes)] if self.notes else [])])
 
+    def markdown(self) -> str:
+        """Return the figures that count as tables for a page: a row for each cell, the best peer's in bold."""
+        parts = []
+        for group in dict.fromkeys(cell.group for cell in self.cells):
+            cells = [cell for cell in self.cells if cell.group == group]
+            shown = [name for name in self.servers if any(self.result(cell, name) for cell in cells)]
+            lines = [f"### {group[0].upper()}{group[1:]}", "", f"| cell | {' | '.join(shown)} | goal |"]
+            lines.append("|---" * (len(shown) + 2) + "|")
+            for cell in cells:
+                best, verdict = self.best(cell), self.verdict(cell)
+                row = [f"{cell.name}, {TITLES[cell.figure]}"]
+                for name in shown:
+                    value = self.value(cell, name)
+                    figure = "–" if value is None else number(value)
+                    row.append(f"**{figure}**" if best and best[0] == name else figure)
+                lines.append(f"| {' | '.join([*row, '' if verdict is None else str(verdict)])} |")
+            parts.append("\n".join(lines))
+        return "\n\n".join(parts) + "\n"
+
     def _summary(self, cells: Sequence[Cell]) -> list[str]:
         """The figures that count: a row for each server."""
         rows = [["", *(f"{cell.name} [{TITLES[cell.figure]}]" for cell in cells)]]

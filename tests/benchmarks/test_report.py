@@ -85,6 +85,20 @@ class TestText:
         assert [number(value) for value in (0.3912, 7.04, 42.0, 128_311.4)] == ["0.391", "7.04", "42", "128,311"]
 
 
+class TestMarkdown:
+    def test_a_row_for_each_cell(self) -> None:
+        lines = ECHOES.markdown().splitlines()
+        assert lines[:5] == [
+            "### Echo",
+            "",
+            "| cell | wshost | quick | slow | limit | goal |",
+            "|---|---|---|---|---|---|",
+            "| echo-64-1, CPU µs | 7.7 | **7** | 70 | 6 | goal ≤ 1.00 × best peer: NOT met (1.1) |",
+        ]
+        assert lines[5] == "| echo-64-16, CPU µs | 0.9 | – | – | – | goal ≤ 1 CPU µs: met (0.9) |"
+        assert "| many-10, CPU µs | 10 |  |" in lines
+
+
 class TestData:
     def test_what_is_written_is_read_again(self) -> None:
         again = Report.read(json.loads(json.dumps(ECHOES.data())))
