@@ -17,8 +17,8 @@ from tests.integration.server import Server, running_server
 from tests.memory import request
 from tests.regressions import wire
 
-#: What a client has to wait for at most, in seconds. The servers' timeouts are 1, and 3 where a busy machine is slow.
-SOON = 9
+#: What a client has to wait for at most, in seconds; the servers' timeouts are 1.
+SOON = 5
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def tls_server(files: Path, reactor: str, *options: str) -> Iterator[Server]:
     with running_server(
         "--handler=tests.integration.tls_handler",
         f"--tls-cert={files / 'server.pem'}",
-        "--handshake-timeout=3",
+        "--handshake-timeout=1",
         "--close-timeout=1",
         *options,
         reactor=None if reactor == "default" else reactor,
