@@ -76,11 +76,7 @@ class Aborts(ReactorBuilder, test_tcp.AbortConnectionMixin):
 
 
 class SecureAborts(Aborts):
-    """Without the test that takes it for sure that Twisted's client fills all buffers with TLS records in 10 ms."""
-
     endpoints = Secure()
-    test_fullWriteBuffer: Any = None
-    test_fullWriteBufferAfterByteExchange: Any = None
 
 
 class OurAborts(Aborts):
@@ -99,8 +95,6 @@ class OurAborts(Aborts):
 
 class OurSecureAborts(OurAborts):
     endpoints = Secure()
-    test_fullWriteBuffer: Any = None
-    test_fullWriteBufferAfterByteExchange: Any = None
 
 
 class Transports(test_tcp.TCPTransportTestsBuilder):
