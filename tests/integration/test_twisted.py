@@ -77,8 +77,8 @@ class Aborts(ReactorBuilder, test_tcp.AbortConnectionMixin):
 
 class SecureAborts(Aborts):
     endpoints = Secure()
-    # Without an exchange of bytes before, it takes for sure that a server which doesn't read holds the handshake up, and
-    # with it the client's producer. Ours says that a connection is made when the handshake is done.
+    # Without an exchange of bytes before, it takes for sure that a server which doesn't read holds the handshake up,
+    # and with it the client's producer. Ours says that a connection is made when the handshake is done.
     test_fullWriteBuffer: Any = None
 
 
