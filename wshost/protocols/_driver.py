@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
-from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
+from wshost.interfaces import IBufferedDriver, IChannel, IContext, ISession, Timer
 from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
@@ -171,6 +171,13 @@ class WebSocket:
         self._frames.feed(data)
         return self._advance()
 
+    def handle_buffer_in(self, size: int) -> Results:
+        if self._state is _CLOSED:
+            return None
+        self._patience.heard_at = self._seconds()
+        self._frames.filled(size)
+        return self._advance()
+
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action == "drained":
             if self._state is _OPEN:
@@ -284,6 +291,9 @@ class WebSocket:
         self._share += size
         if self._state is _OPEN:
             self._session.deliver(message)
+
+    def receive_into(self, room: memoryview | None) -> None:
+        self._context.receive_into(room)
 
     # From the engine
 
@@ -418,4 +428,4 @@ class WebSocket:
 
 
 # Not by a decorator: Cython's classes take none.
-classImplements(WebSocket, IProtocolDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, IChannel)

@@ -27,6 +27,12 @@ class Sink(_autobahn.Sink, Protocol):
         :param size: of its payload or frame, in bytes.
         """
 
+    def receive_into(self, room: memoryview | None) -> None:
+        """What the peer sends next is part of a large frame, and may be read into here; `Frames.filled` takes it.
+
+        :param room: the rest of the frame's payload; None takes back what was said before.
+        """
+
 
 class Frames:
     """The frames of one peer, from the open connection on.
@@ -36,7 +42,19 @@ class Frames:
     :param limit: the largest message that the lane may read, in bytes; -1 leaves all to the engine.
     """
 
-    __slots__ = ("_at", "_data", "_engaged", "_engine", "_known", "_limit", "_long", "_make_engine", "_read", "_sink")
+    __slots__ = (
+        "_at",
+        "_data",
+        "_engaged",
+        "_engine",
+        "_filled",
+        "_known",
+        "_limit",
+        "_long",
+        "_make_engine",
+        "_read",
+        "_sink",
+    )
 
     def __init__(self, sink: Sink, make_engine: Callable[[Sink], Engine], limit: int) -> None:
         self._sink = sink
@@ -50,8 +68,9 @@ class Frames:
         # head was not all there.
         self._engaged = False
         self._known = 0
-        # What the lane is in the middle of.
+        # What the lane is in the middle of, and how much was read into its room that nobody has looked at.
         self._long: LongFrame | None = None
+        self._filled = 0
         # How many messages the lane has read, and engines that are no more.
         self._read = 0
 
@@ -75,12 +94,16 @@ class Frames:
     @property
     def waits(self) -> bool:
         """True when there may be more to do with what was fed."""
-        return self._engaged or self._at < len(self._data)
+        return self._engaged or self._filled > 0 or self._at < len(self._data)
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
+
+    def filled(self, count: int) -> None:
+        """Take so many bytes from the peer that were read into the room that the sink was told of."""
+        self._filled += count
 
     def close_lane(self) -> None:
         """Leave all to the engine from here on: there is something to judge in every frame."""
@@ -95,14 +118,14 @@ class Frames:
         if self._engaged and (self._go_on_judging() or not self._engaged):
             return True
         at = self._at
+        if self._long is not None and (self._filled or at < len(self._data)):
+            return self._go_on(self._long)
         if at == len(self._data):
             self._data = b""
             self._at = 0
             return False
         if self._engaged:
             return self._hand_over()
-        if self._long is not None:
-            return self._go_on(self._long)
         taken = take(self._data, at, self._limit)
         if taken is None:
             return self._begin()
@@ -162,16 +185,25 @@ class Frames:
         return True
 
     def _go_on(self, frame: LongFrame) -> bool:
+        count, self._filled = self._filled, 0
         try:
-            self._at = frame.add(self._data, self._at)
+            if count:
+                frame.fill(count)
+            else:
+                self._at = frame.add(self._data, self._at)
         except UnicodeDecodeError:
             self._long = None
+            self._sink.receive_into(None)
             self.engine.fail_payload()
             return False
         if not frame.left:
             self._long = None
             self._read += 1
             self._sink.deliver(frame.message(), frame.size)
+        elif not count:
+            room = frame.room()
+            if room is not None:
+                self._sink.receive_into(room)
         return True
 
 

@@ -31,7 +31,7 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
     stop = start + size
     if stop > len(data):
         return None
-    payload = _unmasked(data[start:stop], data[start - 4 : start])
+    payload = unmasked(data[start:stop], data[start - 4 : start])
     if first == BINARY:
         return ("binary", payload), stop
     try:
@@ -52,7 +52,7 @@ def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] |
     stop = start + size
     if stop > len(data):
         return None
-    return _unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+    return unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
 
 
 def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
@@ -85,28 +85,14 @@ def _head(data: bytes, at: int, limit: int, text: int, binary: int) -> tuple[int
     return None if size > limit or start > length else (first, size, start)
 
 
-def unmask_into_buffer(  # noqa: PLR0917 - as the compiled one has them
-    payload: bytearray, filled: int, data: bytes, at: int, stop: int, key: bytes
-) -> bool:
-    """Put what is next of a payload behind what there is of it, without its mask (RFC 6455 §5.3).
+def unmasked(payload: bytes, key: bytes) -> bytes:
+    """Return a payload without its mask (RFC 6455 §5.3).
 
-    :param payload: with room for it.
-    :param filled: how much of that is there before.
-    :param data: from `at` to `stop`, what is next.
-    :param key: the frame's.
-    :returns: whether that is ASCII.
-    :raises ValueError: when something of that is not there, or there is no room.
+    :param key: of four bytes.
+    :raises ValueError: when it is not.
     """
-    size = stop - at
-    if not 0 <= at <= stop <= len(data) or len(key) != 4 or not 0 <= filled <= len(payload) - size:
-        raise ValueError("that is not all there")
-    turn = filled & 3
-    piece = _unmasked(data[at:stop], key[turn:] + key[:turn])
-    payload[filled : filled + size] = piece
-    return piece.isascii()
-
-
-def _unmasked(payload: bytes, key: bytes) -> bytes:
+    if len(key) != 4:
+        raise ValueError("a key has four bytes")
     size = len(payload)
     if size >= _LARGE:
         return xor(payload, key)
