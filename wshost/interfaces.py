@@ -85,7 +85,7 @@ class IProtocolDriver(Interface):
 
 
 class IBufferedDriver(IProtocolDriver):
-    """One that has large things read to where they belong (`IContext.receive_into`), and not copied there."""
+    """A driver that has large things read to where they belong (`IContext.receive_into`), not copied there."""
 
     def handle_buffer_in(size: int) -> Results:
         """So many bytes came in, and are in the buffer behind those that came before. Never called with none."""

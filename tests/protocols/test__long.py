@@ -124,7 +124,22 @@ class TestInvalidText:
         [b"", b"plain", "é€😀".encode(), b"\xf0\x9f", b"\xe2"],
         ids=["at the start", "behind ASCII", "behind others", "within four", "within three"],
     )
-    @pytest.mark.parametrize("bad", [b"\xff", b"\xc3(", b"\xf0\x9f("], ids=bytes.hex)
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            b"\xff",
+            b"\xc0",
+            b"\xf5",
+            b"\xc3(",
+            b"\xf0\x9f(",
+            b"\xe0\x80",
+            b"\xf0\x80",
+            b"\xf4\x90",
+            b"\xed\xa0",
+            b"\xed\xbf",
+        ],
+        ids=bytes.hex,
+    )
     @pytest.mark.parametrize("after", [b"", b"plain"])
     def test_at_once(self, LongFrame: Any, good: bytes, bad: bytes, after: bytes) -> None:
         frame = LongFrame(TEXT, 1_000, KEY)
@@ -142,6 +157,19 @@ class TestInvalidText:
             data = mask(b"hello" + bad)
             with pytest.raises(UnicodeDecodeError):
                 frame.add(data, frame.add(data[: 5 + cut], 0)) if cut < len(bad) else frame.add(data, 0)
+
+    def test_in_the_middle_of_a_character(self, LongFrame: Any) -> None:
+        """Each by the byte from which on it can't be one: the decoder itself waits with surrogates."""
+        for lead, wrong, right in [(0xED, 0xA0, 0x9F), (0xE0, 0x9F, 0xA0), (0xF0, 0x8F, 0x90), (0xF4, 0x90, 0x8F)]:
+            for second in (wrong, right):
+                frame = LongFrame(TEXT, 10, KEY)
+                data = mask(bytes((lead, second)))
+                frame.add(data[:1], 0)
+                if second == wrong:
+                    with pytest.raises(UnicodeDecodeError):
+                        frame.add(data, 1)
+                else:
+                    assert frame.add(data, 1) == 2
 
     def test_ascii_within_a_character(self, LongFrame: Any) -> None:
         """What is ASCII by itself is not always valid where it stands."""

@@ -77,7 +77,11 @@ class LongFrame:
         self.left -= len(piece)
         if self._decoder is not None and not (self._between and piece.isascii()):
             self._decoder.decode(piece, final=not self.left)
-            self._between = not self._decoder.getstate()[0]
+            begun = self._decoder.getstate()[0]
+            if begun[:1] == b"\xed" and begun[1:] >= b"\xa0":
+                # A surrogate (RFC 3629 §3): the decoder would wait for the third byte.
+                raise UnicodeDecodeError("utf-8", begun, 0, 2, "invalid continuation byte")
+            self._between = not begun
 
     def _make_room(self, needed: int) -> None:
         """Have room for so many bytes: for all when an eighth of them is there, as each step copies what there is."""

@@ -77,7 +77,10 @@ cdef class LongFrame:
             if self._decoder is None:
                 self._decoder = make_decoder()
             self._decoder.decode(PyBytes_FromStringAndSize(<char*>to, count), not self.left)
-            self._between = not self._decoder.getstate()[0]
+            begun = self._decoder.getstate()[0]
+            if begun[:1] == b"\xed" and begun[1:] >= b"\xa0":
+                raise UnicodeDecodeError("utf-8", begun, 0, 2, "invalid continuation byte")
+            self._between = not begun
 
     cdef _make_room(self, Py_ssize_t needed):
         cdef:
