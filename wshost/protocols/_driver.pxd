@@ -12,6 +12,7 @@ cdef class WebSocket:
     cdef public bytes _unread
     cdef public bint _held, _advancing, _peer_closed, _compresses
     cdef public Py_ssize_t _share
+    cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)
     cpdef deliver(self, tuple message, Py_ssize_t size)

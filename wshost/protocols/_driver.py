@@ -74,6 +74,7 @@ class WebSocket:
         "_state",
         "_turn",
         "_unread",
+        "heard_at",
     )
 
     def __init__(self, options: Options, context: IContext) -> None:
@@ -86,6 +87,8 @@ class WebSocket:
         self._session: ISession = None  # type: ignore[assignment]
         self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
+        #: When the peer's last bytes came; that they do is what `Patience` waits for.
+        self.heard_at = 0.0
         # What is to be done by the connection, in order.
         self._out: list[Result] = []
         # How much of its `SHARE` it has had in this turn.
@@ -167,14 +170,14 @@ class WebSocket:
         if self._state is _CONNECTING:
             self._unread += data
             return None
-        self._patience.heard_at = self._seconds()
+        self.heard_at = self._seconds()
         self._frames.feed(data)
         return self._advance()
 
     def handle_buffer_in(self, size: int) -> Results:
         if self._state is _CLOSED:
             return None
-        self._patience.heard_at = self._seconds()
+        self.heard_at = self._seconds()
         self._frames.filled(size)
         return self._advance()
 
@@ -182,7 +185,7 @@ class WebSocket:
         if action == "drained":
             if self._state is _OPEN:
                 # It was not read meanwhile, and shows that it lives.
-                self._patience.heard_at = self._seconds()
+                self.heard_at = self._seconds()
             return self._advance()
         if action == "shutdown":
             return self._shut_down()
@@ -259,11 +262,11 @@ class WebSocket:
             if self._held:
                 self._held = False
                 # What it was silent meanwhile was our doing.
-                self._patience.heard_at = self._seconds()
+                self.heard_at = self._seconds()
                 context.resume_reading()
             break
         self._advancing = False
-        if self._state is _OPEN and not self._patience.watches_message and frames.inside:
+        if frames.inside and self._state is _OPEN and not self._patience.watches_message:
             self._patience.watch_message()
         return self._take()
 
