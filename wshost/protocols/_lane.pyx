@@ -111,7 +111,7 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return ("text", text), at + start + size
 
 
-def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
+cpdef take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
     cdef:
         Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
@@ -124,7 +124,7 @@ def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return payload, p[0] == 0xC2, at + start + size
 
 
-def head(bytes data, Py_ssize_t at, Py_ssize_t limit):
+cpdef head(bytes data, Py_ssize_t at, Py_ssize_t limit):
     cdef:
         Py_ssize_t size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
@@ -159,7 +159,7 @@ cpdef bytes frame(data):
     raise TypeError("a message is a str or bytes")
 
 
-def deflated_frame(bytes payload, bint is_binary):
+cpdef bytes deflated_frame(bytes payload, bint is_binary):
     return framed(0xC2 if is_binary else 0xC1, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
 
