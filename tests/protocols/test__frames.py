@@ -377,3 +377,23 @@ class TestRoom:
         self.fill(reader, room, rest[:1_000].replace(rest[:1], bytes((rest[0] ^ 0x80,)), 1))
         assert reader.sink.rooms == [room, None]
         assert close_code(reader.sink.written) == 1007
+
+
+class TestAPeerThatGoes:
+    @pytest.mark.parametrize(("code", "reason"), [(None, ""), (1000, ""), (1001, "tschüß")])
+    @pytest.mark.parametrize("lane", [-1, LIMIT])
+    def test_is_answered_the_same(self, lane: int, code: int | None, reason: str) -> None:
+        reader = Reader(lane)
+        reader.frames.feed(frame(TEXT, b"last") + close(code, reason))
+        while len(reader.told) < 2:
+            assert reader.frames.step()
+        assert reader.told == [("text", "last"), ("close", (code, reason))]
+        reader.frames.answer_close(1000, b"so long")
+        assert reader.sink.written == b"\x88\x09\x03\xe8so long"
+        assert reader.sink.dropped
+        assert len(reader.engines) == (1 if lane < 0 else 0)
+
+    def test_with_a_complaint_is_the_engine_s(self, reader: Reader) -> None:
+        reader.feed(close(1002, "unheard of"))
+        assert reader.told == [("close", (1002, "unheard of"))]
+        assert len(reader.engines) == 1

@@ -385,7 +385,7 @@ class WebSocket:
             return
         self._stop_sharing()
         if self._peer_closed:
-            self._frames.engine.answer_close(code, reason.encode())
+            self._frames.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
             self._frames.close_lane()

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from wshost.control import CLOSE, control_frame
 from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
 from wshost.protocols._deflate import Corrupt, Inflater, TooLong
-from wshost.protocols._lane import head, take, take_deflated
+from wshost.protocols._lane import head, take, take_close, take_deflated
 from wshost.protocols._long import LongFrame
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
@@ -119,6 +120,14 @@ class Frames:
         """Leave all to the engine from here on: there is something to judge in every frame."""
         self._limit = -1
 
+    def answer_close(self, code: int, reason: bytes) -> None:
+        """Answer the peer's Close: there is nothing to judge behind it."""
+        if self._engine is not None:
+            self._engine.answer_close(code, reason)
+        else:
+            self._sink.on_write(control_frame(CLOSE, code.to_bytes(2, "big") + reason))
+            self._sink.on_drop()
+
     def step(self) -> bool:
         """Take one step: a message, a frame's head, or what is there of a payload.
 
@@ -171,6 +180,11 @@ class Frames:
                 self._long = LongFrame(first, size, data[start - 4 : start])
                 self._at = start
                 return True
+        closing = take_close(data, at) if self._limit >= 0 else None
+        if closing is not None:
+            code, reason, self._at = closing
+            self._sink.on_close(code, reason)
+            return True
         self._engaged = True
         self._known = 0
         return self._hand_over()
