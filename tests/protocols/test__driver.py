@@ -624,6 +624,7 @@ class TestALargeMessage:
         peer.send(data[:20_000])
         peer.turn(6)
         assert close_code(peer.take()) == 1008
+        assert driver(peer).handle_buffer_in(1) is None
         peer.send(data[20_000:])
         assert server.told == []
 
