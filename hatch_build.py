@@ -23,6 +23,7 @@ COMPILED = (
     "wshost/fastnet/_socket",
     "wshost/fastnet/transport",
     "wshost/handlers/_session",
+    "wshost/protocols/_deflate",
     "wshost/protocols/_driver",
     "wshost/protocols/_frames",
     "wshost/protocols/_lane",

@@ -7,6 +7,7 @@ import pytest
 
 from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
 from wshost.protocols._autobahn import Engine, engine_class
+from wshost.protocols._deflate import Inflater
 from wshost.protocols._frames import SLICE, Frames
 
 LIMIT = 1 << 20
@@ -57,13 +58,13 @@ class Sink:
 class Reader:
     """Frames, and what they tell."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, inflater: Inflater | None = None) -> None:
         self.sink = Sink()
         self.engines: list[Engine] = []
-        self.frames = Frames(self.sink, self._make, limit)
+        self.frames = Frames(self.sink, self._make, limit, inflater)
 
-    def _make(self, sink: Any) -> Engine:
-        self.engines.append(ENGINE(sink))
+    def _make(self, sink: Any, inflater: Inflater | None) -> Engine:
+        self.engines.append(ENGINE(sink, inflater))
         return self.engines[-1]
 
     def feed(self, *pieces: bytes) -> None:
@@ -81,6 +82,12 @@ class Reader:
 @pytest.fixture
 def reader() -> Reader:
     return Reader()
+
+
+def deflated(payload: bytes) -> bytes:
+    """Compress what is a message (RFC 7692 §7.2.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
 
 
 def cuts(data: bytes) -> Iterator[tuple[bytes, ...]]:
@@ -215,13 +222,11 @@ class TestAllElse:
 
 
 class TestDeflatedMessages:
-    """RFC 7692: a whole one goes to the engine's context, but not through its frames."""
+    """RFC 7692: whole ones are inflated beside the engine, in the context that it has for the others."""
 
     @staticmethod
     def reader(limit: int = LIMIT) -> Reader:
-        reader = Reader(limit)
-        assert reader.frames.engine.negotiate("permessage-deflate")
-        return reader
+        return Reader(limit, Inflater(15, LIMIT))
 
     @pytest.mark.parametrize("lane", [LIMIT, -1])
     def test_are_inflated_in_their_order(self, lane: int) -> None:
@@ -248,16 +253,20 @@ class TestDeflatedMessages:
                 ("binary", b"hello at last"),
             ]
             assert reader.frames.arrived == 4
-            assert len(reader.engines) == 1
             if len(pieces) == 1:
                 assert reader.sink.by_lane == (3 if lane == LIMIT else 0)
 
     @pytest.mark.parametrize("lane", [LIMIT, -1])
-    def test_that_are_wrong(self, lane: int) -> None:
+    @pytest.mark.parametrize(
+        ("opcode", "payload", "code"),
+        [(TEXT, b"\xff\xff\xff", 1007), (TEXT, deflated(b"\xff"), 1007), (BINARY, deflated(bytes(LIMIT + 1)), 1009)],
+        ids=["not deflated", "not UTF-8", "too large"],
+    )
+    def test_that_are_wrong(self, opcode: int, payload: bytes, code: int, lane: int) -> None:
         reader = self.reader(lane)
-        reader.feed(frame(TEXT, b"\xff\xff\xff", rsv=RSV1))
+        reader.feed(frame(opcode, payload, rsv=RSV1))
         assert reader.told == []
-        assert close_code(reader.sink.written) == 1007
+        assert close_code(reader.sink.written) == code
         assert reader.sink.dropped
 
 
@@ -271,13 +280,13 @@ class TestTheEngine:
         assert len(reader.engines) == 6
         assert reader.frames.arrived == 7
 
-    def test_is_the_same_while_it_is_needed(self, reader: Reader) -> None:
+    def test_is_the_same_while_it_is_needed(self) -> None:
+        reader = Reader(-1)
         engine = reader.frames.engine
-        assert engine.negotiate("permessage-deflate")
         reader.feed(frame(PING), frame(TEXT, b"plain"), frame(PING))
         assert reader.engines == [engine]
         assert reader.frames.engine is engine
-        assert reader.sink.by_lane == 1
+        assert reader.sink.by_lane == 0
         assert reader.frames.arrived == 3
 
     def test_is_fed_slices_and_nothing_of_the_next_frame(self) -> None:
@@ -368,3 +377,23 @@ class TestRoom:
         self.fill(reader, room, rest[:1_000].replace(rest[:1], bytes((rest[0] ^ 0x80,)), 1))
         assert reader.sink.rooms == [room, None]
         assert close_code(reader.sink.written) == 1007
+
+
+class TestAPeerThatGoes:
+    @pytest.mark.parametrize(("code", "reason"), [(None, ""), (1000, ""), (1001, "tschüß")])
+    @pytest.mark.parametrize("lane", [-1, LIMIT])
+    def test_is_answered_the_same(self, lane: int, code: int | None, reason: str) -> None:
+        reader = Reader(lane)
+        reader.frames.feed(frame(TEXT, b"last") + close(code, reason))
+        while len(reader.told) < 2:
+            assert reader.frames.step()
+        assert reader.told == [("text", "last"), ("close", (code, reason))]
+        reader.frames.answer_close(1000, b"so long")
+        assert reader.sink.written == b"\x88\x09\x03\xe8so long"
+        assert reader.sink.dropped
+        assert len(reader.engines) == (1 if lane < 0 else 0)
+
+    def test_with_a_complaint_is_the_engine_s(self, reader: Reader) -> None:
+        reader.feed(close(1002, "unheard of"))
+        assert reader.told == [("close", (1002, "unheard of"))]
+        assert len(reader.engines) == 1

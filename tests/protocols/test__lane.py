@@ -69,7 +69,7 @@ def masked(payload: bytes, key: bytes) -> bytes:
 @st.composite
 def anything(draw: st.DrawFn) -> bytes:
     """Draw a frame, or what may look like one."""
-    first = draw(st.sampled_from([0x81, 0x82, 0x81, 0x82, 0xC1, 0xC2, 0x01, 0x89]))
+    first = draw(st.sampled_from([0x81, 0x82, 0x81, 0x82, 0xC1, 0xC2, 0x01, 0x88, 0x89]))
     second = draw(st.integers(128, 255) | st.integers(0, 255))
     return bytes((first, second)) + draw(st.binary(max_size=160))
 
@@ -110,6 +110,7 @@ class TestTwoImplementations:
         assert pure.take(data, at, limit) == compiled.take(data, at, limit)
         assert pure.head(data, at, limit) == compiled.head(data, at, limit)
         assert pure.take_deflated(data, at, limit) == compiled.take_deflated(data, at, limit)
+        assert pure.take_close(data, at) == compiled.take_close(data, at)
 
 
 class TestTake:
@@ -284,6 +285,44 @@ class TestDeflated:
             plain = FrameProtocol(client=False, extensions=[]).send_data(payload)
             assert framed[0] == (0xC2 if is_binary else 0xC1)
             assert framed[1:] == plain[1:]
+
+
+class TestClose:
+    """RFC 6455 §5.5.1: a peer that goes."""
+
+    @pytest.mark.parametrize("code", [1000, 1001])
+    @pytest.mark.parametrize("size", [0, 1, 122, 123])
+    def test_with_a_code(self, lane: Any, code: int, size: int) -> None:
+        reason = text(size)
+        data = frame(CLOSE, code.to_bytes(2, "big") + reason.encode())
+        assert lane.take_close(b"xx" + data + b"more", 2) == (code, reason, 2 + len(data))
+
+    def test_without_a_word(self, lane: Any) -> None:
+        assert lane.take_close(frame(CLOSE), 0) == (None, "", 6)
+
+    @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye"])
+    def test_not_before_it_is_whole(self, lane: Any, payload: bytes) -> None:
+        data = frame(CLOSE, payload)
+        for stop in range(len(data)):
+            assert lane.take_close(data[:stop], 0) is None, stop
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            pytest.param(frame(PING, b"\x03\xe8"), id="another opcode"),
+            pytest.param(frame(CLOSE, b"\x03\xe8", fin=False), id="a fragment"),
+            pytest.param(frame(CLOSE, b"\x03\xe8", rsv=RSV1), id="a reserved bit"),
+            pytest.param(b"\x88\x02\x03\xe8" + bytes(9), id="unmasked"),
+            pytest.param(b"\x88\xfe\0\x7e" + bytes(4) + b"\x03\xe8" + b"x" * 124, id="too long"),
+            pytest.param(frame(CLOSE, b"\x03"), id="half a code"),
+            pytest.param(frame(CLOSE, b"\x03\xe8\xff"), id="no UTF-8"),
+            pytest.param(frame(CLOSE, b"\x03\xea"), id="with a complaint"),
+            pytest.param(frame(CLOSE, b"\x03\xed"), id="with a code that is never sent"),
+            pytest.param(frame(CLOSE, b"\xff\xff"), id="with no code at all"),
+        ],
+    )
+    def test_nothing_else(self, lane: Any, data: bytes) -> None:
+        assert lane.take_close(data, 0) is None
 
 
 class TestUnmasked:

@@ -14,6 +14,8 @@ from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, ISession, Timer
+from wshost.protocols._autobahn import negotiate
+from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
@@ -57,8 +59,8 @@ class WebSocket:
 
     __slots__ = (
         "_advancing",
-        "_compresses",
         "_context",
+        "_deflater",
         "_early",
         "_early_size",
         "_frames",
@@ -106,8 +108,8 @@ class WebSocket:
         self._early_size = 0
         # The peer's Close came.
         self._peer_closed = False
-        # Messages leave through the engine.
-        self._compresses = False
+        # By which messages leave, where permessage-deflate was agreed on.
+        self._deflater: Deflater | None = None
 
     # The opening handshake
 
@@ -138,10 +140,13 @@ class WebSocket:
             self.log_failure("the handler's init accepted wrongly")
             self.refused(500, b"", {})
             return
-        self._frames = Frames(self, options.engine, options.lane)
-        extensions = self._frames.engine.negotiate(offer.extensions) if options.compress and offer.extensions else ""
-        self._compresses = extensions != ""
-        self.on_write(acceptance(offer.key, subprotocol, extensions, accept.headers))
+        agreed = negotiate(offer.extensions) if options.compress and offer.extensions else None
+        inflater = None
+        if agreed is not None:
+            self._deflater = Deflater(agreed.server_window_bits, agreed.takeover)
+            inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size)
+        self._frames = Frames(self, options.engine, options.lane, inflater)
+        self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._frames.feed(self._unread)
         self._unread = b""
         self._state = _OPEN
@@ -149,7 +154,7 @@ class WebSocket:
         early, self._early = self._early, []
         for action, *arguments in early:
             self._act(action, *arguments)
-        if self._state is _OPEN and not self._compresses:
+        if self._state is _OPEN and self._deflater is None:
             self._context.share(FRAMES)
         waits = self._state is _OPEN and self._session.busy
         self._context.perform(self._take() if waits else self._advance())
@@ -361,11 +366,11 @@ class WebSocket:
     def send(self, data: str | bytes) -> None:
         if self._state is not _OPEN:
             return
-        if self._compresses:
-            payload = data.encode() if isinstance(data, str) else data
-            self.on_write(deflated_frame(self._frames.engine.deflate(payload), isinstance(data, bytes)))
-        else:
+        if self._deflater is None:
             self.on_write(frame(data))
+        else:
+            payload = data.encode() if isinstance(data, str) else data
+            self.on_write(deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes)))
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
@@ -380,7 +385,7 @@ class WebSocket:
             return
         self._stop_sharing()
         if self._peer_closed:
-            self._frames.engine.answer_close(code, reason.encode())
+            self._frames.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
             self._frames.close_lane()

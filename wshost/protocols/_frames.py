@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from wshost.control import CLOSE, control_frame
 from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
-from wshost.protocols._lane import head, take, take_deflated
+from wshost.protocols._deflate import Corrupt, Inflater, TooLong
+from wshost.protocols._lane import head, take, take_close, take_deflated
 from wshost.protocols._long import LongFrame
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
@@ -40,6 +42,7 @@ class Frames:
     :param sink: is told of all.
     :param make_engine: makes an engine for the sink; there is one only while there is something to judge.
     :param limit: the largest message that the lane may read, in bytes; -1 leaves all to the engine.
+    :param inflater: where permessage-deflate was agreed on; the lane and the engines share it.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class Frames:
         "_engaged",
         "_engine",
         "_filled",
+        "_inflater",
         "_known",
         "_limit",
         "_long",
@@ -56,9 +60,16 @@ class Frames:
         "_sink",
     )
 
-    def __init__(self, sink: Sink, make_engine: Callable[[Sink], Engine], limit: int) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        make_engine: Callable[[Sink, Inflater | None], Engine],
+        limit: int,
+        inflater: Inflater | None = None,
+    ) -> None:
         self._sink = sink
         self._make_engine = make_engine
+        self._inflater = inflater
         self._engine: Engine | None = None
         self._limit = limit
         # What was fed, and where in it nobody has been yet.
@@ -78,7 +89,7 @@ class Frames:
     def engine(self) -> Engine:
         """The engine."""
         if self._engine is None:
-            self._engine = self._make_engine(self._sink)
+            self._engine = self._make_engine(self._sink, self._inflater)
         return self._engine
 
     @property
@@ -108,6 +119,14 @@ class Frames:
     def close_lane(self) -> None:
         """Leave all to the engine from here on: there is something to judge in every frame."""
         self._limit = -1
+
+    def answer_close(self, code: int, reason: bytes) -> None:
+        """Answer the peer's Close: there is nothing to judge behind it."""
+        if self._engine is not None:
+            self._engine.answer_close(code, reason)
+        else:
+            self._sink.on_write(control_frame(CLOSE, code.to_bytes(2, "big") + reason))
+            self._sink.on_drop()
 
     def step(self) -> bool:
         """Take one step: a message, a frame's head, or what is there of a payload.
@@ -140,7 +159,7 @@ class Frames:
         if engine.step():
             return True
         self._engaged = engine.inside
-        if not self._engaged and self._limit >= 0 and not engine.compresses:
+        if not self._engaged and self._limit >= 0:
             # An idle connection is better off without its two kilobytes.
             self._read += engine.arrived
             self._engine = None
@@ -149,6 +168,11 @@ class Frames:
     def _begin(self) -> bool:
         """Begin what the lane can't read at once."""
         data, at = self._data, self._at
+        if self._inflater is not None:
+            deflated = take_deflated(data, at, self._limit)
+            if deflated is not None:
+                payload, is_binary, self._at = deflated
+                return self._inflate(self._inflater, payload, is_binary)
         found = head(data, at, self._limit)
         if found is not None:
             first, size, start = found
@@ -156,20 +180,28 @@ class Frames:
                 self._long = LongFrame(first, size, data[start - 4 : start])
                 self._at = start
                 return True
-        if self._engine is not None and self._engine.compresses:
-            deflated = take_deflated(data, at, self._limit)
-            if deflated is not None:
-                return self._inflate(self._engine, *deflated)
+        closing = take_close(data, at) if self._limit >= 0 else None
+        if closing is not None:
+            code, reason, self._at = closing
+            self._sink.on_close(code, reason)
+            return True
         self._engaged = True
         self._known = 0
         return self._hand_over()
 
-    def _inflate(self, engine: Engine, payload: bytes, is_binary: bool, stop: int) -> bool:
-        self._at = stop
-        message = engine.inflate(payload, is_binary)
-        if message is not None:
-            self._sink.deliver(message, len(payload) + len(message[1]))
-        return message is not None
+    def _inflate(self, inflater: Inflater, payload: bytes, is_binary: bool) -> bool:
+        try:
+            inflated = inflater.inflate(payload)
+            message = ("binary", inflated) if is_binary else ("text", inflated.decode())
+        except TooLong:
+            self.engine.fail_size()
+            return False
+        except (Corrupt, UnicodeDecodeError):
+            self.engine.fail_payload()
+            return False
+        self._read += 1
+        self._sink.deliver(message, len(payload) + len(inflated))
+        return True
 
     def _hand_over(self) -> bool:
         """Give the engine a slice: not of the next frame, too, if that can be known."""

@@ -12,6 +12,10 @@ from wshost.protocols._autobahn import xor
 TEXT, BINARY = 0x81, 0x82
 #: Of these the payload is deflated (RFC 7692 §6).
 DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
+#: That of a Close (RFC 6455 §5.5.1).
+CLOSE = 0x88
+# With what codes peers go that have nothing to complain of (RFC 6455 §7.4.1).
+_GOING = frozenset({None, 1000, 1001})
 #: From this size on Autobahn's C is faster than Python's integers.
 _LARGE = 2_048
 
@@ -53,6 +57,29 @@ def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] |
     if stop > len(data):
         return None
     return unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+
+
+def take_close(data: bytes, at: int) -> tuple[int | None, str, int] | None:
+    """Read a Close.
+
+    :returns: its code or None, its reason, and where the next frame begins; None unless it is a whole one, of a peer
+        that goes as it should: with 1000, 1001 or no code, and a reason that is UTF-8.
+    """
+    if len(data) - at < 6 or data[at] != CLOSE:
+        return None
+    size = data[at + 1] - 0x80
+    start = at + 6
+    stop = start + size
+    if not 0 <= size <= 125 or size == 1 or stop > len(data):
+        return None
+    payload = unmasked(data[start:stop], data[at + 2 : start])
+    code = payload[0] << 8 | payload[1] if size else None
+    if code not in _GOING:
+        return None
+    try:
+        return code, payload[2:].decode(), stop
+    except UnicodeDecodeError:
+        return None
 
 
 def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:

@@ -111,7 +111,7 @@ cpdef tuple take(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return ("text", text), at + start + size
 
 
-def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
+cpdef take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
     cdef:
         Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
@@ -124,7 +124,30 @@ def take_deflated(bytes data, Py_ssize_t at, Py_ssize_t limit):
     return payload, p[0] == 0xC2, at + start + size
 
 
-def head(bytes data, Py_ssize_t at, Py_ssize_t limit):
+def take_close(bytes data, Py_ssize_t at):
+    cdef:
+        Py_ssize_t length = PyBytes_GET_SIZE(data) - at, size
+        const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
+        int code
+        unsigned char plain[125]
+    if length < 6 or p[0] != 0x88:
+        return None
+    size = p[1] - 0x80
+    if size < 0 or size > 125 or size == 1 or size > length - 6:
+        return None
+    unmask_into(plain, p + 6, size, p + 2)
+    if not size:
+        return None, "", at + 6
+    code = plain[0] << 8 | plain[1]
+    if code != 1000 and code != 1001:
+        return None
+    try:
+        return code, PyUnicode_DecodeUTF8(<char*>plain + 2, size - 2, NULL), at + 6 + size
+    except UnicodeDecodeError:
+        return None
+
+
+cpdef head(bytes data, Py_ssize_t at, Py_ssize_t limit):
     cdef:
         Py_ssize_t size = 0
         const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(data) + at
@@ -159,7 +182,7 @@ cpdef bytes frame(data):
     raise TypeError("a message is a str or bytes")
 
 
-def deflated_frame(bytes payload, bint is_binary):
+cpdef bytes deflated_frame(bytes payload, bint is_binary):
     return framed(0xC2 if is_binary else 0xC1, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
 
 
