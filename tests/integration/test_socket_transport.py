@@ -1,7 +1,6 @@
 """The compiled transport of plain sockets, under protocols that do what they like from within its calls."""
 
 import errno
-import importlib.util
 import os
 import random
 import selectors
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from hatch_build import compile_into
-from tests.compiler import need_compiler
+from tests.compiler import loaded, need_compiler
 
 #: So much that it takes several turns to send it.
 MUCH = b"much" * 500_000
@@ -26,12 +25,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The transport's module, as it is in the source now."""
     need_compiler()
     [built] = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/_socket"])
-    spec = importlib.util.spec_from_file_location("wshost.fastnet._socket", built)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("wshost.fastnet._socket", built)
 
 
 class Loop:

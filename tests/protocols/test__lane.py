@@ -1,4 +1,3 @@
-import importlib.util
 import random
 import sys
 from pathlib import Path
@@ -11,10 +10,11 @@ from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode
 
 from hatch_build import compile_into
-from tests.compiler import need_compiler
+from tests.compiler import loaded, need_compiler
 from tests.regressions.wire import CLOSE, CONTINUATION, PING, PONG, RSV1, frame, head
 from wshost.protocols import _lane
 
+NAME = "wshost.protocols._lane"
 SOURCE = Path(__file__).parents[2] / "wshost" / "protocols" / "_lane.py"
 LIMIT = 1 << 20
 TEXT, BINARY = 1, 2
@@ -23,20 +23,10 @@ SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 124, 125, 126, 127, 2_047, 2_048
 KEYS = [b"\x37\xfa\x21\x3d", b"\0\0\0\0", b"\0\0\0\x01", b"\xff\0\0\0", b"\x80\x80\x80\x80"]
 
 
-def loaded(path: Path) -> ModuleType:
-    """Import a file beside the module that everybody sees."""
-    spec = importlib.util.spec_from_file_location("wshost.protocols._lane", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def pure() -> ModuleType:
     """The lane in Python, which one that is built in place would hide."""
-    return _lane if _lane.__file__ == str(SOURCE) else loaded(SOURCE)
+    return _lane if _lane.__file__ == str(SOURCE) else loaded(NAME, SOURCE)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +34,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The lane in C, as it is in the source now."""
     need_compiler()
     [built] = compile_into(tmp_path_factory.mktemp("lane"), ["wshost/protocols/_lane"])
-    module = loaded(built)
+    module = loaded(NAME, built)
     assert module.__file__ == str(built) != str(SOURCE)
     return module
 

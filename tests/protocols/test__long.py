@@ -1,4 +1,3 @@
-import importlib.util
 import random
 import sys
 import tracemalloc
@@ -9,29 +8,20 @@ from typing import Any
 import pytest
 
 from hatch_build import compile_into
-from tests.compiler import need_compiler
+from tests.compiler import loaded, need_compiler
 from tests.regressions.wire import mask
 from wshost.protocols import _long
 from wshost.protocols._lane import BINARY, TEXT
 
+NAME = "wshost.protocols._long"
 SOURCE = Path(__file__).parents[2] / "wshost" / "protocols" / "_long.py"
 KEY = mask(bytes(4))
-
-
-def loaded(name: str, path: Path) -> ModuleType:
-    """Import a file beside the module that everybody sees."""
-    spec = importlib.util.spec_from_file_location(f"wshost.protocols.{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def pure() -> ModuleType:
     """The module in Python, which one that is built in place would hide."""
-    return _long if _long.__file__ == str(SOURCE) else loaded("_long", SOURCE)
+    return _long if _long.__file__ == str(SOURCE) else loaded(NAME, SOURCE)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +30,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     need_compiler()
     names = ["_lane", "_long"]
     paths = compile_into(tmp_path_factory.mktemp("long"), [f"wshost/protocols/{name}" for name in names])
-    lane = loaded("_lane", paths[0])
+    lane = loaded("wshost.protocols._lane", paths[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "wshost.protocols._lane", lane)
-        module = loaded("_long", paths[1])
+        module = loaded(NAME, paths[1])
     assert module.__file__ == str(paths[1]) != str(SOURCE)
     return module
 
