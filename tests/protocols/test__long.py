@@ -264,6 +264,16 @@ class TestRoom:
         with pytest.raises(ValueError, match="more than there is room for"):
             frame.fill(1)
 
+    @pytest.mark.parametrize("first", [TEXT, BINARY])
+    def test_that_somebody_keeps_does_not_change_the_message(self, LongFrame: Any, first: int) -> None:
+        frame = LongFrame(first, 10, KEY)
+        frame.add(mask(b"abcde"), 0)
+        room = frame.room()
+        frame.add(mask(b"abcdefghij"), 5)
+        message = frame.message()
+        room[:] = b"?????"
+        assert message == (("text", "abcdefghij") if first == TEXT else ("binary", b"abcdefghij"))
+
     def test_outlives_whoever_let_go_of_the_frame(self, LongFrame: Any) -> None:
         frame = LongFrame(TEXT, 10, KEY)
         frame.add(b"a", 0)
@@ -289,7 +299,12 @@ class TestInC:
         with pytest.raises(BufferError):
             memoryview(compiled.LongFrame(TEXT, 5, KEY))
 
-    def test_the_message_is_where_it_was_read_to(self, compiled: Any) -> None:
-        frame = compiled.LongFrame(TEXT, 5, KEY)
-        frame.add(mask(b"hello"), 0)
+    @pytest.mark.parametrize("first", [TEXT, BINARY])
+    def test_the_message_is_where_it_was_read_to(self, compiled: Any, first: int) -> None:
+        frame = compiled.LongFrame(first, 5, KEY)
+        frame.add(mask(b"he"), 0)
+        with frame.room() as room:
+            room[:] = mask(b"hello")[2:]
+            frame.fill(3)
+            assert frame.message()[1] is not frame.message()[1]
         assert frame.message()[1] is frame.message()[1]

@@ -30,6 +30,8 @@ cdef class LongFrame:
         object _payload
         unsigned char* _at
         Py_ssize_t _room
+        # How many may still write there.
+        int _exports
         # What judges a text, from what is not ASCII on, and whether it stands between two characters.
         object _decoder
         bint _between
@@ -57,6 +59,10 @@ cdef class LongFrame:
         if self._room < self.size:
             raise BufferError("there is no room yet")
         PyBuffer_FillInfo(buffer, self, self._at, self.size, False, flags)
+        self._exports += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self._exports -= 1
 
     def fill(self, Py_ssize_t count):
         if not 0 <= count <= self.left or self._room < self.size:
@@ -99,8 +105,10 @@ cdef class LongFrame:
         self._room = room
 
     def message(self):
+        # A message must not change, and the payload still can while somebody has room.
+        cdef bint is_settled = not self._exports
         if not self._is_text:
-            return ("binary", self._payload)
-        if self._decoder is None:
+            return ("binary", self._payload if is_settled else PyBytes_FromStringAndSize(<char*>self._at, self.size))
+        if is_settled and self._decoder is None:
             return ("text", self._payload)
         return ("text", PyUnicode_DecodeUTF8(<char*>self._at, self.size, NULL))
