@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
 
 #: RFC 9110 §5.6.2.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+T = TypeVar("T")
 
 _NO_COOKIES: Mapping[str, str] = MappingProxyType({})
 
@@ -38,6 +40,20 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
 
+    # What `Mapping` has of these raises and catches a KeyError where nothing is found.
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._fields
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+
+    @overload
+    def get(self, name: str, /, default: str | T) -> str | T: ...
+
+    def get(self, name: str, /, default: Any = None) -> Any:
+        return self._fields.get(name.lower(), default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
 
@@ -49,8 +65,10 @@ class Headers(Mapping[str, str]):
 
     def list(self, name: str) -> tuple[str, ...]:
         """The members of a comma-separated field, without the empty ones (RFC 9110 §5.6.1); () when absent."""
-        members = (member.strip(" \t") for member in self._fields.get(name.lower(), "").split(","))
-        return tuple(member for member in members if member)
+        value = self._fields.get(name.lower())
+        if value is None:
+            return ()
+        return tuple(filter(None, [member.strip(" \t") for member in value.split(",")]))
 
 
 @dataclass(frozen=True, slots=True)

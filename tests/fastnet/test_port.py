@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet import tcp
+from twisted.internet.address import IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
@@ -47,6 +51,194 @@ class TestPorts:
     def test_of_unix_know_it_too(self, reactor: FakeReactor, tmp_path: Path) -> None:
         port = UNIXPort(str(tmp_path / "x"), Recorder, 7, 0o600, reactor, 1)
         assert (port.transport, port.context, port.backlog, port.mode) == (Transport, None, 7, 0o600)
+
+
+class FakeSocket:
+    """A listening socket, and those who wait at it; or what happens instead."""
+
+    def __init__(self, *waiting: Any) -> None:
+        self.waiting = list(waiting)
+
+    def accept(self) -> Any:
+        if not self.waiting:
+            raise BlockingIOError(errno.EAGAIN, "nobody waits")
+        first = self.waiting.pop(0)
+        if isinstance(first, Exception):
+            raise first
+        return first
+
+
+class Factory:
+    """Builds protocols, and does what a test wants done."""
+
+    def __init__(self) -> None:
+        self.addresses: list[Any] = []
+        self.built: list[Recorder] = []
+        self.build: Any = Recorder
+
+    def buildProtocol(self, addr: Any) -> Any:
+        self.addresses.append(addr)
+        self.built.append(self.build())
+        return self.built[-1]
+
+
+class Waiting:
+    """A port, of which the peers wait in a list."""
+
+    ADDRESS = ("127.0.0.1", 50_000)
+
+    def __init__(self, reactor: FakeReactor, kind: Any = Port, addresses: Any = (ADDRESS,)) -> None:
+        self.factory = Factory()
+        self.port: Any = kind(0, self.factory, 7, "127.0.0.1", reactor)
+        self.pairs = [socket.socketpair() for _ in addresses]
+        self.socket = FakeSocket(*((ours, addr) for (ours, _), addr in zip(self.pairs, addresses, strict=True)))
+        self.port.socket = self.socket
+        self.port.numberAccepts = 100
+
+    def is_closed(self, number: int) -> bool:
+        return self.pairs[number][0].fileno() == -1
+
+    def end(self, loop: asyncio.AbstractEventLoop) -> None:
+        for connection in list(self.port.loop.connections):
+            connection.abortConnection()
+        turn(loop)
+        for pair in self.pairs:
+            for either in pair:
+                either.close()
+
+
+class TestAccepting:
+    def test_as_many_as_wait(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = Waiting(reactor, addresses=[("127.0.0.1", 50_000 + number) for number in range(3)])
+        waiting.port.doRead()
+        assert [addr.port for addr in waiting.factory.addresses] == [50_000, 50_001, 50_002]
+        transports: list[Any] = [built.transport for built in waiting.factory.built]
+        assert [transport.sessionno for transport in transports] == [0, 1, 2]
+        assert waiting.port.loop.connections == set(transports)
+        waiting.end(loop)
+
+    def test_is_others_turn_after_some_more_than_the_last_time(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 25)
+        waiting.port.numberAccepts = 1
+        counts = []
+        for _ in range(4):
+            before = len(waiting.factory.built)
+            waiting.port.doRead()
+            counts.append((len(waiting.factory.built) - before, waiting.port.numberAccepts))
+        assert counts == [(1, 21), (21, 41), (3, 3), (0, 1)]
+        waiting.end(loop)
+
+    def test_ends_when_it_listens_no_more(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 2)
+
+        def build() -> Recorder:
+            waiting.port.disconnecting = True
+            return Recorder()
+
+        waiting.factory.build = build
+        waiting.port.doRead()
+        assert len(waiting.factory.built) == len(waiting.socket.waiting) == 1
+        waiting.end(loop)
+
+    def test_is_refused_by_a_factory_that_builds_nothing(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        waiting = Waiting(reactor)
+        waiting.factory.build = lambda: None
+        waiting.port.doRead()
+        assert waiting.is_closed(0)
+        assert waiting.port.sessionno == 0
+        waiting.end(loop)
+
+    def test_goes_on_behind_a_factory_that_fails(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 2)
+        failures = [ZeroDivisionError()]
+
+        def build() -> Recorder:
+            if failures:
+                raise failures.pop()
+            return Recorder()
+
+        waiting.factory.build = build
+        with capturedLogs() as events:
+            waiting.port.doRead()
+        assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
+        assert [waiting.is_closed(0), waiting.is_closed(1)] == [True, False]
+        assert len(waiting.factory.built) == 1
+        waiting.end(loop)
+
+    def test_ends_a_connection_that_fails_at_once(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        class Failing(Recorder):
+            def connectionMade(self) -> None:
+                raise ZeroDivisionError
+
+        waiting = Waiting(reactor)
+        waiting.factory.build = Failing
+        with capturedLogs() as events:
+            waiting.port.doRead()
+        assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
+        turn(loop)
+        assert waiting.factory.built[0].lost is ConnectionAborted
+        assert waiting.is_closed(0)
+        waiting.end(loop)
+
+    @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EPERM, errno.ENOBUFS])
+    def test_is_twisteds_when_something_is_wrong(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, error: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Any] = []
+
+        def take_over(port: Any) -> None:
+            asked.append(port)
+
+        monkeypatch.setattr(tcp.Port, "doRead", take_over)
+        waiting = Waiting(reactor)
+        waiting.socket.waiting.append(OSError(error, "no more"))
+        waiting.port.doRead()
+        assert asked == [waiting.port]
+        assert len(waiting.factory.built) == 1
+        waiting.end(loop)
+
+    def test_knows_the_interface_of_a_link_local_address(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(socket, "getnameinfo", lambda addr, _flags: (f"{addr[0]}%eth0", "50000"))
+        waiting = Waiting(reactor, addresses=[("fe80::1", 50_000, 0, 2), ("::1", 50_000, 0, 0)])
+        waiting.port._addressType = IPv6Address
+        waiting.port.doRead()
+        assert [addr.host for addr in waiting.factory.addresses] == ["fe80::1%eth0", "::1"]
+        waiting.end(loop)
+
+    def test_from_a_unix_socket(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+        def kind(_port: int, factory: Any, *_others: Any) -> UNIXPort:
+            return UNIXPort(str(tmp_path / "x"), factory, 7, 0o600, reactor)
+
+        waiting = Waiting(reactor, kind, [""])
+        waiting.port.doRead()
+        assert [addr.name for addr in waiting.factory.addresses] == [b""]
+        waiting.end(loop)
+
+    def test_straight_from_the_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        reactor = AsyncioSelectorReactor(loop)
+        factory = Factory()
+        port: Any = Port(0, factory, 7, "127.0.0.1", reactor)
+        port.socket = socket.create_server(("127.0.0.1", 0))
+        port.socket.setblocking(False)
+        port.fileno = port.socket.fileno
+        port.numberAccepts = 1
+        port.startReading()
+        assert port in reactor.getReaders()
+        with socket.create_connection(port.socket.getsockname()):
+            turn(loop)
+            assert len(factory.built) == 1
+            port.stopReading()
+            port.loop.connections.pop().abortConnection()
+            turn(loop)
+        port.socket.close()
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
 
 
 class TestLoop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from ssl import SSLContext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,9 +18,16 @@ _log = Logger("wshost.fastnet")
 
 
 class _Fast:
-    """What both kinds of ports add to Twisted's: binding, accepting, lack of descriptors and stopping are Twisted's."""
+    """What both kinds of ports add to Twisted's: binding, lack of descriptors and stopping are Twisted's."""
 
     reactor: Any
+    socket: Any
+    factory: Any
+    fileno: Any
+    disconnecting: Any
+    numberAccepts: int
+    sessionno: int
+    _buildAddr: Any
 
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,6 +35,48 @@ class _Fast:
         #: For TLS.
         self.context = context
         self.transport: Any = Transport if context is None else SecureTransport
+
+    def startReading(self) -> None:
+        super().startReading()  # type: ignore[misc]
+        # Not through the reactor: it looks for a log context and for descriptors that are none, each time.
+        self.loop.add_reader(self.fileno(), self.doRead)
+
+    def doRead(self) -> None:
+        """Accept those who wait: one, or as many more as there were the last time, and then it is others' turn."""
+        accepted = 0
+        while accepted < self.numberAccepts and not self.disconnecting:
+            try:
+                skt, addr = self.socket.accept()
+            except BlockingIOError:
+                break
+            except OSError:
+                # It will happen again, to one who knows what to do.
+                super().doRead()  # type: ignore[misc]
+                return
+            accepted += 1
+            self._connect(skt, addr)
+        # Whoever was last in the queue may not have been the last.
+        self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
+
+    def _connect(self, skt: socket.socket, addr: Any) -> None:
+        if isinstance(addr, tuple) and len(addr) == 4 and addr[3]:
+            # The interface is part of the address for Twisted.
+            host, _ = socket.getnameinfo(addr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+            addr = (host, *addr[1:])
+        number = self.sessionno
+        transport = None
+        try:
+            protocol = self.factory.buildProtocol(self._buildAddr(addr))
+            if protocol is not None:
+                self.sessionno = number + 1
+                transport = self.transport(skt, protocol, addr, self, number, self.reactor)
+                protocol.makeConnection(transport)
+        except Exception:
+            _log.failure("{port} failed to make a connection", port=self)
+            if transport is not None:
+                transport.abortConnection()
+        if transport is None:
+            skt.close()
 
 
 class Port(_Fast, tcp.Port):

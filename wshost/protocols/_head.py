@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address
 
@@ -17,6 +19,11 @@ _MAX_QUERY_FIELDS = 100
 _TEXT = bytes((0x09, 0x0A, 0x0D, *range(0x20, 0x7F)))
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _TARGET = re.compile(r'[!"$-~]+')  # visible, and no fragment
+# TOKEN and _TARGET end in a "+"; one more, and they are as long as they can be, and nothing is tried twice.
+_HEAD = re.compile(
+    rf"({TOKEN.pattern}+) ({_TARGET.pattern}+) (HTTP/1\.[01])\r\n((?:{TOKEN.pattern}+:[\t -~]*+\r\n)*+)\r\n"
+)
+_FIELD = re.compile(rf"({TOKEN.pattern}+):[ \t]*+([^\r]*+)\r\n")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"(?i:https?|wss?)://([^/?]*)")
 _AUTHORITY = re.compile(
@@ -67,16 +74,17 @@ def parse(head: bytes, *, max_headers: int = 100) -> Request:
     :param max_headers: how many header lines are allowed.
     :raises BadRequest: 400, 431 for too many headers, 505 for another version of HTTP (RFC 9112 §§2–6).
     """
-    if head.translate(None, _TEXT):
-        raise BadRequest(400, "A control or non-ASCII character is in the request head.")
-    if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
-        raise BadRequest(400, "A line of the request head does not end in CRLF.")
-    start, *lines = head[:-4].decode("ascii").split("\r\n")
-    method, target, version = _parse_start(start)
+    match = _HEAD.fullmatch(head.decode("latin-1"))
+    if match is None:
+        raise _fault(head, max_headers)
+    method, target, version, lines = match.groups()
     authority, path, query = _parse_target(target)
-    if len(lines) > max_headers:
-        raise BadRequest(431, "There are too many header fields.")
-    headers = _parse_fields(lines, without="upgrade" if version == "HTTP/1.0" else "")
+    fields = _FIELD.findall(lines)
+    if len(fields) > max_headers:
+        raise _too_many()
+    if version == "HTTP/1.0":
+        fields = [field for field in fields if field[0].lower() != "upgrade"]
+    headers = _headers(fields)
     _check_framing(headers, version)
     host = headers.get("host")
     if host is not None or version == "HTTP/1.1":
@@ -101,6 +109,7 @@ def demand_get(request: Request) -> None:
         raise BadRequest(400, "There are too many query fields.")
 
 
+@lru_cache(64)
 def split_authority(authority: str) -> tuple[str, int | None]:
     """Split and normalise ``uri-host [":" port]`` (RFC 9110 §7.2).
 
@@ -152,45 +161,55 @@ def _phrase(status: int) -> str:
         return "Status"
 
 
-def _parse_start(line: str) -> tuple[str, str, str]:
-    parts = line.split(" ")
+def _fault(head: bytes, max_headers: int) -> BadRequest:
+    """Say what is wrong with a head that is none."""
+    if head.translate(None, _TEXT):
+        return BadRequest(400, "A control or non-ASCII character is in the request head.")
+    if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
+        return BadRequest(400, "A line of the request head does not end in CRLF.")
+    start, *lines = head[:-4].decode("ascii").split("\r\n")
+    parts = start.split(" ")
     if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
-        raise BadRequest(400, "The first line is no HTTP request line.")
+        return BadRequest(400, "The first line is no HTTP request line.")
     if parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
-        raise BadRequest(505, "Only HTTP/1.1 is spoken here.")
-    return parts[0], parts[1], parts[2]
+        return BadRequest(505, "Only HTTP/1.1 is spoken here.")
+    if not _TARGET.fullmatch(parts[1]):
+        return _bad_target()
+    if len(lines) > max_headers:
+        return _too_many()
+    # White space before the colon and folded lines, too (RFC 9112 §§5.1, 5.2).
+    return BadRequest(400, "A line of the request head is no header field.")
+
+
+def _bad_target() -> BadRequest:
+    return BadRequest(400, "The request target has an invalid character or escape.")
+
+
+def _too_many() -> BadRequest:
+    return BadRequest(431, "There are too many header fields.")
 
 
 def _parse_target(target: str) -> tuple[str | None, str, str]:
     """Return the authority of an absolute target or None, the path and the query (RFC 9112 §3.2)."""
-    if not _TARGET.fullmatch(target) or _BAD_ESCAPE.search(target):
-        raise BadRequest(400, "The request target has an invalid character or escape.")
-    absolute = _ABSOLUTE.match(target)
-    if absolute:
-        authority, rest = absolute[1], target[absolute.end() :]
-    elif target.startswith("/"):
+    if "%" in target and _BAD_ESCAPE.search(target):
+        raise _bad_target()
+    if target[0] == "/":
         authority, rest = None, target
+    elif absolute := _ABSOLUTE.match(target):
+        authority, rest = absolute[1], target[absolute.end() :]
     else:
         raise BadRequest(400, "The request target is neither a path nor an absolute URL.")
     path, _, query = rest.partition("?")
     return authority, path or "/", query
 
 
-def _parse_fields(lines: list[str], without: str) -> Headers:
-    fields = []
-    seen = set()
-    for line in lines:
-        name, colon, value = line.partition(":")
-        # White space before the colon and folded lines fail here, too (RFC 9112 §§5.1, 5.2).
-        if not colon or not TOKEN.fullmatch(name):
-            raise BadRequest(400, "A line of the request head is no header field.")
-        name = name.lower()
-        if name in seen and name in _SINGLETONS:
+def _headers(fields: list[tuple[str, str]]) -> Headers:
+    headers = Headers([(name, value.rstrip(" \t")) for name, value in fields])
+    if len(headers) < len(fields):
+        counts = Counter(name.lower() for name, _ in fields)
+        if any(counts[name] > 1 for name in _SINGLETONS):
             raise BadRequest(400, "A header field that may come only once came twice.")
-        seen.add(name)
-        if name != without:
-            fields.append((name, value.strip(" \t")))
-    return Headers(fields)
+    return headers
 
 
 def _check_framing(headers: Headers, version: str) -> None:

@@ -13,7 +13,7 @@ from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IProtoco
 from wshost.protocols._head import BadRequest, demand_get, parse, response
 from wshost.protocols._options import Reader
 from wshost.protocols._routes import Routes
-from wshost.request import TOKEN, Request
+from wshost.request import TOKEN, Headers, Request
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Switch
 
 moduleProvides(IPreparedModule, ILinkedModule)
@@ -127,28 +127,33 @@ class _Driver:
         self._finish()
 
     def _read(self, data: bytes) -> Switch | None:
-        received = self._received
+        received: bytes | bytearray = data
+        start = 0
         limit = self._options.max_head_size
-        # The end may have begun in what came before.
-        start = max(0, len(received) - len(_END) + 1)
-        received += data
+        if self._received:
+            # The end may have begun in what came before.
+            start = max(0, len(self._received) - len(_END) + 1)
+            received = self._received
+            received += data
         if received[0] not in _TOKEN_BYTES:
             raise BadRequest(400, "This is not HTTP.")
         end = received.find(_END, start, limit)
         if end >= 0:
-            return self._judge(end + len(_END))
+            return self._judge(bytes(received), end + len(_END))
         if len(received) >= limit:
             raise BadRequest(431, "The request head is too long.")
         if _BARE_LF.search(received, start):
             raise BadRequest(400, "A line ends without CR.")
+        if received is data:
+            self._received += data
         return None
 
-    def _judge(self, size: int) -> Switch:
+    def _judge(self, received: bytes, size: int) -> Switch:
         options = self._options
-        request = parse(bytes(self._received[:size]), max_headers=options.max_headers)
+        request = parse(received[:size], max_headers=options.max_headers)
         upgrade = _is_upgrade(request)
         if not upgrade and options.otherwise is not None:
-            return Switch(options.otherwise, bytes(self._received), request)
+            return Switch(options.otherwise, received, request)
         demand_get(request)
         if options.paths is not None:
             route = options.paths.match(request.path)
@@ -157,7 +162,7 @@ class _Driver:
             request = replace(request, route=route)
         if not upgrade:
             raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
-        return Switch(self._upgrade, bytes(self._received[size:]), request)
+        return Switch(self._upgrade, received[size:], request)
 
     def _time_out(self) -> None:
         # A client that has asked nothing, say a browser's spare connection, expects no answer.
@@ -173,10 +178,17 @@ class _Driver:
 
 
 def _is_upgrade(request: Request) -> bool:
-    def has(name: str, member: str) -> bool:
-        return any(value.lower() == member for value in request.headers.list(name))
+    return (
+        request.method == "GET"
+        and _has(request.headers, "upgrade", "websocket")
+        and _has(request.headers, "connection", "upgrade")
+    )
 
-    return request.method == "GET" and has("upgrade", "websocket") and has("connection", "upgrade")
+
+def _has(headers: Headers, name: str, member: str) -> bool:
+    value = headers.get(name, "").lower()
+    # Nearly all of them have one member.
+    return value == member or any(one.lower() == member for one in headers.list(name))
 
 
 def _unavailable(reason: str) -> BadRequest:
