@@ -66,7 +66,7 @@ class Rooms(MemoryHost):
         """Whether nothing is left of any topic."""
         topics = self.topics
         return not (
-            topics._topics or topics._subscribers or topics._dirty or topics._holding or self.backplane._subscribed
+            topics._topics or topics._subscribers or topics._deliveries.pending or self.backplane._subscribed
         )
 
 
@@ -188,7 +188,7 @@ class TestBursts:
         for peer in peers:
             writes(peer)
         monkeypatch.setattr(type(FRAMES), "encode", counting_encode)
-        monkeypatch.setattr("wshost.topics.join", counting_join)
+        monkeypatch.setattr("wshost.deliveries.join", counting_join)
         burst = [f"message {number}" for number in range(16)]
         rooms.publish("a", *burst)
         left = [writes(peer) for peer in peers]
@@ -208,7 +208,7 @@ class TestBursts:
 
         rooms = Rooms()
         peers = {path: [rooms.open(path) for _ in range(5)] for path in ("/a", "/b", "/a/b", "/b/a/c", "/a/c/d")}
-        monkeypatch.setattr("wshost.topics.join", counting_join)
+        monkeypatch.setattr("wshost.deliveries.join", counting_join)
         for one in "12":
             rooms.publish("a", f"a{one}")
             rooms.publish("b", f"b{one}")

@@ -14,3 +14,4 @@ cdef class Stream:
     cpdef _write(self, data)
     cpdef _flush(self)
     cpdef _flush_later(self)
+    cpdef bint deliver(self, data) except -1
