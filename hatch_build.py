@@ -28,6 +28,7 @@ COMPILED = (
     "wshost/protocols/_driver",
     "wshost/protocols/_frames",
     "wshost/protocols/_lane",
+    "wshost/protocols/_long",
 )
 
 

@@ -14,6 +14,7 @@ cdef class WebSocket:
     cdef public bytes _unread
     cdef public bint _held, _advancing, _peer_closed
     cdef public Py_ssize_t _share
+    cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)
     cpdef deliver(self, tuple message, Py_ssize_t size)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
-from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
+from wshost.interfaces import IBufferedDriver, IChannel, IContext, ISession, Timer
 from wshost.protocols._autobahn import negotiate
 from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
@@ -76,6 +76,7 @@ class WebSocket:
         "_state",
         "_turn",
         "_unread",
+        "heard_at",
     )
 
     def __init__(self, options: Options, context: IContext) -> None:
@@ -88,6 +89,8 @@ class WebSocket:
         self._session: ISession = None  # type: ignore[assignment]
         self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
+        #: When the peer's last bytes came; that they do is what `Patience` waits for.
+        self.heard_at = 0.0
         # What is to be done by the connection, in order.
         self._out: list[Result] = []
         # How much of its `SHARE` it has had in this turn.
@@ -172,15 +175,22 @@ class WebSocket:
         if self._state is _CONNECTING:
             self._unread += data
             return None
-        self._patience.heard_at = self._seconds()
+        self.heard_at = self._seconds()
         self._frames.feed(data)
+        return self._advance()
+
+    def handle_buffer_in(self, size: int) -> Results:
+        if self._state is _CLOSED:
+            return None
+        self.heard_at = self._seconds()
+        self._frames.filled(size)
         return self._advance()
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action == "drained":
             if self._state is _OPEN:
                 # It was not read meanwhile, and shows that it lives.
-                self._patience.heard_at = self._seconds()
+                self.heard_at = self._seconds()
             return self._advance()
         if action == "shutdown":
             return self._shut_down()
@@ -257,11 +267,11 @@ class WebSocket:
             if self._held:
                 self._held = False
                 # What it was silent meanwhile was our doing.
-                self._patience.heard_at = self._seconds()
+                self.heard_at = self._seconds()
                 context.resume_reading()
             break
         self._advancing = False
-        if self._state is _OPEN and not self._patience.watches_message and frames.inside:
+        if frames.inside and self._state is _OPEN and not self._patience.watches_message:
             self._patience.watch_message()
         return self._take()
 
@@ -289,6 +299,9 @@ class WebSocket:
         self._share += size
         if self._state is _OPEN:
             self._session.deliver(message)
+
+    def receive_into(self, room: memoryview | None) -> None:
+        self._context.receive_into(room)
 
     # From the engine
 
@@ -372,7 +385,7 @@ class WebSocket:
             return
         self._stop_sharing()
         if self._peer_closed:
-            self._frames.engine.answer_close(code, reason.encode())
+            self._frames.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
             self._frames.close_lane()
@@ -423,4 +436,4 @@ class WebSocket:
 
 
 # Not by a decorator: Cython's classes take none.
-classImplements(WebSocket, IProtocolDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, IChannel)

@@ -9,7 +9,7 @@ cdef class Frames:
     cdef public object _engine, _long, _make_engine, _sink
     cdef public Inflater _inflater
     cdef public bytes _data
-    cdef public Py_ssize_t _at, _known, _limit, _read
+    cdef public Py_ssize_t _at, _filled, _known, _limit, _read
     cdef public bint _engaged
 
     cpdef feed(self, bytes data)

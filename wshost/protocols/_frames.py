@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from wshost.control import CLOSE, control_frame
 from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
 from wshost.protocols._deflate import Corrupt, Inflater, TooLong
-from wshost.protocols._lane import head, take, take_deflated
+from wshost.protocols._lane import head, take, take_close, take_deflated
 from wshost.protocols._long import LongFrame
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
@@ -26,6 +27,12 @@ class Sink(_autobahn.Sink, Protocol):
 
         :param message: as handlers get it.
         :param size: of its payload or frame, in bytes.
+        """
+
+    def receive_into(self, room: memoryview | None) -> None:
+        """What the peer sends next is part of a large frame, and may be read into here; `Frames.filled` takes it.
+
+        :param room: the rest of the frame's payload; None takes back what was said before.
         """
 
 
@@ -43,6 +50,7 @@ class Frames:
         "_data",
         "_engaged",
         "_engine",
+        "_filled",
         "_inflater",
         "_known",
         "_limit",
@@ -71,8 +79,9 @@ class Frames:
         # head was not all there.
         self._engaged = False
         self._known = 0
-        # What the lane is in the middle of.
+        # What the lane is in the middle of, and how much was read into its room that nobody has looked at.
         self._long: LongFrame | None = None
+        self._filled = 0
         # How many messages the lane has read, and engines that are no more.
         self._read = 0
 
@@ -96,16 +105,28 @@ class Frames:
     @property
     def waits(self) -> bool:
         """True when there may be more to do with what was fed."""
-        return self._engaged or self._at < len(self._data)
+        return self._engaged or self._filled > 0 or self._at < len(self._data)
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
+    def filled(self, count: int) -> None:
+        """Take so many bytes from the peer that were read into the room that the sink was told of."""
+        self._filled += count
+
     def close_lane(self) -> None:
         """Leave all to the engine from here on: there is something to judge in every frame."""
         self._limit = -1
+
+    def answer_close(self, code: int, reason: bytes) -> None:
+        """Answer the peer's Close: there is nothing to judge behind it."""
+        if self._engine is not None:
+            self._engine.answer_close(code, reason)
+        else:
+            self._sink.on_write(control_frame(CLOSE, code.to_bytes(2, "big") + reason))
+            self._sink.on_drop()
 
     def step(self) -> bool:
         """Take one step: a message, a frame's head, or what is there of a payload.
@@ -116,14 +137,14 @@ class Frames:
         if self._engaged and (self._go_on_judging() or not self._engaged):
             return True
         at = self._at
+        if self._long is not None and (self._filled or at < len(self._data)):
+            return self._go_on(self._long)
         if at == len(self._data):
             self._data = b""
             self._at = 0
             return False
         if self._engaged:
             return self._hand_over()
-        if self._long is not None:
-            return self._go_on(self._long)
         taken = take(self._data, at, self._limit)
         if taken is None:
             return self._begin()
@@ -159,6 +180,11 @@ class Frames:
                 self._long = LongFrame(first, size, data[start - 4 : start])
                 self._at = start
                 return True
+        closing = take_close(data, at) if self._limit >= 0 else None
+        if closing is not None:
+            code, reason, self._at = closing
+            self._sink.on_close(code, reason)
+            return True
         self._engaged = True
         self._known = 0
         return self._hand_over()
@@ -191,16 +217,25 @@ class Frames:
         return True
 
     def _go_on(self, frame: LongFrame) -> bool:
+        count, self._filled = self._filled, 0
         try:
-            self._at = frame.add(self._data, self._at)
+            if count:
+                frame.fill(count)
+            else:
+                self._at = frame.add(self._data, self._at)
         except UnicodeDecodeError:
             self._long = None
+            self._sink.receive_into(None)
             self.engine.fail_payload()
             return False
         if not frame.left:
             self._long = None
             self._read += 1
             self._sink.deliver(frame.message(), frame.size)
+        elif not count:
+            room = frame.room()
+            if room is not None:
+                self._sink.receive_into(room)
         return True
 
 
