@@ -29,12 +29,29 @@ class Topic:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # In the order in which they came: those whose modules share an encoding, and the others.
-        self.shared: dict[Subscriber, None] = {}
+        # Those whose modules share an encoding, by that, with their connections; and the others.
+        self.shared: dict[IEncoding, dict[Subscriber, Connection]] = {}
         self.direct: dict[Subscriber, None] = {}
         # What was published in this turn for those who share, and the size of it.
         self.pending: list[Publication] = []
         self.size = 0
+
+    def add(self, subscriber: Subscriber) -> None:
+        """One more has subscribed, or has another encoding now."""
+        if subscriber.encoding is None:
+            self.direct[subscriber] = None
+        else:
+            self.shared.setdefault(subscriber.encoding, {})[subscriber] = subscriber.connection
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Undo `add`; its encoding is still the same."""
+        if subscriber.encoding is None:
+            del self.direct[subscriber]
+        else:
+            group = self.shared[subscriber.encoding]
+            del group[subscriber]
+            if not group:
+                del self.shared[subscriber.encoding]
 
 
 class Subscriber:
@@ -50,7 +67,8 @@ class Subscriber:
         self.connection = connection
         self.encoding: IEncoding | None = None
         self.topics: dict[Topic, None] = {}
-        # The number of the last publication that was taken, or published before it counted.
+        # The number of the last publication that was taken, or published before it counted. Those of turns that have
+        # ended everybody has seen.
         self.seen = 0
         # What was published before its topics last changed, and is still to be taken.
         self.held: list[Publication] = []
@@ -66,7 +84,7 @@ class Deliveries:
     :param host: whose turns of the reactor count, and whose limits.
     """
 
-    __slots__ = ("_dirty", "_flushed", "_holding", "_host", "_number", "dropped")
+    __slots__ = ("_ahead", "_dirty", "_flushed", "_holding", "_host", "_number", "dropped")
 
     def __init__(self, host: Host) -> None:
         #: Deliveries that did not happen: to connections with too much output, or beyond what one turn may bring.
@@ -74,6 +92,8 @@ class Deliveries:
         self._host = host
         # The numbers of the last publication, and of the last that no turn's end is still to deliver.
         self._number = self._flushed = 0
+        # Some have seen what others are still to see.
+        self._ahead = False
         # The topics with something pending, and the subscribers that hold something.
         self._dirty: dict[Topic, None] = {}
         self._holding: dict[Subscriber, None] = {}
@@ -95,7 +115,7 @@ class Deliveries:
                 self._host.turn_ends()
             else:
                 # No turn may bring a connection more, from whom ever.
-                self.dropped += len(topic.shared)
+                self.dropped += sum(map(len, topic.shared.values()))
                 accepted = False
         for subscriber in list(topic.direct):
             if not subscriber.connection.act("send", data):
@@ -110,16 +130,17 @@ class Deliveries:
 
     def drop(self, subscriber: Subscriber) -> None:
         """Nothing of what is pending is due to it."""
-        subscriber.seen = self._number
+        self._pass(subscriber)
         if subscriber.held:
             subscriber.held = []
             self._holding.pop(subscriber, None)
 
     def take(self, subscriber: Subscriber) -> bytes:
         """Return what is due to a subscriber, which it is with that."""
-        if subscriber.seen == self._number and not subscriber.held:
+        due = self._due(subscriber)
+        if not due:
             return b""
-        batch = self._batch(subscriber, self._due(subscriber))
+        batch = self._join(due, subscriber)
         self.drop(subscriber)
         if subscriber.connection.takes_output:
             self.dropped += batch.cut
@@ -130,50 +151,67 @@ class Deliveries:
     def flush(self) -> None:
         """The reactor's turn ends: what is pending goes to those to whom it is due."""
         for subscriber in list(self._holding):
-            batch = self._batch(subscriber, self._due(subscriber))
+            batch = self._join(self._due(subscriber), subscriber)
             self.drop(subscriber)
-            self._send(subscriber.connection, batch)
-        number, dirty = self._number, self._dirty
-        several = len(dirty) > 1
-        # What is due to one is due to all that have the same topics and have seen the same.
-        batches: dict[tuple[IEncoding | None, int, frozenset[Topic]], Batch] = {}
-        for topic in dirty:
-            first = topic.pending[0].number
-            whole: dict[IEncoding | None, Batch] = {}
-            for subscriber in topic.shared:
-                seen = subscriber.seen
-                if seen == number:
-                    continue
-                if seen < first and not (several and self._has_several(subscriber)):
-                    # As with nearly all: everything that is pending here, and nothing else.
-                    found = whole.get(subscriber.encoding)
-                    if found is None:
-                        found = whole[subscriber.encoding] = self._batch(subscriber, topic.pending)
-                else:
-                    key = (subscriber.encoding, max(seen, self._flushed), frozenset(self._dirty_of(subscriber)))
-                    found = batches.get(key)
-                    if found is None:
-                        found = batches[key] = self._batch(subscriber, self._due(subscriber))
-                        self.drop(subscriber)
-                subscriber.seen = number
-                self._send(subscriber.connection, found)
-        for topic in dirty:
+            self._send([subscriber.connection], batch)
+        if self._ahead or len(self._dirty) > 1:
+            self._flush_apart()
+        else:
+            # As nearly always: what is pending is the same for all.
+            for topic in self._dirty:
+                for group in topic.shared.values():
+                    self._send(list(group.values()), self._join(topic.pending, next(iter(group))))
+        for topic in self._dirty:
             topic.pending = []
             topic.size = 0
-        dirty.clear()
-        self._flushed = number
+        self._dirty.clear()
+        self._flushed = self._number
+        self._ahead = False
 
-    def _send(self, connection: Connection, batch: Batch) -> None:
+    def _flush_apart(self) -> None:
+        """Send what is pending where it is not the same for all."""
+        several = len(self._dirty) > 1
+        # What is due to one is due to all that have the same topics and have seen the same.
+        apart: dict[tuple[Any, int, frozenset[Topic]], tuple[Batch, list[Connection]]] = {}
+        for topic in self._dirty:
+            first = topic.pending[0].number
+            for encoding, group in topic.shared.items():
+                whole: list[Connection] = []
+                for subscriber, connection in group.items():
+                    seen = subscriber.seen
+                    if seen == self._number:
+                        continue
+                    if seen < first and not (several and self._has_several(subscriber)):
+                        # Everything that is pending here, and nothing else.
+                        subscriber.seen = self._number
+                        whole.append(connection)
+                        continue
+                    key = (encoding, max(seen, self._flushed), frozenset(self._dirty_of(subscriber)))
+                    if key not in apart:
+                        apart[key] = self._join(self._due(subscriber), subscriber), []
+                        self.drop(subscriber)
+                    subscriber.seen = self._number
+                    apart[key][1].append(connection)
+                if whole:
+                    self._send(whole, self._join(topic.pending, next(iter(group))))
+        for batch, connections in apart.values():
+            self._send(connections, batch)
+
+    def _send(self, connections: list[Connection], batch: Batch) -> None:
         data, messages, cut = batch
-        try:
-            if not data or connection.deliver(data):
-                messages = 0
-        except Exception:
-            # The others wait for this turn's end, too.
-            self._host.failures.log(connection.id, "its output failed")
-            connection.abort("its output failed")
-        if messages or cut:
-            self.dropped += messages + cut
+        missed = 0
+        if data:
+            large = len(data) >= self._host.max_output
+            for connection in connections:
+                try:
+                    if not connection.deliver(data, large):
+                        missed += 1
+                except Exception:
+                    # The others wait for this turn's end, too.
+                    self._host.failures.log(connection.id, "its output failed")
+                    connection.abort("its output failed")
+                    missed += 1
+        self.dropped += missed * messages + len(connections) * cut
 
     def _has_several(self, subscriber: Subscriber) -> bool:
         """Say whether several of its topics have something pending."""
@@ -188,7 +226,7 @@ class Deliveries:
 
     def _due(self, subscriber: Subscriber) -> list[Publication]:
         """Return what is due to a subscriber, in order."""
-        if subscriber.seen != self._number:
+        if self._flushed != self._number != subscriber.seen:
             self._collect(subscriber)
         return subscriber.held
 
@@ -196,9 +234,16 @@ class Deliveries:
         seen = subscriber.seen
         new = [topic.pending[bisect_right(topic.pending, seen, key=_number) :] for topic in self._dirty_of(subscriber)]
         subscriber.held.extend(new[0] if len(new) == 1 else merge(*new, key=_number))
-        subscriber.seen = self._number
+        self._pass(subscriber)
 
-    def _batch(self, subscriber: Subscriber, publications: Iterable[Publication]) -> Batch:
+    def _pass(self, subscriber: Subscriber) -> None:
+        """Let it be past all that has been published."""
+        subscriber.seen = self._number
+        self._ahead = self._ahead or self._flushed != self._number
+
+    def _join(self, publications: Iterable[Publication], subscriber: Subscriber) -> Batch:
+        """Return what goes to a subscriber, and to whoever has the same encoding."""
+
         def failed() -> None:
             self._host.failures.log(subscriber.connection.id, "what was published can't be encoded")
 

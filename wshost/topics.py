@@ -45,7 +45,7 @@ class Topics:
 
     @property
     def dropped(self) -> int:
-        """How many deliveries did not happen: to connections with too much output, or beyond what one turn may bring."""
+        """Deliveries that did not happen: to connections with too much output, or beyond what one turn may bring."""
         return self._deliveries.dropped
 
     def flush(self) -> None:
@@ -76,7 +76,7 @@ class Topics:
                 self._backplane.subscribe(name, self)
         self._deliveries.hold(subscriber)
         subscriber.topics[topic] = None
-        (topic.direct if subscriber.encoding is None else topic.shared)[subscriber] = None
+        topic.add(subscriber)
         return True
 
     def _unsubscribe(self, connection: Connection, name: str) -> bool:
@@ -95,13 +95,13 @@ class Topics:
 
     def _share(self, subscriber: Subscriber) -> None:
         connection = subscriber.connection
-        encoding = subscriber.encoding = connection.encoding
-        connection.published = None if encoding is None else subscriber.take
+        connection.published = None if connection.encoding is None else subscriber.take
         self._deliveries.drop(subscriber)
         for topic in subscriber.topics:
-            topic.shared.pop(subscriber, None)
-            topic.direct.pop(subscriber, None)
-            (topic.direct if encoding is None else topic.shared)[subscriber] = None
+            topic.remove(subscriber)
+        subscriber.encoding = connection.encoding
+        for topic in subscriber.topics:
+            topic.add(subscriber)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -114,8 +114,7 @@ class Topics:
 
     def _part(self, subscriber: Subscriber, topic: Topic) -> None:
         del subscriber.topics[topic]
-        topic.shared.pop(subscriber, None)
-        topic.direct.pop(subscriber, None)
+        topic.remove(subscriber)
         if not topic.shared and not topic.direct:
             del self._topics[topic.name]
             if self._backplane is not None:
