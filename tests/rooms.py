@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from wsproto import ConnectionType
+from wsproto.connection import Connection
+from wsproto.extensions import PerMessageDeflate
 from zope.interface import implementer
 
 from tests.memory import MemoryHost, Peer
@@ -35,6 +38,11 @@ class Handler:
         return ("noreply", ref)
 
 
+#: Offers of permessage-deflate: that it refers back to messages before, or does not (RFC 7692 §7.1.1.1).
+CONTEXT = "permessage-deflate"
+NO_CONTEXT = "permessage-deflate; server_no_context_takeover"
+
+
 class Rooms(MemoryHost):
     """A host with a backplane of its own."""
 
@@ -50,6 +58,16 @@ class Rooms(MemoryHost):
 
     def publish(self, topic: str, *messages: str | bytes) -> list[bool]:
         return [self.backplane.publish(topic, message) for message in messages]
+
+    def open_deflated(self, path: str, offer: str) -> Peer:
+        """Return a new client that has done its opening handshake, with an offer of permessage-deflate."""
+        peer = self.connect()
+        head = peer.upgrade(path, {"Sec-WebSocket-Extensions": offer}).decode()
+        _, _, agreed = head.partition("Sec-WebSocket-Extensions: ")
+        deflate = PerMessageDeflate()
+        deflate.finalize(agreed.partition("\r\n")[0])
+        peer.frames = Connection(ConnectionType.CLIENT, [deflate])
+        return peer
 
     def empty(self) -> bool:
         """Whether nothing is left of any topic."""

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from wsproto.events import Message
 
-from tests.rooms import Loud, Rooms, logged, serve, writes
+from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
 from wshost import publications
-from wshost.protocols._published import FRAMES
+from wshost.protocols._published import FRAMES, DeflatedFrames
 
 
 class TestBursts:
@@ -75,6 +75,57 @@ class TestBursts:
         for turn in ("one", "two"):
             rooms.publish("a", turn)
             assert peer.messages() == [turn]
+
+
+class TestCompression:
+    """RFC 7692."""
+
+    def test_is_done_once_for_all_that_keep_no_context_with_the_same_window(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        encoded: list[str | bytes] = []
+        encode = DeflatedFrames.encode
+
+        def counting_encode(self: DeflatedFrames, data: str | bytes) -> bytes:
+            encoded.append(data)
+            return encode(self, data)
+
+        rooms = Rooms(websocket_options={"compress": True})
+        same = [rooms.open_deflated("/a", NO_CONTEXT) for _ in range(50)]
+        others = [rooms.open_deflated("/a", f"{NO_CONTEXT}; server_max_window_bits=9") for _ in range(50)]
+        for peer in same + others:
+            writes(peer)
+        monkeypatch.setattr(DeflatedFrames, "encode", counting_encode)
+        burst: list[str | bytes] = ["message" * 100, b"message" * 100]
+        rooms.publish("a", *burst)
+        for group in (same, others):
+            left = [writes(peer) for peer in group]
+            assert [len(one) for one in left] == [1] * 50
+            assert len({id(one[0]) for one in left}) == 1
+            assert len(left[0][0]) < 100
+            assert [peer.messages() for peer in group] == [burst] * 50
+        assert encoded == burst * 2
+
+    def test_sends_what_would_be_sent_one_by_one(self) -> None:
+        rooms = Rooms(websocket_options={"compress": True})
+        shares, alone = [rooms.open_deflated("/a", NO_CONTEXT) for _ in range(2)]
+        alone.connection.share(None)
+        for one in (shares, alone):
+            one.take()
+        for _ in range(2):
+            rooms.publish("a", "message" * 100, b"message" * 100, "")
+        assert shares.take() == alone.take() != b""
+
+    def test_reaches_who_keeps_a_context_and_who_has_agreed_on_nothing(self) -> None:
+        rooms = Rooms(websocket_options={"compress": True})
+        peers = [rooms.open("/a"), *(rooms.open_deflated("/a", offer) for offer in (CONTEXT, NO_CONTEXT))]
+        for peer in peers:
+            writes(peer)
+        burst = ["message" * 100] * 3
+        rooms.publish("a", *burst)
+        plain, context, no_context = [len(b"".join(writes(peer))) for peer in peers]
+        assert [peer.messages() for peer in peers] == [burst] * 3
+        assert context < no_context < plain
 
 
 class TestOutput:
@@ -180,18 +231,21 @@ class Conversation:
     """Connections, and beside each what a naive server, which delivers everything at once, would have sent."""
 
     def __init__(self, paths: list[str], *, compress: bool) -> None:
-        self.rooms = Rooms(self.handle)
+        self.rooms = Rooms(self.handle, websocket_options={"compress": True})
         self.scripts: deque[Any] = deque()
         self.waiting: dict[Any, Deferred[Any]] = {}
-        self.peers = [self.rooms.open(path) for path in paths]
+        if compress:
+            # The first is asked for each message.
+            offers = [CONTEXT] + [NO_CONTEXT] * 2
+            self.peers = [self.rooms.open_deflated(*one) for one in zip(paths, offers, strict=False)]
+        else:
+            self.peers = []
+        self.peers += [self.rooms.open(path) for path in paths[len(self.peers) :]]
         self.refs = self.rooms.handler.refs
         self.numbers = {ref: number for number, ref in enumerate(self.refs)}
         self.expected: list[list[Any]] = [[] for _ in paths]
         self.subscribed = [set(filter(None, path.split("/"))) for path in paths]
         self.count = 0
-        if compress:
-            # As if it had to be asked for each message.
-            self.peers[0].connection.share(None)
 
     def word(self) -> str:
         self.count += 1

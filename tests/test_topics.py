@@ -242,20 +242,6 @@ class TestEnd:
         assert stays.messages() == ["it left"]
 
 
-class TestCompression:
-    def test_messages_are_compressed_for_who_has_agreed(self) -> None:
-        rooms = Rooms(websocket_options={"compress": True})
-        plain = rooms.open("/a")
-        packed = rooms.connect()
-        head = packed.upgrade("/a", {"Sec-WebSocket-Extensions": "permessage-deflate"})
-        assert b"permessage-deflate" in head
-        rooms.publish("a", "x" * 100)
-        assert plain.messages() == ["x" * 100]
-        frame = packed.take()
-        assert frame[0] == 0xC1
-        assert len(frame) < 20
-
-
 class Switching(Plain):
     """Begins like `Plain`, and switches as soon as anything comes in."""
 
