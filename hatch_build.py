@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent
 #: What every message goes through, and nothing else. Each has a .pxd beside it, with the types.
 COMPILED = (
     "wshost/connection",
+    "wshost/deliveries",
     "wshost/stream",
     "wshost/fastnet/_socket",
     "wshost/fastnet/transport",

@@ -103,19 +103,19 @@ class TestDelivering:
 
     def test_leaves_at_once_as_it_is(self, wire: Wire) -> None:
         data = b"published"
-        assert wire.stream.deliver(data) is True
+        assert wire.stream.deliver(data, large=False) is True
         assert wire.transport.writes[0] is data
 
     def test_leaves_behind_what_waits(self, wire: Wire) -> None:
         wire.stream.say(b"first, ")
-        assert wire.stream.deliver(b"second") is True
+        assert wire.stream.deliver(b"second", large=False) is True
         assert wire.transport.writes == []
         wire.turn()
         assert wire.transport.writes == [b"first, second"]
 
     def test_waits_for_a_transport_that_has_enough(self, wire: Wire) -> None:
         wire.block()
-        assert wire.stream.deliver(b"published") is True
+        assert wire.stream.deliver(b"published", large=False) is True
         wire.turn()
         assert len(wire.transport.writes) == 1
         wire.transport.drain()
@@ -124,15 +124,15 @@ class TestDelivering:
 
     def test_counts_as_output(self, wire: Wire) -> None:
         wire.transport.reading = False
-        assert wire.stream.deliver(MUCH) is True
+        assert wire.stream.deliver(MUCH, large=False) is True
         assert not wire.stream.full
-        assert wire.stream.deliver(b"x" * (LIMIT - len(MUCH))) is True
+        assert wire.stream.deliver(b"x" * (LIMIT - len(MUCH)), large=False) is True
         assert wire.stream.full
         assert not wire.stream.takes_output
-        assert wire.stream.deliver(b"one too many") is False
+        assert wire.stream.deliver(b"one too many", large=False) is False
 
     def test_more_than_may_wait_makes_it_full_and_leaves(self, wire: Wire) -> None:
-        assert wire.stream.deliver(b"x" * LIMIT) is True
+        assert wire.stream.deliver(b"x" * LIMIT, large=True) is True
         assert wire.stream.full
         wire.turn()
         assert not wire.stream.full
@@ -142,7 +142,7 @@ class TestDelivering:
         assert wire.stream.takes_output
         wire.stream.bye()
         assert not wire.stream.takes_output
-        assert wire.stream.deliver(b"too late") is False
+        assert wire.stream.deliver(b"too late", large=False) is False
         wire.turn()
         assert wire.transport.writes == []
 

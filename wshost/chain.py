@@ -24,6 +24,7 @@ _MODULE_OPTIONS = {
     "origin": ("websocket", "origins"),
     "subprotocol": ("websocket", "subprotocols"),
     "compress": ("websocket", "compress"),
+    "server_no_context_takeover": ("websocket", "server_no_context_takeover"),
     "max_message_size": ("websocket", "max_message_size"),
     "ping_interval": ("websocket", "ping_interval"),
     "ping_timeout": ("websocket", "ping_timeout"),

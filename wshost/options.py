@@ -92,6 +92,10 @@ class Settings:
         Option(SERVING, Several(Text("NAME")), "A subprotocol to agree to, the preferred first. Repeatable."),
     ] = None
     compress: Annotated[bool | None, Option(SERVING, Flag(), "Agree to permessage-deflate.")] = None
+    server_no_context_takeover: Annotated[
+        bool | None,
+        Option(SERVING, Flag(), "Compress each message by itself: larger, but with no memory kept, and once for many."),
+    ] = None
     protocol_module: Annotated[
         list[tuple[str, dict[str, Any]]] | None,
         Option(

@@ -165,11 +165,14 @@ class Stream:
         """Whether more may be brought to the peer."""
         return not (self._closing or self.full)
 
-    def deliver(self, data: bytes) -> bool:
-        """Send what was published in this turn, which ends; return whether there was room."""
+    def deliver(self, data: bytes, large: bool) -> bool:
+        """Send what was published in this turn, which ends; return whether there was room.
+
+        :param large: this alone is as much as the peer may let wait.
+        """
         if self._closing or self.full:
             return False
-        if self._out or self._blocked or len(data) >= self._host.max_output:
+        if self._queued or self._blocked or large:
             self._write(data)
             self._flush_later()
         else:

@@ -34,6 +34,7 @@ from wshost.protocols import http, websocket
 from wshost.protocols._autobahn import Engine
 from wshost.protocols._driver import EARLY, EARLY_SIZE, HEARTBEAT, SHARE, STEPS, WebSocket
 from wshost.protocols._patience import CONTROL_BURST, Patience
+from wshost.protocols._published import FRAMES, deflated_frames
 from wshost.request import ConnectionInfo
 from wshost.results import REFUSED, Accept
 
@@ -1590,12 +1591,25 @@ class TestPublished:
         first, (kind, code, _) = peer.messages()
         assert (first, kind, code) == ("before", "close", 1002)
 
-    def test_with_compression_it_is_asked_for_each(self) -> None:
+    def test_with_compression_in_a_context_it_is_asked_for_each(self) -> None:
         server = Server(compress=True)
-        peer = server.connect()
-        peer.upgrade("/", {"Sec-WebSocket-Extensions": "permessage-deflate"})
-        assert peer.connection.encoding is None
-        assert server.open().connection.encoding is not None
+        assert server.open(headers={"Sec-WebSocket-Extensions": "permessage-deflate"}).connection.encoding is None
+        assert server.open().connection.encoding is FRAMES
+
+    def test_without_that_context_it_shares_with_who_has_the_same_window(self) -> None:
+        """RFC 7692 §7.1.1.1, §7.1.2.1."""
+        server = Server(compress=True)
+        offer = "permessage-deflate; server_no_context_takeover"
+        offers = [offer, offer, f"{offer}; server_max_window_bits=10"]
+        peers = [server.open(headers={"Sec-WebSocket-Extensions": one}) for one in offers]
+        assert [peer.connection.encoding for peer in peers] == [deflated_frames(bits) for bits in (12, 12, 10)]
+
+    def test_the_server_may_do_without_that_context(self) -> None:
+        """RFC 7692 §7.1.1.1."""
+        peer = Server(compress=True, server_no_context_takeover=True).connect()
+        head = peer.upgrade("/", {"Sec-WebSocket-Extensions": "permessage-deflate"})
+        assert b"permessage-deflate; server_no_context_takeover" in head
+        assert peer.connection.encoding is deflated_frames(12)
 
     def test_an_early_close_ends_it_before_it_begins(self) -> None:
         def init(session: Session) -> None:

@@ -83,6 +83,7 @@ class TestOptions:
         engine = options.engine
         assert (engine.max_message_size, engine.max_frame_size, engine.max_fragments) == (1 << 20, 1 << 20, 1_024)
         assert options.compress is False
+        assert options.takeover is True
         assert (options.ping_interval, options.ping_timeout) == (20.0, 20.0)
         assert (options.close_timeout, options.message_timeout) == (5.0, 120.0)
 
@@ -96,6 +97,7 @@ class TestOptions:
                 "max_frame_size": 2,
                 "max_fragments": 1,
                 "compress": True,
+                "server_no_context_takeover": True,
                 "ping_interval": 0,
                 "ping_timeout": 4,
                 "close_timeout": 5.5,
@@ -107,6 +109,7 @@ class TestOptions:
         engine = options.engine
         assert (engine.max_message_size, engine.max_frame_size, engine.max_fragments) == (3, 2, 1)
         assert options.compress is True
+        assert options.takeover is False
         assert (options.ping_interval, options.ping_timeout) == (0.0, 4.0)
         assert (options.close_timeout, options.message_timeout) == (5.5, 6.0)
 

@@ -45,12 +45,15 @@ cdef class SocketTransport:
     :param protocol: is told as an `asyncio.Protocol` is, but for `connection_made`.
     """
 
+    # What every write needs is side by side.
+    cdef int _fd
+    cdef bint _lost, _eof
+    cdef Py_ssize_t _waiting
     cdef object __weakref__
     cdef object _loop, _sock, _protocol
     cdef object _backlog, _buffer
-    cdef int _fd
-    cdef Py_ssize_t _waiting, _high, _low, _filled
-    cdef bint _reading, _paused, _closing, _lost, _eof, _blocked
+    cdef Py_ssize_t _high, _low, _filled
+    cdef bint _reading, _paused, _closing, _blocked
 
     def __init__(self, loop, sock, protocol):
         self._loop = loop

@@ -77,7 +77,6 @@ class Transport:
         "_state",
         "_streaming",
         "_under",
-        "_write",
         "connected",
         "disconnected",
         "disconnecting",
@@ -113,7 +112,6 @@ class Transport:
         self._reason: Failure | None = None
         server.loop.connections.add(self)
         self._under: Any = self._connect(server.loop)
-        self._write = self._under.write_nocheck
 
     def _connect(self, loop: Any) -> Any:
         under = SelectorSocketTransport(loop, self.socket, self)
@@ -194,7 +192,7 @@ class Transport:
         protocol, self.protocol = self.protocol, None
         reason = self._reason or self._explain(exc)
         # What has made a cycle goes without the collector.
-        self._held = self._reason = self._under = self._write = None
+        self._held = self._reason = self._under = None
         try:
             if producer is not None:
                 producer.stopProducing()
@@ -222,7 +220,7 @@ class Transport:
             self._write_otherwise(data)
         else:
             self._quiet = False
-            self._write(data)
+            self._under.write_nocheck(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         try:
@@ -240,7 +238,7 @@ class Transport:
                 self.pause_writing()
         elif self._state == PULLING:
             self._quiet = False
-            self._write(data)
+            self._under.write_nocheck(data)
             self._pull_later()
 
     def _begin(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
-from wshost.interfaces import IBufferedDriver, IChannel, IContext, ISession, Timer
+from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, ISession, Timer
 from wshost.protocols._autobahn import negotiate
 from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
@@ -21,7 +21,7 @@ from wshost.protocols._handshake import Offer, acceptance, agree, check, connect
 from wshost.protocols._head import BadRequest, response
 from wshost.protocols._lane import deflated_frame, frame
 from wshost.protocols._patience import Patience
-from wshost.protocols._published import FRAMES
+from wshost.protocols._published import FRAMES, deflated_frames
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
 if TYPE_CHECKING:
@@ -140,10 +140,13 @@ class WebSocket:
             self.log_failure("the handler's init accepted wrongly")
             self.refused(500, b"", {})
             return
-        agreed = negotiate(offer.extensions) if options.compress and offer.extensions else None
+        agreed = negotiate(offer.extensions, options.takeover) if options.compress and offer.extensions else None
         inflater = None
+        encoding: IEncoding | None = FRAMES
         if agreed is not None:
             self._deflater = Deflater(agreed.server_window_bits, agreed.takeover)
+            # What refers back to what this peer was sent is for nobody else.
+            encoding = None if agreed.takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size)
         self._frames = Frames(self, options.engine, options.lane, inflater)
         self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
@@ -154,8 +157,8 @@ class WebSocket:
         early, self._early = self._early, []
         for action, *arguments in early:
             self._act(action, *arguments)
-        if self._state is _OPEN and self._deflater is None:
-            self._context.share(FRAMES)
+        if self._state is _OPEN:
+            self._context.share(encoding)
         waits = self._state is _OPEN and self._session.busy
         self._context.perform(self._take() if waits else self._advance())
 

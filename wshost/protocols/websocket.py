@@ -36,6 +36,8 @@ class Options:
     engine: type[Engine]
     #: Whether permessage-deflate is accepted when offered.
     compress: bool
+    #: Whether messages that we compress may refer back to those before, where the client doesn't mind.
+    takeover: bool
     #: The largest message that the fast lane may read, in bytes; -1 leaves all to the engine.
     lane: int
     ping_interval: float
@@ -71,6 +73,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
             max_fragments=reader.integer("max_fragments", 1_024, 1),
         ),
         compress=reader.boolean("compress", False),
+        takeover=not reader.boolean("server_no_context_takeover", False),
         lane=lane if reader.boolean("fast_lane", FAST_LANE) else -1,
         ping_interval=reader.seconds("ping_interval", 20.0, 0.0),
         ping_timeout=reader.seconds("ping_timeout", 20.0),
