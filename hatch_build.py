@@ -21,6 +21,7 @@ COMPILED = (
     "wshost/connection",
     "wshost/stream",
     "wshost/fastnet/_socket",
+    "wshost/fastnet/_tls",
     "wshost/fastnet/transport",
     "wshost/handlers/_session",
     "wshost/protocols/_driver",
