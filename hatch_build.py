@@ -24,9 +24,11 @@ COMPILED = (
     "wshost/fastnet/_tls",
     "wshost/fastnet/transport",
     "wshost/handlers/_session",
+    "wshost/protocols/_deflate",
     "wshost/protocols/_driver",
     "wshost/protocols/_frames",
     "wshost/protocols/_lane",
+    "wshost/protocols/_long",
 )
 
 

@@ -85,7 +85,7 @@ def _ranked(report: Report, cell: Cell) -> list[tuple[str, float]]:
 
 def goal_value(report: Report, cell: Cell) -> float | None:
     """Return the goal as a figure of its cell, None for a goal of another kind."""
-    best = report.best(cell)
+    best = report.best(cell, sleeping=cell.sleeping)
     if cell.ratio is not None and best is not None:
         return cell.ratio * best[1]
     return cell.absolute

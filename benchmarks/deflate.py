@@ -97,18 +97,20 @@ def compare(size: int) -> None:
 def weigh(name: str, level: int) -> None:
     """Print the memory of compressors, or of decompressors for a level of -1; in a process of its own."""
     library: Any = import_module(LIBRARIES[name])
-    [text] = messages(1_024)[:1]
-    [payload] = deflated(zlib, 6, [text])
+    texts = messages(1_024)
+    payloads = deflated(zlib, 6, texts)
     before = pss(os.getpid())
     streams = []
     for _ in range(OBJECTS):
         if level < 0:
             stream = library.decompressobj(-WINDOW_BITS)
-            stream.decompress(payload, 1 << 20)
+            for payload in payloads:
+                stream.decompress(payload, 1 << 20)
         else:
             stream = library.compressobj(level, library.DEFLATED, -WINDOW_BITS, MEMORY_LEVEL)
-            stream.compress(text)
-            stream.flush(library.Z_SYNC_FLUSH)
+            for text in texts:
+                stream.compress(text)
+                stream.flush(library.Z_SYNC_FLUSH)
         streams.append(stream)
     what = "a decompressor" if level < 0 else f"a compressor of level {level}"
     print(f"{name:8} {what}: {(pss(os.getpid()) - before) / OBJECTS / 1_024:.1f} KiB")

@@ -13,6 +13,9 @@ from benchmarks.measure import Result, Sample
 
 SUBJECT = "wshost"
 
+#: A server that is on its core for such a part of the time, beside a load of one message at a time, polls.
+NEVER_ASLEEP = 0.98
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -65,12 +68,23 @@ class Report:
         """Return all that is known of a server in a cell."""
         return self._results.get((cell.name, server))
 
-    def best(self, cell: Cell) -> tuple[str, float] | None:
-        """Return the name and the figure of the best peer."""
-        known = [(name, value) for name in self._rivals if (value := self.value(cell, name)) is not None]
+    def best(self, cell: Cell, *, sleeping: bool = False) -> tuple[str, float] | None:
+        """Return the name and the figure of the best peer.
+
+        :param sleeping: of those that let go of their core while there is nothing to do.
+        """
+        known = [
+            (name, value)
+            for name in self._rivals
+            if (value := self.value(cell, name)) is not None and not (sleeping and self._polls(cell, name))
+        ]
         if not known:
             return None
         return (max if cell.more_is_better else min)(known, key=lambda item: item[1])
+
+    def _polls(self, cell: Cell, server: str) -> bool:
+        busy = self._results[cell.name, server].median.busy
+        return busy is not None and busy >= NEVER_ASLEEP
 
     def ratio(self, cell: Cell, server: str) -> float | None:
         """Return how many times the best peer's figure a server's is."""
@@ -81,9 +95,11 @@ class Report:
         """Return how wshost stands; None in a cell without a goal."""
         value = self.value(cell, SUBJECT)
         if cell.ratio is not None:
-            reached = self.ratio(cell, SUBJECT)
+            best = self.best(cell, sleeping=cell.sleeping)
+            reached = None if best is None or value is None else value / best[1]
             sign = "≥" if cell.more_is_better else "≤"
-            goal, limit = f"{sign} {cell.ratio:.2f} × best peer", cell.ratio
+            that = f" that sleeps, {best[0]}" if best and cell.sleeping else ""
+            goal, limit = f"{sign} {cell.ratio:.2f} × best peer{that}", cell.ratio
         elif cell.absolute is not None:
             reached, goal, limit = value, f"≤ {cell.absolute:g} {TITLES[cell.figure]}", cell.absolute
         elif cell.growth is not None:

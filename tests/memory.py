@@ -61,6 +61,9 @@ class MemoryTransport:
         self.producing = True
         self.no_delay = False
         self.half_closed = self.disconnecting = self.aborted = self.gone = False
+        #: Whether it can read into a buffer of the protocol's, as ours can; and that.
+        self.buffered = False
+        self.room: memoryview | None = None
         self._clock = clock
         self._protocol: Any = protocol
         self._peer = peer
@@ -111,7 +114,23 @@ class MemoryTransport:
 
     def _read(self) -> None:
         while self._unread and self.producing and not self.aborted and not self.gone:
-            self._protocol.dataReceived(self._unread.pop(0))
+            data = self._unread.pop(0)
+            if self.room is None:
+                self._protocol.dataReceived(data)
+            else:
+                self._fill(self.room, data)
+
+    def receive_into(self, buffer: memoryview | None) -> bool:
+        self.room = buffer if self.buffered else None
+        return self.buffered
+
+    def _fill(self, room: memoryview, data: bytes) -> None:
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        self.room = room[count:] if count < len(room) else None
+        if data[count:]:
+            self._unread.insert(0, data[count:])
+        self._protocol.buffer_updated(count)
 
     def lose(self, reason: Exception) -> None:
         """The connection is gone."""
@@ -177,11 +196,14 @@ class MemoryTransport:
 class Peer:
     """A client of a `MemoryHost`, down to the byte or up to the message."""
 
-    def __init__(self, host: MemoryHost, peer: IAddress, *, proxied: bool = False, secure: bool = False) -> None:
+    def __init__(
+        self, host: MemoryHost, peer: IAddress, *, proxied: bool = False, secure: bool = False, buffered: bool = False
+    ) -> None:
         self.reactor = host.reactor
         connection: Any = host.host.factory(proxied).buildProtocol(peer)
         self.connection: Connection = connection
         self.transport = MemoryTransport(host.reactor, connection, peer, secure=secure)
+        self.transport.buffered = buffered
         self.frames = PeerConnection(ConnectionType.CLIENT)
         self.connection.makeConnection(self.transport)
         self.turn()
@@ -307,9 +329,9 @@ class MemoryHost:
         """Return a new client."""
         return Peer(self, IPv4Address("TCP", address, port), **how)
 
-    def open(self, path: str = "/", headers: Mapping[str, str] | None = None) -> Peer:
+    def open(self, path: str = "/", headers: Mapping[str, str] | None = None, *, buffered: bool = False) -> Peer:
         """Return a new client that has done its opening handshake."""
-        peer = self.connect()
+        peer = self.connect(buffered=buffered)
         head = peer.upgrade(path, headers)
         assert head.startswith(b"HTTP/1.1 101 "), head
         return peer

@@ -338,6 +338,90 @@ class TestTopics:
         assert module.driver.actions == [("send", b"x")]
 
 
+class Buffered(Driver):
+    """A driver that has what comes read into a buffer."""
+
+    def handle_buffer_in(self, size: int) -> Results:
+        self.received.append(bytes((size,)))
+        if size == 4:
+            raise ZeroDivisionError
+        return Switch("b", b"unread") if size == 5 else bytes(size)
+
+
+class BufferedModule(Module):
+    def init(self, options: Any, context: IContext) -> Any:
+        self.drivers.append(Buffered(self, context))
+        return self.driver
+
+
+class TestReceivingIntoABuffer:
+    def connect(self, buffered: bool = True, *modules: Module) -> tuple[Module, Peer]:
+        module = BufferedModule()
+        return module, serve(module, *modules).connect(buffered=buffered)
+
+    def test_what_comes_is_there(self) -> None:
+        module, peer = self.connect()
+        room = bytearray(10)
+        assert module.driver.context.receive_into(memoryview(room))
+        peer.send(b"abc")
+        peer.send(b"de")
+        assert room == b"abcde" + bytes(5)
+        assert module.received == [b"\x03", b"\x02"]
+        # What is returned leaves in the same call.
+        assert peer.transport.writes == [bytes(3), bytes(2)]
+
+    def test_until_it_is_full(self) -> None:
+        module, peer = self.connect()
+        room = bytearray(3)
+        module.driver.context.receive_into(memoryview(room))
+        peer.send(b"abcdef")
+        assert room == b"abc"
+        assert module.received == [b"\x03", b"def"]
+
+    def test_until_there_is_none(self) -> None:
+        module, peer = self.connect()
+        module.driver.context.receive_into(memoryview(bytearray(10)))
+        assert module.driver.context.receive_into(None)
+        peer.send(b"abc")
+        assert module.received == [b"abc"]
+
+    def test_not_where_the_transport_can_not(self) -> None:
+        module, peer = self.connect(buffered=False)
+        assert not module.driver.context.receive_into(memoryview(bytearray(10)))
+        peer.send(b"abc")
+        assert module.received == [b"abc"]
+
+    def test_not_where_the_transport_does_not_know_of_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        module, _peer = self.connect()
+        monkeypatch.delattr("tests.memory.MemoryTransport.receive_into")
+        assert not module.driver.context.receive_into(memoryview(bytearray(10)))
+
+    def test_until_the_module_leaves(self) -> None:
+        following = Module()
+        module, peer = self.connect(True, following)
+        room = bytearray(100)
+        module.driver.context.receive_into(memoryview(room))
+        peer.send(b"abcde")
+        peer.send(b"next")
+        assert module.received == [b"\x05"]
+        assert following.received == [b"unread", b"next"]
+        assert room == b"abcde" + bytes(95)
+
+    def test_a_failure_ends_the_connection(self, failures: Failures) -> None:
+        module, peer = self.connect()
+        module.driver.context.receive_into(memoryview(bytearray(10)))
+        peer.send(b"abcd")
+        assert peer.gone
+        assert "failed on what the peer sent" in failures.take()
+
+    def test_a_connection_that_closes_looks_at_nothing(self) -> None:
+        module, peer = self.connect()
+        module.driver.context.receive_into(memoryview(bytearray(10)))
+        module.driver.context.perform(Close())
+        peer.send(b"abc")
+        assert module.received == []
+
+
 class TestCork:
     """One write per connection and turn."""
 

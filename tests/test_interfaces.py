@@ -19,6 +19,12 @@ PUBLIC: dict[Any, set[str]] = {
         "handle_connection_close(reason)",
         "handle_connection_in(data)",
     },
+    interfaces.IBufferedDriver: {
+        "handle_action(action, *args)",
+        "handle_buffer_in(size)",
+        "handle_connection_close(reason)",
+        "handle_connection_in(data)",
+    },
     interfaces.IContext: {
         "admitted",
         "broken",
@@ -32,6 +38,7 @@ PUBLIC: dict[Any, set[str]] = {
         "published",
         "peer",
         "peer_address",
+        "receive_into(buffer)",
         "perform(results)",
         "ref",
         "request",

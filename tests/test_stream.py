@@ -219,6 +219,21 @@ class TestOutputLimit:
         assert wire.transport.producing
         assert wire.stream.drained == 1
 
+    def test_what_leaves_in_the_call_that_brought_it_is_no_reason_to_pause(
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The answer to one large message may be all that is allowed."""
+        asked: list[str] = []
+        monkeypatch.setattr(wire.transport, "pauseProducing", lambda: asked.append("pause"))
+        monkeypatch.setattr(wire.transport, "resumeProducing", lambda: asked.append("resume"))
+        wire.transport._producer = None  # it never complains
+        wire.stream._write(bytes(LIMIT))
+        assert wire.stream.full
+        wire.stream._flush()
+        assert not wire.stream.full
+        assert asked == []
+        assert wire.stream.drained == 1
+
     def test_what_the_transport_could_not_send_counts(self, wire: Wire) -> None:
         wire.block()
         wire.stream.say(bytes(LIMIT - len(MUCH) - 1))

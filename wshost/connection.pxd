@@ -3,7 +3,7 @@
 from wshost.stream cimport Stream
 
 cdef class Connection(Stream):
-    cdef public bint admitted, _corked
+    cdef public bint admitted, _buffered, _corked
     cdef public object ref, request, encoding, published, _driver, _address
     cdef public Py_ssize_t _position, _waiting
     cdef public object _timers
@@ -11,5 +11,6 @@ cdef class Connection(Stream):
     cdef public list _early
 
     cpdef dataReceived(self, data)
-    cpdef _receive(self, data)
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
+    cpdef _receive(self, data, Py_ssize_t filled=*)
     cpdef _do(self, results)

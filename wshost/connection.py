@@ -65,6 +65,7 @@ class Connection(Stream):
 
     __slots__ = (
         "_address",
+        "_buffered",
         "_corked",
         "_driver",
         "_early",
@@ -93,6 +94,8 @@ class Connection(Stream):
         self._timers: set[ModuleTimer] = set()
         # The module is being called with bytes from the peer; when that is over, all leaves.
         self._corked = False
+        # The module may have a buffer that is read into.
+        self._buffered = False
         # What the module before the current one has left unread.
         self._unread = b""
         # What refs asked for while the module was starting.
@@ -162,6 +165,14 @@ class Connection(Stream):
         if self._closing and self._driver is None:
             timer.cancel()
         return timer
+
+    def receive_into(self, buffer: Any) -> bool:
+        """Have the transport read into this, if it can."""
+        # Whoever wraps one of those that can may not hand on what they say then: a transport looks at its protocol.
+        receive = getattr(self.transport, "receive_into", None)
+        received = receive is not None and bool(receive(buffer))
+        self._buffered = received and buffer is not None
+        return received
 
     def log_failure(self, what: str) -> None:
         """Log the exception being handled."""
@@ -240,6 +251,14 @@ class Connection(Stream):
             self._corked = False
             self._flush()
 
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes were read to where `receive_into` said; the name is that of asyncio's protocols."""
+        if not self._closing:
+            self._corked = True
+            self._receive(b"", nbytes)
+            self._corked = False
+            self._flush()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self._leave(self._reason or reason.getErrorMessage())
@@ -290,6 +309,8 @@ class Connection(Stream):
     def _leave(self, reason: str) -> None:
         driver, self._driver = self._driver, None
         self.share(None)
+        if self._buffered:
+            self.receive_into(None)
         if driver is not None:
             self._dismiss(driver, reason)
         for timer in list(self._timers):
@@ -301,13 +322,14 @@ class Connection(Stream):
         except Exception:
             self.log_failure("a module failed to close")
 
-    def _receive(self, data: bytes) -> None:
-        """Give these bytes to the module, and what it leaves unread to the next."""
+    def _receive(self, data: bytes, filled: int = 0) -> None:
+        """Give these bytes, or those in its buffer, to the module, and what it leaves unread to the next."""
         idle = 0
         try:
             while True:
                 driver = self._driver
-                results = driver.handle_connection_in(data)
+                results = driver.handle_buffer_in(filled) if filled else driver.handle_connection_in(data)
+                filled = 0
                 if results is not None and driver is self._driver and not self._closing:
                     self._do(results)
                 if not self._unread or self._closing:

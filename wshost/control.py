@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: The opcodes of pings and pongs (RFC 6455 §5.5).
-PING, PONG = 9, 10
+#: The opcodes of control frames (RFC 6455 §5.5).
+CLOSE, PING, PONG = 8, 9, 10
 #: A control frame's payload, in bytes (RFC 6455 §5.5).
 MAX_PAYLOAD = 125
 #: What of it is left for a reason behind the code.

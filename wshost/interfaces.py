@@ -84,6 +84,13 @@ class IProtocolDriver(Interface):
         """The connection is gone, or was switched away from this module. Called once, last. Must not raise."""
 
 
+class IBufferedDriver(IProtocolDriver):
+    """A driver that has large things read to where they belong (`IContext.receive_into`), not copied there."""
+
+    def handle_buffer_in(size: int) -> Results:
+        """So many bytes came in, and are in the buffer behind those that came before. Never called with none."""
+
+
 class IContext(Interface):
     """A connection, as its protocol modules see it."""
 
@@ -108,6 +115,16 @@ class IContext(Interface):
 
     def resume_reading() -> None:
         """Undo `pause_reading`."""
+
+    def receive_into(buffer: Any) -> bool:
+        """Read the peer's next bytes into this buffer, where the transport can; `handle_buffer_in` says how many.
+
+        That ends when the buffer is full, with another or None, and when another module drives the connection. The
+        driver is an `IBufferedDriver`; what `handle_connection_in` gets meanwhile was read before.
+
+        :param buffer: writable and contiguous, such as a memoryview; None for no more of that.
+        :returns: False when the transport can't: the bytes come by `handle_connection_in`.
+        """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; never after this module's `handle_connection_close`."""

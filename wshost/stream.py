@@ -129,7 +129,9 @@ class Stream:
             return
         self._blocked = True
         self._queued += self._handed
-        self._check_limit()
+        if self._queued >= self._host.max_output:
+            self.full = True
+            self._regulate()
         if not self._closing:
             self._watch_progress(unacknowledged(self.transport), self._host.reactor.seconds())
 
@@ -149,13 +151,11 @@ class Stream:
         if data:
             self._out.append(data)
             self._queued += len(data)
-            if self._queued >= self._host.max_output:
-                self._check_limit()
-
-    def _check_limit(self) -> None:
-        if not self.full and self._queued >= self._host.max_output:
-            self.full = True
-            self._regulate()
+            if self._queued >= self._host.max_output and not self.full:
+                self.full = True
+                # What is to leave at once, as the answer to a large message, may do so: no reason to pause for that.
+                if self._blocked:
+                    self._regulate()
 
     def _drained(self) -> None:
         """What had made it full has left: for subclasses."""
@@ -182,6 +182,8 @@ class Stream:
         if not self._dirty:
             self._dirty = True
             self._host.uncork_later(self)
+        if self.full:
+            self._regulate()
 
     def uncork(self) -> None:
         """The reactor's turn ends: what was corked leaves."""

@@ -50,7 +50,20 @@ class TestVerdicts:
         assert ECHOES.verdict(cell("echo-64-1")) == Verdict("≤ 1.00 × best peer", 7.7 / 7.0, met=False)
 
     def test_more_is_better_where_it_is(self) -> None:
-        assert ECHOES.verdict(cell("connect")) == Verdict("≥ 1.00 × best peer", 0.9, met=False)
+        assert ECHOES.verdict(cell("connect")) == Verdict("≥ 1.00 × best peer that sleeps, slow", 0.9, met=False)
+
+    def test_who_never_sleeps_is_no_measure_of_who_does(self) -> None:
+        polled = report(
+            result("latency-64", "wshost", p50_us=70.0, busy=0.4),
+            result("latency-64", "quick", p50_us=40.0, busy=1.0),
+            result("latency-64", "slow", p50_us=80.0, busy=0.3),
+        )
+        latency = cell("latency-64")
+        assert polled.best(latency) == ("quick", 40.0)
+        assert polled.ratio(latency, "wshost") == 70.0 / 40.0
+        assert polled.verdict(latency) == Verdict("≤ 1.00 × best peer that sleeps, slow", 70.0 / 80.0, met=True)
+        alone = report(result("latency-64", "wshost", p50_us=70.0))
+        assert alone.verdict(latency) == Verdict("≤ 1.00 × best peer", None, met=None)
 
     def test_a_figure_of_its_own(self) -> None:
         assert ECHOES.verdict(cell("echo-64-16")) == Verdict("≤ 1 CPU µs", 0.9, met=True)

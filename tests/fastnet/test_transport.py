@@ -551,6 +551,86 @@ class TestReading:
         assert pair.turn().protocol.received == b"x"
 
 
+class Buffered(Recorder):
+    """Notes what was read into its buffer."""
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.events.append(nbytes)
+        self.on_data(b"")
+
+
+class Wrapper(Recorder):
+    """Has what its transport has, as Twisted's own wrappers do."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
+class Under:
+    """A transport below that reads into buffers, and notes which."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Any] = []
+
+    def receive_into(self, buffer: Any) -> None:
+        self.buffers.append(buffer)
+
+    def abort(self) -> None:
+        self.buffers.append("aborted")
+
+    def pause_reading(self) -> None:
+        """It has nothing to read."""
+
+
+class TestReadingIntoABuffer:
+    def buffered(self, pair: Pair) -> Under:
+        under = Under()
+        pair.transport._under.abort()
+        pair.transport._under = under
+        return under
+
+    def test_is_for_the_transport_below(self, connect: Connect) -> None:
+        pair = connect(Buffered()).turn()
+        under = self.buffered(pair)
+        room = bytearray(5)
+        assert pair.transport.receive_into(room)
+        assert pair.transport.receive_into(None)
+        assert under.buffers == [room, None]
+        pair.transport.buffer_updated(3)
+        assert pair.protocol.events == [3]
+        assert pair.protocol.received == b""
+
+    def test_that_fails_the_protocol_ends_the_connection(self, connect: Connect) -> None:
+        pair = connect(Buffered()).turn()
+        self.buffered(pair)
+        pair.protocol.on_data = lambda data: failing()
+        with capturedLogs() as events:
+            pair.transport.buffer_updated(3)
+        assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
+
+    def test_where_that_can_not_it_can_not_either(self, connect: Connect) -> None:
+        pair = connect(Buffered()).turn()
+        pair.transport._under.abort()
+        pair.transport._under = object()
+        assert not pair.transport.receive_into(bytearray(5))
+        pair.transport._under = Under()
+
+    @pytest.mark.parametrize("kind", [Recorder, Wrapper])
+    def test_is_for_protocols_that_know_of_it(self, connect: Connect, kind: type[Recorder]) -> None:
+        pair = connect(kind()).turn()
+        under = self.buffered(pair)
+        assert not pair.transport.receive_into(bytearray(5))
+        assert under.buffers == []
+
+    def test_is_over_at_the_end(self, connect: Connect) -> None:
+        pair = connect(Buffered()).turn()
+        pair.transport.abortConnection()
+        pair.turn()
+        assert not pair.transport.receive_into(bytearray(5))
+        pair.transport.buffer_updated(3)
+        assert pair.protocol.events == ["lost"]
+
+
 class TestReasons:
     @pytest.mark.parametrize(
         ("error", "value"),

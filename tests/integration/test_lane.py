@@ -273,7 +273,8 @@ class Side:
         self.handler = Handler(behaviours)
         options = {"fast_lane": fast_lane, "compress": compress, "max_message_size": LIMIT}
         self._host = MemoryHost(self.handler, websocket_options=options, max_output=MAX_OUTPUT)
-        self._peer: Peer = self._host.open(headers=DEFLATE if compress else None)
+        # With the lane, what it may be read into is, too.
+        self._peer: Peer = self._host.open(headers=DEFLATE if compress else None, buffered=fast_lane)
 
     def do(self, step: Step) -> None:
         """Let it happen, and whatever follows without more time."""

@@ -90,6 +90,7 @@ class Recorder:
         self.transport: Any = None
         self.told: list[str] = []
         self.received = b""
+        self.updates: list[int] = []
         self.error: BaseException | None = None
         self.reactions = reactions
 
@@ -102,6 +103,10 @@ class Recorder:
     def data_received(self, data: bytes) -> None:
         self.received += data
         self.react("data_received")
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.updates.append(nbytes)
+        self.react("buffer_updated")
 
     def eof_received(self) -> Any:
         return self.react("eof_received")
@@ -271,6 +276,96 @@ class TestInput:
         pair.transport.resume_reading()
         pair.go_on()
         assert pair.protocol.received == b"onetwo"
+
+
+class TestInputIntoABuffer:
+    def test_until_it_is_full(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        room = bytearray(10)
+        pair.transport.receive_into(memoryview(room)[2:])
+        for data in b"one", b"two", b"three":
+            pair.peer.send(data)
+            pair.go_on()
+        assert room == b"\0\0onetwoth"
+        assert pair.protocol.updates == [3, 3, 2]
+        assert pair.protocol.received == b"ree"
+
+    def test_until_there_is_none(self, connect: Callable[..., Pair]) -> None:
+        pair = connect(buffer_updated=lambda transport: transport.receive_into(None))
+        room = bytearray(10)
+        pair.transport.receive_into(room)
+        for data in b"one", b"two":
+            pair.peer.send(data)
+            pair.go_on()
+        assert room == b"one" + bytes(7)
+        assert pair.protocol.received == b"two"
+
+    def test_another_may_follow(self, connect: Callable[..., Pair]) -> None:
+        rooms = [bytearray(3), bytearray(4)]
+        pair = connect(buffer_updated=lambda transport: rooms[1:] and transport.receive_into(rooms.pop()))
+        first, second = rooms
+        pair.transport.receive_into(first)
+        pair.peer.send(b"onetwo")
+        pair.go_on()
+        assert [bytes(first), bytes(second)] == [b"one", b"two\0"]
+
+    def test_much_in_turns(self, connect: Callable[..., Pair]) -> None:
+        """One peer has no longer turns than another."""
+        pair = connect()
+        room = bytearray(len(MUCH))
+        pair.transport.receive_into(room)
+        sent = 0
+        while sent < len(MUCH):
+            sent += pair.peer.send(MUCH[sent : sent + 100_000])
+            pair.loop.turn()
+        pair.go_on()
+        assert room == MUCH
+        assert max(pair.protocol.updates) <= 262_144
+
+    @pytest.mark.parametrize("error", [BufferError, TypeError])
+    def test_is_writable(self, connect: Callable[..., Pair], error: type[Exception]) -> None:
+        with pytest.raises(error):
+            connect().transport.receive_into({BufferError: b"12345", TypeError: "12345"}[error])
+
+    def test_has_room(self, connect: Callable[..., Pair]) -> None:
+        with pytest.raises(ValueError, match="no room"):
+            connect().transport.receive_into(bytearray())
+
+    @pytest.mark.parametrize("end", ["close", "abort"])
+    def test_ends_with_the_connection(self, connect: Callable[..., Pair], end: str) -> None:
+        pair = connect(buffer_updated=lambda transport: getattr(transport, end)())
+        room = bytearray(10)
+        pair.transport.receive_into(room)
+        pair.peer.send(b"one")
+        pair.go_on()
+        pair.transport.receive_into(room)
+        # Nobody holds it any more.
+        room += b"more"
+        assert pair.protocol.told == ["buffer_updated", "connection_lost"]
+
+    def test_sees_the_peers_end(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        pair.transport.receive_into(bytearray(10))
+        pair.peer.send(b"one")
+        pair.peer.shutdown(socket.SHUT_WR)
+        pair.go_on()
+        assert pair.protocol.told == ["buffer_updated", "eof_received", "connection_lost"]
+
+    def test_fails_when_the_peer_has_gone(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        pair.transport.receive_into(bytearray(10))
+        pair.transport.write_nocheck(b"never read")
+        pair.peer.close()
+        pair.go_on()
+        assert isinstance(pair.protocol.error, ConnectionResetError)
+
+    def test_of_a_protocol_that_fails(self, connect: Callable[..., Pair]) -> None:
+        pair = connect(buffer_updated=fail)
+        pair.transport.receive_into(bytearray(10))
+        pair.peer.send(b"one")
+        pair.go_on()
+        assert pair.protocol.told == ["buffer_updated", "connection_lost"]
+        assert [str(error) for error in pair.loop.errors] == ["from within"]
 
 
 class TestTheEnd:

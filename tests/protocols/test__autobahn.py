@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, frame, frames, head
-from wshost.protocols._autobahn import MEMORY_LEVEL, WINDOW_BITS, Engine, engine_class, xor
+from wshost.protocols._autobahn import Agreement, Engine, engine_class, negotiate, xor
+from wshost.protocols._deflate import WINDOW_BITS, Inflater
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1 << 20
@@ -56,10 +57,11 @@ class Client:
 
     def __init__(self, extensions: str = "", **options: Any) -> None:
         limits: dict[str, Any] = {"max_message_size": LIMIT, "max_frame_size": LIMIT, "max_fragments": 1_024}
+        limits.update(options)
         self.sink = Sink()
-        self.engine: Engine = engine_class(**{**limits, **options})(self.sink)
-        #: What was agreed on.
-        self.extensions = self.engine.negotiate(extensions)
+        agreed = negotiate(extensions)
+        self.inflater = agreed and Inflater(agreed.client_window_bits, limits["max_message_size"])
+        self.engine: Engine = engine_class(**limits)(self.sink, self.inflater)
 
     def send(self, data: bytes, size: int = 8_192) -> list[tuple[Any, ...]]:
         """Send bytes in pieces of a size, and return what the engine tells of them."""
@@ -121,10 +123,7 @@ class TestOpening:
     """RFC 6455 §4.2.2."""
 
     def test_nothing_is_written(self) -> None:
-        client = Client(DEFLATE)
-        assert client.extensions == DEFLATE
-        assert client.engine.compresses
-        assert client.take() == b""
+        assert Client(DEFLATE).take() == b""
 
     def test_one_connection_knows_nothing_of_another(self) -> None:
         one, other = Client(DEFLATE), Client(DEFLATE, max_message_size=1)
@@ -421,12 +420,6 @@ class TestClosing:
         assert client.take() == b"\x88\x02\x03\xe9"
 
 
-def refuses(extensions: str) -> bool:
-    client = Client(extensions)
-    assert client.engine.compresses is (client.extensions != "")
-    return not client.extensions
-
-
 class TestDeflateNegotiation:
     """RFC 7692 §7.1."""
 
@@ -446,7 +439,9 @@ class TestDeflateNegotiation:
         ],
     )
     def test_accepted(self, offer: str, answer: str) -> None:
-        assert Client(offer).extensions == answer
+        agreed = negotiate(offer)
+        assert agreed is not None
+        assert agreed.response == answer
 
     @pytest.mark.parametrize(
         "offer",
@@ -469,13 +464,31 @@ class TestDeflateNegotiation:
     )
     def test_declined(self, offer: str) -> None:
         """RFC 7692 §5.1; Autobahn fails the handshake. Our zlib can't do 8 bits."""
-        assert refuses(offer)
+        assert negotiate(offer) is None
         following = f"{offer}, permessage-deflate; server_no_context_takeover"
-        assert Client(following).extensions == "permessage-deflate; server_no_context_takeover"
+        assert negotiate(following) == (f"{DEFLATE}; server_no_context_takeover", WINDOW_BITS, 15, False)
+
+    @pytest.mark.parametrize(
+        ("offer", "agreed"),
+        [
+            ("", Agreement("", WINDOW_BITS, 15, True)),
+            ("; client_max_window_bits", Agreement("; client_max_window_bits=12", WINDOW_BITS, WINDOW_BITS, True)),
+            ("; server_max_window_bits=9", Agreement("; server_max_window_bits=9", 9, 15, True)),
+            ("; server_max_window_bits=15", Agreement("; server_max_window_bits=15", WINDOW_BITS, 15, True)),
+            ("; server_no_context_takeover", Agreement("; server_no_context_takeover", WINDOW_BITS, 15, False)),
+        ],
+    )
+    def test_what_is_agreed_on(self, offer: str, agreed: Agreement) -> None:
+        assert negotiate(DEFLATE + offer) == agreed._replace(response=DEFLATE + agreed.response)
+
+    @pytest.mark.parametrize("offer", [DEFLATE, f"{DEFLATE}; server_no_context_takeover"])
+    def test_without_takeover_by_our_choice(self, offer: str) -> None:
+        """RFC 7692 §7.1.1.1: a server may say so unasked."""
+        agreed = negotiate(offer, takeover=False)
+        assert agreed == (f"{DEFLATE}; server_no_context_takeover", WINDOW_BITS, 15, False)
 
     def test_off(self) -> None:
         client = Client()
-        assert not client.engine.compresses
         assert client.fails(frame(TEXT, Deflater()(b"hello"), rsv=RSV1)) == 1002
 
 
@@ -503,10 +516,6 @@ class TestDeflate:
             sent = frame(TEXT, data[:cut], fin=False, rsv=RSV1) + frame(PING) + frame(CONTINUATION, data[cut:])
             assert client.send(sent) == [("ping", b""), ("text", text)]
 
-    def test_is_known(self) -> None:
-        assert Client(DEFLATE).engine.compresses
-        assert not Client().engine.compresses
-
     def test_receiving_what_is_not_compressed(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
         assert client.send(frame(TEXT, deflater(b"hello"), rsv=RSV1)) == [("text", b"hello")]
@@ -524,54 +533,13 @@ class TestDeflate:
         data = random.Random(1).randbytes(20_000) * 2
         assert client.fails(frame(BINARY, deflater(data), rsv=RSV1)) == 1007
 
-    def test_sending(self) -> None:
-        client, decompressor = Client(DEFLATE), zlib.decompressobj(-15)
-        sizes = []
-        for text in TEXTS * 2:
-            sent = client.engine.deflate(text)
-            assert inflate(sent, decompressor) == text
-            sizes.append(len(sent))
-        # The context is taken over: what was said before is said more shortly.
-        assert sizes[len(TEXTS)] < sizes[0]
-
-    def test_sending_without_context(self) -> None:
-        client = Client(f"{DEFLATE}; server_no_context_takeover")
-        assert client.engine.deflate(b"hello hello hello") == client.engine.deflate(b"hello hello hello")
-
-    @pytest.mark.parametrize(("offer", "window_bits"), [("", WINDOW_BITS), ("; server_max_window_bits=9", 9)])
-    def test_sending_within_the_window(self, offer: str, window_bits: int) -> None:
-        client, decompressor = Client(DEFLATE + offer), zlib.decompressobj(-window_bits)
-        data = random.Random(1).randbytes(5_000) * 3
-        assert inflate(client.engine.deflate(data), decompressor) == data
-
-    def test_sending_more_than_may_come_in(self) -> None:
-        data = random.Random(1).randbytes(1_000)
-        assert inflate(Client(DEFLATE, max_message_size=10).engine.deflate(data)) == data
-
-    def test_whole_messages_at_once(self) -> None:
-        """Like those that come frame by frame, and in one context with them."""
+    def test_the_context_is_shared_with_who_inflates_whole_messages(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
+        assert client.inflater is not None
         for text in TEXTS:
-            assert client.engine.inflate(deflater(text), False) == ("text", text.decode())
+            assert client.inflater.inflate(deflater(text)) == text
             assert client.send(frame(BINARY, deflater(text), rsv=RSV1)) == [("binary", text)]
-            assert client.engine.inflate(deflater(text), True) == ("binary", text)
-        assert client.engine.arrived == 3 * len(TEXTS)
-
-    @pytest.mark.parametrize(
-        ("data", "is_binary", "code"),
-        [(b"x" * 11, True, 1009), (b"\xff", False, 1007), (None, True, 1007)],
-    )
-    def test_wrong_ones_at_once(self, data: bytes | None, is_binary: bool, code: int) -> None:
-        client = Client(DEFLATE, max_message_size=10)
-        payload = b"\xff\xff" if data is None else Deflater()(data)
-        assert client.engine.inflate(payload, is_binary) is None
-        assert client.sink.events == [("drop",)]
-        [sent] = frames(client.take())
-        assert struct.unpack("!H", sent.payload[:2]) == (code,)
-
-    def test_it_costs_little(self) -> None:
-        """zlib's part is bounded by what we ask it for; only its default would be 256 KiB."""
-        assert (1 << (WINDOW_BITS + 2)) + (1 << (MEMORY_LEVEL + 9)) <= 32_768
+        assert client.engine.arrived == len(TEXTS)
 
     def test_control_frames_are_not_compressed(self) -> None:
         """RFC 7692 §6: RSV1 there is a violation."""
@@ -717,7 +685,6 @@ for offer in ("", DEFLATE):
         Client(offer).send(frame(TEXT, data, rsv=RSV1))
     client = Client(offer)
     client.send(CONVERSATION)
-    client.engine.compresses and client.engine.deflate(b"x")
     client.engine.answer_close(1000, b"")
     client = Client(offer)
     client.engine.start_close(1000, b"")

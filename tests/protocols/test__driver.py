@@ -14,8 +14,22 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, Peer, link, request
-from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, frame, frames, head
-from wshost.interfaces import IChannel, IProtocolDriver, IRef, ISession, ISessionFactory
+from tests.regressions.wire import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    RSV1,
+    TAIL,
+    TEXT,
+    close,
+    close_code,
+    frame,
+    frames,
+    head,
+)
+from wshost.interfaces import IBufferedDriver, IChannel, IRef, ISession, ISessionFactory
 from wshost.protocols import http, websocket
 from wshost.protocols._autobahn import Engine
 from wshost.protocols._driver import EARLY, EARLY_SIZE, HEARTBEAT, SHARE, STEPS, WebSocket
@@ -169,7 +183,7 @@ def log() -> Iterator[list[LogEvent]]:
 class TestInterfaces:
     def test_a_driver(self) -> None:
         found = driver(Server().open())
-        verifyObject(IProtocolDriver, found)
+        verifyObject(IBufferedDriver, found)
         verifyObject(IChannel, found)
 
     def test_the_test_s_own_session(self) -> None:
@@ -548,6 +562,71 @@ class TestMessages:
         peer.transport.writes.clear()
         peer.send(frame(TEXT, b"x") * 16)
         assert peer.transport.writes == [b"\x81\x01x" * 16]
+
+
+class TestALargeMessage:
+    """Its payload is read to where it belongs, where the transport can."""
+
+    PAYLOAD = "large é€😀 " * 5_000
+
+    @pytest.mark.parametrize("buffered", [True, False])
+    @pytest.mark.parametrize("piece", [1_000, 9_999, 20_000])
+    def test_comes_whole(self, piece: int, buffered: bool) -> None:
+        server = Server()
+        peer = server.open(buffered=buffered)
+        data = frame(TEXT, self.PAYLOAD.encode()) + frame(TEXT, b"small")
+        rooms = 0
+        for at in range(0, len(data), piece):
+            peer.send(data[at : at + piece])
+            rooms += peer.transport.room is not None
+        assert server.told == [("text", self.PAYLOAD), ("text", "small")]
+        assert (rooms > 0) is buffered
+        assert peer.transport.room is None
+
+    def test_waits_for_a_busy_session(self) -> None:
+        server = Server(work)
+        peer = server.open(buffered=True)
+        data = frame(TEXT, self.PAYLOAD.encode())
+        peer.send(data[:20_000])
+        peer.connection.ref.info("an info")
+        assert server.session.busy
+        peer.send(data[20_000:])
+        assert server.told == [("info", "an info")]
+        server.session.release()
+        peer.turn()
+        assert server.told == [("info", "an info"), ("text", self.PAYLOAD)]
+
+    def test_is_a_sign_of_life(self) -> None:
+        server = Server(ping_interval=20, ping_timeout=20)
+        peer = server.open(buffered=True)
+        data = frame(BINARY, bytes(60_000))
+        peer.send(data[:20_000])
+        for at in range(20_000, 60_000, 10_000):
+            peer.turn(19)
+            peer.send(data[at : at + 10_000])
+        assert peer.take() == b""
+
+    def test_that_is_no_text_fails(self) -> None:
+        server = Server()
+        peer = server.open(buffered=True)
+        data = frame(TEXT, b"a" * 30_000 + b"\xff" + b"a" * 30_000)
+        peer.send(data[:20_000])
+        peer.send(data[20_000:40_000])
+        assert close_code(peer.take()) == 1007
+        assert peer.transport.room is None
+        peer.send(data[40_000:])
+        assert server.told == []
+
+    def test_is_nobody_s_any_more_when_the_connection_fails(self) -> None:
+        server = Server(message_timeout=5)
+        peer = server.open(buffered=True)
+        data = frame(TEXT, self.PAYLOAD.encode())
+        peer.send(data[:20_000])
+        peer.turn(6)
+        assert close_code(peer.take()) == 1008
+        assert driver(peer).handle_buffer_in(1) is None
+        peer.send(data[20_000:])
+        assert server.told == []
 
 
 class TestABusySession:

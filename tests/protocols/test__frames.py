@@ -7,6 +7,7 @@ import pytest
 
 from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
 from wshost.protocols._autobahn import Engine, engine_class
+from wshost.protocols._deflate import Inflater
 from wshost.protocols._frames import SLICE, Frames
 
 LIMIT = 1 << 20
@@ -25,6 +26,10 @@ class Sink:
         self.sizes: list[int] = []
         self.written = b""
         self.dropped = False
+        self.rooms: list[memoryview | None] = []
+
+    def receive_into(self, room: memoryview | None) -> None:
+        self.rooms.append(room)
 
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         self.messages.append(message)
@@ -53,13 +58,13 @@ class Sink:
 class Reader:
     """Frames, and what they tell."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, inflater: Inflater | None = None) -> None:
         self.sink = Sink()
         self.engines: list[Engine] = []
-        self.frames = Frames(self.sink, self._make, limit)
+        self.frames = Frames(self.sink, self._make, limit, inflater)
 
-    def _make(self, sink: Any) -> Engine:
-        self.engines.append(ENGINE(sink))
+    def _make(self, sink: Any, inflater: Inflater | None) -> Engine:
+        self.engines.append(ENGINE(sink, inflater))
         return self.engines[-1]
 
     def feed(self, *pieces: bytes) -> None:
@@ -77,6 +82,12 @@ class Reader:
 @pytest.fixture
 def reader() -> Reader:
     return Reader()
+
+
+def deflated(payload: bytes) -> bytes:
+    """Compress what is a message (RFC 7692 §7.2.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
 
 
 def cuts(data: bytes) -> Iterator[tuple[bytes, ...]]:
@@ -211,13 +222,11 @@ class TestAllElse:
 
 
 class TestDeflatedMessages:
-    """RFC 7692: a whole one goes to the engine's context, but not through its frames."""
+    """RFC 7692: whole ones are inflated beside the engine, in the context that it has for the others."""
 
     @staticmethod
     def reader(limit: int = LIMIT) -> Reader:
-        reader = Reader(limit)
-        assert reader.frames.engine.negotiate("permessage-deflate")
-        return reader
+        return Reader(limit, Inflater(15, LIMIT))
 
     @pytest.mark.parametrize("lane", [LIMIT, -1])
     def test_are_inflated_in_their_order(self, lane: int) -> None:
@@ -244,16 +253,20 @@ class TestDeflatedMessages:
                 ("binary", b"hello at last"),
             ]
             assert reader.frames.arrived == 4
-            assert len(reader.engines) == 1
             if len(pieces) == 1:
                 assert reader.sink.by_lane == (3 if lane == LIMIT else 0)
 
     @pytest.mark.parametrize("lane", [LIMIT, -1])
-    def test_that_are_wrong(self, lane: int) -> None:
+    @pytest.mark.parametrize(
+        ("opcode", "payload", "code"),
+        [(TEXT, b"\xff\xff\xff", 1007), (TEXT, deflated(b"\xff"), 1007), (BINARY, deflated(bytes(LIMIT + 1)), 1009)],
+        ids=["not deflated", "not UTF-8", "too large"],
+    )
+    def test_that_are_wrong(self, opcode: int, payload: bytes, code: int, lane: int) -> None:
         reader = self.reader(lane)
-        reader.feed(frame(TEXT, b"\xff\xff\xff", rsv=RSV1))
+        reader.feed(frame(opcode, payload, rsv=RSV1))
         assert reader.told == []
-        assert close_code(reader.sink.written) == 1007
+        assert close_code(reader.sink.written) == code
         assert reader.sink.dropped
 
 
@@ -267,13 +280,13 @@ class TestTheEngine:
         assert len(reader.engines) == 6
         assert reader.frames.arrived == 7
 
-    def test_is_the_same_while_it_is_needed(self, reader: Reader) -> None:
+    def test_is_the_same_while_it_is_needed(self) -> None:
+        reader = Reader(-1)
         engine = reader.frames.engine
-        assert engine.negotiate("permessage-deflate")
         reader.feed(frame(PING), frame(TEXT, b"plain"), frame(PING))
         assert reader.engines == [engine]
         assert reader.frames.engine is engine
-        assert reader.sink.by_lane == 1
+        assert reader.sink.by_lane == 0
         assert reader.frames.arrived == 3
 
     def test_is_fed_slices_and_nothing_of_the_next_frame(self) -> None:
@@ -296,3 +309,91 @@ class TestTheEngine:
         while reader.frames.step():
             pass
         assert [payload for _, payload in reader.told] == [b"one", "two"]
+
+
+class TestRoom:
+    """A large frame's payload may be read to where it belongs."""
+
+    PAYLOAD = b"plain text " * 9_000
+
+    def begun(self, reader: Reader, size: int) -> tuple[memoryview, bytes]:
+        """Let the head come and so much of the payload; return the room, and what is to come."""
+        data = frame(TEXT, self.PAYLOAD)
+        start = len(data) - len(self.PAYLOAD) + size
+        reader.feed(data[:start])
+        [room] = reader.sink.rooms
+        assert room is not None
+        return room, data[start:]
+
+    def fill(self, reader: Reader, room: memoryview, data: bytes) -> None:
+        room[: len(data)] = data
+        reader.frames.filled(len(data))
+        assert (reader.frames.inside, reader.frames.waits) == (True, True)
+        while reader.frames.step():
+            pass
+        assert not reader.frames.waits
+
+    def test_for_the_rest(self, reader: Reader) -> None:
+        room, rest = self.begun(reader, 20_000)
+        assert len(room) == len(rest)
+        self.fill(reader, room, rest[:30_000])
+        assert reader.told == []
+        assert reader.frames.inside
+        self.fill(reader, room[30_000:], rest[30_000:])
+        assert reader.told == [("text", self.PAYLOAD.decode())]
+        assert not reader.frames.inside
+        assert reader.frames.arrived == 1
+        reader.feed(frame(TEXT, b"more"))
+        assert reader.told[1:] == [("text", "more")]
+        assert len(reader.sink.rooms) == 1
+
+    def test_is_told_once_there_is_any(self, reader: Reader) -> None:
+        data = frame(TEXT, self.PAYLOAD)
+        reader.feed(data[:1_000])
+        assert reader.sink.rooms == []
+        reader.feed(data[1_000:30_000])
+        assert len(reader.sink.rooms) == 1
+
+    def test_is_told_again_where_the_bytes_come_otherwise(self, reader: Reader) -> None:
+        _, rest = self.begun(reader, 20_000)
+        reader.feed(rest[:10_000])
+        [_, room] = reader.sink.rooms
+        assert room is not None
+        self.fill(reader, room, rest[10_000:])
+        assert reader.told == [("text", self.PAYLOAD.decode())]
+
+    def test_what_was_read_together_waits_for_its_step(self, reader: Reader) -> None:
+        room, rest = self.begun(reader, 20_000)
+        room[:] = rest
+        reader.frames.filled(1_000)
+        reader.frames.filled(len(rest) - 1_000)
+        assert reader.told == []
+        assert reader.frames.step()
+        assert reader.told == [("text", self.PAYLOAD.decode())]
+
+    def test_is_taken_back_from_a_text_that_is_none(self, reader: Reader) -> None:
+        """RFC 6455 §8.1: at once."""
+        room, rest = self.begun(reader, 20_000)
+        self.fill(reader, room, rest[:1_000].replace(rest[:1], bytes((rest[0] ^ 0x80,)), 1))
+        assert reader.sink.rooms == [room, None]
+        assert close_code(reader.sink.written) == 1007
+
+
+class TestAPeerThatGoes:
+    @pytest.mark.parametrize(("code", "reason"), [(None, ""), (1000, ""), (1001, "tschüß")])
+    @pytest.mark.parametrize("lane", [-1, LIMIT])
+    def test_is_answered_the_same(self, lane: int, code: int | None, reason: str) -> None:
+        reader = Reader(lane)
+        reader.frames.feed(frame(TEXT, b"last") + close(code, reason))
+        while len(reader.told) < 2:
+            assert reader.frames.step()
+        assert reader.told == [("text", "last"), ("close", (code, reason))]
+        reader.frames.answer_close(1000, b"so long")
+        assert reader.sink.written == b"\x88\x09\x03\xe8so long"
+        assert reader.sink.dropped
+        assert len(reader.engines) == (1 if lane < 0 else 0)
+
+    def test_with_a_complaint_is_the_engine_s(self, reader: Reader) -> None:
+        reader.feed(close(1002, "unheard of"))
+        assert reader.told == [("close", (1002, "unheard of"))]
+        assert len(reader.engines) == 1

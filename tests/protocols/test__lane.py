@@ -12,7 +12,7 @@ from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode
 
 from hatch_build import compile_into
 from tests.compiler import need_compiler
-from tests.regressions.wire import CLOSE, CONTINUATION, PING, PONG, RSV1, frame, head, mask
+from tests.regressions.wire import CLOSE, CONTINUATION, PING, PONG, RSV1, frame, head
 from wshost.protocols import _lane
 
 SOURCE = Path(__file__).parents[2] / "wshost" / "protocols" / "_lane.py"
@@ -69,7 +69,7 @@ def masked(payload: bytes, key: bytes) -> bytes:
 @st.composite
 def anything(draw: st.DrawFn) -> bytes:
     """Draw a frame, or what may look like one."""
-    first = draw(st.sampled_from([0x81, 0x82, 0x81, 0x82, 0xC1, 0xC2, 0x01, 0x89]))
+    first = draw(st.sampled_from([0x81, 0x82, 0x81, 0x82, 0xC1, 0xC2, 0x01, 0x88, 0x89]))
     second = draw(st.integers(128, 255) | st.integers(0, 255))
     return bytes((first, second)) + draw(st.binary(max_size=160))
 
@@ -110,6 +110,7 @@ class TestTwoImplementations:
         assert pure.take(data, at, limit) == compiled.take(data, at, limit)
         assert pure.head(data, at, limit) == compiled.head(data, at, limit)
         assert pure.take_deflated(data, at, limit) == compiled.take_deflated(data, at, limit)
+        assert pure.take_close(data, at) == compiled.take_close(data, at)
 
 
 class TestTake:
@@ -286,55 +287,59 @@ class TestDeflated:
             assert framed[1:] == plain[1:]
 
 
-class TestUnmaskIntoBuffer:
-    """RFC 6455 §5.3: the key goes on where the last piece ended."""
+class TestClose:
+    """RFC 6455 §5.5.1: a peer that goes."""
 
-    @pytest.mark.parametrize("key", KEYS, ids=bytes.hex)
-    def test_in_pieces_cut_anywhere(self, lane: Any, key: bytes) -> None:
-        size = 40
-        payload = bytes(range(100, 100 + size))
-        data = b"##" + masked(payload, key) + b"##"
-        for first in range(size + 1):
-            for second in range(first, size + 1):
-                found = bytearray(size)
-                for start, stop in [(0, first), (first, second), (second, size)]:
-                    is_ascii = lane.unmask_into_buffer(found, start, data, 2 + start, 2 + stop, key)
-                    assert is_ascii is payload[start:stop].isascii()
-                assert found == payload
+    @pytest.mark.parametrize("code", [1000, 1001])
+    @pytest.mark.parametrize("size", [0, 1, 122, 123])
+    def test_with_a_code(self, lane: Any, code: int, size: int) -> None:
+        reason = text(size)
+        data = frame(CLOSE, code.to_bytes(2, "big") + reason.encode())
+        assert lane.take_close(b"xx" + data + b"more", 2) == (code, reason, 2 + len(data))
 
-    @pytest.mark.parametrize("size", [2_047, 2_048, 2_049, 70_001])
-    def test_large_ones(self, lane: Any, size: int) -> None:
-        for before in range(9):
-            payload = random.Random(size).randbytes(before + size)
-            found = bytearray(payload[:before]) + bytes(size + 1)
-            assert lane.unmask_into_buffer(found, before, mask(payload), before, before + size, KEYS[0]) is False
-            assert found == payload + b"\0"
+    def test_without_a_word(self, lane: Any) -> None:
+        assert lane.take_close(frame(CLOSE), 0) == (None, "", 6)
 
-    def test_one_byte_that_is_not_ascii(self, lane: Any) -> None:
-        for at in range(20):
-            payload = bytearray(20)
-            payload[at] = 0x80
-            assert lane.unmask_into_buffer(bytearray(20), 0, mask(bytes(payload)), 0, 20, KEYS[0]) is False, at
-        # What was there before does not count.
-        assert lane.unmask_into_buffer(bytearray(b"\xff" + bytes(20)), 1, mask(b"\xff" + bytes(20)), 1, 21, KEYS[0])
+    @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye"])
+    def test_not_before_it_is_whole(self, lane: Any, payload: bytes) -> None:
+        data = frame(CLOSE, payload)
+        for stop in range(len(data)):
+            assert lane.take_close(data[:stop], 0) is None, stop
 
     @pytest.mark.parametrize(
-        ("filled", "at", "stop", "key"),
+        "data",
         [
-            (0, 0, 6, KEYS[0]),
-            (0, -1, 3, KEYS[0]),
-            (0, 3, 2, KEYS[0]),
-            (0, 0, 5, b"123"),
-            (0, 0, 5, b"12345"),
-            (-1, 0, 5, KEYS[0]),
-            (2, 0, 5, KEYS[0]),
+            pytest.param(frame(PING, b"\x03\xe8"), id="another opcode"),
+            pytest.param(frame(CLOSE, b"\x03\xe8", fin=False), id="a fragment"),
+            pytest.param(frame(CLOSE, b"\x03\xe8", rsv=RSV1), id="a reserved bit"),
+            pytest.param(b"\x88\x02\x03\xe8" + bytes(9), id="unmasked"),
+            pytest.param(b"\x88\xfe\0\x7e" + bytes(4) + b"\x03\xe8" + b"x" * 124, id="too long"),
+            pytest.param(frame(CLOSE, b"\x03"), id="half a code"),
+            pytest.param(frame(CLOSE, b"\x03\xe8\xff"), id="no UTF-8"),
+            pytest.param(frame(CLOSE, b"\x03\xea"), id="with a complaint"),
+            pytest.param(frame(CLOSE, b"\x03\xed"), id="with a code that is never sent"),
+            pytest.param(frame(CLOSE, b"\xff\xff"), id="with no code at all"),
         ],
     )
-    def test_reads_and_writes_only_what_is_there(self, lane: Any, filled: int, at: int, stop: int, key: bytes) -> None:
-        payload = bytearray(b"before")
-        with pytest.raises(ValueError, match="not all there"):
-            lane.unmask_into_buffer(payload, filled, b"01234", at, stop, key)
-        assert payload == b"before"
+    def test_nothing_else(self, lane: Any, data: bytes) -> None:
+        assert lane.take_close(data, 0) is None
+
+
+class TestUnmasked:
+    """RFC 6455 §5.3."""
+
+    @pytest.mark.parametrize("key", KEYS, ids=bytes.hex)
+    @pytest.mark.parametrize("size", SIZES)
+    def test_is_what_was_masked(self, lane: Any, size: int, key: bytes) -> None:
+        payload = random.Random(size).randbytes(size)
+        plain = lane.unmasked(masked(payload, key), key)
+        assert plain == payload
+        assert type(plain) is bytes
+
+    @pytest.mark.parametrize("key", [b"", b"123", b"12345"])
+    def test_a_key_has_four_bytes(self, lane: Any, key: bytes) -> None:
+        with pytest.raises(ValueError, match="four bytes"):
+            lane.unmasked(b"01234", key)
 
 
 class TestFrame:

@@ -46,7 +46,7 @@ class Driver:
         self.told.append((round(self.clock.seconds() - self.start, 6), *what))
 
     def hear(self) -> None:
-        self.patience.heard_at = self.clock.seconds()
+        self.heard_at = self.clock.seconds()
 
     def wait(self, seconds: float) -> list[tuple[Any, ...]]:
         """Let time pass; return what the driver was told meanwhile, and when since the start."""

@@ -69,6 +69,9 @@ class Connection:
     def resume_reading(self) -> None:
         raise NotImplementedError
 
+    def receive_into(self, buffer: Any) -> bool:
+        raise NotImplementedError
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return OneTimer(self.clock.callLater(seconds, call))
 

@@ -5,6 +5,7 @@ That one has room for 256 buffers in each connection, which are 4 KB; this one r
 Knows nothing of Twisted.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, errno
 
@@ -46,9 +47,9 @@ cdef class SocketTransport:
 
     cdef object __weakref__
     cdef object _loop, _sock, _protocol
-    cdef object _backlog
+    cdef object _backlog, _buffer
     cdef int _fd
-    cdef Py_ssize_t _waiting, _high, _low
+    cdef Py_ssize_t _waiting, _high, _low, _filled
     cdef bint _reading, _paused, _closing, _lost, _eof, _blocked
 
     def __init__(self, loop, sock, protocol):
@@ -68,15 +69,39 @@ cdef class SocketTransport:
         cdef Py_ssize_t size
         if not self._reading:
             return
+        if self._buffer is not None:
+            self._fill()
+            return
         # It does not block: to let go of the GIL would only invite other threads to keep it.
-        size = c_recv(self._fd, shared, SIZE, 0)
+        self._received(c_recv(self._fd, shared, SIZE, 0), False)
+
+    cdef _fill(self):
+        """Read into the protocol's buffer."""
+        cdef:
+            Py_buffer view
+            Py_ssize_t size, room
+        PyObject_GetBuffer(self._buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        room = view.len - self._filled
+        size = c_recv(self._fd, <char*>view.buf + self._filled, min(room, SIZE), 0)
+        PyBuffer_Release(&view)
+        if size > 0:
+            self._filled += size
+            if size == room:
+                self._buffer = None
+        self._received(size, True)
+
+    cdef _received(self, Py_ssize_t size, bint filled):
+        """Tell the protocol what was read, or the end."""
         if size < 0:
             if not again(errno):
                 self._fail(errno)
             return
         try:
             if size > 0:
-                self._protocol.data_received(PyBytes_FromStringAndSize(shared, size))
+                if filled:
+                    self._protocol.buffer_updated(size)
+                else:
+                    self._protocol.data_received(PyBytes_FromStringAndSize(shared, size))
             elif self._protocol.eof_received():
                 self._stop_reading()
             else:
@@ -91,6 +116,20 @@ cdef class SocketTransport:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._fd)
+
+    def receive_into(self, buffer):
+        """Read into this, and tell the protocol by `buffer_updated`, until it is full.
+
+        :param buffer: writable and contiguous; None for none any more.
+        """
+        cdef Py_buffer view
+        if buffer is not None:
+            PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            PyBuffer_Release(&view)
+            if not view.len:
+                raise ValueError("there is no room in the buffer")
+        self._buffer = None if self._lost else buffer
+        self._filled = 0
 
     def pause_reading(self):
         if not self._closing:
@@ -228,6 +267,7 @@ cdef class SocketTransport:
             return
         self._lost = self._closing = True
         self._stop_reading()
+        self._buffer = None
         if self._waiting:
             self._waiting = 0
             self._backlog = None

@@ -8,4 +8,6 @@ cdef class Transport:
     cdef public bint _streaming, _producer_paused, _read_paused, _eof, _half_closing, _quiet
 
     cpdef data_received(self, data)
+    cpdef buffer_updated(self, Py_ssize_t nbytes)
+    cpdef _receive(self, data, Py_ssize_t filled)
     cpdef write(self, data)

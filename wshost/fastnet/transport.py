@@ -127,11 +127,20 @@ class Transport:
         """Nothing: it is ready a moment later."""
 
     def data_received(self, data: bytes) -> None:
+        self._receive(data, 0)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._receive(b"", nbytes)
+
+    def _receive(self, data: bytes, filled: int) -> None:
         if self._state == CLOSED:
             return
         self._quiet = True
         try:
-            self.protocol.dataReceived(data)
+            if filled:
+                self.protocol.buffer_updated(filled)
+            else:
+                self.protocol.dataReceived(data)
         except Exception:
             self._fail()
             return
@@ -407,6 +416,20 @@ class Transport:
 
     def stopProducing(self) -> None:
         self.loseConnection()
+
+    def receive_into(self, buffer: Any) -> bool:
+        """Read into this instead of giving the protocol bytes, until it is full.
+
+        :param buffer: writable, contiguous; None ends it before it is full.
+        :returns: False when that can't be done: the transport below can't, or the protocol has no `buffer_updated`,
+            which is called as that of an `asyncio.BufferedProtocol`.
+        """
+        receive = getattr(self._under, "receive_into", None)
+        # One that wraps another, and has what that has by `__getattr__`, is none: it would be asked itself.
+        if receive is None or not hasattr(type(self.protocol), "buffer_updated"):
+            return False
+        receive(buffer)
+        return True
 
     # In no interface, and yet what many call on Twisted's.
     stopReading = pauseProducing

@@ -6,7 +6,7 @@ leaves Autobahn is set here. It starts no timer, writes to no transport and logs
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import txaio
 
@@ -19,11 +19,7 @@ from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerP
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # noqa: E402
 
 from wshost.control import MAX_REASON  # noqa: E402
-from wshost.protocols._deflate import compressor, decompressor, errors, flushed  # noqa: E402
-
-#: LZ77 window and memory level for compression: 14 KiB a connection instead of zlib's 256 (design: Defaults).
-WINDOW_BITS = 12
-MEMORY_LEVEL = 5
+from wshost.protocols._deflate import MAX_WINDOW_BITS, WINDOW_BITS, Corrupt, Inflater, TooLong  # noqa: E402
 
 
 class Sink(Protocol):
@@ -57,73 +53,42 @@ class _Silence:
     info = warn = error = debug
 
 
-class _Deflate(PerMessageDeflate):
-    """permessage-deflate (RFC 7692) that inflates no more than it is allowed to, and loses nothing.
+class _Deflate:
+    """permessage-deflate (RFC 7692) as Autobahn asks for it, for messages that come.
 
-    Autobahn asks zlib for exactly the allowed length, and so can't tell a message that ends there from one whose last
-    match goes on beyond: that one arrives cut. One byte more tells. What inflates only together with the four bytes
-    that end a message, and what follows a block marked as the last, Autobahn drops.
+    Autobahn's own asks zlib for exactly the allowed length, and so can't tell a message that ends there from one whose
+    last match goes on beyond: that one arrives cut. What inflates only together with the four bytes that end a message,
+    and what follows a block marked as the last, it drops.
     """
 
-    max_message_size: int
-    mem_level: int
-    server_max_window_bits: int
-    client_max_window_bits: int
-    server_no_context_takeover: bool
-    client_no_context_takeover: bool
-    _compressor: Any
-    _decompressor: Any
-    _decompress_message_size: int
+    EXTENSION_NAME = PerMessageDeflate.EXTENSION_NAME
 
-    def compress_message(self, data: bytes) -> bytes:
-        """Return a message's payload (RFC 7692 §7.2.1)."""
-        if self._compressor is None or self.server_no_context_takeover:
-            self._compressor = compressor(self.server_max_window_bits, self.mem_level)
-        return flushed(self._compressor, data)[:-4]
-
-    def decompress_message(self, payload: bytes) -> bytes:
-        """Return what a message's payload holds (RFC 7692 §7.2.2)."""
-        self.start_decompress_message()
-        data = self.decompress_message_data(payload)
-        self.end_decompress_message()
-        return data
+    def __init__(self, inflater: Inflater) -> None:
+        self._inflater = inflater
 
     def start_decompress_message(self) -> None:
-        if self._decompressor is None or self.client_no_context_takeover:
-            self._decompressor = decompressor(self.client_max_window_bits)
-        self._decompress_message_size = 0
+        self._inflater.begin()
 
     def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
-        left = self.max_message_size - self._decompress_message_size
-        inflated = self._inflate(data, left + 1)
-        if len(inflated) > left:
-            raise PayloadExceededError
-        self._decompress_message_size += len(inflated)
-        # After the last block comes the header of an empty one, or nothing (RFC 7692 §7.2.3.4).
-        if self._decompressor.unused_data not in {b"", b"\0"}:
-            raise PayloadCorruptError
-        return inflated
+        try:
+            return self._inflater.add(data)
+        except TooLong as error:
+            raise PayloadExceededError from error
+        except Corrupt as error:
+            raise PayloadCorruptError from error
 
     def end_decompress_message(self) -> None:
-        # They complete an empty block (RFC 7692 §7.2.1); any other was cut.
-        if self._inflate(b"\0\0\xff\xff", 1):
-            raise PayloadCorruptError
-        if self._decompressor.eof:
-            # The next message starts a stream of its own.
-            self._decompressor = None
-
-    def _inflate(self, data: bytes, max_length: int) -> bytes:
         try:
-            inflated: bytes = self._decompressor.decompress(data, max_length)
-        except errors as error:
+            self._inflater.end()
+        except Corrupt as error:
             raise PayloadCorruptError from error
-        return inflated
 
 
 class Engine(WebSocketServerProtocol):
     """One WebSocket connection, from the accepted handshake on. Made by a class that `engine_class` returns.
 
     :param sink: is told what happens.
+    :param inflater: of the connection, where permessage-deflate was agreed on.
     """
 
     # Autobahn copies its options from the factory to each connection; ours are class attributes (`engine_class`).
@@ -147,7 +112,7 @@ class Engine(WebSocketServerProtocol):
     _perMessageCompress: Any
     factory = WebSocketServerFactory(server="")
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, inflater: Inflater | None = None) -> None:
         super().__init__()
         self._sink = sink
         self._message = bytearray()
@@ -160,24 +125,12 @@ class Engine(WebSocketServerProtocol):
         self.websocket_version = 13
         self.inside_message = False
         self.current_frame = None  # type: ignore[assignment]
+        if inflater is not None:
+            self._perMessageCompress = _Deflate(inflater)
         # Of no use here, and a kilobyte of each connection.
         del self.send_queue
 
     # What the driver calls
-
-    def negotiate(self, extensions: str) -> str:
-        """Agree on extensions, before anything is fed (RFC 6455 §9.1).
-
-        :param extensions: the Sec-WebSocket-Extensions of the request.
-        :returns: that of the response, "" for none.
-        """
-        offers = self._offers(extensions)
-        if not offers:
-            return ""
-        accepted = self._accept(offers[0])
-        self._perMessageCompress = _Deflate.create_from_offer_accept(True, accepted)
-        response: str = accepted.get_extension_string()
-        return response
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
@@ -195,35 +148,6 @@ class Engine(WebSocketServerProtocol):
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
-    @property
-    def compresses(self) -> bool:
-        """Whether permessage-deflate was agreed on."""
-        return self._perMessageCompress is not None
-
-    def deflate(self, payload: bytes) -> bytes:
-        """Return the payload of a message that the peer will inflate, when `compresses`."""
-        # Not Autobahn's sendMessage: it holds its limit for what comes in against what goes out, after compressing,
-        # and so leaves the peer with a broken context.
-        deflated: bytes = self._perMessageCompress.compress_message(payload)
-        return deflated
-
-    def inflate(self, payload: bytes, is_binary: bool) -> tuple[str, str | bytes] | None:
-        """Read the one frame of a compressed message, when `compresses` and not `inside`.
-
-        :returns: the message, as handlers get it; None when that was wrong, and the connection has failed.
-        """
-        try:
-            data = self._perMessageCompress.decompress_message(payload)
-            message = ("binary", data) if is_binary else ("text", data.decode())
-        except PayloadExceededError:
-            self._max_message_size_exceeded()
-            return None
-        except (PayloadCorruptError, UnicodeDecodeError):
-            self.fail_payload()
-            return None
-        self.arrived += 1
-        return message
-
     def start_close(self, code: int, reason: bytes) -> None:
         """Send a Close; the peer's answer is followed by `Sink.on_drop`."""
         self.sendCloseFrame(code, reason)
@@ -238,6 +162,10 @@ class Engine(WebSocketServerProtocol):
         """Fail the connection (RFC 6455 §7.1.7): say why, unless a Close is out already, and look at nothing more."""
         self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
         self.dropConnection()
+
+    def fail_size(self) -> None:
+        """Fail the connection for a message that is too large."""
+        self.fail(1009, f"a message of more than {self.max_message_size} bytes")
 
     def fail_payload(self) -> None:
         """Fail the connection for what a message holds (RFC 6455 §8.1)."""
@@ -276,14 +204,14 @@ class Engine(WebSocketServerProtocol):
         self._fragments += 1
         size = len(self._message) if self._isMessageCompressed else len(self._message) + length
         if size > self.max_message_size:
-            self._max_message_size_exceeded()
+            self.fail_size()
         elif length > self.max_frame_size:
             self.fail(1009, f"a frame of more than {self.max_frame_size} bytes")
         elif self._fragments > self.max_fragments:
             self.fail(1009, f"a message of more than {self.max_fragments} fragments")
 
     def _max_message_size_exceeded(self, *_sizes_and_reason: Any) -> None:
-        self.fail(1009, f"a message of more than {self.max_message_size} bytes")
+        self.fail_size()
 
     def _onMessageFrameData(self, payload: bytes) -> None:
         # Autobahn keeps a list of what came with each read: some twenty bytes for one, if the peer will have it so.
@@ -305,27 +233,49 @@ class Engine(WebSocketServerProtocol):
         self.arrived += not self.inside_message
         self._sink.on_pong(payload)
 
-    # Extensions
 
-    def _offers(self, header: str) -> list[PerMessageDeflateOffer]:
-        """The offers of permessage-deflate that can be accepted: of the others, RFC 7692 §5.1 says to decline them."""
-        offers = []
-        for name, parameters in self._parseExtensionsHeader(header):
-            if name == PerMessageDeflate.EXTENSION_NAME:
-                try:
-                    offers.append(PerMessageDeflateOffer.parse(parameters))
-                except Exception:  # noqa: S112 - Autobahn raises no narrower one
-                    continue
-        return offers
+class Agreement(NamedTuple):
+    """What was agreed on for permessage-deflate (RFC 7692 §7.1)."""
 
-    def _accept(self, offer: PerMessageDeflateOffer) -> DeflateAccept:
-        return DeflateAccept(
-            offer,
-            request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0,
-            window_bits=min(WINDOW_BITS, offer.request_max_window_bits or WINDOW_BITS),
-            mem_level=MEMORY_LEVEL,
-            max_message_size=self.max_message_size,
-        )
+    #: The Sec-WebSocket-Extensions of the response.
+    response: str
+    #: The LZ77 windows of what we send, and of what comes.
+    server_window_bits: int
+    client_window_bits: int
+    #: Messages that we send refer back to those before.
+    takeover: bool
+
+
+def negotiate(extensions: str, takeover: bool = True) -> Agreement | None:
+    """Agree on extensions (RFC 6455 §9.1).
+
+    :param extensions: the Sec-WebSocket-Extensions of the request.
+    :param takeover: whether we want our messages to refer back to those before, where the client doesn't mind.
+    :returns: None when there is nothing to agree on.
+    """
+    parse: Any = WebSocketServerProtocol._parseExtensionsHeader  # noqa: SLF001 - which needs no connection
+    for name, parameters in parse(None, extensions):
+        if name == PerMessageDeflate.EXTENSION_NAME:
+            try:
+                offer = PerMessageDeflateOffer.parse(parameters)
+            except Exception:  # noqa: S112 - Autobahn raises no narrower one; RFC 7692 §5.1 says to decline these
+                continue
+            return _accept(offer, takeover)
+    return None
+
+
+def _accept(offer: PerMessageDeflateOffer, takeover: bool) -> Agreement:
+    accepted = DeflateAccept(offer, request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0)
+    response: str = accepted.get_extension_string()
+    if not takeover and not offer.request_no_context_takeover:
+        # A server may say so by itself (RFC 7692 §7.1.1.1), and Autobahn can't.
+        response += "; server_no_context_takeover"
+    return Agreement(
+        response,
+        server_window_bits=min(WINDOW_BITS, offer.request_max_window_bits or WINDOW_BITS),
+        client_window_bits=WINDOW_BITS if offer.accept_max_window_bits else MAX_WINDOW_BITS,
+        takeover=takeover and not offer.request_no_context_takeover,
+    )
 
 
 def xor(data: bytes, key: bytes) -> bytes:

@@ -1,17 +1,20 @@
 # What Cython makes of _driver.py: the types of its attributes, and what is called from C.
 
+from wshost.protocols._deflate cimport Deflater
 from wshost.protocols._frames cimport Frames
-from wshost.protocols._lane cimport frame
+from wshost.protocols._lane cimport deflated_frame, frame
 
 cdef class WebSocket:
     cdef object __weakref__
     cdef public object _context, _early, _early_size, _offer, _options, _patience, _seconds, _session, _state
     cdef public object _turn
+    cdef public Deflater _deflater
     cdef public Frames _frames
     cdef public list _out
     cdef public bytes _unread
-    cdef public bint _held, _advancing, _peer_closed, _compresses
+    cdef public bint _held, _advancing, _peer_closed
     cdef public Py_ssize_t _share
+    cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)
     cpdef deliver(self, tuple message, Py_ssize_t size)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
-from wshost.interfaces import IChannel, IContext, IProtocolDriver, ISession, Timer
+from wshost.interfaces import IBufferedDriver, IChannel, IContext, ISession, Timer
+from wshost.protocols._autobahn import negotiate
+from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
@@ -57,8 +59,8 @@ class WebSocket:
 
     __slots__ = (
         "_advancing",
-        "_compresses",
         "_context",
+        "_deflater",
         "_early",
         "_early_size",
         "_frames",
@@ -74,6 +76,7 @@ class WebSocket:
         "_state",
         "_turn",
         "_unread",
+        "heard_at",
     )
 
     def __init__(self, options: Options, context: IContext) -> None:
@@ -86,6 +89,8 @@ class WebSocket:
         self._session: ISession = None  # type: ignore[assignment]
         self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
+        #: When the peer's last bytes came; that they do is what `Patience` waits for.
+        self.heard_at = 0.0
         # What is to be done by the connection, in order.
         self._out: list[Result] = []
         # How much of its `SHARE` it has had in this turn.
@@ -103,8 +108,8 @@ class WebSocket:
         self._early_size = 0
         # The peer's Close came.
         self._peer_closed = False
-        # Messages leave through the engine.
-        self._compresses = False
+        # By which messages leave, where permessage-deflate was agreed on.
+        self._deflater: Deflater | None = None
 
     # The opening handshake
 
@@ -135,10 +140,13 @@ class WebSocket:
             self.log_failure("the handler's init accepted wrongly")
             self.refused(500, b"", {})
             return
-        self._frames = Frames(self, options.engine, options.lane)
-        extensions = self._frames.engine.negotiate(offer.extensions) if options.compress and offer.extensions else ""
-        self._compresses = extensions != ""
-        self.on_write(acceptance(offer.key, subprotocol, extensions, accept.headers))
+        agreed = negotiate(offer.extensions) if options.compress and offer.extensions else None
+        inflater = None
+        if agreed is not None:
+            self._deflater = Deflater(agreed.server_window_bits, agreed.takeover)
+            inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size)
+        self._frames = Frames(self, options.engine, options.lane, inflater)
+        self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._frames.feed(self._unread)
         self._unread = b""
         self._state = _OPEN
@@ -146,7 +154,7 @@ class WebSocket:
         early, self._early = self._early, []
         for action, *arguments in early:
             self._act(action, *arguments)
-        if self._state is _OPEN and not self._compresses:
+        if self._state is _OPEN and self._deflater is None:
             self._context.share(FRAMES)
         waits = self._state is _OPEN and self._session.busy
         self._context.perform(self._take() if waits else self._advance())
@@ -167,15 +175,22 @@ class WebSocket:
         if self._state is _CONNECTING:
             self._unread += data
             return None
-        self._patience.heard_at = self._seconds()
+        self.heard_at = self._seconds()
         self._frames.feed(data)
+        return self._advance()
+
+    def handle_buffer_in(self, size: int) -> Results:
+        if self._state is _CLOSED:
+            return None
+        self.heard_at = self._seconds()
+        self._frames.filled(size)
         return self._advance()
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action == "drained":
             if self._state is _OPEN:
                 # It was not read meanwhile, and shows that it lives.
-                self._patience.heard_at = self._seconds()
+                self.heard_at = self._seconds()
             return self._advance()
         if action == "shutdown":
             return self._shut_down()
@@ -252,11 +267,11 @@ class WebSocket:
             if self._held:
                 self._held = False
                 # What it was silent meanwhile was our doing.
-                self._patience.heard_at = self._seconds()
+                self.heard_at = self._seconds()
                 context.resume_reading()
             break
         self._advancing = False
-        if self._state is _OPEN and not self._patience.watches_message and frames.inside:
+        if frames.inside and self._state is _OPEN and not self._patience.watches_message:
             self._patience.watch_message()
         return self._take()
 
@@ -284,6 +299,9 @@ class WebSocket:
         self._share += size
         if self._state is _OPEN:
             self._session.deliver(message)
+
+    def receive_into(self, room: memoryview | None) -> None:
+        self._context.receive_into(room)
 
     # From the engine
 
@@ -348,11 +366,11 @@ class WebSocket:
     def send(self, data: str | bytes) -> None:
         if self._state is not _OPEN:
             return
-        if self._compresses:
-            payload = data.encode() if isinstance(data, str) else data
-            self.on_write(deflated_frame(self._frames.engine.deflate(payload), isinstance(data, bytes)))
-        else:
+        if self._deflater is None:
             self.on_write(frame(data))
+        else:
+            payload = data.encode() if isinstance(data, str) else data
+            self.on_write(deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes)))
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
@@ -367,7 +385,7 @@ class WebSocket:
             return
         self._stop_sharing()
         if self._peer_closed:
-            self._frames.engine.answer_close(code, reason.encode())
+            self._frames.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
             self._frames.close_lane()
@@ -418,4 +436,4 @@ class WebSocket:
 
 
 # Not by a decorator: Cython's classes take none.
-classImplements(WebSocket, IProtocolDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, IChannel)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from wshost.control import CLOSE, control_frame
 from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
-from wshost.protocols._lane import head, take, take_deflated
+from wshost.protocols._deflate import Corrupt, Inflater, TooLong
+from wshost.protocols._lane import head, take, take_close, take_deflated
 from wshost.protocols._long import LongFrame
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
@@ -27,6 +29,12 @@ class Sink(_autobahn.Sink, Protocol):
         :param size: of its payload or frame, in bytes.
         """
 
+    def receive_into(self, room: memoryview | None) -> None:
+        """What the peer sends next is part of a large frame, and may be read into here; `Frames.filled` takes it.
+
+        :param room: the rest of the frame's payload; None takes back what was said before.
+        """
+
 
 class Frames:
     """The frames of one peer, from the open connection on.
@@ -34,13 +42,34 @@ class Frames:
     :param sink: is told of all.
     :param make_engine: makes an engine for the sink; there is one only while there is something to judge.
     :param limit: the largest message that the lane may read, in bytes; -1 leaves all to the engine.
+    :param inflater: where permessage-deflate was agreed on; the lane and the engines share it.
     """
 
-    __slots__ = ("_at", "_data", "_engaged", "_engine", "_known", "_limit", "_long", "_make_engine", "_read", "_sink")
+    __slots__ = (
+        "_at",
+        "_data",
+        "_engaged",
+        "_engine",
+        "_filled",
+        "_inflater",
+        "_known",
+        "_limit",
+        "_long",
+        "_make_engine",
+        "_read",
+        "_sink",
+    )
 
-    def __init__(self, sink: Sink, make_engine: Callable[[Sink], Engine], limit: int) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        make_engine: Callable[[Sink, Inflater | None], Engine],
+        limit: int,
+        inflater: Inflater | None = None,
+    ) -> None:
         self._sink = sink
         self._make_engine = make_engine
+        self._inflater = inflater
         self._engine: Engine | None = None
         self._limit = limit
         # What was fed, and where in it nobody has been yet.
@@ -50,8 +79,9 @@ class Frames:
         # head was not all there.
         self._engaged = False
         self._known = 0
-        # What the lane is in the middle of.
+        # What the lane is in the middle of, and how much was read into its room that nobody has looked at.
         self._long: LongFrame | None = None
+        self._filled = 0
         # How many messages the lane has read, and engines that are no more.
         self._read = 0
 
@@ -59,7 +89,7 @@ class Frames:
     def engine(self) -> Engine:
         """The engine."""
         if self._engine is None:
-            self._engine = self._make_engine(self._sink)
+            self._engine = self._make_engine(self._sink, self._inflater)
         return self._engine
 
     @property
@@ -75,16 +105,28 @@ class Frames:
     @property
     def waits(self) -> bool:
         """True when there may be more to do with what was fed."""
-        return self._engaged or self._at < len(self._data)
+        return self._engaged or self._filled > 0 or self._at < len(self._data)
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
+    def filled(self, count: int) -> None:
+        """Take so many bytes from the peer that were read into the room that the sink was told of."""
+        self._filled += count
+
     def close_lane(self) -> None:
         """Leave all to the engine from here on: there is something to judge in every frame."""
         self._limit = -1
+
+    def answer_close(self, code: int, reason: bytes) -> None:
+        """Answer the peer's Close: there is nothing to judge behind it."""
+        if self._engine is not None:
+            self._engine.answer_close(code, reason)
+        else:
+            self._sink.on_write(control_frame(CLOSE, code.to_bytes(2, "big") + reason))
+            self._sink.on_drop()
 
     def step(self) -> bool:
         """Take one step: a message, a frame's head, or what is there of a payload.
@@ -95,14 +137,14 @@ class Frames:
         if self._engaged and (self._go_on_judging() or not self._engaged):
             return True
         at = self._at
+        if self._long is not None and (self._filled or at < len(self._data)):
+            return self._go_on(self._long)
         if at == len(self._data):
             self._data = b""
             self._at = 0
             return False
         if self._engaged:
             return self._hand_over()
-        if self._long is not None:
-            return self._go_on(self._long)
         taken = take(self._data, at, self._limit)
         if taken is None:
             return self._begin()
@@ -117,7 +159,7 @@ class Frames:
         if engine.step():
             return True
         self._engaged = engine.inside
-        if not self._engaged and self._limit >= 0 and not engine.compresses:
+        if not self._engaged and self._limit >= 0:
             # An idle connection is better off without its two kilobytes.
             self._read += engine.arrived
             self._engine = None
@@ -126,6 +168,11 @@ class Frames:
     def _begin(self) -> bool:
         """Begin what the lane can't read at once."""
         data, at = self._data, self._at
+        if self._inflater is not None:
+            deflated = take_deflated(data, at, self._limit)
+            if deflated is not None:
+                payload, is_binary, self._at = deflated
+                return self._inflate(self._inflater, payload, is_binary)
         found = head(data, at, self._limit)
         if found is not None:
             first, size, start = found
@@ -133,20 +180,28 @@ class Frames:
                 self._long = LongFrame(first, size, data[start - 4 : start])
                 self._at = start
                 return True
-        if self._engine is not None and self._engine.compresses:
-            deflated = take_deflated(data, at, self._limit)
-            if deflated is not None:
-                return self._inflate(self._engine, *deflated)
+        closing = take_close(data, at) if self._limit >= 0 else None
+        if closing is not None:
+            code, reason, self._at = closing
+            self._sink.on_close(code, reason)
+            return True
         self._engaged = True
         self._known = 0
         return self._hand_over()
 
-    def _inflate(self, engine: Engine, payload: bytes, is_binary: bool, stop: int) -> bool:
-        self._at = stop
-        message = engine.inflate(payload, is_binary)
-        if message is not None:
-            self._sink.deliver(message, len(payload) + len(message[1]))
-        return message is not None
+    def _inflate(self, inflater: Inflater, payload: bytes, is_binary: bool) -> bool:
+        try:
+            inflated = inflater.inflate(payload)
+            message = ("binary", inflated) if is_binary else ("text", inflated.decode())
+        except TooLong:
+            self.engine.fail_size()
+            return False
+        except (Corrupt, UnicodeDecodeError):
+            self.engine.fail_payload()
+            return False
+        self._read += 1
+        self._sink.deliver(message, len(payload) + len(inflated))
+        return True
 
     def _hand_over(self) -> bool:
         """Give the engine a slice: not of the next frame, too, if that can be known."""
@@ -162,16 +217,25 @@ class Frames:
         return True
 
     def _go_on(self, frame: LongFrame) -> bool:
+        count, self._filled = self._filled, 0
         try:
-            self._at = frame.add(self._data, self._at)
+            if count:
+                frame.fill(count)
+            else:
+                self._at = frame.add(self._data, self._at)
         except UnicodeDecodeError:
             self._long = None
+            self._sink.receive_into(None)
             self.engine.fail_payload()
             return False
         if not frame.left:
             self._long = None
             self._read += 1
             self._sink.deliver(frame.message(), frame.size)
+        elif not count:
+            room = frame.room()
+            if room is not None:
+                self._sink.receive_into(room)
         return True
 
 

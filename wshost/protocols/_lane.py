@@ -12,6 +12,10 @@ from wshost.protocols._autobahn import xor
 TEXT, BINARY = 0x81, 0x82
 #: Of these the payload is deflated (RFC 7692 §6).
 DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
+#: That of a Close (RFC 6455 §5.5.1).
+CLOSE = 0x88
+# With what codes peers go that have nothing to complain of (RFC 6455 §7.4.1).
+_GOING = frozenset({None, 1000, 1001})
 #: From this size on Autobahn's C is faster than Python's integers.
 _LARGE = 2_048
 
@@ -31,7 +35,7 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
     stop = start + size
     if stop > len(data):
         return None
-    payload = _unmasked(data[start:stop], data[start - 4 : start])
+    payload = unmasked(data[start:stop], data[start - 4 : start])
     if first == BINARY:
         return ("binary", payload), stop
     try:
@@ -52,7 +56,30 @@ def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] |
     stop = start + size
     if stop > len(data):
         return None
-    return _unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+    return unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+
+
+def take_close(data: bytes, at: int) -> tuple[int | None, str, int] | None:
+    """Read a Close.
+
+    :returns: its code or None, its reason, and where the next frame begins; None unless it is a whole one, of a peer
+        that goes as it should: with 1000, 1001 or no code, and a reason that is UTF-8.
+    """
+    if len(data) - at < 6 or data[at] != CLOSE:
+        return None
+    size = data[at + 1] - 0x80
+    start = at + 6
+    stop = start + size
+    if not 0 <= size <= 125 or size == 1 or stop > len(data):
+        return None
+    payload = unmasked(data[start:stop], data[at + 2 : start])
+    code = payload[0] << 8 | payload[1] if size else None
+    if code not in _GOING:
+        return None
+    try:
+        return code, payload[2:].decode(), stop
+    except UnicodeDecodeError:
+        return None
 
 
 def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
@@ -85,28 +112,14 @@ def _head(data: bytes, at: int, limit: int, text: int, binary: int) -> tuple[int
     return None if size > limit or start > length else (first, size, start)
 
 
-def unmask_into_buffer(  # noqa: PLR0917 - as the compiled one has them
-    payload: bytearray, filled: int, data: bytes, at: int, stop: int, key: bytes
-) -> bool:
-    """Put what is next of a payload behind what there is of it, without its mask (RFC 6455 §5.3).
+def unmasked(payload: bytes, key: bytes) -> bytes:
+    """Return a payload without its mask (RFC 6455 §5.3).
 
-    :param payload: with room for it.
-    :param filled: how much of that is there before.
-    :param data: from `at` to `stop`, what is next.
-    :param key: the frame's.
-    :returns: whether that is ASCII.
-    :raises ValueError: when something of that is not there, or there is no room.
+    :param key: of four bytes.
+    :raises ValueError: when it is not.
     """
-    size = stop - at
-    if not 0 <= at <= stop <= len(data) or len(key) != 4 or not 0 <= filled <= len(payload) - size:
-        raise ValueError("that is not all there")
-    turn = filled & 3
-    piece = _unmasked(data[at:stop], key[turn:] + key[:turn])
-    payload[filled : filled + size] = piece
-    return piece.isascii()
-
-
-def _unmasked(payload: bytes, key: bytes) -> bytes:
+    if len(key) != 4:
+        raise ValueError("a key has four bytes")
     size = len(payload)
     if size >= _LARGE:
         return xor(payload, key)

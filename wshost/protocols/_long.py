@@ -1,10 +1,13 @@
-"""A plain frame that arrives in pieces: its payload so far, valid so far. Knows nothing of what comes behind it."""
+"""A plain frame that arrives in pieces: its payload so far, valid so far. Knows nothing of what comes behind it.
+
+`_long.pyx` is the same in Cython, and is used where it is built.
+"""
 
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
 
-from wshost.protocols._lane import TEXT, unmask_into_buffer
+from wshost.protocols._lane import TEXT, unmasked
 
 #: The least room that is made for a payload, in bytes.
 _LEAST = 4_096
@@ -42,21 +45,48 @@ class LongFrame:
         :raises UnicodeDecodeError: as soon as it can't become valid UTF-8 any more.
         """
         stop = min(at + self.left, len(data))
-        before = self.size - self.left
-        after = before + stop - at
-        self._make_room(after)
-        is_ascii = unmask_into_buffer(self._payload, before, data, at, stop, self._key)
-        self.left -= stop - at
-        if self._decoder is not None and not (is_ascii and self._between):
-            with memoryview(self._payload) as payload:
-                self._decoder.decode(payload[before:after], final=not self.left)
-            self._between = not self._decoder.getstate()[0]
+        self._make_room(self.size - self.left + stop - at)
+        self._take(data[at:stop])
         return stop
+
+    def room(self) -> memoryview | None:
+        """Return where the rest of the payload may be put as it comes, for `fill` to take; None before there is room.
+
+        Nobody may write there any more when nothing is left to come.
+        """
+        if len(self._payload) < self.size:
+            return None
+        return memoryview(self._payload)[self.size - self.left :]
+
+    def fill(self, count: int) -> None:
+        """Take so many bytes more that were put there.
+
+        :raises ValueError: when so many are not left to come.
+        :raises UnicodeDecodeError: as soon as it can't become valid UTF-8 any more.
+        """
+        if not 0 <= count <= self.left or len(self._payload) < self.size:
+            raise ValueError("that is more than there is room for")
+        before = self.size - self.left
+        self._take(bytes(memoryview(self._payload)[before : before + count]))
+
+    def _take(self, masked: bytes) -> None:
+        before = self.size - self.left
+        turn = before & 3
+        piece = unmasked(masked, self._key[turn:] + self._key[:turn])
+        self._payload[before : before + len(piece)] = piece
+        self.left -= len(piece)
+        if self._decoder is not None and not (self._between and piece.isascii()):
+            self._decoder.decode(piece, final=not self.left)
+            begun = self._decoder.getstate()[0]
+            if begun[:1] == b"\xed" and begun[1:] >= b"\xa0":
+                # A surrogate (RFC 3629 §3): the decoder would wait for the third byte.
+                raise UnicodeDecodeError("utf-8", begun, 0, 2, "invalid continuation byte")
+            self._between = not begun
 
     def _make_room(self, needed: int) -> None:
         """Have room for so many bytes: for all when an eighth of them is there, as each step copies what there is."""
         room = len(self._payload)
-        if room < needed:
+        if room < needed or room < self.size <= 8 * needed:
             self._payload += bytes(min(self.size, max(8 * needed, _LEAST)) - room)
 
     def message(self) -> tuple[str, str | bytes]:

@@ -22,6 +22,9 @@ CONTROL_BURST = 1_000
 class Driver(Protocol):
     """Whose peer it is."""
 
+    #: When the peer's last bytes came, by the clock. What every message changes is where it is fastest changed.
+    heard_at: float
+
     @property
     def is_open(self) -> bool:
         """False when the closing handshake has begun: that has a limit of its own."""
@@ -56,7 +59,6 @@ class Patience:
         "_frames",
         "_options",
         "_seconds",
-        "heard_at",
         "watches_message",
     )
 
@@ -67,8 +69,7 @@ class Patience:
         self._options = options
         self._seconds: Callable[[], float] = context.clock.seconds
         self._allowance = float(CONTROL_BURST)
-        #: When the peer's last bytes came; the driver's to keep.
-        self.heard_at = self._allowed_at = self._seconds()
+        driver.heard_at = self._allowed_at = self._seconds()
         #: Whether what is arriving is watched; see `watch_message`.
         self.watches_message = False
         if options.ping_interval:
@@ -107,7 +108,7 @@ class Patience:
         if not self._driver.is_open:
             return
         now = self._seconds()
-        due = self.heard_at + self._options.ping_interval
+        due = self._driver.heard_at + self._options.ping_interval
         if now < due:
             self._context.call_later(due - now, self._look)
         elif self._driver.is_reading:
@@ -117,14 +118,14 @@ class Patience:
             self._driver.drop("the peer has left")
         else:
             # Its silence is our doing. If it has left, it answers with a reset, by which the connection is broken.
-            self.heard_at = now
+            self._driver.heard_at = now
             self._context.call_later(self._options.ping_interval, self._look)
             if not self._context.full:
                 self._driver.beat()
 
     def _check_alive(self, asked_at: float) -> None:
         # Any byte is a sign of life: an upload may leave no room for a pong.
-        if self.heard_at >= asked_at or not self._driver.is_reading:
+        if self._driver.heard_at >= asked_at or not self._driver.is_reading:
             self._look()
         elif self._driver.is_open:
             self._driver.drop("the peer is silent and answers no ping")

@@ -1,0 +1,20 @@
+# What Cython makes of _deflate.py: the types of its attributes, and what is called from C.
+
+cdef class Deflater:
+    cdef object __weakref__
+    cdef public int _window_bits
+    cdef public bint _takeover
+    cdef public object _stream
+
+    cpdef bytes deflate(self, bytes message)
+
+cdef class Inflater:
+    cdef object __weakref__
+    cdef public int _window_bits
+    cdef public Py_ssize_t _limit, _left
+    cdef public object _stream
+
+    cpdef bytes inflate(self, bytes payload)
+    cpdef begin(self)
+    cpdef bytes add(self, bytes payload)
+    cpdef end(self)
