@@ -18,6 +18,7 @@ cdef class TLSTransport:
     cdef Buffers _buffers
     cdef bytes _rest
     cdef int _state
+    cdef bint _paused
 
     @cython.locals(end=Py_ssize_t)
     cpdef data_received(self, data)

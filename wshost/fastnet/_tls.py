@@ -102,6 +102,7 @@ class TLSTransport:
         "_error",
         "_late",
         "_loop",
+        "_paused",
         "_protocol",
         "_rest",
         "_state",
@@ -113,8 +114,9 @@ class TLSTransport:
         self._loop = loop
         self._protocol = protocol
         self._state = STARTING
-        # The beginning of a record.
+        # The beginning of a record, or what came behind the handshake while reading is paused.
         self._rest = b""
+        self._paused = False
         # What was written from within another's call.
         self._late: list[bytes] | None = None
         # Why it ends, where the transport below can't tell.
@@ -148,14 +150,17 @@ class TLSTransport:
             if not end:
                 return
             data = data[:end]
-        if self._state == SHAKING:
+        if self._state <= SHAKING:
             data = self._shake(data)
+            if self._paused:
+                self._rest = data + self._rest
+                return
         if data and self._state != LOST:
             self._read(data)
 
     def eof_received(self) -> bool:
         # An end without close_notify may be an attacker's; who is told decides by what it was told before.
-        if self._state == SHAKING:
+        if self._state <= SHAKING:
             self._error = ConnectionResetError()
         self.abort()
         return False
@@ -200,7 +205,7 @@ class TLSTransport:
             self._under.write_nocheck(output)
         if failure is not None:
             self._fail(failure)
-        elif done and self._state == SHAKING:
+        elif done and self._state <= SHAKING:
             self._deadline.cancel()
             self._deadline = None
             self._state = OPEN
@@ -245,10 +250,18 @@ class TLSTransport:
             self._end()
 
     def pause_reading(self) -> None:
+        self._paused = True
         self._under.pause_reading()
 
     def resume_reading(self) -> None:
+        self._paused = False
         self._under.resume_reading()
+        if self._rest:
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._paused and self._state != LOST:
+            self.data_received(b"")
 
     # Output
 
@@ -323,7 +336,7 @@ class TLSTransport:
         finally:
             output = buffers.leave()
         self._under.write_nocheck(output)
-        self._under.resume_reading()
+        self.resume_reading()
 
     def _end(self) -> None:
         """The peer has sent its close_notify."""
