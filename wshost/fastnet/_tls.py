@@ -1,7 +1,7 @@
-"""TLS on a connected socket, by the standard library's OpenSSL, with the part of asyncio's transports that is needed.
+"""TLS on a connected socket, by the standard library's `ssl`, with the part of asyncio's transports that is needed.
 
-All connections of a thread share their buffers, so that an idle one has none. Knows nothing of Twisted, and not where its
-certificates come from.
+All connections of a thread share their buffers, so that an idle one has none. Knows nothing of Twisted, and not where
+its certificates come from.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ else:
     except ImportError:  # where nothing is compiled
         from aiofastnet.selector_transport import SelectorSocketTransport
 
-#: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits; a
-#: connection that ends earlier is garbage only then.
+#: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits.
 HANDSHAKE_TIMEOUT = 15.0
 SHUTDOWN_TIMEOUT = 10.0
 
-#: A record's head; how much of a message one holds at most, and how much longer encryption may make it (RFC 5246 §6.2.3).
+#: A record's head; how much one holds at most, and how much longer encryption may make that (RFC 5246 §6.2.3).
 _HEAD, _RECORD, _EXPANSION = 5, 1 << 14, 2048
 #: How much is encrypted before it is sent: several records in one system call. The buffers grow to that, and no further.
 _PIECE = 1 << 18
@@ -61,13 +60,13 @@ class Buffers:
 _thread = threading.local()
 
 
-def _buffers() -> Buffers:
-    """Return those of this thread."""
+def buffers() -> Buffers:
+    """Return this thread's."""
     try:
-        buffers: Buffers = _thread.buffers
+        found: Buffers = _thread.buffers
     except AttributeError:
-        buffers = _thread.buffers = Buffers()
-    return buffers
+        found = _thread.buffers = Buffers()
+    return found
 
 
 def _whole(data: bytes) -> int:
@@ -77,7 +76,7 @@ def _whole(data: bytes) -> int:
     while size - end >= _HEAD:
         length = data[end + 3] << 8 | data[end + 4]
         # The types of content, and the first byte of all versions.
-        if not 20 <= data[end] <= 23 or data[end + 1] != 3 or length > _RECORD + _EXPANSION:  # noqa: PLR2004
+        if not 20 <= data[end] <= 23 or data[end + 1] != 3 or length > _RECORD + _EXPANSION:
             return size
         if end + _HEAD + length > size:
             break
@@ -90,8 +89,8 @@ class TLSTransport:
 
     :param loop: an event loop.
     :param sock: connected; it will not block from now on.
-    :param protocol: is told as an `asyncio.Protocol` is, but that it is told of the handshake's end by `connection_made`,
-        and by `connection_lost` in any case.
+    :param protocol: is told as an `asyncio.Protocol` is: of the handshake's end by `connection_made`, and, whether or not
+        it came to that, of the connection's by `connection_lost`.
     :param context: the server's.
     """
 
@@ -121,7 +120,7 @@ class TLSTransport:
         self._late: list[bytes] | None = None
         # Why it ends, where the transport below can't tell.
         self._error: BaseException | None = None
-        self._buffers = _buffers()
+        self._buffers = buffers()
         #: The connection, as the standard library has it.
         self.ssl_object = context.wrap_bio(self._buffers.incoming, self._buffers.outgoing, server_side=True)
         self._deadline = loop.call_later(HANDSHAKE_TIMEOUT, self._time_out)
@@ -177,7 +176,6 @@ class TLSTransport:
             self._deadline.cancel()
             self._deadline = None
         protocol, self._protocol = self._protocol, None
-        self._late = None
         protocol.connection_lost(self._error or exc)
 
     # Input
@@ -274,34 +272,35 @@ class TLSTransport:
                 self._late = []
                 self._loop.call_soon(self._catch_up)
             self._late.append(data)
-        elif len(data) <= _PIECE:
-            self._send(data)
+            return
+        try:
+            output = self._encrypt(data) if len(data) <= _PIECE else self._encrypt_long(data)
+        except SSLError as error:
+            self._fail(error)
         else:
-            view = memoryview(data)
-            for start in range(0, len(data), _PIECE):
-                self._send(view[start : start + _PIECE])
+            # At once: the protocol may write more when it hears how much waits.
+            self._under.write_nocheck(output)
 
     def _catch_up(self) -> None:
         late, self._late = self._late, None
-        if late is not None:
-            self.write_nocheck(b"".join(late))
+        self.write_nocheck(b"".join(late or ()))
 
-    def _send(self, data: bytes | memoryview) -> None:
+    def _encrypt(self, data: bytes | memoryview) -> bytes:
         buffers = self._buffers
-        failure = None
-        sent = 0
+        output = b""
         buffers.busy = True
         try:
             sent = self.ssl_object.write(data)
-        except SSLError as error:
-            failure = error
+            while sent < len(data):
+                # Not every OpenSSL takes more than a record.
+                sent += self.ssl_object.write(memoryview(data)[sent:])
         finally:
             output = buffers.leave()
-        self._under.write_nocheck(output)
-        if failure is not None:
-            self._fail(failure)
-        elif sent < len(data):
-            self._send(memoryview(data)[sent:])
+        return output
+
+    def _encrypt_long(self, data: bytes) -> bytes:
+        view = memoryview(data)
+        return b"".join([self._encrypt(view[start : start + _PIECE]) for start in range(0, len(data), _PIECE)])
 
     def get_write_buffer_size(self) -> int:
         size: int = self._under.get_write_buffer_size()

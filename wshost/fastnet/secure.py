@@ -1,4 +1,4 @@
-"""One accepted connection with TLS: to its protocol one of Twisted's transports. Knows nothing of records and buffers."""
+"""One accepted connection with TLS: to its protocol one of Twisted's transports. Knows nothing of records."""
 
 from __future__ import annotations
 
