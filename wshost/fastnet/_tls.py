@@ -26,7 +26,7 @@ SHUTDOWN_TIMEOUT = 10.0
 
 #: A record's head; how much one holds at most, and how much longer encryption may make that (RFC 5246 §6.2.3).
 _HEAD, _RECORD, _EXPANSION = 5, 1 << 14, 2048
-#: How much is encrypted before it is sent: several records in one system call. The buffers grow to that, and no further.
+#: How much is encrypted at once. The buffers grow to that, and no further.
 _PIECE = 1 << 18
 
 # Where it stands. In the first, the transport below is not ready to be closed; in the fourth, we have sent our
@@ -50,10 +50,12 @@ class Buffers:
 
     def leave(self) -> bytes:
         """End a call; return what OpenSSL has to say by itself, or has encrypted. What it has not read is lost."""
-        if self.incoming.pending:
-            self.incoming.read()
-        output: bytes = self.outgoing.read() if self.outgoing.pending else b""
-        self.busy = False
+        try:
+            if self.incoming.pending:
+                self.incoming.read()
+            output: bytes = self.outgoing.read()
+        finally:
+            self.busy = False
         return output
 
 
@@ -89,8 +91,8 @@ class TLSTransport:
 
     :param loop: an event loop.
     :param sock: connected; it will not block from now on.
-    :param protocol: is told as an `asyncio.Protocol` is: of the handshake's end by `connection_made`, and, whether or not
-        it came to that, of the connection's by `connection_lost`.
+    :param protocol: is told as an `asyncio.Protocol` is: of the handshake's end by `connection_made`, and, whether or
+        not it came to that, of the connection's by `connection_lost`.
     :param context: the server's.
     """
 
@@ -223,12 +225,12 @@ class TLSTransport:
         buffers.busy = True
         try:
             incoming.write(data)
-            while incoming.pending:
-                chunk = read(size)
-                if not chunk:
-                    ended = True
-                    break
+            while chunk := read(size):
                 chunks.append(chunk)
+                if not incoming.pending:
+                    break
+            else:
+                ended = True
         except SSLWantReadError:
             # The last was none of the protocol's; it may have brought a new key.
             pass

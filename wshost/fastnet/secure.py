@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionLost
@@ -26,8 +27,9 @@ class SecureTransport(Transport):
     __slots__ = ()
 
     def _connect(self, loop: Any) -> Any:
-        # What TLS says waits for no answer.
-        self.setTcpNoDelay(True)
+        with suppress(OSError):  # it is not connected any more
+            # What TLS says waits for no answer.
+            self.setTcpNoDelay(True)
         return TLSTransport(loop, self.socket, self, self.server.context)
 
     # What the transport below calls
