@@ -22,6 +22,7 @@ COMPILED = (
     "wshost/deliveries",
     "wshost/stream",
     "wshost/fastnet/_socket",
+    "wshost/fastnet/_tls",
     "wshost/fastnet/transport",
     "wshost/handlers/_session",
     "wshost/protocols/_deflate",

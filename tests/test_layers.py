@@ -31,8 +31,9 @@ CONFINED = {
     "twisted.internet.reactor": {"wshost.reactors"},
     "uvloop": {"wshost.reactors"},
     # A library of ours within ours: it knows nothing of the rest, and of the rest only one knows it.
-    "aiofastnet": {"wshost.fastnet.listening", "wshost.fastnet.secure", "wshost.fastnet.transport"},
+    "aiofastnet": {"wshost.fastnet._tls", "wshost.fastnet.transport"},
     "wshost.fastnet": {
+        "wshost.fastnet._tls",
         "wshost.fastnet.listening",
         "wshost.fastnet.port",
         "wshost.fastnet.secure",

@@ -141,18 +141,6 @@ class TestFastest:
         Listener(reactor, "haproxy:tcp:8080", Certificates(certificate)).listen(Factory())
         assert [fast.context for fast in made] == [None]
 
-    def test_leaves_tls_to_twisted_where_openssl_is_out_of_reach(
-        self,
-        reactor: AsyncioSelectorReactor,
-        made: list[Any],
-        certificate: str,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(listening, "HAS_TLS", False)
-        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(Factory())
-        assert [fast.context for fast in made] == [None]
-        assert isinstance(made[0].factory, TLSMemoryBIOFactory)
-
     def test_is_twisteds_own_where_aiofastnet_is_missing(
         self, reactor: AsyncioSelectorReactor, made: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

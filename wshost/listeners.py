@@ -70,10 +70,10 @@ class Listener:
         if kind not in _FAST or not isinstance(self._reactor, AsyncioSelectorReactor):
             return self._reactor
         try:
-            from wshost.fastnet.listening import HAS_TLS, FastReactor  # noqa: PLC0415
+            from wshost.fastnet.listening import FastReactor  # noqa: PLC0415
         except ImportError:
             return self._reactor
-        if self._certificates is None or self.proxied or not HAS_TLS:
+        if self._certificates is None or self.proxied:
             return FastReactor(self._reactor)
         context, self._certificates = self._certificates.context, None
         return FastReactor(self._reactor, context)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from aiofastnet import OPENSSL_DYN_LIBS
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import directlyProvides, providedBy
 
 from wshost.fastnet.port import Port, UNIXPort
-
-#: False where Python carries OpenSSL within itself, and aiofastnet can't get at it.
-HAS_TLS = OPENSSL_DYN_LIBS is not None
 
 
 class FastReactor:

@@ -1,41 +1,21 @@
-"""One accepted connection with TLS, by aiofastnet's engine. Knows nothing of where its certificates come from."""
+"""One accepted connection with TLS: to its protocol one of Twisted's transports. Knows nothing of records."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiofastnet.ssl_transport import SSLTransport_Socket
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, INegotiated
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from wshost.fastnet._tls import TLSTransport
 from wshost.fastnet.transport import CLOSED, STARTING, Transport
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
-
-#: How many bytes are read at once, and encrypted before they are sent: a TLS record with its head and its tag. Each
-#: connection has two buffers of that size.
-BUFFER = (1 << 14) + 64
-#: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits; a
-#: connection that ends earlier is garbage only then.
-HANDSHAKE_TIMEOUT = 15.0
-SHUTDOWN_TIMEOUT = 10.0
-
-
-class _Alerting(SSLTransport_Socket):  # type: ignore[misc]
-    """aiofastnet's transport, telling the peer by TLS's alert why its handshake fails (RFC 8446 §6.2)."""
-
-    __slots__ = ()
-
-    def _force_close(self, exc: BaseException | None) -> None:
-        if isinstance(exc, ssl.SSLError) and self.get_protocol().handshaking:
-            # What OpenSSL has written is still here; this sends it.
-            self._write_ready()
-        super()._force_close(exc)
 
 
 class SecureTransport(Transport):
@@ -47,35 +27,18 @@ class SecureTransport(Transport):
     __slots__ = ()
 
     def _connect(self, loop: Any) -> Any:
-        waiter = loop.create_future()
-        waiter.add_done_callback(self._shaken)
-        return _Alerting(
-            loop,
-            self,
-            self.server.context,
-            True,
-            HANDSHAKE_TIMEOUT,
-            SHUTDOWN_TIMEOUT,
-            BUFFER,
-            BUFFER,
-            self.socket,
-            waiter,
-        )
+        with suppress(OSError):  # it is not connected any more
+            # What TLS says waits for no answer.
+            self.setTcpNoDelay(True)
+        return TLSTransport(loop, self.socket, self, self.server.context)
 
-    # What aiofastnet calls
+    # What the transport below calls
 
     def connection_made(self, transport: Any) -> None:
-        # It has more to do before it can be written to.
-        self.server.loop.call_soon(self._begin)
-
-    def _shaken(self, waiter: asyncio.Future[None]) -> None:
-        error = waiter.exception()
-        if error is not None:
-            # A transport that was never made is never lost.
-            self.connection_lost(error)
+        self._begin()
 
     def eof_received(self) -> bool:
-        # The peer's close_notify: aiofastnet answers it, and ends.
+        # The peer's close_notify: it is answered, and that is the end.
         self._eof = True
         self._quiet = False
         self._state = CLOSED
@@ -85,7 +48,7 @@ class SecureTransport(Transport):
         if exc is None and not (self._eof or self.disconnecting):
             # An end without close_notify may be an attacker's.
             return Failure(ConnectionLost())
-        if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
+        if isinstance(exc, ssl.SSLError):
             return Failure(exc)
         return super()._explain(exc)
 
@@ -119,7 +82,6 @@ class SecureTransport(Transport):
 
     def _drop_early(self) -> None:
         self._under.abort()
-        self.server.loop.call_soon(self.connection_lost, None)
 
     # TLS
 
@@ -129,8 +91,7 @@ class SecureTransport(Transport):
         return self._state == STARTING
 
     def getPeerCertificate(self) -> X509 | None:
-        engine = self._engine()
-        encoded = None if engine is None else engine.getpeercert(True)
+        encoded = None if self._under is None or self.handshaking else self._under.ssl_object.getpeercert(True)
         if encoded is None:
             return None
         from OpenSSL.crypto import FILETYPE_ASN1, load_certificate  # noqa: PLC0415 - few connections need it
@@ -140,12 +101,8 @@ class SecureTransport(Transport):
     @property
     def negotiatedProtocol(self) -> bytes | None:
         """The protocol of ALPN, None when there is none, or not yet."""
-        engine = self._engine()
-        name = None if engine is None else engine.selected_alpn_protocol()
+        name = None if self._under is None else self._under.ssl_object.selected_alpn_protocol()
         return None if name is None else name.encode("ascii")
-
-    def _engine(self) -> Any:
-        return None if self._under is None else self._under.get_extra_info("ssl_object")
 
 
 classImplements(SecureTransport, INegotiated)

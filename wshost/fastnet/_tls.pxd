@@ -1,0 +1,37 @@
+# What Cython makes of _tls.py: the types of its attributes, and what is called from C.
+
+cimport cython
+
+cdef class Buffers:
+    cdef public object incoming, outgoing
+    cdef public bint busy
+
+    cdef bytes leave(self)
+
+@cython.locals(size=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t)
+cdef Py_ssize_t _whole(bytes data) except -1
+
+cdef class TLSTransport:
+    cdef object __weakref__
+    cdef public object ssl_object
+    cdef object _deadline, _error, _late, _loop, _protocol, _under
+    cdef Buffers _buffers
+    cdef bytes _rest
+    cdef int _state
+    cdef bint _paused
+
+    @cython.locals(end=Py_ssize_t)
+    cpdef data_received(self, data)
+    @cython.locals(buffers=Buffers, done=bint)
+    cdef _shake(self, data)
+    @cython.locals(buffers=Buffers, size=Py_ssize_t, chunks=list, ended=bint)
+    cdef _read(self, data)
+    cpdef write_nocheck(self, data)
+    @cython.locals(buffers=Buffers, sent=Py_ssize_t)
+    cdef bytes _encrypt(self, data)
+    cdef bytes _encrypt_long(self, data)
+    @cython.locals(buffers=Buffers)
+    cdef _notify(self)
+    cdef _end(self)
+    cdef _fail(self, error)
+    cpdef abort(self)

@@ -1,0 +1,362 @@
+"""TLS on a connected socket, by the standard library's `ssl`, with the part of asyncio's transports that is needed.
+
+All connections of a thread share their buffers, so that an idle one has none. Knows nothing of Twisted, and not where
+its certificates come from.
+"""
+
+from __future__ import annotations
+
+import threading
+from ssl import MemoryBIO, SSLContext, SSLError, SSLWantReadError, SSLZeroReturnError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+
+    from aiofastnet.selector_transport import SelectorSocketTransport
+else:
+    try:
+        from wshost.fastnet._socket import SocketTransport as SelectorSocketTransport
+    except ImportError:  # where nothing is compiled
+        from aiofastnet.selector_transport import SelectorSocketTransport
+
+#: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits.
+HANDSHAKE_TIMEOUT = 15.0
+SHUTDOWN_TIMEOUT = 10.0
+
+#: A record's head; how much one holds at most, and how much longer encryption may make that (RFC 5246 §6.2.3).
+_HEAD, _RECORD, _EXPANSION = 5, 1 << 14, 2048
+#: How much is encrypted at once. The buffers grow to that, and no further.
+_PIECE = 1 << 18
+
+# Where it stands. In the first, the transport below is not ready to be closed; in the fourth, we have sent our
+# close_notify, and nothing that comes is told; in the last, nothing goes in or out.
+STARTING, SHAKING, OPEN, CLOSING, LOST = range(5)
+
+
+class Buffers:
+    """What OpenSSL reads from and writes to.
+
+    Both are empty whenever no call into OpenSSL is under way, so all connections of a thread can have the same.
+    """
+
+    __slots__ = ("busy", "incoming", "outgoing")
+
+    def __init__(self) -> None:
+        self.incoming = MemoryBIO()
+        self.outgoing = MemoryBIO()
+        #: A call is under way: who comes between, by a signal or the collector, has to wait.
+        self.busy = False
+
+    def leave(self) -> bytes:
+        """End a call; return what OpenSSL has to say by itself, or has encrypted. What it has not read is lost."""
+        try:
+            if self.incoming.pending:
+                self.incoming.read()
+            output: bytes = self.outgoing.read()
+        finally:
+            self.busy = False
+        return output
+
+
+_thread = threading.local()
+
+
+def buffers() -> Buffers:
+    """Return this thread's."""
+    try:
+        found: Buffers = _thread.buffers
+    except AttributeError:
+        found = _thread.buffers = Buffers()
+    return found
+
+
+def _whole(data: bytes) -> int:
+    """Return where the last whole record ends; the end when there is something else, which OpenSSL then refuses."""
+    size = len(data)
+    end = 0
+    while size - end >= _HEAD:
+        length = data[end + 3] << 8 | data[end + 4]
+        # The types of content, and the first byte of all versions.
+        if not 20 <= data[end] <= 23 or data[end + 1] != 3 or length > _RECORD + _EXPANSION:
+            return size
+        if end + _HEAD + length > size:
+            break
+        end += _HEAD + length
+    return end
+
+
+class TLSTransport:
+    """The server's side of one connection.
+
+    :param loop: an event loop.
+    :param sock: connected; it will not block from now on.
+    :param protocol: is told as an `asyncio.Protocol` is: of the handshake's end by `connection_made`, and, whether or
+        not it came to that, of the connection's by `connection_lost`.
+    :param context: the server's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffers",
+        "_deadline",
+        "_error",
+        "_late",
+        "_loop",
+        "_paused",
+        "_protocol",
+        "_rest",
+        "_state",
+        "_under",
+        "ssl_object",
+    )
+
+    def __init__(self, loop: Any, sock: socket.socket, protocol: Any, context: SSLContext) -> None:
+        self._loop = loop
+        self._protocol = protocol
+        self._state = STARTING
+        # The beginning of a record, or what came behind the handshake while reading is paused.
+        self._rest = b""
+        self._paused = False
+        # What was written from within another's call.
+        self._late: list[bytes] | None = None
+        # Why it ends, where the transport below can't tell.
+        self._error: BaseException | None = None
+        self._buffers = buffers()
+        #: The connection, as the standard library has it.
+        self.ssl_object = context.wrap_bio(self._buffers.incoming, self._buffers.outgoing, server_side=True)
+        self._deadline = loop.call_later(HANDSHAKE_TIMEOUT, self._time_out)
+        self._under = SelectorSocketTransport(loop, sock, self)
+        # Only behind what that has scheduled itself can it be closed.
+        loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if self._state == LOST:
+            self._under.abort()
+        else:
+            self._state = SHAKING
+
+    # What the transport below calls
+
+    def connection_made(self, transport: Any) -> None:
+        """Nothing: the handshake comes first."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        end = _whole(data)
+        if end < len(data):
+            self._rest = data[end:]
+            if not end:
+                return
+            data = data[:end]
+        if self._state <= SHAKING:
+            data = self._shake(data)
+            if self._paused:
+                self._rest = data + self._rest
+                return
+        if data and self._state != LOST:
+            self._read(data)
+
+    def eof_received(self) -> bool:
+        # An end without close_notify may be an attacker's; who is told decides by what it was told before.
+        if self._state <= SHAKING:
+            self._error = ConnectionResetError()
+        self.abort()
+        return False
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._state = LOST
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        protocol, self._protocol = self._protocol, None
+        protocol.connection_lost(self._error or exc)
+
+    # Input
+
+    def _shake(self, data: bytes) -> bytes:
+        """Go on with the handshake; return what comes behind it."""
+        buffers = self._buffers
+        failure = None
+        done = False
+        rest = b""
+        buffers.busy = True
+        try:
+            buffers.incoming.write(data)
+            self.ssl_object.do_handshake()
+            done = True
+            rest = buffers.incoming.read()
+        except SSLWantReadError:
+            pass
+        except SSLError as error:
+            failure = error
+        finally:
+            output = buffers.leave()
+        if output:
+            # When it has failed, that is an alert which says why (RFC 8446 §6.2).
+            self._under.write_nocheck(output)
+        if failure is not None:
+            self._fail(failure)
+        elif done and self._state <= SHAKING:
+            self._deadline.cancel()
+            self._deadline = None
+            self._state = OPEN
+            self._protocol.connection_made(self)
+        return rest
+
+    def _read(self, data: bytes) -> None:
+        """Decrypt whole records, and tell what they say."""
+        buffers = self._buffers
+        incoming = buffers.incoming
+        read = self.ssl_object.read
+        chunks = []
+        failure = None
+        ended = False
+        # None has more in it.
+        size = min(len(data), _RECORD)
+        buffers.busy = True
+        try:
+            incoming.write(data)
+            while chunk := read(size):
+                chunks.append(chunk)
+                if not incoming.pending:
+                    break
+            else:
+                ended = True
+        except SSLWantReadError:
+            # The last was none of the protocol's; it may have brought a new key.
+            pass
+        except SSLZeroReturnError:
+            ended = True
+        except SSLError as error:
+            failure = error
+        finally:
+            output = buffers.leave()
+        if output:
+            self._under.write_nocheck(output)
+        if chunks and self._state == OPEN:
+            self._protocol.data_received(b"".join(chunks))
+        if failure is not None:
+            self._fail(failure)
+        elif ended:
+            self._end()
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._under.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._under.resume_reading()
+        if self._rest:
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._paused and self._state != LOST:
+            self.data_received(b"")
+
+    # Output
+
+    def write_nocheck(self, data: bytes) -> None:
+        """Encrypt these bytes and send them, or what is left of them when the socket can take it."""
+        if self._state != OPEN or not data:
+            return
+        if self._buffers.busy or self._late is not None:
+            if self._late is None:
+                self._late = []
+                self._loop.call_soon(self._catch_up)
+            self._late.append(data)
+            return
+        try:
+            output = self._encrypt(data) if len(data) <= _PIECE else self._encrypt_long(data)
+        except SSLError as error:
+            self._fail(error)
+        else:
+            # At once: the protocol may write more when it hears how much waits.
+            self._under.write_nocheck(output)
+
+    def _catch_up(self) -> None:
+        late, self._late = self._late, None
+        self.write_nocheck(b"".join(late or ()))
+
+    def _encrypt(self, data: bytes | memoryview) -> bytes:
+        buffers = self._buffers
+        output = b""
+        buffers.busy = True
+        try:
+            sent = self.ssl_object.write(data)
+            while sent < len(data):
+                # Not every OpenSSL takes more than a record.
+                sent += self.ssl_object.write(memoryview(data)[sent:])
+        finally:
+            output = buffers.leave()
+        return output
+
+    def _encrypt_long(self, data: bytes) -> bytes:
+        view = memoryview(data)
+        return b"".join([self._encrypt(view[start : start + _PIECE]) for start in range(0, len(data), _PIECE)])
+
+    def get_write_buffer_size(self) -> int:
+        size: int = self._under.get_write_buffer_size()
+        return size
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        self._under.set_write_buffer_limits(high, low)
+
+    # The end
+
+    def close(self) -> None:
+        """Close it, behind what waits, and then when the peer has answered; in the handshake, at once."""
+        if self._state < OPEN:
+            self.abort()
+        elif self._state == OPEN:
+            if self._buffers.busy or self._late is not None:
+                self._loop.call_soon(self.close)
+            else:
+                self._notify()
+
+    def _notify(self) -> None:
+        """Send our close_notify: from now on only the peer's counts."""
+        self._state = CLOSING
+        self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT, self._time_out)
+        buffers = self._buffers
+        buffers.busy = True
+        try:
+            self.ssl_object.unwrap()
+        except SSLError:
+            # The peer's is not there yet.
+            pass
+        finally:
+            output = buffers.leave()
+        self._under.write_nocheck(output)
+        self.resume_reading()
+
+    def _end(self) -> None:
+        """The peer has sent its close_notify."""
+        if self._state == OPEN:
+            self._protocol.eof_received()
+        if self._state == OPEN:
+            self._notify()
+        self._under.close()
+
+    def _time_out(self) -> None:
+        self._fail(TimeoutError("the peer took too long for its part of TLS's handshake, or of closing"))
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self.abort()
+
+    def abort(self) -> None:
+        """Close it; what waits is lost, and the peer is told nothing."""
+        starting = self._state == STARTING
+        self._state = LOST
+        if not starting:
+            self._under.abort()
