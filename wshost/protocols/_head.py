@@ -76,12 +76,12 @@ def parse(head: bytes, *, max_headers: int = 100) -> Request:
     """
     match = _HEAD.fullmatch(head.decode("latin-1"))
     if match is None:
-        raise _fault(head, max_headers)
+        raise _fault(head)
     method, target, version, lines = match.groups()
     authority, path, query = _parse_target(target)
     fields = _FIELD.findall(lines)
     if len(fields) > max_headers:
-        raise _too_many()
+        raise BadRequest(431, "There are too many header fields.")
     if version == "HTTP/1.0":
         fields = [field for field in fields if field[0].lower() != "upgrade"]
     headers = _headers(fields)
@@ -161,32 +161,25 @@ def _phrase(status: int) -> str:
         return "Status"
 
 
-def _fault(head: bytes, max_headers: int) -> BadRequest:
+def _fault(head: bytes) -> BadRequest:
     """Say what is wrong with a head that is none."""
     if head.translate(None, _TEXT):
         return BadRequest(400, "A control or non-ASCII character is in the request head.")
     if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
         return BadRequest(400, "A line of the request head does not end in CRLF.")
-    start, *lines = head[:-4].decode("ascii").split("\r\n")
-    parts = start.split(" ")
+    parts = head.partition(b"\r\n")[0].decode("ascii").split(" ")
     if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
         return BadRequest(400, "The first line is no HTTP request line.")
     if parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
         return BadRequest(505, "Only HTTP/1.1 is spoken here.")
     if not _TARGET.fullmatch(parts[1]):
         return _bad_target()
-    if len(lines) > max_headers:
-        return _too_many()
     # White space before the colon and folded lines, too (RFC 9112 §§5.1, 5.2).
     return BadRequest(400, "A line of the request head is no header field.")
 
 
 def _bad_target() -> BadRequest:
     return BadRequest(400, "The request target has an invalid character or escape.")
-
-
-def _too_many() -> BadRequest:
-    return BadRequest(431, "There are too many header fields.")
 
 
 def _parse_target(target: str) -> tuple[str | None, str, str]:
