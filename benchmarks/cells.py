@@ -76,6 +76,7 @@ CELLS = (
     Cell("broadcast-1", BROADCAST, "broadcast", connections=1_000, ratio=1.0),
     Cell("broadcast-4", BROADCAST, "broadcast", connections=1_000, in_flight=4, ratio=1.0),
     Cell("broadcast-16", BROADCAST, "broadcast", connections=1_000, in_flight=16, ratio=1.0, quick=True),
+    Cell("broadcast-deflate", BROADCAST, "broadcast", connections=1_000, size=KIB, deflate=True),
     Cell("tls-64-1", TLS, tls=True, ratio=1.0, quick=True),
     Cell("tls-64-16", TLS, in_flight=16, tls=True, ratio=1.0),
     Cell("tls-64k", TLS, connections=8, size=64 * KIB, tls=True, ratio=1.0),

@@ -154,6 +154,8 @@ def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
             f"--port={port}",
             f"--handler={handler}",
             *(["--compress"] if launch.deflate else []),
+            # As uWebSockets does by default.
+            *(["--server-no-context-takeover"] if launch.deflate and launch.broadcast else []),
             *([f"--tls-cert={launch.cert}"] if launch.cert else []),
             *([f"--max-connections={launch.connections + 100}"] if launch.connections else []),
         ]
