@@ -105,6 +105,7 @@ class TLSTransport:
         "_loop",
         "_paused",
         "_protocol",
+        "_records",
         "_rest",
         "_state",
         "_under",
@@ -125,6 +126,8 @@ class TLSTransport:
         self._buffers = buffers()
         #: The connection, as the standard library has it.
         self.ssl_object = context.wrap_bio(self._buffers.incoming, self._buffers.outgoing, server_side=True)
+        # What that is made of, if it still is: its methods in Python do no more than call these.
+        self._records: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
         self._deadline = loop.call_later(HANDSHAKE_TIMEOUT, self._time_out)
         self._under = SelectorSocketTransport(loop, sock, self)
         # Only behind what that has scheduled itself can it be closed.
@@ -216,7 +219,7 @@ class TLSTransport:
         """Decrypt whole records, and tell what they say."""
         buffers = self._buffers
         incoming = buffers.incoming
-        read = self.ssl_object.read
+        read = self._records.read
         chunks = []
         failure = None
         ended = False
@@ -292,10 +295,10 @@ class TLSTransport:
         output = b""
         buffers.busy = True
         try:
-            sent = self.ssl_object.write(data)
+            sent = self._records.write(data)
             while sent < len(data):
                 # Not every OpenSSL takes more than a record.
-                sent += self.ssl_object.write(memoryview(data)[sent:])
+                sent += self._records.write(memoryview(data)[sent:])
         finally:
             output = buffers.leave()
         return output
