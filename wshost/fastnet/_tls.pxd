@@ -13,8 +13,8 @@ cdef Py_ssize_t _whole(bytes data) except -1
 
 cdef class TLSTransport:
     cdef object __weakref__
-    cdef public object ssl_object
-    cdef object _deadline, _error, _late, _loop, _protocol, _records, _under
+    cdef public object ssl_object, _records
+    cdef object _deadline, _error, _late, _loop, _protocol, _under
     cdef Buffers _buffers
     cdef bytes _rest
     cdef int _state
