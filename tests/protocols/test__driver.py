@@ -573,7 +573,7 @@ class TestALargeMessage:
     @pytest.mark.parametrize("buffered", [True, False])
     @pytest.mark.parametrize("piece", [1_000, 9_999, 20_000])
     def test_comes_whole(self, piece: int, buffered: bool) -> None:
-        server = Server()
+        server = Server(fast_lane=True)
         peer = server.open(buffered=buffered)
         data = frame(TEXT, self.PAYLOAD.encode()) + frame(TEXT, b"small")
         rooms = 0
