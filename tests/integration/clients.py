@@ -154,6 +154,16 @@ class WebsocketsAsync:
         return [received.code, received.reason]
 
 
+def for_two_threads(context: ssl.SSLContext) -> None:
+    """Limit a client that reads and writes in two threads, as that of websockets does, to TLS 1.2.
+
+    OpenSSL wants one thread at a time in a connection, and Python sees to that only since 3.13
+    (https://github.com/python/cpython/pull/124993). With TLS 1.3 the server's tickets arrive while the client writes
+    its request, and about one request of a thousand is lost, whatever the server is.
+    """
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+
 class WebsocketsSync:
     """websockets, its client for threads."""
 
@@ -165,6 +175,9 @@ class WebsocketsSync:
 
     @classmethod
     async def connect(cls, url: str, tls: ssl.SSLContext | None, compress: bool) -> WebsocketsSync:
+        if tls:
+            for_two_threads(tls)
+
         def connect() -> WebsocketsSync:
             return cls(
                 connect_sync(

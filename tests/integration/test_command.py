@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from websockets.exceptions import ConnectionClosed, InvalidMessage
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
+from tests.integration.clients import for_two_threads
 from tests.integration.server import SCRIPTS, running_server
 
 ECHO = ("--handler", "wshost.handlers.echo")
@@ -91,6 +92,7 @@ def ca() -> trustme.CA:
 def trusting(ca: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     ca.configure_trust(context)
+    for_two_threads(context)
     return context
 
 
@@ -177,8 +179,7 @@ class TestServing:
     def test_demands_client_certificates(self, ca: trustme.CA) -> None:
         context = trusting(ca)
         with running_server("--tls-cert", "server.pem", "--tls-client-ca", "ca.pem") as server:
-            # In TLS 1.3 the client learns of it when it is through with the handshake.
-            with pytest.raises((InvalidMessage, ConnectionClosed, OSError)):
+            with pytest.raises(ssl.SSLError, match="alert handshake failure"):
                 connect(server.url, ssl=context, proxy=None)
             ca.issue_cert("ada@example.com").configure_cert(context)
             with connect(server.url, ssl=context, proxy=None) as client:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from websockets.sync.client import connect
 
 from tests.integration.server import Server, running_server
 from tests.memory import request
@@ -105,10 +104,10 @@ def assert_gone(client: socket.socket, start: float) -> None:
 
 
 def ask(server: Server, context: ssl.SSLContext, question: str) -> str:
-    url = f"wss://localhost:{server.port}"
-    with connect(url, ssl=context, proxy=None) as client:
-        client.send(question)
-        return str(client.recv(SOON))
+    with upgraded(server, context) as client:
+        client.sendall(wire.frame(wire.TEXT, question.encode()) + wire.close())
+        answer, _ = wire.frames(read_to_the_end(client))
+        return answer.payload.decode()
 
 
 def assert_alone(server: Server, context: ssl.SSLContext) -> None:
