@@ -566,7 +566,11 @@ class Wrapper(Recorder):
         return getattr(self.transport, name)
 
 
-class Under:
+#: What a transport below has to be, where all is compiled.
+LAYER: Any = Transport.__base__
+
+
+class Under(LAYER):  # type: ignore[misc]
     """A transport below that reads into buffers, and notes which."""
 
     def __init__(self) -> None:
@@ -611,7 +615,7 @@ class TestReadingIntoABuffer:
     def test_where_that_can_not_it_can_not_either(self, connect: Connect) -> None:
         pair = connect(Buffered()).turn()
         pair.transport._under.abort()
-        pair.transport._under = object()
+        pair.transport._under = LAYER()
         assert not pair.transport.receive_into(bytearray(5))
         pair.transport._under = Under()
 

@@ -37,7 +37,20 @@ cdef inline bint again(int error) noexcept:
     return error == EAGAIN or error == EINTR
 
 
-cdef class SocketTransport:
+cdef class Layer:
+    """A socket, TLS above it, or Twisted's transport above either: what each calls of its neighbours for every message.
+
+    The others say in their .pxd that this is their base. It is only for C, which looks no method up then.
+    """
+
+    cpdef data_received(self, data):
+        """Take what the layer below has received."""
+
+    cpdef write_nocheck(self, data):
+        """Take what the layer above has to send."""
+
+
+cdef class SocketTransport(Layer):
     """One socket.
 
     :param loop: an event loop with `add_reader` and `add_writer`.
@@ -103,6 +116,8 @@ cdef class SocketTransport:
             if size > 0:
                 if filled:
                     self._protocol.buffer_updated(size)
+                elif isinstance(self._protocol, Layer):
+                    (<Layer>self._protocol).data_received(PyBytes_FromStringAndSize(shared, size))
                 else:
                     self._protocol.data_received(PyBytes_FromStringAndSize(shared, size))
             elif self._protocol.eof_received():

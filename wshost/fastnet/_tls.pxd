@@ -1,6 +1,7 @@
 # What Cython makes of _tls.py: the types of its attributes, and what is called from C.
 
 cimport cython
+from wshost.fastnet._socket cimport Layer
 
 cdef class Buffers:
     cdef public object incoming, outgoing
@@ -11,10 +12,11 @@ cdef class Buffers:
 @cython.locals(size=Py_ssize_t, end=Py_ssize_t, length=Py_ssize_t)
 cdef Py_ssize_t _whole(bytes data) except -1
 
-cdef class TLSTransport:
+cdef class TLSTransport(Layer):
     cdef object __weakref__
     cdef public object ssl_object, _records
-    cdef object _deadline, _error, _late, _loop, _protocol, _under
+    cdef object _deadline, _error, _late, _loop, _protocol
+    cdef Layer _under
     cdef Buffers _buffers
     cdef bytes _rest
     cdef int _state

@@ -1,8 +1,10 @@
 # What Cython makes of transport.py: the types of its attributes, and what is called from C.
 
-cdef class Transport:
+from wshost.fastnet._socket cimport Layer
+
+cdef class Transport(Layer):
     # What every write needs is side by side.
-    cdef public object _under
+    cdef public Layer _under
     cdef public int _state
     cdef public bint _quiet
     cdef object __weakref__
