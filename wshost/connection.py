@@ -358,7 +358,7 @@ class Connection(Stream):
         if isinstance(result, Switch):
             self._switch(result)
         elif isinstance(result, Close):
-            self._close(result.data)
+            self._close(result.data, result.peer_done)
         elif isinstance(result, Stop):
             self.abort(result.reason)
         else:

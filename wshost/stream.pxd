@@ -4,12 +4,12 @@ cdef class Stream:
     # What is published needs these of each of a thousand: they are side by side.
     cdef public object transport
     cdef public bint full, _closing, _blocked
-    cdef public Py_ssize_t _queued, _handed
+    cdef public Py_ssize_t _queued, _handed, _max_output
     cdef object __weakref__
     cdef public str id
     cdef public object _host
     cdef public list _out
-    cdef public bint _dirty, _paused_by_module, _paused, _ended, _peer_ended
+    cdef public bint _dirty, _paused_by_module, _paused, _ended, _peer_done, _peer_ended
     cdef public object _stall, _deadline, _reason
 
     cpdef _write(self, data)

@@ -5,6 +5,7 @@ The only caller of `transport.write`. It knows no modules, and nothing of what b
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
@@ -25,6 +26,9 @@ from wshost.timers import Timer
 if TYPE_CHECKING:
     from wshost.host import Host
 
+#: What the kernel may be left with, in bytes, of a connection that is gone: it would keep that for a peer that does not
+#: read for a minute or more, and there is no end to such peers.
+LITTLE = 4_096
 #: In how many parts of the stall timeout the peer's progress is looked at.
 LOOKS = 10
 
@@ -48,9 +52,11 @@ class Stream:
         "_ended",
         "_handed",
         "_host",
+        "_max_output",
         "_out",
         "_paused",
         "_paused_by_module",
+        "_peer_done",
         "_peer_ended",
         "_queued",
         "_reason",
@@ -67,6 +73,7 @@ class Stream:
         #: True while as much output waits as the peer may let wait.
         self.full = False
         self._host = host
+        self._max_output = host.max_output
         # What waits here, the size of what the transport was given last, and of all that waits here or there.
         self._out: list[bytes] = []
         self._handed = 0
@@ -84,6 +91,8 @@ class Stream:
         # Closing: no more input is looked at. Ended: nothing is written any more, either.
         self._closing = False
         self._ended = False
+        # The peer has said its last: that it ends need not be seen. And whether that was seen.
+        self._peer_done = False
         self._peer_ended = False
         # Why it was aborted.
         self._reason = ""
@@ -129,7 +138,7 @@ class Stream:
             return
         self._blocked = True
         self._queued += self._handed
-        if self._queued >= self._host.max_output:
+        if self._queued >= self._max_output:
             self.full = True
             self._regulate()
         if not self._closing:
@@ -151,7 +160,7 @@ class Stream:
         if data:
             self._out.append(data)
             self._queued += len(data)
-            if self._queued >= self._host.max_output and not self.full:
+            if self._queued >= self._max_output and not self.full:
                 self.full = True
                 # What is to leave at once, as the answer to a large message, may do so: no reason to pause for that.
                 if self._blocked:
@@ -235,10 +244,14 @@ class Stream:
 
     # The end
 
-    def _close(self, data: bytes = b"") -> None:
-        """Write no more than these last bytes, and end when they have left."""
+    def _close(self, data: bytes = b"", peer_done: bool = False) -> None:
+        """Write no more than these last bytes, and end when they have left.
+
+        :param peer_done: nothing more will come from the peer.
+        """
         self._write(data)
         self._closing = True
+        self._peer_done = peer_done
         # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
         self._regulate()
         self._deadline = self._host.schedule.call_later(self._host.close_timeout, self._overdue)
@@ -247,14 +260,15 @@ class Stream:
         self.abort("the peer did not let go in time")
 
     def _finish(self) -> None:
-        """All is written: close our half, and await the peer's.
+        """All is written: close our half, and await the peer's, unless nothing more will come.
 
         Closed at once, a socket with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
         """
         self._ended = True
         transport = self.transport
         transport.unregisterProducer()
-        if self._peer_ended or ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport):
+        at_once = ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport)
+        if at_once or self._peer_ended or (self._peer_done and _left(transport) <= LITTLE):
             transport.loseConnection()
         else:
             transport.loseWriteConnection()
@@ -285,6 +299,12 @@ class Stream:
             self._watch_progress(mark, since)
         else:
             self.abort("the peer did not read what it was sent")
+
+
+def _left(transport: Any) -> float:
+    """Return how many bytes have not reached the peer; where that is not known, more than any."""
+    left = unacknowledged(transport)
+    return inf if left is None else left
 
 
 # Not by decorators: Cython's classes take none.

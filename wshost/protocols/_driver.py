@@ -348,7 +348,8 @@ class WebSocket:
 
     def on_drop(self) -> None:
         self._state = _CLOSED
-        self._out.append(Close())
+        # After both have said Close it is for the server to close, and at once (RFC 6455 §7.1.1).
+        self._out.append(Close(peer_done=self._peer_closed and not self._frames.waits))
 
     # What is published to the connection's topics
 
