@@ -69,7 +69,11 @@ class Loop:
         return [timer.seconds for timer in self.timers if not timer.cancelled]
 
 
-class Recorder:
+#: What a layer above has to be, where all is compiled.
+LAYER: Any = TLSTransport.__base__
+
+
+class Recorder(LAYER):  # type: ignore[misc]
     """A protocol that notes what it is told, and then does what the test wants."""
 
     def __init__(self, **reactions: Callable[[Any], Any]) -> None:

@@ -4,7 +4,7 @@ cimport cython
 from wshost.fastnet._socket cimport Layer
 
 cdef class Buffers:
-    cdef public object incoming, outgoing
+    cdef public object incoming, outgoing, put, take
     cdef public bint busy
 
     cdef bytes leave(self)
@@ -15,8 +15,8 @@ cdef Py_ssize_t _whole(bytes data) except -1
 cdef class TLSTransport(Layer):
     cdef object __weakref__
     cdef public object ssl_object, _records
-    cdef object _deadline, _error, _late, _loop, _protocol
-    cdef Layer _under
+    cdef object _deadline, _error, _late, _loop
+    cdef Layer _protocol, _under
     cdef Buffers _buffers
     cdef bytes _rest
     cdef int _state

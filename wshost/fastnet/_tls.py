@@ -40,11 +40,14 @@ class Buffers:
     Both are empty whenever no call into OpenSSL is under way, so all connections of a thread can have the same.
     """
 
-    __slots__ = ("busy", "incoming", "outgoing")
+    __slots__ = ("busy", "incoming", "outgoing", "put", "take")
 
     def __init__(self) -> None:
         self.incoming = MemoryBIO()
         self.outgoing = MemoryBIO()
+        # What every record needs, looked up once.
+        self.put = self.incoming.write
+        self.take = self.outgoing.read
         #: A call is under way: who comes between, by a signal or the collector, has to wait.
         self.busy = False
 
@@ -53,7 +56,7 @@ class Buffers:
         try:
             if self.incoming.pending:
                 self.incoming.read()
-            output: bytes = self.outgoing.read()
+            output: bytes = self.take()
         finally:
             self.busy = False
         return output
@@ -193,7 +196,7 @@ class TLSTransport:
         rest = b""
         buffers.busy = True
         try:
-            buffers.incoming.write(data)
+            buffers.put(data)
             self.ssl_object.do_handshake()
             done = True
             rest = buffers.incoming.read()
@@ -219,17 +222,23 @@ class TLSTransport:
         """Decrypt whole records, and tell what they say."""
         buffers = self._buffers
         incoming = buffers.incoming
-        read = self._records.read
-        chunks = []
+        said = b""
+        chunks: list[bytes] | None = None
         failure = None
         ended = False
         # None has more in it.
         size = min(len(data), _RECORD)
         buffers.busy = True
         try:
-            incoming.write(data)
-            while chunk := read(size):
-                chunks.append(chunk)
+            buffers.put(data)
+            while chunk := self._records.read(size):
+                # Mostly it is one.
+                if not said:
+                    said = chunk
+                elif chunks is None:
+                    chunks = [said, chunk]
+                else:
+                    chunks.append(chunk)
                 if not incoming.pending:
                     break
             else:
@@ -245,8 +254,8 @@ class TLSTransport:
             output = buffers.leave()
         if output:
             self._under.write_nocheck(output)
-        if chunks and self._state == OPEN:
-            self._protocol.data_received(b"".join(chunks))
+        if said and self._state == OPEN:
+            self._protocol.data_received(said if chunks is None else b"".join(chunks))
         if failure is not None:
             self._fail(failure)
         elif ended:
