@@ -3,6 +3,9 @@
 cimport cython
 from wshost.fastnet._socket cimport Layer
 
+cdef int STARTING, SHAKING, OPEN, CLOSING, LOST
+cdef Py_ssize_t _HEAD, _RECORD, _EXPANSION, _PIECE
+
 cdef class Buffers:
     cdef public object incoming, outgoing, put, take
     cdef public bint busy

@@ -131,7 +131,7 @@ class Transport:
         self._receive(b"", nbytes)
 
     def _receive(self, data: bytes, filled: int) -> None:
-        if self._state == CLOSED:
+        if self._state and self._state == CLOSED:
             return
         self._quiet = True
         try:

@@ -1,8 +1,13 @@
 # What Cython makes of _session.py: the types of its attributes, and what is called from C.
 
+cimport cython
+
+cdef object _OPEN, _LOST, _PLAIN
+
 cdef class HandlerSession:
     cdef object __weakref__
     cdef public object _adapter, _channel, _handle, _infos, _pending, _stage, _state, _timer
     cdef public bint busy
 
+    @cython.locals(infos=Py_ssize_t)
     cpdef deliver(self, message)

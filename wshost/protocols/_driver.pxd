@@ -1,8 +1,11 @@
 # What Cython makes of _driver.py: the types of its attributes, and what is called from C.
 
+cimport cython
 from wshost.protocols._deflate cimport Deflater
 from wshost.protocols._frames cimport Frames
 from wshost.protocols._lane cimport deflated_frame, frame
+
+cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
 
 cdef class WebSocket:
     cdef object __weakref__
@@ -20,5 +23,6 @@ cdef class WebSocket:
     cpdef deliver(self, tuple message, Py_ssize_t size)
     cpdef on_write(self, bytes data)
     cpdef send(self, data)
+    @cython.locals(frames=Frames, steps=Py_ssize_t, share=Py_ssize_t)
     cpdef _advance(self)
     cpdef _take(self)

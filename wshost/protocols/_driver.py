@@ -255,12 +255,12 @@ class WebSocket:
             self._turn = None
         self._advancing = True
         self._share = 0
-        steps = STEPS
+        steps, share = STEPS, SHARE
         while self._state is not _CLOSED:
             if self._state is _OPEN and (session.busy or context.full):
                 self._hold()
                 break
-            if (not steps or self._share > SHARE) and frames.waits:
+            if (not steps or self._share > share) and frames.waits:
                 self._hold()
                 self._turn = context.call_later(0, self._take_turn)
                 break
