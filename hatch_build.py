@@ -57,7 +57,8 @@ def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> list[Pat
                     build_dir=str(directory / "c"),
                     language_level=3,
                     quiet=True,
-                    compiler_directives={"annotation_typing": False, "binding": False},
+                    # What is called on a None raises, as it does in Python; to trust the types would be a crash.
+                    compiler_directives={"annotation_typing": False, "binding": False, "nonecheck": True},
                 ),
             }
         )

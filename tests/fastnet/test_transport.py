@@ -635,6 +635,12 @@ class TestReadingIntoABuffer:
         assert pair.protocol.events == ["lost"]
 
 
+def test_what_is_not_there_is_missed_as_in_python() -> None:
+    """Where it is compiled, it is no crash."""
+    with pytest.raises(AttributeError):
+        Transport.__new__(Transport).write(b"data")
+
+
 class TestReasons:
     @pytest.mark.parametrize(
         ("error", "value"),
