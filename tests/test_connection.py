@@ -15,7 +15,6 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, Peer
-from wshost import stream
 from wshost.connection import Link, address
 from wshost.host import OVERFLOW
 from wshost.interfaces import IContext, IEncoding, IProtocolDriver, IProtocolModule
@@ -828,16 +827,6 @@ def close_and(peer: Peer, then: Callable[[Peer], None]) -> None:
     peer.connection.perform(Close(b"bye"))
     peer.turn()
     then(peer)
-
-
-def test_a_peer_that_has_said_its_last_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "unacknowledged", lambda transport: 0)
-    for peer_done in (False, True):
-        peer = serve(Module()).connect()
-        peer.connection.perform(Close(b"bye", peer_done))
-        peer.turn()
-        assert peer.take() == b"bye"
-        assert (peer.transport.half_closed, peer.gone) == (not peer_done, peer_done)
 
 
 def stay(peer: Peer) -> None:

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from tests.memory import MemoryReactor, MemoryTransport
 from wshost import stream as module
 from wshost.host import Host
-from wshost.stream import LITTLE, Stream
+from wshost.stream import Stream
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 50_000)
 #: More than the transport takes without a word.
@@ -36,8 +36,8 @@ class Lines(Stream):
         self._write(data)
         self._flush_later()
 
-    def bye(self, data: bytes = b"", peer_done: bool = False) -> None:
-        self._close(data, peer_done)
+    def bye(self, data: bytes = b"") -> None:
+        self._close(data)
         self._flush_later()
 
 
@@ -415,23 +415,6 @@ class TestClose:
         wire.stream.writeConnectionLost()
         wire.stream.readConnectionLost()
         assert wire.ended == (True, True, False)
-
-    def test_a_peer_that_has_said_its_last_is_not_awaited(self, wire: Wire, kernel: list[int | None]) -> None:
-        kernel[:] = [LITTLE]
-        wire.stream.bye(b"bye", peer_done=True)
-        wire.turn()
-        assert wire.ended == (False, True, False)
-        assert wire.transport.sent == b"bye"
-
-    @pytest.mark.parametrize("left", [LITTLE + 1, None])
-    def test_but_when_the_kernel_may_hold_much_for_it(
-        self, wire: Wire, kernel: list[int | None], left: int | None
-    ) -> None:
-        """That stays until the peer has read it, and nobody sees any more whether it does."""
-        kernel[:] = [left]
-        wire.stream.bye(b"bye", peer_done=True)
-        wire.turn()
-        assert wire.ended == (True, False, False)
 
     def test_on_tls_the_protocol_does_it(self) -> None:
         wire = Wire(secure=True)

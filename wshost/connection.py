@@ -358,7 +358,7 @@ class Connection(Stream):
         if isinstance(result, Switch):
             self._switch(result)
         elif isinstance(result, Close):
-            self._close(result.data, result.peer_done)
+            self._close(result.data)
         elif isinstance(result, Stop):
             self.abort(result.reason)
         else:

@@ -33,8 +33,6 @@ class Close:
     """Send these last bytes, then close properly: what is buffered leaves first, within a deadline."""
 
     data: bytes = b""
-    #: The peer has said its last by its protocol, and nothing has come behind that: its end need not be awaited.
-    peer_done: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ cdef class Stream:
     cdef public str id
     cdef public object _host
     cdef public list _out
-    cdef public bint _dirty, _paused_by_module, _paused, _ended, _peer_done, _peer_ended
+    cdef public bint _dirty, _paused_by_module, _paused, _ended, _peer_ended
     cdef public object _stall, _deadline, _reason
 
     cpdef _write(self, data)

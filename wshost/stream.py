@@ -5,7 +5,6 @@ The only caller of `transport.write`. It knows no modules, and nothing of what b
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
@@ -26,9 +25,6 @@ from wshost.timers import Timer
 if TYPE_CHECKING:
     from wshost.host import Host
 
-#: What the kernel may be left with, in bytes, of a connection that is gone: it would keep that for a peer that does not
-#: read for a minute or more, and there is no end to such peers.
-LITTLE = 4_096
 #: In how many parts of the stall timeout the peer's progress is looked at.
 LOOKS = 10
 
@@ -56,7 +52,6 @@ class Stream:
         "_out",
         "_paused",
         "_paused_by_module",
-        "_peer_done",
         "_peer_ended",
         "_queued",
         "_reason",
@@ -91,8 +86,6 @@ class Stream:
         # Closing: no more input is looked at. Ended: nothing is written any more, either.
         self._closing = False
         self._ended = False
-        # The peer has said its last: that it ends need not be seen. And whether that was seen.
-        self._peer_done = False
         self._peer_ended = False
         # Why it was aborted.
         self._reason = ""
@@ -244,14 +237,10 @@ class Stream:
 
     # The end
 
-    def _close(self, data: bytes = b"", peer_done: bool = False) -> None:
-        """Write no more than these last bytes, and end when they have left.
-
-        :param peer_done: nothing more will come from the peer.
-        """
+    def _close(self, data: bytes = b"") -> None:
+        """Write no more than these last bytes, and end when they have left."""
         self._write(data)
         self._closing = True
-        self._peer_done = peer_done
         # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
         self._regulate()
         self._deadline = self._host.schedule.call_later(self._host.close_timeout, self._overdue)
@@ -260,15 +249,14 @@ class Stream:
         self.abort("the peer did not let go in time")
 
     def _finish(self) -> None:
-        """All is written: close our half, and await the peer's, unless nothing more will come.
+        """All is written: close our half, and await the peer's.
 
         Closed at once, a socket with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
         """
         self._ended = True
         transport = self.transport
         transport.unregisterProducer()
-        at_once = ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport)
-        if at_once or self._peer_ended or (self._peer_done and _left(transport) <= LITTLE):
+        if self._peer_ended or ISSLTransport.providedBy(transport) or not ITCPTransport.providedBy(transport):
             transport.loseConnection()
         else:
             transport.loseWriteConnection()
@@ -299,12 +287,6 @@ class Stream:
             self._watch_progress(mark, since)
         else:
             self.abort("the peer did not read what it was sent")
-
-
-def _left(transport: Any) -> float:
-    """Return how many bytes have not reached the peer; where that is not known, more than any."""
-    left = unacknowledged(transport)
-    return inf if left is None else left
 
 
 # Not by decorators: Cython's classes take none.

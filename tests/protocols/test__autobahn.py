@@ -405,14 +405,6 @@ class TestClosing:
         assert client.send(frame(CLOSE)) == [("close", None, ""), ("drop",)]
         assert client.take() == b"\x88\x02\x03\xe8"
 
-    @pytest.mark.parametrize("behind", [b"", b"\x89", frame(PING)])
-    def test_with_more_behind_it(self, behind: bytes) -> None:
-        client = Client()
-        more: list[bool] = []
-        client.sink.then = lambda: more.append(client.engine.more)
-        client.send(close() + behind)
-        assert more[0] is bool(behind)
-
     def test_ours(self) -> None:
         client = Client()
         client.engine.start_close(1001, b"going away")

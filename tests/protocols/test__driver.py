@@ -29,7 +29,6 @@ from tests.regressions.wire import (
     frames,
     head,
 )
-from wshost import stream
 from wshost.interfaces import IBufferedDriver, IChannel, IRef, ISession, ISessionFactory
 from wshost.protocols import http, websocket
 from wshost.protocols._autobahn import Engine
@@ -844,31 +843,6 @@ class TestThePeerCloses:
         assert server.told == [("text", ""), ("close", (1000, ""))]
         elapse(peer, 3)
         assert peer.messages() == [NORMAL]
-
-    @pytest.mark.parametrize("fast_lane", [True, False])
-    @pytest.mark.parametrize("behind", [b"", b"\x89", frame(PING)])
-    def test_and_has_nothing_more_to_say(self, behind: bytes, fast_lane: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its end is awaited only where more came: it would be reset, and might not see our Close."""
-        monkeypatch.setattr(stream, "unacknowledged", lambda transport: 0)
-        peer = Server(fast_lane=fast_lane).open()
-        peer.send(close() + behind)
-        peer.turn()
-        assert peer.messages() == [NORMAL]
-        assert (peer.gone, peer.transport.half_closed) == (not behind, bool(behind))
-
-    @pytest.mark.parametrize("fast_lane", [True, False])
-    def test_and_has_nothing_more_to_say_when_it_is_answered(
-        self, fast_lane: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(stream, "unacknowledged", lambda transport: 0)
-        server = Server(work, fast_lane=fast_lane)
-        peer = server.open()
-        peer.send(close())
-        assert server.session.busy
-        server.session.release()
-        peer.turn()
-        assert peer.messages() == [NORMAL]
-        assert peer.gone
 
     def test_in_the_middle_of_a_message(self) -> None:
         server = Server()

@@ -393,15 +393,6 @@ class TestAPeerThatGoes:
         assert reader.sink.dropped
         assert len(reader.engines) == (1 if lane < 0 else 0)
 
-    @pytest.mark.parametrize("behind", [b"", b"\x89", frame(PING)])
-    @pytest.mark.parametrize("lane", [-1, LIMIT])
-    def test_and_has_more_to_say(self, lane: int, behind: bytes) -> None:
-        reader = Reader(lane)
-        reader.frames.feed(close() + behind)
-        while not reader.told:
-            assert reader.frames.step()
-        assert reader.frames.more is bool(behind)
-
     def test_with_a_complaint_is_the_engine_s(self, reader: Reader) -> None:
         reader.feed(close(1002, "unheard of"))
         assert reader.told == [("close", (1002, "unheard of"))]

@@ -19,10 +19,9 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from websockets.sync.client import connect
 
 from tests.integration.server import Server, running_server
-from tests.memory import MemoryHost, Peer, request
+from tests.memory import MemoryHost, Peer
 from tests.regressions.conftest import Log
 from tests.regressions.conversation import BYTES, MESSAGES
-from tests.regressions.wire import CLOSE, TEXT, close, frame, frames
 from wshost.connection import Connection
 from wshost.handlers._session import HandlerSession
 from wshost.protocols._autobahn import Engine
@@ -244,18 +243,6 @@ class TestSockets:
             assert_rests(server, before, 10)
             assert "Traceback" not in server.log
             assert "#error" not in server.log
-
-    @pytest.mark.parametrize("reactor", [None, "epoll"], ids=["default", "epoll"])
-    def test_who_has_said_close_need_not_end(self, reactor: str | None) -> None:
-        """It gets our Close and our end, and then there is no socket to wait for its end."""
-        with running_server("--close-timeout=60", reactor=reactor) as server:
-            before = at_rest(server)
-            client = socket.create_connection(("127.0.0.1", server.port), 10)
-            client.sendall(request() + frame(TEXT, b"hello") + close())
-            with client, client.makefile("rb") as stream:
-                told = stream.read().partition(b"\r\n\r\n")[2]
-                assert [one.opcode for one in frames(told)] == [TEXT, CLOSE]
-                assert_rests(server, before, 10)
 
     @pytest.mark.parametrize("reactor", [None, "epoll"], ids=["default", "epoll"])
     def test_a_reset_right_behind_data_is_noticed_at_once(self, reactor: str | None) -> None:

@@ -148,11 +148,6 @@ class Engine(WebSocketServerProtocol):
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
-    @property
-    def more(self) -> bool:
-        """True when more was fed than it has looked at."""
-        return bool(self.data)
-
     def start_close(self, code: int, reason: bytes) -> None:
         """Send a Close; the peer's answer is followed by `Sink.on_drop`."""
         self.sendCloseFrame(code, reason)

@@ -348,8 +348,7 @@ class WebSocket:
 
     def on_drop(self) -> None:
         self._state = _CLOSED
-        # After both have said Close it is for the server to close, and at once (RFC 6455 §7.1.1).
-        self._out.append(Close(peer_done=self._peer_closed and not self._frames.more))
+        self._out.append(Close())
 
     # What is published to the connection's topics
 

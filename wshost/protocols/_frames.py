@@ -107,11 +107,6 @@ class Frames:
         """True when there may be more to do with what was fed."""
         return self._engaged or self._filled > 0 or self._at < len(self._data)
 
-    @property
-    def more(self) -> bool:
-        """True when more has come than what the sink was told of."""
-        return self._at < len(self._data) or (self._engine is not None and self._engine.more)
-
     def feed(self, data: bytes) -> None:
         """Take bytes from the peer; `step` looks at them."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
