@@ -5,6 +5,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import trustme
 import uvloop
 from OpenSSL import SSL
 
+from tests.fastnet.records import Records
 from tests.fastnet.surroundings import turn
 from wshost.fastnet._tls import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, TLSTransport, buffers
 
@@ -56,8 +59,8 @@ class Loop:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loop, name)
 
-    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        self.timers.append(Timer(seconds, call))
+    def call_later(self, seconds: float, call: Callable[..., None], *args: Any) -> Timer:
+        self.timers.append(Timer(seconds, partial(call, *args)))
         return self.timers[-1]
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -498,6 +501,107 @@ class TestOutput:
         assert pair.turn().protocol.told == ["made", "lost"]
 
 
+class TestNewKeys:
+    """RFC 8446 §4.6.3: how often the peer brings one, or asks for one, no RFC says; each costs as much as a message."""
+
+    @pytest.fixture
+    def records(self, theirs: ssl.SSLContext, tmp_path: Path, connect: Connect) -> Records:
+        theirs.keylog_filename = str(tmp_path / "keys")
+        self.pair = connect().shake()
+        assert self.pair.protocol.told == ["made"]
+        return Records(self.pair.client, tmp_path / "keys")
+
+    def send(self, data: bytes) -> list[str]:
+        """The peer sends this, and reads nothing; return what the protocol has been told."""
+        while data:
+            with suppress(BlockingIOError):
+                data = data[self.pair.peer.send(data) :]
+            self.pair.turn()
+        return self.pair.protocol.told[1:]
+
+    def test_are_taken(self, records: Records) -> None:
+        data = b"".join(records.key_update() + records.record(b"%d" % number) for number in range(20))
+        assert self.send(data)[0] == "data"
+        assert self.pair.protocol.received == b"".join(b"%d" % number for number in range(20))
+
+    @pytest.mark.parametrize("count", [33, 5_000])
+    def test_are_not_taken_without_end(self, records: Records, count: int) -> None:
+        data = [records.key_update() for _ in range(count)]
+        assert self.send(b"".join(data[:32])) == []
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.send(b"".join(data[32:]))
+        assert self.pair.protocol.told == ["made", "lost"]
+        assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
+
+    def test_are_paid_for_by_data(self, records: Records) -> None:
+        """Not by little of it."""
+        some = bytes(1 << 14)
+        for _ in range(10):
+            updates = b"".join(records.key_update() for _ in range(16))
+            assert "lost" not in self.send(updates + b"".join(records.record(some) for _ in range(16)))
+        assert len(self.pair.protocol.received) == 10 << 18
+        for _ in range(2):
+            told = self.send(b"".join(records.key_update() for _ in range(17)) + records.record(b"x"))
+        assert told[-1] == "lost"
+
+    def test_that_are_asked_for_do_not_wait_without_end(self, records: Records) -> None:
+        self.pair.transport.write_nocheck(MUCH)
+        some = bytes(1 << 14)
+        rounds = 0
+        while "lost" not in self.pair.protocol.told:
+            updates = b"".join(records.key_update(requested=True) for _ in range(16))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.send(updates + b"".join(records.record(some) for _ in range(16)))
+            rounds += 1
+            assert rounds < 100
+        assert rounds > 16
+        assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
+
+    def test_that_are_asked_for_are_sent(self, records: Records) -> None:
+        self.send(records.key_update(requested=True) + records.record(b"hello"))
+        self.pair.transport.write_nocheck(b"hello back")
+        assert self.pair.read() == b"hello back"
+
+
+class TestManyRecords:
+    """They are not read all at once."""
+
+    def test_come_in_order(self, pair: Pair) -> None:
+        data = b"".join(pair.encrypt(b"%d " % number) for number in range(1_000))
+        pair.feed(data)
+        assert pair.protocol.received == b"".join(b"%d " % number for number in range(1_000))
+        assert len(pair.protocol.chunks) > 10
+
+    @pytest.mark.parametrize("end", [b"", b"<end>"])
+    def test_wait_while_they_are_not_wanted(self, connect: Connect, end: bytes) -> None:
+        """And come before all that is read later, the peer's end included."""
+        pair = connect(data=lambda transport: transport.pause_reading()).shake()
+        data = b"".join(pair.encrypt(b"%d " % number) for number in range(300))
+        pair.feed(data + (pair.say_goodbye() if end else b""))
+        if end:
+            pair.peer.shutdown(socket.SHUT_WR)
+        chunks = 0
+        while len(pair.protocol.chunks) > chunks:
+            chunks = len(pair.protocol.chunks)
+            pair.transport.resume_reading()
+            pair.turn()
+        assert chunks > 3
+        assert pair.protocol.received == b"".join(b"%d " % number for number in range(300))
+        assert pair.protocol.told[-1] == ("lost" if end else "data")
+
+    def test_are_lost_with_the_connection(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.abort()).shake()
+        pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
+        assert pair.protocol.told == ["made", "data", "lost"]
+
+    def test_are_forgotten_when_it_ends_while_they_wait(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.pause_reading()).shake()
+        pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
+        pair.transport.resume_reading()
+        pair.transport.abort()
+        assert pair.turn().protocol.told == ["made", "data", "lost"]
+
+
 class TestClosing:
     def test_tells_the_peer_and_waits_for_its_answer(self, pair: Pair) -> None:
         pair.transport.write_nocheck(b"bye")
@@ -528,6 +632,19 @@ class TestClosing:
         pair.transport.write_nocheck(MUCH)
         pair.transport.close()
         assert pair.read() == MUCH + b"<end>"
+
+    def test_waits_longer_for_a_peer_that_reads_slowly(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.close()
+        for _ in range(3):
+            with suppress(BlockingIOError):
+                while pair.peer.recv(1 << 16):
+                    pass
+            pair.turn().loop.timers[-1].call()
+            assert "lost" not in pair.turn().protocol.told
+        pair.loop.timers[-1].call()
+        assert pair.turn().protocol.told[-1] == "lost"
+        assert isinstance(pair.protocol.error, TimeoutError)
 
     def test_may_be_done_by_the_peers_end_alone(self, pair: Pair) -> None:
         pair.transport.close()

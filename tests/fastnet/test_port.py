@@ -242,6 +242,23 @@ class TestAccepting:
 
 
 class TestLoop:
+    def test_one_that_fails_to_end_keeps_no_other_from_it(self, reactor: FakeReactor) -> None:
+        """Of those that the reactor's end finds."""
+        ended: list[Any] = []
+
+        class Connection:
+            def disconnect(self) -> None:
+                ended.append(self)
+                raise ZeroDivisionError
+
+        loop = Loop(reactor)
+        connections: set[Any] = {Connection(), Connection()}
+        loop.connections |= connections
+        with capturedLogs() as events:
+            loop._disconnect_all()
+        assert set(ended) == connections
+        assert [event["log_failure"].type for event in events] == [ZeroDivisionError] * 2
+
     def test_is_one_of_each_reactor(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
         assert loop_of(reactor) is loop_of(reactor)
         assert loop_of(reactor) is not loop_of(FakeReactor(loop))

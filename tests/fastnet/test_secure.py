@@ -305,9 +305,20 @@ class TestThePeer:
         authority.issue_cert("ada@example.com", common_name="ada").configure_cert(theirs)
         authority.configure_trust(ours)
         ours.verify_mode = ssl.CERT_REQUIRED
-        pair = connect().shake()
-        certificate = pair.transport.getPeerCertificate()
+        seen: list[Any] = []
+
+        @implementer(IHandshakeListener)
+        class Listener(Recorder):
+            def handshakeCompleted(self) -> None:
+                # Here programs look at it.
+                transport: Any = self.transport
+                seen.append(transport.getPeerCertificate())
+
+        pair = connect(Listener())
+        assert pair.transport.getPeerCertificate() is None
+        certificate = pair.shake().transport.getPeerCertificate()
         assert isinstance(certificate, X509)
+        assert [one.to_cryptography() for one in seen] == [certificate.to_cryptography()]
         assert "CN=ada" in certificate.to_cryptography().subject.rfc4514_string()
 
     def test_has_agreed_on_a_protocol(self, connect: Connect) -> None:

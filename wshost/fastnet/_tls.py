@@ -26,6 +26,12 @@ SHUTDOWN_TIMEOUT = 10.0
 
 #: A record's head; how much one holds at most, and how much longer encryption may make that (RFC 5246 §6.2.3).
 _HEAD, _RECORD, _EXPANSION = 5, 1 << 14, 2048
+#: So many records are read at once. Those that hold no data, such as new keys, cost a lot, and a peer may send nothing
+#: else: each is paid for from an allowance, in bytes, to which data adds.
+_AT_ONCE = 64
+_ALLOWANCE, _PRICE = 32 << 14, 1 << 14
+#: What TLS may have to say by itself, answering new keys, while the peer does not read: nobody else counts that.
+_ANSWERS = 1 << 14
 #: How much is encrypted at once. The buffers grow to that, and no further.
 _PIECE = 1 << 18
 
@@ -74,11 +80,13 @@ def buffers() -> Buffers:
     return found
 
 
-def _whole(data: bytes) -> int:
-    """Return where the last whole record ends; the end when there is something else, which OpenSSL then refuses."""
+def _whole(data: bytes, start: int) -> int:
+    """Return where the last of the next whole records ends; the end when OpenSSL will refuse what comes."""
     size = len(data)
-    end = 0
-    while size - end >= _HEAD:
+    end = start
+    left = _AT_ONCE
+    while left and size - end >= _HEAD:
+        left -= 1
         length = data[end + 3] << 8 | data[end + 4]
         # The types of content, and the first byte of all versions.
         if not 20 <= data[end] <= 23 or data[end + 1] != 3 or length > _RECORD + _EXPANSION:
@@ -87,6 +95,15 @@ def _whole(data: bytes) -> int:
             break
         end += _HEAD + length
     return end
+
+
+def _count(data: bytes) -> int:
+    """Return how many records that are."""
+    count = end = 0
+    while len(data) - end >= _HEAD:
+        end += _HEAD + (data[end + 3] << 8 | data[end + 4])
+        count += 1
+    return count
 
 
 class TLSTransport:
@@ -101,6 +118,8 @@ class TLSTransport:
 
     __slots__ = (
         "__weakref__",
+        "_allowance",
+        "_answers",
         "_buffers",
         "_deadline",
         "_error",
@@ -122,6 +141,9 @@ class TLSTransport:
         # The beginning of a record, or what came behind the handshake while reading is paused.
         self._rest = b""
         self._paused = False
+        # For records without data, in bytes; and how much TLS has said that waits.
+        self._allowance = _ALLOWANCE
+        self._answers = 0
         # What was written from within another's call.
         self._late: list[bytes] | None = None
         # Why it ends, where the transport below can't tell.
@@ -151,16 +173,24 @@ class TLSTransport:
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        end = _whole(data)
-        if end < len(data):
-            self._rest = data[end:]
-            if not end:
-                return
-            data = data[:end]
+        start, size = 0, len(data)
+        while True:
+            end = _whole(data, start)
+            if end == start:
+                break
+            self._take(data if end - start == size else data[start:end])
+            start = end
+            if self._paused or self._state == LOST:
+                break
+        if start < size:
+            self._rest += data[start:]
+
+    def _take(self, data: bytes) -> None:
+        """Look at whole records."""
         if self._state <= SHAKING:
             data = self._shake(data)
             if self._paused:
-                self._rest = data + self._rest
+                self._rest = data
                 return
         if data and self._state != LOST:
             self._read(data)
@@ -223,6 +253,7 @@ class TLSTransport:
         buffers = self._buffers
         incoming = buffers.incoming
         said = b""
+        count = 0
         chunks: list[bytes] | None = None
         failure = None
         ended = False
@@ -232,6 +263,7 @@ class TLSTransport:
         try:
             buffers.put(data)
             while chunk := self._records.read(size):
+                count += 1
                 # Mostly it is one.
                 if not said:
                     said = chunk
@@ -253,13 +285,27 @@ class TLSTransport:
         finally:
             output = buffers.leave()
         if output:
-            self._under.write_nocheck(output)
+            self._answer(output)
+        if chunks is not None:
+            said = b"".join(chunks)
+        idle = _count(data) - count
+        if idle or self._allowance < _ALLOWANCE:
+            self._allowance = min(_ALLOWANCE, self._allowance + len(said)) - idle * _PRICE
         if said and self._state == OPEN:
-            self._protocol.data_received(said if chunks is None else b"".join(chunks))
+            self._protocol.data_received(said)
         if failure is not None:
             self._fail(failure)
         elif ended:
             self._end()
+        elif self._allowance < 0:
+            self._fail(ConnectionAbortedError("too many TLS records without data"))
+
+    def _answer(self, output: bytes) -> None:
+        """Send what TLS says by itself."""
+        self._under.write_nocheck(output)
+        self._answers = self._answers + len(output) if self._under.get_write_buffer_size() else 0
+        if self._answers > _ANSWERS:
+            self._fail(ConnectionAbortedError("the peer asks for new TLS keys, and reads none"))
 
     def pause_reading(self) -> None:
         self._paused = True
@@ -267,13 +313,17 @@ class TLSTransport:
 
     def resume_reading(self) -> None:
         self._paused = False
-        self._under.resume_reading()
         if self._rest:
+            # That comes first.
             self._loop.call_soon(self._go_on)
+        else:
+            self._under.resume_reading()
 
     def _go_on(self) -> None:
         if not self._paused and self._state != LOST:
             self.data_received(b"")
+            if not self._paused and self._state != LOST:
+                self._under.resume_reading()
 
     # Output
 
@@ -338,7 +388,6 @@ class TLSTransport:
     def _notify(self) -> None:
         """Send our close_notify: from now on only the peer's counts."""
         self._state = CLOSING
-        self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT, self._time_out)
         buffers = self._buffers
         buffers.busy = True
         try:
@@ -349,7 +398,16 @@ class TLSTransport:
         finally:
             output = buffers.leave()
         self._under.write_nocheck(output)
+        self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT, self._look, self.get_write_buffer_size())
         self.resume_reading()
+
+    def _look(self, left: int) -> None:
+        """Time out, unless less than that is left to be sent now."""
+        now = self.get_write_buffer_size()
+        if now < left:
+            self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT, self._look, now)
+        else:
+            self._time_out()
 
     def _end(self) -> None:
         """The peer has sent its close_notify."""
