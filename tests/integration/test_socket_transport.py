@@ -316,6 +316,19 @@ class TestInputIntoABuffer:
         assert room == MUCH
         assert max(pair.protocol.updates) <= 262_144
 
+    def test_can_not_be_taken_away(self, connect: Callable[..., Pair]) -> None:
+        """Or the kernel would write where something else is by now."""
+        pair = connect()
+        room = bytearray(10)
+        view = memoryview(room)
+        pair.transport.receive_into(view)
+        view.release()
+        with pytest.raises(BufferError):
+            del room[5:]
+        pair.peer.send(b"one")
+        pair.go_on()
+        assert room == b"one" + bytes(7)
+
     @pytest.mark.parametrize("error", [BufferError, TypeError])
     def test_is_writable(self, connect: Callable[..., Pair], error: type[Exception]) -> None:
         with pytest.raises(error):

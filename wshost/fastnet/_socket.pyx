@@ -89,28 +89,31 @@ cdef class SocketTransport(Layer):
             self._fill()
             return
         # It does not block: to let go of the GIL would only invite other threads to keep it.
-        self._received(c_recv(self._fd, shared, SIZE, 0), False)
+        size = c_recv(self._fd, shared, SIZE, 0)
+        self._received(size, False, errno)
 
     cdef _fill(self):
         """Read into the protocol's buffer."""
         cdef:
             Py_buffer view
             Py_ssize_t size, room
+            int error
         PyObject_GetBuffer(self._buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         room = view.len - self._filled
         size = c_recv(self._fd, <char*>view.buf + self._filled, min(room, SIZE), 0)
+        error = errno
         PyBuffer_Release(&view)
         if size > 0:
             self._filled += size
             if size == room:
                 self._buffer = None
-        self._received(size, True)
+        self._received(size, True, error)
 
-    cdef _received(self, Py_ssize_t size, bint filled):
+    cdef _received(self, Py_ssize_t size, bint filled, int error):
         """Tell the protocol what was read, or the end."""
         if size < 0:
-            if not again(errno):
-                self._fail(errno)
+            if not again(error):
+                self._fail(error)
             return
         try:
             if size > 0:
@@ -126,9 +129,9 @@ cdef class SocketTransport(Layer):
                 self.close()
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:
-            self._report("the protocol failed on what was read", error)
-            self._lose(error)
+        except BaseException as failure:
+            self._report("the protocol failed on what was read", failure)
+            self._lose(failure)
 
     cdef _stop_reading(self):
         if self._reading:
@@ -142,6 +145,8 @@ cdef class SocketTransport(Layer):
         """
         cdef Py_buffer view
         if buffer is not None:
+            # Of our own: what it is of can't be made smaller then, or be taken away.
+            buffer = memoryview(buffer)
             PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
             PyBuffer_Release(&view)
             if not view.len:

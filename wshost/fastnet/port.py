@@ -113,7 +113,10 @@ class Loop:
 
     def _disconnect_all(self) -> None:
         for connection in list(self.connections):
-            connection.disconnect()
+            try:
+                connection.disconnect()
+            except Exception:
+                _log.failure("{connection} failed to end", connection=connection)
 
 
 _loops: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()

@@ -91,7 +91,10 @@ class SecureTransport(Transport):
         return self._state == STARTING
 
     def getPeerCertificate(self) -> X509 | None:
-        encoded = None if self._under is None or self.handshaking else self._under.ssl_object.getpeercert(True)
+        encoded = None
+        # Not by our state: the protocol hears of the handshake's end before it changes.
+        with suppress(ValueError):  # it is not done yet
+            encoded = None if self._under is None else self._under.ssl_object.getpeercert(True)
         if encoded is None:
             return None
         from OpenSSL.crypto import FILETYPE_ASN1, load_certificate  # noqa: PLC0415 - few connections need it

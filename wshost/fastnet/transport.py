@@ -110,8 +110,8 @@ class Transport:
         self._quiet = False
         # Why it ends, where the transport below can't tell.
         self._reason: Failure | None = None
-        server.loop.connections.add(self)
         self._under: Any = self._connect(server.loop)
+        server.loop.connections.add(self)
 
     def _connect(self, loop: Any) -> Any:
         under = SelectorSocketTransport(loop, self.socket, self)
