@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from wsproto.events import Message
+from zope.interface import implementer
 
 from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
 from wshost import publications
@@ -201,6 +203,37 @@ class TestOutput:
         assert broken.gone
         assert [text for text in texts if "its output failed" in text]
         assert rooms.topics.dropped == 1
+
+    @pytest.mark.parametrize("paths", [("/a", "/a", "/b"), ("/a", "/b", "/a/b")])
+    def test_of_which_somebody_publishes_or_subscribes(self, paths: tuple[str, ...]) -> None:
+        """An observer of the log, in the middle of the turn's end: that is the next turn's."""
+        rooms = Rooms()
+        broken, sound, other = [rooms.open(path) for path in paths]
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("no more")
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event.get("what") == "its output failed":
+                rooms.handler.refs[1].subscribe("c")
+                rooms.handler.refs[2].subscribe("a")
+                rooms.publish("b", "somebody failed")
+
+        broken.transport.write = fail  # type: ignore[method-assign]
+        globalLogPublisher.addObserver(observe)
+        try:
+            rooms.publish("a", "text")
+            rooms.publish("b", "more")
+            sound.turn()
+            sound.turn()
+        finally:
+            globalLogPublisher.removeObserver(observe)
+        told = {"/a": ["text"], "/b": ["more", "somebody failed"]}
+        assert sound.messages() == told[paths[1]]
+        assert other.messages()[-1] == "somebody failed"
+        rooms.publish("b", "later")
+        assert other.messages() == ["later"]
 
 
 class TestEncodings:

@@ -195,6 +195,22 @@ class TestCork:
         host.reactor.advance(0)
         assert (one.transport.writes, other.transport.writes) == ([b"x"], [b"y"])
 
+    def test_topics_that_fail_take_nobody_with_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        host = serve()
+        peer = host.connect()
+
+        def fail() -> None:
+            raise MemoryError
+
+        with monkeypatch.context() as patch, capturedLogs() as events:
+            patch.setattr(host.host.topics, "flush", fail)
+            peer.connection.ref.send(b"x")
+            host.reactor.advance(0)
+        assert [event["what"] for event in events] == ["what was published could not be delivered to all"]
+        peer.connection.ref.send(b"y")
+        host.reactor.advance(0)
+        assert peer.take() == b"xy"
+
     def test_a_transport_that_fails_takes_nobody_with_it(self) -> None:
         host = serve()
         peers = [host.connect() for _ in range(3)]

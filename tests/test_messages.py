@@ -23,6 +23,13 @@ class TestMessages:
         source[:] = b"and"
         assert (type(data), data, size) == (bytes, b"now", 3)
 
+    def test_of_subclasses_are_what_is_compiled_takes(self) -> None:
+        class Special(bytes):
+            pass
+
+        data, size = check_message(Special(b"text"))
+        assert (type(data), data, size) == (bytes, b"text", 4)
+
     @pytest.mark.parametrize("data", [7, None, ["text"]])
     def test_of_other_types_are_refused(self, data: Any) -> None:
         with pytest.raises(TypeError, match=f"^a message is a str or bytes, not {type(data).__name__}$"):

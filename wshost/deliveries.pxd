@@ -19,7 +19,7 @@ cdef class Subscriber:
 
 cdef class Deliveries:
     cdef public Py_ssize_t dropped, _number, _flushed
-    cdef public bint _ahead
+    cdef public bint flushing, _ahead
     cdef public object _host
     cdef public dict _dirty, _holding
 

@@ -84,11 +84,13 @@ class Deliveries:
     :param host: whose turns of the reactor count, and whose limits.
     """
 
-    __slots__ = ("_ahead", "_dirty", "_flushed", "_holding", "_host", "_number", "dropped")
+    __slots__ = ("_ahead", "_dirty", "_flushed", "_holding", "_host", "_number", "dropped", "flushing")
 
     def __init__(self, host: Host) -> None:
         #: Deliveries that did not happen: to connections with too much output, or beyond what one turn may bring.
         self.dropped = 0
+        #: The turn ends: what is published now, by somebody who hears of a failure or by a finalizer, has to wait.
+        self.flushing = False
         self._host = host
         # The numbers of the last publication, and of the last that no turn's end is still to deliver.
         self._number = self._flushed = 0
@@ -150,23 +152,27 @@ class Deliveries:
 
     def flush(self) -> None:
         """The reactor's turn ends: what is pending goes to those to whom it is due."""
-        for subscriber in list(self._holding):
-            batch = self._join(self._due(subscriber), subscriber)
-            self.drop(subscriber)
-            self._send([subscriber.connection], batch)
-        if self._ahead or len(self._dirty) > 1:
-            self._flush_apart()
-        else:
-            # As nearly always: what is pending is the same for all.
+        self.flushing = True
+        try:
+            for subscriber in list(self._holding):
+                batch = self._join(self._due(subscriber), subscriber)
+                self.drop(subscriber)
+                self._send([subscriber.connection], batch)
+            if self._ahead or len(self._dirty) > 1:
+                self._flush_apart()
+            else:
+                # As nearly always: what is pending is the same for all.
+                for topic in self._dirty:
+                    for group in list(topic.shared.values()):
+                        self._send(list(group.values()), self._join(topic.pending, next(iter(group))))
+        finally:
             for topic in self._dirty:
-                for group in topic.shared.values():
-                    self._send(list(group.values()), self._join(topic.pending, next(iter(group))))
-        for topic in self._dirty:
-            topic.pending = []
-            topic.size = 0
-        self._dirty.clear()
-        self._flushed = self._number
-        self._ahead = False
+                topic.pending = []
+                topic.size = 0
+            self._dirty.clear()
+            self._flushed = self._number
+            self._ahead = False
+            self.flushing = False
 
     def _flush_apart(self) -> None:
         """Send what is pending where it is not the same for all."""
@@ -175,9 +181,9 @@ class Deliveries:
         apart: dict[tuple[Any, int, frozenset[Topic]], tuple[Batch, list[Connection]]] = {}
         for topic in self._dirty:
             first = topic.pending[0].number
-            for encoding, group in topic.shared.items():
+            for encoding, group in list(topic.shared.items()):
                 whole: list[Connection] = []
-                for subscriber, connection in group.items():
+                for subscriber, connection in list(group.items()):
                     seen = subscriber.seen
                     if seen == self._number:
                         continue

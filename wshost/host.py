@@ -142,8 +142,12 @@ class Host:
             self.reactor.callLater(0, self._uncork)
 
     def _uncork(self) -> None:
-        self.topics.flush()
+        # Whatever happens below: what comes next is to leave, too.
         self._turn_ends = False
+        try:
+            self.topics.flush()
+        except Exception:
+            self.failures.log("-", "what was published could not be delivered to all")
         corked, self._corked = self._corked, []
         for stream in corked:
             try:

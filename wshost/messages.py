@@ -12,12 +12,11 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
     :raises TypeError: when it is neither a str nor bytes.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    if isinstance(data, bytes):
-        return data, len(data)
     if isinstance(data, str):
         # Now, and not when the reactor has come to it and nobody is there to be told.
         return data, len(data) if data.isascii() else len(data.encode())
-    if isinstance(data, (bytearray, memoryview)):
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        # Of what is bytes already, no copy is made; what is compiled takes no subclasses.
         data = bytes(data)
         return data, len(data)
     raise TypeError(f"a message is a str or bytes, not {type(data).__name__}")

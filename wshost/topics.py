@@ -140,5 +140,8 @@ class Topics:
         self._publish(name, data)
 
     def _publish(self, name: str, data: str | bytes) -> bool:
+        if self._deliveries.flushing:
+            self._host.reactor.callLater(0, self._publish, name, data)
+            return True
         topic = self._topics.get(name)
         return topic is None or self._deliveries.publish(topic, data)

@@ -90,6 +90,10 @@ class TestInflating:
             with pytest.raises(TooLong):
                 Inflater(15, 10_000).inflate(peer()(bytes(10_000 + more)))
 
+    @pytest.mark.parametrize("limit", [2**63 - 2, 2**63 - 1, 10**19])
+    def test_hardly_any_limit(self, limit: int) -> None:
+        assert Inflater(15, limit).inflate(peer()(bytes(10_000))) == bytes(10_000)
+
     def test_the_limit_is_each_message_s(self) -> None:
         inflater, deflate = Inflater(15, 1_000), peer()
         for _ in range(10):

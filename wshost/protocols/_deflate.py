@@ -7,6 +7,7 @@ Knows no frames.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import Any
 
@@ -80,9 +81,10 @@ class Inflater:
 
     def __init__(self, window_bits: int, limit: int) -> None:
         self._window_bits = window_bits
-        self._limit = limit
+        # What zlib can be asked for.
+        self._limit = min(limit, sys.maxsize - 1)
         # How much of the limit the message leaves.
-        self._left = limit
+        self._left = self._limit
         self._stream: Any = None
 
     def inflate(self, payload: bytes) -> bytes:
@@ -118,7 +120,8 @@ class Inflater:
     def end(self) -> None:
         """A message ends; raises what `inflate` does."""
         try:
-            # This completes an empty block (RFC 7692 §7.2.1); any other was cut.
+            # This completes an empty block (RFC 7692 §7.2.1). To one that was cut it mostly adds something; where it
+            # happens to end that, the next message is wrong.
             cut = self._stream.decompress(_TAIL, 1)
         except _error as error:
             raise Corrupt from error
