@@ -79,6 +79,16 @@ class TestPublishing:
         peer.leave()
         assert not host.host.topics._topics
 
+    def test_at_a_turn_s_end_is_the_next_turn_s(self) -> None:
+        """As an observer of the log may, when a delivery fails."""
+        rooms = Rooms()
+        peer = rooms.open("/a")
+        rooms.topics._deliveries.flushing = True
+        assert rooms.publish("a", "late") == [True]
+        rooms.topics._deliveries.flushing = False
+        peer.turn()
+        assert peer.messages() == ["late"]
+
 
 class TestBackplane:
     def test_is_told_of_the_first_and_the_last_subscriber(self) -> None:
