@@ -70,7 +70,7 @@ class Listener:
         if kind not in _FAST or not isinstance(self._reactor, AsyncioSelectorReactor):
             return self._reactor
         try:
-            from wshost.fastnet.listening import FastReactor  # noqa: PLC0415
+            from wshost.fastnet.listening import FastReactor  # noqa: PLC0415 - aiofastnet may be missing
         except ImportError:
             return self._reactor
         if self._certificates is None or self.proxied:

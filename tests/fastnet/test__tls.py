@@ -72,7 +72,7 @@ class Loop:
         return [timer.seconds for timer in self.timers if not timer.cancelled]
 
 
-#: What a layer above has to be, where all is compiled.
+#: What a layer above has to be, where all is compiled; mypy knows no base that is only found by running.
 LAYER: Any = TLSTransport.__base__
 
 

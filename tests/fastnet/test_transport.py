@@ -566,7 +566,7 @@ class Wrapper(Recorder):
         return getattr(self.transport, name)
 
 
-#: What a transport below has to be, where all is compiled.
+#: What a transport below has to be, where all is compiled; mypy knows no base that is only found by running.
 LAYER: Any = Transport.__base__
 
 

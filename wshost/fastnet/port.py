@@ -20,6 +20,7 @@ _log = Logger("wshost.fastnet")
 class _Fast:
     """What both kinds of ports add to Twisted's: binding, lack of descriptors and stopping are Twisted's."""
 
+    # Twisted's, whose port comes behind this class in both. To mypy a mixin has no base: `super` goes unchecked below.
     reactor: Any
     socket: Any
     factory: Any
