@@ -14,7 +14,7 @@ from zope.interface import implementer
 from tests.memory import MemoryHost, Peer
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.connection import Link
-from wshost.interfaces import IContext, IEncoding, IProtocolDriver, IProtocolModule
+from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule
 from wshost.results import REFUSED, Close
 
 
@@ -99,7 +99,7 @@ class logged:  # noqa: N801 - as a context it reads like a function
         globalLogPublisher.removeObserver(self)
 
 
-@implementer(IProtocolModule, IProtocolDriver)
+@implementer(IProtocolModule, IPromptDriver)
 class Plain:
     """A module, and its driver, with an encoding or none; what it is asked to send it says in lower case."""
 

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from tests.memory import MemoryHost, Peer
 from wshost.connection import Link, address
 from wshost.host import OVERFLOW
-from wshost.interfaces import IContext, IEncoding, IProtocolDriver, IProtocolModule
+from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule
 from wshost.refs import CALL
 from wshost.request import TLS, Headers, Request
 from wshost.results import REFUSED, Close, Refused, Results, Stop, Switch
@@ -87,7 +87,7 @@ class Module:
         return [driver.closed for driver in self.drivers]
 
 
-@implementer(IProtocolDriver)
+@implementer(IPromptDriver)
 class Driver:
     def __init__(self, module: Module, context: Any) -> None:
         self.context = context
@@ -629,7 +629,7 @@ class TestSwitch:
         second = Module()
         peer = serve(first, second).connect()
         assert peer.take() == b"hello unread"
-        assert first.closed == [["switched away"]]
+        assert first.closed == [["switched to b"]]
         peer.send(b"more")
         assert second.received == [b"unread", b"more"]
         peer.leave()
@@ -642,7 +642,7 @@ class TestSwitch:
         peer = serve(Module(lambda driver, data: Switch("b", data)), second, third).connect()
         peer.send(b"unread")
         assert b"".join(third.received) == b"own unread"
-        assert second.closed == [["switched away"]]
+        assert second.closed == [["switched to c"]]
 
     def test_with_the_last_word(self) -> None:
         """Too late, but nothing may break by it: each driver has its one end."""
@@ -746,8 +746,7 @@ class TestCrash:
         peer.send(b"x")
         failures.take()
         assert peer.gone
-        assert second.received == []
-        assert len(second.closed[0]) == 1
+        assert second.drivers == []
 
     def test_a_module_without_driver(self, failures: Failures) -> None:
         class Forgetful(Module):
@@ -768,7 +767,7 @@ class TestCrash:
         failures.take()
         assert host.idle()
 
-    def test_a_module_that_fails_after_it_has_switched(self, failures: Failures) -> None:
+    def test_a_module_that_fails_when_it_has_asked_to_switch(self, failures: Failures) -> None:
         def start(driver: Driver) -> None:
             driver.context.perform(Switch("b"))
             raise ValueError("on purpose")
@@ -777,7 +776,7 @@ class TestCrash:
         host = serve(Module(start=start), second)
         host.connect()
         failures.take()
-        assert len(second.closed[0]) == 1
+        assert second.drivers == []
         assert host.idle()
 
     def test_a_module_may_have_its_own_failures_logged(self, failures: Failures) -> None:

@@ -13,17 +13,19 @@ from twisted.internet.interfaces import ILoggingContext, IProtocolFactory
 from twisted.logger import capturedLogs
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import WrappingFactory
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, MemoryReactor, MemoryTransport, Peer
 from wshost.connection import Connection, Link, Proxied
 from wshost.host import OVERFLOW, Host
-from wshost.interfaces import IContext
+from wshost.interfaces import IContext, IPromptDriver
 from wshost.results import REFUSED, Close, Stop
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 50_000)
 
 
+@implementer(IPromptDriver)
 class Echo:
     """A protocol module, and its driver: says back what it hears, and who is not admitted hears so."""
 

@@ -23,11 +23,11 @@ class Connection:
         self.asked: list[tuple[Any, ...]] = []
         self.asked_from_threads: list[tuple[Any, ...]] = []
 
-    def act(self, *what: Any) -> bool:
+    def ask(self, *what: Any) -> bool:
         self.asked.append(what)
         return self.answer
 
-    def act_from_thread(self, *what: Any) -> bool:
+    def ask_later(self, *what: Any) -> bool:
         self.asked_from_threads.append(what)
         return self.answer
 
@@ -69,11 +69,11 @@ ASK: list[Any] = [
 
 @pytest.mark.parametrize(("ask", "asked", "size"), ASK)
 class TestAsking:
-    def test_in_the_reactors_thread_it_is_asked_at_once(
+    def test_in_the_reactors_thread_the_connection_decides_when(
         self, ref: Ref, connections: dict[str, Any], ask: Any, asked: Any, size: int
     ) -> None:
         assert ask(ref) is True
-        assert connections["c1"].asked == [asked]
+        assert connections["c1"].asked == [(size, *asked)]
         assert connections["c1"].asked_from_threads == []
 
     def test_in_another_it_goes_there_with_its_weight(
@@ -157,8 +157,8 @@ class TestMessages:
         ref.send(data)
         ref.send(view)
         data[:] = b"and"
-        assert connections["c1"].asked == [("send", b"now"), ("send", b"now")]
-        assert all(type(message) is bytes for _, message in connections["c1"].asked)
+        assert connections["c1"].asked == [(CALL + 3, "send", b"now")] * 2
+        assert all(type(message) is bytes for _, _, message in connections["c1"].asked)
 
 
 WRONG: list[Any] = [

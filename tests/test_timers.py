@@ -1,12 +1,11 @@
 import gc
+import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import cast
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from wshost.timers import ModuleTimer, Schedule
 
@@ -16,29 +15,28 @@ class Module:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.schedule = Schedule(self.clock)
+        self.schedule = Schedule(self.clock, self.failed)
         self.timers: set[ModuleTimer] = set()
-        self.called = 0
+        self.called = self.ran = 0
         self.failures = 0
 
     def start(self, seconds: float = 1) -> ModuleTimer:
-        return ModuleTimer(self.schedule, seconds, self.call, self.timers, self.failed)
+        return ModuleTimer(self.schedule, seconds, self.call, self.timers, self.run)
 
     def call(self) -> None:
         self.called += 1
 
+    def run(self, call: Callable[[], None]) -> None:
+        self.ran += 1
+        call()
+
     def failed(self) -> None:
+        assert sys.exception() is not None
         self.failures += 1
+        self.told()
 
-
-@pytest.fixture
-def logged() -> Iterator[list[LogEvent]]:
-    """What is logged meanwhile."""
-    events: list[LogEvent] = []
-    observer = cast("ILogObserver", events.append)
-    globalLogPublisher.addObserver(observer)
-    yield events
-    globalLogPublisher.removeObserver(observer)
+    def told(self) -> None:
+        """Nothing."""
 
 
 @pytest.fixture
@@ -83,7 +81,7 @@ class TestModuleTimer:
             timer.cancel()
             module.call()
 
-        timer = ModuleTimer(module.schedule, 1, call, module.timers, module.failed)
+        timer = ModuleTimer(module.schedule, 1, call, module.timers, module.run)
         module.clock.advance(1)
         assert (module.called, module.failures) == (1, 0)
 
@@ -91,7 +89,7 @@ class TestModuleTimer:
         def call() -> None:
             raise ValueError("no call")
 
-        ModuleTimer(module.schedule, 1, call, module.timers, module.failed)
+        ModuleTimer(module.schedule, 1, call, module.timers, module.run)
         module.clock.advance(1)
         assert module.failures == 1
 
@@ -124,7 +122,7 @@ class TestSchedule:
     def test_in_order(self, module: Module) -> None:
         made: list[str] = []
         for seconds, name in [(3, "d"), (1, "a"), (2, "b"), (2, "c")]:
-            ModuleTimer(module.schedule, seconds, partial(made.append, name), module.timers, module.failed)
+            ModuleTimer(module.schedule, seconds, partial(made.append, name), module.timers, module.run)
             assert len(module.clock.getDelayedCalls()) == 1
         for _ in range(4):
             module.clock.advance(0.5)
@@ -138,7 +136,7 @@ class TestSchedule:
         def again() -> None:
             module.call()
             if module.called < 3:
-                ModuleTimer(module.schedule, 0, again, module.timers, module.failed)
+                ModuleTimer(module.schedule, 0, again, module.timers, module.run)
 
         again()
         turns = []
@@ -165,7 +163,7 @@ class TestSchedule:
         def cancel() -> None:
             other.cancel()
 
-        ModuleTimer(module.schedule, 1, cancel, module.timers, module.failed)
+        ModuleTimer(module.schedule, 1, cancel, module.timers, module.run)
         other = module.start(1)
         last = module.start(1)
         module.clock.advance(1)
@@ -191,15 +189,32 @@ class TestSchedule:
         module.clock.advance(1)
         assert module.called == 1
 
-    def test_one_that_fails_is_logged(self, module: Module, logged: list[LogEvent]) -> None:
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+    def test_one_that_fails_is_told_and_the_others_are_made(self, module: Module, error: type[BaseException]) -> None:
         def call() -> None:
-            raise ValueError("no call")
+            raise error
 
         module.schedule.call_later(1, call)
         module.schedule.call_later(1, module.call)
         module.clock.advance(1)
+        assert (module.called, module.failures) == (1, 1)
+
+    def test_whatever_leaves_a_turn_the_next_one_comes(self, module: Module) -> None:
+        """That nobody is told of a failure is no reason to be deaf from then on."""
+
+        def call() -> None:
+            raise GeneratorExit
+
+        module.told = call
+        module.schedule.call_later(1, call)
+        module.start(2)
+        with pytest.raises(GeneratorExit):
+            module.clock.advance(1)
+        module.clock.advance(1)
         assert module.called == 1
-        assert [event["log_failure"].type for event in logged] == [ValueError]
+        module.start(1)
+        module.clock.advance(1)
+        assert module.called == 2
 
     def test_the_reactor_is_told_of_the_first_only(self, module: Module) -> None:
         module.start(2)

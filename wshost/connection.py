@@ -15,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from wshost.interfaces import IContext, IEncoding, IProtocolModule, Timer
+from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule, Timer
 from wshost.refs import Ref
 from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
@@ -45,6 +45,16 @@ class Link(NamedTuple):
     options: Any
 
 
+def _checked(result: Any) -> Switch | Close | Stop:
+    if isinstance(result, (Switch, Close, Stop)):
+        return result
+    raise TypeError(f"a module returned {result!r}, not bytes, Switch, Close, Stop or a list of them")
+
+
+def _nothing() -> None:
+    """Nothing: what there is to do was said before."""
+
+
 def address(peer: IAddress) -> str:
     """Return an address as text: ``127.0.0.1:50000``, ``[::1]:50000``, ``unix:/path``."""
     if isinstance(peer, IPv4Address):
@@ -66,10 +76,12 @@ class Connection(Stream):
     __slots__ = (
         "_address",
         "_buffered",
-        "_corked",
         "_driver",
         "_early",
+        "_inside",
+        "_next",
         "_position",
+        "_prompt",
         "_timers",
         "_unread",
         "_waiting",
@@ -92,8 +104,11 @@ class Connection(Stream):
         self._driver: Any = None
         self._position = 0
         self._timers: set[ModuleTimer] = set()
-        # The module is being called with bytes from the peer; when that is over, all leaves.
-        self._corked = False
+        # Its driver calls no code but wshost's when it is asked for something.
+        self._prompt = False
+        # A module's code is running; what comes when it has returned, if it is not to be called any more.
+        self._inside = False
+        self._next: Switch | Close | Stop | None = None
         # The module may have a buffer that is read into.
         self._buffered = False
         # What the module before the current one has left unread.
@@ -150,21 +165,45 @@ class Connection(Stream):
         return chain[self._position + 1].name if self._position + 1 < len(chain) else None
 
     def perform(self, results: Results) -> None:
-        """Do what a module wants done."""
+        """Do what a module wants done; when its code is running, a switch or an end waits until that has returned."""
         if results is None or self._closing:
             return
         try:
             self._do(results)
-        except Exception:
+        except BaseException:  # of whatever they are made
             self._crash("asked for something impossible")
+        if not self._inside:
+            self.run(_nothing)
+
+    def run(self, call: Callable[[], None], what: str = "failed at a turn's end") -> None:
+        """Call a module's code, or its handler's, when no other is running. Never raises.
+
+        :param what: what has happened when it raises.
+        """
+        self._inside = True
+        try:
+            call()
+            if self._next is not None:
+                self._move_on()
+        except BaseException:  # whatever it raises, it is over for this connection alone
+            self._crash(what)
+        finally:
+            self._inside = False
         self._settle()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, unless the module has left before."""
-        timer = ModuleTimer(self._host.schedule, seconds, call, self._timers, self._timer_failed)
+        timer = ModuleTimer(self._host.schedule, seconds, call, self._timers, self._run_timer)
         if self._closing and self._driver is None:
             timer.cancel()
         return timer
+
+    def _run_timer(self, call: Callable[[], None]) -> None:
+        self.run(call, "failed in a timer")
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Call at the end of the reactor's turn, when nobody's code is running."""
+        self._host.call_soon(self, call)
 
     def receive_into(self, buffer: Any) -> bool:
         """Have the transport read into this, if it can."""
@@ -188,32 +227,48 @@ class Connection(Stream):
 
     # What refs ask for
 
+    def ask(self, size: int, action: str, *args: Any) -> bool:
+        """Ask the current module, in the reactor's thread, and maybe from within users' code.
+
+        A module that may call users' code when it is asked is asked in a later turn.
+
+        :param size: what it weighs while it waits, in bytes.
+        :returns: whether it was accepted.
+        """
+        if self._prompt or self._driver is None:
+            return self.act(action, *args)
+        return self.ask_later(size, action, *args)
+
     def act(self, action: str, *args: Any) -> bool:
         """Ask the current module, in the reactor's thread; return whether it accepted."""
         driver = self._driver
         if self._closing or (self.full and action in _BRINGS_OUTPUT):
             return False
-        if driver is None:
+        if self._next is not None and not isinstance(self._next, Switch):
+            return False
+        if driver is None or self._next is not None:
             self._early.append((action, args))
             return True
+        inside, self._inside = self._inside, True
         try:
             results = driver.handle_action(action, *args)
-            if results is None:
-                return True
-            if isinstance(results, Refused):
-                return False
-            if driver is self._driver and not self._closing:
+            if results is not None and not isinstance(results, Refused) and not self._closing:
                 self._do(results)
-        except Exception:
+            if self._next is not None and not inside:
+                self._move_on()
+        except BaseException:  # who asks, maybe a handler, is not to blame
             self._crash(f"failed on the action {action}")
             return False
+        finally:
+            self._inside = inside
         self._settle()
-        return True
+        return not isinstance(results, Refused)
 
-    def act_from_thread(self, size: int, action: str, *args: Any) -> bool:
-        """Ask it from any other thread; what waits for the reactor's is bounded like output.
+    def ask_later(self, size: int, action: str, *args: Any) -> bool:
+        """Ask the current module in a later turn, from any thread; what waits until then is bounded like output.
 
         :param size: what it weighs while it waits, in bytes.
+        :returns: whether it was accepted.
         """
         with _waiting_lock:
             full = self.full or self._waiting >= self._host.max_output
@@ -242,29 +297,36 @@ class Connection(Stream):
         self._host.made(self)
         super().connectionMade()
         self._count_address()
-        self._start()
+        self.run(self._start, "failed to start")
 
     def dataReceived(self, data: bytes) -> None:
         if not self._closing:
-            self._corked = True
-            self._receive(data)
-            self._corked = False
+            self._inside = True
+            try:
+                self._receive(data)
+            finally:
+                self._inside = False
             self._flush()
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes were read to where `receive_into` said; the name is that of asyncio's protocols."""
         if not self._closing:
-            self._corked = True
-            self._receive(b"", nbytes)
-            self._corked = False
+            self._inside = True
+            try:
+                self._receive(b"", nbytes)
+            finally:
+                self._inside = False
             self._flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self._leave(self._reason or reason.getErrorMessage())
-        if self._address is not None:
-            self._host.discount_address(self._address)
-        self._host.lost(self)
+        # Whatever its modules raise, nobody may hold its place any more.
+        try:
+            self._leave(self._reason or reason.getErrorMessage())
+        finally:
+            if self._address is not None:
+                self._host.discount_address(self._address)
+            self._host.lost(self)
 
     def _drained(self) -> None:
         self.act("drained")
@@ -281,6 +343,7 @@ class Connection(Stream):
     def _start(self) -> None:
         if self.admitted or self._host.refuse(self):
             self._enter(0)
+            self._move_on()
         if not self.admitted and not self._closing:
             self.abort("it was not admitted")
 
@@ -292,15 +355,12 @@ class Connection(Stream):
             driver = link.module.init(link.options, self)
             if driver is None:
                 raise TypeError(f"init of the module {link.name} returned no driver")
-        except Exception:
+        except BaseException:  # whatever it raises
             self._crash("failed to start")
             self._leave(self._reason)
             return
-        if self._driver is not None:
-            # It has switched before it was there.
-            self._dismiss(driver, "switched away")
-            return
         self._driver = driver
+        self._prompt = IPromptDriver.providedBy(driver)
         self._regulate()
         early, self._early = self._early, []
         for action, args in early:
@@ -308,18 +368,21 @@ class Connection(Stream):
 
     def _leave(self, reason: str) -> None:
         driver, self._driver = self._driver, None
-        self.share(None)
-        if self._buffered:
-            self.receive_into(None)
-        if driver is not None:
-            self._dismiss(driver, reason)
-        for timer in list(self._timers):
-            timer.cancel()
+        self._prompt = False
+        try:
+            self.share(None)
+            if self._buffered:
+                self.receive_into(None)
+        finally:
+            if driver is not None:
+                self._dismiss(driver, reason)
+            for timer in list(self._timers):
+                timer.cancel()
 
     def _dismiss(self, driver: Any, reason: str) -> None:
         try:
             driver.handle_connection_close(reason)
-        except Exception:
+        except BaseException:  # it must not, and yet the rest is to be done
             self.log_failure("a module failed to close")
 
     def _receive(self, data: bytes, filled: int = 0) -> None:
@@ -330,8 +393,10 @@ class Connection(Stream):
                 driver = self._driver
                 results = driver.handle_buffer_in(filled) if filled else driver.handle_connection_in(data)
                 filled = 0
-                if results is not None and driver is self._driver and not self._closing:
+                if results is not None and not self._closing:
                     self._do(results)
+                if self._next is not None:
+                    self._move_on()
                 if not self._unread or self._closing:
                     return
                 unread, self._unread = self._unread, b""
@@ -339,30 +404,38 @@ class Connection(Stream):
                 if idle > len(self._host.chain):
                     raise RuntimeError("the chain's modules switch in circles, and none reads anything")
                 data = unread
-        except Exception:
+        except BaseException:  # whatever it raises, it is over for this connection alone
             self._crash("failed on what the peer sent")
 
     def _do(self, results: Result | Sequence[Result]) -> None:
+        if self._next is not None:
+            # Behind a switch or an end comes nothing.
+            return
         if isinstance(results, bytes):
             self._write(results)
         elif isinstance(results, (list, tuple)):
             for result in results:
                 if not isinstance(result, bytes):
-                    self._move_on(result)
+                    self._next = _checked(result)
                     break
                 self._write(result)
         else:
-            self._move_on(results)
+            self._next = _checked(results)
 
-    def _move_on(self, result: Any) -> None:
-        if isinstance(result, Switch):
-            self._switch(result)
-        elif isinstance(result, Close):
-            self._close(result.data)
-        elif isinstance(result, Stop):
-            self.abort(result.reason)
-        else:
-            raise TypeError(f"a module returned {result!r}, not bytes, Switch, Close, Stop or a list of them")
+    def _move_on(self) -> None:
+        """Switch to another module, or end; no module's code is running."""
+        moves = 0
+        while self._next is not None and not self._closing:
+            result, self._next = self._next, None
+            if isinstance(result, Switch):
+                if moves > len(self._host.chain):
+                    raise RuntimeError("the chain's modules switch in circles, and none reads anything")
+                moves += 1
+                self._switch(result)
+            elif isinstance(result, Close):
+                self._close(result.data)
+            else:
+                self.abort(result.reason)
 
     def _switch(self, switch: Switch) -> None:
         names = [link.name for link in self._host.chain]
@@ -371,27 +444,27 @@ class Connection(Stream):
         self._leave(f"switched to {switch.name}")
         self.request = switch.request
         self._enter(names.index(switch.name))
-        self._unread += switch.unread
+        # What it was not even given follows.
+        self._unread = switch.unread + self._unread
 
     def _settle(self) -> None:
-        """Let go on what was done: of a call from the transport, that is the end."""
-        if self._corked:
+        """Let go on what was done: when the module was called by the transport, that does."""
+        if self._inside:
             return
         if self._unread and not self._closing:
             data, self._unread = self._unread, b""
-            self._corked = True
-            self._receive(data)
-            self._corked = False
-        self._flush_later()
+            self._inside = True
+            try:
+                self._receive(data)
+            finally:
+                self._inside = False
+        if self._out or (self._closing and not self._ended):
+            self._flush_later()
 
     def _crash(self, what: str) -> None:
         """End the connection for the exception being handled."""
-        what = f"the module {self._host.chain[self._position].name} {what}"
-        self.log_failure(what)
-        self.abort(what)
-
-    def _timer_failed(self) -> None:
-        self._crash("failed in a timer")
+        self._next = None
+        self.fail(f"the module {self._host.chain[self._position].name} {what}")
 
 
 classImplements(Connection, IContext)

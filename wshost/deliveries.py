@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from wshost.interfaces import IEncoding
+from wshost.messages import CALL
 from wshost.publications import Batch, Publication, join
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Deliveries:
                 self.dropped += sum(map(len, topic.shared.values()))
                 accepted = False
         for subscriber in list(topic.direct):
-            if not subscriber.connection.act("send", data):
+            if not subscriber.connection.ask(CALL + len(data), "send", data):
                 self.dropped += 1
         return accepted
 
@@ -212,10 +213,8 @@ class Deliveries:
                 try:
                     if not connection.deliver(data, large):
                         missed += 1
-                except Exception:
-                    # The others wait for this turn's end, too.
-                    self._host.failures.log(connection.id, "its output failed")
-                    connection.abort("its output failed")
+                except BaseException:  # the others wait for this turn's end, too
+                    connection.fail("its output failed")
                     missed += 1
         self.dropped += missed * messages + len(connections) * cut
 

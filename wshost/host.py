@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from threading import get_ident
 from typing import Any
@@ -22,6 +23,8 @@ from wshost.topics import Topics
 
 #: How many connections at a time are told that they are not admitted; others are aborted.
 OVERFLOW = 128
+#: The part of the drain timeout in which connections may wait for answers; in the rest they say good-bye without.
+PATIENCE = 0.9
 
 
 class Host:
@@ -39,6 +42,7 @@ class Host:
     :param drain_timeout: how long `stop` waits before it aborts what is left.
     :param max_subscriptions: of one connection, to topics; more are refused.
     :param backplane: brings what is published to topics; None where nothing is.
+    :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Host:
         drain_timeout: float = 10.0,
         max_subscriptions: int = 1_000,
         backplane: IBackplane | None = None,
+        leave: Callable[[BaseException], object] | None = None,
     ) -> None:
         self.reactor = reactor
         self.chain = tuple(chain)
@@ -64,9 +69,9 @@ class Host:
         self.connections: dict[str, Connection] = {}
         #: The reactor's thread.
         self.thread = get_ident()
-        self.failures = Failures(reactor)
+        self.failures = Failures(reactor, leave)
         #: The timers of the connections' modules.
-        self.schedule = Schedule(reactor)
+        self.schedule = Schedule(reactor, partial(self.failures.log, "-", "a timer failed"))
         #: What connections have subscribed to.
         self.topics = Topics(self, backplane, max_subscriptions)
         self._max_connections = max_connections
@@ -76,8 +81,10 @@ class Host:
         # Those that are there only to be told that they are not admitted.
         self._refused: set[str] = set()
         self._ids = count(1)
+        # What is to be done at the turn's end: calls into users' code, and streams that write.
+        self._calls: list[tuple[Connection, Callable[[], None]]] = []
         self._corked: list[Stream] = []
-        # `_uncork` will be called.
+        # `_end_turn` will be called.
         self._turn_ends = False
         # Fires when all connections are gone; None until the host stops.
         self._stopped: Deferred[None] | None = None
@@ -106,10 +113,12 @@ class Host:
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
         del self.connections[connection.id]
-        self.topics.forget(connection)
         self._refused.discard(connection.id)
-        if self._stopped is not None and not self.connections:
-            self._all_gone(self._stopped)
+        try:
+            self.topics.forget(connection)
+        finally:
+            if self._stopped is not None and not self.connections:
+                self._all_gone(self._stopped)
 
     def refuse(self, connection: Connection) -> bool:
         """A connection is not admitted, and takes nobody's place; return whether it may be told."""
@@ -129,33 +138,47 @@ class Host:
         if not self._per_address[host]:
             del self._per_address[host]
 
+    def call_soon(self, connection: Connection, call: Callable[[], None]) -> None:
+        """Make a call into users' code at the end of the reactor's turn, when no other of it is running.
+
+        This is the one way into users' code that is open to users' code.
+
+        :param connection: is told when it raises.
+        """
+        self._calls.append((connection, call))
+        self.turn_ends()
+
     def uncork_later(self, stream: Stream) -> None:
         """Let it write at the end of the reactor's turn."""
-        if not self._turn_ends:
-            self.turn_ends()
         self._corked.append(stream)
+        self.turn_ends()
 
     def turn_ends(self) -> None:
-        """Something is to be done at the end of the reactor's turn: topics are flushed, then streams uncorked."""
+        """Something is to be done at the end of the reactor's turn: calls, then topics, then what streams write."""
         if not self._turn_ends:
             self._turn_ends = True
-            self.reactor.callLater(0, self._uncork)
+            self.reactor.callLater(0, self._end_turn)
 
-    def _uncork(self) -> None:
-        # Whatever happens below: what comes next is to leave, too.
-        self._turn_ends = False
+    def _end_turn(self) -> None:
+        try:
+            calls, self._calls = self._calls, []
+            for connection, call in calls:
+                connection.run(call)
+        finally:
+            # What comes next, and the calls that these calls have asked for, are the next turn's.
+            self._turn_ends = False
+            if self._calls:
+                self.turn_ends()
         try:
             self.topics.flush()
-        except Exception:
+        except BaseException:  # the streams wait for this turn, too
             self.failures.log("-", "what was published could not be delivered to all")
         corked, self._corked = self._corked, []
         for stream in corked:
             try:
                 stream.uncork()
-            except Exception:
-                # The others wait for this loop, too.
-                self.failures.log(stream.id, "its output failed")
-                stream.abort("its output failed")
+            except BaseException:  # the others wait for this loop, too
+                stream.fail("its output failed")
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections, and abort those that are left at the timeout; fires when all are gone."""
@@ -163,13 +186,20 @@ class Host:
             self._stopped = Deferred()
             connections = list(self.connections.values())
             if connections:
-                self._overdue = self.reactor.callLater(self._drain_timeout, self._abort)
+                end = self.reactor.seconds() + self._drain_timeout
+                self._overdue = self.reactor.callLater(self._drain_timeout * PATIENCE, self._hurry, end)
                 for connection in connections:
                     connection.shut_down()
             else:
                 self.schedule.rest()
                 self._stopped.callback(None)
         return self._stopped
+
+    def _hurry(self, end: float) -> None:
+        """Ask those that are left once more: what they wait for will not come in time."""
+        self._overdue = self.reactor.callLater(max(0.0, end - self.reactor.seconds()), self._abort)
+        for connection in list(self.connections.values()):
+            connection.shut_down()
 
     def _abort(self) -> None:
         for connection in list(self.connections.values()):

@@ -84,6 +84,14 @@ class IProtocolDriver(Interface):
         """The connection is gone, or was switched away from this module. Called once, last. Must not raise."""
 
 
+class IPromptDriver(IProtocolDriver):
+    """A driver that calls no users' code when refs ask it for something, and which may be asked at any time.
+
+    Users' code is never called from within users' code: other drivers are asked in a later turn of the reactor, and
+    what their connections' refs are asked for is then accepted before they have a say.
+    """
+
+
 class IBufferedDriver(IProtocolDriver):
     """A driver that has large things read to where they belong (`IContext.receive_into`), not copied there."""
 
@@ -108,7 +116,10 @@ class IContext(Interface):
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
 
     def perform(results: Results) -> None:
-        """Do what a `handle_` method would have returned, from outside of one: a timer, a late answer."""
+        """Do what a `handle_` method would have returned, from outside of one: a timer, a late answer.
+
+        From inside of the module's code, `init` included, a `Switch`, `Close` or `Stop` takes effect when that returns.
+        """
 
     def pause_reading() -> None:
         """Take no more bytes from the peer. Bytes already taken may still come in."""
@@ -129,8 +140,14 @@ class IContext(Interface):
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; never after this module's `handle_connection_close`."""
 
+    def call_soon(call: Callable[[], None]) -> None:
+        """Call at the end of the reactor's turn, when nobody's code is running; also after the connection is gone.
+
+        What has to call users' code, and may itself have been called by users' code, does it by this.
+        """
+
     def log_failure(what: str) -> None:
-        """Log the exception being handled with this connection's id, at a limited rate."""
+        """Log the exception being handled with this connection's id, at a limited rate. Never raises."""
 
     def share(encoding: IEncoding | None) -> None:
         """From now on, published messages may be sent as this encoding has them, without asking for each.
@@ -238,6 +255,7 @@ class ISession(Interface):
     """A handler's side of one connection. Messages are handled one at a time, in order."""
 
     busy = Attribute("True while a message is being handled: deliver no more from the peer")
+    waits = Attribute("True while infos are queued that are handled at the end of the reactor's turn")
 
     def open(connection: ConnectionInfo, ref: IRef) -> None:
         """Run the handler's init. It ends in one call of `IChannel.opened` or `IChannel.refused`."""
@@ -246,7 +264,13 @@ class ISession(Interface):
         """Handle a message from the peer. Only when not busy."""
 
     def info(message: Any) -> bool:
-        """Queue ``("info", message)``; False when too many wait."""
+        """Queue ``("info", message)``; False when too many wait.
+
+        Whoever calls may be users' code: the handler is not to be called from here, but by `IChannel.call_soon`.
+        """
+
+    def behind(call: Callable[[], None]) -> None:
+        """Make a call of the channel's when the infos that were queued before have been handled. Only when `waits`."""
 
     def lost() -> None:
         """The connection ended. ``"connection_close"`` follows, once, when what is being handled is done."""
@@ -278,6 +302,9 @@ class IChannel(Interface):
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""
+
+    def call_soon(call: Callable[[], None]) -> None:
+        """Call at the end of the reactor's turn, when nobody's code is running; also after the connection is gone."""
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with the connection's id, at a limited rate."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: What waits for a later turn weighs that much beside its data, in bytes.
+CALL = 256
 #: A topic's name, in bytes of UTF-8.
 MAX_TOPIC = 255
 

@@ -32,7 +32,7 @@ class Publication:
             pass
         try:
             data = encoding.encode(self.data)
-        except Exception:
+        except BaseException:
             failed()
             data = b""
         self._encoded[encoding] = data

@@ -9,13 +9,11 @@ from zope.interface import implementer
 
 from wshost.control import NORMAL_CLOSE, check_close, check_payload
 from wshost.interfaces import IRef
-from wshost.messages import check_message, check_topic
+from wshost.messages import CALL, check_message, check_topic
 
 if TYPE_CHECKING:
     from wshost.host import Host
 
-#: What waits for the reactor's thread weighs that much beside a message's data, in bytes.
-CALL = 256
 #: An info, of which nobody knows the size.
 INFO = 1_024
 
@@ -90,12 +88,12 @@ class Ref:
             return False
         if get_ident() == host.thread:
             return host.topics.act(connection, action, topic)
-        return connection.act_from_thread(CALL, action, topic)
+        return connection.ask_later(CALL, action, topic)
 
     def _ask(self, size: int, action: str, *args: Any) -> bool:
         connection = self._host.connections.get(self.id)
         if connection is None:
             return False
         if get_ident() == self._host.thread:
-            return connection.act(action, *args)
-        return connection.act_from_thread(size, action, *args)
+            return connection.ask(size, action, *args)
+        return connection.ask_later(size, action, *args)

@@ -273,6 +273,20 @@ class Stream:
             self.transport.unregisterProducer()
         self.transport.abortConnection()
 
+    def fail(self, what: str) -> None:
+        """End it at once for the exception being handled. Never raises.
+
+        :param what: what failed, as a clause.
+        """
+        # First the end: to log it may fail, too.
+        try:
+            self.abort(what)
+        except BaseException:  # of whatever transport it is
+            what += ", and so did its end"
+            self._host.failures.log(self.id, what)
+        else:
+            self._host.failures.log(self.id, what)
+
     # A peer that does not read
 
     def _watch_progress(self, mark: int | None, since: float) -> None:

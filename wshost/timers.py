@@ -11,9 +11,6 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
-
-_log = Logger("wshost")
 
 #: So many cancelled timers may wait for their time, or as many as there are others.
 _LEFTOVERS = 64
@@ -25,10 +22,12 @@ class Schedule:
     The reactor's timer is not cancelled with the last of them: on a busy host the next comes at once.
 
     :param clock: the reactor.
+    :param failed: called while what a timer has raised is being handled.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Any, failed: Callable[[], object]) -> None:
         self._clock = clock
+        self._failed = failed
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
         # How many of them are not cancelled.
@@ -77,21 +76,22 @@ class Schedule:
     def _fire(self) -> None:
         self._wake = None
         self._firing = True
-        now = self._clock.seconds()
-        due = []
-        # What is added from here on is a later turn's.
-        while self._heap and self._heap[0][0] <= now:
-            due.append(heappop(self._heap)[2])
-        for timer in due:
-            self._waiting -= timer.active
-            try:
-                timer.fire()
-            except Exception:
-                # The others are due, too.
-                _log.failure("a timer failed")
-        self._firing = False
-        if self._heap:
-            self._wake_at(self._heap[0][0])
+        try:
+            now = self._clock.seconds()
+            due = []
+            # What is added from here on is a later turn's.
+            while self._heap and self._heap[0][0] <= now:
+                due.append(heappop(self._heap)[2])
+            for timer in due:
+                self._waiting -= timer.active
+                try:
+                    timer.fire()
+                except BaseException:  # the others are due, too
+                    self._failed()
+        finally:
+            self._firing = False
+            if self._heap:
+                self._wake_at(self._heap[0][0])
 
 
 class Timer:
@@ -132,10 +132,10 @@ class ModuleTimer(Timer):
     """One of a set of timers, of which none is left when the module has gone.
 
     :param timers: where this timer is, until it was made or cancelled.
-    :param failed: called while what the call has raised is being handled.
+    :param run: makes the call.
     """
 
-    __slots__ = ("_failed", "_timers")
+    __slots__ = ("_run", "_timers")
 
     def __init__(
         self,
@@ -143,10 +143,10 @@ class ModuleTimer(Timer):
         seconds: float,
         call: Callable[[], None],
         timers: set[ModuleTimer],
-        failed: Callable[[], None],
+        run: Callable[[Callable[[], None]], None],
     ) -> None:
         self._timers = timers
-        self._failed: Callable[[], None] | None = failed
+        self._run: Callable[[Callable[[], None]], None] | None = run
         timers.add(self)
         super().__init__(schedule, seconds, call)
 
@@ -155,14 +155,13 @@ class ModuleTimer(Timer):
         super().cancel()
 
     def fire(self) -> None:
-        failed = self._leave()
-        try:
-            super().fire()
-        except Exception:
-            # It is there as long as there is a call to make.
-            failed()  # type: ignore[misc]
+        run, call = self._run, self._call
+        self._leave()
+        self._call = None
+        if run is not None and call is not None:
+            run(call)
 
-    def _leave(self) -> Callable[[], None] | None:
+    def _leave(self) -> None:
         self._timers.discard(self)
-        failed, self._failed = self._failed, None
-        return failed
+        # It knows the connection.
+        self._run = None

@@ -13,13 +13,11 @@ from zope.interface import implementer
 
 from wshost.deliveries import Deliveries, Subscriber, Topic
 from wshost.interfaces import IBackplane, ILocalTopics
+from wshost.messages import CALL
 
 if TYPE_CHECKING:
     from wshost.connection import Connection
     from wshost.host import Host
-
-#: A message that waits for the reactor's thread weighs that much beside its data, in bytes.
-CALL = 256
 
 
 @implementer(ILocalTopics)
@@ -71,9 +69,14 @@ class Topics:
         if len(subscriber.topics) >= self._max_subscriptions:
             return False
         if topic is None:
-            topic = self._topics[name] = Topic(name)
+            # First the backplane, which may be anybody's: nothing is kept of what fails.
             if self._backplane is not None:
-                self._backplane.subscribe(name, self)
+                try:
+                    self._backplane.subscribe(name, self)
+                except BaseException:
+                    self._host.failures.log(connection.id, "the backplane failed to subscribe")
+                    return False
+            topic = self._topics[name] = Topic(name)
         self._deliveries.hold(subscriber)
         subscriber.topics[topic] = None
         topic.add(subscriber)
@@ -118,7 +121,10 @@ class Topics:
         if not topic.shared and not topic.direct:
             del self._topics[topic.name]
             if self._backplane is not None:
-                self._backplane.unsubscribe(topic.name, self)
+                try:
+                    self._backplane.unsubscribe(topic.name, self)
+                except BaseException:
+                    self._host.failures.log(subscriber.connection.id, "the backplane failed to unsubscribe")
 
     # From the backplane
 

@@ -36,6 +36,7 @@ class Channel:
         self.calls: list[tuple[Any, ...]] = []
         self.failures: list[tuple[str, BaseException | None]] = []
         self.then: dict[str, Callable[[], object]] = {}
+        self._soon: list[Callable[[], None]] = []
 
     def _called(self, name: str, *arguments: Any) -> None:
         self.calls.append((name, *arguments))
@@ -67,11 +68,22 @@ class Channel:
         timer: Timer = self.clock.callLater(max(seconds, TURN), call)
         return timer
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self._soon.append(call)
+
+    def turn(self) -> None:
+        """End the reactor's turn."""
+        calls, self._soon = self._soon, []
+        for call in calls:
+            call()
+
     def log_failure(self, what: str) -> None:
         self.failures.append((what, sys.exception()))
 
     def take(self) -> list[tuple[Any, ...]]:
-        """What was asked since the last time."""
+        """What was asked since the last time, and at the end of this turn and the next two."""
+        for _ in range(3):
+            self.turn()
         calls, self.calls = self.calls, []
         return calls
 

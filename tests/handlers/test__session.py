@@ -14,7 +14,6 @@ from zope.interface.verify import verifyClass, verifyObject
 from tests.handlers.surroundings import (
     CONNECTION,
     REF,
-    TURN,
     Channel,
     Handler,
     begin,
@@ -115,12 +114,6 @@ class TestInit:
         assert session.info("hello") is False
         assert (handler.seen, channel.calls, session.busy) == ([], [], False)
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
-    def test_does_not_hide_the_end_of_the_process(self, error: BaseException, channel: Channel) -> None:
-        with pytest.raises(type(error)):
-            begin(Handler(init=raises(error)), channel)
-        assert (channel.calls, channel.failures) == ([], [])
-
     def test_that_the_channel_fails_to_open_is_refused_and_ended(self, channel: Channel) -> None:
         channel.then["opened"] = raises(ValueError())
         handler = Handler()
@@ -138,6 +131,8 @@ class TestInitThatTakesItsTime:
         assert session.busy
         assert channel.take() == []
         gate.callback("late")
+        assert session.busy
+        channel.turn()
         assert not session.busy
         assert channel.take() == [("opened", Accept("late")), ("released",)]
         assert channel.clock.getDelayedCalls() == []
@@ -155,6 +150,7 @@ class TestInitThatTakesItsTime:
         session = begin(handler, channel)
         assert session.info("dropped")
         gate.errback(Reject())
+        channel.turn()
         assert (handler.seen, session.busy) == ([], False)
 
     def test_can_crash_as_well(self, channel: Channel) -> None:
@@ -199,14 +195,13 @@ class TestInitThatTakesItsTime:
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
     def test_does_not_hide_a_fault_of_the_channel(self, channel: Channel) -> None:
-        fault = ValueError()
-        caught: list[BaseException | None] = []
         gate: Deferred[Any] = Deferred()
-        begin(Handler(init=lambda options: gate), channel)
-        channel.then["refused"] = raises(fault)
+        session = begin(Handler(init=lambda options: gate), channel)
+        channel.then["refused"] = raises(ValueError("of the channel"))
         gate.errback(Reject())
-        gate.addErrback(lambda failure: caught.append(failure.value))
-        assert caught == [fault]
+        with pytest.raises(ValueError, match="of the channel"):
+            channel.turn()
+        assert not session.busy
 
     def test_may_have_a_state_even_so_which_is_ended_once(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
@@ -375,13 +370,6 @@ class TestHandleThatFails:
         assert channel.take() == [("send", "\ud800"), ("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
-    def test_does_not_hide_the_end_of_the_process(self, error: BaseException, channel: Channel) -> None:
-        session = open_session(Handler(raises(error)), channel)
-        with pytest.raises(type(error)):
-            session.deliver(("text", "hello"))
-        assert (channel.calls, channel.failures) == ([], [])
-
     def test_is_logged_with_its_own_traceback(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(lambda message, state: gate.addCallback(raises(LookupError()))), channel)
@@ -405,8 +393,9 @@ class TestHandleThatTakesItsTime:
         assert session.busy
         assert channel.take() == []
         gate.callback(("reply", "done", "new"))
-        assert not session.busy
+        assert session.busy
         assert channel.take() == [("send", "done"), ("released",)]
+        assert not session.busy
 
     @pytest.mark.parametrize("answer", [("close", None), LookupError(), "wrong"])
     def test_lets_a_late_close_leave(self, answer: Any, channel: Channel) -> None:
@@ -428,11 +417,12 @@ class TestHandleThatTakesItsTime:
 
 
 class TestInfo:
-    def test_is_handled_at_once_when_idle(self, channel: Channel) -> None:
+    def test_is_handled_at_the_end_of_the_turn_when_idle(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
         assert session.info("hello")
-        assert channel.take() == [("send", "hello")]
+        assert handler.seen == []
+        assert channel.take() == [("send", "hello"), ("released",)]
         assert handler.seen == [(("info", "hello"), "state")]
         assert not session.busy
 
@@ -499,7 +489,7 @@ class TestInfo:
         assert not session.info("one too many")
         gate.callback(None)
         while session.busy:
-            channel.clock.advance(TURN)
+            channel.turn()
         assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
         assert session.info("there is room again")
 
@@ -508,13 +498,14 @@ class TestInfo:
         handler = Handler(lambda message, state: ("noreply", sessions[0].info("next") and state))
         sessions.append(open_session(handler, channel))
         assert sessions[0].info("first")
+        channel.turn()
         assert len(handler.seen) == INFOS_A_TURN + 1
         assert sessions[0].busy
-        channel.clock.advance(TURN)
+        channel.turn()
         assert len(handler.seen) == 2 * (INFOS_A_TURN + 1)
-        assert channel.take() == [("released",)]
+        assert channel.calls == [("released",)] * 2
         sessions[0].lost()
-        channel.clock.advance(TURN)
+        channel.turn()
         assert handler.seen[-1] == ("connection_close", "state")
         assert channel.clock.getDelayedCalls() == []
 
@@ -527,6 +518,7 @@ class TestInfo:
         session.info("dropped")
         gate.callback(answer)
         session.lost()
+        channel.turn()
         assert [message for message, _ in handler.seen] == [("text", ""), "connection_close"]
 
     def test_is_refused_while_the_channel_closes(self, channel: Channel) -> None:
@@ -581,6 +573,7 @@ class TestConnectionClose:
         assert len(handler.seen) == 1
         assert session.info("late") is False
         gate.callback(("reply", "to whom?", "new"))
+        channel.turn()
         assert handler.seen[1:] == [("connection_close", "new")]
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
@@ -595,6 +588,7 @@ class TestConnectionClose:
             gate.errback(answer)
         else:
             gate.callback(answer)
+        channel.turn()
         assert handler.seen[1:] == [("connection_close", "state")]
         assert len(channel.failures) == 1
         assert channel.calls == []
@@ -721,11 +715,13 @@ class TestCoroutines:
 
         session = begin(Chat(), channel)
         await turns()
+        channel.turn()
         for _ in range(3):
             session.deliver(("text", ""))
             session.info("")
             while session.busy:
                 await turns()
+                channel.turn()
         assert [call[1] for call in channel.take() if call[0] == "send"] == ["1", "2", "3", "4", "5", "6"]
         session.lost()
         await ended.wait()
@@ -875,5 +871,6 @@ class TestADeadSession:
         while gates:
             assert handler.state() is not None
             gates.pop().callback(None)
+            channel.turn()
         channel.failures.clear()
         assert handler.state() is None

@@ -50,7 +50,7 @@ class TestARoute:
         session.open(replace(CONNECTION, route=route), REF)
         session.deliver(("text", "hello"))
         assert session.info("hello")
-        assert channel.take() == [("opened", Accept("state")), ("send", answer), ("send", answer)]
+        assert channel.take() == [("opened", Accept("state")), ("send", answer), ("send", answer), ("released",)]
 
     def test_leads_to_the_end_as_well(self, router: Router, chat: Handler, news: Handler, channel: Channel) -> None:
         session = router.session(channel)

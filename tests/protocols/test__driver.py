@@ -46,8 +46,9 @@ class Session:
     """Writes down what it is told; accepts, and echoes messages, or does what the test says."""
 
     def __init__(self, factory: "Sessions", channel: IChannel) -> None:
-        self.busy = False
+        self.busy = self.waits = False
         self.told: list[Any] = []
+        self.behind_infos: list[Callable[[], None]] = []
         self.channel = channel
         self.connection: ConnectionInfo
         self.ref: IRef
@@ -68,8 +69,20 @@ class Session:
             return False
         self.told.append(("info", message))
         if not self.busy:
-            self._factory.handle(self, ("info", message))
+            self.waits = True
+            self.channel.call_soon(lambda: self._inform(message))
         return True
+
+    def _inform(self, message: Any) -> None:
+        self.waits = False
+        self._factory.handle(self, ("info", message))
+        calls, self.behind_infos = self.behind_infos, []
+        for call in calls:
+            call()
+        self.channel.released()
+
+    def behind(self, call: Callable[[], None]) -> None:
+        self.behind_infos.append(call)
 
     def lost(self) -> None:
         self.told.append("lost")
@@ -590,6 +603,7 @@ class TestALargeMessage:
         data = frame(TEXT, self.PAYLOAD.encode())
         peer.send(data[:20_000])
         peer.connection.ref.info("an info")
+        peer.turn()
         assert server.session.busy
         peer.send(data[20_000:])
         assert server.told == [("info", "an info")]

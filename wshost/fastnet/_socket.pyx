@@ -130,8 +130,9 @@ cdef class SocketTransport(Layer):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as failure:
-            self._report("the protocol failed on what was read", failure)
+            # First the end: to report it may fail, too.
             self._lose(failure)
+            self._report("the protocol failed on what was read", failure)
 
     cdef _stop_reading(self):
         if self._reading:

@@ -72,10 +72,10 @@ class _Fast:
                 self.sessionno = number + 1
                 transport = self.transport(skt, protocol, addr, self, number, self.reactor)
                 protocol.makeConnection(transport)
-        except Exception:
-            _log.failure("{port} failed to make a connection", port=self)
+        except BaseException:  # the port serves others
             if transport is not None:
                 transport.abortConnection()
+            _log.failure("{port} failed to make a connection", port=self)
         if transport is None:
             skt.close()
 
@@ -116,7 +116,7 @@ class Loop:
         for connection in list(self.connections):
             try:
                 connection.disconnect()
-            except Exception:
+            except BaseException:  # the others are to end, too
                 _log.failure("{connection} failed to end", connection=connection)
 
 

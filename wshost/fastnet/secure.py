@@ -56,7 +56,7 @@ class SecureTransport(Transport):
         if IHandshakeListener.providedBy(self.protocol):
             try:
                 self.protocol.handshakeCompleted()
-            except Exception:
+            except BaseException:  # as Twisted's transports: what fails is this connection
                 self._fail()
         super()._begin()
 

@@ -139,7 +139,7 @@ class Transport:
                 self.protocol.buffer_updated(filled)
             else:
                 self.protocol.dataReceived(data)
-        except Exception:
+        except BaseException:  # as Twisted's transports: what fails is this connection
             self._fail()
             return
         # When the kernel has data and a reset at once, uvloop calls the reader once, and watches no more
@@ -160,7 +160,7 @@ class Transport:
             return False
         try:
             protocol.readConnectionLost()
-        except Exception:
+        except BaseException:  # as Twisted's transports: what fails is this connection
             self._fail()
         return True
 
@@ -169,7 +169,7 @@ class Transport:
             self._producer_paused = True
             try:
                 self._producer.pauseProducing()
-            except Exception:
+            except BaseException:  # as Twisted's transports: what fails is this connection
                 self._fail()
 
     def resume_writing(self) -> None:
@@ -196,11 +196,11 @@ class Transport:
         try:
             if producer is not None:
                 producer.stopProducing()
-        except Exception:
+        except BaseException:  # as Twisted's transports: what fails is this connection
             _log.failure("the producer of {transport} failed to stop", transport=self)
         try:
             protocol.connectionLost(reason)
-        except Exception:
+        except BaseException:  # as Twisted's transports: what fails is this connection
             _log.failure("{protocol} failed to lose its connection", protocol=protocol)
 
     def _explain(self, exc: BaseException | None) -> Failure:
@@ -305,7 +305,7 @@ class Transport:
     def _resume_producer(self) -> None:
         try:
             self._producer.resumeProducing()
-        except Exception:
+        except BaseException:  # as Twisted's transports: what fails is this connection
             self._fail()
 
     # The end
@@ -353,7 +353,7 @@ class Transport:
         if protocol is not None:
             try:
                 protocol.writeConnectionLost()
-            except Exception:
+            except BaseException:  # as Twisted's transports: what fails is this connection
                 self._fail()
 
     def stopConsuming(self) -> None:
@@ -378,8 +378,10 @@ class Transport:
     def _fail(self) -> None:
         """End it for the exception being handled, which is the protocol's."""
         failure = Failure()
-        _log.failure("{protocol} failed", failure, protocol=self.protocol)
+        protocol = self.protocol
+        # First the end: to log it may fail, too.
         self._drop(failure)
+        _log.failure("{protocol} failed", failure, protocol=protocol)
 
     def _drop(self, reason: Failure) -> None:
         """End it at once; what waits is lost."""

@@ -16,6 +16,15 @@ from twisted.python.failure import Failure
 #: How what was cancelled fails, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 
+
+class _Exit(Exception):
+    """What a coroutine has raised to end the process. Bare, it would end a task's loop, there and then."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
 # From Python 3.12 on a task takes its first step at once: what never waits costs no turn of the loop.
 _EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -39,6 +48,12 @@ def awaited(result: Any) -> Deferred[Any] | None:
     else:
         return None
     return deferred.addCallback(_settle)
+
+
+def cause(failure: Failure) -> BaseException:
+    """Return what has made an `awaited` Deferred fail."""
+    error: BaseException = failure.value
+    return error.error if isinstance(error, _Exit) else error
 
 
 def _settle(result: Any) -> Any:
@@ -102,7 +117,11 @@ class _Steps:
 
     def send(self, value: Any) -> Any:
         self._deferred = None
-        return self._future(self._coroutine.send(value))
+        try:
+            waited_for = self._coroutine.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise _Exit(error) from None
+        return self._future(waited_for)
 
     def throw(self, error: BaseException) -> Any:
         deferred, self._deferred = self._deferred, None
@@ -110,7 +129,11 @@ class _Steps:
             # The futures made here don't fail: the task is cancelled, and nobody will look at the Deferred's failure.
             deferred.addErrback(_ignore)
             deferred.cancel()
-        return self._future(self._coroutine.throw(error))
+        try:
+            waited_for = self._coroutine.throw(error)
+        except (SystemExit, KeyboardInterrupt) as exit:
+            raise _Exit(exit) from None
+        return self._future(waited_for)
 
     def _future(self, waited_for: Any) -> Any:
         if not isinstance(waited_for, Deferred):

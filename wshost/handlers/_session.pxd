@@ -7,7 +7,8 @@ cdef object _OPEN, _LOST, _PLAIN
 cdef class HandlerSession:
     cdef object __weakref__
     cdef public object _adapter, _channel, _handle, _infos, _pending, _stage, _state, _timer
-    cdef public bint busy
+    cdef public bint busy, waits, _late, _resuming
 
-    @cython.locals(infos=Py_ssize_t)
     cpdef deliver(self, message)
+    @cython.locals(left=Py_ssize_t)
+    cpdef _work(self, message)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from wshost.handlers._answers import read
-from wshost.handlers._awaiting import CANCELLED, awaited
+from wshost.handlers._awaiting import CANCELLED, awaited, cause
 from wshost.interfaces import IChannel, IRef, ISession, Timer
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 MAX_INFOS = 1_024
 #: Infos that are handled on end before it is others' turn: a handler may well send itself the next one.
 INFOS_A_TURN = 256
-
-# What a handler fails with; not KeyboardInterrupt and SystemExit, but a cancelled future that it looked into.
-_FAILURES = (Exception, asyncio.CancelledError)
 
 
 class Stage(Enum):
@@ -51,13 +48,31 @@ _PLAIN = frozenset((str, bytes))
 
 
 class HandlerSession:
-    """One connection's handler: its state, and what it is doing. See `wshost.interfaces.ISession`."""
+    """One connection's handler: its state, and what it is doing. See `wshost.interfaces.ISession`.
 
-    __slots__ = ("_adapter", "_channel", "_handle", "_infos", "_pending", "_stage", "_state", "_timer", "busy")
+    Whatever the handler raises, `BaseException` included, is an end of its connection, and of nothing else.
+    """
+
+    __slots__ = (
+        "_adapter",
+        "_channel",
+        "_handle",
+        "_infos",
+        "_late",
+        "_pending",
+        "_resuming",
+        "_stage",
+        "_state",
+        "_timer",
+        "busy",
+        "waits",
+    )
 
     def __init__(self, adapter: HandlerAdapter, channel: IChannel) -> None:
         #: True while `init` or `handle` is running; infos wait then, and nothing may be delivered.
         self.busy = True
+        #: True while infos wait for the end of the reactor's turn.
+        self.waits = False
         self._adapter = adapter
         self._channel = channel
         self._handle: Callable[[Any, Any], Any] = adapter.handler.handle
@@ -65,8 +80,10 @@ class HandlerSession:
         self._state: Any = None
         # Made when the first has to wait: on most connections none ever does.
         self._infos: deque[Any] | None = None
-        # What `init` or `handle` has begun but not finished.
+        # What `init` or `handle` has begun but not finished; that it was not there at once; that it is there, and what
+        # comes next waits for the turn's end.
         self._pending: Deferred[Any] | None = None
+        self._late = self._resuming = False
         self._timer: Timer | None = None
 
     # From the channel
@@ -85,54 +102,70 @@ class HandlerSession:
                 self._init_done(result)
             else:
                 self._wait(pending, self._init_done, self._init_failed)
-        except _FAILURES as error:
+        except BaseException as error:  # whatever it is
             self._init_failed(error)
-        if self._pending is None:
+        if self._pending is None and not self._resuming:
             self._go_on()
 
     def deliver(self, message: Any) -> None:
-        """Handle a message, and after it the infos that have come meanwhile."""
+        """Handle a message, after the infos that have come before it, and before those that have come meanwhile."""
         if self._stage is not _OPEN:
             return
-        self.busy = True
-        infos = INFOS_A_TURN
-        while True:
-            try:
-                answer = self._handle(message, self._state)
-                # Nearly all answers are one of these two.
-                if type(answer) is tuple and len(answer) == 3 and answer[0] == "reply" and type(answer[1]) in _PLAIN:
-                    self._state = answer[2]
-                    if self._stage is _OPEN:
-                        self._channel.send(answer[1])
-                elif type(answer) is tuple and len(answer) == 2 and answer[0] == "noreply":
-                    self._state = answer[1]
-                else:
-                    self._answer(answer)
-            except _FAILURES as error:
-                self._handle_failed(error)
-            if self._pending is not None:
-                return
-            if not self._infos:
-                break
-            if not infos:
-                self._take_turn()
-                return
-            infos -= 1
+        if self._infos:
+            self._infos.append(message)
             message = self._infos.popleft()
+        self._work(message)
+
+    def _work(self, message: Any) -> None:
+        """Handle a message, or make a call that has waited, and go on with what waits."""
+        self.busy = True
+        left = INFOS_A_TURN
+        try:
+            while True:
+                if type(message) is tuple:
+                    try:
+                        answer = self._handle(message, self._state)
+                        # Nearly all answers are one of these two.
+                        if (
+                            type(answer) is tuple
+                            and len(answer) == 3
+                            and answer[0] == "reply"
+                            and type(answer[1]) in _PLAIN
+                        ):
+                            self._state = answer[2]
+                            if self._stage is _OPEN:
+                                self._channel.send(answer[1])
+                        elif type(answer) is tuple and len(answer) == 2 and answer[0] == "noreply":
+                            self._state = answer[1]
+                        else:
+                            self._answer(answer)
+                    except BaseException as error:  # whatever it is
+                        self._handle_failed(error)
+                else:
+                    message()
+                if self._pending is not None or self._resuming:
+                    return
+                if not self._infos:
+                    break
+                if not left:
+                    # It is others' turn, and so is the peer's next message.
+                    self._work_soon()
+                    return
+                left -= 1
+                message = self._infos.popleft()
+        except BaseException:
+            # It is the channel that has failed; that it is lost, it will say.
+            self.busy = False
+            raise
         self.busy = False
         if self._stage is _LOST:
             self._end()
 
     def info(self, message: Any) -> bool:
-        """Handle ``("info", message)``, at once or when what is being handled is done.
+        """Handle ``("info", message)`` when what is being handled is done, at the end of this turn at the earliest.
 
         :returns: False when it will not be handled: the connection is closing, or `MAX_INFOS` wait already.
         """
-        if not self.busy:
-            if self._stage is not _OPEN:
-                return False
-            self.deliver(("info", message))
-            return True
         if self._stage not in {Stage.INIT, Stage.OPEN}:
             return False
         if self._infos is None:
@@ -140,7 +173,27 @@ class HandlerSession:
         if len(self._infos) >= MAX_INFOS:
             return False
         self._infos.append(("info", message))
+        if not self.busy:
+            self._work_soon()
         return True
+
+    def behind(self, call: Callable[[], None]) -> None:
+        """Make a call when the infos that wait have been handled."""
+        if self._infos is None:
+            self._infos = deque()
+        self._infos.append(call)
+
+    def _work_soon(self) -> None:
+        if not self.waits:
+            self.waits = True
+            self._channel.call_soon(self._turn_ends)
+
+    def _turn_ends(self) -> None:
+        self.waits = False
+        # When the answer to a message is awaited, they wait for that.
+        if self._pending is None and not self._resuming:
+            self._go_on()
+            self._release()
 
     def lost(self) -> None:
         """Nothing is asked of the channel any more; "connection_close" follows when what is being handled is done."""
@@ -176,8 +229,10 @@ class HandlerSession:
         if isinstance(error, Reject):
             self._channel.refused(error.status, error.body, error.headers)
         else:
-            self._channel.log_failure("the handler's init failed")
-            self._channel.refused(500, b"", {})
+            try:
+                self._channel.refused(500, b"", {})
+            finally:
+                self._channel.log_failure("the handler's init failed")
 
     def _init_overdue(self) -> None:
         self._timer = None
@@ -211,10 +266,13 @@ class HandlerSession:
         """Close for an exception, while it is being handled (RFC 6455 §7.4.1)."""
         if self._stage in {Stage.LOST, Stage.OVER} and isinstance(error, CANCELLED):
             return
-        self._channel.log_failure("the handler's handle failed")
-        if self._stage is Stage.OPEN:
-            self._leave_for(Stage.CLOSING)
-            self._channel.close(1011, "")
+        try:
+            if self._stage is Stage.OPEN:
+                self._leave_for(Stage.CLOSING)
+                self._channel.close(1011, "")
+        finally:
+            # Behind the end, which is due even if this fails.
+            self._channel.log_failure("the handler's handle failed")
 
     def _leave_for(self, stage: Stage) -> None:
         """Handle no more; what is being handled comes to its end."""
@@ -228,40 +286,56 @@ class HandlerSession:
     ) -> None:
         """Take the result when it is there, and then go on; it may be there already."""
         self._pending = pending
+        self._late = False
         pending.addBoth(self._settled, done, failed)
+        self._late = True
         if self._pending is not None:
-            pending.addBoth(self._resume)
             self._limit()
 
     def _settled(self, result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
+        late = self._late
         self._pending = None
         self._stop_timer()
+        error = None
+        try:
+            self._take(result, done, failed)
+        except BaseException as fault:  # nobody would see it here
+            error = fault
+        # What has failed holds this frame now; so that they let go of each other.
+        del result
+        if late or error is not None:
+            # Whoever has made the result come may be users' code.
+            self._resuming = True
+            self._channel.call_soon(partial(self._resume, error))
+
+    def _take(self, result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
         try:
             if isinstance(result, Failure):
-                raise cast("BaseException", result.value)
+                raise cause(result)
             done(result)
-        except BaseException as error:
-            # Whoever had to see a KeyboardInterrupt has seen it, long before it became a result.
+        except BaseException as error:  # whatever it is
             failed(error)
         finally:
             # The exception holds this frame now; so that they let go of each other.
             del result
 
-    def _resume(self, result: Any) -> Any:
+    def _resume(self, error: BaseException | None) -> None:
+        self._resuming = False
+        if error is not None:
+            # The channel has failed; that it is lost, it will say.
+            self.busy = False
+            raise error
         self._go_on()
+        self._release()
+
+    def _release(self) -> None:
         # Busy again or not: an answer does not wait for that of an info.
         if self._stage in {Stage.OPEN, Stage.CLOSING}:
             self._channel.released()
-        return result
-
-    def _take_turn(self) -> None:
-        turn: Deferred[None] = Deferred()
-        self._wait(turn, _ignore, self._handle_failed)
-        self._channel.call_later(0, lambda: turn.callback(None))
 
     def _go_on(self) -> None:
         if self._infos:
-            self.deliver(self._infos.popleft())
+            self._work(self._infos.popleft())
         else:
             self.busy = False
             if self._stage is Stage.LOST:
@@ -281,7 +355,7 @@ class HandlerSession:
         if self._pending is not None:
             try:
                 self._pending.cancel()
-            except _FAILURES:
+            except BaseException:  # whatever it is
                 self._channel.log_failure("what the handler waits for can't be cancelled")
 
     def _stop_timer(self) -> None:
@@ -303,11 +377,11 @@ class HandlerSession:
         self._stage = Stage.OVER
         try:
             ending = awaited(self._handle("connection_close", self._state))
-        except _FAILURES as error:
+        except BaseException as error:  # whatever it is
             self._handle_failed(error)
         else:
             if ending is not None:
-                self._adapter.keep(ending.addBoth(self._settled, _ignore, self._handle_failed))
+                self._adapter.keep(ending.addBoth(self._take, _ignore, self._handle_failed))
 
 
 # Not by a decorator: Cython's classes take none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +30,7 @@ class Router:
 class _NoSession:
     """What there is before a route is known, and where there is none."""
 
-    busy = False
+    busy = waits = False
 
 
 @implementer(ISession)
@@ -47,6 +47,7 @@ class RoutedSession:
 
     #: The session's; read after every message, hence by a getter that is no Python function.
     busy = property(attrgetter("_session.busy"))
+    waits = property(attrgetter("_session.waits"))
 
     def open(self, connection: ConnectionInfo, ref: IRef) -> None:
         """Find the session and open it, or refuse the connection with 404."""
@@ -57,6 +58,7 @@ class RoutedSession:
         session = self._session = factory.session(self._channel)
         self.deliver = session.deliver  # type: ignore[method-assign]
         self.info = session.info  # type: ignore[method-assign]
+        self.behind = session.behind  # type: ignore[method-assign]
         self.lost = session.lost  # type: ignore[method-assign]
         session.open(connection, ref)
 
@@ -66,6 +68,9 @@ class RoutedSession:
     def info(self, message: Any) -> bool:
         """Say that nobody is there."""
         return False
+
+    def behind(self, call: Callable[[], None]) -> None:
+        """Do nothing: nobody is there, and nothing waits."""
 
     def lost(self) -> None:
         """Do nothing: nobody is there."""

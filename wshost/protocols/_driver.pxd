@@ -15,7 +15,7 @@ cdef class WebSocket:
     cdef public Frames _frames
     cdef public list _out
     cdef public bytes _unread
-    cdef public bint _held, _advancing, _peer_closed
+    cdef public bint _held, _advancing, _peer_closed, _leaving
     cdef public Py_ssize_t _share
     cdef public double heard_at
 

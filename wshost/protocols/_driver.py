@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import classImplements
 
 from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
-from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, ISession, Timer
+from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
+from wshost.messages import CALL
 from wshost.protocols._autobahn import negotiate
 from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
@@ -35,6 +37,8 @@ EARLY = 1_024
 EARLY_SIZE = 1 << 20
 #: The payload of our own pings, by which their pongs are told from those that a handler asked for.
 HEARTBEAT = b"wshost heartbeat"
+#: What peers are told when the server stops.
+GOING_AWAY = (1001, "going away")
 
 
 class State(Enum):
@@ -65,6 +69,7 @@ class WebSocket:
         "_early_size",
         "_frames",
         "_held",
+        "_leaving",
         "_offer",
         "_options",
         "_out",
@@ -103,11 +108,14 @@ class WebSocket:
         self._advancing = False
         # When it goes on, where it left off for others.
         self._turn: Timer | None = None
-        # What refs have asked for before the handshake was done, and the size of the messages in it.
+        # What refs have asked for before the handshake was done, and the size of the messages in it; afterwards that of
+        # what waits for the infos before it.
         self._early: list[tuple[Any, ...]] = []
         self._early_size = 0
         # The peer's Close came.
         self._peer_closed = False
+        # The server stops: we close when what the handler is doing is done.
+        self._leaving = False
         # By which messages leave, where permessage-deflate was agreed on.
         self._deflater: Deflater | None = None
 
@@ -155,6 +163,7 @@ class WebSocket:
         self._state = _OPEN
         self._patience = Patience(self, self._frames, self._context, options)
         early, self._early = self._early, []
+        self._early_size = 0
         for action, *arguments in early:
             self._act(action, *arguments)
         if self._state is _OPEN:
@@ -199,7 +208,13 @@ class WebSocket:
             return self._shut_down()
         if self._state is _CONNECTING:
             return None if self._keep(action, *args) else REFUSED
-        if self._state is not _OPEN or self._peer_closed or not self._act(action, *args):
+        if self._state is not _OPEN or self._peer_closed:
+            return REFUSED
+        session = self._session
+        if session.waits and not session.busy and action != "info":
+            # In the order in which it was asked for.
+            return None if self._let_wait(action, *args) else REFUSED
+        if not self._act(action, *args):
             return REFUSED
         # Behind our own Close nothing is held any more.
         return self._take() if self._state is _OPEN else self._advance()
@@ -229,11 +244,28 @@ class WebSocket:
         self._early_size += size
         return True
 
+    def _let_wait(self, action: str, *args: Any) -> bool:
+        """Do what a ref asks for behind the infos that wait for the turn's end; False when too much waits already."""
+        size = CALL + (len(args[0]) if action == "send" else 0)
+        if self._early_size and self._early_size + size > EARLY_SIZE:
+            return False
+        self._early_size += size
+        self._session.behind(partial(self._act_behind, size, action, *args))
+        return True
+
+    def _act_behind(self, size: int, action: str, *args: Any) -> None:
+        self._early_size -= size
+        if self._state is _OPEN and not self._peer_closed:
+            self._act(action, *args)
+
     def _shut_down(self) -> Results:
+        """Say good-bye: when the handler has answered, or at once when that is asked a second time."""
         if self._state is _CONNECTING:
             return self._refuse(503, "The server is shutting down.", {})
-        if not self._peer_closed:
-            self.close(1001, "going away")
+        waits = self._state is _OPEN and self._session.busy and not self._leaving
+        self._leaving = True
+        if not (waits or self._peer_closed):
+            self.close(*GOING_AWAY)
         return self._advance()
 
     def handle_connection_close(self, reason: str) -> None:
@@ -256,24 +288,29 @@ class WebSocket:
         self._advancing = True
         self._share = 0
         steps, share = STEPS, SHARE
-        while self._state is not _CLOSED:
-            if self._state is _OPEN and (session.busy or context.full):
-                self._hold()
+        try:
+            while self._state is not _CLOSED:
+                if self._state is _OPEN and (session.busy or context.full or self._leaving):
+                    if self._leaving and not session.busy:
+                        self.close(*GOING_AWAY)
+                        continue
+                    self._hold()
+                    break
+                if (not steps or self._share > share) and frames.waits:
+                    self._hold()
+                    self._turn = context.call_later(0, self._take_turn)
+                    break
+                steps -= 1
+                if frames.step():
+                    continue
+                if self._held:
+                    self._held = False
+                    # What it was silent meanwhile was our doing.
+                    self.heard_at = self._seconds()
+                    context.resume_reading()
                 break
-            if (not steps or self._share > share) and frames.waits:
-                self._hold()
-                self._turn = context.call_later(0, self._take_turn)
-                break
-            steps -= 1
-            if frames.step():
-                continue
-            if self._held:
-                self._held = False
-                # What it was silent meanwhile was our doing.
-                self.heard_at = self._seconds()
-                context.resume_reading()
-            break
-        self._advancing = False
+        finally:
+            self._advancing = False
         if frames.inside and self._state is _OPEN and not self._patience.watches_message:
             self._patience.watch_message()
         return self._take()
@@ -404,6 +441,9 @@ class WebSocket:
         timer: Timer = self._context.clock.callLater(seconds, call)
         return timer
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self._context.call_soon(call)
+
     def log_failure(self, what: str) -> None:
         self._context.log_failure(what)
 
@@ -439,4 +479,4 @@ class WebSocket:
 
 
 # Not by a decorator: Cython's classes take none.
-classImplements(WebSocket, IBufferedDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, IPromptDriver, IChannel)

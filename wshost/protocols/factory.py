@@ -20,7 +20,7 @@ from twisted.python.reflect import namedAny
 from zope.interface import alsoProvides, implementer, moduleProvides
 
 from wshost.importing import make_importable, run
-from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver, Timer
+from wshost.interfaces import IContext, IPreparedModule, IPromptDriver, Timer
 from wshost.protocols._options import Reader
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Stop
 
@@ -57,7 +57,7 @@ def init(options: IProtocolFactory, context: IContext) -> FactoryDriver:
     return FactoryDriver(options, context)
 
 
-@implementer(IProtocolDriver, ITCPTransport, IConsumer, IPushProducer)
+@implementer(IPromptDriver, ITCPTransport, IConsumer, IPushProducer)
 class FactoryDriver:
     """A driver to the connection, and the transport to the protocol.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from zope.interface import implementer, moduleProvides
 
-from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IProtocolDriver, Timer
+from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IPromptDriver, IProtocolDriver, Timer
 from wshost.protocols._head import BadRequest, demand_get, parse, response
 from wshost.protocols._options import Reader
 from wshost.protocols._routes import Routes
@@ -86,7 +86,7 @@ def init(options: Options, context: IContext) -> IProtocolDriver:
     return driver
 
 
-@implementer(IProtocolDriver)
+@implementer(IPromptDriver)
 class _Driver:
     def __init__(self, options: Options, upgrade: str, context: IContext) -> None:
         self._options = options

@@ -1,0 +1,130 @@
+"""What a handler is still answering when the server stops, is answered: within the drain timeout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.memory import MemoryHost, Peer
+
+BYE = ("close", 1001, "going away")
+
+
+class Handler:
+    """Answers when its gate is opened; echoes what begins with "echo"; notes the end."""
+
+    def __init__(self) -> None:
+        self.gates: list[Deferred[Any]] = []
+        self.seen: list[Any] = []
+        self.refs: list[Any] = []
+
+    def init(self, options: Any) -> None:
+        self.refs.append(options["worker"])
+
+    def handle(self, message: Any, state: Any) -> Any:
+        self.seen.append(message)
+        if message[0] in {"text", "info"} and not message[1].startswith("echo"):
+            self.gates.append(Deferred())
+            return self.gates[-1]
+        return ("reply", message[1], state) if message[0] in {"text", "info"} else ("noreply", state)
+
+
+class Stopping:
+    """A host of such handlers with one client, which has asked for an answer."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.handler = Handler()
+        self.host = MemoryHost(self.handler, websocket_options={"ping_interval": 0}, **limits)
+        self.peer: Peer = self.host.open()
+        self.peer.text("slow")
+
+    def answer(self) -> None:
+        self.handler.gates.pop(0).callback(("reply", "the answer", None))
+
+
+@pytest.fixture
+def stopping() -> Stopping:
+    return Stopping(drain_timeout=10.0)
+
+
+def test_an_answer_that_is_awaited_leaves_before_the_good_bye(stopping: Stopping) -> None:
+    stopped = stopping.host.host.stop()
+    assert stopping.peer.messages() == []
+    stopping.answer()
+    assert stopping.peer.messages() == ["the answer", BYE]
+    stopping.peer.leave()
+    assert stopped.called
+    assert stopping.host.idle()
+
+
+def test_who_waits_for_nothing_is_told_at_once(stopping: Stopping) -> None:
+    other = stopping.host.open()
+    stopping.host.host.stop()
+    assert other.messages() == [BYE]
+
+
+def test_what_the_peer_has_sent_behind_it_is_not_begun(stopping: Stopping) -> None:
+    stopping.peer.text("slow, too")
+    stopping.host.host.stop()
+    stopping.answer()
+    assert stopping.peer.messages() == ["the answer", BYE]
+    assert ("text", "slow, too") not in stopping.handler.seen
+
+
+def test_infos_that_have_come_before_are_handled(stopping: Stopping) -> None:
+    assert stopping.handler.refs[0].info("echoed info")
+    stopping.host.host.stop()
+    stopping.answer()
+    assert stopping.peer.messages() == ["the answer", "echoed info", BYE]
+
+
+def test_refs_may_send_meanwhile(stopping: Stopping) -> None:
+    stopping.host.host.stop()
+    assert stopping.handler.refs[0].send("progress")
+    assert stopping.peer.messages() == ["progress"]
+
+
+@pytest.mark.parametrize("result", [ValueError("on purpose"), "wrong"])
+def test_one_that_fails_closes_with_1011(stopping: Stopping, result: Any) -> None:
+    stopping.host.host.stop()
+    gate = stopping.handler.gates.pop()
+    if isinstance(result, Exception):
+        gate.errback(result)
+    else:
+        gate.callback(result)
+    assert [message[:2] for message in stopping.peer.messages()] == [("close", 1011)]
+
+
+def test_one_that_never_comes_is_given_up_in_time_for_a_good_bye(stopping: Stopping) -> None:
+    stopping.host.host.stop()
+    stopping.peer.turn(8.9)
+    assert stopping.peer.messages() == []
+    stopping.peer.turn(0.1)
+    assert stopping.peer.messages() == [BYE]
+    stopping.peer.turn(1.0)
+    assert stopping.peer.gone
+
+
+def test_a_close_of_the_peers_is_answered_meanwhile(stopping: Stopping) -> None:
+    stopping.host.host.stop()
+    stopping.answer()
+    stopping.peer.leave()
+    assert stopping.handler.seen[-1] == "connection_close"
+
+
+def test_one_that_is_asked_for_by_the_handler_itself_comes() -> None:
+    """Who ends the server from a message still answers that."""
+
+    class Ending(Handler):
+        def handle(self, message: Any, state: Any) -> Any:
+            if message == ("text", "end"):
+                host.host.stop()
+                return ("reply", "ending", state)
+            return ("noreply", state)
+
+    host = MemoryHost(Ending())
+    peer = host.open()
+    peer.text("end")
+    assert peer.messages() == ["ending", BYE]

@@ -1,0 +1,309 @@
+"""Users' code is never entered from users' code; who asks is first come, first served; and no chain costs stack."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from wsproto.events import Message
+from zope.interface import implementer
+
+from tests.handlers.surroundings import without_loop
+from tests.memory import MemoryHost, Peer
+from tests.rooms import Rooms
+from wshost.connection import Link
+from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
+from wshost.results import REFUSED, Close, Switch
+
+
+class Handler:
+    """Does what the test says to a message; fails the test when it is entered while it runs."""
+
+    def __init__(self, does: Callable[[Handler, Any, int], Any]) -> None:
+        self.refs: list[Any] = []
+        self.seen: list[tuple[int, Any]] = []
+        self.running = 0
+        self._does = does
+
+    def init(self, options: Any) -> int:
+        self.refs.append(options["worker"])
+        return len(self.refs) - 1
+
+    def handle(self, message: Any, number: int) -> Any:
+        assert self.running == 0, "entered while running"
+        self.running += 1
+        try:
+            self.seen.append((number, message))
+            return self._does(self, message, number) or ("noreply", number)
+        finally:
+            self.running -= 1
+
+
+def serve(does: Callable[[Handler, Any, int], Any], count: int, **limits: Any) -> tuple[Handler, list[Peer]]:
+    handler = Handler(does)
+    host = MemoryHost(handler, websocket_options={"ping_interval": 0}, **limits)
+    return handler, [host.open() for _ in range(count)]
+
+
+class TestAHandlerIsNotEnteredFromAnother:
+    def test_by_an_info_to_the_other(self) -> None:
+        def does(handler: Handler, message: Any, number: int) -> None:
+            if message == ("text", "go"):
+                assert handler.refs[1].info("news")
+                assert len(handler.seen) == 1
+
+        handler, peers = serve(does, 2)
+        peers[0].text("go")
+        assert handler.seen == [(0, ("text", "go")), (1, ("info", "news"))]
+
+    def test_by_an_info_to_itself(self) -> None:
+        def does(handler: Handler, message: Any, number: int) -> Any:
+            if message == ("text", "go"):
+                handler.refs[0].info("news")
+                return ("reply", "first", number)
+            return ("reply", "second", number)
+
+        handler, [peer] = serve(does, 1)
+        peer.text("go")
+        assert peer.messages() == ["first", "second"]
+
+    @pytest.mark.parametrize("action", ["close", "send", "ping", "subscribe", "unsubscribe"])
+    def test_by_whatever_else_is_asked_of_the_other(self, action: str) -> None:
+        def does(handler: Handler, message: Any, number: int) -> None:
+            if message == ("text", "go"):
+                arguments = {"close": (1000, ""), "send": ("x",), "ping": (b"x",)}.get(action, ("topic",))
+                assert getattr(handler.refs[1], action)(*arguments)
+
+        handler, peers = serve(does, 2)
+        peers[0].text("go")
+        for peer in peers:
+            peer.leave()
+        assert [message for number, message in handler.seen if number == 1] == ["connection_close"]
+
+    def test_by_the_deferred_that_the_other_awaits(self) -> None:
+        """What waits behind an answer is handled when he who let it come has returned."""
+        gate: Deferred[Any] = Deferred()
+
+        def does(handler: Handler, message: Any, number: int) -> Any:
+            if message == ("text", "wait"):
+                return gate
+            if message == ("text", "fire"):
+                gate.callback(("reply", "late", 0))
+                assert len(handler.seen) == 2
+            return None
+
+        handler, peers = serve(does, 2)
+        peers[0].text("wait")
+        handler.refs[0].info("behind it")
+        peers[0].text("and behind that")
+        peers[1].text("fire")
+        assert peers[0].messages() == ["late"]
+        assert handler.seen[2:] == [(0, ("info", "behind it")), (0, ("text", "and behind that"))]
+
+    def test_by_publishing(self) -> None:
+        entered: list[str] = []
+
+        def handle(data: Any, ref: Any) -> Any:
+            entered.append(data)
+            if data == "publish":
+                rooms.publish("a", "news")
+                assert entered == ["publish"]
+            return ("noreply", ref)
+
+        rooms = Rooms(handle)
+        peers = [rooms.open("/a"), rooms.open("/a")]
+        peers[0].text("publish")
+        assert [peer.messages() for peer in peers] == [["news"], ["news"]]
+
+    def test_by_stopping_the_server(self) -> None:
+        stopped: list[Any] = []
+
+        def does(handler: Handler, message: Any, number: int) -> None:
+            if message == ("text", "stop"):
+                stopped.append(host.host.stop())
+                assert len(handler.seen) == 1
+
+        handler = Handler(does)
+        host = MemoryHost(handler)
+        peers = [host.open() for _ in range(2)]
+        peers[0].text("stop")
+        assert [peer.messages() for peer in peers] == [[("close", 1001, "going away")]] * 2
+        for peer in peers:
+            peer.leave()
+        assert stopped[0].called
+
+
+class TestAChain:
+    def test_of_any_length_costs_no_stack(self) -> None:
+        length = 3 * sys.getrecursionlimit()
+        depths: set[int] = set()
+
+        def depth() -> int:
+            frame, count = sys._getframe(), 0
+            while frame.f_back is not None:
+                frame, count = frame.f_back, count + 1
+            return count
+
+        def does(handler: Handler, message: Any, number: int) -> Any:
+            if message[0] == "info":
+                depths.add(depth())
+                if message[1] == length:
+                    return ("reply", "done", number)
+            if message[0] in {"text", "info"}:
+                hops = int(message[1])
+                handler.refs[(number + 1) % len(handler.refs)].info(hops + 1)
+            return None
+
+        _, peers = serve(does, 3)
+        peers[0].text("0")
+        for _ in range(length // 3):
+            peers[0].turn()
+        assert [peer.messages() for peer in peers].count(["done"]) == 1
+        assert len(depths) == 1
+
+
+class TestOrder:
+    def test_of_what_one_sender_asks_stays(self) -> None:
+        """As if each were done at once: what an info brings, what is sent, and the end."""
+
+        def does(handler: Handler, message: Any, number: int) -> Any:
+            other = handler.refs[1]
+            if message == ("text", "go"):
+                for ask in (
+                    lambda: other.send("1"),
+                    lambda: other.info("2"),
+                    lambda: other.send("3"),
+                    lambda: other.ping(b"4"),
+                    lambda: other.info("5"),
+                    lambda: other.close(4000, "6"),
+                ):
+                    assert ask()
+            return ("reply", message[1], number) if message[0] == "info" else None
+
+        _, peers = serve(does, 2)
+        peers[0].text("go")
+        assert peers[1].messages() == ["1", "2", "3", ("ping", b"4"), "5", ("close", 4000, "6")]
+
+    def test_of_infos_before_a_message_that_comes_in_the_same_turn(self) -> None:
+        handler, [peer] = serve(lambda handler, message, number: None, 1)
+        handler.refs[0].info("first")
+        peer.connection.dataReceived(peer.frames.send(Message("second")))
+        peer.turn()
+        assert [message for _, message in handler.seen] == [("info", "first"), ("text", "second")]
+
+    def test_what_waits_behind_infos_is_bounded(self) -> None:
+        def does(handler: Handler, message: Any, number: int) -> None:
+            if message == ("text", "go"):
+                other = handler.refs[1]
+                other.info("first")
+                while other.send("x" * 100_000):
+                    sent.append(True)
+                refused.append(other.close())
+
+        sent: list[bool] = []
+        refused: list[bool] = []
+        _, peers = serve(does, 2)
+        peers[0].text("go")
+        assert 5 < len(sent) < 12
+        assert len(peers[1].messages()) == len(sent) + refused.count(True)
+
+
+@implementer(IProtocolModule, IProtocolDriver)
+class Module:
+    """A protocol module of the user's: its code is users' code, too."""
+
+    def __init__(self, context: Any = None, modules: list[Module] | None = None) -> None:
+        self.context = context
+        self.modules: list[Module] = [] if modules is None else modules
+        self.inside = False
+
+    def init(self, options: Any, context: IContext) -> Module:
+        self.modules.append(Module(context, self.modules))
+        return self.modules[-1]
+
+    def _next(self) -> Any:
+        """Ask the one after us, while our code is running."""
+        assert not any(module.inside for module in self.modules)
+        self.inside = True
+        following = self.modules.index(self) + 1
+        if following < len(self.modules):
+            assert self.modules[following].context.ref.send("on")
+        self.inside = False
+
+    def handle_connection_in(self, data: bytes) -> None:
+        self._next()
+
+    def handle_action(self, action: str, *args: Any) -> Any:
+        if action != "send":
+            return REFUSED
+        self._next()
+        return b"was asked"
+
+    def handle_connection_close(self, reason: str) -> None:
+        """Nothing."""
+
+
+class TestModules:
+    def test_are_asked_when_no_users_code_is_running(self) -> None:
+        host = MemoryHost(chain=[Link("module", Module(), None)])
+        peers = [host.connect() for _ in range(300)]
+        peers[0].send(b"go")
+        for _ in range(300):
+            peers[0].turn()
+        assert [peer.take() for peer in peers[1:]] == [b"was asked"] * 299
+        assert not any(peer.gone for peer in peers)
+
+    def test_may_switch_in_circles_for_a_while_only(self) -> None:
+        class Circle(Module):
+            def init(self, options: Any, context: Any) -> Module:
+                context.perform(Switch(options))
+                return super().init(options, context)
+
+        host = MemoryHost(chain=[Link("a", Circle(), "b"), Link("b", Circle(), "a")])
+        assert host.connect().gone
+        assert host.idle()
+
+    def test_end_when_their_code_has_returned(self) -> None:
+        class Ends(Module):
+            closed = 0
+
+            def init(self, options: Any, context: Any) -> Module:
+                self.context = context
+                return self
+
+            def handle_connection_in(self, data: bytes) -> None:
+                self.context.perform([b"bye", Close()])
+                assert self.closed == 0
+                self.context.perform(b"never")
+
+            def handle_connection_close(self, reason: str) -> None:
+                Ends.closed += 1
+
+        peer = MemoryHost(chain=[Link("ends", Ends(), None)]).connect()
+        peer.send(b"go")
+        assert peer.take() == b"bye"
+        peer.leave()
+        assert Ends.closed == 1
+
+
+@without_loop
+def test_a_coroutine_is_not_entered_from_another() -> None:
+    running: list[int] = []
+
+    class Coroutines(Handler):
+        async def handle(self, message: Any, number: int) -> Any:  # type: ignore[override]
+            assert not running
+            running.append(number)
+            if message == ("text", "go"):
+                self.refs[1].info("news")
+            running.clear()
+            return ("reply", message[1], number)
+
+    handler = Coroutines(lambda *_: None)
+    host = MemoryHost(handler)
+    peers = [host.open() for _ in range(2)]
+    peers[0].text("go")
+    assert [peer.messages() for peer in peers] == [["go"], ["news"]]
