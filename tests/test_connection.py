@@ -17,8 +17,8 @@ from zope.interface.verify import verifyObject
 from tests.memory import MemoryHost, Peer
 from wshost.connection import Link, address
 from wshost.host import OVERFLOW
-from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule
-from wshost.refs import CALL
+from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolDriver, IProtocolModule
+from wshost.messages import CALL
 from wshost.request import TLS, Headers, Request
 from wshost.results import REFUSED, Close, Refused, Results, Stop, Switch
 
@@ -1372,3 +1372,79 @@ class TestMemory:
             assert [reference() for reference in references] == [None, None]
         finally:
             gc.enable()
+
+
+@implementer(IProtocolModule, IProtocolDriver)
+class Slow:
+    """A module that may call users' code when it is asked; and its driver."""
+
+    def __init__(self, context: Any = None) -> None:
+        self.context = context
+        self.drivers: list[Slow] = []
+        self.asked: list[tuple[Any, ...]] = []
+
+    def init(self, options: Any, context: IContext) -> Any:
+        self.drivers.append(Slow(context))
+        return self.drivers[-1]
+
+    def handle_connection_in(self, data: bytes) -> Results:
+        return None
+
+    def handle_action(self, action: str, *args: Any) -> Results | Refused:
+        self.asked.append((action, *args))
+        return REFUSED if action == "ping" else None
+
+    def handle_connection_close(self, reason: str) -> None:
+        """Nothing."""
+
+
+class TestAModuleThatMayCallUsersCode:
+    """It is asked when nobody's code is running: in a later turn."""
+
+    def test_is_asked_later_and_in_order(self) -> None:
+        module = Slow()
+        peer = MemoryHost(chain=[Link("slow", module, None)]).connect()
+        ref = peer.connection.ref
+        assert [ref.send("x"), ref.ping(), ref.info(7), ref.close()] == [True] * 4
+        assert module.drivers[0].asked == []
+        peer.turn()
+        assert [action for action, *_ in module.drivers[0].asked] == ["send", "ping", "info", "close"]
+
+    def test_what_waits_for_it_is_bounded(self) -> None:
+        module = Slow()
+        peer = MemoryHost(chain=[Link("slow", module, None)], max_output=10_000).connect()
+        accepted = [peer.connection.ref.send(b"x" * 1_000) for _ in range(20)]
+        assert 5 < accepted.count(True) < 10
+        peer.turn()
+        assert len(module.drivers[0].asked) == accepted.count(True)
+        assert peer.connection.ref.send(b"x")
+
+    def test_may_itself_call_when_nobodys_code_is_running(self) -> None:
+        module = Slow()
+        host = MemoryHost(chain=[Link("slow", module, None)])
+        peer = host.connect()
+        called: list[str] = []
+        module.drivers[0].context.call_soon(lambda: called.append("now"))
+        assert called == []
+        peer.turn()
+        assert called == ["now"]
+
+    def test_that_fails_then_ends(self, failures: Failures) -> None:
+        module = Slow()
+        peer = MemoryHost(chain=[Link("slow", module, None)]).connect()
+        module.drivers[0].context.call_soon(raises)
+        peer.turn()
+        assert peer.gone
+        assert failures.take().startswith("the module slow failed at a turn's end\n")
+
+
+class TestCircles:
+    def test_of_switches_that_are_performed_end(self, failures: Failures) -> None:
+        first = Module(start=lambda driver: driver.context.perform(Switch("b")))
+        second = Module(start=lambda driver: driver.context.perform(Switch("a")))
+        assert serve(first, second).connect().gone
+        assert "switch in circles" in failures.take()
+
+    def test_behind_an_end_comes_nothing(self) -> None:
+        module = Module(start=lambda driver: [driver.context.perform(Close(b"bye")), driver.context.perform(b"never")])
+        assert serve(module).connect().take() == b"bye"

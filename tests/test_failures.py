@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, eventAsJSON, eventsFromJSONLogFile, textFileLogObserver
 from twisted.python.failure import Failure
 
-from wshost.failures import LENGTH, MOST, PERIOD, Failures, escaped, shortened
+from wshost.failures import LENGTH, MOST, PERIOD, Failures, asks_to_exit, escaped, shortened
 
 
 class Failing:
@@ -133,3 +133,52 @@ class TestRate:
         fail()
         fail.clock.advance(PERIOD - 1)
         assert len(fail(times=MOST)) == MOST - 1
+
+
+class Unspeakable(Exception):
+    """Can't be formatted."""
+
+    @property
+    def __notes__(self) -> list[str]:
+        raise GeneratorExit
+
+
+class TestALogThatFails:
+    def test_is_nobodys_end(self, monkeypatch: pytest.MonkeyPatch, fail: Failing) -> None:
+        def broken(*args: Any, **kwargs: Any) -> None:
+            raise GeneratorExit
+
+        monkeypatch.setattr(fail.failures.log_to, "error", broken)
+        assert fail() == []
+
+    def test_names_what_can_not_be_formatted(self, fail: Failing) -> None:
+        [event] = fail(Unspeakable())
+        assert "in __call__" in event["text"]
+        assert event["text"].endswith("Unspeakable, which can't be formatted")
+
+    def test_is_for_exceptions_that_are_being_handled(self, fail: Failing) -> None:
+        with pytest.raises(LookupError, match="no exception to log"):
+            fail.failures.log("c7", "nothing failed")
+
+
+class TestWhoAsksTheProcessToEnd:
+    @pytest.mark.parametrize(
+        ("error", "asks"),
+        [
+            (SystemExit(3), True),
+            (KeyboardInterrupt(), True),
+            (BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [SystemExit(3)])]), True),
+            (BaseExceptionGroup("", [GeneratorExit()]), False),
+            (GeneratorExit(), False),
+            (ValueError(), False),
+        ],
+    )
+    def test_is_told_to_who_can_end_it(self, error: BaseException, asks: bool) -> None:
+        left: list[BaseException] = []
+        failures = Failures(Clock(), left.append)
+        try:
+            raise error
+        except BaseException:
+            failures.log("c7", "the handler failed")
+        assert len(left) == asks
+        assert asks_to_exit(error) is (left[0] if asks else None)

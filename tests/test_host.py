@@ -255,6 +255,53 @@ class TestTurn:
         assert not host.host.topics._topics
 
 
+class TestCalls:
+    """Into users' code, where that was called by users' code."""
+
+    def test_come_at_the_end_of_the_turn_before_topics_and_streams(self) -> None:
+        host = serve()
+        peer = host.connect()
+        done: list[str] = []
+        flush = host.host.topics.flush
+        host.host.topics.flush = lambda: done.append("topics") or flush()  # type: ignore[func-returns-value, method-assign]
+        host.host.call_soon(peer.connection, lambda: done.append("call") or peer.connection.perform(b"x"))  # type: ignore[func-returns-value]
+        assert done == []
+        host.reactor.advance(0)
+        assert done == ["call", "topics"]
+        assert peer.transport.writes == [b"x"]
+
+    def test_that_they_ask_for_are_the_next_turns(self) -> None:
+        host = serve()
+        peer = host.connect()
+        done: list[int] = []
+
+        def call() -> None:
+            done.append(len(done))
+            host.host.call_soon(peer.connection, call)
+
+        host.host.call_soon(peer.connection, call)
+        host.reactor.advance(0)
+        assert done == [0]
+        host.reactor.advance(0)
+        assert done == [0, 1]
+
+    @pytest.mark.parametrize("error", [ValueError, GeneratorExit, SystemExit])
+    def test_that_fail_are_an_end_of_their_connection_alone(self, error: type[BaseException]) -> None:
+        def fail() -> None:
+            raise error
+
+        host = serve()
+        one, other = host.connect(), host.connect()
+        done: list[str] = []
+        host.host.call_soon(one.connection, fail)
+        host.host.call_soon(other.connection, lambda: done.append("done"))
+        with capturedLogs() as events:
+            host.reactor.advance(0)
+        assert (done, [event["id"] for event in events]) == (["done"], ["c1"])
+        one.turn()
+        assert (one.gone, other.gone) == (True, False)
+
+
 class TestStop:
     def test_with_nobody_there_it_is_done_at_once(self) -> None:
         host = serve()

@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 from tests.memory import MemoryReactor
 from wshost.host import Host
 from wshost.interfaces import IRef
-from wshost.refs import CALL, INFO, Ref
+from wshost.messages import CALL
+from wshost.refs import INFO, Ref
 
 
 class Connection:

@@ -9,6 +9,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITransport
+from twisted.logger import capturedLogs
 from zope.interface import implementer_only
 from zope.interface.verify import verifyObject
 
@@ -593,3 +594,30 @@ class TestAfterTheEnd:
             assert stream() is None
         finally:
             gc.enable()
+
+
+class TestAFailure:
+    """First the end, then the log."""
+
+    def test_ends_the_stream_and_is_logged(self, wire: Wire) -> None:
+        with capturedLogs() as events:
+            try:
+                raise GeneratorExit
+            except GeneratorExit:
+                wire.stream.fail("it failed")
+        assert wire.transport.aborted
+        assert [(event["id"], event["what"]) for event in events] == [("c1", "it failed")]
+
+    def test_is_logged_with_that_of_a_transport_which_can_not_end(self, wire: Wire) -> None:
+        def broken() -> None:
+            raise SystemExit
+
+        wire.transport.abortConnection = broken  # type: ignore[method-assign]
+        with capturedLogs() as events:
+            try:
+                raise ValueError("on purpose")
+            except ValueError:
+                wire.stream.fail("it failed")
+        [event] = events
+        assert event["what"] == "it failed, and so did its end"
+        assert "ValueError: on purpose" in event["text"]

@@ -10,12 +10,12 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost
-from tests.rooms import Handler, Loud, Plain, Rooms, serve
+from tests.rooms import Handler, Loud, Plain, Rooms, logged, serve
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.connection import Link
 from wshost.interfaces import IContext, ILocalTopics
+from wshost.messages import CALL
 from wshost.results import Reject, Switch
-from wshost.topics import CALL
 
 
 def from_thread(call: Callable[[], Any]) -> Any:
@@ -109,6 +109,35 @@ class TestBackplane:
         assert told == [("subscribe", "a", topics)]
         other.leave()
         assert told == [("subscribe", "a", topics), ("unsubscribe", "a", topics)]
+
+    def test_that_fails_to_subscribe_refuses_the_subscription(self) -> None:
+        """And the next one is told to it again: nothing is kept of what failed."""
+
+        class Backplane(MemoryBackplane):
+            broken = True
+
+            def subscribe(self, topic: str, local: ILocalTopics) -> None:
+                if self.broken:
+                    raise GeneratorExit
+                super().subscribe(topic, local)
+
+            def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
+                raise GeneratorExit
+
+        backplane = Backplane()
+        rooms = MemoryHost(Handler(), backplane=backplane)
+        peer = rooms.open()
+        ref = peer.connection.ref
+        with logged() as lines:
+            assert ref.subscribe("a") is False
+            backplane.broken = False
+            assert ref.subscribe("a") is True
+            backplane.publish("a", "text")
+            assert peer.messages() == ["text"]
+            assert ref.unsubscribe("a") is True
+        assert lines == ["c1: the backplane failed to subscribe", "c1: the backplane failed to unsubscribe"]
+        peer.leave()
+        assert rooms.idle()
 
     def test_reaches_all_hosts_that_share_it(self) -> None:
         backplane = MemoryBackplane()

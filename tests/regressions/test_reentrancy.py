@@ -66,7 +66,7 @@ class TestAHandlerIsNotEnteredFromAnother:
                 return ("reply", "first", number)
             return ("reply", "second", number)
 
-        handler, [peer] = serve(does, 1)
+        _, [peer] = serve(does, 1)
         peer.text("go")
         assert peer.messages() == ["first", "second"]
 

@@ -72,7 +72,9 @@ CALLS = [
 class Faults:
     """Lets the call with this number raise."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, error: BaseException) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, error: BaseException
+    ) -> None:
         original = getattr(owner, name)
         self.left = number
         self.happened = False
@@ -92,7 +94,9 @@ def conversations(host: MemoryHost, handler: Handler) -> None:
     talk(
         host,
         lambda peer: peer.text("hello"),
-        lambda peer: peer.send(peer.frames.send(Message("hel", message_finished=False)) + peer.frames.send(Message("lo"))),
+        lambda peer: peer.send(
+            peer.frames.send(Message("hel", message_finished=False)) + peer.frames.send(Message("lo"))
+        ),
         lambda peer: peer.send(b"".join(peer.frames.send(Message("x")) for _ in range(3 * STEPS))),
         lambda peer: host.host.topics.deliver("topic", "news"),
         lambda peer: handler.refs[-1].info("info"),
@@ -109,7 +113,9 @@ def conversations(host: MemoryHost, handler: Handler) -> None:
     # A Close behind a fragment, so that the engine answers it; and an end that the peer does not await.
     talk(
         host,
-        lambda peer: peer.send(peer.frames.send(Message("hel", message_finished=False)) + client_frame(0x88, b"\x03\xe8")),
+        lambda peer: peer.send(
+            peer.frames.send(Message("hel", message_finished=False)) + client_frame(0x88, b"\x03\xe8")
+        ),
         lambda peer: peer.turn(30),
     )
     # What no peer may send.
