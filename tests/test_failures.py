@@ -145,10 +145,11 @@ class Unspeakable(Exception):
 
 class TestALogThatFails:
     def test_is_nobodys_end(self, monkeypatch: pytest.MonkeyPatch, fail: Failing) -> None:
-        def broken(*args: Any, **kwargs: Any) -> None:
-            raise GeneratorExit
+        class Broken:
+            def error(self, *args: Any, **kwargs: Any) -> None:
+                raise GeneratorExit
 
-        monkeypatch.setattr(fail.failures.log_to, "error", broken)
+        monkeypatch.setattr(Failures, "log_to", Broken())
         assert fail() == []
 
     def test_names_what_can_not_be_formatted(self, fail: Failing) -> None:
