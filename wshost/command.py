@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from wshost import __version__, allocation, config, options, reactors
+from wshost import __version__, allocation, config, ending, options, reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
 
@@ -147,10 +147,18 @@ class _CommandServer(Server):
         with one_line():
             super().startService()
 
+    def _give_up(self, error: ConfigurationError) -> None:
+        try:
+            with one_line():
+                raise error
+        except Exit as leaving:
+            ending.leave(reactors.installed(), leaving)
+
 
 def makeService(options: Options) -> Server:
     """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
     allocation.keep_memory()
+    ending.interrupt_quietly(reactors.installed())
     with one_line():
         server = _CommandServer(options.settings())
         server.bind(unix=False)

@@ -171,6 +171,10 @@ class Host:
                 self._stopped.callback(None)
         return self._stopped
 
+    def abort_all(self) -> None:
+        """Wait for nothing that `stop` waits for: abort all connections."""
+        self._abort()
+
     def _abort(self) -> None:
         for connection in list(self.connections.values()):
             connection.abort("the server stopped")

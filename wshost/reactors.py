@@ -7,12 +7,15 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import ConnectionLost
 from twisted.internet.main import installReactor
 from twisted.internet.tcp import Connection
+
+from wshost import ending
 
 
 def install() -> None:
@@ -33,6 +36,8 @@ def _install(loop: asyncio.AbstractEventLoop) -> None:
 def choose(*, daemon: bool) -> None:
     """Install the reactor, unless the user has named one to twistd; and give it a clock that only goes forward.
 
+    On one of asyncio's that he has named, tasks may end the process as on ours.
+
     It is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as asyncio's
     default loop there can't carry Twisted; and so it is in a daemon elsewhere than on Linux, as twistd forks when the
     reactor is there already, and a kqueue does not survive that.
@@ -42,15 +47,24 @@ def choose(*, daemon: bool) -> None:
     if "twisted.internet.reactor" not in sys.modules and sys.platform != "win32":
         if sys.platform == "linux" or not daemon:
             _install(new_event_loop())
-    use_monotonic_time(installed())
+    reactor = installed()
+    if isinstance(reactor, AsyncioSelectorReactor) and not isinstance(reactor, AsyncioReactor):
+        reactor.run = partial(_run, reactor)
+    use_monotonic_time(reactor)
 
 
 class AsyncioReactor(AsyncioSelectorReactor):
-    """Twisted's, noticing a reset that comes right behind data.
+    """Twisted's, noticing a reset that comes right behind data, and draining when a task exits.
 
     When the kernel has both for a socket, uvloop calls the reader once and then watches the socket no more
     (``UVPoll._fatal_error``); the reader gets the data, and would never hear of the reset.
+
+    A SystemExit or KeyboardInterrupt that a task or callback of asyncio raises leaves the loop, and would leave the
+    reactor. The loop goes on until the reactor has stopped.
     """
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        _run(self, installSignalHandlers)
 
     def _readOrWrite(self, selectable: Any, read: bool) -> None:
         super()._readOrWrite(selectable, read)
@@ -59,6 +73,29 @@ class AsyncioReactor(AsyncioSelectorReactor):
         error = 0 if connection is None else connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._disconnectSelectable(selectable, ConnectionLost(os.strerror(error)), read)
+
+
+def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) -> None:
+    """Run a reactor of asyncio's until it is stopped, as `AsyncioSelectorReactor.run` does."""
+    reactor.startRunning(installSignalHandlers=installSignalHandlers)
+    loop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
+    if loop.get_exception_handler() is None:
+        loop.set_exception_handler(_log_unless_told)
+    # A loop that is left in this way has forgotten that it was to stop.
+    while reactor.running:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            ending.leave(reactor, error)
+        else:
+            break
+
+
+def _log_unless_told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Do as a loop does by itself, but log nothing of a task whose exception has left the loop."""
+    told = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
+    if not (told and isinstance(context.get("future"), asyncio.Task)):
+        loop.default_exception_handler(context)
 
 
 def installed() -> Any:
