@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface.verify import verifyObject
 
 import wshost
 from tests.ports import Reactor
-from wshost import reactors
+from wshost import chain, ending, reactors
+from wshost.backplanes.memory import SHARED
 from wshost.command import Exit, Options, makeService, one_line
 from wshost.options import OPTIONS, Settings
 from wshost.results import ConfigurationError
@@ -25,6 +27,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     """For which kinds of process a reactor was installed: daemons or not."""
     kinds: list[bool] = []
     monkeypatch.setattr(reactors, "choose", lambda *, daemon: kinds.append(daemon))
+    monkeypatch.setattr(ending, "interrupt_quietly", lambda _: None)
     monkeypatch.chdir(tmp_path)
     return kinds
 
@@ -194,6 +197,31 @@ class TestMakeService:
         with pytest.raises(Exit):
             getattr(server, start)()
         assert capfd.readouterr().err == "wshost: can't listen on unix:/run/x: Cannot acquire lock\n"
+
+    def test_lets_an_interrupt_end_it_without_a_traceback(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Importing a handler may take its time."""
+        quiet: list[Any] = []
+        monkeypatch.setattr(ending, "interrupt_quietly", quiet.append)
+        monkeypatch.setattr(chain, "build", lambda _: quiet.append("built"))
+        with pytest.raises(TypeError):
+            makeService(parsed(*ECHO))
+        assert quiet == [reactor, "built"]
+
+    def test_ends_with_one_line_when_the_backplane_cannot_connect(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        connecting: Deferred[None] = Deferred()
+        monkeypatch.setattr(SHARED, "connect", lambda _: connecting)
+        left: list[Any] = []
+        monkeypatch.setattr(ending, "leave", lambda *args: left.append(args))
+        makeService(parsed(*ECHO)).startService()
+        connecting.errback(OSError(111, "Connection refused"))
+        assert capfd.readouterr().err == "wshost: the backplane can't connect: [Errno 111] Connection refused\n"
+        [(stopped, error)] = left
+        assert stopped is reactor
+        assert error.code == 1
 
 
 class TestOneLine:

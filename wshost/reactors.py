@@ -77,10 +77,10 @@ class AsyncioReactor(AsyncioSelectorReactor):
 
 def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) -> None:
     """Run a reactor of asyncio's until it is stopped, as `AsyncioSelectorReactor.run` does."""
-    reactor.startRunning(installSignalHandlers=installSignalHandlers)
     loop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
     if loop.get_exception_handler() is None:
         loop.set_exception_handler(_log_unless_told)
+    reactor.startRunning(installSignalHandlers=installSignalHandlers)
     # A loop that is left in this way has forgotten that it was to stop.
     while reactor.running:
         try:

@@ -17,8 +17,8 @@ from typing import IO, Literal
 
 #: The scripts of the environment that runs the tests.
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-#: Becomes the command that follows, which SIGINT ends: in the background of a script, a shell has it ignored, and what is
-#: ignored is inherited.
+#: Becomes the command that follows, which SIGINT can end: in the background of a script, a shell has it ignored, and
+#: what is ignored is inherited.
 INTERRUPTIBLE = (
     sys.executable,
     "-ISc",

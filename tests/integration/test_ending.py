@@ -1,4 +1,4 @@
-"""How a server ends, and how it starts, where that is not as usual: twice told, told at once, told by its own handler."""
+"""How a server ends where that is not as usual: told twice, told at once, told by itself; and what it waits for."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ REACTORS = [None, "asyncio", "epoll"]
 #: Peers have all the time of the world; what ends sooner was ended.
 PATIENT = ("--drain-timeout", "60", "--close-timeout", "60")
 
+#: Becomes a command that ignores SIGINT.
+IGNORING = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+
 #: Leaves by a task of asyncio's, in all ways; and can be held up.
 LEAVING = """
 import asyncio, atexit, sys, threading, time
@@ -42,6 +45,7 @@ async def leave(how):
 def handle(message, state):
     match message:
         case ("text", "sleep"):
+            print("falling asleep", flush=True)
             time.sleep(60)
         case ("text", "thread"):
             threading.Thread(target=time.sleep, args=(60,)).start()
@@ -165,12 +169,14 @@ class TestASecondSignal:
 
     def test_waits_for_no_other_service(self) -> None:
         Path("stuck.tac").write_text(STUCK, encoding="ascii")
-        with running_server(application="stuck.tac", own=["--nodaemon", "--pidfile=pid"]) as server:
-            with silent_peer(server) as peer:
-                os.kill(server.pid, signal.SIGTERM)
-                assert drains(peer)
-                os.kill(server.pid, signal.SIGTERM)
-                status, log = server.wait(8)
+        with (
+            running_server(application="stuck.tac", own=["--nodaemon", "--pidfile=pid"]) as server,
+            silent_peer(server) as peer,
+        ):
+            os.kill(server.pid, signal.SIGTERM)
+            assert drains(peer)
+            os.kill(server.pid, signal.SIGTERM)
+            status, log = server.wait(8)
         assert status == -signal.SIGTERM
         assert "Server Shut Down." in log
         assert "Traceback" not in log
@@ -178,14 +184,16 @@ class TestASecondSignal:
 
     @pytest.mark.parametrize("reactor", REACTORS)
     def test_waits_for_no_handler(self, reactor: str | None) -> None:
-        with running_server("--handler", "leaving", reactor=reactor) as server:
-            with connect(server.url, proxy=None) as client:
-                client.send("sleep")
-                time.sleep(0.5)
-                os.kill(server.pid, signal.SIGTERM)
-                time.sleep(0.2)
-                os.kill(server.pid, signal.SIGINT)
-                status, log = server.wait(8)
+        with (
+            running_server("--handler", "leaving", reactor=reactor) as server,
+            connect(server.url, proxy=None) as client,
+        ):
+            client.send("sleep")
+            server.wait_for("falling asleep")
+            os.kill(server.pid, signal.SIGTERM)
+            time.sleep(0.2)
+            os.kill(server.pid, signal.SIGINT)
+            status, log = server.wait(8)
         assert status == -signal.SIGTERM
         assert "Traceback" not in log
 
@@ -261,9 +269,8 @@ class TestAtOnce:
 
 def test_a_server_that_was_started_with_interrupts_ignored_ignores_them() -> None:
     """As scripts start what is in the background: Ctrl-C is for the script."""
-    ignoring = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     with (
-        running_server(before=(sys.executable, "-c", ignoring)) as server,
+        running_server(before=(sys.executable, "-c", IGNORING)) as server,
         connect(server.url, proxy=None) as client,
     ):
         os.kill(server.pid, signal.SIGINT)
