@@ -71,6 +71,21 @@ def certificate(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.fixture
+def polled() -> MemoryReactor:
+    """The reactor of `port`."""
+    return MemoryReactor()
+
+
+@pytest.fixture
+def port(polled: MemoryReactor) -> Iterator[Any]:
+    """A port of Twisted's, which accepts while its reactor reads from it."""
+    port: Any = tcp_port.Port(0, Factory(), interface="127.0.0.1", reactor=polled)
+    port.startListening()
+    yield port
+    port.connectionLost(Failure(ConnectionDone()))
+
+
 def announced(listener: Listener) -> list[str]:
     with capturedLogs() as events:
         listener.announce("http -> websocket", "ws", "wss")
@@ -292,27 +307,19 @@ class TestPause:
     """Nobody is accepted: clients wait, in the kernel."""
 
     @pytest.fixture
-    def port(self) -> Iterator[tcp_port.Port]:
-        """One of Twisted's, which accepts when its reactor reads from it."""
-        port = tcp_port.Port(0, Factory(), interface="127.0.0.1", reactor=MemoryReactor())
-        port.startListening()
-        yield port
-        port.connectionLost(Failure(ConnectionDone()))
-
-    @pytest.fixture
-    def listener(self, reactor: Reactor, port: tcp_port.Port, monkeypatch: pytest.MonkeyPatch) -> Listener:
+    def listener(self, reactor: Reactor, port: Any, monkeypatch: pytest.MonkeyPatch) -> Listener:
         """It listens by that port."""
         monkeypatch.setattr(reactor, "listenTCP", lambda *_, **__: port)
         listener = Listener(reactor, "tcp:8080", None)
         listener.listen(Factory())
         return listener
 
-    def test_lasts_until_it_is_undone(self, listener: Listener, port: tcp_port.Port) -> None:
-        assert port.reactor.readers == {port}
+    def test_lasts_until_it_is_undone(self, listener: Listener, port: Any, polled: MemoryReactor) -> None:
+        assert polled.readers == {port}
         listener.pause()
-        assert port.reactor.readers == set()
+        assert polled.readers == set()
         listener.resume()
-        assert port.reactor.readers == {port}
+        assert polled.readers == {port}
 
     def test_is_not_for_all_ports(self, reactor: Reactor) -> None:
         listener = Listener(reactor, "tcp:8080", None)
@@ -371,17 +378,20 @@ class TestAnEndpointThatTakesItsTime:
         assert [formatEvent(event) for event in events] == ["can't listen on late: Cannot assign requested address"]
 
     @pytest.mark.parametrize(("resumed", "reading"), [(False, 0), (True, 1)])
-    def test_may_be_paused_before(
-        self, listener: Listener, listening: Deferred[Any], resumed: bool, reading: int
+    def test_may_be_paused_before(  # noqa: PLR0917 - most are fixtures
+        self,
+        listener: Listener,
+        listening: Deferred[Any],
+        port: Any,
+        polled: MemoryReactor,
+        resumed: bool,
+        reading: int,
     ) -> None:
-        port = tcp_port.Port(0, Factory(), interface="127.0.0.1", reactor=MemoryReactor())
-        port.startListening()
         listener.pause()
         if resumed:
             listener.resume()
         listening.callback(port)
-        assert len(port.reactor.readers) == reading
-        port.connectionLost(Failure(ConnectionDone()))
+        assert len(polled.readers) == reading
 
     def test_gives_up_when_stopped(self, listener: Listener) -> None:
         results: list[None] = []

@@ -69,6 +69,13 @@ def started(given: Any, reactor: Reactor) -> Server:
     return server
 
 
+def run(reactor: Reactor) -> None:
+    """Let it begin to run, and call what waited for that."""
+    reactor.running = True
+    for call, args, options in reactor.whenRunningHooks:
+        call(*args, **options)
+
+
 def listening(server: Server) -> list[str]:
     """What it says when it starts."""
     with capturedLogs() as events:
@@ -520,7 +527,7 @@ class TestAnnouncing:
         server = service({"handler": echo}, reactor)
         assert listening(server) == []
         with capturedLogs() as events:
-            reactor.run()
+            run(reactor)
         assert [formatEvent(event) for event in events] == [
             "wshost listening on ws://127.0.0.1:8080 (http -> websocket)"
         ]
@@ -530,7 +537,7 @@ class TestAnnouncing:
         server = started({"handler": echo}, reactor)
         server.stopService()
         with capturedLogs() as events:
-            reactor.run()
+            run(reactor)
         assert events == []
 
     def test_comes_when_a_second_signal_is_known(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -539,7 +546,7 @@ class TestAnnouncing:
         monkeypatch.setattr(ending.Ending, "_take_signals", lambda _: told.append("signals"))
         monkeypatch.setattr(Listener, "announce", lambda *_: told.append("announced"))
         started({"handler": echo}, reactor)
-        reactor.run()
+        run(reactor)
         assert told == ["signals", "announced"]
 
 

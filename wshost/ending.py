@@ -116,8 +116,8 @@ class Ending:
         self._watching = False
         # Twisted's handlers, by signal.
         self._handlers: dict[int, Callable[[int, Any], None]] = {}
-        # The first signal, and when it came.
-        self._first: int | None = None
+        # The first signal, and when it came; 0 is none.
+        self._first = 0
         self._first_at = 0.0
         # What users' code wants the process to exit with.
         self._status: int | None = None
@@ -129,7 +129,7 @@ class Ending:
 
     def leave(self, error: BaseException) -> None:
         """See the function of this name."""
-        if self._status is not None or self._first is not None:
+        if self._status is not None or self._first:
             return
         self._draining = True
         self._status, text = status_of(error)
@@ -176,7 +176,7 @@ class Ending:
         # Between any two steps of the reactor's thread: what takes longer is for a turn of the reactor.
         if self._overdue:
             self._end()
-        elif self._first is None:
+        elif not self._first:
             self._first = number
             self._first_at = time.monotonic()
             if not self._draining:

@@ -49,7 +49,7 @@ def choose(*, daemon: bool) -> None:
             _install(new_event_loop())
     reactor = installed()
     if isinstance(reactor, AsyncioSelectorReactor) and not isinstance(reactor, AsyncioReactor):
-        reactor.run = partial(_run, reactor)
+        reactor.run = partial(_run, reactor)  # type: ignore[method-assign]
     use_monotonic_time(reactor)
 
 

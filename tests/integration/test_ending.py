@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.integration.server import Server, running_server
+from tests.integration.server import SCRIPTS, Server, running_server
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -49,6 +50,10 @@ def handle(message, state):
             time.sleep(60)
         case ("text", "thread"):
             threading.Thread(target=time.sleep, args=(60,)).start()
+        case ("text", "leave"):
+            from twisted.internet import reactor
+            from wshost import ending
+            ending.leave(reactor, SystemExit(3))
         case ("text", data):
             asyncio.get_event_loop().create_task(leave(data))
         case "connection_close":
@@ -57,6 +62,26 @@ def handle(message, state):
 
 def init(options):
     return None
+"""
+#: Servers that are not the command.
+PROGRAM = """
+import sys, wshost
+from twisted.internet import reactor
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+server = wshost.service({"port": 0, "handler": "leaving"})
+server.startService()
+reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
+reactor.run()
+print("back in the program")
+"""
+TAC = """
+import wshost
+from twisted.application.service import Application
+
+application = Application("chat")
+wshost.service({"port": 0, "handler": "leaving"}).setServiceParent(application)
 """
 #: A service beside the server that never stops.
 STUCK = """
@@ -244,6 +269,87 @@ class TestATaskThatExits:
         assert not Path("pid").exists()
         assert Path("closed").exists()
         assert Path("atexit").exists()
+
+
+class TestWhatUsersCodeEndsWith:
+    """What `ending.leave` is told of, wherever the server runs."""
+
+    def ends(self, server: Server) -> tuple[int, str]:
+        with connect(server.url, proxy=None) as client:
+            client.send("leave")
+            assert list(client) == ["done"]
+            assert client.close_code == 1001
+        return server.wait()
+
+    @pytest.mark.parametrize("reactor", REACTORS)
+    @pytest.mark.parametrize("application", [None, "chat.tac"])
+    def test_is_the_status_of_twistd(self, application: str | None, reactor: str | None) -> None:
+        Path("chat.tac").write_text(TAC, encoding="ascii")
+        own = ["--nodaemon", "--pidfile=pid"]
+        with running_server("--handler", "leaving", application=application, reactor=reactor, own=own) as server:
+            status, log = self.ends(server)
+        assert status == 3
+        assert "SystemExit: 3: shutting down, exit status 3" in log
+        assert "Traceback" not in log
+        assert Path("atexit").exists()
+        assert not Path("pid").exists()
+
+    def test_is_the_status_of_twist(self) -> None:
+        with running_server("--handler", "leaving", command="twist") as server:
+            assert self.ends(server)[0] == 3
+
+    def test_is_the_status_of_a_program(self) -> None:
+        Path("program.py").write_text(PROGRAM, encoding="ascii")
+        with running_server(before=(sys.executable, "program.py")) as server:
+            status, log = self.ends(server)
+        assert status == 3
+        assert log.endswith("back in the program\n")
+        assert Path("atexit").exists()
+
+    def test_ends_a_daemon(self) -> None:
+        words = ["--pidfile=pid", "--logfile=log", "wshost", "--port=0", "--handler=leaving"]
+        subprocess.run([str(SCRIPTS / "twistd"), *words], check=True, timeout=30)
+        url = wait_for(r"wshost listening on (\S+)")[1]
+        pid = int(Path("pid").read_text(encoding="ascii"))
+        with connect(url, proxy=None) as client:
+            client.send("leave")
+        wait_for(r"Server Shut Down\.\n")
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.02)
+        assert not Path("pid").exists()
+        assert Path("atexit").exists()
+        assert "Traceback" not in Path("log").read_text(encoding="utf-8")
+
+
+def wait_for(pattern: str) -> re.Match[str]:
+    """Wait for a line in a daemon's log."""
+    deadline = time.monotonic() + 15
+    while True:
+        log = Path("log").read_text(encoding="utf-8") if Path("log").exists() else ""
+        if found := re.search(pattern, log):
+            return found
+        assert time.monotonic() < deadline, log
+        time.sleep(0.02)
+
+
+class TestADaemonThatIsToldTwice:
+    def test_ends_now(self) -> None:
+        words = ["--pidfile=pid", "--logfile=log", "wshost", "--port=0", "--handler=wshost.handlers.echo", *PATIENT]
+        subprocess.run([str(SCRIPTS / "twistd"), *words], check=True, timeout=30)
+        port = int(wait_for(r"wshost listening on ws://127.0.0.1:(\d+)")[1])
+        pid = int(Path("pid").read_text(encoding="ascii"))
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as peer:
+            peer.sendall(HANDSHAKE)
+            assert peer.recv(1 << 16).startswith(b"HTTP/1.1 101 ")
+            os.kill(pid, signal.SIGTERM)
+            assert drains(peer)
+            os.kill(pid, signal.SIGTERM)
+            assert is_cut_off(peer)
+            wait_for(r"Server Shut Down\.\n")
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.02)
+        assert not Path("pid").exists()
+        assert "Traceback" not in Path("log").read_text(encoding="utf-8")
 
 
 class TestAtOnce:
