@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,52 @@ class TestTheReactor:
         options.parent = {"nodaemon": 0, "debug": True}  # type: ignore[assignment]
         options.postOptions()
         assert installed == [False]
+
+
+class TestTwistdsFiles:
+    """Twistd itself shows a traceback, long after the mistake was made."""
+
+    @pytest.mark.parametrize(
+        ("given", "complaint"),
+        [
+            (["--pidfile=none/pid"], "--pidfile: none/pid: No such file or directory"),
+            (["--logfile=none/log"], "--logfile: none/log: No such file or directory"),
+            (["--logfile=folder"], "--logfile: folder: Is a directory"),
+            (["--logfile=locked/log"], "--logfile: locked/log: Permission denied"),
+            (["--logfile=read-only"], "--logfile: read-only: Permission denied"),
+            (["--pidfile=", "--rundir=/"], "--logfile: twistd.log: Is a directory"),
+        ],
+    )
+    def test_that_cannot_be_are_said(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        given: Any,
+        complaint: str,
+    ) -> None:
+        for name in ("folder", "locked", "twistd.log"):
+            Path(name).mkdir()
+        Path("read-only").touch()
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in {"locked", "read-only"})
+        with pytest.raises(Exit):
+            ServerOptions().parseOptions([*given, "wshost", *ECHO])
+        assert capfd.readouterr().err == f"wshost: {complaint}\n"
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            [],
+            ["--pidfile=", "--logfile=log"],
+            ["--nodaemon", "--logfile=-"],
+            ["--syslog", "--logfile=none/log"],
+            ["--logger=builtins.print", "--logfile=none/log"],
+            ["--chroot=/", "--pidfile=/none/pid"],
+        ],
+    )
+    def test_that_can_be_or_are_none_are_left_alone(self, given: list[str]) -> None:
+        ServerOptions().parseOptions([*given, "wshost", *ECHO])
+        assert list(Path().iterdir()) == []
 
 
 class TestTheHelp:
