@@ -16,7 +16,6 @@ from twisted.application.reactors import installReactor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.main import installReactor as installTwistedsReactor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
@@ -41,7 +40,8 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[asyncio.AbstractEven
     monkeypatch.delitem(sys.modules, "twisted.internet.reactor")
     monkeypatch.delattr(twisted.internet, "reactor")
     yield loops
-    close(sys.modules["twisted.internet.reactor"])
+    if "twisted.internet.reactor" in sys.modules:
+        close(sys.modules["twisted.internet.reactor"])
     for loop in loops:
         loop.close()
 
@@ -238,6 +238,30 @@ class TestATaskThatExits:
         assert theirs == ["theirs"]
 
 
+class TestLetTasksExit:
+    def test_is_for_others_of_asyncios(
+        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
+    ) -> None:
+        ran: list[Any] = []
+        monkeypatch.setattr(reactors, "_run", lambda *args, **options: ran.append((*args, options)))
+        loops.append(asyncio.new_event_loop())
+        reactor = AsyncioSelectorReactor(loops[0])
+        reactors.let_tasks_exit(reactor)
+        reactor.run(installSignalHandlers=False)
+        assert ran == [(reactor, {"installSignalHandlers": False})]
+        close(reactor)
+
+    def test_leaves_ours_and_those_of_twisted_alone(
+        self, loops: list[asyncio.AbstractEventLoop], epoll: EPollReactor
+    ) -> None:
+        loops.append(asyncio.new_event_loop())
+        ours = reactors.AsyncioReactor(loops[0])
+        for reactor in (ours, epoll):
+            reactors.let_tasks_exit(reactor)
+            assert "run" not in vars(reactor)
+        close(ours)
+
+
 @pytest.mark.usefixtures("loops")
 class TestChoose:
     @pytest.mark.parametrize("daemon", [False, True])
@@ -273,18 +297,6 @@ class TestChoose:
         monkeypatch.setattr(twisted.internet, "reactor", epoll, raising=False)
         reactors.choose(daemon=False)
         assert reactors.installed() is epoll
-
-    def test_lets_tasks_end_the_process_on_another_of_asyncios(
-        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
-    ) -> None:
-        loops.append(asyncio.new_event_loop())
-        reactor = AsyncioSelectorReactor(loops[0])
-        ran: list[Any] = []
-        monkeypatch.setattr(reactors, "_run", lambda *args, **options: ran.append((*args, options)))
-        installTwistedsReactor(reactor)
-        reactors.choose(daemon=False)
-        reactors.installed().run(installSignalHandlers=False)
-        assert ran == [(reactor, {"installSignalHandlers": False})]
 
     def test_gives_it_a_clock_that_only_goes_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reactors.choose(daemon=False)

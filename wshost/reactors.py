@@ -36,8 +36,6 @@ def _install(loop: asyncio.AbstractEventLoop) -> None:
 def choose(*, daemon: bool) -> None:
     """Install the reactor, unless the user has named one to twistd; and give it a clock that only goes forward.
 
-    On one of asyncio's that he has named, tasks may end the process as on ours.
-
     It is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as asyncio's
     default loop there can't carry Twisted; and so it is in a daemon elsewhere than on Linux, as twistd forks when the
     reactor is there already, and a kqueue does not survive that.
@@ -47,10 +45,13 @@ def choose(*, daemon: bool) -> None:
     if "twisted.internet.reactor" not in sys.modules and sys.platform != "win32":
         if sys.platform == "linux" or not daemon:
             _install(new_event_loop())
-    reactor = installed()
+    use_monotonic_time(installed())
+
+
+def let_tasks_exit(reactor: Any) -> None:
+    """Let tasks of asyncio's end the process as on our own reactor, on another one that is to run yet."""
     if isinstance(reactor, AsyncioSelectorReactor) and not isinstance(reactor, AsyncioReactor):
         reactor.run = partial(_run, reactor)  # type: ignore[method-assign]
-    use_monotonic_time(reactor)
 
 
 class AsyncioReactor(AsyncioSelectorReactor):

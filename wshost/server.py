@@ -163,6 +163,7 @@ class Server(MultiService):
         """
         self.bind()
         reactor = self._reactor or reactors.installed()
+        reactors.let_tasks_exit(reactor)
         # The signals first: who has read where it listens may send one.
         ending.watch(reactor, self._abort)
         self._joined = True

@@ -192,10 +192,12 @@ class TestASecondSignal:
         assert status == -signal.SIGTERM
         assert "Traceback" not in log
 
-    def test_waits_for_no_other_service(self) -> None:
+    @pytest.mark.parametrize("reactor", ["uvloop", "asyncio", "epoll"])
+    def test_waits_for_no_other_service(self, reactor: str) -> None:
         Path("stuck.tac").write_text(STUCK, encoding="ascii")
+        own = ["--nodaemon", "--pidfile=pid"]
         with (
-            running_server(application="stuck.tac", own=["--nodaemon", "--pidfile=pid"]) as server,
+            running_server(application="stuck.tac", reactor=reactor, own=own) as server,
             silent_peer(server) as peer,
         ):
             os.kill(server.pid, signal.SIGTERM)
@@ -248,7 +250,7 @@ class TestATaskThatExits:
             ("raise KeyboardInterrupt", 130, None),
         ],
     )
-    def test_drains_the_server_and_its_status_is_the_process(
+    def test_drains_the_server_and_its_status_is_that_of_the_process(
         self, reactor: str | None, how: str, expected: int, printed: str | None
     ) -> None:
         with running_server("--handler", "leaving", reactor=reactor, own=["--nodaemon", "--pidfile=pid"]) as server:
@@ -269,6 +271,17 @@ class TestATaskThatExits:
         assert not Path("pid").exists()
         assert Path("closed").exists()
         assert Path("atexit").exists()
+
+    def test_does_so_in_an_application(self) -> None:
+        Path("chat.tac").write_text(TAC, encoding="ascii")
+        with running_server(application="chat.tac", reactor="asyncio") as server:
+            with connect(server.url, proxy=None) as client:
+                client.send("sys.exit(3)")
+                assert list(client) == ["done"]
+                assert client.close_code == 1001
+            status, log = server.wait()
+        assert status == 3
+        assert "Traceback" not in log
 
 
 class TestWhatUsersCodeEndsWith:
@@ -350,6 +363,16 @@ class TestADaemonThatIsToldTwice:
             time.sleep(0.02)
         assert not Path("pid").exists()
         assert "Traceback" not in Path("log").read_text(encoding="utf-8")
+
+
+def test_a_server_of_these_tests_can_be_interrupted_wherever_they_run() -> None:
+    """A shell that is not interactive has what it starts in the background ignore SIGINT, and so on down."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with running_server() as server:
+            assert server.stop(signal.SIGINT)[0] == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class TestAtOnce:
