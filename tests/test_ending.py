@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ class Process:
         monkeypatch.setattr(time, "sleep", self._sleep)
         monkeypatch.setattr(os, "kill", self._kill)
         monkeypatch.setattr(os, "_exit", lambda status: self.ends.append(("exit", status, self.now)))
-        monkeypatch.setattr(threading, "Thread", self._thread)
+        monkeypatch.setattr(_thread, "start_new_thread", self._thread)
         monkeypatch.setattr(ending, "_statuses", [])
 
     def send(self, number: int, after: float = 1.0) -> None:
@@ -84,15 +85,8 @@ class Process:
         elif self.responds:
             self.handlers[number](number, None)
 
-    def _thread(self, *, target: Callable[..., None], args: tuple[Any, ...], name: str, daemon: bool) -> Any:
-        assert daemon, "it would be waited for"
-        outer = self
-
-        class Thread:
-            def start(self) -> None:
-                outer.threads.append(lambda: target(*args))
-
-        return Thread()
+    def _thread(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self.threads.append(lambda: target(*args))
 
 
 class Waiting:
@@ -310,7 +304,7 @@ class TestASecondSignal:
     def test_aborts_the_others_when_one_fails(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
         class Failing:
             def abort(self) -> None:
-                raise ValueError("on purpose")
+                raise SystemExit(5)
 
         failing, other = Failing(), Waiting()
         ending.watch(reactor, failing.abort)
@@ -359,7 +353,7 @@ class TestASecondSignal:
         if error is not None:
             ending.leave(reactor, error)
         process.send(signal.SIGTERM)
-        process.send(signal.SIGTERM)
+        process.send(signal.SIGINT)
         sent = process.now
         process.responds = False
         [thread] = process.threads
@@ -368,10 +362,10 @@ class TestASecondSignal:
 
     @pytest.mark.usefixtures("waiting")
     def test_while_python_ends_is_harmless(self, monkeypatch: pytest.MonkeyPatch, process: Process) -> None:
-        def fail(**kwargs: Any) -> None:
+        def fail(*args: Any) -> None:
             raise RuntimeError("can't create new thread at interpreter shutdown")
 
-        monkeypatch.setattr(threading, "Thread", fail)
+        monkeypatch.setattr(_thread, "start_new_thread", fail)
         process.send(signal.SIGTERM)
         process.send(signal.SIGTERM)
         assert process.ends == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -132,15 +133,15 @@ class Ending:
         if self._status is not None or self._first:
             return
         self._draining = True
+        self._known_reactor().callWhenRunning(self._stop)
         self._status, text = status_of(error)
         if self._status:
             _statuses.append(ExitStatus(self._status))
+        what = escaped(shortened(f"{type(error).__name__}: {text or self._status}"))
+        _log.info("{what}: shutting down, exit status {status}", what=what, status=self._status)
         with suppress(Exception):
             # While twistd runs, sys.stderr is its log.
             print(text, end="\n" * bool(text), file=sys.__stderr__, flush=True)
-        what = escaped(shortened(f"{type(error).__name__}: {text or self._status}"))
-        _log.info("{what}: shutting down, exit status {status}", what=what, status=self._status)
-        self._known_reactor().callWhenRunning(self._stop)
 
     def watch(self, abort: Callable[[], None]) -> None:
         """See the function of this name."""
@@ -186,20 +187,20 @@ class Ending:
         else:
             self._hurried = True
             self._known_reactor().callFromThread(self._hurry)
-            # While Python ends, it lets no thread start.
+            # While Python ends, it lets no thread start. A Thread takes locks that this may have come between.
             with suppress(RuntimeError):
-                threading.Thread(target=self._wait, args=(number,), name="wshost ending", daemon=True).start()
+                _thread.start_new_thread(self._wait, (number,))
 
     def _hurry(self) -> None:
         _log.info("Received a second signal, ending now.")
+        self._known_reactor().callLater(GRACE, self._crash)
         for method in self._aborts:
             abort = method()
             try:
                 if abort is not None:
                     abort()
-            except Exception:
+            except BaseException:
                 _log.failure("what is left could not be aborted")
-        self._known_reactor().callLater(GRACE, self._crash)
 
     def _crash(self) -> None:
         """End the reactor's loop, whatever the rest of the drain still waits for."""
@@ -215,7 +216,7 @@ class Ending:
         # Only the main thread may give a signal its default back. `_handle` runs there, unless that thread is lost.
         os.kill(os.getpid(), number)
         time.sleep(LIMIT)
-        os._exit(128 + number if self._status is None else self._status)
+        os._exit(128 + self._first if self._status is None else self._status)
 
     def _end(self) -> None:
         """End the process, here and now, as the reactor would have."""
