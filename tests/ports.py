@@ -36,6 +36,7 @@ class Reactor(MemoryReactorClock):
     def __init__(self) -> None:
         MemoryReactorClock.__init__(self)
         self.ports: list[Port] = []
+        self.running = True
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         MemoryReactorClock.listenTCP(self, port, factory, backlog, interface)

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface.verify import verifyObject
 
 import wshost
 from tests.ports import Reactor
-from wshost import reactors
+from wshost import chain, ending, reactors
+from wshost.backplanes.memory import SHARED
 from wshost.command import Exit, Options, makeService, one_line
 from wshost.options import OPTIONS, Settings
 from wshost.results import ConfigurationError
@@ -25,6 +28,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     """For which kinds of process a reactor was installed: daemons or not."""
     kinds: list[bool] = []
     monkeypatch.setattr(reactors, "choose", lambda *, daemon: kinds.append(daemon))
+    monkeypatch.setattr(ending, "interrupt_quietly", lambda _: None)
     monkeypatch.chdir(tmp_path)
     return kinds
 
@@ -119,6 +123,52 @@ class TestTheReactor:
         assert installed == [False]
 
 
+class TestTwistdsFiles:
+    """Twistd itself shows a traceback, long after the mistake was made."""
+
+    @pytest.mark.parametrize(
+        ("given", "complaint"),
+        [
+            (["--pidfile=none/pid"], "--pidfile: none/pid: No such file or directory"),
+            (["--logfile=none/log"], "--logfile: none/log: No such file or directory"),
+            (["--logfile=folder"], "--logfile: folder: Is a directory"),
+            (["--logfile=locked/log"], "--logfile: locked/log: Permission denied"),
+            (["--logfile=read-only"], "--logfile: read-only: Permission denied"),
+            (["--pidfile=", "--rundir=/"], "--logfile: twistd.log: Is a directory"),
+        ],
+    )
+    def test_that_cannot_be_are_said(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+        given: Any,
+        complaint: str,
+    ) -> None:
+        for name in ("folder", "locked", "twistd.log"):
+            Path(name).mkdir()
+        Path("read-only").touch()
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in {"locked", "read-only"})
+        with pytest.raises(Exit):
+            ServerOptions().parseOptions([*given, "wshost", *ECHO])
+        assert capfd.readouterr().err == f"wshost: {complaint}\n"
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            [],
+            ["--pidfile=", "--logfile=log"],
+            ["--nodaemon", "--logfile=-"],
+            ["--syslog", "--logfile=none/log"],
+            ["--logger=builtins.print", "--logfile=none/log"],
+            ["--chroot=/", "--pidfile=/none/pid"],
+        ],
+    )
+    def test_that_can_be_or_are_none_are_left_alone(self, given: list[str]) -> None:
+        ServerOptions().parseOptions([*given, "wshost", *ECHO])
+        assert list(Path().iterdir()) == []
+
+
 class TestTheHelp:
     def test_is_printed(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
@@ -194,6 +244,31 @@ class TestMakeService:
         with pytest.raises(Exit):
             getattr(server, start)()
         assert capfd.readouterr().err == "wshost: can't listen on unix:/run/x: Cannot acquire lock\n"
+
+    def test_lets_an_interrupt_end_it_without_a_traceback(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Importing a handler may take its time."""
+        quiet: list[Any] = []
+        monkeypatch.setattr(ending, "interrupt_quietly", quiet.append)
+        monkeypatch.setattr(chain, "build", lambda _: quiet.append("built"))
+        with pytest.raises(TypeError):
+            makeService(parsed(*ECHO))
+        assert quiet == [reactor, "built"]
+
+    def test_ends_with_one_line_when_the_backplane_cannot_connect(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        connecting: Deferred[None] = Deferred()
+        monkeypatch.setattr(SHARED, "connect", lambda _: connecting)
+        left: list[Any] = []
+        monkeypatch.setattr(ending, "leave", lambda *args: left.append(args))
+        makeService(parsed(*ECHO)).startService()
+        connecting.errback(OSError(111, "Connection refused"))
+        assert capfd.readouterr().err == "wshost: the backplane can't connect: [Errno 111] Connection refused\n"
+        [(stopped, error)] = left
+        assert stopped is reactor
+        assert error.code == 1
 
 
 class TestOneLine:

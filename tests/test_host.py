@@ -330,6 +330,18 @@ class TestStop:
         peer.half_close()
         assert fired(stopped)
 
+    def test_who_is_left_can_be_aborted_before(self) -> None:
+        host = serve(Echo(None), drain_timeout=3)
+        peer = host.connect()
+        stopped = host.host.stop()
+        peer.turn(0.1)
+        assert not peer.transport.aborted
+        host.host.abort_all()
+        peer.turn(0)
+        assert peer.transport.aborted
+        assert fired(stopped)
+        assert host.idle()
+
     def test_who_is_left_at_the_timeout_is_aborted(self) -> None:
         host = serve(Echo(None), drain_timeout=3)
         peers = [host.connect() for _ in range(3)]

@@ -47,6 +47,16 @@ class TestRun:
         assert [line.rpartition(", in ")[2] for line in lines if "File " in line] == ["<module>", "f"]
         assert lines[-2:] == ["RuntimeError: no", "luck"]
 
+    @pytest.mark.parametrize("kind", ["SystemExit", "GeneratorExit", "BaseException"])
+    def test_takes_whatever_is_raised(self, write: Callable[[str], None], kind: str) -> None:
+        write(f"raise {kind}(3)\n")
+        assert str(failure()) == f"it can't be imported: {kind}: 3"
+
+    def test_can_be_interrupted(self, write: Callable[[str], None]) -> None:
+        write("raise KeyboardInterrupt\n")
+        with pytest.raises(KeyboardInterrupt):
+            run("it can't be imported", importlib.import_module, "users")
+
     def test_shows_what_the_exception_came_from(self, write: Callable[[str], None]) -> None:
         write("try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise KeyError('k') from error\n")
         error = failure()

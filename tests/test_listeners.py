@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 import trustme
 import twisted.plugins
+from twisted.internet import tcp as tcp_port
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol, ServerFactory
-from twisted.internet.testing import RaisingMemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactor, RaisingMemoryReactor, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from tests.ports import Port, Reactor
 from wshost.fastnet import listening
@@ -67,6 +69,21 @@ def certificate(tmp_path: Path) -> str:
     path = tmp_path / "both.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     return str(path)
+
+
+@pytest.fixture
+def polled() -> MemoryReactor:
+    """The reactor of `port`."""
+    return MemoryReactor()
+
+
+@pytest.fixture
+def port(polled: MemoryReactor) -> Iterator[Any]:
+    """A port of Twisted's, which accepts while its reactor reads from it."""
+    port: Any = tcp_port.Port(0, Factory(), interface="127.0.0.1", reactor=polled)
+    port.startListening()
+    yield port
+    port.connectionLost(Failure(ConnectionDone()))
 
 
 def announced(listener: Listener) -> list[str]:
@@ -286,6 +303,34 @@ class TestAnnounce:
         assert announced(Listener(reactor, "tcp:8080", None)) == []
 
 
+class TestPause:
+    """Nobody is accepted: clients wait, in the kernel."""
+
+    @pytest.fixture
+    def listener(self, reactor: Reactor, port: Any, monkeypatch: pytest.MonkeyPatch) -> Listener:
+        """It listens by that port."""
+        monkeypatch.setattr(reactor, "listenTCP", lambda *_, **__: port)
+        listener = Listener(reactor, "tcp:8080", None)
+        listener.listen(Factory())
+        return listener
+
+    def test_lasts_until_it_is_undone(self, listener: Listener, port: Any, polled: MemoryReactor) -> None:
+        assert polled.readers == {port}
+        listener.pause()
+        assert polled.readers == set()
+        listener.resume()
+        assert polled.readers == {port}
+
+    def test_is_not_for_all_ports(self, reactor: Reactor) -> None:
+        listener = Listener(reactor, "tcp:8080", None)
+        listener.pause()
+        listener.resume()
+        listener.listen(Factory())
+        listener.pause()
+        listener.resume()
+        assert len(announced(listener)) == 1
+
+
 class TestStop:
     def test_before_it_listens_is_done_at_once(self, reactor: Reactor) -> None:
         results: list[None] = []
@@ -331,6 +376,22 @@ class TestAnEndpointThatTakesItsTime:
         with capturedLogs() as events:
             listening.errback(OSError(99, "Cannot assign requested address"))
         assert [formatEvent(event) for event in events] == ["can't listen on late: Cannot assign requested address"]
+
+    @pytest.mark.parametrize(("resumed", "reading"), [(False, 0), (True, 1)])
+    def test_may_be_paused_before(  # noqa: PLR0917 - most are fixtures
+        self,
+        listener: Listener,
+        listening: Deferred[Any],
+        port: Any,
+        polled: MemoryReactor,
+        resumed: bool,
+        reading: int,
+    ) -> None:
+        listener.pause()
+        if resumed:
+            listener.resume()
+        listening.callback(port)
+        assert len(polled.readers) == reading
 
     def test_gives_up_when_stopped(self, listener: Listener) -> None:
         results: list[None] = []

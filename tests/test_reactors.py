@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 import time
@@ -19,7 +20,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
-from wshost import reactors
+from wshost import ending, reactors
 
 
 def close(reactor: Any) -> None:
@@ -39,7 +40,8 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[asyncio.AbstractEven
     monkeypatch.delitem(sys.modules, "twisted.internet.reactor")
     monkeypatch.delattr(twisted.internet, "reactor")
     yield loops
-    close(sys.modules["twisted.internet.reactor"])
+    if "twisted.internet.reactor" in sys.modules:
+        close(sys.modules["twisted.internet.reactor"])
     for loop in loops:
         loop.close()
 
@@ -115,6 +117,149 @@ def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
         received, reason = thread.submit(run).result()
     assert received == b"data"
     assert reason.check(expected)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+class TestATaskThatExits:
+    """asyncio lets SystemExit and KeyboardInterrupt out of the loop, and forgets what else the loop was doing."""
+
+    def run(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop], begin: Callable[[Any], object], prepare: Any = None
+    ) -> tuple[list[BaseException], Any]:
+        """Run a reactor on this loop that begins by this call.
+
+        :returns: what was left for, and the reactor when it has ended.
+        """
+        left: list[BaseException] = []
+
+        def leave(reactor: Any, error: BaseException) -> None:
+            left.append(error)
+            if len(left) == 1:
+                reactor.callLater(0, reactor.stop)
+
+        def run() -> Any:
+            loop = new_loop()
+            asyncio.set_event_loop(loop)
+            reactor = reactors.AsyncioReactor(loop)
+            if prepare is not None:
+                prepare(loop)
+            reactor.callWhenRunning(begin, reactor)
+            reactor.run(installSignalHandlers=False)
+            close(reactor)
+            loop.close()
+            return reactor
+
+        # The tests themselves run in a loop, and a thread has one at most.
+        with ThreadPoolExecutor(1) as thread, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ending, "leave", leave)
+            return left, thread.submit(run).result(20)
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+    def test_drains_the_server_in_the_same_loop(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop], error: BaseException
+    ) -> None:
+        events: list[str] = []
+
+        async def leave() -> None:
+            raise error
+
+        def begin(reactor: Any) -> None:
+            reactor.addSystemEventTrigger("before", "shutdown", events.append, "drained")
+            asyncio.get_event_loop().create_task(leave())
+            asyncio.get_event_loop().call_soon(events.append, "next in turn")
+
+        left, reactor = self.run(new_loop, begin)
+        assert left == [error]
+        assert events == ["next in turn", "drained"]
+        assert not reactor.running
+
+    def test_may_be_the_last_that_the_loop_does(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """A loop that is left has forgotten that it was told to stop."""
+        error = SystemExit(4)
+
+        def begin(reactor: Any) -> None:
+            def end() -> None:
+                reactor.crash()
+                raise error
+
+            asyncio.get_event_loop().call_soon(end)
+
+        left, reactor = self.run(new_loop, begin)
+        assert left == [error]
+        assert not reactor.running
+
+    @pytest.mark.parametrize(
+        ("error", "is_task", "expected"),
+        [
+            (SystemExit(3), True, False),
+            (KeyboardInterrupt(), True, False),
+            (SystemExit(3), False, True),
+            (ValueError(), True, True),
+            (None, True, True),
+        ],
+        ids=repr,
+    )
+    def test_is_logged_by_nobody_else(
+        self,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+        error: BaseException | None,
+        is_task: bool,
+        expected: bool,
+    ) -> None:
+        """asyncio says "Task exception was never retrieved", though all the world knows of it."""
+        logged: list[Any] = []
+
+        def begin(reactor: Any) -> None:
+            loop = asyncio.get_event_loop()
+            context: dict[str, Any] = {"message": "Task exception was never retrieved"}
+            context |= {"exception": error} if error is not None else {}
+            context |= {"future": loop.create_task(asyncio.sleep(0))} if is_task else {}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(logging.getLogger("asyncio"), "error", lambda *args, **_: logged.append(args))
+                loop.call_exception_handler(context)
+            reactor.callLater(0.01, reactor.stop)
+
+        self.run(new_loop, begin)
+        assert bool(logged) is expected
+
+    def test_leaves_an_exception_handler_of_the_users_alone(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        theirs: list[Any] = []
+
+        def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            theirs.append(context["message"])
+
+        def begin(reactor: Any) -> None:
+            asyncio.get_event_loop().call_exception_handler({"message": "theirs"})
+            reactor.callLater(0, reactor.stop)
+
+        self.run(new_loop, begin, lambda loop: loop.set_exception_handler(handler))
+        assert theirs == ["theirs"]
+
+
+class TestLetTasksExit:
+    def test_is_for_others_of_asyncios(
+        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
+    ) -> None:
+        ran: list[Any] = []
+        monkeypatch.setattr(reactors, "_run", lambda *args, **options: ran.append((*args, options)))
+        loops.append(asyncio.new_event_loop())
+        reactor = AsyncioSelectorReactor(loops[0])
+        reactors.let_tasks_exit(reactor)
+        reactor.run(installSignalHandlers=False)
+        assert ran == [(reactor, {"installSignalHandlers": False})]
+        close(reactor)
+
+    def test_leaves_ours_and_those_of_twisted_alone(
+        self, loops: list[asyncio.AbstractEventLoop], epoll: EPollReactor
+    ) -> None:
+        loops.append(asyncio.new_event_loop())
+        ours = reactors.AsyncioReactor(loops[0])
+        for reactor in (ours, epoll):
+            reactors.let_tasks_exit(reactor)
+            assert "run" not in vars(reactor)
+        close(ours)
 
 
 @pytest.mark.usefixtures("loops")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import trustme
 from twisted.application.service import IService, Service
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.testing import StringTransport
@@ -18,13 +19,14 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tests.ports import Reactor
-from wshost import reactors
+from wshost import ending, reactors
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.handlers import echo
 from wshost.host import Host
+from wshost.listeners import Listener
 from wshost.options import OPTIONS, Settings
 from wshost.results import ConfigurationError
-from wshost.server import Server, publish, service
+from wshost.server import BACKPLANE_TIMEOUT, Server, publish, service
 
 REQUEST = (
     b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -65,6 +67,13 @@ def started(given: Any, reactor: Reactor) -> Server:
     server = service(given, reactor)
     server.startService()
     return server
+
+
+def run(reactor: Reactor) -> None:
+    """Let it begin to run, and call what waited for that."""
+    reactor.running = True
+    for call, args, options in reactor.whenRunningHooks:
+        call(*args, **options)
 
 
 def listening(server: Server) -> list[str]:
@@ -303,7 +312,54 @@ class TestPublish:
         with pytest.raises(error, match=r"^a (topic|message) "):
             publish(topic, data)
 
-    def test_a_backplane_is_connected_while_the_server_runs(self, reactor: Reactor) -> None:
+
+class TestTheBackplane:
+    """`IBackplane.connect`: a server serves when it is connected, and says why it is not."""
+
+    class Slow(MemoryBackplane):
+        """One that connects and closes when told to, and keeps what it is told."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[str] = []
+            self.connecting: Deferred[None] = Deferred()
+            self.closing: Deferred[None] = Deferred()
+
+        def connect(self, reactor: Any) -> Deferred[None]:
+            self.told.append("connect")
+            self.connecting = Deferred(lambda _: self.told.append("cancel"))
+            return self.connecting
+
+        def close(self) -> Deferred[None]:
+            self.told.append("close")
+            self.closing = Deferred()
+            return self.closing
+
+    @pytest.fixture
+    def backplane(self) -> Slow:
+        return self.Slow()
+
+    @pytest.fixture
+    def server(self, reactor: Reactor, backplane: Slow) -> Server:
+        """One that has been started."""
+        server = Server(Settings(handler=echo, port=80), reactor, backplane)
+        server.startService()
+        return server
+
+    def stop(self, reactor: Reactor, server: Server) -> list[None]:
+        """Stop it, as far as its port goes; returns what becomes of that."""
+        stopped: list[None] = []
+        server.stopService().addCallback(stopped.append)
+        self.close_port(reactor)
+        return stopped
+
+    @staticmethod
+    def close_port(reactor: Reactor) -> None:
+        closed = reactor.ports[-1].closed
+        assert closed is not None
+        closed.callback(None)
+
+    def test_is_that_of_the_server_while_it_runs(self, reactor: Reactor) -> None:
         told: list[Any] = []
 
         class Backplane(MemoryBackplane):
@@ -320,9 +376,208 @@ class TestPublish:
         assert told == []
         server.startService()
         assert told == [("connect", reactor)]
-        server.stopService()
-        reactor.ports[0].closed.callback(None)  # type: ignore[union-attr]
+        assert self.stop(reactor, server) == [None]
         assert told == [("connect", reactor), ("close",)]
+
+    def test_is_waited_for(self, reactor: Reactor, backplane: Slow) -> None:
+        server = Server(Settings(handler=echo, port=80), reactor, backplane)
+        assert listening(server) == ["waiting for the backplane to connect"]
+        with capturedLogs() as events:
+            backplane.connecting.callback(None)
+        assert [formatEvent(event) for event in events] == ["wshost listening on ws://127.0.0.1:80 (http -> websocket)"]
+        assert hello(reactor) == HELLO_BACK
+
+    def test_is_waited_for_by_clients(self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[str] = []
+        monkeypatch.setattr(Listener, "pause", lambda _: calls.append("pause"))
+        monkeypatch.setattr(Listener, "resume", lambda _: calls.append("resume"))
+        Server(Settings(handler=echo, port=80), reactor, backplane).startService()
+        assert calls == ["pause"]
+        backplane.connecting.callback(None)
+        assert calls == ["pause", "resume"]
+
+    def test_that_is_there_at_once_lets_nobody_wait(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(Listener, "pause")
+        started({"handler": echo}, reactor)
+        assert reactor.getDelayedCalls() == []
+        assert hello(reactor) == HELLO_BACK
+
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (OSError(111, "Connection refused"), "the backplane can't connect: [Errno 111] Connection refused"),
+            (ValueError("a password\nis missing"), "the backplane can't connect: a password is missing"),
+            (KeyError(), "the backplane can't connect: KeyError"),
+            (ConfigurationError("redis: no such host"), "redis: no such host"),
+        ],
+    )
+    @pytest.mark.usefixtures("server")
+    def test_that_cannot_connect_is_said_and_nobody_is_served(
+        self, reactor: Reactor, backplane: Slow, error: Exception, reason: str
+    ) -> None:
+        with capturedLogs() as events:
+            backplane.connecting.errback(error)
+        assert [formatEvent(event) for event in events] == [reason]
+        self.close_port(reactor)
+        assert backplane.told == ["connect", "close"]
+
+    @pytest.mark.parametrize("raised", [False, True])
+    def test_that_cannot_connect_and_knows_it_is_an_exception(
+        self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch, raised: bool
+    ) -> None:
+        error = OSError(111, "Connection refused")
+
+        def connect(_: object) -> Deferred[None]:
+            if raised:
+                raise error
+            return fail(error)
+
+        server = Server(Settings(handler=echo, port=80), reactor, backplane)
+        with monkeypatch.context() as patch:
+            patch.setattr(backplane, "connect", connect)
+            with pytest.raises(ConfigurationError, match=r"^the backplane can't connect: \[Errno 111\]") as caught:
+                server.startService()
+        assert caught.value.__cause__ is error
+        assert not server.running
+        self.close_port(reactor)
+        assert backplane.told == ["close"]
+        backplane.closing.callback(None)
+        del reactor.tcpServers[:]
+        server.startService()
+        backplane.connecting.callback(None)
+        assert hello(reactor) == HELLO_BACK
+
+    def test_that_does_not_answer_is_given_up(self, reactor: Reactor, backplane: Slow, server: Server) -> None:
+        reactor.advance(BACKPLANE_TIMEOUT - 1)
+        assert backplane.told == ["connect"]
+        with capturedLogs() as events:
+            reactor.advance(2)
+        assert [formatEvent(event) for event in events] == ["the backplane has not answered within 30 seconds"]
+        self.close_port(reactor)
+        assert backplane.told == ["connect", "cancel", "close"]
+        assert self.done(server) == []
+        backplane.closing.callback(None)
+        assert self.done(server) == [None]
+
+    def done(self, server: Server) -> list[None]:
+        stopped: list[None] = []
+        server.stopService().addCallback(stopped.append)
+        return stopped
+
+    def test_is_waited_for_no_more_when_the_server_stops(
+        self, reactor: Reactor, backplane: Slow, server: Server
+    ) -> None:
+        stopped = self.stop(reactor, server)
+        assert backplane.told == ["connect", "cancel", "close"]
+        backplane.closing.callback(None)
+        assert stopped == [None]
+        assert reactor.getDelayedCalls() == []
+
+    def test_may_come_too_late(self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It can't cancel that, and the server does not serve again."""
+        connecting: Deferred[None] = Deferred()
+        monkeypatch.setattr(backplane, "connect", lambda _: connecting)
+        server = Server(Settings(handler=echo, port=80), reactor, backplane)
+        server.startService()
+        self.stop(reactor, server)
+        with capturedLogs() as events:
+            connecting.callback(None)
+        assert events == []
+
+    def test_is_connected_again_at_another_start(self, reactor: Reactor, backplane: Slow, server: Server) -> None:
+        self.stop(reactor, server)
+        backplane.closing.callback(None)
+        del reactor.tcpServers[:]
+        server.startService()
+        backplane.connecting.callback(None)
+        assert hello(reactor) == HELLO_BACK
+        assert backplane.told == ["connect", "cancel", "close", "connect"]
+
+    def test_is_closed_when_what_its_failure_has_ended_is_gone(
+        self, reactor: Reactor, backplane: Slow, server: Server
+    ) -> None:
+        backplane.connecting.errback(OSError())
+        stopped = self.done(server)
+        self.close_port(reactor)
+        assert stopped == []
+        backplane.closing.callback(None)
+        assert stopped == [None]
+
+    @pytest.mark.parametrize("answers", [False, True])
+    def test_that_cannot_close_is_no_hindrance(
+        self, reactor: Reactor, backplane: Slow, server: Server, answers: bool
+    ) -> None:
+        backplane.connecting.callback(None)
+        stopped = self.stop(reactor, server)
+        assert stopped == []
+        with capturedLogs() as events:
+            if answers:
+                backplane.closing.errback(OSError())
+            else:
+                reactor.advance(BACKPLANE_TIMEOUT)
+        assert [formatEvent(event) for event in events] == ["the backplane could not close"]
+        assert stopped == [None]
+
+
+class TestAnnouncing:
+    """A server says that it listens when signals are handled: once the reactor runs."""
+
+    def test_waits_for_the_reactor(self, reactor: Reactor) -> None:
+        reactor.running = False
+        server = service({"handler": echo}, reactor)
+        assert listening(server) == []
+        with capturedLogs() as events:
+            run(reactor)
+        assert [formatEvent(event) for event in events] == [
+            "wshost listening on ws://127.0.0.1:8080 (http -> websocket)"
+        ]
+
+    def test_is_left_out_after_a_stop(self, reactor: Reactor) -> None:
+        reactor.running = False
+        server = started({"handler": echo}, reactor)
+        server.stopService()
+        with capturedLogs() as events:
+            run(reactor)
+        assert events == []
+
+    def test_comes_when_a_second_signal_is_known(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        reactor.running = False
+        told: list[str] = []
+        monkeypatch.setattr(ending.Ending, "_take_signals", lambda _: told.append("signals"))
+        monkeypatch.setattr(Listener, "announce", lambda *_: told.append("announced"))
+        started({"handler": echo}, reactor)
+        run(reactor)
+        assert told == ["signals", "announced"]
+
+
+class TestASecondSignal:
+    @pytest.fixture
+    def abort(self, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+        """What it calls."""
+        aborts: list[Callable[[], None]] = []
+        monkeypatch.setattr(ending, "watch", lambda _, abort: aborts.append(abort))
+        return aborts
+
+    @pytest.mark.parametrize("stopping", [False, True])
+    def test_aborts_what_is_left(self, reactor: Reactor, abort: list[Callable[[], None]], stopping: bool) -> None:
+        """It may come before the server was told to stop."""
+        server = started({"handler": echo, "drain_timeout": 60, "close_timeout": 60}, reactor)
+        protocol, transport = connect(reactor)
+        protocol.dataReceived(REQUEST)
+        if stopping:
+            server.stopService()
+        assert not transport.disconnected
+        [call] = abort
+        call()
+        assert transport.disconnected
+
+    def test_finds_nothing_when_all_is_gone(self, reactor: Reactor, abort: list[Callable[[], None]]) -> None:
+        server = started({"handler": echo}, reactor)
+        server.stopService()
+        [call] = abort
+        call()
+        call()
+        assert reactor.getDelayedCalls() == []
 
 
 class TestStop:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from twisted.python import usage
 
-from wshost import __version__, allocation, config, options, reactors
+from wshost import __version__, allocation, config, ending, options, reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
 
@@ -87,7 +89,9 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         # Only twistd's own options know; twist does not fork.
         parent: Mapping[str, Any] = self.parent or {}
-        reactors.choose(daemon=not parent.get("nodaemon", True) and not parent.get("debug"))
+        daemon = not parent.get("nodaemon", True) and not parent.get("debug")
+        _check_files(parent, daemon)
+        reactors.choose(daemon=daemon)
 
     def settings(self) -> options.Settings:
         """Return what was asked for, here and in the file. :raises ConfigurationError: when something is wrong."""
@@ -116,6 +120,31 @@ def _entry(name: str, metavar: str, text: str, width: int) -> str:
     if len(head) < column:
         head = f"{head:<{column}}{lines.pop(0)}"
     return "".join(f"{line}\n" for line in [head, *(f"{'':<{column}}{line}" for line in lines)])
+
+
+def _check_files(twistd: Mapping[str, Any], daemon: bool) -> None:
+    """Check the files that twistd is going to write: it would show a traceback.
+
+    :param twistd: its own options.
+    :raises ConfigurationError: for one that can't be.
+    """
+    # Below another root, the name means another file.
+    files = {} if twistd.get("chroot") else {"pidfile": twistd.get("pidfile")}
+    if not twistd.get("syslog") and not twistd.get("logger") and twistd.get("logfile") != "-":
+        files["logfile"] = twistd.get("logfile") or (daemon and "twistd.log")
+    for option, name in files.items():
+        if not name:
+            continue
+        path = Path(name)
+        if path.is_dir():
+            error = errno.EISDIR
+        elif not path.absolute().parent.is_dir():
+            error = errno.ENOENT
+        elif not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+            error = errno.EACCES
+        else:
+            continue
+        raise ConfigurationError(f"--{option}: {name}: {os.strerror(error)}")
 
 
 def _taking(name: str, kind: Any) -> Callable[..., None]:
@@ -147,10 +176,18 @@ class _CommandServer(Server):
         with one_line():
             super().startService()
 
+    def _give_up(self, error: ConfigurationError) -> None:
+        try:
+            with one_line():
+                raise error
+        except Exit as leaving:
+            ending.leave(reactors.installed(), leaving)
+
 
 def makeService(options: Options) -> Server:
     """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
     allocation.keep_memory()
+    ending.interrupt_quietly(reactors.installed())
     with one_line():
         server = _CommandServer(options.settings())
         server.bind(unix=False)

@@ -197,11 +197,12 @@ class Host:
 
     def _hurry(self, end: float) -> None:
         """Ask those that are left once more: what they wait for will not come in time."""
-        self._overdue = self.reactor.callLater(max(0.0, end - self.reactor.seconds()), self._abort)
+        self._overdue = self.reactor.callLater(max(0.0, end - self.reactor.seconds()), self.abort_all)
         for connection in list(self.connections.values()):
             connection.shut_down()
 
-    def _abort(self) -> None:
+    def abort_all(self) -> None:
+        """Wait for nothing that `stop` waits for: abort all connections."""
         for connection in list(self.connections.values()):
             connection.abort("the server stopped")
 

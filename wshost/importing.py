@@ -41,7 +41,10 @@ def run(failure: str, call: Callable[..., Any], *args: Any) -> Any:
     """
     try:
         return call(*args)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        # Nobody's fault.
+        raise
+    except BaseException as error:
         summary = _without_ours(TracebackException.from_exception(error))
         cause = f"{type(error).__name__}: {summary}".partition("\n")[0]
         message = f"{failure}: {cause}"

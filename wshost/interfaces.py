@@ -213,11 +213,13 @@ class IBackplane(Interface):
     def connect(reactor: Any) -> Deferred[None]:
         """A server starts that uses it; fires when messages go both ways. Several servers may use one backplane.
 
-        What is published or subscribed to before is for the backplane to keep.
+        Clients wait until then, and what is published or subscribed to before is for the backplane to keep. An errback
+        says that it can't, for good: then the server does not serve. It is cancelled when that takes too long (30
+        seconds), and when the server stops before.
         """
 
     def close() -> Deferred[None]:
-        """A server that uses it has stopped. Called as often as `connect`."""
+        """A server that uses it has stopped. Called as often as `connect`, whatever came of that."""
 
     def publish(topic: str, data: str | bytes) -> bool:
         """Bring a message to each host that has subscribed. Called in any thread; both are checked.

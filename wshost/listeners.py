@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
@@ -53,6 +54,7 @@ class Listener:
         # For TLS that the endpoint does not know of.
         self._certificates = certificates
         self._told = False
+        self._paused = False
         # Fires with None while it isn't told to listen, and when that failed.
         self._port: Deferred[IListeningPort | None] = succeed(None)
         self._error: ConfigurationError | None = None
@@ -97,6 +99,16 @@ class Listener:
         self._told = True
         self._port = port
 
+    def pause(self) -> None:
+        """Accept nobody until `resume`, as far as that can be: clients wait. An endpoint that takes its time, too."""
+        self._paused = True
+        self._port.addCallback(self._pause)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        self._paused = False
+        self._port.addCallback(self._resume)
+
     def announce(self, chain: str, plain: str, secure: str) -> None:
         """Log where it listens, now or as soon as it does.
 
@@ -110,6 +122,17 @@ class Listener:
         """Listen no more; fires when the socket is closed."""
         self._port.cancel()
         return self._port.addCallback(lambda port: None if port is None else port.stopListening())
+
+    def _pause(self, port: IListeningPort | None) -> IListeningPort | None:
+        # Whatever else an endpoint of somebody's may have for a port accepts.
+        if self._paused and isinstance(port, FileDescriptor):
+            port.stopReading()
+        return port
+
+    def _resume(self, port: IListeningPort | None) -> IListeningPort | None:
+        if isinstance(port, FileDescriptor):
+            port.startReading()
+        return port
 
     def _announce(self, port: IListeningPort | None, chain: str, scheme: str) -> IListeningPort | None:
         if port is not None:

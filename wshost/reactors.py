@@ -7,12 +7,15 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import ConnectionLost
 from twisted.internet.main import installReactor
 from twisted.internet.tcp import Connection
+
+from wshost import ending
 
 
 def install() -> None:
@@ -45,12 +48,24 @@ def choose(*, daemon: bool) -> None:
     use_monotonic_time(installed())
 
 
+def let_tasks_exit(reactor: Any) -> None:
+    """Let tasks of asyncio's end the process as on our own reactor, on another one that is to run yet."""
+    if isinstance(reactor, AsyncioSelectorReactor) and not isinstance(reactor, AsyncioReactor):
+        reactor.run = partial(_run, reactor)  # type: ignore[method-assign]
+
+
 class AsyncioReactor(AsyncioSelectorReactor):
-    """Twisted's, noticing a reset that comes right behind data.
+    """Twisted's, noticing a reset that comes right behind data, and draining when a task exits.
 
     When the kernel has both for a socket, uvloop calls the reader once and then watches the socket no more
     (``UVPoll._fatal_error``); the reader gets the data, and would never hear of the reset.
+
+    A SystemExit or KeyboardInterrupt that a task or callback of asyncio raises leaves the loop, and would leave the
+    reactor. The loop goes on until the reactor has stopped.
     """
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        _run(self, installSignalHandlers)
 
     def _readOrWrite(self, selectable: Any, read: bool) -> None:
         super()._readOrWrite(selectable, read)
@@ -59,6 +74,29 @@ class AsyncioReactor(AsyncioSelectorReactor):
         error = 0 if connection is None else connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self._disconnectSelectable(selectable, ConnectionLost(os.strerror(error)), read)
+
+
+def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) -> None:
+    """Run a reactor of asyncio's until it is stopped, as `AsyncioSelectorReactor.run` does."""
+    loop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
+    if loop.get_exception_handler() is None:
+        loop.set_exception_handler(_log_unless_told)
+    reactor.startRunning(installSignalHandlers=installSignalHandlers)
+    # A loop that is left in this way has forgotten that it was to stop.
+    while reactor.running:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            ending.leave(reactor, error)
+        else:
+            break
+
+
+def _log_unless_told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Do as a loop does by itself, but log nothing of a task whose exception has left the loop."""
+    told = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
+    if not (told and isinstance(context.get("future"), asyncio.Task)):
+        loop.default_exception_handler(context)
 
 
 def installed() -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 
-from wshost import chain, options, reactors
+from wshost import chain, ending, options, reactors
 from wshost.backplanes.memory import SHARED
 from wshost.host import Host
 from wshost.interfaces import IBackplane
@@ -20,6 +24,11 @@ from wshost.values import mapping
 
 if TYPE_CHECKING:
     from wshost.tls import Certificates
+
+#: Seconds that a backplane has to connect, and to close.
+BACKPLANE_TIMEOUT = 30.0
+
+_log = Logger("wshost")
 
 _HOST_OPTIONS = (
     "max_connections",
@@ -102,7 +111,14 @@ class Server(MultiService):
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._host: Host | None = None
         self._listeners: list[Listener] = []
-        self._connected = False
+        # That which drains, or has drained.
+        self._ended: Host | None = None
+        # The backplane connects; it has been told to, and not to close; and why it can't.
+        self._connecting: Deferred[Any] | None = None
+        self._joined = False
+        self._error: ConfigurationError | None = None
+        # Fires when what the backplane's failure has ended is gone.
+        self._halted: Deferred[Any] = succeed(None)
 
     def bind(self, unix: bool = True) -> None:
         """Take the ports, as far as that is not done; clients are served when the reactor runs.
@@ -117,7 +133,9 @@ class Server(MultiService):
                 if unix or not listener.unix:
                     listener.listen(host.factory(proxied=listener.proxied))
         except ConfigurationError:
-            self._stop_listening()
+            listeners, self._listeners = self._listeners, []
+            for listener in listeners:
+                listener.stop()
             self._host = None
             raise
 
@@ -129,12 +147,9 @@ class Server(MultiService):
             Listener(reactor, description, self._certificates)
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
-        self._host = Host(reactor, self._chain, backplane=self._backplane, **limits)
+        leave = partial(ending.leave, reactor)
+        self._host = Host(reactor, self._chain, backplane=self._backplane, leave=leave, **limits)
         return self._host
-
-    def _stop_listening(self) -> list[Deferred[None]]:
-        listeners, self._listeners = self._listeners, []
-        return [listener.stop() for listener in listeners]
 
     def privilegedStartService(self) -> None:
         """Take the ports while that is allowed. :raises ConfigurationError: when one can't be had."""
@@ -142,24 +157,99 @@ class Server(MultiService):
         MultiService.privilegedStartService(self)
 
     def startService(self) -> None:
-        """Start, and log where. :raises ConfigurationError: when a port can't be had."""
+        """Start: let clients in when the backplane has connected, and then log where, as soon as the reactor runs.
+
+        When the backplane can't connect, and that is known only later, it is logged, and the server listens no more.
+
+        :raises ConfigurationError: when a port can't be had, or the backplane can't connect.
+        """
         self.bind()
-        self._connected = True
-        self._backplane.connect(self._reactor or reactors.installed())
+        reactor = self._reactor or reactors.installed()
+        reactors.let_tasks_exit(reactor)
+        # The signals first: who has read where it listens may send one.
+        ending.watch(reactor, self._abort)
+        self._joined = True
+        self._error = None
+        self._connecting = connecting = maybeDeferred(self._backplane.connect, reactor)
+        connecting.addTimeout(BACKPLANE_TIMEOUT, reactor, _too_late)
+        connecting.addCallbacks(self._serve, self._fail)
+        if self._error is not None:
+            raise self._error
         MultiService.startService(self)
-        names = [link.name for link in self._chain]
-        for listener in self._listeners:
-            listener.announce(" -> ".join(names), *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
+        if self._connecting is not None:
+            _log.info("waiting for the backplane to connect")
+            for listener in self._listeners:
+                listener.pause()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, and drain; fires when all connections are gone, and then the services added to this one."""
-        waiting = self._stop_listening()
+        stopped = self._halt()
+        return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
+
+    def _serve(self, _: object) -> None:
+        """The backplane has connected."""
+        self._connecting = None
+        for listener in self._listeners:
+            listener.resume()
+        (self._reactor or reactors.installed()).callWhenRunning(self._announce, self._listeners)
+
+    def _announce(self, listeners: list[Listener]) -> None:
+        # It may have been stopped before the reactor ran.
+        if listeners is self._listeners:
+            names = [link.name for link in self._chain]
+            for listener in listeners:
+                listener.announce(" -> ".join(names), *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
+
+    def _fail(self, failure: Failure) -> None:
+        """The backplane has not connected, and won't."""
+        if self._connecting is None:
+            # It was stopped meanwhile.
+            return
+        self._connecting = None
+        error = failure.value
+        if not isinstance(error, ConfigurationError):
+            reason = " ".join(safe_str(error).split()) or type(error).__name__
+            error = ConfigurationError(f"the backplane can't connect: {reason}")
+            error.__cause__ = failure.value
+        self._error = error
+        self._halted = self._halt()
+        _log.error("{error}", error=error)
+        if self.running:
+            self._give_up(error)
+
+    def _give_up(self, error: ConfigurationError) -> None:
+        """It was started, and can't serve: nobody is there to catch the exception."""
+
+    def _halt(self) -> Deferred[Any]:
+        """Stop all that is our own; fires when that is done."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        listeners, self._listeners = self._listeners, []
+        waiting: list[Deferred[Any]] = [self._halted, *(listener.stop() for listener in listeners)]
+        self._halted = succeed(None)
         if self._host is not None:
             waiting.append(self._host.stop())
-            self._host = None
-        stopped = DeferredList(waiting)
-        if self._connected:
+            self._ended, self._host = self._host, None
+        stopped: Deferred[Any] = DeferredList(waiting)
+        if self._joined:
             # What handlers publish while they are told of the end still leaves.
-            self._connected = False
-            stopped.addCallback(lambda _: self._backplane.close())
-        return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
+            self._joined = False
+            stopped.addCallback(lambda _: self._leave_backplane())
+        return stopped
+
+    def _leave_backplane(self) -> Deferred[None]:
+        closed = maybeDeferred(self._backplane.close)
+        closed.addTimeout(BACKPLANE_TIMEOUT, self._reactor or reactors.installed(), _too_late)
+        return closed.addErrback(lambda failure: _log.failure("the backplane could not close", failure))
+
+    def _abort(self) -> None:
+        """Let nothing be waited for any longer."""
+        for host in (self._host, self._ended):
+            if host is not None:
+                host.stop()
+                host.abort_all()
+
+
+def _too_late(_: object, seconds: float) -> None:
+    raise ConfigurationError(f"the backplane has not answered within {seconds:g} seconds")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -16,6 +17,13 @@ from typing import IO, Literal
 
 #: The scripts of the environment that runs the tests.
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+#: Becomes the command that follows, which SIGINT can end: in the background of a script, a shell has it ignored, and
+#: what is ignored is inherited.
+INTERRUPTIBLE = (
+    sys.executable,
+    "-ISc",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+)
 
 _LISTENING = re.compile(r"wshost listening on (\S+)")
 _PORT = re.compile(r":(\d+)$")
@@ -65,6 +73,10 @@ class Server:
         """
         if self._process.poll() is None:
             self._process.send_signal(how)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 15.0) -> tuple[int, str]:
+        """Wait for the end; returns what `stop` does."""
         try:
             return self._process.wait(seconds), self.log
         except subprocess.TimeoutExpired:
@@ -82,6 +94,8 @@ def running_server(
     command: Literal["twistd", "twist"] = "twistd",
     application: str | None = None,
     before: Sequence[str] = (),
+    own: Sequence[str] = ("--nodaemon", "--pidfile="),
+    ready: re.Pattern[str] = _LISTENING,
 ) -> Iterator[Server]:
     """Run `twistd wshost` in the foreground until the block ends.
 
@@ -94,15 +108,16 @@ def running_server(
     :param command: twist may run it instead.
     :param application: a ``.tac`` file for twistd to run instead of the plugin; it then takes no options.
     :param before: a command that becomes the server in the end, by ``exec``.
+    :param own: options of twistd itself.
+    :param ready: what its log says when the block may begin; the URL, if there is one, is the first group.
     """
-    own = {"twistd": ["--nodaemon", "--pidfile="], "twist": ["--log-format=text"]}
-    words = [str(SCRIPTS / command), *own[command]]
+    words = [str(SCRIPTS / command), *(own if command == "twistd" else ["--log-format=text"])]
     if reactor:
         words.append(f"--reactor={reactor}")
     words += ["--python", application] if application else ["wshost", *_completed(options)]
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [*before, *words],
+            [*INTERRUPTIBLE, *before, *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -111,7 +126,8 @@ def running_server(
         )
         server = Server(process, output)
         try:
-            server.url = server.wait_for(_LISTENING)[1]
+            found = server.wait_for(ready)
+            server.url = found[1] if found.lastindex else ""
             yield server
         finally:
             server.stop()
