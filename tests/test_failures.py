@@ -139,7 +139,7 @@ class Unspeakable(Exception):
     """Can't be formatted."""
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise GeneratorExit
 
 

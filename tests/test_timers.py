@@ -99,9 +99,12 @@ class TestModuleTimer:
 
         class Driver:
             def __init__(self) -> None:
-                self.timer = ModuleTimer(module.schedule, 1, self.call, module.timers, self.call)
+                self.timer = ModuleTimer(module.schedule, 1, self.call, module.timers, self.run)
 
             def call(self) -> None:
+                """Nothing."""
+
+            def run(self, call: Callable[[], None]) -> None:
                 """Nothing."""
 
         driver = Driver()
@@ -205,7 +208,7 @@ class TestSchedule:
         def call() -> None:
             raise GeneratorExit
 
-        module.told = call
+        module.told = call  # type: ignore[method-assign]
         module.schedule.call_later(1, call)
         module.start(2)
         with pytest.raises(GeneratorExit):
@@ -245,10 +248,13 @@ class TestSchedule:
             def call(self) -> None:
                 """Nothing."""
 
+            def run(self, call: Callable[[], None]) -> None:
+                """Nothing."""
+
         owner = Owner()
         reference = weakref.ref(owner)
         module.start(9)
-        timer = ModuleTimer(module.schedule, 5, owner.call, module.timers, owner.call)
+        timer = ModuleTimer(module.schedule, 5, owner.call, module.timers, owner.run)
         timer.cancel()
         del owner
         assert reference() is None

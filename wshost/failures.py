@@ -43,9 +43,8 @@ def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
     """Return what in an exception asks the process to end: itself, or one of a group."""
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return error
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(asks_to_exit, error.exceptions)), None)
-    return None
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next((exit for exit in map(asks_to_exit, inner) if exit is not None), None)
 
 
 class Failures:

@@ -29,7 +29,7 @@ class Unspeakable(Exception):
     __repr__ = __str__
 
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise PanicException
 
 

@@ -52,7 +52,7 @@ def awaited(result: Any) -> Deferred[Any] | None:
 
 def cause(failure: Failure) -> BaseException:
     """Return what has made an `awaited` Deferred fail."""
-    error: BaseException = failure.value
+    error = cast("BaseException", failure.value)
     return error.error if isinstance(error, _Exit) else error
 
 
