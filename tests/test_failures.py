@@ -138,8 +138,8 @@ class TestRate:
 class Unspeakable(Exception):
     """Can't be formatted."""
 
-    @property
-    def __notes__(self) -> list[str]:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def __notes__(self) -> list[str]:
         raise GeneratorExit
 
 

@@ -72,6 +72,9 @@ class Connection:
     def receive_into(self, buffer: Any) -> bool:
         raise NotImplementedError
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        raise NotImplementedError
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return OneTimer(self.clock.callLater(seconds, call))
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from wshost.results import Accept, ConfigurationError
 class Greeter:
     """Says hello."""
 
-    busy = False
+    busy = waits = False
 
     def __init__(self, channel: IChannel) -> None:
         self.channel = channel
@@ -29,6 +30,9 @@ class Greeter:
         raise NotImplementedError
 
     def info(self, message: Any) -> bool:
+        raise NotImplementedError
+
+    def behind(self, call: Callable[[], None]) -> None:
         raise NotImplementedError
 
     def lost(self) -> None:

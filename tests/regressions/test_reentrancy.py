@@ -172,15 +172,15 @@ class TestOrder:
         def does(handler: Handler, message: Any, number: int) -> Any:
             other = handler.refs[1]
             if message == ("text", "go"):
-                for ask in (
-                    lambda: other.send("1"),
-                    lambda: other.info("2"),
-                    lambda: other.send("3"),
-                    lambda: other.ping(b"4"),
-                    lambda: other.info("5"),
-                    lambda: other.close(4000, "6"),
-                ):
-                    assert ask()
+                asked = [
+                    other.send("1"),
+                    other.info("2"),
+                    other.send("3"),
+                    other.ping(b"4"),
+                    other.info("5"),
+                    other.close(4000, "6"),
+                ]
+                assert all(asked)
             return ("reply", message[1], number) if message[0] == "info" else None
 
         _, peers = serve(does, 2)
@@ -294,7 +294,7 @@ def test_a_coroutine_is_not_entered_from_another() -> None:
     running: list[int] = []
 
     class Coroutines(Handler):
-        async def handle(self, message: Any, number: int) -> Any:  # type: ignore[override]
+        async def handle(self, message: Any, number: int) -> Any:
             assert not running
             running.append(number)
             if message == ("text", "go"):

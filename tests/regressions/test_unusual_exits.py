@@ -103,7 +103,7 @@ def conversations(host: MemoryHost, handler: Handler) -> None:
         lambda peer: peer.text("wait"),
         lambda peer: peer.text("held"),
         lambda peer: handler.gates.pop().callback(("reply", "late", None)),
-        lambda peer: [peer.send(piece) for piece in pieces(peer.frames.send(Message(b"x" * 100_000)))],
+        partial(in_pieces, Message(b"x" * 100_000)),
         lambda peer: handler.refs[-1].subscribe("another"),
         lambda peer: handler.refs[-1].unsubscribe("another"),
         lambda peer: handler.refs[-1].close(4000, "bye"),
@@ -131,8 +131,10 @@ def talk(host: MemoryHost, *steps: Callable[[Peer], object]) -> None:
         peer.turn()
 
 
-def pieces(data: bytes) -> list[bytes]:
-    return [data[at : at + 20_000] for at in range(0, len(data), 20_000)]
+def in_pieces(message: Message[bytes], peer: Peer) -> None:
+    data = peer.frames.send(message)
+    for at in range(0, len(data), 20_000):
+        peer.send(data[at : at + 20_000])
 
 
 def client_frame(first: int, payload: bytes) -> bytes:

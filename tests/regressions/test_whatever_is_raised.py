@@ -28,8 +28,8 @@ class Unspeakable(Exception):
 
     __repr__ = __str__
 
-    @property
-    def __notes__(self) -> list[str]:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def __notes__(self) -> list[str]:
         raise PanicException
 
 
