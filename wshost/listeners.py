@@ -11,8 +11,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
 
 from wshost.connection import address
+from wshost.fastnet.negotiation import spoken
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class Listener:
 
     def _fastest(self, kind: str) -> Any:
         """Return a reactor for endpoints of this kind that has faster ports, where there is one."""
+        if kind == "ssl":
+            return _Negotiating(self._reactor)
         if kind not in _FAST or not isinstance(self._reactor, AsyncioSelectorReactor):
             return self._reactor
         try:
@@ -89,7 +93,8 @@ class Listener:
         if self._certificates is not None:
             from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - it brings pyOpenSSL
 
-            factory = TLSMemoryBIOFactory(self._certificates.context_factory(), False, factory, self._reactor)
+            options = self._certificates.context_factory(spoken(factory))
+            factory = TLSMemoryBIOFactory(options, False, factory, self._reactor)
         port = maybeDeferred(self._endpoint.listen, factory)
         port.addErrback(self._fail)
         if self._error is not None:
@@ -131,3 +136,24 @@ class Listener:
         self._error = ConfigurationError(f"can't listen on {where}: {reason}")
         self._error.__cause__ = failure.value
         _log.error("{error}", error=self._error)
+
+
+class _Negotiating:
+    """A reactor of which `ssl:` endpoints get TLS that negotiates, and which is otherwise the one it stands for."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenSSL(
+        self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """As `IReactorSSL` has it."""
+        from wshost.tls import negotiate  # noqa: PLC0415 - what that imports takes its time
+
+        negotiate(contextFactory, spoken(factory), "the certificate")
+        listening: IListeningPort = self._reactor.listenSSL(port, factory, contextFactory, backlog, interface)
+        return listening
