@@ -19,8 +19,8 @@ class FastReactor:
     Twisted's endpoints listen on it as on any reactor.
 
     :param reactor: an `AsyncioSelectorReactor`, on any event loop.
-    :param context: what TLS connections are made with; None for plain ones. It selects by ALPN what its ports' factories say
-        that they speak (`IProtocolNegotiationFactory`), so it is for one kind of factories.
+    :param context: what TLS connections are made with; None for plain ones. It selects by ALPN what its ports'
+        factories say that they speak (`IProtocolNegotiationFactory`), so it is for one kind of factories.
     """
 
     def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
