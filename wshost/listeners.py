@@ -109,16 +109,18 @@ class Listener:
         :param plain: the scheme of its URL.
         :param secure: the same with TLS.
         """
-        self._port.addCallback(self._announce, chain, secure if self._secure else plain)
+        self._port.addCallback(self._announce, chain, plain, secure)
 
     def stop(self) -> Deferred[None]:
         """Listen no more; fires when the socket is closed."""
         self._port.cancel()
         return self._port.addCallback(lambda port: None if port is None else port.stopListening())
 
-    def _announce(self, port: IListeningPort | None, chain: str, scheme: str) -> IListeningPort | None:
+    def _announce(self, port: IListeningPort | None, chain: str, plain: str, secure: str) -> IListeningPort | None:
         if port is not None:
             where = address(port.getHost())
+            # That of `fast:` has what its description brought.
+            scheme = secure if self._secure or getattr(port, "context", None) is not None else plain
             url = where if where.startswith("unix:") else f"{scheme}://{where}"
             _log.info("wshost listening on {url} ({chain})", url=url, chain=chain)
         return port

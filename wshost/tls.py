@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from wshost.fastnet.negotiation import agree, answer
+from wshost.fastnet.negotiation import agree, answer, reason
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def _no_cipher(name: str, error: Exception) -> ConfigurationError:
 def _reason(error: Exception) -> str:
     """Return what OpenSSL says, by way of the standard library or of pyOpenSSL."""
     if isinstance(error, ssl.SSLError):
-        return error.reason.lower().replace("_", " ")
-    return "; ".join(reason for _, _, reason in error.args[0])
+        return reason(error)
+    return "; ".join(what for _, _, what in error.args[0])
 
 
 def _read(path: str) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import directlyProvides, providedBy
 
-from wshost.fastnet.negotiation import agree, answer
+from wshost.fastnet.negotiation import agree, answer, reason
 from wshost.fastnet.port import Port, UNIXPort
 
 
@@ -69,10 +70,13 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
     :param lockfile: "0" leaves out the lock file beside it.
     :param cert: for TLS, a PEM file with the server's certificate first, then the others of its chain.
     :param key: a PEM file with its private key; None when that is in `cert`, too.
-    :raises ValueError: when the arguments don't fit together, or no client would agree on a cipher for the certificate.
+    :raises ValueError: when the arguments don't fit together, the reactor is not asyncio's, or no client would agree on
+        a cipher for the certificate.
     """
     if (port is None) == (unix is None):
         raise ValueError("fast: takes either a port or unix=")
+    if not isinstance(reactor, AsyncioSelectorReactor):
+        raise ValueError("fast: needs asyncio's reactor")
     if key is not None and cert is None:
         raise ValueError("fast: key= needs cert=")
     context = None
@@ -82,7 +86,7 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
         try:
             agree(answer(context))
         except ssl.SSLError as error:
-            raise ValueError(f"{cert}: clients can't agree on a cipher for it: {error.reason}") from error
+            raise ValueError(f"{cert}: clients can't agree on a cipher for it: {reason(error)}") from error
     fast = FastReactor(reactor, context)
     if unix is not None:
         return UNIXServerEndpoint(fast, unix, int(backlog), int(mode, 8), bool(int(lockfile)))

@@ -98,6 +98,11 @@ def _names(listed: bytes) -> tuple[bytes, ...]:
     return tuple(names) if at == len(listed) and all(names) else ()
 
 
+def reason(error: ssl.SSLError) -> str:
+    """Return what OpenSSL says, in words."""
+    return error.reason.lower().replace("_", " ")
+
+
 def answer(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
     """Return what a server with this context says to a ClientHello, as `agree` wants it."""
 
