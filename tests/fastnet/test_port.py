@@ -65,13 +65,15 @@ class TestPorts:
         assert isinstance(port.loop, Loop)
 
     def test_have_tls_select_what_the_factory_speaks(self, reactor: FakeReactor) -> None:
-        contexts = [Selecting() for _ in range(3)]
-        ports = [
-            Port(0, factory, 7, "127.0.0.1", reactor, context=context)
-            for factory, context in zip([Speaking(), Factory()], contexts, strict=False)
-        ]
-        assert [port.protocols for port in ports] == [(b"chat", b"http/1.1"), ()]
-        assert [context.selected for context in contexts] == [["chat", "http/1.1"], None, None]
+        context = Selecting()
+        port = Port(0, Speaking(), 7, "127.0.0.1", reactor, context=context)
+        assert port.protocols == (b"chat", b"http/1.1")
+        assert context.selected == ["chat", "http/1.1"]
+
+    def test_leave_tls_alone_otherwise(self, reactor: FakeReactor) -> None:
+        context = Selecting()
+        assert Port(0, Factory(), 7, "127.0.0.1", reactor, context=context).protocols == ()
+        assert context.selected is None
         assert Port(0, Speaking(), 7, "127.0.0.1", reactor).protocols == ()
 
     def test_of_unix_know_it_too(self, reactor: FakeReactor, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,9 +17,11 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
-from tests.integration.server import Server, running_server
+from tests.certificates import pem, self_signed
+from tests.integration.server import SCRIPTS, Server, running_server
 from tests.memory import request
 from tests.regressions import wire
 
@@ -49,6 +52,7 @@ wshost.service(
     {{"handler": "tests.integration.tls_handler", "listen": ["tcp:0:interface=127.0.0.1"], "tls_cert": "{cert}"}}
 ).setServiceParent(application)
 """
+EPOLL = ["--reactor=epoll"]
 TCP = "tcp:0:interface=127.0.0.1"
 
 
@@ -145,6 +149,7 @@ def serve(name: str, files: Path, *options: str) -> Iterator[list[Way]]:
     with running_server("--handler=tests.integration.tls_handler", *words, *options, **how) as server:
         server.wait_for(rf"(?s)(wshost listening on .*){{{len(listen)}}}")
         urls = re.findall(r"wshost listening on (\S+)", server.log)
+        assert {url.partition(":")[0] for url in urls} <= {"wss", "unix"}
         yield [Way(server, url, description) for url, description in zip(urls, listen, strict=True)]
         assert "Traceback" not in server.log
         assert "Unhandled" not in server.log
@@ -650,3 +655,43 @@ class TestRenegotiation:
             with pytest.raises((SSL.Error, EOFError)):
                 until(shaken)
         assert_served(way, context)
+
+
+class TestACertificateThatNoClientTakes:
+    """The server says so in one line, and does not start."""
+
+    @pytest.mark.parametrize(
+        ("reactor", "options"),
+        [
+            ([], ["--port=0", "--tls-cert=odd.pem"]),
+            ([], ["--listen=ssl:0:privateKey=odd.pem"]),
+            ([], ["--listen=fast:0:cert=odd.pem"]),
+            (EPOLL, [f"--listen=haproxy:{TCP}", "--tls-cert=odd.pem"]),
+            (EPOLL, ["--listen=ssl:0:privateKey=odd.pem"]),
+        ],
+        ids=["fast", "ssl:", "fast:", "epoll, haproxy:", "epoll, ssl:"],
+    )
+    def test_is_refused_at_the_start(self, tmp_path: Path, reactor: list[str], options: list[str]) -> None:
+        key = ec.generate_private_key(ec.SECP256K1())
+        (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
+        ended = subprocess.run(
+            [
+                SCRIPTS / "twistd",
+                "--nodaemon",
+                "--pidfile=",
+                *reactor,
+                "wshost",
+                "--handler=wshost.handlers.echo",
+                *options,
+            ],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        said = [line for line in ended.stderr.splitlines() if line.startswith("wshost:")]
+        assert len(said) == 1
+        assert "clients can't agree on a cipher for it: no shared cipher" in said[0]
+        assert "Traceback" not in ended.stdout + ended.stderr
+        assert ended.returncode == 1

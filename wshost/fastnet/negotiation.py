@@ -54,10 +54,10 @@ class ClientHello:
         message = self._message
         start, size = 0, len(records)
         while size - start >= _RECORD_HEAD:
-            if records[start] != _HANDSHAKE:
-                return ()
             end = start + _RECORD_HEAD + (records[start + 3] << 8 | records[start + 4])
-            message += records[start + _RECORD_HEAD : end]
+            # Others may follow, such as early data; whether they may, OpenSSL knows.
+            if records[start] == _HANDSHAKE:
+                message += records[start + _RECORD_HEAD : end]
             start = end
         if len(message) < _MESSAGE_HEAD:
             return None
