@@ -71,7 +71,8 @@ class TestFactory:
         class Speaking(Echo):
             alpn_protocols = (b"http/1.1",)
 
-        chain = [Link("first", Speaking(), None), Link("second", Echo(), None)]
+        modules: list[Any] = [Speaking(), Echo()]
+        chain = [Link(type(module).__name__, module, None) for module in modules]
         factory = MemoryHost(chain=chain).host.factory()
         verifyObject(IProtocolNegotiationFactory, factory)
         assert IProtocolNegotiationFactory(factory).acceptableProtocols() == [b"http/1.1"]

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -184,10 +185,12 @@ class TestACertificateThatNoClientTakes:
         )
 
     def test_is_refused_by_twisteds_tls(self) -> None:
-        key = ec.generate_private_key(ec.SECP224R1())
+        # Twisted's annotations know only pyOpenSSL's own classes.
+        key: Any = ec.generate_private_key(ec.SECP224R1())
+        certificate: Any = x509.load_pem_x509_certificate(self_signed(key))
         options = CertificateOptions(
             privateKey=key,
-            certificate=x509.load_pem_x509_certificate(self_signed(key)),
+            certificate=certificate,
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
         with pytest.raises(

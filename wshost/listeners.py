@@ -11,7 +11,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, providedBy
 
 from wshost.connection import address
 from wshost.fastnet.negotiation import spoken
@@ -141,14 +140,10 @@ class Listener:
 
 
 class _Negotiating:
-    """A reactor of which `ssl:` endpoints get TLS that negotiates, and which is otherwise the one it stands for."""
+    """What `ssl:` endpoints need of a reactor, with TLS that negotiates."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
 
     def listenSSL(
         self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""

@@ -65,13 +65,13 @@ class TestPorts:
         assert isinstance(port.loop, Loop)
 
     def test_have_tls_select_what_the_factory_speaks(self, reactor: FakeReactor) -> None:
-        context = Selecting()
+        context: Any = Selecting()
         port = Port(0, Speaking(), 7, "127.0.0.1", reactor, context=context)
         assert port.protocols == (b"chat", b"http/1.1")
         assert context.selected == ["chat", "http/1.1"]
 
     def test_leave_tls_alone_otherwise(self, reactor: FakeReactor) -> None:
-        context = Selecting()
+        context: Any = Selecting()
         assert Port(0, Factory(), 7, "127.0.0.1", reactor, context=context).protocols == ()
         assert context.selected is None
         assert Port(0, Speaking(), 7, "127.0.0.1", reactor).protocols == ()
