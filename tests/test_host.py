@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import ILoggingContext, IProtocolFactory
+from twisted.internet.interfaces import ILoggingContext, IProtocolFactory, IProtocolNegotiationFactory
 from twisted.logger import capturedLogs
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import WrappingFactory
@@ -66,6 +66,20 @@ class TestFactory:
         assert ILoggingContext(factory).logPrefix() == "wshost"
         factory.doStart()
         factory.doStop()
+
+    def test_names_for_tls_what_the_chain_begins_with(self) -> None:
+        """RFC 7301."""
+
+        class Speaking(Echo):
+            alpn_protocols = (b"http/1.1",)
+
+        modules: list[Any] = [Speaking(), Echo()]
+        chain = [Link(type(module).__name__, module, None) for module in modules]
+        factory = MemoryHost(chain=chain).host.factory()
+        verifyObject(IProtocolNegotiationFactory, factory)
+        assert IProtocolNegotiationFactory(factory).acceptableProtocols() == [b"http/1.1"]
+        factory = MemoryHost(chain=chain[::-1]).host.factory()
+        assert IProtocolNegotiationFactory(factory).acceptableProtocols() == []
 
     def test_builds_connections(self) -> None:
         host = serve().host

@@ -14,6 +14,7 @@ PUBLIC: dict[Any, set[str]] = {
     interfaces.IProtocolModule: {"init(options, context)"},
     interfaces.IPreparedModule: {"init(options, context)", "prepare(options)"},
     interfaces.ILinkedModule: {"init(options, context)", "check(options, chain, position)"},
+    interfaces.INegotiatedModule: {"init(options, context)", "alpn_protocols"},
     interfaces.IProtocolDriver: {
         "handle_action(action, *args)",
         "handle_connection_close(reason)",

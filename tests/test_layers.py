@@ -39,6 +39,7 @@ CONFINED = {
         "wshost.fastnet.secure",
         "wshost.fastnet.transport",
         "wshost.listeners",
+        "wshost.tls",
     },
 }
 

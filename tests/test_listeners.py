@@ -5,6 +5,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,22 @@ from typing import Any
 import pytest
 import trustme
 import twisted.plugins
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import tcp as tcp_port
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactor, RaisingMemoryReactor, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from tests.certificates import pem, self_signed
 from tests.ports import Port, Reactor
 from wshost.fastnet import listening
 from wshost.fastnet.listening import FastReactor
@@ -57,6 +61,32 @@ parser = Parser()
 
 class Factory(ServerFactory):
     protocol = Protocol
+
+
+@implementer(IProtocolNegotiationFactory)
+class Speaking(Factory):
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+
+def selected(factory: Any) -> str | None:
+    """What TLS selects for a browser."""
+    protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5))
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    protocol.dataReceived(outgoing.read())
+    incoming.write(transport.value())
+    client.do_handshake()
+    protocol.abortConnection()
+    return client.selected_alpn_protocol()
 
 
 @pytest.fixture
@@ -185,6 +215,33 @@ class TestListen:
         assert ISSLTransport.providedBy(protocol)
         protocol.abortConnection()
 
+    def test_tells_twisteds_tls_what_the_factory_speaks(self, reactor: Reactor, certificate: str) -> None:
+        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(Speaking())
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert selected(listening) == "http/1.1"
+
+    @pytest.mark.parametrize("proxy", ["", "haproxy:"])
+    def test_tells_that_of_the_endpoint_too(self, reactor: Reactor, certificate: str, proxy: str) -> None:
+        factory = Speaking()
+        listener = Listener(reactor, f"{proxy}ssl:8080:privateKey={certificate}:interface=127.0.0.1", None)
+        listener.listen(factory)
+        ((port, listening, options, backlog, interface),) = reactor.sslServers
+        assert (port, backlog, interface) == (8080, 50, "127.0.0.1")
+        assert listening is factory or listening.wrappedFactory is factory
+        assert selected(TLSMemoryBIOFactory(options, False, listening, reactor)) == "http/1.1"
+
+    def test_is_refused_for_a_certificate_that_no_client_takes(self, reactor: Reactor, tmp_path: Path) -> None:
+        key = ec.generate_private_key(ec.SECP224R1())
+        (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
+        listener = Listener(reactor, f"ssl:8080:privateKey={tmp_path}/odd.pem", None)
+        with pytest.raises(ConfigurationError) as caught:
+            listener.listen(Factory())
+        assert str(caught.value).startswith(
+            f"can't listen on ssl:8080:privateKey={tmp_path}/odd.pem: "
+            "the certificate: clients can't agree on a cipher for it: no shared cipher; "
+        )
+        assert reactor.sslServers == []
+
     def test_puts_the_proxys_line_before_tls(self, reactor: Reactor, certificate: str) -> None:
         listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
         listener.listen(Factory())
@@ -298,6 +355,13 @@ class TestAnnounce:
         listener = Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://0.0.0.0:8080 (http -> websocket)"]
+
+    def test_says_that_the_port_is_tls(self, reactor: Reactor, certificate: str) -> None:
+        """`fast:` endpoints may bring their own."""
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", None)
+        listener.listen(Factory())
+        reactor.ports[0].context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
 
     def test_says_nothing_while_it_does_not_listen(self, reactor: Reactor) -> None:
         assert announced(Listener(reactor, "tcp:8080", None)) == []

@@ -1,30 +1,24 @@
 from __future__ import annotations
 
-import datetime
+import re
 import ssl
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from OpenSSL import SSL
-from twisted.internet.ssl import CertificateOptions
+from twisted.internet.ssl import CertificateOptions, TLSVersion
 
+from tests.certificates import SigningKey, pem, self_signed
 from wshost.results import ConfigurationError
-from wshost.tls import Certificates
-
-SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+from wshost.tls import Certificates, negotiate
 
 
 @pytest.fixture(autouse=True)
@@ -45,25 +39,6 @@ def server(ca: trustme.CA) -> trustme.LeafCert:
     for blob in issued.cert_chain_pems:
         blob.write_to_path("server.pem", append=True)
     return issued
-
-
-def pem(key: SigningKey | x25519.X25519PrivateKey, how: KeySerializationEncryption | None = None) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how or NoEncryption())
-
-
-def self_signed(key: SigningKey) -> bytes:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(
-        issuer_name=name,
-        subject_name=name,
-        public_key=key.public_key(),
-        serial_number=1,
-        not_valid_before=now,
-        not_valid_after=now + datetime.timedelta(days=1),
-    )
-    plain = isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
-    return builder.sign(key, None if plain else hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def shake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
@@ -152,6 +127,88 @@ class TestContextFactory:
         key = generate()
         Path("both.pem").write_bytes(pem(key) + self_signed(key))
         assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
+
+
+class TestALPN:
+    """RFC 7301 §3.2, where Twisted's own TLS serves."""
+
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ca.configure_trust(client)
+        return client
+
+    def options(self, *protocols: bytes) -> CertificateOptions:
+        return Certificates("server.pem", "server.key").context_factory(protocols)
+
+    @pytest.mark.parametrize("offered", [["http/1.1"], ["h2", "http/1.1"], ["http/1.1", "h2"]], ids=" ".join)
+    def test_what_both_speak_is_selected(self, client: ssl.SSLContext, offered: list[str]) -> None:
+        client.set_alpn_protocols(offered)
+        theirs, ours = handshake(self.options(b"http/1.1"), client)
+        assert theirs.selected_alpn_protocol() == "http/1.1"
+        assert ours.get_alpn_proto_negotiated() == b"http/1.1"
+
+    def test_it_is_our_favourite(self, client: ssl.SSLContext) -> None:
+        client.set_alpn_protocols(["a", "b", "c"])
+        theirs, _ = handshake(self.options(b"x", b"c", b"a"), client)
+        assert theirs.selected_alpn_protocol() == "c"
+
+    def test_who_offers_others_alone_is_refused(self, client: ssl.SSLContext) -> None:
+        client.set_alpn_protocols(["h2"])
+        with pytest.raises(SSL.Error, match="no application protocol"):
+            handshake(self.options(b"http/1.1"), client)
+
+    @pytest.mark.parametrize("offered", [[], ["h2"]], ids=["nothing", "h2"])
+    def test_nothing_is_selected_where_we_name_nothing(self, client: ssl.SSLContext, offered: list[str]) -> None:
+        client.set_alpn_protocols(offered)
+        theirs, _ = handshake(self.options(), client)
+        assert theirs.version() == "TLSv1.3"
+        assert theirs.selected_alpn_protocol() is None
+
+
+class TestACertificateThatNoClientTakes:
+    @pytest.mark.parametrize(
+        "curve",
+        [ec.SECP256K1(), ec.SECP224R1(), ec.BrainpoolP256R1(), ec.BrainpoolP384R1(), ec.BrainpoolP512R1()],
+        ids=lambda curve: curve.name,
+    )
+    def test_is_refused(self, curve: ec.EllipticCurve) -> None:
+        key = ec.generate_private_key(curve)
+        Path("odd.pem").write_bytes(pem(key) + self_signed(key))
+        with pytest.raises(ConfigurationError) as caught:
+            Certificates("odd.pem")
+        # Which of the two it is depends on OpenSSL.
+        assert re.fullmatch(
+            r"odd\.pem: clients can't agree on a cipher for it: no (shared cipher|suitable signature algorithm); "
+            r"use a key of RSA, or on the curve P-256",
+            str(caught.value),
+        )
+
+    def test_is_refused_by_twisteds_tls(self) -> None:
+        # Twisted's annotations know only pyOpenSSL's own classes.
+        key: Any = ec.generate_private_key(ec.SECP224R1())
+        certificate: Any = x509.load_pem_x509_certificate(self_signed(key))
+        options = CertificateOptions(
+            privateKey=key,
+            certificate=certificate,
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+        )
+        with pytest.raises(
+            ConfigurationError, match=r"^odd: clients can't agree on a cipher for it: no shared cipher; "
+        ):
+            negotiate(options, (b"http/1.1",), "odd")
+
+    def test_one_that_pyopenssl_does_not_take_is_of_use_without_it(self) -> None:
+        """RSA-PSS (RFC 8446 §4.2.3): the key in the certificate is not of the kind of the private one, it finds."""
+        command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
+        subprocess.run(
+            [*command, "-subj", "/CN=localhost", "-keyout", "pss.key", "-out", "pss.pem"],
+            check=True,
+            capture_output=True,
+        )
+        certificates = Certificates("pss.pem", "pss.key")
+        with pytest.raises(ConfigurationError, match=r"^pss.pem: OpenSSL won't use the certificate: \w"):
+            certificates.context_factory()
 
 
 class TestContext:

@@ -10,7 +10,14 @@ from threading import get_ident
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, ILoggingContext, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    ILoggingContext,
+    IProtocol,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+)
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -226,7 +233,7 @@ class Refusal(Protocol):
         self.transport.abortConnection()
 
 
-@implementer(IProtocolFactory, ILoggingContext)
+@implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
 class HostFactory:
     """What endpoints see of a host."""
 
@@ -236,6 +243,10 @@ class HostFactory:
 
     def buildProtocol(self, addr: IAddress) -> IProtocol:
         return self._host.build(self._proxied)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Name what TLS may negotiate (ALPN, RFC 7301): the protocol that the chain begins with."""
+        return list(getattr(self._host.chain[0].module, "alpn_protocols", ()))
 
     def logPrefix(self) -> str:
         """Name it in Twisted's "… starting on 8080"."""

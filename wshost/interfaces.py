@@ -62,6 +62,16 @@ class ILinkedModule(IProtocolModule):
         """
 
 
+class INegotiatedModule(IProtocolModule):
+    """A module whose protocol TLS can negotiate (ALPN, RFC 7301), when it is the first of its chain."""
+
+    alpn_protocols = Attribute(
+        """The protocol's names there, in bytes, the favourite first. A client that offers others alone is refused.
+
+        Where the first module has no such attribute, nothing is negotiated, and whatever clients offer is accepted."""
+    )
+
+
 class IProtocolDriver(Interface):
     """One protocol on one connection. It does no I/O: what it wants done it returns (`wshost.results.Results`)."""
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wshost.connection import address
+from wshost.fastnet.negotiation import spoken
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Listener:
 
     def _fastest(self, kind: str) -> Any:
         """Return a reactor for endpoints of this kind that has faster ports, where there is one."""
+        if kind == "ssl":
+            return _Negotiating(self._reactor)
         if kind not in _FAST or not isinstance(self._reactor, AsyncioSelectorReactor):
             return self._reactor
         try:
@@ -91,7 +94,8 @@ class Listener:
         if self._certificates is not None:
             from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - it brings pyOpenSSL
 
-            factory = TLSMemoryBIOFactory(self._certificates.context_factory(), False, factory, self._reactor)
+            options = self._certificates.context_factory(spoken(factory))
+            factory = TLSMemoryBIOFactory(options, False, factory, self._reactor)
         port = maybeDeferred(self._endpoint.listen, factory)
         port.addErrback(self._fail)
         if self._error is not None:
@@ -116,7 +120,7 @@ class Listener:
         :param plain: the scheme of its URL.
         :param secure: the same with TLS.
         """
-        self._port.addCallback(self._announce, chain, secure if self._secure else plain)
+        self._port.addCallback(self._announce, chain, plain, secure)
 
     def stop(self) -> Deferred[None]:
         """Listen no more; fires when the socket is closed."""
@@ -134,9 +138,11 @@ class Listener:
             port.startReading()
         return port
 
-    def _announce(self, port: IListeningPort | None, chain: str, scheme: str) -> IListeningPort | None:
+    def _announce(self, port: IListeningPort | None, chain: str, plain: str, secure: str) -> IListeningPort | None:
         if port is not None:
             where = address(port.getHost())
+            # That of `fast:` has what its description brought.
+            scheme = secure if self._secure or getattr(port, "context", None) is not None else plain
             url = where if where.startswith("unix:") else f"{scheme}://{where}"
             _log.info("wshost listening on {url} ({chain})", url=url, chain=chain)
         return port
@@ -154,3 +160,20 @@ class Listener:
         self._error = ConfigurationError(f"can't listen on {where}: {reason}")
         self._error.__cause__ = failure.value
         _log.error("{error}", error=self._error)
+
+
+class _Negotiating:
+    """What `ssl:` endpoints need of a reactor, with TLS that negotiates."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listenSSL(
+        self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """As `IReactorSSL` has it."""
+        from wshost.tls import negotiate  # noqa: PLC0415 - what that imports takes its time
+
+        negotiate(contextFactory, spoken(factory), "the certificate")
+        listening: IListeningPort = self._reactor.listenSSL(port, factory, contextFactory, backlog, interface)
+        return listening

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ssl
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from wshost.fastnet.negotiation import agree, answer, reason
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
+    from OpenSSL import SSL
     from twisted.internet.ssl import CertificateOptions
 
 _PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
@@ -28,10 +33,12 @@ class Certificates:
     :param cert: a PEM file with the server's certificate first, then the others of its chain.
     :param key: a PEM file with its private key, not encrypted; None when that is in `cert`, too.
     :param client_ca: a PEM file of authorities; clients must then show a certificate that one of them has signed.
-    :raises ConfigurationError: naming the file, when one can't be read, or holds something else.
+    :raises ConfigurationError: naming the file, when one can't be read, or holds something else; or when no client
+        would agree on a cipher for the certificate.
     """
 
     def __init__(self, cert: str, key: str | None = None, client_ca: str | None = None) -> None:
+        self._cert = cert
         self._certificates = _certificates(cert)
         self._private_key = _private_key(key or cert)
         if self._private_key.public_key() != self._certificates[0].public_key():
@@ -44,14 +51,21 @@ class Certificates:
         try:
             self.context.load_cert_chain(cert, key)
         except ssl.SSLError as error:
-            reason = error.reason.lower().replace("_", " ")
-            raise ConfigurationError(f"{cert}: OpenSSL won't use the certificate: {reason}") from error
+            raise ConfigurationError(f"{cert}: OpenSSL won't use the certificate: {_reason(error)}") from error
+        try:
+            agree(answer(self.context))
+        except ssl.SSLError as error:
+            raise _no_cipher(cert, error) from error
         if client_ca:
             self.context.load_verify_locations(client_ca)
             self.context.verify_mode = ssl.CERT_REQUIRED
 
-    def context_factory(self) -> CertificateOptions:
-        """Return the form for Twisted's own TLS."""
+    def context_factory(self, protocols: Sequence[bytes] = ()) -> CertificateOptions:
+        """Return the form for Twisted's own TLS.
+
+        :param protocols: what is spoken over it, for `negotiate`.
+        :raises ConfigurationError: as the class does.
+        """
         # pyOpenSSL is imported only where it is needed.
         from OpenSSL import crypto  # noqa: PLC0415
         from twisted.internet.ssl import (  # noqa: PLC0415
@@ -66,13 +80,72 @@ class Certificates:
         private_key: Any = self._private_key
         leaf, *chain = certificates
         trusted = [Certificate(crypto.X509.from_cryptography(one)) for one in self._trusted]
-        return CertificateOptions(
+        options = CertificateOptions(
             privateKey=private_key,
             certificate=leaf,
             extraCertChain=chain,
             trustRoot=trustRootFromCertificates(trusted) if trusted else None,
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
+        negotiate(options, protocols, self._cert)
+        return options
+
+
+def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str) -> None:
+    """Have Twisted's TLS select a protocol by ALPN, as RFC 7301 §3.2 says, and try its certificate.
+
+    Twisted has a callback of its own there: where it has nothing to select, it answers an empty name, which OpenSSL
+    takes for an internal error.
+
+    :param options: those of which no connection was made yet.
+    :param protocols: the favourite first. A client that offers others alone is refused; with none, nothing is selected.
+    :param name: what has the certificate, for the error.
+    :raises ConfigurationError: when OpenSSL won't use the certificate, or no client would agree on a cipher for it.
+    """
+    from OpenSSL import SSL  # noqa: PLC0415 - as above
+
+    def select(_: SSL.Connection, offered: Sequence[bytes]) -> Any:
+        for protocol in protocols:
+            if protocol in offered:
+                return protocol
+        if protocols:
+            # The client gets the alert no_application_protocol for it, and whoever shakes hands with it this error.
+            raise SSL.Error([("SSL routines", "", "no application protocol")])
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+
+    def answer(hello: bytes) -> bytes:
+        server = SSL.Connection(context)
+        server.set_accept_state()
+        server.bio_write(hello)
+        with suppress(SSL.WantReadError):
+            server.do_handshake()
+        return server.bio_read(1 << 16)
+
+    try:
+        with warnings.catch_warnings():
+            # Twisted's own endpoints give pyOpenSSL what that has deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context = options.getContext()
+    except SSL.Error as error:
+        raise ConfigurationError(f"{name}: OpenSSL won't use the certificate: {_reason(error)}") from error
+    context.set_alpn_select_callback(select)
+    try:
+        agree(answer)
+    except (SSL.Error, ssl.SSLError) as error:
+        raise _no_cipher(name, error) from error
+
+
+def _no_cipher(name: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name}: clients can't agree on a cipher for it: {_reason(error)}; use a key of RSA, or on the curve P-256"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return what OpenSSL says, by way of the standard library or of pyOpenSSL."""
+    if isinstance(error, ssl.SSLError):
+        return reason(error)
+    return "; ".join(what for _, _, what in error.args[0])
 
 
 def _read(path: str) -> bytes:

@@ -34,6 +34,7 @@ class Port:
         self.reactor = Reactor(loop)
         self.loop = Loop(self.reactor)
         self.context = context
+        self.protocols: tuple[bytes, ...] = ()
 
 
 def turn(loop: asyncio.AbstractEventLoop, times: int = 4) -> None:

@@ -122,14 +122,16 @@ class Recorder(LAYER):  # type: ignore[misc]
 class Pair:
     """A transport, and at the other end a socket with the standard library's TLS beside it."""
 
-    def __init__(self, loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext, protocol: Recorder) -> None:
+    def __init__(
+        self, loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext, protocol: Recorder, *protocols: bytes
+    ) -> None:
         self.loop = loop
         mine, self.peer = socket.socketpair()
         self.peer.setblocking(False)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client: Any = theirs.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.protocol = protocol
-        self.transport = protocol.transport = TLSTransport(loop, mine, protocol, ours)
+        self.transport = protocol.transport = TLSTransport(loop, mine, protocol, ours, protocols)
 
     def turn(self) -> Pair:
         turn(self.loop.loop)
@@ -227,8 +229,8 @@ def connect(loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext) -> Iterato
     """Connect a protocol that reacts as told; hands have not been shaken yet."""
     pairs: list[Pair] = []
 
-    def connect(**reactions: Callable[[Any], Any]) -> Pair:
-        pairs.append(Pair(loop, ours, theirs, Recorder(**reactions)))
+    def connect(*protocols: bytes, **reactions: Callable[[Any], Any]) -> Pair:
+        pairs.append(Pair(loop, ours, theirs, Recorder(**reactions), *protocols))
         return pairs[-1]
 
     yield connect
@@ -239,6 +241,53 @@ def connect(loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext) -> Iterato
 @pytest.fixture
 def pair(connect: Connect) -> Pair:
     return connect().shake()
+
+
+class TestALPN:
+    """RFC 7301 §3.2: who offers none of our protocols is refused; Python's `ssl` would go on without one."""
+
+    @pytest.mark.parametrize("offered", [[], ["http/1.1"], ["h2", "http/1.1"]], ids=["nothing", "ours", "ours, too"])
+    def test_who_offers_ours_is_served(
+        self, connect: Connect, ours: ssl.SSLContext, theirs: ssl.SSLContext, offered: list[str]
+    ) -> None:
+        ours.set_alpn_protocols(["http/1.1"])
+        theirs.set_alpn_protocols(offered)
+        pair = connect(b"http/1.1").shake()
+        assert pair.protocol.told == ["made"]
+        assert pair.client.selected_alpn_protocol() == ("http/1.1" if offered else None)
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.protocol.received == b"hello"
+
+    @pytest.mark.parametrize("size", [1, 100, 10_000])
+    @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_who_offers_others_is_refused(
+        self, connect: Connect, theirs: ssl.SSLContext, maximum: ssl.TLSVersion, size: int
+    ) -> None:
+        theirs.maximum_version = maximum
+        theirs.set_alpn_protocols(["h2", "h3"])
+        pair = connect(b"http/1.1", b"chat").turn()
+        hello = pair.step()
+        for at in range(0, len(hello), size):
+            assert pair.protocol.told == []
+            pair.feed(hello[at : at + size])
+        assert pair.take()
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert.no.application.protocol"):
+            pair.client.do_handshake()
+        assert pair.protocol.told == ["lost"]
+        assert isinstance(pair.protocol.error, ssl.SSLError)
+        assert "ALPN" in str(pair.protocol.error)
+        assert pair.loop.waiting == []
+
+    def test_nobody_is_where_there_is_nothing_to_select(self, connect: Connect, theirs: ssl.SSLContext) -> None:
+        theirs.set_alpn_protocols(["h2"])
+        pair = connect().shake()
+        assert pair.protocol.told == ["made"]
+        assert pair.client.selected_alpn_protocol() is None
+
+    def test_what_is_no_client_hello_is_openssls_to_refuse(self, connect: Connect) -> None:
+        pair = connect(b"http/1.1").turn().feed(b"GET / HTTP/1.1\r\n\r\n")
+        assert pair.protocol.told == ["lost"]
+        assert "ALPN" not in str(pair.protocol.error)
 
 
 class TestTheHandshake:

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, IReactorUNIX
 from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
 from zope.interface.verify import verifyObject
 
+from tests.certificates import pem, self_signed
 from wshost.fastnet import listening
 from wshost.fastnet.listening import FastReactor, parse, server_context
 
@@ -119,6 +122,16 @@ class TestParse:
             assert context is not None
             assert context.minimum_version == ssl.TLSVersion.TLSv1_2
             assert context.options & ssl.OP_NO_RENEGOTIATION
+
+    def test_a_certificate_that_no_client_takes(self, reactor: AsyncioSelectorReactor, tmp_path: Path) -> None:
+        key = ec.generate_private_key(ec.SECP224R1())
+        (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
+        with pytest.raises(ValueError, match=r"odd\.pem: clients can't agree on a cipher for it: no shared cipher$"):
+            parse(reactor, "443", cert=str(tmp_path / "odd.pem"))
+
+    def test_another_reactor(self) -> None:
+        with pytest.raises(ValueError, match=r"^fast: needs asyncio's reactor$"):
+            parse(MemoryReactorClock(), "80")
 
     @pytest.mark.parametrize(
         ("given", "complaint"),

@@ -13,8 +13,9 @@ from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory
 from twisted.logger import capturedLogs, formatEvent
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import Reactor as FakeReactor
@@ -36,6 +37,21 @@ def reactor(loop: asyncio.AbstractEventLoop) -> FakeReactor:
     return FakeReactor(loop)
 
 
+class Selecting:
+    """A context that notes what it is to select."""
+
+    selected: list[str] | None = None
+
+    def set_alpn_protocols(self, protocols: list[str]) -> None:
+        self.selected = protocols
+
+
+@implementer(IProtocolNegotiationFactory)
+class Speaking:
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"chat", b"http/1.1"]
+
+
 class TestPorts:
     """What they do on sockets, Twisted's own tests see (tests/integration/test_twisted.py)."""
 
@@ -47,6 +63,18 @@ class TestPorts:
         assert verifyObject(IListeningPort, port)
         assert (port.transport, port.context, port.backlog) == (transport, context, 7)
         assert isinstance(port.loop, Loop)
+
+    def test_have_tls_select_what_the_factory_speaks(self, reactor: FakeReactor) -> None:
+        context: Any = Selecting()
+        port = Port(0, Speaking(), 7, "127.0.0.1", reactor, context=context)
+        assert port.protocols == (b"chat", b"http/1.1")
+        assert context.selected == ["chat", "http/1.1"]
+
+    def test_leave_tls_alone_otherwise(self, reactor: FakeReactor) -> None:
+        context: Any = Selecting()
+        assert Port(0, Factory(), 7, "127.0.0.1", reactor, context=context).protocols == ()
+        assert context.selected is None
+        assert Port(0, Speaking(), 7, "127.0.0.1", reactor).protocols == ()
 
     def test_of_unix_know_it_too(self, reactor: FakeReactor, tmp_path: Path) -> None:
         port = UNIXPort(str(tmp_path / "x"), Recorder, 7, 0o600, reactor, 1)

@@ -14,7 +14,15 @@ from twisted.web.server import Site
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from wshost.interfaces import IContext, IEncoding, ILinkedModule, IPreparedModule, IProtocolDriver, Timer
+from wshost.interfaces import (
+    IContext,
+    IEncoding,
+    ILinkedModule,
+    INegotiatedModule,
+    IPreparedModule,
+    IProtocolDriver,
+    Timer,
+)
 from wshost.protocols import http
 from wshost.request import Request
 from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
@@ -116,6 +124,8 @@ class TestInterfaces:
     def test_the_module(self) -> None:
         assert verifyObject(IPreparedModule, http)
         assert verifyObject(ILinkedModule, http)
+        assert verifyObject(INegotiatedModule, http)
+        assert http.alpn_protocols == (b"http/1.1",)
 
     def test_the_driver(self) -> None:
         assert verifyObject(IProtocolDriver, start())

@@ -21,7 +21,7 @@ cdef Py_ssize_t _count(bytes data) except -1
 cdef class TLSTransport(Layer):
     cdef object __weakref__
     cdef public object ssl_object, _records
-    cdef object _deadline, _error, _late, _loop
+    cdef object _deadline, _error, _hello, _late, _loop, _protocols
     cdef Layer _protocol, _under
     cdef Buffers _buffers
     cdef bytes _rest

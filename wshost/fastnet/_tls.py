@@ -10,6 +10,8 @@ import threading
 from ssl import MemoryBIO, SSLContext, SSLError, SSLWantReadError, SSLZeroReturnError
 from typing import TYPE_CHECKING, Any
 
+from wshost.fastnet.negotiation import NO_APPLICATION_PROTOCOL, ClientHello
+
 if TYPE_CHECKING:
     import socket
 
@@ -114,6 +116,8 @@ class TLSTransport:
     :param protocol: is told as an `asyncio.Protocol` is: of the handshake's end by `connection_made`, and, whether or
         not it came to that, of the connection's by `connection_lost`.
     :param context: the server's.
+    :param protocols: what it has been told to select by ALPN. Who offers others alone is refused (RFC 7301 §3.2), which
+        `ssl` does not do; with none, nobody is.
     """
 
     __slots__ = (
@@ -123,10 +127,12 @@ class TLSTransport:
         "_buffers",
         "_deadline",
         "_error",
+        "_hello",
         "_late",
         "_loop",
         "_paused",
         "_protocol",
+        "_protocols",
         "_records",
         "_rest",
         "_state",
@@ -134,13 +140,18 @@ class TLSTransport:
         "ssl_object",
     )
 
-    def __init__(self, loop: Any, sock: socket.socket, protocol: Any, context: SSLContext) -> None:
+    def __init__(
+        self, loop: Any, sock: socket.socket, protocol: Any, context: SSLContext, protocols: tuple[bytes, ...] = ()
+    ) -> None:
         self._loop = loop
         self._protocol = protocol
         self._state = STARTING
         # The beginning of a record, or what came behind the handshake while reading is paused.
         self._rest = b""
         self._paused = False
+        self._protocols = protocols
+        # Until what the client offers is known.
+        self._hello = ClientHello() if protocols else None
         # For records without data, in bytes; and how much TLS has said that waits.
         self._allowance = _ALLOWANCE
         self._answers = 0
@@ -220,6 +231,8 @@ class TLSTransport:
 
     def _shake(self, data: bytes) -> bytes:
         """Go on with the handshake; return what comes behind it."""
+        if self._hello is not None and not self._accepts(self._hello.feed(data)):
+            return b""
         buffers = self._buffers
         failure = None
         done = False
@@ -247,6 +260,16 @@ class TLSTransport:
             self._state = OPEN
             self._protocol.connection_made(self)
         return rest
+
+    def _accepts(self, offered: tuple[bytes, ...] | None) -> bool:
+        """Look at what the client offers by ALPN, as soon as that is known; False when it has been refused."""
+        if offered is not None:
+            self._hello = None
+            if offered and not set(offered).intersection(self._protocols):
+                self._under.write_nocheck(NO_APPLICATION_PROTOCOL)
+                self._fail(SSLError("the client speaks no protocol of ours (ALPN)"))
+                return False
+        return True
 
     def _read(self, data: bytes) -> None:
         """Decrypt whole records, and tell what they say."""

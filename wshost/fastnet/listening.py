@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import directlyProvides, providedBy
 
+from wshost.fastnet.negotiation import agree, answer, reason
 from wshost.fastnet.port import Port, UNIXPort
 
 
@@ -18,7 +20,8 @@ class FastReactor:
     Twisted's endpoints listen on it as on any reactor.
 
     :param reactor: an `AsyncioSelectorReactor`, on any event loop.
-    :param context: what TLS connections are made with; None for plain ones.
+    :param context: what TLS connections are made with; None for plain ones. It selects by ALPN what its ports'
+        factories say that they speak (`IProtocolNegotiationFactory`), so it is for one kind of factories.
     """
 
     def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
@@ -67,16 +70,23 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
     :param lockfile: "0" leaves out the lock file beside it.
     :param cert: for TLS, a PEM file with the server's certificate first, then the others of its chain.
     :param key: a PEM file with its private key; None when that is in `cert`, too.
-    :raises ValueError: when the arguments don't fit together.
+    :raises ValueError: when the arguments don't fit together, the reactor is not asyncio's, or no client would agree on
+        a cipher for the certificate.
     """
     if (port is None) == (unix is None):
         raise ValueError("fast: takes either a port or unix=")
+    if not isinstance(reactor, AsyncioSelectorReactor):
+        raise ValueError("fast: needs asyncio's reactor")
     if key is not None and cert is None:
         raise ValueError("fast: key= needs cert=")
     context = None
     if cert is not None:
         context = server_context()
         context.load_cert_chain(cert, key)
+        try:
+            agree(answer(context))
+        except ssl.SSLError as error:
+            raise ValueError(f"{cert}: clients can't agree on a cipher for it: {reason(error)}") from error
     fast = FastReactor(reactor, context)
     if unix is not None:
         return UNIXServerEndpoint(fast, unix, int(backlog), int(mode, 8), bool(int(lockfile)))

@@ -11,6 +11,7 @@ from twisted.internet import tcp, unix
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from wshost.fastnet.negotiation import spoken
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
 
@@ -33,8 +34,11 @@ class _Fast:
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = loop_of(self.reactor)
-        #: For TLS.
+        #: For TLS, and what it may negotiate.
         self.context = context
+        self.protocols = () if context is None else spoken(self.factory)
+        if context is not None and self.protocols:
+            context.set_alpn_protocols([name.decode("ascii") for name in self.protocols])
         self.transport: Any = Transport if context is None else SecureTransport
 
     def startReading(self) -> None:

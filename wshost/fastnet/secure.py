@@ -30,7 +30,7 @@ class SecureTransport(Transport):
         with suppress(OSError):  # it is not connected any more
             # What TLS says waits for no answer.
             self.setTcpNoDelay(True)
-        return TLSTransport(loop, self.socket, self, self.server.context)
+        return TLSTransport(loop, self.socket, self, self.server.context, self.server.protocols)
 
     # What the transport below calls
 

@@ -9,14 +9,25 @@ from typing import Any
 
 from zope.interface import implementer, moduleProvides
 
-from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, IPromptDriver, IProtocolDriver, Timer
+from wshost.interfaces import (
+    IContext,
+    ILinkedModule,
+    INegotiatedModule,
+    IPreparedModule,
+    IPromptDriver,
+    IProtocolDriver,
+    Timer,
+)
 from wshost.protocols._head import BadRequest, demand_get, parse, response
 from wshost.protocols._options import Reader
 from wshost.protocols._routes import Routes
 from wshost.request import TOKEN, Headers, Request
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Switch
 
-moduleProvides(IPreparedModule, ILinkedModule)
+moduleProvides(IPreparedModule, ILinkedModule, INegotiatedModule)
+
+#: By this name, TLS negotiates it (RFC 7301 §6).
+alpn_protocols = (b"http/1.1",)
 
 _END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")

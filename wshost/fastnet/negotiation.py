@@ -1,0 +1,139 @@
+"""What TLS has to agree on with its client: the ciphers, and a protocol by ALPN (RFC 7301). Knows no socket."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolNegotiationFactory
+from twisted.protocols.policies import WrappingFactory
+
+#: The type of records with parts of the handshake, and the head of one (RFC 8446 §5.1); the type of a ClientHello,
+#: and the head of a message (§4); OpenSSL refuses longer ones.
+_HANDSHAKE, _RECORD_HEAD = 22, 5
+_CLIENT_HELLO, _MESSAGE_HEAD, _LONGEST = 1, 4, 1 << 18
+#: The extension with the protocols that a client offers (RFC 7301 §3.1).
+_ALPN = 16
+#: The alert for a client that offers none of ours (§3.2): fatal, and its number.
+NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+
+
+def spoken(factory: Any) -> tuple[bytes, ...]:
+    """Return the protocols that a factory says it speaks, the favourite first; none where it says nothing.
+
+    What wraps it, as the PROXY protocol's factory does, is looked through.
+    """
+    while True:
+        negotiating = IProtocolNegotiationFactory(factory, None)
+        if negotiating is not None:
+            return tuple(negotiating.acceptableProtocols())
+        if not isinstance(factory, WrappingFactory):
+            return ()
+        factory = factory.wrappedFactory
+
+
+class ClientHello:
+    """The first message of a client, as its records come; read for the protocols that it offers, and judged by OpenSSL.
+
+    Python's `ssl` tells which protocol was selected, and not that a client has offered others.
+    """
+
+    __slots__ = ("_message",)
+
+    def __init__(self) -> None:
+        self._message = bytearray()
+
+    def feed(self, records: bytes) -> tuple[bytes, ...] | None:
+        """Take the next records, whole ones.
+
+        :returns: None while the message is not whole; then the protocols offered. There are none where there is no
+            ALPN, and where what came is no ClientHello.
+        """
+        message = self._message
+        start, size = 0, len(records)
+        while size - start >= _RECORD_HEAD:
+            end = start + _RECORD_HEAD + (records[start + 3] << 8 | records[start + 4])
+            # Others may follow, such as early data; whether they may, OpenSSL knows.
+            if records[start] == _HANDSHAKE:
+                message += records[start + _RECORD_HEAD : end]
+            start = end
+        if len(message) < _MESSAGE_HEAD:
+            return None
+        end = _MESSAGE_HEAD + int.from_bytes(message[1:_MESSAGE_HEAD])
+        if message[0] != _CLIENT_HELLO or end > _LONGEST:
+            return ()
+        return None if len(message) < end else _offered(bytes(message[:end]))
+
+
+def _offered(hello: bytes) -> tuple[bytes, ...]:
+    """Return the protocols in a ClientHello (RFC 8446 §4.1.2)."""
+    try:
+        # The version and the random bytes; then the session, the ciphers and the compressions, each with its length.
+        at = _MESSAGE_HEAD + 2 + 32
+        at += 1 + hello[at]
+        at += 2 + (hello[at] << 8 | hello[at + 1])
+        at += 1 + hello[at]
+        at += 2
+        while at < len(hello):
+            kind = hello[at] << 8 | hello[at + 1]
+            end = at + 4 + (hello[at + 2] << 8 | hello[at + 3])
+            if kind == _ALPN:
+                return _names(hello[at + 6 : end])
+            at = end
+    except IndexError:
+        pass
+    return ()
+
+
+def _names(listed: bytes) -> tuple[bytes, ...]:
+    names = []
+    at = 0
+    while at < len(listed):
+        end = at + 1 + listed[at]
+        names.append(listed[at + 1 : end])
+        at = end
+    # One that is empty or cut short is OpenSSL's to refuse.
+    return tuple(names) if at == len(listed) and all(names) else ()
+
+
+def reason(error: ssl.SSLError) -> str:
+    """Return what OpenSSL says, in words."""
+    return error.reason.lower().replace("_", " ")
+
+
+def answer(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
+    """Return what a server with this context says to a ClientHello, as `agree` wants it."""
+
+    def answer(hello: bytes) -> bytes:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = context.wrap_bio(incoming, outgoing, server_side=True)
+        incoming.write(hello)
+        with suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+        return outgoing.read()
+
+    return answer
+
+
+def agree(answer: Callable[[bytes], bytes]) -> None:
+    """Try whether a server and a client can agree on what the server's certificate is used with.
+
+    The client takes every cipher that OpenSSL has, and any certificate. Its curves and signatures are OpenSSL's
+    default, as are those of nearly all clients: one on another curve could do with a client made for it, and no other.
+
+    :param answer: returns what the server says to a ClientHello, or raises its error.
+    :raises ssl.SSLError: the client's error, when they can't.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    incoming.write(answer(outgoing.read()))
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
