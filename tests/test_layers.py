@@ -38,6 +38,7 @@ CONFINED = {
         "wshost.fastnet.port",
         "wshost.fastnet.secure",
         "wshost.fastnet.transport",
+        "wshost.fastnet.vacant",
         "wshost.listeners",
     },
 }

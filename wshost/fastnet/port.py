@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
+from wshost.fastnet.vacant import vacant
 
 _log = Logger("wshost.fastnet")
 
@@ -85,7 +86,11 @@ class Port(_Fast, tcp.Port):
 
 
 class UNIXPort(_Fast, unix.Port):
-    """A port of a Unix socket."""
+    """A port of a Unix socket. It takes the place of one that a server has left behind which was killed."""
+
+    def startListening(self) -> None:
+        with vacant(self._bindPath):
+            super().startListening()
 
 
 class Loop:
