@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet import tcp, unix
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
 from wshost.fastnet.vacant import vacant
+from wshost.log_limit import LogLimit
 
-_log = Logger("wshost.fastnet")
+#: While there are no descriptors, so many connections are accepted and closed at once; when not even that can be done,
+#: none is accepted for so many seconds.
+REFUSALS = 100
+PAUSE = 1.0
+
+#: What ends one connection that waits, or forbids it, and says nothing of the next.
+_PASSING = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
+
+_log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher))
 
 
 class _Fast:
-    """What both kinds of ports add to Twisted's: binding, lack of descriptors and stopping are Twisted's."""
+    """What both kinds of ports add to Twisted's: binding and stopping are Twisted's."""
 
     # Twisted's, whose port comes behind this class in both. To mypy a mixin has no base: `super` goes unchecked below.
     reactor: Any
     socket: Any
     factory: Any
     fileno: Any
+    connected: Any
     disconnecting: Any
+    stopReading: Any
     numberAccepts: int
     sessionno: int
     _buildAddr: Any
@@ -51,14 +64,38 @@ class _Fast:
                 skt, addr = self.socket.accept()
             except BlockingIOError:
                 break
-            except OSError:
-                # It will happen again, to one who knows what to do.
-                super().doRead()  # type: ignore[misc]
-                return
+            except OSError as error:
+                self._fail_to_accept(error)
+                break
             accepted += 1
             self._connect(skt, addr)
         # Whoever was last in the queue may not have been the last.
         self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
+
+    def _fail_to_accept(self, error: OSError) -> None:
+        """Turn away who waits while there are no descriptors; or else leave them waiting for a while.
+
+        Whatever is done, they may not be found there again at once, and again.
+        """
+        if error.errno in _PASSING:
+            return
+        refused = 0
+        spare = tcp._reservedFD  # noqa: SLF001 - Twisted's ports have it for this, and it is one for all of them
+        if error.errno == errno.EMFILE and spare.available():
+            with spare, suppress(OSError):
+                while refused < REFUSALS:
+                    self.socket.accept()[0].close()
+                    refused += 1
+        if refused:
+            _log.warn("{reason}: connections were closed", reason=error.strerror)
+        else:
+            _log.warn("can't accept connections: {reason}", reason=error.strerror)
+            self.stopReading()
+            self.reactor.callLater(PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.startReading()
 
     def _connect(self, skt: socket.socket, addr: Any) -> None:
         if isinstance(addr, tuple) and len(addr) == 4 and addr[3]:

@@ -21,9 +21,11 @@ from twisted.internet.interfaces import (
     ISystemHandle,
     ITCPTransport,
 )
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import classImplements
+
+from wshost.log_limit import LogLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +48,7 @@ _RESET = struct.pack("ii", 1, 0)
 # closed; in the fifth, nothing goes in or out any more but what the transport below may have to flush.
 OPEN, PULLING, STARTING, SHUT, CLOSED = range(5)
 
-_log = Logger("wshost.fastnet")
+_log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher))
 
 
 class Transport:
