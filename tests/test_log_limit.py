@@ -78,7 +78,7 @@ class TestOfAKind:
                 limited.logger().info("peer")
             assert len(limited.clock.getDelayedCalls()) == 1
             limited.take()
-            limited.clock.advance(PERIOD)
+            limited.clock.advance(PERIOD + 0.2)
             assert limited.take() == ["7 more of these were not logged: twisted.x, peer"]
 
     def test_nothing_is_said_where_nothing_was_left_out(self, limited: Limited) -> None:

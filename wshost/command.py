@@ -177,6 +177,8 @@ def limit_logs(beginner: Any) -> None:
 
     Only twistd knows what it will log to, and only there it says so.
     """
+    if "beginLoggingTo" in vars(beginner):
+        return
     begin = beginner.beginLoggingTo
 
     def begin_limited(observers: Iterable[Any], *args: Any, **kwargs: Any) -> None:

@@ -110,7 +110,8 @@ class LogLimit:
                 return True
             awaited, self._awaited = self._awaited, True
         if not awaited and self._later is not None:
-            self._later(PERIOD, self.say)
+            # No sooner than the period ends, by whatever clock that is.
+            self._later(PERIOD + 0.1, self.say)
         return False
 
     def say(self) -> None:

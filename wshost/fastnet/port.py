@@ -26,8 +26,6 @@ PAUSE = 1.0
 #: What ends one connection that waits, or forbids it, and says nothing of the next.
 _PASSING = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
-_log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher))
-
 
 class _Fast:
     """What both kinds of ports add to Twisted's: binding and stopping are Twisted's."""
@@ -87,9 +85,9 @@ class _Fast:
                     self.socket.accept()[0].close()
                     refused += 1
         if refused:
-            _log.warn("{reason}: connections were closed", reason=error.strerror)
+            self.loop.log.warn("{reason}: connections were closed", reason=error.strerror)
         else:
-            _log.warn("can't accept connections: {reason}", reason=error.strerror)
+            self.loop.log.warn("can't accept connections: {reason}", reason=error.strerror)
             self.stopReading()
             self.reactor.callLater(PAUSE, self._go_on)
 
@@ -111,7 +109,7 @@ class _Fast:
                 transport = self.transport(skt, protocol, addr, self, number, self.reactor)
                 protocol.makeConnection(transport)
         except Exception:
-            _log.failure("{port} failed to make a connection", port=self)
+            self.loop.log.failure("{port} failed to make a connection", port=self)
             if transport is not None:
                 transport.abortConnection()
         if transport is None:
@@ -136,6 +134,8 @@ class Loop:
     def __init__(self, reactor: Any) -> None:
         # It has no public name.
         self._loop = reactor._asyncioEventloop  # noqa: SLF001
+        #: Peers may be the reason for all that our ports and transports log.
+        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=self._loop.call_later))
         #: All connections of our ports on this reactor.
         self.connections: set[Transport] = set()
         # Twisted does the same with those that it knows.
@@ -152,14 +152,14 @@ class Loop:
         # That a peer has left in its handshake is told by the class alone, and is no error of ours.
         if isinstance(error, BaseException):
             # Not as "message": that is what Twisted's older observers put into an event.
-            _log.failure("{what}", Failure(error), what=context["message"])
+            self.log.failure("{what}", Failure(error), what=context["message"])
 
     def _disconnect_all(self) -> None:
         for connection in list(self.connections):
             try:
                 connection.disconnect()
             except Exception:
-                _log.failure("{connection} failed to end", connection=connection)
+                self.log.failure("{connection} failed to end", connection=connection)
 
 
 _loops: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()

@@ -21,11 +21,8 @@ from twisted.internet.interfaces import (
     ISystemHandle,
     ITCPTransport,
 )
-from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import classImplements
-
-from wshost.log_limit import LogLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,8 +44,6 @@ _RESET = struct.pack("ii", 1, 0)
 # is told to go on whenever nothing waits; in the third, the transport below is not ready; in the fourth, our half is
 # closed; in the fifth, nothing goes in or out any more but what the transport below may have to flush.
 OPEN, PULLING, STARTING, SHUT, CLOSED = range(5)
-
-_log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher))
 
 
 class Transport:
@@ -199,11 +194,11 @@ class Transport:
             if producer is not None:
                 producer.stopProducing()
         except Exception:
-            _log.failure("the producer of {transport} failed to stop", transport=self)
+            self.server.loop.log.failure("the producer of {transport} failed to stop", transport=self)
         try:
             protocol.connectionLost(reason)
         except Exception:
-            _log.failure("{protocol} failed to lose its connection", protocol=protocol)
+            self.server.loop.log.failure("{protocol} failed to lose its connection", protocol=protocol)
 
     def _explain(self, exc: BaseException | None) -> Failure:
         if exc is None:
@@ -380,7 +375,7 @@ class Transport:
     def _fail(self) -> None:
         """End it for the exception being handled, which is the protocol's."""
         failure = Failure()
-        _log.failure("{protocol} failed", failure, protocol=self.protocol)
+        self.server.loop.log.failure("{protocol} failed", failure, protocol=self.protocol)
         self._drop(failure)
 
     def _drop(self, reason: Failure) -> None:
