@@ -21,15 +21,14 @@ class Limited:
     def __init__(self, kind: Any = by_format, later: bool = False) -> None:
         self.clock = Clock()
         self.events: list[Any] = []
-        self.limit: Any = LogLimit(
-            self.events.append, kind, self.clock.callLater if later else None, self.clock.seconds
-        )
+        observer: Any = self.events.append
+        self.limit: Any = LogLimit(observer, kind, self.clock.callLater if later else None, self.clock.seconds)
 
     def logger(self, namespace: str = "twisted.x") -> Logger:
         return Logger(namespace, observer=self.limit)
 
     def take(self) -> list[str | None]:
-        texts = [formatEvent(event) for event in self.events]
+        texts: list[str | None] = [formatEvent(event) for event in self.events]
         self.events.clear()
         return texts
 
@@ -128,7 +127,11 @@ class TestOfAKind:
         assert limited.take() == [f"{10_000 - KINDS - MOST} more of these were not logged: other kinds"]
 
     def test_there_may_be_many_threads(self, limited: Limited) -> None:
-        threads = [Thread(target=lambda: [limited.logger().info("peer") for _ in range(1_000)]) for _ in range(4)]
+        def flood() -> None:
+            for _ in range(1_000):
+                limited.logger().info("peer")
+
+        threads = [Thread(target=flood) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -230,8 +233,8 @@ class TestFilter:
         logger = logging.Logger("asyncio")
         logger.addFilter(limited.limit)
         self.records: list[logging.LogRecord] = []
-        handler = logging.Handler()
-        handler.emit = self.records.append  # type: ignore[method-assign]
+        handler: Any = logging.Handler()
+        handler.emit = self.records.append
         logger.addHandler(handler)
         return logger
 

@@ -50,7 +50,8 @@ class Behind:
         self.protocol: Any = kind()
         self.known = 0
         factory = Factory.forProtocol(lambda: self.protocol)
-        self.wrapper: Any = ProxiedFactory(factory).buildProtocol(PROXY)
+        proxied: Any = ProxiedFactory(factory)
+        self.wrapper: Any = proxied.buildProtocol(PROXY)
         self.transport = MemoryTransport(self.clock, self.wrapper, PROXY)
         self.wrapper.makeConnection(self.transport)
 
@@ -95,13 +96,14 @@ class TestAHeader:
 
     def test_is_told_when_it_is_there(self, behind: Behind) -> None:
         peer = behind.protocol.transport
-        peer.call_when_known(lambda: (behind.note(), peer.getPeer() is not PROXY or pytest.fail("too early")))
+        peers: list[Any] = []
+        peer.call_when_known(lambda: peers.append(peer.getPeer().host))
         behind.send(LINE[:-1])
-        assert behind.known == 0
+        assert peers == []
         behind.send(LINE[-1:])
-        assert behind.known == 1
+        assert peers == ["192.0.2.1"]
         peer.call_when_known(behind.note)
-        assert behind.known == 2
+        assert behind.known == 1
 
     def test_may_be_the_end_of_it(self, behind: Behind) -> None:
         """As where its address has one connection too many."""

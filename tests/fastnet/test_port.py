@@ -66,7 +66,7 @@ class TestPorts:
             with socket.socket(socket.AF_UNIX) as killed:
                 killed.bind(str(path))
             path.with_name("x.lock").symlink_to(str(os.getppid()))
-            port = UNIXPort(str(path), Factory(), 7, 0o600, reactor, 1)
+            port: Any = UNIXPort(str(path), Factory(), 7, 0o600, reactor, 1)
             port.factory.doStart = port.factory.doStop = lambda: None
             port.startListening()
             assert stat.S_IMODE(path.stat().st_mode) == 0o600

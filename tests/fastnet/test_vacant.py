@@ -3,13 +3,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from twisted.internet.error import CannotListenError
 
-from wshost.fastnet import vacant as module
 from wshost.fastnet.vacant import vacant
 
 
@@ -101,12 +101,15 @@ class TestWhatIsKept:
     @pytest.mark.parametrize("what", ["a file", "a directory", "a link to a file", "a pipe"])
     def test_because_it_is_no_socket(self, path: Path, what: str) -> None:
         target = path.with_name("target")
-        {
-            "a file": lambda: path.write_text("x"),
-            "a directory": path.mkdir,
-            "a link to a file": lambda: (target.write_text("x"), path.symlink_to(target)),
-            "a pipe": lambda: os.mkfifo(path),
-        }[what]()
+        if what == "a file":
+            path.write_text("x", encoding="ascii")
+        elif what == "a directory":
+            path.mkdir()
+        elif what == "a link to a file":
+            target.write_text("x", encoding="ascii")
+            path.symlink_to(target)
+        else:
+            os.mkfifo(path)
         before = left(path)
         with vacant(str(path)):
             assert left(path) == before
@@ -163,7 +166,7 @@ class TestTwoThatStartAtOnce:
             server.listen()
             first.__exit__(None, None, None)
 
-        monkeypatch.setattr(module.time, "sleep", sleep)
+        monkeypatch.setattr(time, "sleep", sleep)
         with pytest.raises(CannotListenError), vacant(str(path)):
             pytest.fail("it was told to listen")
         assert left(path) == ["x"]
@@ -178,8 +181,8 @@ class TestTwoThatStartAtOnce:
             slept.append(seconds)
             now += seconds
 
-        monkeypatch.setattr(module.time, "sleep", sleep)
-        monkeypatch.setattr(module.time, "monotonic", lambda: now)
+        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr(time, "monotonic", lambda: now)
         bound(path).close()
         before = len(list(Path("/proc/self/fd").iterdir()))
         with vacant(str(path)):

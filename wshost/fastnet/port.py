@@ -125,7 +125,7 @@ class UNIXPort(_Fast, unix.Port):
 
     def startListening(self) -> None:
         with vacant(self._bindPath):
-            super().startListening()
+            super().startListening()  # type: ignore[no-untyped-call]
 
 
 class Loop:

@@ -89,4 +89,4 @@ def _is_left(path: Path) -> bool:
         except OSError:
             # It may not be asked, or is of another kind: to bind it will fail, and say why.
             return False
-    raise CannotListenError(None, os.fsencode(path), "a server listens there already")  # type: ignore[arg-type]
+    raise CannotListenError(None, os.fsencode(path), "a server listens there already")
