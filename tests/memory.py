@@ -174,6 +174,15 @@ class MemoryTransport:
     def getPeer(self) -> Any:
         return self._peer
 
+    def call_when_known(self, call: Any) -> None:
+        """As the transport behind a proxy's header."""
+        self.known = call
+
+    def become(self, peer: IAddress) -> None:
+        """The header has come, and says that the peer is this."""
+        self._peer = peer
+        self.known()
+
     def getHost(self) -> Any:
         return IPv4Address("TCP", "127.0.0.1", 8080)
 

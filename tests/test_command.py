@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,20 @@ import pytest
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface.verify import verifyObject
 
 import wshost
 from tests.ports import Reactor
-from wshost import chain, ending, reactors
+from wshost import chain, command, descriptors, ending, reactors
 from wshost.backplanes.memory import SHARED
 from wshost.command import Exit, Options, makeService, one_line
+from wshost.log_limit import MOST, PERIOD
 from wshost.options import OPTIONS, Settings
 from wshost.results import ConfigurationError
+
+asyncio_log = logging.getLogger("asyncio")
 
 ECHO = ["--handler", "wshost.handlers.echo"]
 
@@ -33,11 +39,30 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     return kinds
 
 
+@pytest.fixture(autouse=True)
+def beginner(monkeypatch: pytest.MonkeyPatch) -> Beginner:
+    beginner = Beginner()
+    monkeypatch.setattr(command, "globalLogBeginner", beginner)
+    return beginner
+
+
 @pytest.fixture
 def reactor(monkeypatch: pytest.MonkeyPatch) -> Reactor:
     reactor = Reactor()
     monkeypatch.setattr(reactors, "installed", lambda: reactor)
     return reactor
+
+
+class Beginner:
+    """Begins to log."""
+
+    def __init__(self) -> None:
+        self.observers: list[Any] = []
+        self.redirected = True
+
+    def beginLoggingTo(self, observers: Any, redirectStandardIO: bool = True) -> None:
+        self.observers += observers
+        self.redirected = redirectStandardIO
 
 
 def parsed(*given: str) -> Options:
@@ -269,6 +294,69 @@ class TestMakeService:
         [(stopped, error)] = left
         assert stopped is reactor
         assert error.code == 1
+
+    @pytest.mark.parametrize(
+        ("given", "limit", "said"),
+        [
+            ((), 10_049, ["max-connections is 10000"]),
+            ((), 10_050, []),
+            (("--max-connections", "100"), 149, ["max-connections is 100"]),
+            (("--max-connections", "100"), 150, []),
+            (("--max-connections", "100"), None, []),
+        ],
+    )
+    @pytest.mark.usefixtures("reactor")
+    def test_says_when_there_are_too_few_descriptors(
+        self, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], limit: int | None, said: list[str]
+    ) -> None:
+        monkeypatch.setattr(descriptors, "raise_limit", lambda: limit)
+        with capturedLogs() as events:
+            makeService(parsed(*ECHO, *given))
+        warnings = [event for event in events if event["log_level"] is LogLevel.warn]
+        assert [str(formatEvent(event)).partition(",")[0] for event in warnings] == said
+
+
+class TestTheLog:
+    """A peer may be the reason for what Twisted and asyncio log."""
+
+    @pytest.fixture(autouse=True)
+    def _restored(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(reactor, "callFromThread", lambda call, *args: call(*args), raising=False)
+        filters = asyncio_log.filters[:]
+        yield
+        asyncio_log.filters[:] = filters
+
+    def test_is_limited_once_it_begins(self, reactor: Reactor, beginner: Beginner) -> None:
+        makeService(parsed(*ECHO))
+        makeService(parsed(*ECHO))
+        events: list[Any] = []
+        more: list[Any] = []
+        beginner.beginLoggingTo([events.append, more.append], redirectStandardIO=False)
+        assert vars(beginner).keys() == {"observers", "redirected"}
+        assert not beginner.redirected
+        (observer,) = beginner.observers
+        observer._seconds = reactor.seconds
+        for _ in range(MOST + 7):
+            Logger("twisted.internet.tcp", observer=observer).info("a socket is closed")
+            Logger("chat", observer=observer).info("mine")
+        assert events == more
+        assert [event["log_namespace"] for event in events].count("twisted.internet.tcp") == MOST
+        assert [event["log_namespace"] for event in events].count("chat") == MOST + 7
+        reactor.advance(PERIOD + 1)
+        assert formatEvent(events[-1]) == "7 more of these were not logged: twisted.internet.tcp, a socket is closed"
+
+    @pytest.mark.usefixtures("reactor")
+    def test_of_asyncio_is_limited_too(self, beginner: Beginner) -> None:
+        makeService(parsed(*ECHO))
+        beginner.beginLoggingTo([lambda _: None])
+        records: list[Any] = []
+        handler: Any = logging.Handler()
+        handler.emit = records.append
+        asyncio_log.addHandler(handler)
+        for _ in range(MOST + 7):
+            asyncio_log.error("Exception in callback")
+        asyncio_log.removeHandler(handler)
+        assert len(records) == MOST
 
 
 class TestOneLine:

@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,7 +161,15 @@ class TestAddress:
             (UNIXAddress("/run/a"), "unix:/run/a"),
             (UNIXAddress(b"/run/\xff"), "unix:/run/\\xff"),
             (UNIXAddress(None), "unix:"),
-            (HostnameAddress(b"localhost", 80), "unix:"),
+            (UNIXAddress(b""), "unix:"),
+            (UNIXAddress(b"\0chat\0\n"), "unix:@chat\\x00\\n"),
+            (UNIXAddress("/run/ü\r\n\x1b"), "unix:/run/ü\\r\\n\\x1b"),
+            (IPv6Address("TCP", "fe80::1%eth0", 5, 0, 2), "[fe80::1%eth0]:5"),
+            (HostnameAddress(b"localhost", 80), "localhost:80"),
+            (HostnameAddress(b"::1", 80), "[::1]:80"),
+            (HostnameAddress(b"\xff", 80), "\\xff:80"),
+            (SimpleNamespace(host="192.0.2.1"), "192.0.2.1"),
+            (SimpleNamespace(x=1), "namespace(x=1)"),
         ],
     )
     def test_as_text(self, peer: IAddress, text: str) -> None:
@@ -1309,8 +1318,8 @@ class TestProxied:
         return host.connect("10.0.0.1", proxied=True)
 
     def become(self, peer: Peer, address: str) -> None:
-        """The proxy's line has come."""
-        peer.transport._peer = IPv4Address("TCP", address, 4711)
+        """The proxy's header has come."""
+        peer.transport.become(IPv4Address("TCP", address, 4711))
 
     def test_the_proxy_is_not_counted(self) -> None:
         host = serve(Module(), max_connections_per_address=1)
@@ -1333,11 +1342,12 @@ class TestProxied:
         assert [len(reasons) for reasons in module.closed] == [1, 1, 1, 1]
 
     def test_without_a_word_it_is_aborted(self) -> None:
+        """The address of one that sends nothing counts, too."""
         host = serve(Module(), max_connections_per_address=1)
         for end in (False, True):
             peer = self.connect(host)
             self.become(peer, "192.0.2.1")
-            peer.send(b"x")
+            peer.turn()
             assert peer.gone is end
 
     def test_the_host_may_be_full_before(self) -> None:

@@ -20,6 +20,7 @@ VOCABULARY: dict[str, set[str]] = {
     "wshost.results": {"wshost.request"},
     "wshost.interfaces": {"wshost.request", "wshost.results"},
     "wshost.importing": {"wshost.results"},
+    "wshost.log_limit": set(),
 }
 #: What puts the parts together, and may import them all.
 ASSEMBLY = {"wshost", "wshost.chain", "wshost.command", "wshost.server", "wshost.testing"}
@@ -38,6 +39,7 @@ CONFINED = {
         "wshost.fastnet.port",
         "wshost.fastnet.secure",
         "wshost.fastnet.transport",
+        "wshost.fastnet.vacant",
         "wshost.listeners",
         "wshost.tls",
     },

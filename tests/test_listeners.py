@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import sys
@@ -23,7 +24,6 @@ from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTranspo
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactor, RaisingMemoryReactor, StringTransport
 from twisted.logger import capturedLogs, formatEvent
-from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -33,6 +33,7 @@ from tests.ports import Port, Reactor
 from wshost.fastnet import listening
 from wshost.fastnet.listening import FastReactor
 from wshost.listeners import BACKLOG, Listener, tcp
+from wshost.proxy_protocol import ProxiedFactory
 from wshost.results import ConfigurationError
 from wshost.tls import Certificates
 
@@ -169,6 +170,10 @@ class TestFastest:
         Listener(reactor, description, None)
         assert [fast.context for fast in made] == [None]
 
+    @pytest.mark.parametrize(("description", "unix"), [("fast:unix=/run/x", True), ("fast:8080", False)])
+    def test_knows_unix_sockets_of_its_own(self, reactor: AsyncioSelectorReactor, description: str, unix: bool) -> None:
+        assert Listener(reactor, description, None).unix is unix
+
     def test_leaves_others_alone(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
         Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
         Listener(Reactor(), "tcp:8080", None)
@@ -220,14 +225,12 @@ class TestListen:
         ((_, listening, _, _),) = reactor.tcpServers
         assert selected(listening) == "http/1.1"
 
-    @pytest.mark.parametrize("proxy", ["", "haproxy:"])
-    def test_tells_that_of_the_endpoint_too(self, reactor: Reactor, certificate: str, proxy: str) -> None:
+    def test_tells_that_of_the_endpoint_too(self, reactor: Reactor, certificate: str) -> None:
         factory = Speaking()
-        listener = Listener(reactor, f"{proxy}ssl:8080:privateKey={certificate}:interface=127.0.0.1", None)
-        listener.listen(factory)
+        Listener(reactor, f"ssl:8080:privateKey={certificate}:interface=127.0.0.1", None).listen(factory)
         ((port, listening, options, backlog, interface),) = reactor.sslServers
         assert (port, backlog, interface) == (8080, 50, "127.0.0.1")
-        assert listening is factory or listening.wrappedFactory is factory
+        assert listening is factory
         assert selected(TLSMemoryBIOFactory(options, False, listening, reactor)) == "http/1.1"
 
     def test_is_refused_for_a_certificate_that_no_client_takes(self, reactor: Reactor, tmp_path: Path) -> None:
@@ -242,17 +245,46 @@ class TestListen:
         )
         assert reactor.sslServers == []
 
-    def test_puts_the_proxys_line_before_tls(self, reactor: Reactor, certificate: str) -> None:
+    def test_puts_the_proxys_header_before_tls(self, reactor: Reactor, certificate: str) -> None:
         listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
         listener.listen(Factory())
         ((_, listening, _, _),) = reactor.tcpServers
         assert listener.proxied
-        assert isinstance(listening, HAProxyWrappingFactory)
+        assert isinstance(listening, ProxiedFactory)
         assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
+
+    def test_tells_that_of_one_behind_the_proxys_header_too(self, reactor: Reactor, certificate: str) -> None:
+        Listener(reactor, f"haproxy:ssl:8080:privateKey={certificate}", None).listen(Speaking())
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert selected(listening.wrappedFactory) == "http/1.1"
+
+    def test_puts_it_before_tls_of_the_endpoints_own(self, reactor: Reactor, certificate: str) -> None:
+        factory = Factory()
+        Listener(reactor, f"haproxy:ssl:8443:privateKey={certificate}:interface=127.0.0.1:backlog=7", None).listen(
+            factory
+        )
+        assert reactor.sslServers == []
+        ((port, listening, backlog, interface),) = reactor.tcpServers
+        assert (port, backlog, interface) == (8443, 7, "127.0.0.1")
+        assert isinstance(listening, ProxiedFactory)
+        assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
+        assert listening.wrappedFactory.wrappedFactory is factory
+
+    def test_puts_it_before_the_factory(self, reactor: Reactor) -> None:
+        factory = Factory()
+        Listener(reactor, "haproxy:tcp:8080", None).listen(factory)
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert isinstance(listening, ProxiedFactory)
+        assert listening.wrappedFactory is factory
 
     @pytest.mark.parametrize(
         ("description", "unix"),
-        [("unix:/run/x", True), ("haproxy:unix:/run/x", True), ("tcp:8080", False), ("haproxy:tcp:8080", False)],
+        [
+            ("unix:/run/x", True),
+            ("haproxy:unix:/run/x", True),
+            ("tcp:8080", False),
+            ("haproxy:tcp:8080", False),
+        ],
     )
     def test_knows_unix_sockets(self, reactor: Reactor, description: str, unix: bool) -> None:
         assert Listener(reactor, description, None).unix is unix
@@ -260,6 +292,50 @@ class TestListen:
     def test_knows_proxies(self, reactor: Reactor) -> None:
         assert Listener(reactor, "haproxy:tcp:8080", None).proxied
         assert not Listener(reactor, "tcp:8080", None).proxied
+
+
+class TestAUnixSocket:
+    @pytest.mark.parametrize(
+        ("description", "path", "mode"),
+        [
+            ("unix:/run/x", "/run/x", 0o660),
+            ("unix:address=/run/x", "/run/x", 0o660),
+            ("haproxy:unix:/run/x:backlog=7", "/run/x", 0o660),
+            (r"unix:/run/x\:mode\=666", "/run/x:mode=666", 0o660),
+            ("unix:/run/x:mode=600", "/run/x", 0o600),
+            ("unix:/run/x:666", "/run/x", 0o666),
+            ("unix:/run/x:lockfile=0:mode=666", "/run/x", 0o666),
+            ("unix:mode=777:address=/run/x", "/run/x", 0o777),
+        ],
+    )
+    def test_is_for_its_user_and_group(self, reactor: Reactor, description: str, path: str, mode: int) -> None:
+        Listener(reactor, description, None).listen(Factory())
+        ((address, _, _, given, _),) = reactor.unixServers
+        assert (address, given) == (path, mode)
+
+    @pytest.fixture
+    def path(self) -> Iterator[Path]:
+        """A short one: the names of sockets have 108 bytes at most."""
+        path = Path(f"/tmp/listeners-{os.getpid()}")
+        yield path
+        path.unlink(missing_ok=True)
+
+    @pytest.mark.parametrize("options", ["", ":lockfile=0"])
+    def test_takes_the_place_of_what_a_killed_server_left(self, reactor: Reactor, path: Path, options: str) -> None:
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(path))
+        Listener(reactor, f"unix:{path}{options}", None).listen(Factory())
+        assert not path.exists()
+        assert len(reactor.unixServers) == 1
+
+    def test_of_a_living_server_is_in_use(self, reactor: Reactor, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            with pytest.raises(ConfigurationError) as caught:
+                Listener(reactor, f"unix:{path}", None).listen(Factory())
+        assert str(caught.value) == f"can't listen on unix:{path}: a server listens there already"
+        assert reactor.unixServers == []
 
 
 class TestADescriptionThatIsWrong:
@@ -273,6 +349,14 @@ class TestADescriptionThatIsWrong:
             ("tcp", "listen: 'tcp': _parseTCP() missing 1 required positional argument: 'port'"),
             ("ssl:1:privateKey=none", "listen: 'ssl:1:privateKey=none': [Errno 2] No such file or directory: "),
             ("systemd:domain=INET:index=0", "listen: 'systemd:domain=INET:index=0': systemd has passed no such socket"),
+            (
+                "haproxy:haproxy:tcp:1",
+                "listen: 'haproxy:haproxy:tcp:1': behind haproxy: there can't be haproxy:",
+            ),
+            (
+                "haproxy:fast:1:cert=x.pem",
+                "listen: 'haproxy:fast:1:cert=x.pem': behind haproxy: there can't be TLS of its own: use tls-cert",
+            ),
         ],
     )
     def test_is_said(self, reactor: Reactor, description: str, complaint: str) -> None:
@@ -280,7 +364,9 @@ class TestADescriptionThatIsWrong:
             Listener(reactor, description, None)
         assert str(caught.value).startswith(complaint)
 
-    @pytest.mark.parametrize("description", ["ssl:443:privateKey=both.pem", "tls:certificates", "haproxy:ssl:443"])
+    @pytest.mark.parametrize(
+        "description", ["ssl:443:privateKey=both.pem", "tls:certificates", "haproxy:ssl:443", "fast:443:cert=both.pem"]
+    )
     def test_or_brings_tls_where_there_is_some(self, reactor: Reactor, certificate: str, description: str) -> None:
         with pytest.raises(
             ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"

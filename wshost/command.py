@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import inspect
+import logging
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
-from wshost import __version__, allocation, config, ending, options, reactors
+from wshost import __version__, allocation, config, descriptors, ending, options, reactors
+from wshost.host import Host
+from wshost.log_limit import LogLimit, by_others
 from wshost.results import ConfigurationError
 from wshost.server import Server
 
@@ -27,6 +32,11 @@ Examples:
                 --route /chat=chat --route '/feed/*=feeds:live' --config limits.toml
       serves two handlers over TLS, in the background
 """
+
+#: What holds when none is given.
+_MAX_CONNECTIONS: int = inspect.signature(Host).parameters["max_connections"].default
+
+_log = Logger("wshost")
 
 
 class Exit(SystemExit, Exception):
@@ -188,7 +198,36 @@ def makeService(options: Options) -> Server:
     """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
     allocation.keep_memory()
     ending.interrupt_quietly(reactors.installed())
+    limit_logs(globalLogBeginner)
     with one_line():
-        server = _CommandServer(options.settings())
+        settings = options.settings()
+        server = _CommandServer(settings)
         server.bind(unix=False)
+    short = descriptors.shortage(descriptors.raise_limit(), settings.max_connections or _MAX_CONNECTIONS)
+    if short is not None:
+        _log.warn("{line}", line=short)
     return server
+
+
+def limit_logs(beginner: Any) -> None:
+    """Let what Twisted and asyncio log be limited, once logging begins: a peer may be the reason for each line.
+
+    Only twistd knows what it will log to, and only there it says so.
+    """
+    if "beginLoggingTo" in vars(beginner):
+        return
+    begin = beginner.beginLoggingTo
+
+    def begin_limited(observers: Iterable[Any], *args: Any, **kwargs: Any) -> None:
+        del beginner.beginLoggingTo
+        limit = LogLimit(LogPublisher(*observers), by_others, _call_later)
+        # It has a log of its own, which ends in Twisted's by stderr.
+        logging.getLogger("asyncio").addFilter(limit)
+        begin([limit], *args, **kwargs)
+
+    beginner.beginLoggingTo = begin_limited
+
+
+def _call_later(seconds: float, call: Callable[[], None]) -> None:
+    reactor = reactors.installed()
+    reactor.callFromThread(reactor.callLater, seconds, call)

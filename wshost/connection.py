@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -56,13 +56,32 @@ def _nothing() -> None:
 
 
 def address(peer: IAddress) -> str:
-    """Return an address as text: ``127.0.0.1:50000``, ``[::1]:50000``, ``unix:/path``."""
+    """Return an address as text: ``127.0.0.1:50000``, ``[::1]:50000``, ``unix:/path``.
+
+    A socket of Linux's abstract names is ``unix:@name``, one without a name ``unix:``. Of an address of another kind it
+    is ``host:port``, if it has these, or else how it prints. Control characters are escaped.
+    """
     if isinstance(peer, IPv4Address):
         return f"{peer.host}:{peer.port}"
-    if isinstance(peer, IPv6Address):
-        return f"[{peer.host}]:{peer.port}"
-    name = getattr(peer, "name", None) or b""
-    return "unix:" + (name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name))
+    host = getattr(peer, "host", None) or getattr(peer, "hostname", None)
+    if host:
+        host = _printable(_text(host))
+        port = getattr(peer, "port", None)
+        host = f"[{host}]" if ":" in host else host
+        return host if port is None else f"{host}:{port}"
+    if not hasattr(peer, "name"):
+        return _printable(str(peer))
+    name = _text(peer.name or b"")
+    return "unix:" + _printable("@" + name[1:] if name.startswith("\0") else name)
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
+
+
+def _printable(text: str) -> str:
+    """Return a text that stays within a line of a log."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Connection(Stream):
@@ -471,22 +490,19 @@ classImplements(Connection, IContext)
 
 
 class Proxied(Connection):
-    """A connection through a proxy that tells the peer's address ahead of the peer's first bytes."""
+    """A connection through a proxy that tells the peer's address ahead of the peer's first bytes.
 
-    __slots__ = ("_known",)
+    The transport's `call_when_known` says when that has come.
+    """
 
-    def __init__(self, host: Host, id: str, admitted: bool) -> None:
-        super().__init__(host, id, admitted)
-        self._known = False
+    __slots__ = ()
 
     def _count_address(self) -> None:
-        """Not yet: it would be the proxy's."""
+        # Not yet: it would be the proxy's.
+        self.transport.call_when_known(self._count_known)
 
-    def dataReceived(self, data: bytes) -> None:
-        if not self._known:
-            self._known = True
-            super()._count_address()
-            if not self.admitted and not self._closing:
-                self._leave("too many from one address")
-                self._start()
-        super().dataReceived(data)
+    def _count_known(self) -> None:
+        super()._count_address()
+        if not self.admitted and not self._closing:
+            self._leave("too many from one address")
+            self.run(self._start, "failed to start")

@@ -100,7 +100,7 @@ class Host:
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return what an endpoint listens with.
 
-        :param proxied: the peer's address is that of a proxy until the first bytes have come (`haproxy:`).
+        :param proxied: the peer's address is that of a proxy until the transport calls (`haproxy:`).
         """
         return HostFactory(self, proxied)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 
 from wshost.connection import address
 from wshost.fastnet.negotiation import spoken
+from wshost.proxy_protocol import ProxiedFactory
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Connections that the kernel holds until they are accepted; Twisted's 50 are few when all clients reconnect at once.
 BACKLOG = 1024
+
+#: Who may connect to a Unix socket, unless `mode=` says otherwise: its user and its group.
+MODE = 0o660
 
 #: Of these kinds of endpoints we know that they only listen on the reactor.
 _FAST = frozenset({"tcp", "tcp6", "unix"})
@@ -35,6 +40,32 @@ def tcp(port: int, interface: str) -> str:
     return f"{kind}:{port}:interface={quoteStringArgument(interface)}:backlog={BACKLOG}"
 
 
+def _arguments(description: str) -> list[str]:
+    """Return the arguments of an endpoint, as far as it matters here: what is escaped in them is left out."""
+    return re.sub(r"\\.", "", description).split(":")[1:]
+
+
+def _has(arguments: list[str], name: str) -> bool:
+    return any(one.startswith(f"{name}=") for one in arguments)
+
+
+class _Vacating:
+    """What Unix endpoints need of a reactor, taking the place of sockets that killed servers have left behind.
+
+    Our own ports do so themselves.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listenUNIX(self, address: Any, *args: Any, **kwargs: Any) -> IListeningPort:
+        from wshost.fastnet.vacant import vacant  # noqa: PLC0415 - Windows has no such locks
+
+        with vacant(address):
+            port: IListeningPort = self._reactor.listenUNIX(address, *args, **kwargs)
+        return port
+
+
 class Listener:
     """One endpoint.
 
@@ -44,12 +75,15 @@ class Listener:
     """
 
     def __init__(self, reactor: Any, description: str, certificates: Certificates | None) -> None:
-        kind = description.removeprefix("haproxy:").partition(":")[0]
-        #: Before anything else comes a line that says who the peer really is.
-        self.proxied = description.startswith("haproxy:")
+        below = description.removeprefix("haproxy:")
+        kind = below.partition(":")[0]
+        arguments = _arguments(below)
+        tls = kind in {"ssl", "tls"} or (kind == "fast" and _has(arguments, "cert"))
+        #: Before anything else comes a header that says who the peer really is.
+        self.proxied = below != description
         #: It is a Unix socket, which has a lock file with the process's id.
-        self.unix = kind == "unix"
-        self._secure = certificates is not None or kind in {"ssl", "tls"}
+        self.unix = kind == "unix" or (kind == "fast" and _has(arguments, "unix"))
+        self._secure = certificates is not None or tls
         self._reactor = reactor
         self._description = description
         # For TLS that the endpoint does not know of.
@@ -59,19 +93,31 @@ class Listener:
         # Fires with None while it isn't told to listen, and when that failed.
         self._port: Deferred[IListeningPort | None] = succeed(None)
         self._error: ConfigurationError | None = None
-        if certificates is not None and kind in {"ssl", "tls"}:
+        # TLS is the endpoint's, and yet comes behind that header.
+        self._beneath = self.proxied and kind == "ssl"
+        if certificates is not None and tls:
             raise ConfigurationError(f"listen: {description!r} brings its own TLS: leave out tls-cert, or {kind}:")
+        if self.proxied and (kind == "haproxy" or (tls and not self._beneath)):
+            what = "haproxy:" if kind == "haproxy" else "TLS of its own: use tls-cert"
+            raise ConfigurationError(f"listen: {description!r}: behind haproxy: there can't be {what}")
+        if kind == "unix" and len([one for one in arguments if "=" not in one]) < 2 and not _has(arguments, "mode"):
+            below += f":mode={MODE:o}"
         try:
-            self._endpoint = serverFromString(self._fastest(kind), description)
+            self._endpoint = serverFromString(self._listening_on(kind), below)
         except Exception as error:  # whatever the endpoint's plugin may raise
             lacking = kind == "systemd" and isinstance(error, LookupError)
             reason = "systemd has passed no such socket" if lacking else error
             raise ConfigurationError(f"listen: {description!r}: {reason}") from error
 
+    def _listening_on(self, kind: str) -> Any:
+        """Return what the endpoint listens on."""
+        if kind == "ssl":
+            return (_Beneath if self._beneath else _Negotiating)(self._reactor)
+        reactor = self._fastest(kind)
+        return _Vacating(reactor) if kind == "unix" and reactor is self._reactor else reactor
+
     def _fastest(self, kind: str) -> Any:
         """Return a reactor for endpoints of this kind that has faster ports, where there is one."""
-        if kind == "ssl":
-            return _Negotiating(self._reactor)
         if kind not in _FAST or not isinstance(self._reactor, AsyncioSelectorReactor):
             return self._reactor
         try:
@@ -96,6 +142,8 @@ class Listener:
 
             options = self._certificates.context_factory(spoken(factory))
             factory = TLSMemoryBIOFactory(options, False, factory, self._reactor)
+        if self.proxied and not self._beneath:
+            factory = ProxiedFactory(factory)
         port = maybeDeferred(self._endpoint.listen, factory)
         port.addErrback(self._fail)
         if self._error is not None:
@@ -172,8 +220,26 @@ class _Negotiating:
         self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
         """As `IReactorSSL` has it."""
+        self._negotiate(contextFactory, factory)
+        listening: IListeningPort = self._reactor.listenSSL(port, factory, contextFactory, backlog, interface)
+        return listening
+
+    def _negotiate(self, context_factory: Any, factory: IProtocolFactory) -> None:
         from wshost.tls import negotiate  # noqa: PLC0415 - what that imports takes its time
 
-        negotiate(contextFactory, spoken(factory), "the certificate")
-        listening: IListeningPort = self._reactor.listenSSL(port, factory, contextFactory, backlog, interface)
+        negotiate(context_factory, spoken(factory), "the certificate")
+
+
+class _Beneath(_Negotiating):
+    """The same, letting the PROXY protocol's header come first, as proxies send it."""
+
+    def listenSSL(
+        self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """As `IReactorSSL` has it."""
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - it brings pyOpenSSL
+
+        self._negotiate(contextFactory, factory)
+        secure = TLSMemoryBIOFactory(contextFactory, False, factory, self._reactor)
+        listening: IListeningPort = self._reactor.listenTCP(port, ProxiedFactory(secure), backlog, interface)
         return listening

@@ -112,7 +112,7 @@ class TestParse:
 
     def test_unix(self, reactor: AsyncioSelectorReactor, factory: Factory) -> None:
         port = listen(parse(reactor, unix="/run/x"), factory)
-        assert port.args == ("/run/x", factory, 50, 0o666, reactor, True)
+        assert port.args == ("/run/x", factory, 50, 0o660, reactor, True)
         port = listen(parse(reactor, unix="/run/x", backlog="7", mode="600", lockfile="0"), factory)
         assert port.args == ("/run/x", factory, 7, 0o600, reactor, False)
 

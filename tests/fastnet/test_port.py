@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +15,19 @@ import pytest
 from twisted.internet import tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import CannotListenError, ConnectionAborted
 from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import Reactor as FakeReactor
 from tests.fastnet.surroundings import Recorder, turn
-from wshost.fastnet.port import Loop, Port, UNIXPort, loop_of
+from wshost.fastnet.port import PAUSE, REFUSALS, Loop, Port, UNIXPort, loop_of
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
+from wshost.log_limit import MOST
 
 
 @pytest.fixture
@@ -79,6 +84,28 @@ class TestPorts:
     def test_of_unix_know_it_too(self, reactor: FakeReactor, tmp_path: Path) -> None:
         port = UNIXPort(str(tmp_path / "x"), Recorder, 7, 0o600, reactor, 1)
         assert (port.transport, port.context, port.backlog, port.mode) == (Transport, None, 7, 0o600)
+
+    def test_of_unix_take_the_place_of_a_killed_servers(
+        self, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reactor = AsyncioSelectorReactor(loop)
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            path = Path(name) / "x"
+            with socket.socket(socket.AF_UNIX) as killed:
+                killed.bind(str(path))
+            path.with_name("x.lock").symlink_to(str(os.getppid()))
+            port: Any = UNIXPort(str(path), Factory(), 7, 0o600, reactor, 1)
+            port.factory.doStart = port.factory.doStop = lambda: None
+            port.startListening()
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert str(path.with_name("x.lock").readlink()) == str(os.getpid())
+            second = UNIXPort(str(path), Factory(), 7, 0o600, reactor)
+            with pytest.raises(CannotListenError, match="a server listens there already"):
+                second.startListening()
+            port.stopListening()
+            reactor.runUntilCurrent()
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
 
 
 class FakeSocket:
@@ -212,21 +239,30 @@ class TestAccepting:
         assert waiting.is_closed(0)
         waiting.end(loop)
 
-    @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.EPERM, errno.ENOBUFS])
-    def test_is_twisteds_when_something_is_wrong(
-        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, error: int, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPERM])
+    def test_goes_on_behind_one_that_is_gone(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, error: int
     ) -> None:
-        asked: list[Any] = []
-
-        def take_over(port: Any) -> None:
-            asked.append(port)
-
-        monkeypatch.setattr(tcp.Port, "doRead", take_over)
         waiting = Waiting(reactor)
-        waiting.socket.waiting.append(OSError(error, "no more"))
-        waiting.port.doRead()
-        assert asked == [waiting.port]
+        waiting.socket.waiting.insert(0, OSError(error, "gone"))
+        with capturedLogs() as events:
+            waiting.port.doRead()
+            waiting.port.doRead()
+        assert events == []
         assert len(waiting.factory.built) == 1
+        waiting.end(loop)
+
+    def test_logs_no_more_than_a_log_can_bear(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 50)
+
+        def build() -> None:
+            raise ZeroDivisionError
+
+        waiting.factory.build = build
+        with capturedLogs() as events:
+            waiting.port.doRead()
+        assert len(events) == MOST
+        assert all(waiting.is_closed(number) for number in range(50))
         waiting.end(loop)
 
     def test_knows_the_interface_of_a_link_local_address(
@@ -267,6 +303,106 @@ class TestAccepting:
         port.socket.close()
         for reader in reactor.removeAll():
             reader.connectionLost(None)
+
+
+class Spare:
+    """The descriptor that Twisted's ports keep for when there is none."""
+
+    def __init__(self, there: bool) -> None:
+        self.there = there
+        self.events: list[str] = []
+
+    def available(self) -> bool:
+        return self.there
+
+    def __enter__(self) -> None:
+        self.events.append("given")
+
+    def __exit__(self, *args: object) -> None:
+        self.events.append("taken")
+
+
+class Paused:
+    """A reactor's clock, and whether a port is read from."""
+
+    def __init__(self, waiting: Waiting, reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.asked: list[str] = []
+        port = waiting.port
+        port.connected = True
+        port.startReading = lambda: self.asked.append("start")
+        port.stopReading = lambda: self.asked.append("stop")
+        monkeypatch.setattr(reactor, "callLater", self.clock.callLater, raising=False)
+
+
+class TestOutOfDescriptors:
+    """Whoever listens is told of the same peer again and again, until it is accepted."""
+
+    def test_peers_are_turned_away(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spare = Spare(True)
+        monkeypatch.setattr(tcp, "_reservedFD", spare)
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * (REFUSALS + 2))
+        waiting.socket.waiting.insert(1, OSError(errno.EMFILE, "Too many open files"))
+        with capturedLogs() as events:
+            waiting.port.doRead()
+        assert spare.events == ["given", "taken"]
+        assert [waiting.is_closed(number) for number in range(REFUSALS + 2)] == [False, *[True] * REFUSALS, False]
+        assert len(waiting.factory.built) == 1
+        assert [formatEvent(event) for event in events] == ["Too many open files: connections were closed"]
+        waiting.end(loop)
+
+    def test_all_may_be_turned_away(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tcp, "_reservedFD", Spare(True))
+        waiting = Waiting(reactor)
+        waiting.socket.waiting.insert(0, OSError(errno.EMFILE, "Too many open files"))
+        waiting.port.doRead()
+        assert waiting.is_closed(0)
+        waiting.end(loop)
+
+    @pytest.mark.parametrize(
+        ("error", "there"),
+        [
+            (errno.EMFILE, False),
+            (errno.EMFILE, True),
+            (errno.ENFILE, True),
+            (errno.ENOBUFS, True),
+            (errno.ENOMEM, True),
+        ],
+    )
+    def test_or_else_they_wait(
+        self,
+        reactor: FakeReactor,
+        loop: asyncio.AbstractEventLoop,
+        monkeypatch: pytest.MonkeyPatch,
+        error: int,
+        there: bool,
+    ) -> None:
+        monkeypatch.setattr(tcp, "_reservedFD", Spare(there))
+        waiting = Waiting(reactor, addresses=[])
+        waiting.socket.waiting.append(OSError(error, "none left"))
+        paused = Paused(waiting, reactor, monkeypatch)
+        with capturedLogs() as events:
+            waiting.port.doRead()
+        assert [formatEvent(event) for event in events] == ["can't accept connections: none left"]
+        assert paused.asked == ["stop"]
+        paused.clock.advance(PAUSE)
+        assert paused.asked == ["stop", "start"]
+
+    @pytest.mark.parametrize("name", ["connected", "disconnecting"])
+    def test_a_port_that_was_closed_stays_closed(
+        self, reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        waiting = Waiting(reactor, addresses=[])
+        waiting.socket.waiting.append(OSError(errno.ENFILE, "none left"))
+        paused = Paused(waiting, reactor, monkeypatch)
+        waiting.port.doRead()
+        setattr(waiting.port, name, name == "disconnecting")
+        paused.clock.advance(PAUSE)
+        assert paused.asked == ["stop"]
 
 
 class TestLoop:

@@ -79,7 +79,6 @@ PROCESSES = {
             "fast:0:interface=127.0.0.1:cert={files}/server.pem",
             "fast:unix={sockets}/u3:cert={files}/server.pem",
             "haproxy:ssl:0:interface=127.0.0.1:privateKey={files}/server.pem",
-            "haproxy:fast:0:interface=127.0.0.1:cert={files}/server.pem",
         ),
     ),
     "asyncio": Process("asyncio", True, (TCP,)),
@@ -113,22 +112,9 @@ class Way:
         else:
             client = socket.create_connection(("127.0.0.1", int(self._url.rpartition(":")[2])))
         client.settimeout(SOON)
-        if self._outside:
+        if self._description.startswith("haproxy:"):
             client.sendall(PROXY)
         return client
-
-    @property
-    def _outside(self) -> bool:
-        return self._description.startswith("haproxy:") and not self._inside
-
-    @property
-    def _inside(self) -> bool:
-        return self._description.startswith(("haproxy:ssl:", "haproxy:fast:"))
-
-    @property
-    def first(self) -> bytes:
-        """What comes first within TLS, where the endpoint's own is around the proxy's line."""
-        return PROXY if self._inside else b""
 
 
 @contextmanager

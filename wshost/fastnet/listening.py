@@ -37,7 +37,7 @@ class FastReactor:
         return self._listen(Port(port, factory, backlog, interface, self._reactor, context=self._context))
 
     def listenUNIX(
-        self, address: Any, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+        self, address: Any, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o660, wantPID: int = 0
     ) -> IListeningPort:
         """As `IReactorUNIX` has it."""
         return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self._context))
@@ -54,7 +54,7 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
     interface: str = "",
     backlog: str = "50",
     unix: str | None = None,
-    mode: str = "666",
+    mode: str = "660",
     lockfile: str = "1",
     cert: str | None = None,
     key: str | None = None,
@@ -66,7 +66,7 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
     :param interface: an IPv4 or IPv6 address to bind to, "" for all of IPv4.
     :param backlog: how many connections the kernel holds until they are accepted.
     :param unix: in place of a port, the path of a Unix socket.
-    :param mode: the permissions of that, in octal.
+    :param mode: the permissions of that, in octal: by default its user and its group may connect.
     :param lockfile: "0" leaves out the lock file beside it.
     :param cert: for TLS, a PEM file with the server's certificate first, then the others of its chain.
     :param key: a PEM file with its private key; None when that is in `cert`, too.

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from twisted.internet import tcp, unix
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from wshost.fastnet.negotiation import spoken
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
+from wshost.fastnet.vacant import vacant
+from wshost.log_limit import LogLimit
 
-_log = Logger("wshost.fastnet")
+#: While there are no descriptors, so many connections are accepted and closed at once; when not even that can be done,
+#: none is accepted for so many seconds.
+REFUSALS = 100
+PAUSE = 1.0
+
+#: What ends one connection that waits, or forbids it, and says nothing of the next.
+_PASSING = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
 
 class _Fast:
-    """What both kinds of ports add to Twisted's: binding, lack of descriptors and stopping are Twisted's."""
+    """What both kinds of ports add to Twisted's: binding and stopping are Twisted's."""
 
     # Twisted's, whose port comes behind this class in both. To mypy a mixin has no base: `super` goes unchecked below.
     reactor: Any
     socket: Any
     factory: Any
     fileno: Any
+    connected: Any
     disconnecting: Any
+    stopReading: Any
     numberAccepts: int
     sessionno: int
     _buildAddr: Any
@@ -54,14 +66,38 @@ class _Fast:
                 skt, addr = self.socket.accept()
             except BlockingIOError:
                 break
-            except OSError:
-                # It will happen again, to one who knows what to do.
-                super().doRead()  # type: ignore[misc]
-                return
+            except OSError as error:
+                self._fail_to_accept(error)
+                break
             accepted += 1
             self._connect(skt, addr)
         # Whoever was last in the queue may not have been the last.
         self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
+
+    def _fail_to_accept(self, error: OSError) -> None:
+        """Turn away who waits while there are no descriptors; or else leave them waiting for a while.
+
+        Whatever is done, they may not be found there again at once, and again.
+        """
+        if error.errno in _PASSING:
+            return
+        refused = 0
+        spare = tcp._reservedFD  # noqa: SLF001 - Twisted's ports have it for this, and it is one for all of them
+        if error.errno == errno.EMFILE and spare.available():
+            with spare, suppress(OSError):
+                while refused < REFUSALS:
+                    self.socket.accept()[0].close()
+                    refused += 1
+        if refused:
+            self.loop.log.warn("{reason}: connections were closed", reason=error.strerror)
+        else:
+            self.loop.log.warn("can't accept connections: {reason}", reason=error.strerror)
+            self.stopReading()
+            self.reactor.callLater(PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.startReading()
 
     def _connect(self, skt: socket.socket, addr: Any) -> None:
         if isinstance(addr, tuple) and len(addr) == 4 and addr[3]:
@@ -79,7 +115,7 @@ class _Fast:
         except BaseException:  # the port serves others
             if transport is not None:
                 transport.abortConnection()
-            _log.failure("{port} failed to make a connection", port=self)
+            self.loop.log.failure("{port} failed to make a connection", port=self)
         if transport is None:
             skt.close()
 
@@ -89,7 +125,11 @@ class Port(_Fast, tcp.Port):
 
 
 class UNIXPort(_Fast, unix.Port):
-    """A port of a Unix socket."""
+    """A port of a Unix socket. It takes the place of one that a server has left behind which was killed."""
+
+    def startListening(self) -> None:
+        with vacant(self._bindPath):
+            super().startListening()  # type: ignore[no-untyped-call]
 
 
 class Loop:
@@ -98,6 +138,8 @@ class Loop:
     def __init__(self, reactor: Any) -> None:
         # It has no public name.
         self._loop = reactor._asyncioEventloop  # noqa: SLF001
+        #: Peers may be the reason for all that our ports and transports log.
+        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=self._loop.call_later))
         #: All connections of our ports on this reactor.
         self.connections: set[Transport] = set()
         # Twisted does the same with those that it knows.
@@ -114,14 +156,14 @@ class Loop:
         # That a peer has left in its handshake is told by the class alone, and is no error of ours.
         if isinstance(error, BaseException):
             # Not as "message": that is what Twisted's older observers put into an event.
-            _log.failure("{what}", Failure(error), what=context["message"])
+            self.log.failure("{what}", Failure(error), what=context["message"])
 
     def _disconnect_all(self) -> None:
         for connection in list(self.connections):
             try:
                 connection.disconnect()
             except BaseException:  # the others are to end, too
-                _log.failure("{connection} failed to end", connection=connection)
+                self.log.failure("{connection} failed to end", connection=connection)
 
 
 _loops: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()

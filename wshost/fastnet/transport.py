@@ -21,7 +21,6 @@ from twisted.internet.interfaces import (
     ISystemHandle,
     ITCPTransport,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
@@ -45,8 +44,6 @@ _RESET = struct.pack("ii", 1, 0)
 # is told to go on whenever nothing waits; in the third, the transport below is not ready; in the fourth, our half is
 # closed; in the fifth, nothing goes in or out any more but what the transport below may have to flush.
 OPEN, PULLING, STARTING, SHUT, CLOSED = range(5)
-
-_log = Logger("wshost.fastnet")
 
 
 class Transport:
@@ -197,11 +194,11 @@ class Transport:
             if producer is not None:
                 producer.stopProducing()
         except BaseException:  # as Twisted's transports: what fails is this connection
-            _log.failure("the producer of {transport} failed to stop", transport=self)
+            self.server.loop.log.failure("the producer of {transport} failed to stop", transport=self)
         try:
             protocol.connectionLost(reason)
         except BaseException:  # as Twisted's transports: what fails is this connection
-            _log.failure("{protocol} failed to lose its connection", protocol=protocol)
+            self.server.loop.log.failure("{protocol} failed to lose its connection", protocol=protocol)
 
     def _explain(self, exc: BaseException | None) -> Failure:
         if exc is None:
@@ -381,7 +378,7 @@ class Transport:
         protocol = self.protocol
         # First the end: to log it may fail, too.
         self._drop(failure)
-        _log.failure("{protocol} failed", failure, protocol=protocol)
+        self.server.loop.log.failure("{protocol} failed", failure, protocol=protocol)
 
     def _drop(self, reason: Failure) -> None:
         """End it at once; what waits is lost."""

@@ -1,0 +1,153 @@
+"""The header of the PROXY protocol, versions 1 and 2: bytes to addresses. Knows no connection.
+
+The specification is HAProxy's `doc/proxy-protocol.txt`; sections named here are its own.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import NamedTuple
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+
+#: How version 2 begins, and how long what comes before its addresses is.
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_FIXED = 16
+#: How version 1 begins, and how long its line may be, with its end.
+_WORD = b"PROXY "
+_LINE = 107
+
+_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
+_FAMILIES = {b"TCP4": socket.AF_INET, b"TCP6": socket.AF_INET6}
+_TYPES = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
+
+# The nibbles of version 2.
+_LOCAL, _PROXY = 0x20, 0x21
+_UNSPEC, _INET, _INET6, _UNIX = range(4)
+_STREAM, _DGRAM = 1, 2
+#: The size of an address, and of all that tells both.
+_SIZES = {_UNSPEC: (0, 0), _INET: (4, 12), _INET6: (16, 36), _UNIX: (108, 216)}
+
+
+class InvalidHeader(ValueError):
+    """What came is no such header."""
+
+
+class Header(NamedTuple):
+    """What a header says."""
+
+    #: The client's address, None where the header has none: then that of the socket counts.
+    source: IAddress | None
+    #: The address that the client has connected to, None likewise.
+    destination: IAddress | None
+    #: How many bytes it takes; what comes behind them is the client's.
+    size: int
+
+
+def parse(data: bytes | bytearray) -> Header | None:
+    """Read a header.
+
+    :param data: all that has come, the header first.
+    :returns: None while it is not whole: at most 65,551 bytes.
+    :raises InvalidHeader: as soon as it can't become one.
+    """
+    if data.startswith(_WORD):
+        return _parse_line(data)
+    if data.startswith(_SIGNATURE):
+        return _parse_binary(data)
+    if _WORD.startswith(data) or _SIGNATURE.startswith(data):
+        return None
+    raise InvalidHeader("it begins otherwise")
+
+
+def _parse_line(data: bytes | bytearray) -> Header | None:
+    """Version 1 (§2.1)."""
+    end = data.find(b"\r\n", 0, _LINE)
+    if end < 0:
+        if len(data) >= _LINE:
+            raise InvalidHeader("the line is too long")
+        return None
+    size = end + 2
+    _, protocol, *rest = bytes(data[:end]).split(b" ")
+    if protocol == b"UNKNOWN":
+        # Whatever comes behind it is to be ignored.
+        return Header(None, None, size)
+    if protocol not in _FAMILIES or len(rest) != 4:
+        raise InvalidHeader("it is another protocol, or not two addresses and two ports")
+    family = _FAMILIES[protocol]
+    source, destination, source_port, destination_port = rest
+    return Header(
+        _address(family, "TCP", _packed(family, source), _port(source_port)),
+        _address(family, "TCP", _packed(family, destination), _port(destination_port)),
+        size,
+    )
+
+
+def _packed(family: int, text: bytes) -> bytes:
+    try:
+        # It takes no leading zeros, no zones, and no other short forms.
+        return socket.inet_pton(family, text.decode("ascii"))
+    except (OSError, ValueError):
+        raise InvalidHeader("it is no address of its kind") from None
+
+
+def _port(text: bytes) -> int:
+    if not _PORT.fullmatch(text) or int(text) > 0xFFFF:
+        raise InvalidHeader("it is no port")
+    return int(text)
+
+
+def _address(family: int, kind: str, packed: bytes, port: int) -> IAddress:
+    # As the kernel's addresses are written: one text for one address.
+    address: IAddress = _TYPES[socket.AddressFamily(family)](kind, socket.inet_ntop(family, packed), port)
+    return address
+
+
+def _parse_binary(data: bytes | bytearray) -> Header | None:
+    """Version 2 (§2.2)."""
+    if len(data) > 12 and data[12] not in {_LOCAL, _PROXY}:
+        raise InvalidHeader("it is another version, or another command")
+    if len(data) < _FIXED:
+        return None
+    command = data[12]
+    family, protocol = data[13] >> 4, data[13] & 0x0F
+    size = _FIXED + int.from_bytes(data[14:16], "big")
+    if command == _PROXY and (family not in _SIZES or protocol > _DGRAM):
+        raise InvalidHeader("it is another family, or another protocol")
+    # Where one is unspecified the other tells nothing.
+    unspecified = command == _LOCAL or _UNSPEC in {family, protocol}
+    width, both = _SIZES[_UNSPEC if unspecified else family]
+    if size < _FIXED + both:
+        raise InvalidHeader("it has no room for the addresses")
+    if len(data) < size:
+        return None
+    if unspecified:
+        return Header(None, None, size)
+    _check_vectors(data, _FIXED + both, size)
+    source, destination = (bytes(data[start : start + width]) for start in (_FIXED, _FIXED + width))
+    if family == _UNIX:
+        return Header(_unix(source), _unix(destination), size)
+    family = socket.AF_INET if family == _INET else socket.AF_INET6
+    kind = "TCP" if protocol == _STREAM else "UDP"
+    ports = _FIXED + 2 * width
+    return Header(
+        _address(family, kind, source, int.from_bytes(data[ports : ports + 2], "big")),
+        _address(family, kind, destination, int.from_bytes(data[ports + 2 : ports + 4], "big")),
+        size,
+    )
+
+
+def _check_vectors(data: bytes | bytearray, start: int, end: int) -> None:
+    """Make sure that what comes behind the addresses is types, lengths and values; none of them is of use to us."""
+    while start < end:
+        start += 3 + int.from_bytes(data[start + 1 : start + 3], "big")
+    if start > end:
+        raise InvalidHeader("a value is longer than the header")
+
+
+def _unix(name: bytes) -> IAddress:
+    # Those without a file begin with a zero; all are padded with them.
+    name = name.rstrip(b"\0") if name.startswith(b"\0") else name.partition(b"\0")[0]
+    return UNIXAddress(name or None)
