@@ -305,7 +305,7 @@ class Client:
     def upgrade(self) -> Self:
         """Go on as far as a WebSocket."""
         self.shake()
-        self.write(self.way.first + request())
+        self.write(request())
         response = b""
         while b"\r\n\r\n" not in response:
             more = self.read()
@@ -545,7 +545,7 @@ class TestPieces:
     def test_the_request_may_come_with_the_handshakes_end(self, way: Way, context: ssl.SSLContext) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         with Client(way, context) as client:
-            client.shake(behind=way.first + request() + wire.frame(wire.TEXT, b"who am I") + wire.close())
+            client.shake(behind=request() + wire.frame(wire.TEXT, b"who am I") + wire.close())
             data = b""
             while more := client.read():
                 data += more
@@ -634,7 +634,7 @@ class TestRenegotiation:
                 return True
 
             until(shaken)
-            client.send(way.first + request())
+            client.send(request())
             assert until(lambda: client.recv(1 << 16)).startswith(b"HTTP/1.1 101 ")
             assert client.renegotiate()
             # The alert no_renegotiation (§4.5), which the client may take for its end or not, or the connection's end.
