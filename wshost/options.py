@@ -92,8 +92,8 @@ class Settings:
         Option(
             SERVING,
             Several(Text("NAME")),
-            "A name of this server, *.example.com, or * for any; browsers that ask for others get 421. Without it: any, "
-            "but where a connection comes by a loopback address, localhost and the like. Repeatable.",
+            "A name of this server, *.example.com, or * for any; browsers that ask for others get 421. Without it: "
+            "any, but where a connection comes by a loopback address, localhost and the like. Repeatable.",
         ),
     ] = None
     subprotocol: Annotated[

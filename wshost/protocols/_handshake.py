@@ -16,8 +16,9 @@ from wshost.results import Accept
 _TOKEN = f"{TOKEN.pattern}+"
 _EXTENSION = re.compile(rf'{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|"{_TOKEN}"))?)*+')
 
-#: Members of a list; more cookies than any browser sends to one site.
+#: Subprotocols, extensions, parameters of all extensions; and more cookies than browsers send to one site.
 _MAX_MEMBERS = 100
+_MAX_PARAMETERS = 100
 _MAX_COOKIES = 500
 
 #: What the key is hashed with (RFC 6455 §1.3).
@@ -49,7 +50,7 @@ def check(request: Request) -> Offer:
     _check_count(headers, "cookie", ";", _MAX_COOKIES)
     _check_count(headers, "sec-websocket-protocol", ",", _MAX_MEMBERS)
     _check_count(headers, "sec-websocket-extensions", ",", _MAX_MEMBERS)
-    _check_count(headers, "sec-websocket-extensions", ";", _MAX_MEMBERS)
+    _check_count(headers, "sec-websocket-extensions", ";", _MAX_PARAMETERS + 1)
     version = headers.get("sec-websocket-version")
     if version is None:
         raise BadRequest(400, "The Sec-WebSocket-Version is missing.")
@@ -75,7 +76,7 @@ def check(request: Request) -> Offer:
 
 
 def _check_count(headers: Headers, name: str, separator: str, most: int) -> None:
-    """Make sure that a field has not too many parts; the last parameter, too, is a part with a separator before it."""
+    """Make sure that a field has no more parts than this."""
     if headers.get(name, "").count(separator) >= most:
         raise BadRequest(431, "Too much is offered: cookies, subprotocols, extensions or their parameters.")
 

@@ -75,8 +75,9 @@ class Origins:
     def _add(self, option: str) -> None:
         if not isinstance(option, str):
             raise _bad(option, "write it as a string")
-        if (scheme := option.removesuffix("://*").lower()) + "://*" == option.lower() and _is_private(scheme):
-            self._schemes.add(scheme)
+        scheme, _, rest = option.partition("://")
+        if rest == "*" and _is_private(scheme):
+            self._schemes.add(scheme.lower())
             return
         apex = option.replace("://*.", "://", 1)
         try:
@@ -131,7 +132,7 @@ def _split(origin: str) -> tuple[str, str, int | None]:
 
 def _is_private(scheme: str) -> bool:
     """Say whether this is the scheme of files, an application or extensions: whose hosts are no names, or empty."""
-    return _SCHEME.fullmatch(scheme) is not None and scheme not in _OF_THE_WEB
+    return _SCHEME.fullmatch(scheme) is not None and scheme.lower() not in _OF_THE_WEB
 
 
 def _bad(option: object, advice: str) -> ConfigurationError:
