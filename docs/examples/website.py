@@ -5,30 +5,35 @@ from mimetypes import guess_type
 from pathlib import Path
 
 from twisted.web.http import HTTPChannel
-from twisted.web.pages import notFound
+from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
-from twisted.web.static import Data
 
 
-def pages(folder):
-    """Read a folder once, when the server starts: clients reach no file, but what was read of them.
+class Page(Resource):
+    """What was read when the server started: clients reach no file. A folder is what is not found, with others below.
 
-    Symlinks are left out, as they may lead anywhere, and what is hidden.
+    Symlinks, which may lead anywhere, and what is hidden were not read.
     """
-    found = notFound()
-    for path in folder.iterdir():
-        if path.is_symlink() or path.name.startswith("."):
-            continue
-        if path.is_dir():
-            page = pages(path)
-        elif path.is_file():
-            page = Data(path.read_bytes(), guess_type(path.name)[0] or "application/octet-stream")
-        else:
-            continue
-        found.putChild(os.fsencode(path.name), page)
-        if path.name == "index.html":
-            found.putChild(b"", page)
-    return found
+
+    status, type, data = 404, "text/plain", b"There is no such page.\n"
+
+    def read(self, path):
+        if path.is_file():
+            self.status, self.data = 200, path.read_bytes()
+            self.type = guess_type(path.name)[0] or "application/octet-stream"
+        for below in path.iterdir() if path.is_dir() else ():
+            if not below.is_symlink() and not below.name.startswith("."):
+                self.putChild(os.fsencode(below.name), Page().read(below))
+        return self
+
+    def getChild(self, path, request):
+        return (not path and self.children.get(b"index.html")) or Page()
+
+    def render_GET(self, request):
+        request.setResponseCode(self.status)
+        request.setHeader("content-type", self.type)
+        request.setHeader("content-length", str(len(self.data)))
+        return b"" if request.method == b"HEAD" else self.data
 
 
 class BodilessRequest(Request):
@@ -59,4 +64,4 @@ class Website(Site):
         """Log no requests: how many there are is up to anybody."""
 
 
-factory = Website(pages(Path(__file__).with_name("website")), BodilessRequest, timeout=20)
+factory = Website(Page().read(Path(__file__).with_name("website")), BodilessRequest, timeout=20)

@@ -138,7 +138,7 @@ class TestOffer:
     def test_parameters_are_counted_over_all_offers(self) -> None:
         offer = "permessage-deflate; client_max_window_bits; a"
         check(request({"Sec-WebSocket-Extensions": ", ".join([offer] * 50)}))
-        assert refusal({"Sec-WebSocket-Extensions": ", ".join([offer] * 50)}).status == 431
+        assert refusal({"Sec-WebSocket-Extensions": ", ".join([offer] * 51)}).status == 431
 
     def test_no_reason_repeats_what_the_peer_has_sent(self) -> None:
         for name in ("Version", "Key", "Protocol", "Extensions"):

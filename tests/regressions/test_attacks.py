@@ -331,7 +331,7 @@ class TestHandshakeSize:
             assert handler.read.headers[name].encode("latin-1") == data
             if name == "Cookie":
                 pairs = [pair.strip(b" ").partition(b"=") for pair in data.split(b";")]
-                expected = {name: given for name, equals, given in pairs if equals}
+                expected = {key: given for key, equals, given in pairs if key and equals}
                 assert {a.encode("latin-1"): b.encode("latin-1") for a, b in handler.read.cookies.items()} == expected
 
     @pytest.mark.parametrize("name", [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Key", b"Origin", b"Upgrade"])
