@@ -23,8 +23,8 @@ class Headers(Mapping[str, str]):
     """The header fields of a request: a mapping in which case makes no difference.
 
     A field that came more than once is here once, its values joined by ``", "`` (RFC 9110 §5.3; cookies by
-    ``"; "``, RFC 6265 §5.4). Bytes beyond ASCII are opaque, each the character of its number: ``value.encode("latin-1")``
-    are the bytes (RFC 9110 §5.5).
+    ``"; "``, RFC 6265 §5.4). Bytes beyond ASCII are opaque (RFC 9110 §5.5), each the character of its number:
+    ``value.encode("latin-1")`` are the bytes.
     """
 
     __slots__ = ("_fields",)
