@@ -54,7 +54,6 @@ _SINGLETONS = frozenset(
 #: What `response` says itself, whatever its caller says.
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
-
 #: What is parsed and compared, here or by whoever gets the request, and so must be ASCII; with all that begins so.
 _ASCII = _SINGLETONS | {
     "connection",
