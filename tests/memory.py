@@ -23,6 +23,9 @@ from wshost.handlers.adapter import HandlerAdapter
 from wshost.host import Host
 from wshost.protocols import http, websocket
 
+#: An address of the server that is none of the loopback, where browsers are asked for its names.
+OUTSIDE = IPv4Address("TCP", "192.0.2.1", 8080)
+
 KEY = base64.b64encode(b"the sample nonce")
 
 
@@ -52,7 +55,9 @@ class MemoryTransport:
     `loseConnection` take effect in a later turn.
     """
 
-    def __init__(self, clock: Clock, protocol: Any, peer: IAddress, *, secure: bool = False) -> None:
+    def __init__(
+        self, clock: Clock, protocol: Any, peer: IAddress, *, secure: bool = False, host: IAddress = OUTSIDE
+    ) -> None:
         #: What has left, and the writes it left in.
         self.sent = b""
         self.writes: list[bytes] = []
@@ -67,6 +72,7 @@ class MemoryTransport:
         self._clock = clock
         self._protocol: Any = protocol
         self._peer = peer
+        self._host = host
         self._buffer = b""
         # What the peer has sent while we did not read.
         self._unread: list[bytes] = []
@@ -184,7 +190,7 @@ class MemoryTransport:
         self.known()
 
     def getHost(self) -> Any:
-        return IPv4Address("TCP", "127.0.0.1", 8080)
+        return self._host
 
     def getPeerCertificate(self) -> None:
         return None
@@ -206,12 +212,19 @@ class Peer:
     """A client of a `MemoryHost`, down to the byte or up to the message."""
 
     def __init__(
-        self, host: MemoryHost, peer: IAddress, *, proxied: bool = False, secure: bool = False, buffered: bool = False
+        self,
+        host: MemoryHost,
+        peer: IAddress,
+        *,
+        proxied: bool = False,
+        secure: bool = False,
+        buffered: bool = False,
+        at: IAddress = OUTSIDE,
     ) -> None:
         self.reactor = host.reactor
         connection: Any = host.host.factory(proxied).buildProtocol(peer)
         self.connection: Connection = connection
-        self.transport = MemoryTransport(host.reactor, connection, peer, secure=secure)
+        self.transport = MemoryTransport(host.reactor, connection, peer, secure=secure, host=at)
         self.transport.buffered = buffered
         self.frames = PeerConnection(ConnectionType.CLIENT)
         self.connection.makeConnection(self.transport)
@@ -334,7 +347,7 @@ class MemoryHost:
             ]
         self.host = Host(self.reactor, chain, **limits)
 
-    def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: bool) -> Peer:
+    def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:
         """Return a new client."""
         return Peer(self, IPv4Address("TCP", address, port), **how)
 

@@ -115,6 +115,7 @@ class TestOptionsOfTheServer:
         options = websocket_options(
             handler=echo,
             origin=["https://a.example"],
+            host=["*.c.example"],
             subprotocol=["b", "a"],
             ping_interval=1.0,
             ping_timeout=2.0,
@@ -122,6 +123,7 @@ class TestOptionsOfTheServer:
         )
         assert options.subprotocols == ("b", "a")
         assert options.origins.allows("https://a.example", "b.example")
+        assert options.hosts.have("b.c.example")
         assert (options.ping_interval, options.ping_timeout, options.close_timeout) == (1.0, 2.0, 3.0)
 
     def test_stand_beside_those_of_a_module(self) -> None:
@@ -142,6 +144,7 @@ class TestOptionsOfTheServer:
             ("route", {"/a": echo}, "websocket"),
             ("init_timeout", 5.0, "websocket"),
             ("max_message_size", 5, "websocket"),
+            ("host", ["a.example"], "websocket"),
             ("handshake_timeout", 5.0, "http"),
         ],
     )

@@ -202,7 +202,7 @@ class TestContext:
         context = module.driver.context
         assert context.peer == "192.0.2.1:4711"
         assert context.peer_address == IPv4Address("TCP", "192.0.2.1", 4711)
-        assert context.host_address == IPv4Address("TCP", "127.0.0.1", 8080)
+        assert context.host_address == IPv4Address("TCP", "192.0.2.1", 8080)
         assert context.ref.id == context.id == "c1"
         assert context.clock is host.reactor
         assert context.request is None

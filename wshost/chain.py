@@ -22,6 +22,7 @@ _ALIASES = {"wsserver_http_protocol": "http", "wsserver_websocket_protocol": "we
 _MODULE_OPTIONS = {
     "handshake_timeout": ("http", "timeout"),
     "origin": ("websocket", "origins"),
+    "host": ("websocket", "hosts"),
     "subprotocol": ("websocket", "subprotocols"),
     "compress": ("websocket", "compress"),
     "server_no_context_takeover": ("websocket", "server_no_context_takeover"),

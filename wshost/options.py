@@ -87,6 +87,15 @@ class Settings:
             "A web origin whose pages may connect, beside those of the server's own; * for any. Repeatable.",
         ),
     ] = None
+    host: Annotated[
+        list[str] | None,
+        Option(
+            SERVING,
+            Several(Text("NAME")),
+            "A name of this server, *.example.com, or * for any; browsers that ask for others get 421. Without it: "
+            "any, but where a connection comes by a loopback address, localhost and the like. Repeatable.",
+        ),
+    ] = None
     subprotocol: Annotated[
         list[str] | None,
         Option(SERVING, Several(Text("NAME")), "A subprotocol to agree to, the preferred first. Repeatable."),

@@ -23,7 +23,8 @@ class Headers(Mapping[str, str]):
     """The header fields of a request: a mapping in which case makes no difference.
 
     A field that came more than once is here once, its values joined by ``", "`` (RFC 9110 §5.3; cookies by
-    ``"; "``, RFC 6265 §5.4).
+    ``"; "``, RFC 6265 §5.4). Bytes beyond ASCII are opaque (RFC 9110 §5.5), each the character of its number:
+    ``value.encode("latin-1")`` are the bytes.
     """
 
     __slots__ = ("_fields",)
@@ -64,7 +65,10 @@ class Headers(Mapping[str, str]):
         return f"Headers({list(self._fields.items())!r})"
 
     def list(self, name: str) -> tuple[str, ...]:
-        """The members of a comma-separated field, without the empty ones (RFC 9110 §5.6.1); () when absent."""
+        """The members of a comma-separated field, without the empty ones (RFC 9110 §5.6.1); () when absent.
+
+        There are at most 1,000: a request with more was refused, but for Cookie and Referer, in which they are no list.
+        """
         value = self._fields.get(name.lower())
         if value is None:
             return ()

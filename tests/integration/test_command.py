@@ -293,6 +293,8 @@ class TestAStartThatFails:
             ([*ECHO, "--tls-cert", "server.pem", "--tls-client-ca", "chat.py"], "chat.py: no certificate in PEM"),
             ([*ECHO, "--listen", "tcp:http"], "listen: 'tcp:http': invalid literal for int() with base 10: 'http'"),
             ([*ECHO, "--interface", "192.0.2.1"], "can't listen on 192.0.2.1:8080: Cannot assign requested address"),
+            ([*ECHO, "--host", "chat.example:80"], "'chat.example:80' is not a host: write example.com"),
+            ([*ECHO, "--origin", "file:///"], "'file:///' is not an origin: write https://example.com"),
             ([*ECHO, "--listen", "unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
         ],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -23,7 +24,10 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.integration.server import Server, running_server
-from tests.memory import request
+from tests.memory import MemoryHost, link, request
+from wshost.handlers import echo
+from wshost.handlers.adapter import HandlerAdapter
+from wshost.protocols import factory, http, websocket
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 EXAMPLES = DOCS / "examples"
@@ -259,8 +263,142 @@ class TestWebsite:
             client.request("GET", "/chat.html")
             response = client.getresponse()
             assert response.status == 200
-            assert response.read() == (EXAMPLES / "chat.html").read_bytes()
+            assert response.read() == (EXAMPLES / "website" / "chat.html").read_bytes()
         client.close()
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/website.py",
+            "/website/chat.html",
+            "/../website.py",
+            "/%2e%2e/website.py",
+            "/..%2fwebsite.py",
+            "/..%5cwebsite.py",
+            "//etc/passwd",
+            "/%2fetc%2fpasswd",
+            "/twistd.log",
+            "/chat.html/",
+            "/chat.html%00",
+            "/%00",
+            "/%ff",
+            "/%ed%a0%80",
+            "/" + "a" * 5_000,
+            "/",
+            "/.",
+        ],
+    )
+    def test_has_nothing_but_its_folder_and_one_answer(self, server: Server, path: str) -> None:
+        before = server.log
+        client = HTTPConnection("127.0.0.1", server.port)
+        client.request("GET", path)
+        response = client.getresponse()
+        assert response.status == 404
+        assert b"import" not in response.read()
+        client.close()
+        assert server.log == before
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"If-Modified-Since": ";x"},
+            {"Range": "bytes=1-0"},
+            {"Range": "\xff"},
+            {"Range": "bytes=0-1," + "3-4," * 500 + "9-"},
+            {"Cookie": "\xff=\xfe"},
+        ],
+        ids=str,
+    )
+    def test_lets_no_header_write_a_traceback(self, server: Server, headers: dict[str, str]) -> None:
+        before = server.log
+        for method, path, status in (("GET", "/chat.html", 200), ("HEAD", "/chat.html", 200), ("HEAD", "/no", 404)):
+            client = HTTPConnection("127.0.0.1", server.port)
+            client.request(method, path, headers=headers)
+            assert client.getresponse().status == status
+            client.close()
+        assert server.log == before
+
+    @pytest.mark.parametrize("first", [b"", b"GET /chat.html HTTP/1.1\r\nHost: a\r\n\r\n"])
+    @pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+    def test_takes_no_body(self, server: Server, first: bytes, body: bytes) -> None:
+        before = server.log
+        with dial(server) as client, client.makefile("rb") as answers:
+            client.sendall(first + b"POST /chat.html HTTP/1.1\r\nHost: a\r\n" + body)
+            assert b"HTTP/1.1 413 " in answers.read()
+        assert server.log == before
+
+    def test_follows_no_symlink(self, tmp_path: Path) -> None:
+        site = tmp_path / "website"
+        (site / "below").mkdir(parents=True)
+        (site / ".git").mkdir()
+        (tmp_path / "secret").write_text("secret")
+        for path in (site / "index.html", site / "below" / "page.html", site / ".hidden", site / ".git" / "config"):
+            path.write_text("page")
+        for path in (site / "out", site / "below" / "out"):
+            path.symlink_to(tmp_path / "secret")
+        (site / "up").symlink_to(tmp_path)
+        (site / "loop").symlink_to("loop")
+        os.mkfifo(site / "pipe")
+        for name in ("website.py", "website.toml", "chat.py"):
+            shutil.copy(EXAMPLES / name, tmp_path)
+        with running_server("--config=website.toml", "--port=0", cwd=tmp_path) as server:
+            found = {}
+            asked = (
+                "",
+                "index.html",
+                "below/page.html",
+                "below",
+                "below/",
+                "out",
+                "below/out",
+                "up/secret",
+                "loop",
+                "pipe",
+            )
+            for name in (*asked, ".hidden", ".git/config"):
+                client = HTTPConnection("127.0.0.1", server.port)
+                client.request("GET", f"/{name}")
+                found[name] = client.getresponse().status
+                client.close()
+        assert {name for name, status in found.items() if status == 200} == {"", "index.html", "below/page.html"}
+        assert set(found.values()) == {200, 404}
+
+    @pytest.mark.parametrize(
+        ("first", "more"),
+        [
+            (b"GET /chat.html HTTP/1.1\r\nHost: a\r\n\r\n", b""),
+            (b"GET /chat.html HTTP/1.1\r\nHost: a\r\n\r\nGET /", b"x"),
+            (b"GET /chat.html HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nX:", b"x"),
+        ],
+        ids=["silent", "the line dribbles", "the head dribbles"],
+    )
+    def test_waits_for_nobody_without_end(self, first: bytes, more: bytes) -> None:
+        spec = importlib.util.spec_from_file_location("website", EXAMPLES / "website.py")
+        assert spec is not None
+        assert spec.loader is not None
+        website = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(website)
+        options = {"handler": HandlerAdapter(echo, {})}
+        host = MemoryHost(
+            chain=[
+                link("http", http, {"otherwise": "site"}),
+                link("websocket", websocket, options),
+                link("site", factory, {"factory": website.factory}),
+            ]
+        )
+        website.factory.reactor = host.reactor
+        peer = host.connect()
+        peer.send(first)
+        assert peer.take().startswith(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(19):
+            peer.turn(1)
+            assert not peer.transport.half_closed
+            if more:
+                peer.send(more)
+        peer.turn(1.1)
+        assert peer.transport.half_closed or peer.gone
+        peer.leave()
+        website.factory.doStop()
 
     def test_leaves_websocket_alone(self, server: Server) -> None:
         with connect(f"{server.url}/?name=Ada") as client:
@@ -271,7 +409,7 @@ class TestWebsite:
         with running_server("--config=website.toml", "--port=0", cwd=EXAMPLES) as server:
             client = HTTPConnection("127.0.0.1", server.port)
             client.request("GET", "/chat.html")
-            assert client.getresponse().read() == (EXAMPLES / "chat.html").read_bytes()
+            assert client.getresponse().read() == (EXAMPLES / "website" / "chat.html").read_bytes()
             client.close()
             with connect(f"{server.url}/?name=Ada") as websocket:
                 websocket.send("hello")

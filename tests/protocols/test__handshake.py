@@ -115,7 +115,30 @@ class TestOffer:
     @pytest.mark.parametrize("character", [" ", ";", "=", '"', "a", ";a", "; a=b", " ;"])
     def test_malformed_extensions_are_found_in_linear_time(self, character: str) -> None:
         """CVE-2021-32640: a regular expression that tries all ways takes hours for this."""
-        assert refusal({"Sec-WebSocket-Extensions": f"a;a{character * 16_384}@"}).status == 400
+        refused = refusal({"Sec-WebSocket-Extensions": f"a;a{character * 16_384}@"})
+        assert refused.status == (431 if ";" in character else 400)
+
+    @pytest.mark.parametrize(
+        ("name", "separator", "most"),
+        [
+            ("Sec-WebSocket-Protocol", ",", 100),
+            ("Sec-WebSocket-Extensions", ",", 100),
+            ("Sec-WebSocket-Extensions", ";", 101),
+            ("Cookie", ";", 500),
+        ],
+        ids=["subprotocols", "extensions", "parameters", "cookies"],
+    )
+    def test_lists_have_a_number(self, name: str, separator: str, most: int) -> None:
+        """Each member costs more than its bytes."""
+        members = [f"a{number}" for number in range(most)]
+        check(request({name: separator.join(members)}))
+        assert refusal({name: separator.join([*members, "b"])}).status == 431
+        assert refusal({name: separator * most}).status == 431
+
+    def test_parameters_are_counted_over_all_offers(self) -> None:
+        offer = "permessage-deflate; client_max_window_bits; a"
+        check(request({"Sec-WebSocket-Extensions": ", ".join([offer] * 50)}))
+        assert refusal({"Sec-WebSocket-Extensions": ", ".join([offer] * 51)}).status == 431
 
     def test_no_reason_repeats_what_the_peer_has_sent(self) -> None:
         for name in ("Version", "Key", "Protocol", "Extensions"):

@@ -13,7 +13,7 @@ class TestNoOrigin:
 
 
 class TestSameOrigin:
-    """RFC 6454 §5, less the scheme."""
+    """RFC 6454 §5, less the scheme: that of a plain connection may be http or https, in front of a proxy."""
 
     @pytest.mark.parametrize(
         ("origin", "host"),
@@ -184,8 +184,105 @@ class TestWildcardOptions:
         assert not origins.allows("http://app.localhost", "server.example")
 
 
+#: What clients send, byte for byte. The ids are those of extensions, and made up where each installation has its own.
+SENT = [
+    "file://",  # Chromium, Electron, Cordova: pages from files
+    "capacitor://localhost",  # Capacitor on iOS
+    "ionic://localhost",  # Ionic's WebView on iOS
+    "http://localhost",  # Capacitor on Android
+    "app://localhost",  # Cordova on iOS
+    "app://x",
+    "app://.",  # Electron, with a scheme of its own
+    "app://-",
+    "app://obsidian.md",
+    "tauri://localhost",
+    "http://tauri.localhost",
+    "https://tauri.localhost",
+    "wails://wails",
+    "chrome-extension://cjpalhdlnbpafiamejdnhcphjbkeiagm",
+    "moz-extension://0f3c2b4e-8a4d-4b0e-9f0e-6a2b1c3d4e5f",
+    "safari-web-extension://4F1E9D0C-2C3B-4A5D-8E6F-7A8B9C0D1E2F",
+    "ms-browser-extension://TranslatorforMicrosoftEdge_79tmfgn3jgd9y",
+    "vscode-webview://1ga8gk0ss5cqk8t1d3pqkm2m8kpfm1n6rfk0b2jj9l2s4q5r6v7u",
+    "vscode-file://vscode-app",
+    "resource://pdf.js",
+    "chrome://newtab",
+    "devtools://devtools",
+    "ms-appx-web://4ab1c2d3-example",
+    "qrc://",
+    "gap://ready",
+    "app://localhost:3000",
+]
+
+
+class TestApplications:
+    """Pages of applications and extensions have schemes of their own (RFC 6454 §4), whose host may be empty."""
+
+    @pytest.mark.parametrize("origin", SENT)
+    def test_are_allowed_when_said(self, origin: str) -> None:
+        assert Origins(["https://other.example", origin]).allows(origin, "server.example")
+
+    @pytest.mark.parametrize("origin", SENT)
+    def test_are_not_otherwise(self, origin: str) -> None:
+        others = [other for other in SENT if other != origin]
+        assert not Origins([*others, "null", "https://*.example"]).allows(origin, "server.example")
+
+    @pytest.mark.parametrize("origin", [one for one in SENT if not one.startswith("http")])
+    def test_are_never_the_server_s_own(self, origin: str) -> None:
+        assert not Origins().allows(origin, origin.partition("://")[2] or "localhost")
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "file:///",
+            "file:///android_asset/www/index.html",
+            "file:",
+            "file:/",
+            "file://localhost",
+            "FILE",
+            "xfile://",
+            "file://,file://",
+            "file:// ",
+            "null",
+            "http://",
+        ],
+    )
+    def test_what_only_looks_like_files_is_none(self, origin: str) -> None:
+        assert not Origins(["file://"]).allows(origin, "server.example")
+
+    @pytest.mark.parametrize("scheme", ["moz-extension", "VSCode-webview", "x"])
+    def test_all_of_a_scheme(self, scheme: str) -> None:
+        """Each installation of Firefox has its own id of an extension, each start of VS Code those of its webviews."""
+        origins = Origins([f"{scheme}://*"])
+        for origin in (f"{scheme}://a", f"{scheme.lower()}://b_c-d.e:1", f"{scheme.upper()}://"):
+            assert origins.allows(origin, "server.example")
+        for origin in (f"{scheme}2://a", f"a{scheme}://a", f"{scheme}:a", f"{scheme}://a/b", "https://a", "null"):
+            assert not origins.allows(origin, "server.example")
+
+
+class TestOwnScheme:
+    """RFC 6454 §5: where TLS ends at us, our pages are of https. Else a proxy may end it in front."""
+
+    @pytest.mark.parametrize("host", ["h", "h:443", "h:80"])
+    @pytest.mark.parametrize("port", ["", ":80", ":443"])
+    def test_http_is_not_https(self, host: str, port: str) -> None:
+        assert not Origins().allows(f"http://h{port}", host, secure=True)
+        assert Origins().allows(f"http://h{port}", host) is ((port or ":80") == (host[1:] or ":80"))
+        assert Origins().allows(f"https://h{port}", host, secure=True) is ((port or ":443") == (host[1:] or ":443"))
+
+    def test_what_is_listed_is_let_in(self) -> None:
+        assert Origins(["http://h"]).allows("http://h", "h", secure=True)
+
+
+class TestGiven:
+    @pytest.mark.parametrize("option", ["*", "null", "https://a.example", "https://*.example", "app://*"])
+    def test_says_whether_there_is_any(self, option: str) -> None:
+        assert Origins([option]).given
+        assert not Origins().given
+
+
 class TestNull:
-    """RFC 6454 §6.1: the origin of sandboxed frames, redirects and local files, which anyone can make."""
+    """RFC 6454 §6.1: what opaque origins are written as, those of sandboxed frames and data: URLs; anyone has them."""
 
     def test_it_is_allowed_when_said(self) -> None:
         assert Origins(["null"]).allows("null", "example.com")
@@ -208,6 +305,15 @@ class TestBadOptions:
             (["example.com"], "'example.com' is not an origin: write https://example.com"),
             (["https://example.com/"], "'https://example.com/' is not an origin"),
             (["https://"], "is not an origin"),
+            (["http://"], "is not an origin"),
+            (["file:///"], "'file:///' is not an origin: write https://example.com, .*file://"),
+            (["file"], "'file' is not an origin"),
+            (["1app://"], "is not an origin"),
+            (["\u212aiosk://*"], "is not an origin"),
+            (["wss://"], "is not an origin"),
+            (["ftp://*"], "all names below a domain"),
+            (["app://*."], "all names below a domain"),
+            (["app://*x"], "all names below a domain"),
             (["https://user@example.com"], "is not an origin"),
             (["https://example.com:99999"], "is not an origin"),
             (["https://b\xfccher.example"], "is not an origin"),
@@ -225,5 +331,5 @@ class TestBadOptions:
         ],
     )
     def test_they_are_named(self, options: list[str], message: str) -> None:
-        with pytest.raises(ConfigurationError, match=message.replace("*", r"\*")):
+        with pytest.raises(ConfigurationError, match=message.replace("https://*", r"https://\*")):
             Origins(options)

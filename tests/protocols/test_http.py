@@ -208,6 +208,57 @@ class TestLineEnds:
         assert switch(receive(UPGRADE + b"\n"))[1] == b"\n"
 
 
+class TestEmptyLines:
+    """RFC 9112 §2.2: before the request line, they are ignored."""
+
+    @pytest.mark.parametrize("count", [1, 2, 8])
+    @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
+    def test_they_are_ignored(self, count: int, size: int) -> None:
+        driver = start()
+        data = b"\r\n" * count + UPGRADE + b"\x81"
+        end = len(data) - 1
+        results = [driver.handle_connection_in(data[at : at + size]) for at in range(0, end, size)]
+        name, unread, request = switch(results[-1])
+        assert results[:-1] == [None] * (len(results) - 1)
+        assert (name, request.path) == ("websocket", "/chat")
+        assert unread == (b"" if end % size == 0 else b"\x81")
+
+    def test_they_are_not_handed_on(self) -> None:
+        """Others may take no more than one."""
+        assert switch(receive(b"\r\n\r\n" + POST, otherwise="site"))[:2] == ("site", POST)
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
+    def test_too_many_are_400(self, size: int) -> None:
+        driver = start()
+        data = b"\r\n" * 9
+        results = [driver.handle_connection_in(data[at : at + size]) for at in range(0, len(data), size)]
+        assert answer(next(result for result in results if result is not None))[0] == 400
+
+    @pytest.mark.parametrize("data", [b"\n", b"\r\n\n", b"\r\r\n", b"\n\r\n", b"\r\n\rG", b"\r\n \r\n", b"\r\n\0"])
+    def test_anything_else_is_400(self, data: bytes) -> None:
+        assert answer(receive(data + UPGRADE))[0] == 400
+        driver = start()
+        results = [driver.handle_connection_in(bytes([byte])) for byte in data + UPGRADE]
+        assert answer(next(result for result in results if result is not None))[0] == 400
+
+    def test_a_bare_line_feed_is_none(self) -> None:
+        """RFC 9112 §2.2 allows it; a proxy in front may see it otherwise."""
+        assert answer(receive(b"\n" + UPGRADE))[0] == 400
+
+    @pytest.mark.parametrize("data", [b"\r", b"\r\n", b"\r\n\r"])
+    def test_alone_they_are_no_request(self, data: bytes) -> None:
+        connection = Connection()
+        assert start(connection).handle_connection_in(data) is None
+        connection.clock.advance(5)
+        assert connection.performed == [Close()]
+
+    def test_behind_the_head_they_are_data(self) -> None:
+        assert switch(receive(UPGRADE + b"\r\n"))[1] == b"\r\n"
+
+    def test_they_leave_the_head_its_size(self) -> None:
+        assert switch(receive(b"\r\n" * 8 + UPGRADE, max_head_size=len(UPGRADE)))[0] == "websocket"
+
+
 class TestUpgrade:
     """RFC 6455 §4.2.1, RFC 9110 §7.8."""
 
@@ -318,7 +369,8 @@ class TestOtherwise:
     @pytest.mark.parametrize(
         ("data", "status"),
         [
-            (b"POST / HTTP/1.1\r\nHost: a\r\nX: \x85\r\n\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x85chunked\r\n\r\n", 400),
             (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
             (b"POST / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 100 + b"\r\n", 431),
             (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 16384, 431),
@@ -380,7 +432,9 @@ class TestRefusals:
         """RFC 9110 §9.3.2."""
         assert answer(receive(PAGE.replace(b"GET", b"HEAD")))[::2] == (405, b"")
 
-    @pytest.mark.parametrize("data", [b"\x16", b"\x16\x03\x01\x02\x00", b"\r", b"\n", b" ", b"\0", b"\x80", b"{", b"("])
+    @pytest.mark.parametrize(
+        "data", [b"\x16", b"\x16\x03\x01\x02\x00", b"\rG", b"\r\r", b"\n", b" ", b"\0", b"\x80", b"{", b"("]
+    )
     def test_garbage_is_refused_at_its_first_byte(self, data: bytes) -> None:
         assert answer(receive(data))[0] == 400
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 
 from tests.memory import MemoryHost, MemoryReactor, Peer, request
@@ -286,7 +287,54 @@ class TestHandshakeSize:
         assert time.process_time() - before < 0.2
         assert status(peer.take()) == answer
 
-    @pytest.mark.parametrize("name", [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Key", b"Origin", b"X-A", b"Cookie"])
+    @pytest.mark.parametrize(
+        ("name", "part"),
+        [
+            (b"Sec-WebSocket-Extensions", b"a,"),
+            (b"Sec-WebSocket-Extensions", b"permessage-deflate,"),
+            (b"Sec-WebSocket-Extensions", b"permessage-deflate;client_max_window_bits=99,"),
+            (b"Sec-WebSocket-Extensions", b"a;"),
+            (b"Sec-WebSocket-Extensions", b"a;b=1,"),
+            (b"Sec-WebSocket-Extensions", b","),
+            (b"Sec-WebSocket-Protocol", b"a,"),
+            (b"Sec-WebSocket-Protocol", b","),
+            (b"Connection", b"upgrade,"),
+            (b"Upgrade", b"websocket,"),
+            (b"Cookie", b"a=b;"),
+            (b"Cookie", b";"),
+            (b"X-Forwarded-For", b"a,"),
+        ],
+    )
+    @pytest.mark.parametrize("lines", [1, 50])
+    def test_lists_without_an_end(self, name: bytes, part: bytes, lines: int) -> None:
+        """Offers of 15 KB took 16 ms: three clients held a core."""
+        peer = MemoryHost(echo, websocket_options={"compress": True}).connect()
+        size = 15_000 // lines - len(name)
+        peer.send(plus(b"\r\n".join([name + b": " + part * (size // len(part)) + part[:1]] * lines)))
+        assert status(peer.take()) == 431
+
+    @pytest.mark.parametrize("name", ["Cookie", "User-Agent", "X-A"])
+    @pytest.mark.parametrize("value", ["Zo\xeb", "n=\u65e5\u672c\u8a9e; m=1", "\x85\xa0", "\U0001f600"])
+    def test_other_than_ascii_where_nobody_parses_it(self, name: str, value: str) -> None:
+        """A cookie of another application on the same domain is no reason to refuse its user (RFC 9110 §5.5)."""
+
+        class Reading(Handler):
+            def init(self, options: Any) -> Any:
+                self.read = options["connection"]
+
+        for data in (value.encode(), value.encode("utf-16"), value.encode()[1:] + b"\xff"):
+            handler = Reading()
+            peer = MemoryHost(handler).connect()
+            data = data.translate(None, bytes((*range(0x20), 0x7F))).strip()  # noqa: PLW2901
+            peer.send(plus(name.encode() + b": " + data))
+            assert status(peer.take()) == 101
+            assert handler.read.headers[name].encode("latin-1") == data
+            if name == "Cookie":
+                pairs = [pair.strip(b" ").partition(b"=") for pair in data.split(b";")]
+                expected = {key: given for key, equals, given in pairs if key and equals}
+                assert {a.encode("latin-1"): b.encode("latin-1") for a, b in handler.read.cookies.items()} == expected
+
+    @pytest.mark.parametrize("name", [b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Key", b"Origin", b"Upgrade"])
     def test_other_than_ascii(self, name: bytes) -> None:
         """CVE-2026-42544."""
         peer = MemoryHost(echo).connect()
@@ -371,7 +419,10 @@ class TestSmuggling:
         (400, plus(b"Content-Length : 5")),
         (400, plus(b"X-A: b\nContent-Length: 5")),
         (400, plus(b"X-A: b\rContent-Length: 5")),
-        (400, plus(b"X-A: b\x85Content-Length: 5")),
+        (400, plus(b"X-A: b\x85\nContent-Length: 5")),
+        (400, plus(b"\x85Content-Length: 5")),
+        (400, plus(b"Content-Length: \xb2")),
+        (400, plus(b"Transfer-Encoding: chunked\xa0")),
         (400, plus(b"X-A: b\r\n Content-Length: 5")),
         (400, plus(b"X-A: b\x00")),
         (400, plus(b": b")),
@@ -475,6 +526,12 @@ class TestCrossSiteHijacking:
             ("https://*.app.example", "https://app.example", 403),
             ("https://*.app.example", "https://evilapp.example", 403),
             ("null", "null", 101),
+            ("file://", "file://", 101),
+            ("file://", "null", 403),
+            ("capacitor://localhost", "capacitor://localhost", 101),
+            ("capacitor://localhost", "ionic://localhost", 403),
+            ("moz-extension://*", "moz-extension://0f3c2b4e-8a4d-4b0e-9f0e-6a2b1c3d4e5f", 101),
+            ("moz-extension://*", "chrome-extension://cjpalhdlnbpafiamejdnhcphjbkeiagm", 403),
             ("*", "http://evil.example", 101),
             ("*", "null", 101),
         ],
@@ -482,6 +539,62 @@ class TestCrossSiteHijacking:
     def test_allowed_by_name(self, allowed: str, origin: str, answer: int) -> None:
         host = MemoryHost(echo, websocket_options={"origins": [allowed]})
         assert status(host.connect().upgrade(headers={"Origin": origin})) == answer
+
+
+class TestRebinding:
+    """A page of evil.example has its name lead to 127.0.0.1. Its Host is as much its own to choose as its Origin."""
+
+    LOOPBACK = IPv4Address("TCP", "127.0.0.1", 8080)
+
+    @pytest.mark.parametrize("port", ["", ":8080"])
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    @pytest.mark.parametrize("secure", [False, True])
+    @pytest.mark.parametrize("origins", [[], ["https://app.example"], ["null"]])
+    def test_refused(self, scheme: str, port: str, secure: bool, origins: list[str], log: Log) -> None:
+        handler = Handler()
+        host = MemoryHost(handler, websocket_options={"origins": origins})
+        for _ in range(3):
+            peer = host.connect(at=self.LOOPBACK, secure=secure)
+            peer.send(request(headers={"Host": f"evil.example{port}", "Origin": f"{scheme}://evil.example{port}"}))
+            response = peer.take()
+            if origins and secure and scheme == "http":
+                assert status(response) == 403
+            else:
+                assert status(response) == 421
+                assert b"--host" in response
+            assert b"evil" not in response
+        assert handler.opened == 0
+        assert log.text.count("--host") <= 1
+
+    @pytest.mark.parametrize("name", ["localhost", "a.localhost", "127.0.0.1", "[::1]"])
+    def test_let_in(self, name: str) -> None:
+        peer = MemoryHost(echo).connect(at=self.LOOPBACK)
+        assert status(peer.upgrade(headers={"Host": f"{name}:8080", "Origin": f"http://{name}:8080"})) == 101
+
+    def test_in_absolute_form(self) -> None:
+        """RFC 9112 §3.2.2: then it is not Host that counts."""
+        for target, host, answer in (
+            ("http://evil.example/", "localhost", 421),
+            ("http://localhost/", "evil.example", 101),
+        ):
+            peer = MemoryHost(echo).connect(at=self.LOOPBACK)
+            origin = target.removesuffix("/")
+            assert status(peer.upgrade(target, {"Host": host, "Origin": origin})) == answer
+
+    @pytest.mark.parametrize(
+        ("name", "answer"),
+        [("chat.example.com", 101), ("a.example.org", 101), ("evil.example", 421), ("localhost", 421)],
+    )
+    @pytest.mark.parametrize("at", [LOOPBACK, IPv4Address("TCP", "192.0.2.1", 8080), UNIXAddress("/run/chat")], ids=str)
+    def test_by_name(self, name: str, answer: int, at: Any) -> None:
+        host = MemoryHost(echo, websocket_options={"hosts": ["chat.example.com", "*.example.org"]})
+        peer = host.connect(at=at)
+        assert status(peer.upgrade(headers={"Host": name, "Origin": f"https://{name}"})) == answer
+        assert status(host.connect(at=at).upgrade(headers={"Host": name})) == 101
+
+    def test_the_same_name_by_another_scheme(self) -> None:
+        peer = MemoryHost(echo).connect(secure=True)
+        assert status(peer.upgrade(headers={"Origin": "http://example.com"})) == 403
 
 
 class TestSlowloris:

@@ -17,6 +17,7 @@ from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
 from wshost.messages import CALL
 from wshost.protocols._autobahn import negotiate
+from wshost.protocols._browsers import check_browser
 from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
@@ -126,8 +127,7 @@ class WebSocket:
         context, request = self._context, self._context.request
         try:
             self._offer = check(request)
-            if not self._options.origins.allows(request.headers.get("origin"), request.host):
-                raise BadRequest(403, "This Origin is not allowed here.")
+            check_browser(request, context, self._options.origins, self._options.hosts)
         except BadRequest as error:
             context.perform(self._refuse(error.status, error.reason, error.headers))
             return

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from wshost.protocols._head import BadRequest
-from wshost.request import TLS, TOKEN, ConnectionInfo, Request
+from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request
 from wshost.results import Accept
 
 # RFC 6455 §9.1: what is quoted there is a token, too.
 _TOKEN = f"{TOKEN.pattern}+"
 _EXTENSION = re.compile(rf'{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|"{_TOKEN}"))?)*+')
+
+#: Subprotocols, extensions, parameters of all extensions; and more cookies than browsers send to one site.
+_MAX_MEMBERS = 100
+_MAX_PARAMETERS = 100
+_MAX_COOKIES = 500
 
 #: What the key is hashed with (RFC 6455 §1.3).
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -37,9 +42,15 @@ class Offer(NamedTuple):
 def check(request: Request) -> Offer:
     """Return what this upgrade request offers.
 
-    :raises BadRequest: 426 for another version than 13, 400 for anything else that RFC 6455 §4.2.1 does not allow.
+    :raises BadRequest: 426 for another version than 13, 431 for lists that are too long, 400 for anything else that
+        RFC 6455 §4.2.1 does not allow.
     """
     headers = request.headers
+    # What is split into parts is counted before: each part costs a hundred times what its bytes do.
+    _check_count(headers, "cookie", ";", _MAX_COOKIES)
+    _check_count(headers, "sec-websocket-protocol", ",", _MAX_MEMBERS)
+    _check_count(headers, "sec-websocket-extensions", ",", _MAX_MEMBERS)
+    _check_count(headers, "sec-websocket-extensions", ";", _MAX_PARAMETERS + 1)
     version = headers.get("sec-websocket-version")
     if version is None:
         raise BadRequest(400, "The Sec-WebSocket-Version is missing.")
@@ -62,6 +73,12 @@ def check(request: Request) -> Offer:
     if not all(map(_EXTENSION.fullmatch, headers.list("sec-websocket-extensions"))):
         raise BadRequest(400, "The Sec-WebSocket-Extensions is malformed.")
     return Offer(key, headers.get("sec-websocket-extensions", ""), subprotocols)
+
+
+def _check_count(headers: Headers, name: str, separator: str, most: int) -> None:
+    """Make sure that a field has no more parts than this."""
+    if headers.get(name, "").count(separator) >= most:
+        raise BadRequest(431, "Too much is offered: cookies, subprotocols, extensions or their parameters.")
 
 
 def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:

@@ -13,15 +13,21 @@ from ipaddress import IPv6Address
 from wshost.request import TOKEN, Headers, Request
 from wshost.results import check_headers
 
-#: Autobahn, for one, parses the query: what it costs is bounded here.
+#: Whoever splits the query: what it costs is bounded here.
 _MAX_QUERY_FIELDS = 100
+#: Members of a field that is split at its commas: of any, and of those that every request has split.
+_MAX_MEMBERS = 1_000
+_MAX_MEMBERS_OF = {"connection": 100, "upgrade": 100}
+#: In a request with no more of them no field has too many.
+_FEW = min(_MAX_MEMBERS_OF.values())
 
-_TEXT = bytes((0x09, 0x0A, 0x0D, *range(0x20, 0x7F)))
+_CONTROLS = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _TARGET = re.compile(r'[!"$-~]+')  # visible, and no fragment
 # TOKEN and _TARGET end in a "+"; one more, and they are as long as they can be, and nothing is tried twice.
 _HEAD = re.compile(
-    rf"({TOKEN.pattern}+) ({_TARGET.pattern}+) (HTTP/1\.[01])\r\n((?:{TOKEN.pattern}+:[\t -~]*+\r\n)*+)\r\n"
+    rf"({TOKEN.pattern}+) ({_TARGET.pattern}+) (HTTP/1\.[01])\r\n"
+    rf"((?:{TOKEN.pattern}+:[\t -~\x80-\xff]*+\r\n)*+)\r\n"  # obs-text, too (RFC 9110 §5.5)
 )
 _FIELD = re.compile(rf"({TOKEN.pattern}+):[ \t]*+([^\r]*+)\r\n")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -48,6 +54,19 @@ _SINGLETONS = frozenset(
 #: What `response` says itself, whatever its caller says.
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
+#: What is parsed and compared, here or by whoever gets the request, and so must be ASCII; with all that begins so.
+_ASCII = _SINGLETONS | {
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+_ASCII_PREFIX = "sec-websocket-"
+
 
 class BadRequest(Exception):
     """A request is refused.
@@ -70,21 +89,29 @@ def parse(head: bytes, *, max_headers: int = 100) -> Request:
     Of any method, and announcing a body or not: that is `demand_get`'s to judge. HTTP/1.0 is read, too, but its
     Upgrade field is not (RFC 9110 §7.8: a server must ignore it), and it may lack Host: ``request.host`` is "" then.
 
+    Bytes beyond ASCII are opaque (RFC 9110 §5.5). They may be in the values of fields that nobody parses, each as the
+    character of its number (Latin-1).
+
     :param head: everything up to the first empty line, with it: ends in CRLF CRLF. Its length is the caller's to bound.
     :param max_headers: how many header lines are allowed.
-    :raises BadRequest: 400, 431 for too many headers, 505 for another version of HTTP (RFC 9112 §§2–6).
+    :raises BadRequest: 400, 431 for too many headers or members of one, 505 for another version of HTTP (RFC 9112
+        §§2–6).
     """
     match = _HEAD.fullmatch(head.decode("latin-1"))
     if match is None:
         raise _fault(head)
     method, target, version, lines = match.groups()
     authority, path, query = _parse_target(target)
-    fields = _FIELD.findall(lines)
-    if len(fields) > max_headers:
+    if lines.count("\n") > max_headers:
         raise BadRequest(431, "There are too many header fields.")
+    fields = _FIELD.findall(lines)
     if version == "HTTP/1.0":
         fields = [field for field in fields if field[0].lower() != "upgrade"]
     headers = _headers(fields)
+    if not lines.isascii():
+        _check_ascii(headers)
+    if lines.count(",") + len(fields) > _FEW:
+        _check_lists(headers)
     _check_framing(headers, version)
     host = headers.get("host")
     if host is not None or version == "HTTP/1.1":
@@ -163,18 +190,18 @@ def _phrase(status: int) -> str:
 
 def _fault(head: bytes) -> BadRequest:
     """Say what is wrong with a head that is none."""
-    if head.translate(None, _TEXT):
-        return BadRequest(400, "A control or non-ASCII character is in the request head.")
+    if len(head.translate(None, _CONTROLS)) < len(head):
+        return BadRequest(400, "A control character is in the request head.")
     if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
         return BadRequest(400, "A line of the request head does not end in CRLF.")
-    parts = head.partition(b"\r\n")[0].decode("ascii").split(" ")
+    parts = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
     if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
         return BadRequest(400, "The first line is no HTTP request line.")
     if parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
         return BadRequest(505, "Only HTTP/1.1 is spoken here.")
     if not _TARGET.fullmatch(parts[1]):
         return _bad_target()
-    # White space before the colon and folded lines, too (RFC 9112 §§5.1, 5.2).
+    # White space before the colon, folded lines and names that are no ASCII, too (RFC 9112 §§5.1, 5.2).
     return BadRequest(400, "A line of the request head is no header field.")
 
 
@@ -203,6 +230,19 @@ def _headers(fields: list[tuple[str, str]]) -> Headers:
         if any(counts[name] > 1 for name in _SINGLETONS):
             raise BadRequest(400, "A header field that may come only once came twice.")
     return headers
+
+
+def _check_ascii(headers: Headers) -> None:
+    for name, value in headers.items():
+        if not value.isascii() and (name in _ASCII or name.startswith(_ASCII_PREFIX)):
+            raise BadRequest(400, "A non-ASCII character is in a header field that has none.")
+
+
+def _check_lists(headers: Headers) -> None:
+    for name, value in headers.items():
+        # Those in cookies and in URLs separate nothing.
+        if name not in {"cookie", "referer"} and value.count(",") >= _MAX_MEMBERS_OF.get(name, _MAX_MEMBERS):
+            raise BadRequest(431, "A header field has too many members.")
 
 
 def _check_framing(headers: Headers, version: str) -> None:

@@ -1,4 +1,4 @@
-"""From which web pages' scripts a connection is taken (RFC 6454, RFC 6455 §10.2); must not know how it is refused."""
+"""Which web pages' scripts may connect (RFC 6454, RFC 6455 §10.2); must not know how they are refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from wshost.protocols._head import split_authority
 from wshost.results import ConfigurationError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_OF_THE_WEB = frozenset({"http", "https", "ws", "wss", "ftp"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
@@ -18,19 +19,25 @@ class Origins:
     A browser names in the Origin header the page that connects, and sends the user's cookies whatever page that is:
     a server that does not look can be used by any page in the user's name (cross-site WebSocket hijacking).
 
-    :param options: each ``https://app.example.com`` with an optional port, ``https://*.example.com`` for every name
-        below it but not itself, ``"null"`` for pages without an origin (sandboxed, local files), or ``"*"`` for any.
+    :param options: each ``https://app.example.com`` with an optional port; ``https://*.example.com`` for every name
+        below it but not itself; ``file://`` or ``app://localhost``, the origin of an application's or an extension's
+        pages, and ``moz-extension://*`` for all of such a scheme; ``"null"`` for all pages with an opaque origin;
+        or ``"*"`` for any.
     :raises wshost.results.ConfigurationError: for anything else.
     """
 
     def __init__(self, options: Iterable[str] = ()) -> None:
         if isinstance(options, str):
             raise ConfigurationError(f"origins are a list, not {options!r}")
+        #: Whether there are any.
+        self.given = False
         self._any = False
         self._null = False
+        self._schemes: set[str] = set()
         self._exact: set[tuple[str, str, int | None]] = set()
         self._below: set[tuple[str, str, int | None]] = set()
         for option in options:
+            self.given = True
             if option == "*":
                 self._any = True
             elif option == "null":
@@ -38,30 +45,26 @@ class Origins:
             else:
                 self._add(option)
 
-    def allows(self, origin: str | None, host: str) -> bool:
-        """Say whether a page of this origin may connect.
-
-        Same origin means: a page of http or https whose host and port are those that the request asks, a missing port
-        being the default one of the page's scheme. Our own scheme is not compared, for a proxy that ends TLS in front
-        of us hides it. Names are compared in any case, otherwise as they are: ``example.com.`` is not
-        ``example.com``, as it is not to a browser.
+    def allows(self, origin: str | None, host: str, secure: bool = False) -> bool:
+        """Say whether a page of this origin may connect: it is listed, or the server's own.
 
         :param origin: the Origin header, or None when there is none: then this is no browser, and allowed.
         :param host: the authority that the request asks, `Request.host`.
+        :param secure: whether the connection is one of TLS that ends here.
         """
-        if origin is None or self._any:
+        return origin is None or self.lists(origin) or is_own(origin, host, secure)
+
+    def lists(self, origin: str) -> bool:
+        """Say whether the options name this origin."""
+        if self._any:
             return True
         if origin == "null":
             return self._null
         try:
             scheme, name, port = _split(origin)
-            if (scheme, name, port) in self._exact or self._is_below(scheme, name, port):
-                return True
-            host_name, host_port = split_authority(host)
         except ValueError:
             return False
-        default = _DEFAULT_PORTS.get(scheme)
-        return default is not None and (name, port) == (host_name, default if host_port is None else host_port)
+        return scheme in self._schemes or (scheme, name, port) in self._exact or self._is_below(scheme, name, port)
 
     def _is_below(self, scheme: str, name: str, port: int | None) -> bool:
         return any(
@@ -72,19 +75,47 @@ class Origins:
     def _add(self, option: str) -> None:
         if not isinstance(option, str):
             raise _bad(option, "write it as a string")
+        scheme, _, rest = option.partition("://")
+        if rest == "*" and _is_private(scheme):
+            self._schemes.add(scheme.lower())
+            return
         apex = option.replace("://*.", "://", 1)
         try:
             scheme, name, port = _split(apex)
         except ValueError:
-            raise _bad(option, "write https://example.com, https://*.example.com, null or *") from None
+            advice = "write https://example.com, https://*.example.com, file://, app://localhost, null or *"
+            raise _bad(option, advice) from None
         if scheme in ("ws", "wss"):
             raise _bad(option, "a web page has one of http:// or https://")
-        if "*" in name or (apex != option and name.startswith("[")):
+        if "*" in name or (apex != option and (name.startswith("[") or not name)):
             raise _bad(option, "* stands for all names below a domain, as in https://*.example.com")
         if apex == option:
             self._exact.add((scheme, name, port))
         else:
             self._below.add((scheme, f".{name}", port))
+
+
+def is_own(origin: str, host: str, secure: bool) -> bool:
+    """Say whether a page of this origin comes from where its connection goes to (RFC 6454 §5).
+
+    That means: it has the host and port that the request asks, a missing port being the default one of the page's
+    scheme, which is https where TLS ends here. Else a proxy in front may end it: then it is http or https. Names are
+    compared in any case, otherwise as they are: ``example.com.`` is not ``example.com``, as it is not to a browser.
+
+    Both are the client's to choose. So this says nothing of whose host that is; see `Hosts`.
+
+    :param origin: the Origin header.
+    :param host: the authority that the request asks, `Request.host`.
+    :param secure: whether the connection is one of TLS that ends here.
+    """
+    try:
+        scheme, name, port = _split(origin)
+        host_name, host_port = split_authority(host)
+    except ValueError:
+        return False
+    if scheme not in _DEFAULT_PORTS or (secure and scheme != "https"):
+        return False
+    return (name, port) == (host_name, _DEFAULT_PORTS[scheme] if host_port is None else host_port)
 
 
 def _split(origin: str) -> tuple[str, str, int | None]:
@@ -93,8 +124,15 @@ def _split(origin: str) -> tuple[str, str, int | None]:
     if not separator or not _SCHEME.fullmatch(scheme):
         raise ValueError("not an origin")
     scheme = scheme.lower()
+    if not authority and _is_private(scheme):
+        return scheme, "", None
     name, port = split_authority(authority)
     return scheme, name, _DEFAULT_PORTS.get(scheme) if port is None else port
+
+
+def _is_private(scheme: str) -> bool:
+    """Say whether this is the scheme of files, an application or extensions: whose hosts are no names, or empty."""
+    return _SCHEME.fullmatch(scheme) is not None and scheme.lower() not in _OF_THE_WEB
 
 
 def _bad(option: object, advice: str) -> ConfigurationError:

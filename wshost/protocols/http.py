@@ -30,6 +30,9 @@ moduleProvides(IPreparedModule, ILinkedModule, INegotiatedModule)
 alpn_protocols = (b"http/1.1",)
 
 _END = b"\r\n\r\n"
+_CR = 0x0D
+#: Empty lines before the request line that are ignored; some clients send one behind a body.
+_EMPTY_LINES = 8
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 #: Seconds: long enough for a load balancer to look elsewhere, short enough for a restart.
 _RETRY_AFTER = 5
@@ -104,6 +107,9 @@ class _Driver:
         self._upgrade = upgrade
         self._context = context
         self._received = bytearray()
+        # Empty lines that came before the request line, and the first byte of one more.
+        self._empty_lines = 0
+        self._cr = b""
         self._done = False
         self._timer: Timer | None = None
 
@@ -138,6 +144,10 @@ class _Driver:
         self._finish()
 
     def _read(self, data: bytes) -> Switch | None:
+        if not self._received and (self._cr or data[0] == _CR):
+            data = self._skip(data)
+            if not data:
+                return None
         received: bytes | bytearray = data
         start = 0
         limit = self._options.max_head_size
@@ -158,6 +168,17 @@ class _Driver:
         if received is data:
             self._received += data
         return None
+
+    def _skip(self, data: bytes) -> bytes:
+        """Return what is behind empty lines, which are ignored before the request line (RFC 9112 §2.2)."""
+        data = self._cr + data
+        while data.startswith(b"\r\n"):
+            self._empty_lines += 1
+            if self._empty_lines > _EMPTY_LINES:
+                raise BadRequest(400, "There are too many empty lines before the request line.")
+            data = data[2:]
+        self._cr = data if data == b"\r" else b""
+        return data[len(self._cr) :]
 
     def _judge(self, received: bytes, size: int) -> Switch:
         options = self._options

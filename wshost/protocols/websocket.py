@@ -12,6 +12,7 @@ from zope.interface import moduleProvides
 
 from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, ISessionFactory
 from wshost.protocols._autobahn import Engine, engine_class
+from wshost.protocols._browsers import Hosts
 from wshost.protocols._driver import STEPS, WebSocket
 from wshost.protocols._options import Reader
 from wshost.protocols._origin import Origins
@@ -32,6 +33,7 @@ class Options:
 
     handler: ISessionFactory
     origins: Origins
+    hosts: Hosts
     subprotocols: tuple[str, ...]
     engine: type[Engine]
     #: Whether permessage-deflate is accepted when offered.
@@ -66,6 +68,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
     prepared = Options(
         handler=handler,
         origins=Origins(reader.strings("origins")),
+        hosts=Hosts(reader.strings("hosts")),
         subprotocols=subprotocols,
         engine=engine_class(
             max_message_size=max_message_size,
