@@ -11,10 +11,16 @@ cdef class Deflater:
 cdef class Inflater:
     cdef object __weakref__
     cdef public int _window_bits
-    cdef public Py_ssize_t _limit, _left
+    cdef public Py_ssize_t _limit, _left, _size, streams
+    cdef public bint _takeover, _ended
     cdef public object _stream
+    cdef public bytearray _window
 
     cpdef bytes inflate(self, bytes payload)
     cpdef begin(self)
     cpdef bytes add(self, bytes payload)
     cpdef end(self)
+    cpdef bytes _add(self, bytes payload)
+    cpdef _begin_stream(self)
+    cpdef bytes _end_stream(self)
+    cpdef bytes _go_on(self, bytes payload, bytes before)
