@@ -37,7 +37,8 @@ _TAIL = b"\0\0\xff\xff"
 # With that, a message ends with an empty block, and more of those change nothing. To one that was cut within a block
 # they add something, or are an error there. In the head of a block it takes many until it comes to that: 120 bytes were
 # enough for each cut of a hundred thousand.
-_END = _TAIL + b"\0\0\0\xff\xff" * 32
+_MORE = b"\0\0\0\xff\xff" * 32
+_END = _TAIL + _MORE
 # What is behind a final block is given to zlib in pieces of this size: it hands back what it has no use for.
 _PIECE = 4_096
 _SYNC_FLUSH = zlib.Z_SYNC_FLUSH
@@ -149,7 +150,10 @@ class Inflater:
                 cut = self._stream.decompress(_END, 1)
             except _error as error:
                 raise Corrupt from error
-            if cut or self._stream.eof:
+            if cut:
+                raise Corrupt
+            # The empty block may be a final one.
+            if self._stream.eof and self._end_stream() != _MORE:
                 raise Corrupt
         if not self._takeover:
             self._stream = None
