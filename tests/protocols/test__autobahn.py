@@ -494,6 +494,44 @@ class TestDeflate:
         assert Client(DEFLATE).fails(frame(TEXT, Deflater()(b"\xff"), rsv=RSV1)) == 1007
 
 
+class TestFramesOfDeflatedMessages:
+    """The limit is the message's: what can't be compressed becomes longer by deflating it."""
+
+    def test_may_be_longer_than_the_message(self) -> None:
+        message = random.Random(1).randbytes(100_000)
+        data = Deflater()(message)
+        assert len(data) > len(message)
+        client = Client(DEFLATE, max_message_size=100_000, max_frame_size=100_000, max_deflated_size=200_000)
+        assert client.send(frame(BINARY, data, rsv=RSV1)) == [("binary", message)]
+        fragments = frame(BINARY, data[:1], fin=False, rsv=RSV1) + frame(CONTINUATION, data[1:])
+        assert client.send(fragments) == [("binary", message)]
+        # Plain ones may not.
+        assert client.fails(head(BINARY, 100_001)) == 1009
+
+    def test_have_a_limit_of_their_own(self) -> None:
+        client = Client(DEFLATE, max_deflated_size=1_000)
+        assert client.send(head(BINARY, 1_000, rsv=RSV1)) == []
+        assert Client(DEFLATE, max_deflated_size=1_000).fails(head(BINARY, 1_001, rsv=RSV1)) == 1009
+        # Which is that of others, unless it is said.
+        assert Client(DEFLATE, max_frame_size=1_000).fails(head(BINARY, 1_001, rsv=RSV1)) == 1009
+
+    @pytest.mark.parametrize("size", [1, 8_192])
+    def test_with_no_deflate_in_it(self, size: int) -> None:
+        """RFC 7692 §7.2.3.6: an empty message has at least an empty block. One that has none is none, at once."""
+        assert Client(DEFLATE).fails(frame(TEXT, b"", rsv=RSV1), size) == 1007
+        assert Client(DEFLATE).fails(frame(TEXT, fin=False, rsv=RSV1) + frame(CONTINUATION), size) == 1007
+        sent = frame(TEXT, fin=False, rsv=RSV1) + frame(CONTINUATION, b"\0", fin=False) + frame(CONTINUATION)
+        assert Client(DEFLATE).send(sent, size) == [("text", b"")]
+
+    @pytest.mark.parametrize("size", [1, 8_192])
+    @pytest.mark.parametrize(("text", "code"), [(b"\xff" + b"a" * 2_000, 1007), (b"a" * 2_000 + b"\xff", 1009)])
+    def test_of_bad_utf_8_and_too_much_the_first_counts(self, text: bytes, code: int, size: int) -> None:
+        client = Client(DEFLATE, max_message_size=1_000)
+        assert client.fails(frame(TEXT, Deflater()(text), rsv=RSV1), size) == code
+        binary = Client(DEFLATE, max_message_size=1_000)
+        assert binary.fails(frame(BINARY, Deflater()(text), rsv=RSV1), size) == 1009
+
+
 class TestBombs:
     """CVE-2018-1000518, CVE-2026-77528: what inflates is bounded while it does."""
 
