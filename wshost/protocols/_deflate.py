@@ -123,9 +123,31 @@ class Inflater:
         :raises TooLong: when it exceeds the limit.
         :raises Corrupt: when that is none.
         """
-        self.begin()
-        message = self.add(payload)
-        self.end()
+        stream = self._stream
+        if stream is None:
+            self.begin()
+            stream = self._stream
+        # What `begin`, `add` and `end` do, at once.
+        self.streams = 0
+        limit = self._limit
+        try:
+            message: bytes = stream.decompress(payload, limit + 1)
+            size = len(message)
+            if size > limit:
+                raise TooLong(message)
+            self._remember(message, size)
+            if stream.eof:
+                self._left = limit - size
+                message = self._go_on(self._end_stream(), message)
+                self.end()
+                return message
+            cut = stream.decompress(_END, 1)
+        except _error as error:
+            raise Corrupt from error
+        if cut or stream.eof:
+            self._end_final(cut)
+        if not self._takeover:
+            self._forget()
         return message
 
     def begin(self) -> None:
@@ -150,14 +172,19 @@ class Inflater:
                 cut = self._stream.decompress(_END, 1)
             except _error as error:
                 raise Corrupt from error
-            if cut:
-                raise Corrupt
-            # The empty block may be a final one.
-            if self._stream.eof and self._end_stream() != _MORE:
-                raise Corrupt
+            if cut or self._stream.eof:
+                self._end_final(cut)
         if not self._takeover:
-            self._stream = None
-            self._window.clear()
+            self._forget()
+
+    def _end_final(self, cut: bytes) -> None:
+        """A message ends with an empty block that is final, or is cut."""
+        if cut or self._end_stream() != _MORE:
+            raise Corrupt
+
+    def _forget(self) -> None:
+        self._stream = None
+        self._window.clear()
 
     def _add(self, payload: bytes) -> bytes:
         try:
@@ -168,14 +195,18 @@ class Inflater:
         if size > self._left:
             raise TooLong(inflated)
         self._left -= size
+        self._remember(inflated, size)
+        return inflated
+
+    def _remember(self, inflated: bytes, size: int) -> None:
+        """Keep what a next stream may refer back to."""
         window = self._window
-        if size >= self._size:
-            window[:] = inflated[-self._size :]
-        else:
+        if size < self._size:
             window += inflated
             if len(window) > 2 * self._size:
                 del window[: -self._size]
-        return inflated
+        else:
+            window[:] = inflated[-self._size :]
 
     def _begin_stream(self) -> None:
         window = self._window
