@@ -37,7 +37,7 @@ _TAIL = b"\0\0\xff\xff"
 # With that, a message ends with an empty block, and more of those change nothing. To one that was cut within a block
 # they add something, or are an error there. In the head of a block it takes many until it comes to that: 120 bytes were
 # enough for each cut of a hundred thousand.
-_MORE = b"\0\0\0\xff\xff" * 32
+_MORE = b"\0\0\0\xff\xff" * 24
 _END = _TAIL + _MORE
 # What is behind a final block is given to zlib in pieces of this size: it hands back what it has no use for.
 _PIECE = 4_096
