@@ -1,7 +1,7 @@
-"""What is allowed, and yet nobody else does it so: wshost's answers beside those of three other servers.
+"""What is allowed, and yet nobody else does it so: wshost's answers, beside those of three other servers.
 
-All are asked what `answers.py` asks. Where wshost's answer is another than that of websockets, aiohttp or Node's ws, the
-reason is here: a client that is made for them has to get on with wshost, too.
+All are asked what `answers.py` asks. Where wshost's answer is not that of websockets, aiohttp or Node's ws, the reason
+is here: a client that is made for them has to get on with wshost, too.
 """
 
 from __future__ import annotations
