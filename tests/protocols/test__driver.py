@@ -910,7 +910,7 @@ class TestWeClose:
     def test_without_a_code(self) -> None:
         server = Server()
         peer = server.open()
-        assert server.session.ref.close(None)
+        assert server.session.ref.close(None, "")
         assert peer.take() == b"\x88\x00"
         peer.send(close(None))
         assert peer.transport.half_closed

@@ -1,9 +1,9 @@
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
 from wshost.protocols._handshake import Hint, Offer, acceptance, agree, check, connection_info, cookies
 from wshost.protocols._head import BadRequest
@@ -238,14 +238,15 @@ class TestHint:
 
     def test_the_log_says_it_once_and_names_the_option(self) -> None:
         events: list[LogEvent] = []
+        observe = cast("ILogObserver", events.append)
         hint = Hint()
-        globalLogPublisher.addObserver(events.append)
+        globalLogPublisher.addObserver(observe)
         try:
             hint.give(("chat", "x" * 5_000))
             hint.give(("soap",))
             Hint().give(("soap",))
         finally:
-            globalLogPublisher.removeObserver(events.append)
+            globalLogPublisher.removeObserver(observe)
         first, other = (formatEvent(event) for event in events)
         assert "asked for a subprotocol, chat, " in first
         assert "--subprotocol" in first
