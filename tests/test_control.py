@@ -29,7 +29,7 @@ class TestSendable:
 
 
 class TestClose:
-    @pytest.mark.parametrize("code", [999, 1005, 5000, -1, True, "1000", 1000.0, None])
+    @pytest.mark.parametrize("code", [999, 1005, 5000, -1, True, "1000", 1000.0])
     def test_a_wrong_code_is_named(self, code: Any) -> None:
         with pytest.raises(
             ValueError, match=f"^{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999$"
@@ -40,6 +40,15 @@ class TestClose:
     def test_a_wrong_reason_is_named(self, reason: Any) -> None:
         with pytest.raises(ValueError, match=r"is not a close reason: a str$"):
             check_close(1000, reason)
+
+    def test_none_at_all(self) -> None:
+        """RFC 6455 §5.5.1: a Close may be empty."""
+        assert check_close(None, "") == (None, "")
+
+    @pytest.mark.parametrize("reason", ["bye", b"", None])
+    def test_a_reason_has_a_code_before_it(self, reason: Any) -> None:
+        with pytest.raises(ValueError, match=r"can't be the reason of a Close without a code$"):
+            check_close(None, reason)
 
     def test_a_reason_that_utf_8_does_not_have(self) -> None:
         with pytest.raises(ValueError, match="surrogates not allowed"):

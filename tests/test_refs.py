@@ -63,6 +63,9 @@ ASK: list[Any] = [
     (lambda ref: ref.ping(b"p"), ("ping", b"p"), CALL),
     (lambda ref: ref.ping("schön"), ("ping", "schön".encode()), CALL),
     (lambda ref: ref.close(), ("close", 1000, "Normal close"), CALL),
+    (lambda ref: ref.close(4000), ("close", 4000, "Normal close"), CALL),
+    (lambda ref: ref.close(None), ("close", None, ""), CALL),
+    (lambda ref: ref.close(None, ""), ("close", None, ""), CALL),
     (lambda ref: ref.close(3000, "ü" * 100), ("close", 3000, "ü" * 61), CALL),
     (lambda ref: ref.info(["anything"]), ("info", ["anything"]), INFO),
 ]
@@ -170,6 +173,7 @@ WRONG: list[Any] = [
     (lambda ref: ref.ping(7), ValueError, "a str or bytes, not int"),
     (lambda ref: ref.ping("\ud800"), UnicodeEncodeError, "surrogates not allowed"),
     (lambda ref: ref.close(1005), ValueError, "1005 is not a close code to send"),
+    (lambda ref: ref.close(None, "bye"), ValueError, "'bye' can't be the reason of a Close without a code"),
     (lambda ref: ref.close(1000, b"bytes"), ValueError, "b'bytes' is not a close reason"),
     (lambda ref: ref.close(1000, "\ud800"), UnicodeEncodeError, "surrogates not allowed"),
 ]

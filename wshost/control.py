@@ -17,11 +17,16 @@ def sendable(code: int) -> bool:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
-def check_close(code: int, reason: str) -> tuple[int, str]:
+def check_close(code: int | None, reason: str) -> tuple[int | None, str]:
     """Return the code, and the reason cut to what fits, between characters.
 
-    :raises ValueError: for a code that may not be sent, or a reason that is no text.
+    :param code: None for a Close without one; then it has no reason either (RFC 6455 §5.5.1).
+    :raises ValueError: for a code that may not be sent, or a reason that is no text, or has no code before it.
     """
+    if code is None:
+        if reason != "":
+            raise ValueError(f"{reason!r} can't be the reason of a Close without a code")
+        return None, ""
     if not isinstance(code, int) or not sendable(code):
         raise ValueError(f"{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999")
     if not isinstance(reason, str):

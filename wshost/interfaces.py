@@ -190,8 +190,11 @@ class IRef(Interface):
     def ping(data: bytes) -> bool:
         """Send a ping of at most 125 bytes. :raises ValueError: when it is longer."""
 
-    def close(code: int, reason: str) -> bool:
-        """Close the connection properly. :raises ValueError: for a code that may not be sent (RFC 6455 §7.4)."""
+    def close(code: int | None, reason: str) -> bool:
+        """Close the connection properly; None for a Close without a code.
+
+        :raises ValueError: for a code that may not be sent (RFC 6455 §7.4), or a reason without a code.
+        """
 
     def info(message: Any) -> bool:
         """Give the handler of the connection ``("info", message)``."""
@@ -306,8 +309,8 @@ class IChannel(Interface):
     def pong(data: bytes) -> None:
         """A pong frame."""
 
-    def close(code: int, reason: str) -> None:
-        """Start or answer the closing handshake."""
+    def close(code: int | None, reason: str) -> None:
+        """Start or answer the closing handshake; None and "" for a Close without a code."""
 
     def released() -> None:
         """What the session did by itself can leave; unless it is busy again, more may be delivered."""

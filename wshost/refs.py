@@ -57,12 +57,15 @@ class Ref:
         """
         return self._ask(CALL, "ping", check_payload(data))
 
-    def close(self, code: int = NORMAL_CLOSE[0], reason: str = NORMAL_CLOSE[1]) -> bool:
+    def close(self, code: int | None = NORMAL_CLOSE[0], reason: str = NORMAL_CLOSE[1]) -> bool:
         """Close the connection properly.
 
+        :param code: None for a Close without a code and a reason (RFC 6455 §5.5.1).
         :param reason: cut to 123 bytes.
-        :raises ValueError: for a code that may not be sent (RFC 6455 §7.4).
+        :raises ValueError: for a code that may not be sent (RFC 6455 §7.4), or a reason without a code.
         """
+        if code is None and reason == NORMAL_CLOSE[1]:
+            reason = ""
         return self._ask(CALL, "close", *check_close(code, reason))
 
     def info(self, message: Any) -> bool:

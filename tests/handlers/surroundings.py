@@ -57,7 +57,7 @@ class Channel:
     def pong(self, data: bytes) -> None:
         self._called("pong", data)
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int | None, reason: str) -> None:
         self._called("close", code, reason)
 
     def released(self) -> None:

@@ -43,6 +43,7 @@ class TestEveryForm:
             (("pong", bytearray(b"data"), STATE), [("pong", b"data")]),
             (("close", STATE), [("close", 1000, "Normal close")]),
             (("close", 4000, "bye", STATE), [("close", 4000, "bye")]),
+            (("close", None, "", STATE), [("close", None, "")]),
             (Ping("ping", STATE), [("ping", b"")]),
         ],
     )
@@ -86,6 +87,7 @@ class TestAnythingElse:
             ("noreply",),
             ("noreply", 1, 2),
             ("close", 1000, None),
+            ("close", None, None),
             ("repyl", "data", None),
             ("ok", None),
             (1, None),
@@ -108,6 +110,7 @@ class TestAnythingElse:
             (("ping", "\ud800", None), "surrogates not allowed"),
             (("close", "1000", "", None), "'1000' is not a close code"),
             (("close", True, "", None), "True is not a close code"),
+            (("close", None, "bye", None), "'bye' can't be the reason of a Close without a code"),
             (("close", 1000, b"bytes", None), "b'bytes' is not a close reason"),
             (("close", 1000, "\ud800", None), "surrogates not allowed"),
         ],

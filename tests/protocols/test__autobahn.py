@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, frame, frames, head
-from wshost.protocols._autobahn import Agreement, Engine, engine_class, negotiate, xor
+from wshost.protocols._autobahn import Engine, engine_class, xor
 from wshost.protocols._deflate import WINDOW_BITS, Inflater
+from wshost.protocols._negotiation import DEFLATE, negotiate
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1 << 20
-DEFLATE = "permessage-deflate"
 
 
 class Sink:
@@ -260,9 +260,7 @@ BROKEN = {
     "a surrogate": (frame(TEXT, b"\xed\xa0\x80"), 1007),
     "a character beyond the last, from its second byte": (frame(TEXT, b"\xf4\x90", fin=False), 1007),
     "a Close of one byte": (frame(CLOSE, b"\x03"), 1002),
-    **{
-        f"Close {code}": (close(code), 1002) for code in (0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2999, 5000, 65535)
-    },
+    **{f"Close {code}": (close(code), 1002) for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)},
     "a Close with no UTF-8": (frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
 }
 
@@ -293,9 +291,9 @@ class TestFailing:
         assert client.send(data) == [("drop",)]
         assert client.take() == b""
 
-    @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1014), 3000, 3999, 4000, 4999])
+    @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
     def test_close_codes_that_are_none(self, code: int) -> None:
-        """RFC 6455 §7.4, and IANA's registry for 1012 and 1013."""
+        """RFC 6455 §7.4, and IANA's registry for 1012 to 1014, the last of which Autobahn lacks."""
         assert Client().send(close(code)) == [("close", code, "")]
 
     def test_the_reason_does_not_depend_on_where_the_bytes_are_cut(self) -> None:
@@ -420,73 +418,7 @@ class TestClosing:
         assert client.take() == b"\x88\x02\x03\xe9"
 
 
-class TestDeflateNegotiation:
-    """RFC 7692 §7.1."""
-
-    @pytest.mark.parametrize(
-        ("offer", "answer"),
-        [
-            ("permessage-deflate", "permessage-deflate"),
-            ("Permessage-Deflate", "permessage-deflate"),
-            ("permessage-deflate; client_max_window_bits", "permessage-deflate; client_max_window_bits=12"),
-            ("permessage-deflate; client_max_window_bits=15", "permessage-deflate; client_max_window_bits=12"),
-            ("permessage-deflate; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9"),
-            ('permessage-deflate; server_max_window_bits="15"', "permessage-deflate; server_max_window_bits=15"),
-            ("permessage-deflate; server_no_context_takeover", "permessage-deflate; server_no_context_takeover"),
-            ("permessage-deflate; client_no_context_takeover", "permessage-deflate"),
-            ("foo, permessage-bzip2, permessage-deflate", "permessage-deflate"),
-            ("permessage-deflate, permessage-deflate; server_max_window_bits=9", "permessage-deflate"),
-        ],
-    )
-    def test_accepted(self, offer: str, answer: str) -> None:
-        agreed = negotiate(offer)
-        assert agreed is not None
-        assert agreed.response == answer
-
-    @pytest.mark.parametrize(
-        "offer",
-        [
-            "foo",
-            "permessage-bzip2",
-            "permessage-brotli",
-            "x-webkit-deflate-frame",
-            "permessage-deflate; foo",
-            "permessage-deflate; server_max_window_bits=8",
-            "permessage-deflate; server_max_window_bits=16",
-            "permessage-deflate; server_max_window_bits",
-            "permessage-deflate; server_max_window_bits=x",
-            "permessage-deflate; client_max_window_bits=8",
-            "permessage-deflate; client_max_window_bits=x",
-            "permessage-deflate; server_no_context_takeover=1",
-            "permessage-deflate; client_no_context_takeover=1",
-            "permessage-deflate; client_max_window_bits; client_max_window_bits",
-        ],
-    )
-    def test_declined(self, offer: str) -> None:
-        """RFC 7692 §5.1; Autobahn fails the handshake. Our zlib can't do 8 bits."""
-        assert negotiate(offer) is None
-        following = f"{offer}, permessage-deflate; server_no_context_takeover"
-        assert negotiate(following) == (f"{DEFLATE}; server_no_context_takeover", WINDOW_BITS, 15, False)
-
-    @pytest.mark.parametrize(
-        ("offer", "agreed"),
-        [
-            ("", Agreement("", WINDOW_BITS, 15, True)),
-            ("; client_max_window_bits", Agreement("; client_max_window_bits=12", WINDOW_BITS, WINDOW_BITS, True)),
-            ("; server_max_window_bits=9", Agreement("; server_max_window_bits=9", 9, 15, True)),
-            ("; server_max_window_bits=15", Agreement("; server_max_window_bits=15", WINDOW_BITS, 15, True)),
-            ("; server_no_context_takeover", Agreement("; server_no_context_takeover", WINDOW_BITS, 15, False)),
-        ],
-    )
-    def test_what_is_agreed_on(self, offer: str, agreed: Agreement) -> None:
-        assert negotiate(DEFLATE + offer) == agreed._replace(response=DEFLATE + agreed.response)
-
-    @pytest.mark.parametrize("offer", [DEFLATE, f"{DEFLATE}; server_no_context_takeover"])
-    def test_without_takeover_by_our_choice(self, offer: str) -> None:
-        """RFC 7692 §7.1.1.1: a server may say so unasked."""
-        agreed = negotiate(offer, takeover=False)
-        assert agreed == (f"{DEFLATE}; server_no_context_takeover", WINDOW_BITS, 15, False)
-
+class TestDeflateOff:
     def test_off(self) -> None:
         client = Client()
         assert client.fails(frame(TEXT, Deflater()(b"hello"), rsv=RSV1)) == 1002
@@ -560,6 +492,44 @@ class TestDeflate:
 
     def test_text_is_utf_8_inside(self) -> None:
         assert Client(DEFLATE).fails(frame(TEXT, Deflater()(b"\xff"), rsv=RSV1)) == 1007
+
+
+class TestFramesOfDeflatedMessages:
+    """The limit is the message's: what can't be compressed becomes longer by deflating it."""
+
+    def test_may_be_longer_than_the_message(self) -> None:
+        message = random.Random(1).randbytes(100_000)
+        data = Deflater()(message)
+        assert len(data) > len(message)
+        client = Client(DEFLATE, max_message_size=100_000, max_frame_size=100_000, max_deflated_size=200_000)
+        assert client.send(frame(BINARY, data, rsv=RSV1)) == [("binary", message)]
+        fragments = frame(BINARY, data[:1], fin=False, rsv=RSV1) + frame(CONTINUATION, data[1:])
+        assert client.send(fragments) == [("binary", message)]
+        # Plain ones may not.
+        assert client.fails(head(BINARY, 100_001)) == 1009
+
+    def test_have_a_limit_of_their_own(self) -> None:
+        client = Client(DEFLATE, max_deflated_size=1_000)
+        assert client.send(head(BINARY, 1_000, rsv=RSV1)) == []
+        assert Client(DEFLATE, max_deflated_size=1_000).fails(head(BINARY, 1_001, rsv=RSV1)) == 1009
+        # Which is that of others, unless it is said.
+        assert Client(DEFLATE, max_frame_size=1_000).fails(head(BINARY, 1_001, rsv=RSV1)) == 1009
+
+    @pytest.mark.parametrize("size", [1, 8_192])
+    def test_with_no_deflate_in_it(self, size: int) -> None:
+        """RFC 7692 §7.2.3.6: an empty message has at least an empty block. One that has none is none, at once."""
+        assert Client(DEFLATE).fails(frame(TEXT, b"", rsv=RSV1), size) == 1007
+        assert Client(DEFLATE).fails(frame(TEXT, fin=False, rsv=RSV1) + frame(CONTINUATION), size) == 1007
+        sent = frame(TEXT, fin=False, rsv=RSV1) + frame(CONTINUATION, b"\0", fin=False) + frame(CONTINUATION)
+        assert Client(DEFLATE).send(sent, size) == [("text", b"")]
+
+    @pytest.mark.parametrize("size", [1, 8_192])
+    @pytest.mark.parametrize(("text", "code"), [(b"\xff" + b"a" * 2_000, 1007), (b"a" * 2_000 + b"\xff", 1009)])
+    def test_of_bad_utf_8_and_too_much_the_first_counts(self, text: bytes, code: int, size: int) -> None:
+        client = Client(DEFLATE, max_message_size=1_000)
+        assert client.fails(frame(TEXT, Deflater()(text), rsv=RSV1), size) == code
+        binary = Client(DEFLATE, max_message_size=1_000)
+        assert binary.fails(frame(BINARY, Deflater()(text), rsv=RSV1), size) == 1009
 
 
 class TestBombs:

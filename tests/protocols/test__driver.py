@@ -28,6 +28,7 @@ from tests.regressions.wire import (
     frame,
     frames,
     head,
+    mask,
 )
 from wshost.interfaces import IBufferedDriver, IChannel, IRef, ISession, ISessionFactory
 from wshost.protocols import http, websocket
@@ -38,7 +39,8 @@ from wshost.protocols._published import FRAMES, deflated_frames
 from wshost.request import ConnectionInfo
 from wshost.results import REFUSED, Accept
 
-NORMAL = ("close", 1000, "Normal close")
+#: The answer to `close()`.
+ECHOED = ("close", 1000, "")
 
 
 @implementer(ISession)
@@ -269,6 +271,19 @@ class TestOpening:
         response = peer.upgrade(headers={"Sec-WebSocket-Protocol": "chat, wamp, soap"})
         assert b"\r\nSec-WebSocket-Protocol: %s\r\n" % used in response
         assert server.session.connection.subprotocols == ("chat", "wamp", "soap")
+
+    @pytest.mark.parametrize(
+        ("asked", "subprotocols", "lines"), [("chat", [], 1), ("chat", ["soap"], 1), ("chat", ["chat"], 0), ("", [], 0)]
+    )
+    def test_a_subprotocol_that_is_asked_for_in_vain(
+        self, asked: str, subprotocols: list[str], lines: int, log: list[LogEvent]
+    ) -> None:
+        """Most clients fail such a connection without a word of why: the log says it, once."""
+        server = Server(subprotocols=subprotocols)
+        for _ in range(3):
+            server.open(headers={"Sec-WebSocket-Protocol": asked})
+        assert len(log) == lines
+        assert all("--subprotocol" in str(event["log_format"]) for event in log)
 
     @pytest.mark.parametrize(
         "accepted", [Accept(None, "wamp"), Accept(None, headers={"Upgrade": "h2c"})], ids=["subprotocol", "header"]
@@ -784,12 +799,14 @@ class TestThePeerCloses:
         ("sent", "told"),
         [(close(None), (None, "")), (close(1000), (1000, "")), (close(4_321, "tschüß"), (4_321, "tschüß"))],
     )
-    def test_the_default_answer(self, sent: bytes, told: tuple[int | None, str]) -> None:
+    def test_the_default_answer_is_what_the_peer_said(self, sent: bytes, told: tuple[int | None, str]) -> None:
+        """RFC 6455 §5.5.1; by this, a browser's close event holds what its page has said."""
         server = Server()
         peer = server.open()
         peer.send(sent)
         assert server.told == [("close", told)]
-        assert peer.messages() == [NORMAL]
+        [(opcode, payload, *_)] = frames(peer.take())
+        assert (opcode, payload) == (CLOSE, mask(sent[6:]))
         assert peer.transport.half_closed
         assert not server.session.ref.send("late")
         peer.leave()
@@ -802,11 +819,18 @@ class TestThePeerCloses:
         peer.send(close())
         assert peer.messages() == [("close", 4_000, "bye")]
 
+    def test_the_handler_s_answer_without_a_code(self) -> None:
+        server = Server(lambda session, message: session.channel.close(None, ""))
+        peer = server.open()
+        peer.send(close(4_000, "bye"))
+        assert peer.take() == b"\x88\x00"
+        assert peer.transport.half_closed
+
     def test_the_handler_has_something_to_say_first(self) -> None:
         server = Server(lambda session, message: session.channel.send("wait"))
         peer = server.open()
         peer.send(close() + frame(TEXT, b"late"))
-        assert peer.take() == b"\x81\x04wait\x88\x0e\x03\xe8Normal close"
+        assert peer.take() == b"\x81\x04wait\x88\x02\x03\xe8"
         assert server.told == [("close", (1000, ""))]
 
     def test_the_handler_s_late_answer(self) -> None:
@@ -829,7 +853,7 @@ class TestThePeerCloses:
         peer = server.open()
         peer.send(close())
         server.session.release()
-        assert peer.messages() == [NORMAL]
+        assert peer.messages() == [ECHOED]
 
     def test_a_handler_that_is_too_late(self) -> None:
         server = Server(work, close_timeout=3)
@@ -838,7 +862,7 @@ class TestThePeerCloses:
         elapse(peer, 2.9)
         assert peer.take() == b""
         elapse(peer, 0.2)
-        assert peer.messages() == [NORMAL]
+        assert peer.messages() == [ECHOED]
         assert peer.transport.half_closed
         server.session.channel.close(4_000, "bye")
         server.session.release()
@@ -856,13 +880,13 @@ class TestThePeerCloses:
         server.session.release()
         assert server.told == [("text", ""), ("close", (1000, ""))]
         elapse(peer, 3)
-        assert peer.messages() == [NORMAL]
+        assert peer.messages() == [ECHOED]
 
     def test_in_the_middle_of_a_message(self) -> None:
         server = Server()
         peer = server.open()
         peer.send(frame(TEXT, b"x", fin=False) + close())
-        assert peer.messages() == [NORMAL]
+        assert peer.messages() == [ECHOED]
         assert server.told == [("close", (1000, ""))]
 
     @pytest.mark.parametrize(
@@ -891,11 +915,20 @@ class TestThePeerCloses:
         server.host.stop()
         assert peer.take() == b""
         server.session.release()
-        assert peer.messages() == [NORMAL]
+        assert peer.messages() == [ECHOED]
 
 
 class TestWeClose:
     """RFC 6455 §7.1.2."""
+
+    def test_without_a_code(self) -> None:
+        server = Server()
+        peer = server.open()
+        assert server.session.ref.close(None, "")
+        assert peer.take() == b"\x88\x00"
+        peer.send(close(None))
+        assert peer.transport.half_closed
+        assert peer.take() == b""
 
     def closing(self, **options: Any) -> tuple[Server, Peer]:
         server = Server(**options)
@@ -1595,7 +1628,7 @@ class TestPublished:
         fed(peer, close(1000))
         server.host.topics.deliver("a", "after")
         server.session.release()
-        assert peer.messages() == ["before", NORMAL]
+        assert peer.messages() == ["before", ECHOED]
 
     def test_before_an_answer_that_fails_the_connection(self) -> None:
         server, peer = self.open(echo)

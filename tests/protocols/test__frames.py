@@ -7,7 +7,7 @@ import pytest
 
 from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
 from wshost.protocols._autobahn import Engine, engine_class
-from wshost.protocols._deflate import Inflater
+from wshost.protocols._deflate import STREAM, Inflater
 from wshost.protocols._frames import SLICE, Frames
 
 LIMIT = 1 << 20
@@ -259,8 +259,26 @@ class TestDeflatedMessages:
     @pytest.mark.parametrize("lane", [LIMIT, -1])
     @pytest.mark.parametrize(
         ("opcode", "payload", "code"),
-        [(TEXT, b"\xff\xff\xff", 1007), (TEXT, deflated(b"\xff"), 1007), (BINARY, deflated(bytes(LIMIT + 1)), 1009)],
-        ids=["not deflated", "not UTF-8", "too large"],
+        [
+            (TEXT, b"\xff\xff\xff", 1007),
+            (TEXT, b"", 1007),
+            (TEXT, deflated(b"\xff"), 1007),
+            (BINARY, deflated(bytes(LIMIT + 1)), 1009),
+            (TEXT, deflated(bytes(LIMIT + 1)), 1009),
+            (TEXT, deflated(b"\xff" + bytes(LIMIT)), 1007),
+            (TEXT, deflated(bytes(LIMIT) + b"\xff\xff"), 1007),
+            (TEXT, deflated(bytes(LIMIT + 1) + b"\xff"), 1009),
+        ],
+        ids=[
+            "not deflated",
+            "empty",
+            "not UTF-8",
+            "too large",
+            "a text too large",
+            "not UTF-8 first",
+            "not UTF-8 at the limit",
+            "not UTF-8 behind it",
+        ],
     )
     def test_that_are_wrong(self, opcode: int, payload: bytes, code: int, lane: int) -> None:
         reader = self.reader(lane)
@@ -268,6 +286,13 @@ class TestDeflatedMessages:
         assert reader.told == []
         assert close_code(reader.sink.written) == code
         assert reader.sink.dropped
+
+    def test_streams_on_end_cost_a_share(self) -> None:
+        """Beside what is in them: a peer that sends nothing else has less of a turn."""
+        reader = self.reader()
+        reader.feed(frame(BINARY, b"\3\0" * 100 + b"\0", rsv=RSV1))
+        assert reader.told == [("binary", b"")]
+        assert reader.sink.sizes == [201 + 100 * STREAM]
 
 
 class TestTheEngine:
@@ -380,6 +405,14 @@ class TestRoom:
 
 
 class TestAPeerThatGoes:
+    @pytest.mark.parametrize("lane", [-1, LIMIT])
+    def test_is_answered_without_a_code(self, lane: int) -> None:
+        reader = Reader(lane)
+        reader.feed(close(1000))
+        reader.frames.answer_close(None, b"")
+        assert reader.sink.written == b"\x88\x00"
+        assert reader.sink.dropped
+
     @pytest.mark.parametrize(("code", "reason"), [(None, ""), (1000, ""), (1001, "tschüß")])
     @pytest.mark.parametrize("lane", [-1, LIMIT])
     def test_is_answered_the_same(self, lane: int, code: int | None, reason: str) -> None:

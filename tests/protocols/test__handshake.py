@@ -1,10 +1,11 @@
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 
-from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info, cookies
+from wshost.protocols._handshake import Hint, Offer, acceptance, agree, check, connection_info, cookies
 from wshost.protocols._head import BadRequest
 from wshost.request import TLS, Headers, Request
 from wshost.results import Accept
@@ -87,6 +88,7 @@ class TestOffer:
             "foo, bar; baz=2",
             "foo;bar;bar",
             'foo ; a = "1"\t;\tb=x',
+            r'foo; a="\1\0"; b="1\0"',
             "permessage-deflate; client_max_window_bits; server_max_window_bits=10, permessage-deflate",
         ],
     )
@@ -232,7 +234,7 @@ class TestAcceptance:
     def test_the_least(self) -> None:
         assert acceptance(KEY, None, "", {}) == (
             b"HTTP/1.1 101 Switching Protocols\r\n"
-            b"Upgrade: WebSocket\r\n"
+            b"Upgrade: websocket\r\n"
             b"Connection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
             b"\r\n"
@@ -242,7 +244,7 @@ class TestAcceptance:
         headers = {"X-Room": "1", "Set-Cookie": "a=b; Secure"}
         assert acceptance(KEY, "chat", "permessage-deflate", headers).split(b"\r\n") == [
             b"HTTP/1.1 101 Switching Protocols",
-            b"Upgrade: WebSocket",
+            b"Upgrade: websocket",
             b"Connection: Upgrade",
             b"X-Room: 1",
             b"Set-Cookie: a=b; Secure",
@@ -252,3 +254,24 @@ class TestAcceptance:
             b"",
             b"",
         ]
+
+
+class TestHint:
+    """Who asks for subprotocols in vain fails, in most clients, and does not see why."""
+
+    def test_the_log_says_it_once_and_names_the_option(self) -> None:
+        events: list[LogEvent] = []
+        observe = cast("ILogObserver", events.append)
+        hint = Hint()
+        globalLogPublisher.addObserver(observe)
+        try:
+            hint.give(("chat", "x" * 5_000))
+            hint.give(("soap",))
+            Hint().give(("soap",))
+        finally:
+            globalLogPublisher.removeObserver(observe)
+        first, other = (formatEvent(event) for event in events)
+        assert "asked for a subprotocol, chat, " in first
+        assert "--subprotocol" in first
+        assert len(first) < 500
+        assert "asked for a subprotocol, soap, " in other

@@ -120,6 +120,11 @@ class TestOptions:
     def test_frames_are_limited_as_messages_are(self) -> None:
         assert websocket.prepare({"handler": HANDLER, "max_message_size": 7}).engine.max_frame_size == 7
 
+    def test_a_deflated_frame_may_be_longer_than_the_message_unless_the_frame_s_size_is_said(self) -> None:
+        said = {"handler": HANDLER, "max_message_size": 70_000}
+        assert websocket.prepare(said).engine.max_deflated_size > 70_000 * 9 // 8 + 1_000
+        assert websocket.prepare({**said, "max_frame_size": 50_000}).engine.max_deflated_size == 50_000
+
     def test_the_engines_of_two_modules_have_their_own(self) -> None:
         one, other = (websocket.prepare({"handler": HANDLER, "max_message_size": size}).engine for size in (1, 2))
         assert (one.max_message_size, other.max_message_size) == (1, 2)

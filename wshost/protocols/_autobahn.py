@@ -6,20 +6,19 @@ leaves Autobahn is set here. It starts no timer, writes to no transport and logs
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import txaio
 
 txaio.use_twisted()
 
 from autobahn.exception import PayloadCorruptError, PayloadExceededError  # noqa: E402
-from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer  # noqa: E402
-from autobahn.websocket.compress import PerMessageDeflateOfferAccept as DeflateAccept  # noqa: E402
+from autobahn.websocket.compress import PerMessageDeflate  # noqa: E402
 from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerProtocol  # noqa: E402
 from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # noqa: E402
 
-from wshost.control import MAX_REASON  # noqa: E402
-from wshost.protocols._deflate import MAX_WINDOW_BITS, WINDOW_BITS, Corrupt, Inflater, TooLong  # noqa: E402
+from wshost.control import MAX_REASON, sendable  # noqa: E402
+from wshost.protocols._deflate import Corrupt, Inflater, TooLong  # noqa: E402
 
 
 class Sink(Protocol):
@@ -58,13 +57,15 @@ class _Deflate:
 
     Autobahn's own asks zlib for exactly the allowed length, and so can't tell a message that ends there from one whose
     last match goes on beyond: that one arrives cut. What inflates only together with the four bytes that end a message,
-    and what follows a block marked as the last, it drops.
+    and what follows a block marked as final, it drops.
     """
 
     EXTENSION_NAME = PerMessageDeflate.EXTENSION_NAME
 
     def __init__(self, inflater: Inflater) -> None:
         self._inflater = inflater
+        #: What there is of a message that is too long.
+        self.exceeding = b""
 
     def start_decompress_message(self) -> None:
         self._inflater.begin()
@@ -73,6 +74,7 @@ class _Deflate:
         try:
             return self._inflater.add(data)
         except TooLong as error:
+            self.exceeding = error.inflated
             raise PayloadExceededError from error
         except Corrupt as error:
             raise PayloadCorruptError from error
@@ -107,6 +109,7 @@ class Engine(WebSocketServerProtocol):
 
     max_message_size: int
     max_frame_size: int
+    max_deflated_size: int
     max_fragments: int
     _isMessageCompressed: bool
     _perMessageCompress: Any
@@ -116,7 +119,6 @@ class Engine(WebSocketServerProtocol):
         super().__init__()
         self._sink = sink
         self._message = bytearray()
-        self._answering = False
         #: How many messages, and control frames between messages, have arrived.
         self.arrived = 0
         self._connectionMade()
@@ -148,13 +150,12 @@ class Engine(WebSocketServerProtocol):
         """True in the middle of a message or a frame."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
-    def start_close(self, code: int, reason: bytes) -> None:
-        """Send a Close; the peer's answer is followed by `Sink.on_drop`."""
+    def start_close(self, code: int | None, reason: bytes) -> None:
+        """Send a Close, without a code an empty one; the peer's answer is followed by `Sink.on_drop`."""
         self.sendCloseFrame(code, reason)
 
-    def answer_close(self, code: int, reason: bytes) -> None:
-        """Answer the peer's Close."""
-        self._answering = True
+    def answer_close(self, code: int | None, reason: bytes) -> None:
+        """Answer the peer's Close, without a code by an empty one."""
         self.sendCloseFrame(code, reason, isReply=True)
         self.dropConnection()
 
@@ -184,14 +185,23 @@ class Engine(WebSocketServerProtocol):
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         self._sink.on_write(data)
 
-    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        if isReply and not self._answering:
-            self._sink.on_close(self.remoteCloseCode, self.remoteCloseReason or "")
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        # Autobahn's answers at once, where we may do so later; and of IANA's codes it lacks 1014.
+        if code is not None and not sendable(code):
+            self.fail(1002, f"invalid close code {code}")
+            return True
+        try:
+            reason = (reasonRaw or b"").decode()
+        except UnicodeDecodeError:
+            self.fail_payload()
+            return True
+        if self.state == self.STATE_OPEN:
+            self._sink.on_close(code, reason)
         else:
-            super().sendCloseFrame(code, reasonUtf8, isReply)
+            self.dropConnection()
+        return None
 
     def dropConnection(self, abort: bool = False) -> None:
-        # Autobahn drops right behind its reply to a Close; ours may come later.
         if self.state == self.STATE_CLOSING:
             self.state = self.STATE_CLOSED
             self._sink.on_drop()
@@ -202,16 +212,24 @@ class Engine(WebSocketServerProtocol):
 
     def _onMessageFrameBegin(self, length: int) -> None:
         self._fragments += 1
-        size = len(self._message) if self._isMessageCompressed else len(self._message) + length
+        if self._isMessageCompressed:
+            # How large the message is shows as it is inflated.
+            size, most = len(self._message), self.max_deflated_size
+        else:
+            size, most = len(self._message) + length, self.max_frame_size
         if size > self.max_message_size:
             self.fail_size()
-        elif length > self.max_frame_size:
-            self.fail(1009, f"a frame of more than {self.max_frame_size} bytes")
+        elif length > most:
+            self.fail(1009, f"a frame of more than {most} bytes")
         elif self._fragments > self.max_fragments:
             self.fail(1009, f"a message of more than {self.max_fragments} fragments")
 
     def _max_message_size_exceeded(self, *_sizes_and_reason: Any) -> None:
-        self.fail_size()
+        # Of bad UTF-8 and too much of it, the first counts, wherever the bytes were cut.
+        if self.message_is_binary or self.utf8validator.validate(self._perMessageCompress.exceeding)[0]:
+            self.fail_size()
+        else:
+            self.fail_payload()
 
     def _onMessageFrameData(self, payload: bytes) -> None:
         # Autobahn keeps a list of what came with each read: some twenty bytes for one, if the peer will have it so.
@@ -234,62 +252,21 @@ class Engine(WebSocketServerProtocol):
         self._sink.on_pong(payload)
 
 
-class Agreement(NamedTuple):
-    """What was agreed on for permessage-deflate (RFC 7692 §7.1)."""
-
-    #: The Sec-WebSocket-Extensions of the response.
-    response: str
-    #: The LZ77 windows of what we send, and of what comes.
-    server_window_bits: int
-    client_window_bits: int
-    #: Messages that we send refer back to those before.
-    takeover: bool
-
-
-def negotiate(extensions: str, takeover: bool = True) -> Agreement | None:
-    """Agree on extensions (RFC 6455 §9.1).
-
-    :param extensions: the Sec-WebSocket-Extensions of the request.
-    :param takeover: whether we want our messages to refer back to those before, where the client doesn't mind.
-    :returns: None when there is nothing to agree on.
-    """
-    parse: Any = WebSocketServerProtocol._parseExtensionsHeader  # noqa: SLF001 - which needs no connection
-    for name, parameters in parse(None, extensions):
-        if name == PerMessageDeflate.EXTENSION_NAME:
-            try:
-                offer = PerMessageDeflateOffer.parse(parameters)
-            except Exception:  # noqa: S112 - Autobahn raises no narrower one; RFC 7692 §5.1 says to decline these
-                continue
-            return _accept(offer, takeover)
-    return None
-
-
-def _accept(offer: PerMessageDeflateOffer, takeover: bool) -> Agreement:
-    accepted = DeflateAccept(offer, request_max_window_bits=WINDOW_BITS if offer.accept_max_window_bits else 0)
-    response: str = accepted.get_extension_string()
-    if not takeover and not offer.request_no_context_takeover:
-        # A server may say so by itself (RFC 7692 §7.1.1.1), and Autobahn can't.
-        response += "; server_no_context_takeover"
-    return Agreement(
-        response,
-        server_window_bits=min(WINDOW_BITS, offer.request_max_window_bits or WINDOW_BITS),
-        client_window_bits=WINDOW_BITS if offer.accept_max_window_bits else MAX_WINDOW_BITS,
-        takeover=takeover and not offer.request_no_context_takeover,
-    )
-
-
 def xor(data: bytes, key: bytes) -> bytes:
     """Return data masked, or without its mask (RFC 6455 §5.3)."""
     masked: bytes = create_xor_masker(key, len(data)).process(data)
     return masked
 
 
-def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: int) -> type[Engine]:
+def engine_class(
+    *, max_message_size: int, max_frame_size: int, max_fragments: int, max_deflated_size: int | None = None
+) -> type[Engine]:
     """Return an `Engine` class with these options.
 
     :param max_message_size: bytes of a message, inflated; more fails the connection with 1009.
-    :param max_frame_size: bytes of a frame, compressed when it is; more fails the connection with 1009.
+    :param max_frame_size: bytes of a frame; more fails the connection with 1009.
     :param max_fragments: frames of a message; more fail the connection with 1009.
+    :param max_deflated_size: bytes of a frame of a deflated message, as it comes; `max_frame_size` by default.
     """
     return type(
         "Engine",
@@ -297,6 +274,7 @@ def engine_class(*, max_message_size: int, max_frame_size: int, max_fragments: i
         {
             "max_message_size": max_message_size,
             "max_frame_size": max_frame_size,
+            "max_deflated_size": max_frame_size if max_deflated_size is None else max_deflated_size,
             "max_fragments": max_fragments,
         },
     )

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import classImplements
 
-from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
+from wshost.control import PING, PONG, control_frame
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
 from wshost.messages import CALL
-from wshost.protocols._autobahn import negotiate
 from wshost.protocols._browsers import check_browser
 from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
 from wshost.protocols._handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols._head import BadRequest, response
 from wshost.protocols._lane import deflated_frame, frame
+from wshost.protocols._negotiation import negotiate
 from wshost.protocols._patience import Patience
 from wshost.protocols._published import FRAMES, deflated_frames
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
@@ -68,6 +68,7 @@ class WebSocket:
         "_deflater",
         "_early",
         "_early_size",
+        "_farewell",
         "_frames",
         "_held",
         "_leaving",
@@ -113,8 +114,9 @@ class WebSocket:
         # what waits for the infos before it.
         self._early: list[tuple[Any, ...]] = []
         self._early_size = 0
-        # The peer's Close came.
+        # The peer's Close came, with this code and reason.
         self._peer_closed = False
+        self._farewell: tuple[int | None, str] = (None, "")
         # The server stops: we close when what the handler is doing is done.
         self._leaving = False
         # By which messages leave, where permessage-deflate was agreed on.
@@ -148,14 +150,16 @@ class WebSocket:
             self.log_failure("the handler's init accepted wrongly")
             self.refused(500, b"", {})
             return
+        if subprotocol is None and offer.subprotocols:
+            options.hint.give(offer.subprotocols)
         agreed = negotiate(offer.extensions, options.takeover) if options.compress and offer.extensions else None
         inflater = None
         encoding: IEncoding | None = FRAMES
         if agreed is not None:
-            self._deflater = Deflater(agreed.server_window_bits, agreed.takeover)
+            self._deflater = Deflater(agreed.server_window_bits, agreed.server_takeover)
             # What refers back to what this peer was sent is for nobody else.
-            encoding = None if agreed.takeover else deflated_frames(agreed.server_window_bits)
-            inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size)
+            encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
+            inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
         self._frames = Frames(self, options.engine, options.lane, inflater)
         self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._frames.feed(self._unread)
@@ -374,6 +378,7 @@ class WebSocket:
 
     def on_close(self, code: int | None, reason: str) -> None:
         self._peer_closed = True
+        self._farewell = (code, reason)
         self._frames.close_lane()
         self._stop_sharing()
         session = self._session
@@ -381,7 +386,7 @@ class WebSocket:
         if session.busy:
             self._context.call_later(self._options.close_timeout, self._answer_overdue)
         else:
-            self.close(*NORMAL_CLOSE)
+            self.close(code, reason)
 
     def on_drop(self) -> None:
         self._state = _CLOSED
@@ -420,7 +425,7 @@ class WebSocket:
         if self._state is _OPEN:
             self.on_write(control_frame(PONG, data))
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int | None, reason: str) -> None:
         if self._state is not _OPEN:
             return
         self._stop_sharing()
@@ -434,7 +439,7 @@ class WebSocket:
 
     def released(self) -> None:
         if self._state is _OPEN and self._peer_closed and not self._session.busy:
-            self.close(*NORMAL_CLOSE)
+            self.close(*self._farewell)
         self._context.perform(self._advance())
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
@@ -450,7 +455,7 @@ class WebSocket:
     # From the clock
 
     def _answer_overdue(self) -> None:
-        self.close(*NORMAL_CLOSE)
+        self.close(*self._farewell)
         self._context.perform(self._take())
 
     def _close_overdue(self) -> None:

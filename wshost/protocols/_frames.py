@@ -5,18 +5,21 @@ The lane (`_lane.py`) may read a frame while the engine is between messages; all
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from wshost.control import CLOSE, control_frame
 from wshost.protocols import _autobahn
 from wshost.protocols._autobahn import Engine
-from wshost.protocols._deflate import Corrupt, Inflater, TooLong
+from wshost.protocols._deflate import STREAM, Corrupt, Inflater, TooLong
 from wshost.protocols._lane import head, take, take_close, take_deflated
 from wshost.protocols._long import LongFrame
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
 SLICE = 8_192
+
+_utf_8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Sink(_autobahn.Sink, Protocol):
@@ -120,12 +123,12 @@ class Frames:
         """Leave all to the engine from here on: there is something to judge in every frame."""
         self._limit = -1
 
-    def answer_close(self, code: int, reason: bytes) -> None:
-        """Answer the peer's Close: there is nothing to judge behind it."""
+    def answer_close(self, code: int | None, reason: bytes) -> None:
+        """Answer the peer's Close, without a code by an empty one: there is nothing to judge behind it."""
         if self._engine is not None:
             self._engine.answer_close(code, reason)
         else:
-            self._sink.on_write(control_frame(CLOSE, code.to_bytes(2, "big") + reason))
+            self._sink.on_write(control_frame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason))
             self._sink.on_drop()
 
     def step(self) -> bool:
@@ -193,15 +196,25 @@ class Frames:
         try:
             inflated = inflater.inflate(payload)
             message = ("binary", inflated) if is_binary else ("text", inflated.decode())
-        except TooLong:
-            self.engine.fail_size()
+        except TooLong as error:
+            self._fail_size(error.inflated, is_binary)
             return False
         except (Corrupt, UnicodeDecodeError):
             self.engine.fail_payload()
             return False
         self._read += 1
-        self._sink.deliver(message, len(payload) + len(inflated))
+        self._sink.deliver(message, len(payload) + len(inflated) + inflater.streams * STREAM)
         return True
+
+    def _fail_size(self, inflated: bytes, is_binary: bool) -> None:
+        # Of bad UTF-8 and too much of it, the first counts, wherever the bytes were cut.
+        try:
+            if not is_binary:
+                _utf_8().decode(inflated)
+        except UnicodeDecodeError:
+            self.engine.fail_payload()
+        else:
+            self.engine.fail_size()
 
     def _hand_over(self) -> bool:
         """Give the engine a slice: not of the next frame, too, if that can be known."""

@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from twisted.logger import Logger
+
 from wshost.protocols._head import BadRequest
 from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request
 from wshost.results import Accept
 
-# RFC 6455 §9.1: what is quoted there is a token, too.
+# RFC 6455 §9.1: what is quoted there, or escaped in quotes, is a token, too.
 _TOKEN = f"{TOKEN.pattern}+"
-_EXTENSION = re.compile(rf'{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|"{_TOKEN}"))?)*+')
+_QUOTED = rf'"(?:\\?{_TOKEN})++"'
+_EXTENSION = re.compile(rf"{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED}))?)*+")
 
 #: Subprotocols, extensions, parameters of all extensions; and more cookies than browsers send to one site.
 _MAX_MEMBERS = 100
@@ -98,6 +101,31 @@ def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | No
     return accept.subprotocol
 
 
+class Hint:
+    """Tells the log, once, that a client asked for subprotocols and is given none.
+
+    That is allowed (RFC 6455 §4.2.2), but Chromium, Node's ws and undici fail such a connection, and don't say why.
+    """
+
+    log_to = Logger("wshost")
+
+    def __init__(self) -> None:
+        self._given = False
+
+    def give(self, offered: tuple[str, ...]) -> None:
+        """Say so, at the first time.
+
+        :param offered: the subprotocols: tokens, so that no control character is in them.
+        """
+        if not self._given:
+            self._given = True
+            self.log_to.warn(
+                "a client asked for a subprotocol, {offered}, and was given none, for which browsers and others fail; "
+                "--subprotocol names those that are agreed to (this is said once)",
+                offered=", ".join(offered)[:200],
+            )
+
+
 def acceptance(key: str, subprotocol: str | None, extensions: str, headers: Mapping[str, str]) -> bytes:
     """Return the response that opens the connection (RFC 6455 §4.2.2).
 
@@ -105,7 +133,7 @@ def acceptance(key: str, subprotocol: str | None, extensions: str, headers: Mapp
     :param extensions: those agreed on, "" for none.
     :param headers: more of them, checked.
     """
-    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: WebSocket", "Connection: Upgrade"]
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if subprotocol is not None:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")

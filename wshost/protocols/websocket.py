@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zope.interface import moduleProvides
@@ -14,6 +14,7 @@ from wshost.interfaces import IContext, ILinkedModule, IPreparedModule, ISession
 from wshost.protocols._autobahn import Engine, engine_class
 from wshost.protocols._browsers import Hosts
 from wshost.protocols._driver import STEPS, WebSocket
+from wshost.protocols._handshake import Hint
 from wshost.protocols._options import Reader
 from wshost.protocols._origin import Origins
 from wshost.request import TOKEN
@@ -46,6 +47,8 @@ class Options:
     ping_timeout: float
     close_timeout: float
     message_timeout: float
+    #: For who runs the server, when subprotocols are asked for in vain.
+    hint: Hint = field(default_factory=Hint)
 
 
 def prepare(options: Mapping[str, Any]) -> Options:
@@ -62,6 +65,8 @@ def prepare(options: Mapping[str, Any]) -> Options:
         if not TOKEN.fullmatch(name):
             raise ConfigurationError(f"websocket: {name!r} can't be a subprotocol: no client could offer it")
     max_message_size = reader.integer("max_message_size", 1 << 20, 1)
+    # The limit is the message's: what can't be compressed becomes somewhat longer by deflating it.
+    max_deflated_size = None if "max_frame_size" in options else 2 * max_message_size + 1_024
     max_frame_size = reader.integer("max_frame_size", max_message_size, 1)
     # As far as C can count, which no message is longer than.
     lane = min(max_message_size, max_frame_size, sys.maxsize)
@@ -73,6 +78,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
         engine=engine_class(
             max_message_size=max_message_size,
             max_frame_size=max_frame_size,
+            max_deflated_size=max_deflated_size,
             max_fragments=reader.integer("max_fragments", 1_024, 1),
         ),
         compress=reader.boolean("compress", False),
