@@ -5,9 +5,9 @@ from functools import partial
 from typing import cast
 
 import pytest
-from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
+from tests.memory import MemoryReactor
 from wshost.timers import ModuleTimer, Schedule
 
 
@@ -15,7 +15,7 @@ class Module:
     """Has timers."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = MemoryReactor()
         self.schedule = Schedule(self.clock)
         self.timers: set[ModuleTimer] = set()
         self.called = 0

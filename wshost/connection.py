@@ -166,6 +166,10 @@ class Connection(Stream):
             timer.cancel()
         return timer
 
+    def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call once, also when the module has left."""
+        return self._host.schedule.call_later(seconds, call)
+
     def receive_into(self, buffer: Any) -> bool:
         """Have the transport read into this, if it can."""
         # Whoever wraps one of those that can may not hand on what they say then: a transport looks at its protocol.

@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, ILoggingContext, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IProtocolFactory
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
@@ -17,7 +17,7 @@ from wshost.connection import Connection, Link, Proxied
 from wshost.failures import Failures
 from wshost.interfaces import IBackplane
 from wshost.stream import Stream
-from wshost.timers import Schedule
+from wshost.timers import Schedule, Timer
 from wshost.topics import Topics
 
 #: How many connections at a time are told that they are not admitted; others are aborted.
@@ -81,7 +81,7 @@ class Host:
         self._turn_ends = False
         # Fires when all connections are gone; None until the host stops.
         self._stopped: Deferred[None] | None = None
-        self._overdue: IDelayedCall
+        self._overdue: Timer
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return what an endpoint listens with.
@@ -163,7 +163,7 @@ class Host:
             self._stopped = Deferred()
             connections = list(self.connections.values())
             if connections:
-                self._overdue = self.reactor.callLater(self._drain_timeout, self._abort)
+                self._overdue = self.schedule.call_later(self._drain_timeout, self._abort)
                 for connection in connections:
                     connection.shut_down()
             else:
@@ -176,8 +176,7 @@ class Host:
             connection.abort("the server stopped")
 
     def _all_gone(self, stopped: Deferred[None]) -> None:
-        if self._overdue.active():
-            self._overdue.cancel()
+        self._overdue.cancel()
         self.schedule.rest()
         stopped.callback(None)
 

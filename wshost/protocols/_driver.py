@@ -401,8 +401,7 @@ class WebSocket:
         self._context.perform(self._advance())
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        timer: Timer = self._context.clock.callLater(seconds, call)
-        return timer
+        return self._context.call_regardless(seconds, call)
 
     def log_failure(self, what: str) -> None:
         self._context.log_failure(what)
