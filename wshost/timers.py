@@ -17,9 +17,9 @@ from twisted.logger import Logger
 _log = Logger("wshost")
 
 #: While there are timers, the reactor's time is looked at that often, in seconds.
-LOOK = 0.25
+LOOK = 0.2
 #: So much of it counts from one look to the next. What is more, the process has stood still for, or was blocked.
-MOST = 0.5
+MOST = 0.25
 #: What is due is late when the reactor comes to it that much later, in seconds.
 LATE = 0.002
 #: So many cancelled timers may wait for their time, or as many as there are others.
@@ -62,7 +62,13 @@ class Schedule:
 
     def seconds(self) -> float:
         """Return the time by which the timers go, in seconds: less than the reactor's has passed if that was stopped."""
-        return self._time + min(max(0.0, self._clock.seconds() - self._looked_at), MOST)
+        passed = self._clock.seconds() - self._looked_at
+        if passed > MOST:
+            passed = MOST
+        elif passed < 0:
+            # It is no clock that only goes forward.
+            passed = 0.0
+        return self._time + passed
 
     def rest(self) -> None:
         """Let go of the reactor, if no timer is there."""
