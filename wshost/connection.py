@@ -139,6 +139,11 @@ class Connection(Stream):
         return TLS(peer_certificate=transport.getPeerCertificate())
 
     @property
+    def blocked(self) -> bool:
+        """Whether output waits for the peer to take what went before."""
+        return self._blocked
+
+    @property
     def broken(self) -> bool:
         """Whether the peer has reset the connection."""
         return is_broken(self.transport)

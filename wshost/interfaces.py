@@ -103,6 +103,7 @@ class IContext(Interface):
     admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
     following = Attribute("str or None: the name of the next module in the chain")
     broken = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
+    blocked = Attribute("True while output waits for the peer to take what went before: a ping would be behind that")
     clock = Attribute("twisted.internet.interfaces.IReactorTime: the reactor, and its time")
     published = Attribute("None, or while sharing: returns (and takes) the bytes that go before the driver's next")
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from wshost.connection import address
 from wshost.results import ConfigurationError
+from wshost.sockets import limit_unsent
 
 if TYPE_CHECKING:
     from wshost.tls import Certificates
@@ -91,11 +92,16 @@ class Listener:
 
             factory = TLSMemoryBIOFactory(self._certificates.context_factory(), False, factory, self._reactor)
         port = maybeDeferred(self._endpoint.listen, factory)
+        port.addCallback(self._listening)
         port.addErrback(self._fail)
         if self._error is not None:
             raise self._error
         self._told = True
         self._port = port
+
+    def _listening(self, port: IListeningPort) -> IListeningPort:
+        limit_unsent(port)
+        return port
 
     def announce(self, chain: str, plain: str, secure: str) -> None:
         """Log where it listens, now or as soon as it does.
