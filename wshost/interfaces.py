@@ -130,8 +130,8 @@ class IContext(Interface):
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; never after this module's `handle_connection_close`.
 
-        It is for waiting for the peer: time for which the process was blocked, or stopped, does not count but for a
-        quarter of a second, and what the peer has sent meanwhile is read before the call.
+        It is for waiting for the peer: time for which the process was blocked, or stopped, does not count but for
+        0.3 seconds, and what the peer has sent meanwhile is read before the call.
         """
 
     def call_regardless(seconds: float, call: Callable[[], None]) -> Timer:

@@ -17,9 +17,9 @@ from twisted.logger import Logger
 _log = Logger("wshost")
 
 #: While there are timers, the reactor's time is looked at that often, in seconds.
-LOOK = 0.2
+LOOK = 0.25
 #: So much of it counts from one look to the next. What is more, the process has stood still for, or was blocked.
-MOST = 0.25
+MOST = 0.3
 #: What is due is late when the reactor comes to it that much later, in seconds.
 LATE = 0.002
 #: So many cancelled timers may wait for their time, or as many as there are others.

@@ -129,10 +129,9 @@ class Peer:
         try:
             while more := self._tls.read(65_536):
                 said += more
+            self.end = "closed"
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self.end = "closed"
         return said
 
     def _exchange(self) -> None:
