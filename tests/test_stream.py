@@ -385,26 +385,26 @@ class TestStall:
         ],
     )
     def test_a_slow_but_steady_reader_is_not_dropped(
-        self, wire: Wire, kernel: list[int | None], rate: int, leap: int, before: int
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch, rate: int, leap: int, before: int
     ) -> None:
-        silence = leap / rate
-        looks = 600
-        # Look by look, of which there is one a second, what it had taken at the last leap.
-        kernel[:] = [before + int(second // silence * leap) for second in range(looks + 1)]
+        def taken(transport: object) -> int:
+            """What it had taken at its last leap; after ten minutes it reads no more."""
+            return before + int(min(600, wire.reactor.seconds()) // (leap / rate) * leap)
+
+        monkeypatch.setattr(module, "taken", taken)
         wire.block()
-        wire.turn(looks)
+        wire.turn(600)
         assert not wire.transport.aborted
-        # And when it reads no more, that is noticed.
         wire.turn(10 * MOST_STALLS + 1)
         assert wire.transport.aborted
 
     @pytest.mark.parametrize(
-        ("bytes_a_look", "begin", "end"), [(1, 9.9, 11.1), (MIN_RATE // 2, 18.9, 21.1), (MIN_RATE * 9 // 10, 90, 110)]
+        ("rate", "begin", "end"), [(0.1, 9.9, 10.2), (MIN_RATE / 2, 19.5, 20.5), (MIN_RATE * 0.9, 95, 105)]
     )
     def test_a_trickle_is_not_enough_for_ever(
-        self, wire: Wire, kernel: list[int | None], bytes_a_look: int, begin: float, end: float
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch, rate: float, begin: float, end: float
     ) -> None:
-        kernel[:] = list(range(0, 1_000 * bytes_a_look, bytes_a_look))
+        monkeypatch.setattr(module, "taken", lambda transport: int(wire.reactor.seconds() * rate))
         wire.block()
         wire.turn(begin)
         assert not wire.transport.aborted
