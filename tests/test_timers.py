@@ -452,9 +452,7 @@ class TestWhatACallRaises:
         assert module.called == 2
         assert [event["log_failure"].type for event in logged] == [error]
 
-    def test_not_even_when_it_can_not_be_logged(
-        self, module: Module, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_not_even_when_it_can_not_be_logged(self, module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*args: object) -> None:
             raise Exit
 

@@ -21,7 +21,7 @@ MAX_UNSENT = 131_072
 def taken(transport: Any) -> int | None:
     """Return how many bytes the peer's kernel has taken so far; None where nobody knows.
 
-    Where only what it has not taken is known, it is that, negative, and grows with what it takes while nothing is written.
+    Where only what it has not taken is known, it is that, negative: while nothing is written, it grows with what is taken.
     A transport alone can't tell: with kernel buffers of megabytes, that is too coarse to tell a peer that reads slowly
     from one that does not read. Neither can the kernel's buffer alone: it is filled up as it is emptied.
 

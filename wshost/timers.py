@@ -29,8 +29,8 @@ _LEFTOVERS = 64
 class Schedule:
     """The timers of one host. A `DelayedCall` for each would cost a kilobyte, and the loop's attention.
 
-    They are there for peers that are silent. What peers have sent while the process stood still has not been read yet, so
-    that time must not be held against them: at most `MOST` of it counts. And a reactor may run its timers before it
+    They are there for peers that are silent. What peers have sent while the process stood still has not been read yet,
+    so that time is not held against them: at most `MOST` of it counts. And a reactor may run its timers before it
     reads; so what it comes to late has two turns, in one of which the sockets are read, before it is called. However
     busy a reactor is, each look at the time counts, so that a peer that is silent is always dropped in the end.
 
@@ -61,7 +61,7 @@ class Schedule:
         return Timer(self, seconds, call)
 
     def seconds(self) -> float:
-        """Return the time by which the timers go, in seconds: less than the reactor's has passed if that was stopped."""
+        """Return the time by which the timers go, in seconds: it stands still while the process does."""
         passed = self._clock.seconds() - self._looked_at
         if passed > MOST:
             passed = MOST

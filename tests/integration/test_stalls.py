@@ -1,4 +1,4 @@
-"""Servers that stand still for a while: blocked by a handler, or stopped. What their peers sent meanwhile is not late."""
+"""Servers that stand still for a while, blocked by a handler or stopped: what peers sent meanwhile is not late."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processe
 
 #: How many of each kind of peers there are; and how long the server stands still, in seconds: all times are shorter.
 PEERS = 12
-STALL = 1.6
+STALL = 1.2
 
 HANDLER = """
 import time
@@ -36,7 +35,7 @@ def handle(message, state):
         case ("text", "bye"):
             return ("close", 4000, "bye", state)
         case ("text", "block"):
-            time.sleep(1.6)
+            time.sleep(1.2)
     return ("noreply", state)
 """
 
@@ -58,8 +57,8 @@ def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     reactor, _, tls = request.param.partition("-")
     directory = tmp_path_factory.mktemp("stalls")
     (directory / "blocking.py").write_text(HANDLER)
-    options = [f"--handler={directory / 'blocking.py'}", "--handshake-timeout=1", "--close-timeout=1"]
-    options += ["--ping-interval=0.5", "--ping-timeout=1"]
+    options = [f"--handler={directory / 'blocking.py'}", "--handshake-timeout=0.8", "--close-timeout=0.8"]
+    options += ["--ping-interval=0.4", "--ping-timeout=0.8"]
     context = None
     if tls:
         authority = trustme.CA()
@@ -232,67 +231,38 @@ def nothing() -> None:
     """Nothing is done meanwhile."""
 
 
-class TestWhatWasSentMeanwhile:
-    """It was there in time: the server has not looked."""
+def test_what_was_sent_meanwhile_was_sent_in_time(peers: Peers, stand_still: Stall) -> None:
+    """However often it stands still in a row, with hardly a moment between to read; and silence stays what it is."""
+    healthy = peers.open(PEERS)
+    closing = peers.open(PEERS, answers=False)
+    [silent] = peers.open(answers=False)
+    [closed] = peers.open(answers=False)
+    peers.wait(0.45)
+    # TLS's handshakes begin only when the server looks no more.
+    late = peers.connect(PEERS)
+    [begun] = peers.connect()
+    begun.send(request()[:20])
+    for peer in [*closing, closed]:
+        peer.send(wire.frame(wire.TEXT, b"bye"))
+    bye = wire.Frame(wire.CLOSE, b"\x0f\xa0bye")
+    assert peers.wait(3, lambda: all(bye in peer.frames for peer in [*closing, closed]))
 
-    def test_opening_handshakes(self, peers: Peers, stand_still: Stall) -> None:
-        """TLS's, too, begin only when the server looks no more."""
-        late = peers.connect(PEERS)
-        peers.wait(0.3)
-
-        def ask() -> None:
-            for peer in late:
-                peer.send(request())
-
-        stand_still(ask)
-        assert peers.wait(3, lambda: all(peer.head or peer.end for peer in late))
-        assert [wire.status(peer.head) for peer in late] == [101] * PEERS
-
-    def test_closing_handshakes(self, peers: Peers, stand_still: Stall) -> None:
-        closing = peers.open(PEERS, answers=False)
+    def speak() -> None:
+        for peer in late:
+            peer.send(request())
         for peer in closing:
-            peer.send(wire.frame(wire.TEXT, b"bye"))
-        assert peers.wait(3, lambda: all(wire.Frame(wire.CLOSE, b"\x0f\xa0bye") in peer.frames for peer in closing))
+            peer.send(wire.close(4000))
 
-        def answer() -> None:
-            for peer in closing:
-                peer.send(wire.close(4000))
-
-        stand_still(answer)
-        assert peers.wait(3, lambda: len(peers.ended(closing)) == PEERS)
-        assert peers.ended(closing) == ["closed"] * PEERS
-
-    def test_answers_to_pings(self, peers: Peers, stand_still: Stall) -> None:
-        """However often it stands still in a row, with hardly a moment between to read and to ping."""
-        healthy = peers.open(PEERS)
-        peers.wait(0.55)
-        for _ in range(3):
-            stand_still(nothing)
-            peers.wait(0.02)
-        peers.wait(1.5)
-        assert peers.ended(healthy) == []
-
-
-class TestSilence:
-    """It stays what it was."""
-
-    def test_of_handshakes(self, peers: Peers, stand_still: Stall) -> None:
-        [begun] = peers.connect()
-        begun.send(request()[:20])
-        peers.wait(0.1)
+    stand_still(speak)
+    assert peers.wait(3, lambda: all(peer.head or peer.end for peer in late))
+    assert [wire.status(peer.head) for peer in late] == [101] * PEERS
+    assert peers.wait(3, lambda: len(peers.ended(closing)) == PEERS)
+    assert peers.ended(closing) == ["closed"] * PEERS
+    for _ in range(2):
         stand_still(nothing)
-        assert peers.wait(3, lambda: begun.end is not None)
-        assert wire.status(begun.head) == 408
-
-    def test_behind_a_ping(self, peers: Peers, stand_still: Stall) -> None:
-        [silent] = peers.open(answers=False)
-        stand_still(nothing)
-        assert peers.wait(4, lambda: silent.end is not None)
-        assert {frame.opcode for frame in silent.frames} == {wire.PING}
-
-    def test_instead_of_a_close(self, peers: Peers, stand_still: Stall) -> None:
-        [silent] = peers.open(answers=False)
-        silent.send(wire.frame(wire.TEXT, b"bye"))
-        stand_still(nothing)
-        assert peers.wait(3, lambda: silent.end == "reset")
-
+        peers.wait(0.02)
+    assert peers.wait(5, lambda: None not in {silent.end, closed.end, begun.end})
+    assert peers.ended([*healthy, *late]) == []
+    assert wire.PING in {frame.opcode for frame in silent.frames}
+    assert closed.end == "reset"
+    assert wire.status(begun.head) == 408

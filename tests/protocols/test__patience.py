@@ -19,7 +19,9 @@ class Driver:
         self.told: list[tuple[Any, ...]] = []
         self.is_open = self.is_reading = True
         self.engine = SimpleNamespace(inside=False, arrived=0)
-        self.context = SimpleNamespace(clock=self.clock, call_later=self.call_later, broken=False, full=False, blocked=False)
+        self.context = SimpleNamespace(
+            clock=self.clock, call_later=self.call_later, broken=False, full=False, blocked=False
+        )
         context: Any = self.context
         options: Any = SimpleNamespace(
             ping_interval=ping_interval, ping_timeout=ping_timeout, message_timeout=message_timeout
