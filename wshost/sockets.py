@@ -21,7 +21,7 @@ MAX_UNSENT = 131_072
 def taken(transport: Any) -> int | None:
     """Return how many bytes the peer's kernel has taken so far; None where nobody knows.
 
-    Where only what it has not taken is known, it is that, negative: while nothing is written, it grows with what is taken.
+    Where only what it has not taken is known, it is that, negative: while nothing is written, what is taken adds to it.
     A transport alone can't tell: with kernel buffers of megabytes, that is too coarse to tell a peer that reads slowly
     from one that does not read. Neither can the kernel's buffer alone: it is filled up as it is emptied.
 
@@ -71,9 +71,10 @@ def _waiting(transport: Any) -> int | None:
         return int(ours())
     try:
         # Twisted's: what it sends from, and what has come since.
-        return len(transport.dataBuffer) - transport.offset + int(transport._tempDataLen)  # noqa: SLF001
+        waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
     except AttributeError:
         return None
+    return waiting
 
 
 def is_broken(transport: Any) -> bool:
@@ -97,7 +98,7 @@ def limit_unsent(listening: Any) -> None:
 
     :param listening: a Twisted port; those of other kinds than TCP's are left alone.
     """
-    handle = getattr(listening, "socket", None)
+    handle: Any = getattr(listening, "socket", None)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is not None and getattr(handle, "family", None) in {socket.AF_INET, socket.AF_INET6}:
         # What is accepted has it from the socket that listens. Who emulates Linux may not have it.

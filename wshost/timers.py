@@ -62,7 +62,7 @@ class Schedule:
 
     def seconds(self) -> float:
         """Return the time by which the timers go, in seconds: it stands still while the process does."""
-        passed = self._clock.seconds() - self._looked_at
+        passed: float = self._clock.seconds() - self._looked_at
         if passed > MOST:
             passed = MOST
         elif passed < 0:

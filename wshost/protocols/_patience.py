@@ -117,8 +117,8 @@ class Patience:
         elif self._context.broken:
             self._driver.drop("the peer has left")
         else:
-            # Its silence is our doing, or it is busy with what we have sent. If it has left, it answers with a reset, by
-            # which the connection is broken.
+            # Its silence is our doing, or it is busy with what we have sent. If it has left, it answers with a reset,
+            # by which the connection is broken.
             self._driver.heard_at = now
             self._context.call_later(self._options.ping_interval, self._look)
             if not self._context.full:
