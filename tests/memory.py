@@ -22,6 +22,7 @@ from wshost.connection import Connection, Link
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.host import Host
 from wshost.protocols import http, websocket
+from wshost.timers import LOOK
 
 #: An address of the server that is none of the loopback, where browsers are asked for its names.
 OUTSIDE = IPv4Address("TCP", "192.0.2.1", 8080)
@@ -40,6 +41,15 @@ class MemoryReactor(Clock):
         self._from_threads.append(partial(call, *args))
 
     def advance(self, amount: float) -> None:
+        """Let time pass, as it does for a process that runs: look by look."""
+        end = self.seconds() + amount
+        while end - self.seconds() > LOOK:
+            self.stall(LOOK)
+        self.stall(end - self.seconds())
+        self.rightNow = end
+
+    def stall(self, amount: float) -> None:
+        """Let time pass at once, as it does for a process that stands still."""
         super().advance(amount)
         while self._from_threads:
             for _ in range(len(self._from_threads)):

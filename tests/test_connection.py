@@ -699,6 +699,18 @@ class TestSwitch:
         assert host.reactor.getDelayedCalls() == []
 
 
+def test_it_is_blocked_while_output_waits_for_the_peer() -> None:
+    module = Module(lambda driver, data: bytes(70_000))
+    peer = serve(module).connect()
+    context = peer.connection
+    peer.transport.reading = False
+    assert not context.blocked
+    peer.send(b"x")
+    assert context.blocked
+    peer.transport.drain()
+    assert not context.blocked
+
+
 class TestCrash:
     """It is logged, ends this connection, and touches no other."""
 
@@ -800,6 +812,13 @@ class TestCrash:
 
 
 class TestTimers:
+    def test_call_also_when_the_module_has_left_if_they_are_asked_to(self) -> None:
+        calls: list[int] = []
+        peer = serve(Module(start=lambda driver: driver.context.call_regardless(1, lambda: calls.append(1)))).connect()
+        peer.leave()
+        peer.turn(1)
+        assert calls == [1]
+
     def test_call_once(self) -> None:
         calls: list[int] = []
         module = Module(start=lambda driver: driver.context.call_later(1, lambda: calls.append(1)))

@@ -28,8 +28,10 @@ PUBLIC: dict[Any, set[str]] = {
     },
     interfaces.IContext: {
         "admitted",
+        "blocked",
         "broken",
         "call_later(seconds, call)",
+        "call_regardless(seconds, call)",
         "clock",
         "following",
         "full",

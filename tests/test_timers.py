@@ -5,16 +5,17 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from twisted.internet.task import Clock
 
-from wshost.timers import ModuleTimer, Schedule
+from tests.memory import MemoryReactor
+from wshost import timers
+from wshost.timers import MOST, ModuleTimer, Schedule, Timer
 
 
 class Module:
     """Has timers."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = MemoryReactor()
         self.schedule = Schedule(self.clock, self.failed)
         self.timers: set[ModuleTimer] = set()
         self.called = self.ran = 0
@@ -220,13 +221,13 @@ class TestSchedule:
         assert module.called == 2
 
     def test_the_reactor_is_told_of_the_first_only(self, module: Module) -> None:
-        module.start(2)
+        module.start(0.2)
         [first] = module.clock.getDelayedCalls()
-        module.start(3)
+        module.start(0.3)
         assert module.clock.getDelayedCalls() == [first]
-        module.start(1)
+        module.start(0.1)
         [sooner] = module.clock.getDelayedCalls()
-        assert sooner.getTime() == 1
+        assert sooner.getTime() == 0.1
         module.clock.advance(5)
         assert module.called == 3
 
@@ -258,3 +259,230 @@ class TestSchedule:
         timer.cancel()
         del owner
         assert reference() is None
+
+
+class Reactor(MemoryReactor):
+    """Each step is a turn: what is due, and then the sockets, as epoll's reactor does it.
+
+    :param early: a turn's calls may come before the sockets are looked at at all, as uvloop has it.
+    """
+
+    def __init__(self, *, early: bool = False) -> None:
+        super().__init__()
+        self.arrived: list[Callable[[], object]] = []
+        self._early = early
+
+    def turn(self) -> None:
+        """One turn of the loop, without waiting."""
+        for _ in range(2 if self._early else 1):
+            due = [call for call in self.calls if call.getTime() <= self.seconds()]
+            for call in due:
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        arrived, self.arrived = self.arrived, []
+        for read in arrived:
+            read()
+
+    def run(self, seconds: float) -> None:
+        """Turn after turn, each of 10 ms."""
+        for _ in range(round(seconds * 100)):
+            self.rightNow += 0.01
+            self.turn()
+
+
+@pytest.fixture(params=[False, True], ids=["epoll", "uvloop"])
+def reactor(request: pytest.FixtureRequest) -> Reactor:
+    return Reactor(early=request.param)
+
+
+class Peers:
+    """Each is waited for by a timer, which what it sends cancels."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.schedule = Schedule(reactor)
+        self.dropped: list[int] = []
+
+    def wait_for(self, count: int, seconds: float) -> list[Timer]:
+        return [self.schedule.call_later(seconds, partial(self.dropped.append, each)) for each in range(count)]
+
+    def stand_still(self, seconds: float, says: list[Timer]) -> None:
+        """Let nothing be done for some time, and what these send wait for that."""
+        self.reactor.rightNow += seconds
+        self.reactor.arrived += [timer.cancel for timer in says]
+
+
+@pytest.fixture
+def peers(reactor: Reactor) -> Peers:
+    return Peers(reactor)
+
+
+class TestOurOwnStall:
+    """What peers have sent while the process stood still has not been read: it is not late."""
+
+    @pytest.mark.parametrize("at", [0, 0.1, 0.99, 1])
+    @pytest.mark.parametrize("stall", [0.005, 0.1, 0.31, 1, 6, 3_600])
+    def test_what_came_meanwhile_is_read_first(self, peers: Peers, at: float, stall: float) -> None:
+        timers = peers.wait_for(10, 1)
+        # The loop is in the midst of a turn.
+        peers.reactor.run(at - 0.01 if at else 0)
+        peers.stand_still(stall, timers)
+        peers.reactor.run(5)
+        assert peers.dropped == []
+
+    def test_it_does_not_count(self, peers: Peers) -> None:
+        """Who has to answer what it could not be sent meanwhile has the time for that."""
+        timers = peers.wait_for(10, 5)
+        peers.reactor.run(2)
+        peers.stand_still(6, [])
+        peers.reactor.run(3 - MOST - 0.05)
+        assert peers.dropped == []
+        for timer in timers[:9]:
+            timer.cancel()
+        peers.reactor.run(MOST + 0.1)
+        assert peers.dropped == [9]
+
+    def test_neither_does_one_behind_which_there_is_time(self, peers: Peers) -> None:
+        peers.wait_for(1, 20)
+        peers.reactor.run(5)
+        peers.stand_still(10, [])
+        peers.reactor.run(14)
+        assert peers.dropped == []
+        peers.reactor.run(1.1)
+        assert peers.dropped == [0]
+
+    def test_one_after_the_other(self, peers: Peers) -> None:
+        """With a moment between, in which what has come is read."""
+        timers = peers.wait_for(10, 1)
+        for _ in range(3):
+            peers.stand_still(1.5, timers[:3])
+            del timers[:3]
+            peers.reactor.run(0.02)
+        assert peers.dropped == []
+
+    def test_a_silent_peer_is_dropped_all_the_same(self, peers: Peers) -> None:
+        peers.wait_for(1, 1)
+        peers.stand_still(6, [])
+        peers.reactor.run(1.1)
+        assert peers.dropped == [0]
+
+    @pytest.mark.parametrize("turn", [0.05, 0.1, 0.2, 0.25])
+    def test_a_busy_loop_is_no_stall(self, peers: Peers, turn: float) -> None:
+        """The time that turns take counts, or most of it."""
+        peers.wait_for(1, 5)
+        passed = 0.0
+        while not peers.dropped:
+            peers.reactor.rightNow += turn
+            passed += turn
+            peers.reactor.turn()
+        assert 5 <= passed < 7.5
+
+    @pytest.mark.parametrize("turn", [0.6, 2, 60])
+    def test_an_overloaded_loop_still_drops_who_is_silent(self, peers: Peers, turn: float) -> None:
+        """After so many turns, however long they are."""
+        peers.wait_for(1, 5)
+        turns = 0
+        while not peers.dropped:
+            peers.reactor.rightNow += turn
+            peers.reactor.turn()
+            turns += 1
+        assert turns <= 5 / MOST * 3
+
+    def test_its_own_time(self, peers: Peers) -> None:
+        peers.wait_for(1, 100)
+        start = peers.schedule.seconds()
+        peers.reactor.run(1)
+        assert peers.schedule.seconds() - start == pytest.approx(1)
+        peers.stand_still(50, [])
+        assert 1 <= peers.schedule.seconds() - start <= 1 + MOST + 0.01
+        peers.reactor.run(1)
+        assert 2 <= peers.schedule.seconds() - start <= 2 + MOST + 0.01
+
+    def test_a_clock_that_is_set_back_fires_nothing_early_and_nothing_never(self, peers: Peers) -> None:
+        peers.wait_for(1, 1)
+        peers.reactor.run(0.5)
+        before = peers.schedule.seconds()
+        # Twisted's own timers wait for that long then.
+        peers.reactor.rightNow -= 0.3
+        assert peers.schedule.seconds() == pytest.approx(before, abs=MOST)
+        peers.reactor.run(0.4)
+        assert peers.dropped == []
+        peers.reactor.run(1)
+        assert peers.dropped == [0]
+
+    def test_what_is_for_the_next_turn_is_not_put_off(self, peers: Peers) -> None:
+        """It waits for no peer."""
+        peers.schedule.call_later(0, partial(peers.dropped.append, 0))
+        peers.stand_still(6, [])
+        peers.reactor.turn()
+        assert peers.dropped == [0]
+
+    def test_what_is_added_while_something_has_its_turns(self, peers: Peers) -> None:
+        peers.wait_for(1, 1)
+        peers.reactor.run(0.9)
+        peers.stand_still(0.2, [])
+        peers.reactor.turn()
+        peers.schedule.call_later(0.05, partial(peers.dropped.append, 1))
+        peers.reactor.run(0.3)
+        assert peers.dropped == [0, 1]
+
+    def test_nobody_keeps_an_idle_process_awake(self, peers: Peers) -> None:
+        for timer in peers.wait_for(10, 5):
+            timer.cancel()
+        peers.reactor.run(MOST + 0.1)
+        assert peers.reactor.getDelayedCalls() == []
+        peers.wait_for(1, 5)
+        peers.reactor.run(5.1)
+        assert peers.dropped == [0]
+        peers.reactor.run(MOST + 0.1)
+        assert peers.reactor.getDelayedCalls() == []
+
+    def test_no_timer_is_there_while_something_has_its_turns(self, peers: Peers) -> None:
+        """The others go on when there are any again."""
+        [timer] = peers.wait_for(1, 0.1)
+        peers.stand_still(1, [])
+        peers.reactor.turn()
+        timer.cancel()
+        peers.schedule.call_later(0, timer.cancel).cancel()
+        peers.schedule.rest()
+        assert peers.reactor.getDelayedCalls() == []
+        peers.wait_for(1, 1)
+        peers.reactor.run(1.1)
+        assert peers.dropped == [0]
+
+
+class Exit(BaseException):
+    """No Exception."""
+
+
+class TestWhatACallRaises:
+    @pytest.mark.parametrize("error", [ValueError, Exit, SystemExit, KeyboardInterrupt, GeneratorExit])
+    @pytest.mark.parametrize("seconds", [0, 1])
+    def test_keeps_no_other_from_being_made(
+        self, module: Module, logged: list[LogEvent], error: type[BaseException], seconds: float
+    ) -> None:
+        def call() -> None:
+            raise error
+
+        module.schedule.call_later(seconds, call)
+        module.schedule.call_later(seconds, module.call)
+        module.clock.advance(1)
+        module.start(1)
+        module.clock.advance(1)
+        assert module.called == 2
+        assert [event["log_failure"].type for event in logged] == [error]
+
+    def test_not_even_when_it_can_not_be_logged(self, module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*args: object) -> None:
+            raise Exit
+
+        monkeypatch.setattr(timers._log, "failure", fail)
+        module.schedule.call_later(1, fail)
+        module.schedule.call_later(1, module.call)
+        with pytest.raises(Exit):
+            module.clock.advance(1)
+        module.clock.advance(0)
+        module.start(1)
+        module.clock.advance(1)
+        assert module.called == 2

@@ -173,6 +173,11 @@ class Connection(Stream):
         return TLS(peer_certificate=transport.getPeerCertificate())
 
     @property
+    def blocked(self) -> bool:
+        """Whether output waits for the peer to take what went before."""
+        return self._blocked
+
+    @property
     def broken(self) -> bool:
         """Whether the peer has reset the connection."""
         return is_broken(self.transport)
@@ -223,6 +228,10 @@ class Connection(Stream):
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call at the end of the reactor's turn, when nobody's code is running."""
         self._host.call_soon(self, call)
+
+    def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call once, also when the module has left."""
+        return self._host.schedule.call_later(seconds, call)
 
     def receive_into(self, buffer: Any) -> bool:
         """Have the transport read into this, if it can."""

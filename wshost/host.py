@@ -12,7 +12,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     ILoggingContext,
     IProtocol,
     IProtocolFactory,
@@ -25,7 +24,7 @@ from wshost.connection import Connection, Link, Proxied
 from wshost.failures import Failures
 from wshost.interfaces import IBackplane
 from wshost.stream import Stream
-from wshost.timers import Schedule
+from wshost.timers import Schedule, Timer
 from wshost.topics import Topics
 
 #: How many connections at a time are told that they are not admitted; others are aborted.
@@ -95,7 +94,7 @@ class Host:
         self._turn_ends = False
         # Fires when all connections are gone; None until the host stops.
         self._stopped: Deferred[None] | None = None
-        self._overdue: IDelayedCall
+        self._overdue: Timer
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return what an endpoint listens with.
@@ -193,8 +192,7 @@ class Host:
             self._stopped = Deferred()
             connections = list(self.connections.values())
             if connections:
-                end = self.reactor.seconds() + self._drain_timeout
-                self._overdue = self.reactor.callLater(self._drain_timeout * PATIENCE, self._hurry, end)
+                self._overdue = self.schedule.call_later(self._drain_timeout * PATIENCE, self._hurry)
                 for connection in connections:
                     connection.shut_down()
             else:
@@ -202,9 +200,9 @@ class Host:
                 self._stopped.callback(None)
         return self._stopped
 
-    def _hurry(self, end: float) -> None:
+    def _hurry(self) -> None:
         """Ask those that are left once more: what they wait for will not come in time."""
-        self._overdue = self.reactor.callLater(max(0.0, end - self.reactor.seconds()), self.abort_all)
+        self._overdue = self.schedule.call_later(self._drain_timeout * (1 - PATIENCE), self.abort_all)
         for connection in list(self.connections.values()):
             connection.shut_down()
 
@@ -214,8 +212,7 @@ class Host:
             connection.abort("the server stopped")
 
     def _all_gone(self, stopped: Deferred[None]) -> None:
-        if self._overdue.active():
-            self._overdue.cancel()
+        self._overdue.cancel()
         self.schedule.rest()
         stopped.callback(None)
 

@@ -121,7 +121,8 @@ class IContext(Interface):
     admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
     following = Attribute("str or None: the name of the next module in the chain")
     broken = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
-    clock = Attribute("twisted.internet.interfaces.IReactorTime, for what may outlive the connection")
+    blocked = Attribute("True while output waits for the peer to take what went before: a ping would be behind that")
+    clock = Attribute("twisted.internet.interfaces.IReactorTime: the reactor, and its time")
     published = Attribute("None, or while sharing: returns (and takes) the bytes that go before the driver's next")
     full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
 
@@ -148,7 +149,14 @@ class IContext(Interface):
         """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
-        """Call once; never after this module's `handle_connection_close`."""
+        """Call once; never after this module's `handle_connection_close`.
+
+        It is for waiting for the peer: time for which the process was blocked, or stopped, does not count but for
+        0.3 seconds, and what the peer has sent meanwhile is read before the call.
+        """
+
+    def call_regardless(seconds: float, call: Callable[[], None]) -> Timer:
+        """Call once, as `call_later` does, but also after this module's `handle_connection_close`."""
 
     def call_soon(call: Callable[[], None]) -> None:
         """Call at the end of the reactor's turn, when nobody's code is running; also after the connection is gone.

@@ -18,6 +18,7 @@ from wshost.connection import address
 from wshost.fastnet.negotiation import spoken
 from wshost.proxy_protocol import ProxiedFactory
 from wshost.results import ConfigurationError
+from wshost.sockets import limit_unsent
 
 if TYPE_CHECKING:
     from wshost.tls import Certificates
@@ -145,6 +146,7 @@ class Listener:
         if self.proxied and not self._beneath:
             factory = ProxiedFactory(factory)
         port = maybeDeferred(self._endpoint.listen, factory)
+        port.addCallback(self._listening)
         port.addErrback(self._fail)
         if self._error is not None:
             raise self._error
@@ -160,6 +162,10 @@ class Listener:
         """Undo `pause`."""
         self._paused = False
         self._port.addCallback(self._resume)
+
+    def _listening(self, port: IListeningPort) -> IListeningPort:
+        limit_unsent(port)
+        return port
 
     def announce(self, chain: str, plain: str, secure: str) -> None:
         """Log where it listens, now or as soon as it does.

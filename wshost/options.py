@@ -141,7 +141,7 @@ class Settings:
     ] = None
     stall_timeout: Annotated[
         float | None,
-        Option(TIMES, Seconds(0.001, _DAY), "That a client may take none of the output waiting for it.", "10"),
+        Option(TIMES, Seconds(0.001, _DAY), "That a client may take too little of what waits for it.", "10"),
     ] = None
     close_timeout: Annotated[
         float | None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
@@ -19,7 +18,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from wshost.sockets import unacknowledged
+from wshost.sockets import taken
 from wshost.timers import Timer
 
 if TYPE_CHECKING:
@@ -27,6 +26,13 @@ if TYPE_CHECKING:
 
 #: In how many parts of the stall timeout the peer's progress is looked at.
 LOOKS = 10
+#: A peer that takes less of what waits for it is dropped in the end, in bytes a second.
+MIN_RATE = 2_048
+#: How many stall timeouts a peer may have saved up by what it has taken. Its kernel tells by leaps that it reads: of a
+#: receive buffer of 200 KB hundreds are free before a sender hears of it.
+MOST_STALLS = 6
+#: Of the sum of many times, in seconds.
+_ROUNDING = 1e-6
 
 
 class Stream:
@@ -81,7 +87,7 @@ class Stream:
         self._paused_by_module = False
         self._paused = False
         # When to look again whether the peer reads, and when a closing connection is aborted.
-        self._stall: IDelayedCall | None = None
+        self._stall: Timer | None = None
         self._deadline: Timer | None = None
         # Closing: no more input is looked at. Ended: nothing is written any more, either.
         self._closing = False
@@ -119,7 +125,7 @@ class Stream:
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._closing = self._ended = True
         self._out.clear()
-        if self._stall is not None and self._stall.active():
+        if self._stall is not None:
             self._stall.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
@@ -135,7 +141,7 @@ class Stream:
             self.full = True
             self._regulate()
         if not self._closing:
-            self._watch_progress(unacknowledged(self.transport), self._host.reactor.seconds())
+            self._watch_progress()
 
     def resumeProducing(self) -> None:
         self._blocked = False
@@ -289,16 +295,32 @@ class Stream:
 
     # A peer that does not read
 
-    def _watch_progress(self, mark: int | None, since: float) -> None:
-        self._stall = self._host.reactor.callLater(self._host.stall_timeout / LOOKS, self._check_progress, mark, since)
+    def _watch_progress(self) -> None:
+        """Abort when the peer takes too little of what waits for it.
 
-    def _check_progress(self, mark: int | None, since: float) -> None:
-        now = self._host.reactor.seconds()
-        left = unacknowledged(self.transport)
-        if left != mark:
-            self._watch_progress(left, now)
-        elif now - since < self._host.stall_timeout:
-            self._watch_progress(mark, since)
+        It has the stall timeout. What it takes, and has taken before, adds to that as much as it would need for it at
+        `MIN_RATE`, up to `MOST_STALLS`.
+        """
+        took = taken(self.transport)
+        # Where only what is left is known, that is negative.
+        patience = self._host.stall_timeout + (max(0, took) / MIN_RATE if took is not None else 0.0)
+        self._look_later(took, patience, self._host.schedule.seconds())
+
+    def _look_later(self, took: int | None, patience: float, now: float) -> None:
+        timeout = self._host.stall_timeout
+        patience = min(patience, MOST_STALLS * timeout)
+        self._stall = self._host.schedule.call_later(
+            min(timeout / LOOKS, patience), lambda: self._check_progress(took, patience, now)
+        )
+
+    def _check_progress(self, took: int | None, patience: float, since: float) -> None:
+        now = self._host.schedule.seconds()
+        total = taken(self.transport)
+        patience -= now - since
+        if total is not None and took is not None:
+            patience += max(0, total - took) / MIN_RATE
+        if patience > _ROUNDING:
+            self._look_later(total, patience, now)
         else:
             self.abort("the peer did not read what it was sent")
 

@@ -664,6 +664,17 @@ class TestTheSocket:
     def test_is_the_handle(self, pair: Pair) -> None:
         assert pair.transport.getHandle() is pair.transport.socket
 
+    def test_may_not_have_taken_all(self, pair: Pair) -> None:
+        assert pair.transport.get_write_buffer_size() == 0
+        pair.transport.write(bytes(1 << 22))
+        waiting = pair.transport.get_write_buffer_size()
+        assert 0 < waiting < 1 << 22
+        pair.transport.write(bytes(1_000))
+        assert pair.transport.get_write_buffer_size() == waiting + 1_000
+        pair.transport.abortConnection()
+        pair.turn()
+        assert pair.transport.get_write_buffer_size() == 0
+
     def test_has_addresses(self, pair: Pair) -> None:
         assert pair.transport.getHost() == UNIXAddress(None)
         assert pair.transport.getPeer() == UNIXAddress(None)

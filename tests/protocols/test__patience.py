@@ -19,7 +19,9 @@ class Driver:
         self.told: list[tuple[Any, ...]] = []
         self.is_open = self.is_reading = True
         self.engine = SimpleNamespace(inside=False, arrived=0)
-        self.context = SimpleNamespace(clock=self.clock, call_later=self.call_later, broken=False, full=False)
+        self.context = SimpleNamespace(
+            clock=self.clock, call_later=self.call_later, broken=False, full=False, blocked=False
+        )
         context: Any = self.context
         options: Any = SimpleNamespace(
             ping_interval=ping_interval, ping_timeout=ping_timeout, message_timeout=message_timeout
@@ -120,6 +122,22 @@ class TestHeartbeat:
         assert driver.wait(2) == []
         driver.is_reading = True
         assert driver.wait(100) == [(39, "beat"), (49, "drop", GONE)]
+
+    def test_when_the_ping_waits_behind_other_output(self) -> None:
+        """A peer that reads slowly can't answer what has not come to it: whether it reads is seen to by others."""
+        driver = Driver()
+        assert driver.wait(25) == [(20, "beat")]
+        driver.context.blocked = True
+        assert driver.wait(40) == [(at, "beat") for at in (30, 50)]
+        driver.context.blocked = False
+        assert driver.wait(100) == [(70, "beat"), (80, "drop", GONE)]
+
+    def test_when_it_leaves_while_output_waits(self) -> None:
+        driver = Driver()
+        driver.context.blocked = True
+        driver.wait(30)
+        driver.context.broken = True
+        assert driver.wait(100) == [(40, "drop", "the peer has left")]
 
     def test_when_it_leaves_while_it_is_not_read(self) -> None:
         """Nothing else would notice that, however long a handler takes."""

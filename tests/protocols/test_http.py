@@ -59,7 +59,7 @@ class Connection:
     peer_address = IPv4Address("TCP", "127.0.0.1", 50000)
     host_address = IPv4Address("TCP", "127.0.0.1", 8080)
     tls = None
-    full = broken = False
+    full = broken = blocked = False
     published = None
 
     def __init__(self, following: str | None = "websocket", admitted: bool = True) -> None:
@@ -85,6 +85,9 @@ class Connection:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return OneTimer(self.clock.callLater(seconds, call))
+
+    def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
+        raise NotImplementedError
 
     def log_failure(self, what: str) -> None:
         raise NotImplementedError

@@ -25,6 +25,8 @@ else:
 #: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits.
 HANDSHAKE_TIMEOUT = 15.0
 SHUTDOWN_TIMEOUT = 10.0
+#: In so many parts these times are counted: however long the process stands still, for the peer it is one of them.
+PARTS = 10
 
 #: A record's head; how much one holds at most, and how much longer encryption may make that (RFC 5246 §6.2.3).
 _HEAD, _RECORD, _EXPANSION = 5, 1 << 14, 2048
@@ -164,7 +166,7 @@ class TLSTransport:
         self.ssl_object = context.wrap_bio(self._buffers.incoming, self._buffers.outgoing, server_side=True)
         # What that is made of, if it still is: its methods in Python do no more than call these.
         self._records: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
-        self._deadline = loop.call_later(HANDSHAKE_TIMEOUT, self._time_out)
+        self._wait(PARTS)
         self._under = SelectorSocketTransport(loop, sock, self)
         # Only behind what that has scheduled itself can it be closed.
         loop.call_soon(self._start)
@@ -174,6 +176,13 @@ class TLSTransport:
             self._under.abort()
         else:
             self._state = SHAKING
+
+    def _wait(self, parts: int) -> None:
+        """Time out after so many parts of the handshake's time."""
+        if parts:
+            self._deadline = self._loop.call_later(HANDSHAKE_TIMEOUT / PARTS, self._wait, parts - 1)
+        else:
+            self._time_out()
 
     # What the transport below calls
 
@@ -421,14 +430,16 @@ class TLSTransport:
         finally:
             output = buffers.leave()
         self._under.write_nocheck(output)
-        self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT, self._look, self.get_write_buffer_size())
+        self._look(PARTS, self.get_write_buffer_size())
         self.resume_reading()
 
-    def _look(self, left: int) -> None:
-        """Time out, unless less than that is left to be sent now."""
+    def _look(self, parts: int, left: int) -> None:
+        """Time out after so many parts of the time for closing, in which no less than that is left to be sent."""
         now = self.get_write_buffer_size()
         if now < left:
-            self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT, self._look, now)
+            parts = PARTS
+        if parts:
+            self._deadline = self._loop.call_later(SHUTDOWN_TIMEOUT / PARTS, self._look, parts - 1, now)
         else:
             self._time_out()
 

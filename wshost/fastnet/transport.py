@@ -434,6 +434,10 @@ class Transport:
 
     # The socket
 
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes wait that the kernel has not taken, as asyncio's transports do."""
+        return 0 if self._under is None else int(self._under.get_write_buffer_size())
+
     def getHandle(self) -> socket.socket:
         return self.socket
 

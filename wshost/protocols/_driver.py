@@ -443,8 +443,7 @@ class WebSocket:
         self._context.perform(self._advance())
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        timer: Timer = self._context.clock.callLater(seconds, call)
-        return timer
+        return self._context.call_regardless(seconds, call)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._context.call_soon(call)

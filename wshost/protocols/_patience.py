@@ -111,13 +111,14 @@ class Patience:
         due = self._driver.heard_at + self._options.ping_interval
         if now < due:
             self._context.call_later(due - now, self._look)
-        elif self._driver.is_reading:
+        elif self._driver.is_reading and not self._context.blocked:
             self._driver.beat()
             self._context.call_later(self._options.ping_timeout, lambda: self._check_alive(now))
         elif self._context.broken:
             self._driver.drop("the peer has left")
         else:
-            # Its silence is our doing. If it has left, it answers with a reset, by which the connection is broken.
+            # Its silence is our doing, or it is busy with what we have sent. If it has left, it answers with a reset,
+            # by which the connection is broken.
             self._driver.heard_at = now
             self._context.call_later(self._options.ping_interval, self._look)
             if not self._context.full:
@@ -125,7 +126,8 @@ class Patience:
 
     def _check_alive(self, asked_at: float) -> None:
         # Any byte is a sign of life: an upload may leave no room for a pong.
-        if self._driver.heard_at >= asked_at or not self._driver.is_reading:
+        # And while output waits, the ping may have, too: that it is taken is seen to elsewhere.
+        if self._driver.heard_at >= asked_at or not self._driver.is_reading or self._context.blocked:
             self._look()
         elif self._driver.is_open:
             self._driver.drop("the peer is silent and answers no ping")

@@ -1,0 +1,155 @@
+"""Peers that read slowly, or not at all, with the kernel's buffers between, which tell by leaps of what is read."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.integration.server import Server, running_server
+from tests.memory import request
+from tests.regressions import wire
+from wshost.sockets import MAX_UNSENT
+from wshost.stream import MOST_STALLS
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can be asked")
+
+#: Answers with as many bytes as it is asked for.
+HANDLER = """
+def init(options):
+    return None
+
+def handle(message, state):
+    match message:
+        case ("text", count):
+            return ("reply", bytes(int(count)), state)
+    return ("noreply", state)
+"""
+#: Seconds that a peer may take nothing for; and that it is watched, which is longer than any may be silent.
+STALL = 1
+WATCHED = STALL * MOST_STALLS + 3
+#: More than all buffers take.
+MUCH = 8_000_000
+
+Connect = Callable[[int], socket.socket]
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio", "epoll"])
+def reactor(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["tcp", "tls", "unix"])
+def server(request: pytest.FixtureRequest, reactor: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose patience is short, on one kind of endpoint."""
+    directory = tmp_path_factory.mktemp("slow")
+    (directory / "generous.py").write_text(HANDLER)
+    options = [f"--handler={directory / 'generous.py'}", f"--stall-timeout={STALL}"]
+    # A ping waits behind what is read so slowly.
+    options += ["--ping-interval=1", "--ping-timeout=1"]
+    if request.param == "tls":
+        path = directory / "server.pem"
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+        options.append(f"--tls-cert={path}")
+    elif request.param == "unix":
+        options.append(f"--listen=unix:{directory / 'socket'}")
+    with running_server(*options, reactor=reactor) as server:
+        yield server
+        assert "Traceback" not in server.log
+
+
+@pytest.fixture
+def connect(server: Server) -> Iterator[Connect]:
+    """How to connect with a receive buffer of some size, 0 for the kernel's choice, and ask for much."""
+    opened = []
+
+    def connect(buffer: int) -> socket.socket:
+        unix = server.url.startswith("unix:")
+        client = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        opened.append(client)
+        client.settimeout(WATCHED)
+        if buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        client.connect(Path(server.url.removeprefix("unix:")).as_posix() if unix else ("127.0.0.1", server.port))
+        if server.url.startswith("wss"):
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            client = context.wrap_socket(client)
+            opened.append(client)
+        client.sendall(request())
+        assert wire.status(client.recv(4_096)) == 101
+        client.sendall(wire.frame(wire.TEXT, str(MUCH).encode()))
+        return client
+
+    yield connect
+    for client in opened:
+        with suppress(OSError):
+            client.close()
+
+
+def read(client: socket.socket, rate: int, seconds: float) -> int:
+    """Read at a rate, in bytes a second; return how much that was until the time was over, or the peer had ended."""
+    start = time.monotonic()
+    count = 0
+    with suppress(ConnectionError, ssl.SSLError):
+        while (passed := time.monotonic() - start) < seconds:
+            if int(passed * rate) > count:
+                data = client.recv(int(passed * rate) - count)
+                if not data:
+                    break
+                count += len(data)
+            time.sleep(0.05)
+    return count
+
+
+def lasts(client: socket.socket) -> float:
+    """Wait for the end of a connection without reading; return how long that took."""
+    start = time.monotonic()
+    with suppress(OSError):
+        # A socket that is read from would tell of what came before.
+        while time.monotonic() - start < 2 * WATCHED:
+            client.send(wire.frame(wire.PONG))
+            time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def test_steady_ones_are_served_and_others_are_dropped(connect: Connect) -> None:
+    """What is asked for is more than all buffers hold, so that who is dropped can't have read so much."""
+    with ThreadPoolExecutor() as pool:
+        default = pool.submit(read, connect(0), 40_000, WATCHED)
+        large = pool.submit(read, connect(200_000), 80_000, WATCHED)
+        small = pool.submit(read, connect(4_096), 10_000, WATCHED)
+        nothing = pool.submit(lasts, connect(0))
+        little = pool.submit(lasts, connect(4_096))
+        assert default.result() >= 40_000 * (WATCHED - 1)
+        assert large.result() >= 80_000 * (WATCHED - 1)
+        assert small.result() >= 10_000 * (WATCHED - 1)
+        assert STALL * 0.9 < nothing.result() < STALL * MOST_STALLS + 2
+        assert STALL * 0.9 < little.result() < STALL * MOST_STALLS + 2
+
+
+@pytest.mark.parametrize("server", ["tcp", "tls"], indirect=True)
+def test_the_kernel_holds_little_for_who_does_not_read(server: Server, connect: Connect) -> None:
+    """What it takes, no limit of ours counts. A Unix socket's buffer is small by itself."""
+    with connect(4_096):
+        time.sleep(0.5)
+        assert 0 < send_queue(server.port) < 2 * MAX_UNSENT + 100_000
+
+
+def send_queue(port: int) -> int:
+    """Return how many bytes wait in the kernel for the peers of a port (proc_net_tcp: tx_queue)."""
+    total = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if int(local.split(":")[1], 16) == port and state == "01":
+            total += int(queues.split(":")[0], 16)
+    return total
