@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from wshost.deliveries import Deliveries, Subscriber, Topic
+from wshost.exact import message, text
 from wshost.interfaces import IBackplane, ILocalTopics
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Topics:
 
     def deliver(self, topic: str, data: str | bytes) -> bool:
         """Give a message to all subscribers; see `ILocalTopics`."""
+        topic, data = text(topic), message(data)
         if get_ident() == self._host.thread:
             return self._publish(topic, data)
         size = CALL + len(data)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import classImplements
 
-from wshost.control import NORMAL_CLOSE, PING, PONG, control_frame
+from wshost.control import NORMAL_CLOSE, PING, PONG, check_payload, control_frame
+from wshost.exact import message
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, ISession, Timer
 from wshost.protocols._autobahn import negotiate
 from wshost.protocols._deflate import Deflater, Inflater
@@ -369,6 +370,8 @@ class WebSocket:
     def send(self, data: str | bytes) -> None:
         if self._state is not _OPEN:
             return
+        if type(data) is not str and type(data) is not bytes:
+            data = message(data)
         if self._deflater is None:
             self.on_write(frame(data))
         else:
@@ -377,11 +380,11 @@ class WebSocket:
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self.on_write(control_frame(PING, data))
+            self.on_write(control_frame(PING, check_payload(data)))
 
     def pong(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self.on_write(control_frame(PONG, data))
+            self.on_write(control_frame(PONG, check_payload(data)))
 
     def close(self, code: int, reason: str) -> None:
         if self._state is not _OPEN:
