@@ -13,7 +13,7 @@ class Room(StrEnum):
     HALL = "hall"
 
 
-class Mixed(str, Enum):
+class Mixed(str, Enum):  # noqa: UP042 - what is formatted otherwise
     """As before Python had `StrEnum`: formatted, it is its member's name."""
 
     HALL = "hall"
@@ -67,7 +67,9 @@ class Unshowable:
 
 
 class TestText:
-    @pytest.mark.parametrize("value", [Room.HALL, Mixed.HALL, LyingText("hall"), "hall"], ids=lambda v: type(v).__name__)
+    @pytest.mark.parametrize(
+        "value", [Room.HALL, Mixed.HALL, LyingText("hall"), "hall"], ids=lambda v: type(v).__name__
+    )
     def test_is_the_characters(self, value: str) -> None:
         assert (text(value), type(text(value))) == ("hall", str)
 
@@ -161,7 +163,9 @@ class TestShown:
         assert shown(("reply", ["x" * 1_000], [[[[]]]])) == "('reply', ['xxxxxxxxxxxx...xxxxxxxxxxxxx'], [[...]])"
 
     @pytest.mark.parametrize(
-        ("value", "how"), [(10**5_000, "<int>"), (Unshowable(), "<Unshowable"), ((10**5_000,), "(<int>,)")], ids=["int", "object", "tuple"]
+        ("value", "how"),
+        [(10**5_000, "<int>"), (Unshowable(), "<Unshowable"), ((10**5_000,), "(<int>,)")],
+        ids=["int", "object", "tuple"],
     )
     def test_never_fails(self, value: Any, how: str) -> None:
         assert shown(value).startswith(how)

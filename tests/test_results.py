@@ -41,7 +41,7 @@ class TestValues:
         assert (accept.state, accept.subprotocol, accept.headers) == ("state", None, {})
 
 
-class Name(str, Enum):
+class Name(str, Enum):  # noqa: UP042 - what is formatted otherwise
     """Formatted, it is `Name.ROOM`."""
 
     ROOM = "X-Room"
@@ -81,9 +81,13 @@ class TestExactValues:
         assert accept.headers == {"X": "1"}
 
     @pytest.mark.parametrize("headers", [[("X", "1")], 5, "X: 1"])
-    @pytest.mark.parametrize("make", [lambda headers: Accept(None, headers=headers), lambda headers: Reject(401, "", headers)])
+    @pytest.mark.parametrize(
+        "make", [lambda headers: Accept(None, headers=headers), lambda headers: Reject(401, "", headers)]
+    )
     def test_headers_are_a_mapping(self, make: Any, headers: Any) -> None:
-        with pytest.raises(TypeError, match=f"^headers are a mapping of names to values, not {type(headers).__name__}$"):
+        with pytest.raises(
+            TypeError, match=f"^headers are a mapping of names to values, not {type(headers).__name__}$"
+        ):
             make(headers)
 
 

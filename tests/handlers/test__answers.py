@@ -14,7 +14,7 @@ class Command(StrEnum):
     STOP = "stop"
 
 
-class Form(str, Enum):
+class Form(str, Enum):  # noqa: UP042 - what is formatted otherwise
     REPLY = "reply"
 
 
@@ -109,7 +109,6 @@ class TestAnythingElse:
             ("repyl", "data", None),
             ("ok", None),
             (1, None),
-            (Always(), None),
         ],
     )
     def test_is_wrong_and_told_what_is_right(self, answer: Any) -> None:
@@ -146,6 +145,10 @@ class TestAnythingElse:
         """RFC 6455 §7.4: some are for what was never sent, some for nobody."""
         with pytest.raises(WrongAnswer, match=f"{code} is not a close code to send: 1000-1003, 1007-1014, 3000-4999"):
             read(("close", code, "", None))
+
+    def test_is_what_equals_a_form_and_is_no_str(self) -> None:
+        with pytest.raises(WrongAnswer, match="that is none of"):
+            read((Always(), None))
 
     def test_is_shown_shortened(self) -> None:
         with pytest.raises(WrongAnswer) as caught:
