@@ -1,7 +1,7 @@
 """Every public argument, by what kinds of values people give: one table, of which both forms must say the same.
 
-What is compiled takes exact types and counts in C; what is not takes what Python takes. `make test` runs this on the one,
-`make test-compiled` on the other, and what is expected is written once.
+What is compiled takes exact types and counts in C; what is not takes what Python takes. `make test` runs this on the
+one, `make test-compiled` on the other, and what is expected is written once.
 """
 
 from __future__ import annotations
