@@ -1,4 +1,6 @@
-"""One accepted connection: to its protocol one of Twisted's transports, to aiofastnet's transport its protocol.
+"""One accepted connection: to its protocol one of Twisted's transports, to the transport below it an asyncio protocol.
+
+That one is `_socket.pyx`, TLS (`_tls.py`) on it, or aiofastnet's where nothing is compiled.
 
 It knows no more of ports than their event loop, and nothing of TLS.
 """
@@ -121,7 +123,7 @@ class Transport:
         loop.call_soon(self._begin)
         return under
 
-    # What aiofastnet calls
+    # What the transport below calls
 
     def connection_made(self, transport: Any) -> None:
         """Nothing: it is ready a moment later."""
