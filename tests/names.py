@@ -154,7 +154,7 @@ def is_there(name: str) -> bool:
 def _is_file(name: str) -> bool:
     if not name.strip("./") or name.startswith("/"):
         return False
-    bases = (ROOT, ROOT / "docs", ROOT / "docs/examples", ROOT / "wshost", ROOT / "wshost/protocols")
+    bases = (ROOT, ROOT / "docs", ROOT / "docs/examples", *(ROOT / "wshost", *(ROOT / "wshost").glob("[a-z]*/")))
     return any(any(base.glob(form)) for base in bases for form in (name, f"{name}.py"))
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from twisted.internet.protocol import Factory
@@ -206,6 +207,23 @@ class TestConfigurationFile:
 
     def test_is_one(self, options: dict[str, Any]) -> None:
         assert settle(options).handler == "chat"
+
+
+class TestImages:
+    """Those that are drawn by hand."""
+
+    @pytest.mark.parametrize("image", [path.name for path in sorted((DOCS / "images").glob("*.svg"))])
+    def test_name_what_is_there(self, image: str) -> None:
+        texts = [
+            one.text or "" for one in ElementTree.parse(DOCS / "images" / image).iter() if one.tag.endswith("}text")
+        ]
+        words = {word.strip(",:") for text in texts for word in text.split()}
+        named = {word for word in words if "_" in word or word.endswith(".py")}
+        assert [word for word in sorted(named) if not names.is_there(word)] == []
+
+    def test_the_way_names_files(self) -> None:
+        shown = (DOCS / "images/way.svg").read_text()
+        assert all(name in shown for name in ("connection.py", "_lane.py", "_autobahn.py", "_session.py"))
 
 
 class TestExamples:
