@@ -190,7 +190,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (count(_driver.STEPS), size(_driver.SHARE)),
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
-        ("503 with Retry-After; {} beyond that are just closed", (count(host.OVERFLOW),)),
+        ("503 with Retry-After, for {} at a time; others are just closed", (count(host.OVERFLOW),)),
         ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
         ("must be taken | {} s (`--stall-timeout`)", (_time("stall_timeout"),)),
         (

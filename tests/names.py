@@ -38,8 +38,8 @@ _WORDS = """
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     accept4 close epoll_ctl ssl isal nc twistd pip LimitNOFILE TimeoutStopSec X-Forwarded-For GLIBC_TUNABLES MALLOC_…
-    IProtocolFactory ITransport IConsumer ISSLTransport callFromThread connectionLost deferToThread abortConnection
-    setTcpNoDelay Clock verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
+    IProtocolFactory IConsumer ISSLTransport callFromThread connectionLost deferToThread
+    Clock verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
     .pxd .pyx .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
     changes/<issue>.<type>.md reports/conformance/<run>/index.html tests/x/test_y.py wshost/x/y.py
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py

@@ -61,8 +61,8 @@ def read(answer: Any) -> tuple[list[tuple[Any, ...]], Any]:
 def _message(data: Any) -> str | bytes:
     if not isinstance(data, str | bytes | bytearray | memoryview):
         raise ValueError(f"{shown(data)} is no message: a str, bytes, or a list of these")
-    data = message(data)
-    if isinstance(data, str) and not data.isascii():
+    checked = message(data)
+    if isinstance(checked, str) and not checked.isascii():
         # What has lone surrogates can't be sent, and then nothing of the answer shall be.
-        data.encode()
-    return data
+        checked.encode()
+    return checked
