@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests import conformance
 from wshost import allocation, failures, host, messages
@@ -63,7 +63,7 @@ _lane, _tls = pure("wshost.protocols._lane"), pure("wshost.fastnet._tls")
 class _Recorder(Reader):
     """Notes what a module takes, and by which defaults."""
 
-    taken: dict[str, Any]
+    taken: ClassVar[dict[str, Any]]
 
     def take(self, name: str, default: Any) -> Any:
         self.taken[name] = default
@@ -75,15 +75,17 @@ def taken(module: Any, given: dict[str, Any]) -> dict[str, Any]:
 
     :param given: those that it can't be without, or that it only takes when they are there.
     """
-    recorder = type("Recorder", (_Recorder,), {"taken": {}})
+
+    class Recorder(_Recorder):
+        taken: ClassVar[dict[str, Any]] = {}
+
     before = module.Reader
-    module.Reader = recorder
+    module.Reader = Recorder
     try:
         module.prepare(given)
     finally:
         module.Reader = before
-    options: dict[str, Any] = recorder.taken
-    return options
+    return Recorder.taken
 
 
 class _Sessions:
@@ -134,8 +136,23 @@ def _time(option: str) -> str:
     return count(float(DEFAULTS[option]))
 
 
+def _runs(holds: Callable[[int], bool], numbers: range) -> Iterator[tuple[int, int]]:
+    """The first and the last of each run of numbers of which something holds."""
+    found = [number for number in numbers if holds(number)]
+    starts = [number for number in found if number - 1 not in found]
+    return zip(starts, [number for number in found if number + 1 not in found], strict=True)
+
+
+def _rejects(status: int) -> bool:
+    """Whether a handler may reject with that."""
+    try:
+        Reject(status)
+    except ValueError:
+        return False
+    return True
+
+
 _MAX_OUTPUT = size(DEFAULTS["max_output"])
-_STATUSES = (300, 599)
 _CONNECTIONS = count(DEFAULTS["max_connections"])
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
@@ -153,6 +170,11 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
         ("chooses with which code, {} is the default.", (str(NORMAL_CLOSE[0]),)),
         ('closing handshake ({} "Normal close" by default)', (str(NORMAL_CLOSE[0]),)),
+        (
+            "that an endpoint may send (RFC 6455 §7.4): {} to {}, {} to {}, {} to {}.",
+            tuple(str(end) for run in _runs(sendable, range(10_000)) for end in run),
+        ),
+        ("The status is {} to {}.", tuple(str(end) for run in _runs(_rejects, range(1_000)) for end in run)),
         ("Data of a ping or pong is a str or bytes of {} bytes at most.", (str(MAX_PAYLOAD),)),
         ("A reason is cut to the {} bytes that fit.", (str(MAX_REASON),)),
         ("it gets {} more seconds to finish", (count(parameter(HandlerAdapter, "close_grace")),)),
@@ -336,7 +358,7 @@ class Reading:
         if not found[0].isdecimal() or len(found[0]) < 3 or _UNIT.match(self.text, found.end()):
             return False
         number = int(found[0])
-        return sendable(number) or number in {*HTTPStatus} - {100} or number in _STATUSES
+        return sendable(number) or number in {*HTTPStatus} - {100}
 
 
 def options_table() -> Iterator[str]:

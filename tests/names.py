@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from twisted.scripts.twistd import ServerOptions
+from twisted.scripts import twistd
 from zope.interface.interface import InterfaceClass
 
 import wshost
@@ -126,7 +126,8 @@ ROOTS: dict[str, set[str]] = {
 }
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
 _STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "shutdown", "worker", "connection"}
-_TWISTD = {"--" + name.rstrip("=") for name in ServerOptions().longOpt} | {"--reactor"}
+_OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
+_TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 
 
 def is_there(name: str) -> bool:

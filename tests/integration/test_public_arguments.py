@@ -184,9 +184,9 @@ def released() -> memoryview:
 
 
 #: What is the text "a".
-TEXTS = {"str": "a", "StrEnum": Word.A, "str, Enum": OldWord.A, "lying": LyingStr("a")}
+TEXTS: dict[str, Any] = {"str": "a", "StrEnum": Word.A, "str, Enum": OldWord.A, "lying": LyingStr("a")}
 #: What is the bytes b"data".
-BYTES = {
+BYTES: dict[str, Any] = {
     "bytes": b"data",
     "lying bytes": LyingBytes(b"data"),
     "bytearray": bytearray(b"data"),
@@ -200,7 +200,7 @@ BYTES = {
     "of an array": memoryview(array.array("B", b"data")),
 }
 #: What is neither.
-NEITHER = {
+NEITHER: dict[str, Any] = {
     "None": None,
     "bool": True,
     "int": 7,
@@ -345,7 +345,7 @@ def delivered(data: Any) -> Any:
 
 def answered(answer: Any) -> Any:
     """A handler's answer, at once and awaited: what the peer is sent, or what is logged."""
-    found = []
+    found: list[Any] = []
     for said in (answer, succeed(answer)):
         with logged() as texts:
             peer = MemoryHost(Handler(answer=said), websocket_options={"ping_interval": 0}).open()
@@ -485,7 +485,8 @@ def spoken(method: str) -> Callable[..., Any]:
     """A session of one's own asks its channel: what the peer is sent, or what is raised; with and without deflate."""
 
     def door(*args: Any) -> Any:
-        found = []
+        found: list[Any] = []
+        options: dict[str, Any]
         for options in ({}, {"compress": True}):
 
             @implementer(ISessionFactory, ISession)
@@ -503,12 +504,16 @@ def spoken(method: str) -> Callable[..., Any]:
                     if message == ("text", "go"):
                         found.append(outcome(lambda: getattr(self.channel, method)(*args)))
 
+                def info(self, message: Any) -> bool:
+                    return False
+
                 def lost(self) -> None:
                     """Nothing."""
 
             session = Session()
             checked = websocket.prepare({"handler": session, "ping_interval": 0, **options})
-            chain = [Link("http", http, http.prepare({})), Link("websocket", websocket, checked)]
+            modules: Any = http, websocket
+            chain = [Link("http", modules[0], http.prepare({})), Link("websocket", modules[1], checked)]
             peer = MemoryHost(chain=chain).open()
             peer.text("go")
             if found[-1] is None:
@@ -571,7 +576,7 @@ def transport() -> Iterator[tuple[Transport, socket.socket, asyncio.AbstractEven
     theirs.setblocking(False)
     protocol = Recorder()
     made = Transport(ours, protocol, "", Port(loop), 1, SimpleNamespace())
-    protocol.makeConnection(made)
+    protocol.transport = made
     turn(loop)
     try:
         yield made, theirs, loop
@@ -619,6 +624,7 @@ def name(value: Any) -> str:
 def rows() -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...], Any]]:
     """A name, the door, what it is given, and what comes of it."""
     send, ping, close = Asked("send"), Asked("ping"), Asked("close")
+    value: Any
     for kind, value in TEXTS.items():
         yield f"send {kind}", send, (value,), (True, ["a"])
         yield f"ping {kind}", ping, (value,), (True, [("ping", b"a")])
@@ -744,6 +750,7 @@ def answered_wrongly(answer: Any) -> str:
 
 
 def numbers(close: Asked) -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...], Any]]:
+    status: Any
     yield "close code of an enumeration", close, (Code.GOING_AWAY, ""), (True, [("close", 1001, "")])
     yield "lying close code", close, (LyingInt(4000), ""), (True, [("close", 4000, "")])
     for code in (True, False, 0, -1, 1005, 1015, 5000, 1000.0, "1000", Decimal(1000)):
@@ -806,6 +813,8 @@ def numbers(close: Asked) -> Iterator[tuple[str, Callable[..., Any], tuple[Any, 
 
 
 def others(send: Asked, ping: Asked) -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...], Any]]:
+    door: Any
+    buffer: Any
     no_text = "UnicodeEncodeError: 'utf-8' codec can't encode character '\\ud800' in position 0: surrogates not allowed"
     for door, what in ((send, "send"), (ping, "ping"), (subscribed, "subscribe"), (published, "publish")):
         yield f"{what} a lone surrogate", door, ("\ud800",), no_text
