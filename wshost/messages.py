@@ -14,7 +14,8 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
     :raises TypeError: when it is neither a str nor bytes.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    data = message(data)
+    if type(data) is not str and type(data) is not bytes:
+        data = message(data)
     if isinstance(data, str) and not data.isascii():
         # Now, and not when the reactor has come to it and nobody is there to be told.
         return data, len(data.encode())

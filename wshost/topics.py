@@ -125,7 +125,9 @@ class Topics:
 
     def deliver(self, topic: str, data: str | bytes) -> bool:
         """Give a message to all subscribers; see `ILocalTopics`."""
-        topic, data = text(topic), message(data)
+        if type(data) is not str and type(data) is not bytes:
+            data = message(data)
+        topic = text(topic)
         if get_ident() == self._host.thread:
             return self._publish(topic, data)
         size = CALL + len(data)

@@ -35,10 +35,13 @@ def read(answer: Any) -> tuple[list[tuple[Any, ...]], Any]:
     """
     # A pattern would take a list for a tuple.
     if isinstance(answer, tuple):
-        # Of a subclass, such as a named one, what it holds.
-        form, *rest = tuple.__getitem__(answer, _ALL) or (None,)
+        exact = answer
+        if type(answer) is not tuple or not answer or type(answer[0]) is not str:
+            # Of a subclass, such as a named one, what it holds.
+            form, *rest = tuple.__getitem__(answer, _ALL) or (None,)
+            exact = (text(form) if isinstance(form, str) else None, *rest)
         try:
-            match (text(form) if isinstance(form, str) else None, *rest):
+            match exact:
                 case ("noreply", state):
                     return [], state
                 case ("reply", list() | tuple() as messages, state):
