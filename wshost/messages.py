@@ -14,12 +14,12 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
     :raises TypeError: when it is neither a str nor bytes.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    if type(data) is not str and type(data) is not bytes:
-        data = message(data)
-    if isinstance(data, str) and not data.isascii():
+    if type(data) is str:
         # Now, and not when the reactor has come to it and nobody is there to be told.
-        return data, len(data.encode())
-    return data, len(data)
+        return data, len(data) if data.isascii() else len(data.encode())
+    if type(data) is bytes:
+        return data, len(data)
+    return check_message(message(data))
 
 
 def check_topic(topic: str) -> str:
