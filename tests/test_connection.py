@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -824,6 +825,18 @@ class TestTimers:
         module = Module(start=lambda driver: driver.context.call_later(1, lambda: calls.append(1)))
         peer = serve(module).connect()
         peer.turn(1)
+        peer.turn(1)
+        assert calls == [1]
+
+    @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf])
+    def test_are_for_a_finite_time(self, seconds: float) -> None:
+        """What is no number, at the head of all timers of a host, would keep the others from firing."""
+        calls: list[int] = []
+        module = Module()
+        peer = serve(module).connect()
+        with pytest.raises(ValueError, match=r"is no number of seconds$"):
+            module.driver.context.call_later(seconds, lambda: calls.append(0))
+        module.driver.context.call_later(1, lambda: calls.append(1))
         peer.turn(1)
         assert calls == [1]
 

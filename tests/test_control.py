@@ -95,7 +95,7 @@ class TestPayload:
     @pytest.mark.parametrize("data", [7, None, ["p"]])
     def test_is_nothing_else(self, data: Any) -> None:
         with pytest.raises(
-            ValueError, match=f"^the payload of a ping or pong is a str or bytes, not {type(data).__name__}$"
+            TypeError, match=f"^the payload of a ping or pong is a str or bytes, not {type(data).__name__}$"
         ):
             check_payload(data)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from twisted.internet.protocol import Factory
 
+from tests import figures, names
 from wshost import config
 from wshost.handlers._answers import FORMS
 from wshost.options import OPTIONS, settle
 from wshost.protocols import factory, http, websocket
+from wshost.refs import Ref
+from wshost.results import Close, Stop, Switch
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -25,17 +29,6 @@ _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _ROW = re.compile(r"^\| `(?P<option>\w+)` \|.*\|(?P<default>[^|]*)\|$", re.MULTILINE)
-_TAKEN = re.compile(r"reader\.\w+\(\"(?P<option>\w+)\"(?:, (?P<default>[\w. <]+))?")
-
-
-def options_table() -> Iterator[str]:
-    """What the README's table of the command's options must be."""
-    yield "| Option | What it says | Default |"
-    yield "|---|---|---|"
-    for name, option in OPTIONS.items():
-        metavar = f" {option.kind.metavar}" if option.kind.metavar else ""
-        yield f"| `--{name.replace('_', '-')}{metavar}` | {option.help} | {option.default} |"
-    yield "| `--config FILE` | More options by these names, in TOML; those of the command line win. |  |"
 
 
 def section(page: str, title: str) -> str:
@@ -51,7 +44,105 @@ class TestReadme:
         assert f"```python\n{handler}```" in (ROOT / "README.md").read_text()
 
     def test_lists_the_options_of_the_command(self) -> None:
-        assert "\n".join(options_table()) in (ROOT / "README.md").read_text()
+        assert "\n".join(figures.options_table()) in (ROOT / "README.md").read_text()
+
+
+class TestFigures:
+    """Numbers in prose are the code's."""
+
+    @pytest.mark.parametrize("page", figures.TIES)
+    def test_are_what_the_code_has(self, page: str) -> None:
+        reading = figures.Reading(page)
+        assert [
+            phrase.format(*values) for phrase, values in figures.TIES[page] if not reading.tie(phrase, values)
+        ] == []
+
+    @pytest.mark.parametrize("page", figures.PAGES)
+    def test_none_is_loose(self, page: str) -> None:
+        """Each is tied to the code, in `tests/figures.py`."""
+        assert list(figures.read(page).loose()) == []
+
+    def test_one_that_is_loose_is_found(self) -> None:
+        reading = figures.Reading("docs/handlers.md")
+        reading.text += " It waits 17 seconds. Up to 404 messages and 1,000 more."
+        assert [around[-38:].strip() for around in figures.tied(reading).loose()] == [
+            "waits 17 seconds. Up to 404 messages a",
+            "ds. Up to 404 messages and 1,000 more.",
+            "ds. Up to 404 messages and 1,000 more.",
+        ]
+
+    def test_one_that_has_changed_is_found(self) -> None:
+        reading = figures.Reading("docs/handlers.md")
+        assert reading.tie("`init` has {} seconds", ("5",))
+        assert not reading.tie("`init` has {} seconds", ("6",))
+
+    def test_defaults_in_the_help_are_those_of_the_parts(self) -> None:
+        # Of these two the defaults are words.
+        said = {name: option for name, option in OPTIONS.items() if option.default}
+        del said["tls_key"], said["protocol_module"]
+        assert {name: option.kind.add(None, option.default) for name, option in said.items()} == figures.DEFAULTS
+
+    def test_each_default_is_said(self) -> None:
+        """Where one default is for two parts, these agree."""
+        assert figures.DEFAULTS["close_timeout"] == figures.MODULES["websocket"]["close_timeout"]
+
+
+def call(function: Any) -> str:
+    """A call as a page has it: the parameters with their defaults, without self."""
+    parameters = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
+    said = [one.name if one.default is one.empty else f"{one.name}={one.default!r}" for one in parameters]
+    return f"{function.__name__}({', '.join(said)})".replace("'", '"')
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "page", [page for page in PAGES if page.stem.lower() != "changelog"], ids=lambda page: page.name
+    )
+    def test_are_there(self, page: Path) -> None:
+        assert [name for name in names.spans(page) if not names.is_there(name)] == []
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "--max-conections",
+            "--compression",
+            "protocols/_engine.py",
+            "tests/test_nothing.py",
+            "make tests",
+            "twistd --reactors=epoll",
+            "context.performs",
+            "ref.publish(topic)",
+            "connection.certificate",
+            "wshost.services",
+            "wshost.results.Closed",
+            "max_fragment",
+            'Close(dat=b"")',
+            '("replay", data, state)',
+            "WSHOST_FAST_LANES=off",
+            "python hatch_builds.py",
+        ],
+    )
+    def test_that_are_not_there_are_found(self, name: str) -> None:
+        assert not names.is_there(name)
+
+    def test_of_others_are_on_a_page(self) -> None:
+        """Or the list would let something through some day."""
+        on_pages = {name for page in PAGES for name in names.spans(page)}
+        words = {word for name in on_pages for word in name.split(" ")}
+        assert sorted(names.OTHERS - on_pages - words) == []
+
+    @pytest.mark.parametrize(
+        ("page", "function"),
+        [
+            *(
+                ("handlers.md", getattr(Ref, name))
+                for name in ("send", "ping", "close", "info", "subscribe", "unsubscribe")
+            ),
+            *(("modules.md", result) for result in (Switch, Close, Stop)),
+        ],
+    )
+    def test_calls_have_the_parameters_and_defaults(self, page: str, function: Any) -> None:
+        assert f"`{call(function)}`" in (DOCS / page).read_text()
 
 
 class TestHandlers:
@@ -67,9 +158,10 @@ class TestModules:
         return {row["option"]: row["default"].strip() for row in _ROW.finditer(text)}
 
     @staticmethod
-    def taken(module: ModuleType) -> dict[str, str]:
-        source = inspect.getsource(module.prepare)
-        return {found["option"]: found["default"] or "" for found in _TAKEN.finditer(source)}
+    def taken(module: ModuleType) -> dict[str, Any]:
+        if module is factory:
+            return figures.taken(factory, {"factory": Factory()})
+        return figures.MODULES[module.__name__.rpartition(".")[2]]
 
     @pytest.mark.parametrize("module", [http, websocket, factory], ids=lambda module: module.__name__)
     def test_every_option_of_ours_is_there_and_no_other(self, module: ModuleType) -> None:
@@ -78,10 +170,10 @@ class TestModules:
     @pytest.mark.parametrize("module", [http, websocket], ids=lambda module: module.__name__)
     def test_numbers_are_the_defaults(self, module: ModuleType) -> None:
         documented, taken = self.documented(module), self.taken(module)
-        numbers = {name: default for name, default in taken.items() if default[:1].isdigit()}
-        assert {name: float(documented[name]) for name in numbers} == {
-            name: float(eval(default)) for name, default in numbers.items()
-        }
+        numbers = {name: default for name, default in taken.items() if name in figures.DEFAULTED}
+        # As large as another: said in words.
+        numbers.pop("max_frame_size", None)
+        assert {name: float(documented[name]) for name in numbers} == numbers
 
 
 class TestArchitecture:
@@ -115,6 +207,23 @@ class TestConfigurationFile:
 
     def test_is_one(self, options: dict[str, Any]) -> None:
         assert settle(options).handler == "chat"
+
+
+class TestImages:
+    """Those that are drawn by hand."""
+
+    @pytest.mark.parametrize("image", [path.name for path in sorted((DOCS / "images").glob("*.svg"))])
+    def test_name_what_is_there(self, image: str) -> None:
+        texts = [
+            one.text or "" for one in ElementTree.parse(DOCS / "images" / image).iter() if one.tag.endswith("}text")
+        ]
+        words = {word.strip(",:") for text in texts for word in text.split()}
+        named = {word for word in words if "_" in word or word.endswith(".py")}
+        assert [word for word in sorted(named) if not names.is_there(word)] == []
+
+    def test_the_way_names_files(self) -> None:
+        shown = (DOCS / "images/way.svg").read_text()
+        assert all(name in shown for name in ("connection.py", "_lane.py", "_autobahn.py", "_session.py"))
 
 
 class TestExamples:

@@ -15,15 +15,16 @@ ROOT = Path(__file__).parent.parent
 
 #: What everything speaks in, and the little these modules import of ours.
 VOCABULARY: dict[str, set[str]] = {
-    "wshost.control": set(),
+    "wshost.exact": set(),
+    "wshost.control": {"wshost.exact"},
     "wshost.request": set(),
-    "wshost.results": {"wshost.request"},
+    "wshost.results": {"wshost.exact", "wshost.request"},
     "wshost.interfaces": {"wshost.request", "wshost.results"},
     "wshost.importing": {"wshost.results"},
     "wshost.log_limit": set(),
 }
 #: What puts the parts together, and may import them all.
-ASSEMBLY = {"wshost", "wshost.chain", "wshost.command", "wshost.server", "wshost.testing"}
+ASSEMBLY = {"wshost", "wshost.chain", "wshost.command", "wshost.server"}
 #: Names outside of ours that few modules may import.
 CONFINED = {
     "autobahn": {"wshost.protocols._autobahn"},
@@ -54,6 +55,17 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.py"))}
 #: Those that have no other form than the compiled one.
 COMPILED = {module_name(path) for path in ROOT.glob("wshost/**/*.pyx")} - MODULES.keys()
+
+
+def named() -> Iterator[str]:
+    """Every module of ours that the rule names."""
+    yield from VOCABULARY
+    for known in VOCABULARY.values():
+        yield from known
+    yield from ASSEMBLY
+    yield from (name for name in CONFINED if within(name, "wshost"))
+    for modules in CONFINED.values():
+        yield from modules
 
 
 def package(module: str) -> str:
@@ -125,6 +137,22 @@ def is_allowed(module: str, name: str) -> bool:
 )
 def test_the_rule(module: str, statement: str, allowed: bool) -> None:
     assert all(is_allowed(module, name) for name in imports(module, statement)) is allowed
+
+
+def test_the_rule_names_only_modules_that_exist() -> None:
+    """What is permitted to nobody would be permitted to whoever takes the name."""
+    assert sorted(set(named()) - MODULES.keys()) == []
+
+
+def test_the_rule_permits_only_what_is_made_use_of() -> None:
+    used = {module: set(imports(module, path.read_text())) for module, path in MODULES.items()}
+    idle = [
+        (module, name)
+        for name, modules in [*CONFINED.items(), *((known, {m}) for m, all_ in VOCABULARY.items() for known in all_)]
+        for module in modules
+        if not any(within(found, name) for found in used[module])
+    ]
+    assert idle == []
 
 
 @pytest.mark.parametrize("module", MODULES)

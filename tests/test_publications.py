@@ -34,6 +34,21 @@ def batch(
 
 
 class TestPublication:
+    @pytest.mark.parametrize("kind", [bytearray, memoryview, bytes])
+    def test_is_bytes_whatever_the_encoding_makes_of_it(self, kind: Any) -> None:
+        encoding = Encoding()
+        encoding.encode = lambda data: kind(b"made")  # type: ignore[method-assign]
+        encoded = Publication(1, "text").encoded(encoding, lambda: None)  # type: ignore[arg-type]
+        assert (type(encoded), encoded) == (bytes, b"made")
+
+    @pytest.mark.parametrize("made", ["text", None, 7])
+    def test_that_is_made_no_bytes_of_is_lost_alone(self, failures: list[None], made: Any) -> None:
+        """The others of the same turn are not."""
+        encoding = Encoding()
+        encoding.encode = lambda data: made if data == "odd" else b"even"  # type: ignore[method-assign]
+        joined = batch([Publication(1, "odd"), Publication(2, "even")], encoding, failures)
+        assert (joined, failures) == ((b"even", 1, 1), [None])
+
     def test_is_encoded_once_by_each_encoding(self) -> None:
         one, other = Encoding(b"1"), Encoding(b"2")
         publication = Publication(1, "text")

@@ -170,7 +170,7 @@ WRONG: list[Any] = [
     (lambda ref: ref.send(None), TypeError, "a message is a str or bytes, not NoneType"),
     (lambda ref: ref.send("\ud800"), UnicodeEncodeError, "surrogates not allowed"),
     (lambda ref: ref.ping(bytes(126)), ValueError, "at most 125 bytes, not 126"),
-    (lambda ref: ref.ping(7), ValueError, "a str or bytes, not int"),
+    (lambda ref: ref.ping(7), TypeError, "a str or bytes, not int"),
     (lambda ref: ref.ping("\ud800"), UnicodeEncodeError, "surrogates not allowed"),
     (lambda ref: ref.close(1005), ValueError, "1005 is not a close code to send"),
     (lambda ref: ref.close(None, "bye"), ValueError, "'bye' can't be the reason of a Close without a code"),

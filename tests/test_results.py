@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
@@ -38,6 +39,56 @@ class TestValues:
     def test_an_accept_leaves_the_choice_unless_told(self) -> None:
         accept = Accept("state")
         assert (accept.state, accept.subprotocol, accept.headers) == ("state", None, {})
+
+
+class Name(str, Enum):  # noqa: UP042 - what is formatted otherwise
+    """Formatted, it is `Name.ROOM`."""
+
+    ROOM = "X-Room"
+
+
+class TestExactValues:
+    """What is made is of exact types, whatever it is made of."""
+
+    @pytest.mark.parametrize("kind", [bytearray, memoryview, type("Bytes", (bytes,), {"__len__": lambda _: 0})])
+    @pytest.mark.parametrize("make", [Close, lambda data: Switch("next", data)])
+    def test_bytes(self, make: Any, kind: Any) -> None:
+        value = make(kind(b"data"))
+        data = value.unread if isinstance(value, Switch) else value.data
+        assert (type(data), data) == (bytes, b"data")
+
+    @pytest.mark.parametrize("data", ["text", None, 7])
+    @pytest.mark.parametrize("make", [Close, lambda data: Switch("next", data)])
+    def test_what_is_no_bytes_is_refused(self, make: Any, data: Any) -> None:
+        with pytest.raises(TypeError, match=f"^bytes are wanted, not {type(data).__name__}$"):
+            make(data)
+
+    def test_a_reason(self) -> None:
+        assert type(Stop(Name.ROOM).reason) is str
+        with pytest.raises(TypeError):
+            Stop(None)  # type: ignore[arg-type]
+
+    def test_headers_and_a_subprotocol(self) -> None:
+        accept = Accept(None, Name.ROOM, {Name.ROOM: Name.ROOM})
+        assert [*map(type, (accept.subprotocol, *accept.headers, *accept.headers.values()))] == [str, str, str]
+        assert f"{accept.headers}" == "{'X-Room': 'X-Room'}"
+
+    def test_headers_are_those_that_were_checked(self) -> None:
+        """Changed later, they would not be."""
+        headers = {"X": "1"}
+        accept = Accept(None, headers=headers)
+        headers["X"] = "1\r\nY: 2"
+        assert accept.headers == {"X": "1"}
+
+    @pytest.mark.parametrize("headers", [[("X", "1")], 5, "X: 1"])
+    @pytest.mark.parametrize(
+        "make", [lambda headers: Accept(None, headers=headers), lambda headers: Reject(401, "", headers)]
+    )
+    def test_headers_are_a_mapping(self, make: Any, headers: Any) -> None:
+        with pytest.raises(
+            TypeError, match=f"^headers are a mapping of names to values, not {type(headers).__name__}$"
+        ):
+            make(headers)
 
 
 class TestResponseHeaders:

@@ -173,7 +173,19 @@ class TestConnectionMade:
         assert not Wire(transport=Pipe).transport.no_delay
 
 
+class Kind(bytes):
+    """Says of itself that there is nothing of it."""
+
+    def __len__(self) -> int:
+        return 0
+
+
 class TestCork:
+    def test_takes_bytes_of_a_subclass_for_what_they_are(self, wire: Wire) -> None:
+        wire.stream.say(Kind(b"data"))
+        wire.turn()
+        assert [(type(data), data) for data in wire.transport.writes] == [(bytes, b"data")]
+
     def test_what_is_written_in_one_turn_leaves_in_one_write_at_its_end(self, wire: Wire) -> None:
         for line in (b"one ", b"two ", b"three"):
             wire.stream.say(line)

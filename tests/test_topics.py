@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,7 +31,17 @@ def test_provides_the_interface() -> None:
     assert verifyObject(ILocalTopics, Rooms().topics)
 
 
+class Name(str, Enum):  # noqa: UP042 - what is formatted otherwise
+    A = "a"
+
+
 class TestPublishing:
+    def test_takes_what_a_backplane_has(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/a")
+        assert [rooms.topics.deliver(Name.A, data) for data in (Name.A, bytearray(b"binary"))] == [True, True]
+        assert peer.messages() == ["a", b"binary"]
+
     def test_reaches_who_has_subscribed(self) -> None:
         rooms = Rooms()
         one, other, third = rooms.open("/a"), rooms.open("/a/b"), rooms.open("/b")

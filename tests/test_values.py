@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from enum import Enum, IntEnum
 from typing import Any
 
 import pytest
@@ -151,6 +152,35 @@ class TestFromAFile:
         with pytest.raises(ValueError, match=r"^") as caught:
             kind.check(given)
         assert str(caught.value) == complaint
+
+
+class Word(str, Enum):  # noqa: UP042 - what is formatted otherwise
+    PORT = "8080"
+    SIZE = "64KiB"
+    MODULE = "http,timeout=5"
+
+
+class Port(IntEnum):
+    HTTP = 80
+
+
+class TestOfAnEnumeration:
+    @pytest.mark.parametrize(
+        ("kind", "given", "value"),
+        [
+            (Integer(0, 65535), Port.HTTP, 80),
+            (Size(1, 1 << 40), Port.HTTP, 80),
+            (Size(1, 1 << 40), Word.SIZE, 65_536),
+            (Seconds(0, 100), Port.HTTP, 80.0),
+            (Text("FILE"), Word.PORT, "8080"),
+            (Several(Text("FILE")), [Word.PORT], ["8080"]),
+            (Table("KEY=VALUE"), {Word.PORT: 1}, {"8080": 1}),
+            (Module(), Word.MODULE, ("http", {"timeout": 5})),
+        ],
+    )
+    def test_is_the_value(self, kind: Kind, given: Any, value: Any) -> None:
+        checked = kind.check(given)
+        assert (checked, type(checked), repr(checked)) == (value, type(value), repr(value))
 
 
 class TestMapping:

@@ -15,6 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from wshost.exact import seconds as exact_seconds
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule, Timer
 from wshost.refs import Ref
 from wshost.request import TLS, Request
@@ -217,7 +218,8 @@ class Connection(Stream):
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, unless the module has left before."""
-        timer = ModuleTimer(self._host.schedule, seconds, call, self._timers, self._run_timer)
+        # What is no number at the head of the schedule would stop all timers of the host.
+        timer = ModuleTimer(self._host.schedule, exact_seconds(seconds), call, self._timers, self._run_timer)
         if self._closing and self._driver is None:
             timer.cancel()
         return timer

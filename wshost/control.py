@@ -1,6 +1,8 @@
-"""What a control frame may carry: the codes, the reason, the payload (RFC 6455 §5.5, §7.4). Imports nothing of ours."""
+"""What a control frame may carry: the codes, the reason, the payload (RFC 6455 §5.5, §7.4)."""
 
 from __future__ import annotations
+
+from wshost.exact import message, number, text
 
 #: The opcodes of control frames (RFC 6455 §5.5).
 CLOSE, PING, PONG = 8, 9, 10
@@ -27,25 +29,26 @@ def check_close(code: int | None, reason: str) -> tuple[int | None, str]:
         if reason != "":
             raise ValueError(f"{reason!r} can't be the reason of a Close without a code")
         return None, ""
-    if not isinstance(code, int) or not sendable(code):
+    if not isinstance(code, int) or not sendable(number(code)):
         raise ValueError(f"{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999")
     if not isinstance(reason, str):
         raise ValueError(f"{reason!r} is not a close reason: a str")
-    return int(code), reason.encode()[:MAX_REASON].decode(errors="ignore")
+    return number(code), text(reason).encode()[:MAX_REASON].decode(errors="ignore")
 
 
 def check_payload(data: str | bytes) -> bytes:
     """Return a ping's or pong's payload as bytes.
 
-    :raises ValueError: when it is neither str nor bytes, or longer than 125 bytes.
+    :raises TypeError: when it is neither str nor bytes.
+    :raises ValueError: when it is longer than 125 bytes, or a str with lone surrogates.
     """
-    if isinstance(data, str):
-        data = data.encode()
-    elif not isinstance(data, bytes | bytearray | memoryview):
-        raise ValueError(f"the payload of a ping or pong is a str or bytes, not {type(data).__name__}")
-    if len(data) > MAX_PAYLOAD:
-        raise ValueError(f"the payload of a ping or pong has at most {MAX_PAYLOAD} bytes, not {len(data)}")
-    return bytes(data)
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"the payload of a ping or pong is a str or bytes, not {type(data).__name__}")
+    data = message(data)
+    payload = data.encode() if isinstance(data, str) else data
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"the payload of a ping or pong has at most {MAX_PAYLOAD} bytes, not {len(payload)}")
+    return payload
 
 
 def control_frame(opcode: int, payload: bytes) -> bytes:

@@ -196,7 +196,7 @@ class IRef(Interface):
         """Send one message: a str as text, bytes as binary."""
 
     def ping(data: bytes) -> bool:
-        """Send a ping of at most 125 bytes. :raises ValueError: when it is longer."""
+        """Send a ping of at most 125 bytes. :raises TypeError, ValueError: when it is no bytes, or longer."""
 
     def close(code: int | None, reason: str) -> bool:
         """Close the connection properly; None for a Close without a code.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wshost.exact import message, text
+
 #: What waits for a later turn weighs that much beside its data, in bytes.
 CALL = 256
 #: A topic's name, in bytes of UTF-8.
@@ -14,14 +16,12 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
     :raises TypeError: when it is neither a str nor bytes.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    if isinstance(data, str):
+    if type(data) is str:
         # Now, and not when the reactor has come to it and nobody is there to be told.
         return data, len(data) if data.isascii() else len(data.encode())
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        # Of what is bytes already, no copy is made; what is compiled takes no subclasses.
-        data = bytes(data)
+    if type(data) is bytes:
         return data, len(data)
-    raise TypeError(f"a message is a str or bytes, not {type(data).__name__}")
+    return check_message(message(data))
 
 
 def check_topic(topic: str) -> str:
@@ -32,6 +32,7 @@ def check_topic(topic: str) -> str:
     """
     if not isinstance(topic, str):
         raise TypeError(f"a topic is a str, not {type(topic).__name__}")
+    topic = text(topic)
     size = len(topic.encode())
     if not 1 <= size <= MAX_TOPIC:
         raise ValueError(f"a topic has 1 to {MAX_TOPIC} bytes, not {size}")

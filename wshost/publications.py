@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from wshost.exact import octets
 from wshost.interfaces import IEncoding
 
 
@@ -31,7 +32,7 @@ class Publication:
         except KeyError:
             pass
         try:
-            data = encoding.encode(self.data)
+            data = octets(encoding.encode(self.data))
         except BaseException:
             failed()
             data = b""

@@ -53,7 +53,8 @@ class Ref:
     def ping(self, data: str | bytes = b"") -> bool:
         """Send a ping of at most 125 bytes.
 
-        :raises ValueError: when it is longer (RFC 6455 §5.5).
+        :raises TypeError: when it is neither str nor bytes.
+        :raises ValueError: when it is longer (RFC 6455 §5.5), or a str with lone surrogates.
         """
         return self._ask(CALL, "ping", check_payload(data))
 

@@ -14,6 +14,7 @@ from twisted.python.reflect import safe_str
 
 from wshost import chain, ending, options, reactors
 from wshost.backplanes.memory import SHARED
+from wshost.exact import text
 from wshost.host import Host
 from wshost.interfaces import IBackplane
 from wshost.listeners import Listener, tcp
@@ -64,7 +65,7 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
         raise ConfigurationError(f"register: {name!r} is not a string")
     server = Server(options.settle(options.check_all(flat)), reactor)
     if name is not None:
-        MultiService.setName(server, name)
+        MultiService.setName(server, text(name))
     return server
 
 

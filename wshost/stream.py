@@ -18,6 +18,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from wshost.exact import octets
 from wshost.sockets import taken
 from wshost.timers import Timer
 
@@ -156,6 +157,9 @@ class Stream:
     # Output
 
     def _write(self, data: bytes) -> None:
+        if type(data) is not bytes:
+            # A module's own kind, which may say anything of its size.
+            data = octets(data)
         if data:
             self._out.append(data)
             self._queued += len(data)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zope.interface import implementer
 
 from wshost.deliveries import Deliveries, Subscriber, Topic
+from wshost.exact import message, text
 from wshost.interfaces import IBackplane, ILocalTopics
 from wshost.messages import CALL
 
@@ -130,6 +131,9 @@ class Topics:
 
     def deliver(self, topic: str, data: str | bytes) -> bool:
         """Give a message to all subscribers; see `ILocalTopics`."""
+        if type(data) is not str and type(data) is not bytes:
+            data = message(data)
+        topic = text(topic)
         if get_ident() == self._host.thread:
             return self._publish(topic, data)
         size = CALL + len(data)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from wshost import exact
+
 _SIZE = re.compile(r"(\d+) ?([KMG]?)(?:iB)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NUMBER = re.compile(r"(-?\d+)|-?\d+\.\d+", re.ASCII)
@@ -43,9 +45,10 @@ class Integer:
         return self.check(int(text) if text.isdecimal() else text)
 
     def check(self, value: Any) -> int:
-        if type(value) is not int or not self.minimum <= value <= self.maximum:
+        whole = whole_number(value)
+        if whole is None or not self.minimum <= whole <= self.maximum:
             raise ValueError(f"{value!r} is not a whole number from {self.minimum} to {self.maximum}")
-        return value
+        return whole
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Size:
         return self.check(text)
 
     def check(self, value: Any) -> int:
-        size = value
+        size = whole_number(value)
         if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
             size = int(found[1]) * _UNITS[found[2].lower()]
-        if type(size) is not int or not self.minimum <= size <= self.maximum:
+        if size is None or not self.minimum <= size <= self.maximum:
             raise ValueError(f"{value!r} is not a size from {self.minimum} to {self.maximum}, such as 65536 or 64KiB")
         return size
 
@@ -118,7 +121,7 @@ class Text:
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{value!r} is not a string, or is empty")
-        return value
+        return exact.text(value)
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class Module:
 
     def check(self, value: Any) -> tuple[str, dict[str, Any]]:
         if isinstance(value, str):
-            return self.add(None, value)
+            return self.add(None, exact.text(value))
         if isinstance(value, Mapping):
             if "module" not in value:
                 raise ValueError("a protocol module needs its name, as in module = 'http'")
@@ -212,10 +215,15 @@ def mapping(value: Any) -> dict[str, Any]:
         raise ValueError(f"{value!r} is not a table")
     table = {}
     for key, one in pairs:
-        if not isinstance(key, str) or key in table:
+        if not isinstance(key, str) or exact.text(key) in table:
             raise ValueError(f"{key!r} is not a name, or it is there twice")
-        table[key] = one
+        table[exact.text(key)] = one
     return table
+
+
+def whole_number(value: Any) -> int | None:
+    """Return an int, also of an enumeration; None for what is none, as a truth value."""
+    return exact.number(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _plain(text: str) -> Any:

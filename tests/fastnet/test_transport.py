@@ -122,6 +122,15 @@ class TestData:
         with pytest.raises(TypeError, match=r"^Data must be bytes$"):
             pair.transport.write(data)
 
+    def test_may_be_of_a_subclass(self, pair: Pair) -> None:
+        class Kind(bytes):
+            def __len__(self) -> int:
+                return 0
+
+        pair.transport.write(Kind(b"data"))
+        pair.turn()
+        assert everything(pair.peer) == b"data"
+
     def test_must_be_bytes_in_a_sequence(self, pair: Pair) -> None:
         with pytest.raises(TypeError, match=r"^Data must be bytes$"):
             pair.transport.writeSequence(["text"])  # type: ignore[list-item]
@@ -618,6 +627,15 @@ class TestReadingIntoABuffer:
         pair.transport._under = LAYER()
         assert not pair.transport.receive_into(bytearray(5))
         pair.transport._under = Under()
+
+    @pytest.mark.parametrize("buffer", [b"data", bytearray(), memoryview(bytearray(4))[::2], memoryview(b"data")])
+    def test_takes_a_buffer_that_can_be_read_into(self, connect: Connect, buffer: Any) -> None:
+        """Also where none can be: the same is said everywhere."""
+        pair = connect().turn()
+        with pytest.raises(ValueError, match=r"^that is no buffer to read into: writable, contiguous, and with room"):
+            pair.transport.receive_into(buffer)
+        with pytest.raises(TypeError):
+            pair.transport.receive_into("data")
 
     @pytest.mark.parametrize("kind", [Recorder, Wrapper])
     def test_is_for_protocols_that_know_of_it(self, connect: Connect, kind: type[Recorder]) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +12,17 @@ STATE = object()
 
 class Command(StrEnum):
     STOP = "stop"
+
+
+class Form(str, Enum):  # noqa: UP042 - what is formatted otherwise
+    REPLY = "reply"
+
+
+class Always:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Ping(NamedTuple):
@@ -51,6 +62,15 @@ class TestEveryForm:
         read_actions, state = read(answer)
         assert read_actions == actions
         assert state is STATE
+
+    @pytest.mark.parametrize("form", ["reply", Form.REPLY])
+    def test_of_a_subclass_is_what_it_holds(self, form: str) -> None:
+        class Lying(tuple[Any, ...]):
+            def __len__(self) -> int:
+                return 2
+
+        actions, state = read(Lying((form, Form.REPLY, STATE)))
+        assert (actions, type(actions[0][1]), state) == ([("send", "reply")], str, STATE)
 
     @pytest.mark.parametrize("data", [bytearray(b"x"), memoryview(b"x")])
     def test_data_that_can_change_is_copied(self, data: Any) -> None:
@@ -105,6 +125,8 @@ class TestAnythingElse:
             (("reply", None, None), "None is no message: a str, bytes, or a list of these"),
             (("reply", ["a", 5], None), "5 is no message: a str, bytes, or a list of these"),
             (("reply", [["a"]], None), "['a'] is no message: a str, bytes, or a list of these"),
+            (("reply", "\ud800", None), "surrogates not allowed"),
+            (("reply", ["a", "\ud800"], None), "surrogates not allowed"),
             (("ping", 5, None), "the payload of a ping or pong is a str or bytes, not int"),
             (("pong", "é" * 63, None), "the payload of a ping or pong has at most 125 bytes, not 126"),
             (("ping", "\ud800", None), "surrogates not allowed"),
@@ -126,6 +148,10 @@ class TestAnythingElse:
         """RFC 6455 §7.4: some are for what was never sent, some for nobody."""
         with pytest.raises(WrongAnswer, match=f"{code} is not a close code to send: 1000-1003, 1007-1014, 3000-4999"):
             read(("close", code, "", None))
+
+    def test_is_what_equals_a_form_and_is_no_str(self) -> None:
+        with pytest.raises(WrongAnswer, match="that is none of"):
+            read((Always(), None))
 
     def test_is_shown_shortened(self) -> None:
         with pytest.raises(WrongAnswer) as caught:

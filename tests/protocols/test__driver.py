@@ -552,6 +552,30 @@ class TestMessages:
         channel.released()
         assert peer.messages() == ["Köln", "", b"\xff", ("ping", b"1"), ("pong", b"2")]
 
+    @pytest.mark.parametrize("compress", [False, True])
+    def test_of_other_kinds_of_bytes(self, compress: bool) -> None:
+        server = Server(compress=compress)
+        peer = server.open()
+        channel: Any = server.session.channel
+        for kind in (bytearray, memoryview):
+            channel.send(kind(b"data"))
+            channel.ping(kind(b"1"))
+            channel.pong(kind(b"2"))
+        for ask in (channel.send, channel.ping, channel.pong):
+            with pytest.raises(TypeError):
+                ask(7)
+        channel.released()
+        assert peer.messages() == [b"data", ("ping", b"1"), ("pong", b"2")] * 2
+
+    def test_a_control_frame_has_at_most_125_bytes(self) -> None:
+        """RFC 6455 §5.5."""
+        server = Server()
+        server.open()
+        channel: Any = server.session.channel
+        for ask in (channel.ping, channel.pong):
+            with pytest.raises(ValueError, match=r"at most 125 bytes, not 128$"):
+                ask(memoryview(bytes(128)).cast("I"))
+
     def test_a_str_that_is_no_text(self) -> None:
         """It is the session's to see to, and nothing of it leaves."""
         server = Server()

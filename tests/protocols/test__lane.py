@@ -56,6 +56,12 @@ def masked(payload: bytes, key: bytes) -> bytes:
     return (int.from_bytes(payload, "big") ^ int.from_bytes(whole, "big")).to_bytes(len(payload), "big")
 
 
+@pytest.mark.parametrize("data", [None, 7, bytearray(b"data"), ["text"]])
+def test_a_message_is_a_str_or_bytes(lane: Any, data: Any) -> None:
+    with pytest.raises(TypeError, match=r"^a message is a str or bytes$"):
+        lane.frame(data)
+
+
 @st.composite
 def anything(draw: st.DrawFn) -> bytes:
     """Draw a frame, or what may look like one."""

@@ -1,4 +1,5 @@
 import math
+from enum import Enum, IntEnum
 from typing import Any
 
 import pytest
@@ -54,6 +55,18 @@ class TestTypes:
     @pytest.mark.parametrize("value", [3, 4, 1 << 40])
     def test_integer(self, value: int) -> None:
         assert reader(it=value).integer("it", 7, 3) == value
+
+    def test_of_an_enumeration(self) -> None:
+        class Number(IntEnum):
+            THREE = 3
+
+        class Name(str, Enum):  # noqa: UP042 - what is formatted otherwise
+            TEA = "tea"
+
+        options = reader(number=Number.THREE, name=Name.TEA, names=(Name.TEA,))
+        found = [options.integer("number", 7, 3), options.string("name"), *options.strings("names")]
+        assert [*map(type, found)] == [int, str, str]
+        assert found == [3, "tea", "tea"]
 
     @pytest.mark.parametrize("value", [2, -3, 3.0, "3", True, None])
     def test_no_integer(self, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Twisted's listening ports, of which each accepted socket gets a transport over aiofastnet's."""
+"""Twisted's listening ports, of which each accepted socket gets one of our transports. Knows no host of wshost's."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Loop:
         return value
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what an aiofastnet transport could not tell its protocol."""
+        """Log what the transport below one of ours could not tell it."""
         error = context["exception"]
         # That a peer has left in its handshake is told by the class alone, and is no error of ours.
         if isinstance(error, BaseException):

@@ -1,4 +1,6 @@
-"""One accepted connection: to its protocol one of Twisted's transports, to aiofastnet's transport its protocol.
+"""One accepted connection: to its protocol one of Twisted's transports, to the transport below it an asyncio protocol.
+
+That one is `_socket.pyx`, TLS (`_tls.py`) on it, or aiofastnet's where nothing is compiled.
 
 It knows no more of ports than their event loop, and nothing of TLS.
 """
@@ -36,6 +38,8 @@ else:
 
 #: A streaming producer is paused while more than that many bytes wait, as by Twisted's own transports.
 HIGH_WATER = 1 << 16
+
+_ALL = slice(None)
 
 #: What `close` does with it: the peer is sent a reset.
 _RESET = struct.pack("ii", 1, 0)
@@ -116,7 +120,7 @@ class Transport:
         loop.call_soon(self._begin)
         return under
 
-    # What aiofastnet calls
+    # What the transport below calls
 
     def connection_made(self, transport: Any) -> None:
         """Nothing: it is ready a moment later."""
@@ -213,6 +217,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
             raise TypeError("Data must be bytes")
+        if type(data) is not bytes:
+            # A subclass may say anything of its length.
+            data = bytes.__getitem__(data, _ALL)
         if self._state:
             self._write_otherwise(data)
         else:
@@ -420,7 +427,13 @@ class Transport:
         :param buffer: writable, contiguous; None ends it before it is full.
         :returns: False when that can't be done: the transport below can't, or the protocol has no `buffer_updated`,
             which is called as that of an `asyncio.BufferedProtocol`.
+        :raises TypeError, ValueError: when that is no such buffer, or there is no room in it.
         """
+        if buffer is not None:
+            # Of every form of the transport below the same is said.
+            view = memoryview(buffer)
+            if view.readonly or not view.c_contiguous or not view.nbytes:
+                raise ValueError("that is no buffer to read into: writable, contiguous, and with room in it")
         receive = getattr(self._under, "receive_into", None)
         # One that wraps another, and has what that has by `__getattr__`, is none: it would be asked itself.
         if receive is None or not hasattr(type(self.protocol), "buffer_updated"):

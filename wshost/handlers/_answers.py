@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reprlib import Repr
 from typing import Any
 
 from wshost.control import NORMAL_CLOSE, check_close, check_payload
+from wshost.exact import message, shown, text
 
 #: Every form an answer can have.
 FORMS = (
@@ -13,8 +13,7 @@ FORMS = (
     '("pong", data, state), ("close", state), ("close", code, reason, state)'
 )
 
-_short = Repr()
-_short.maxlevel = 2
+_ALL = slice(None)
 
 
 class WrongAnswer(ValueError):
@@ -25,7 +24,7 @@ class WrongAnswer(ValueError):
     """
 
     def __init__(self, answer: Any, problem: str) -> None:
-        super().__init__(f"handle returned {_short.repr(answer)}: {problem}")
+        super().__init__(f"handle returned {shown(answer)}: {problem}")
 
 
 def read(answer: Any) -> tuple[list[tuple[Any, ...]], Any]:
@@ -36,8 +35,13 @@ def read(answer: Any) -> tuple[list[tuple[Any, ...]], Any]:
     """
     # A pattern would take a list for a tuple.
     if isinstance(answer, tuple):
+        exact = answer
+        if type(answer) is not tuple or not answer or type(answer[0]) is not str:
+            # Of a subclass, such as a named one, what it holds.
+            form, *rest = tuple.__getitem__(answer, _ALL) or (None,)
+            exact = (text(form) if isinstance(form, str) else None, *rest)
         try:
-            match answer:
+            match exact:
                 case ("noreply", state):
                     return [], state
                 case ("reply", list() | tuple() as messages, state):
@@ -52,14 +56,16 @@ def read(answer: Any) -> tuple[list[tuple[Any, ...]], Any]:
                     return [("close", *NORMAL_CLOSE)], state
                 case ("close", code, reason, state):
                     return [("close", *check_close(code, reason))], state
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise WrongAnswer(answer, str(error)) from None
     raise WrongAnswer(answer, f"that is none of {FORMS}")
 
 
 def _message(data: Any) -> str | bytes:
-    if isinstance(data, str):
-        return data
-    if isinstance(data, bytes | bytearray | memoryview):
-        return bytes(data)
-    raise ValueError(f"{_short.repr(data)} is no message: a str, bytes, or a list of these")
+    if not isinstance(data, str | bytes | bytearray | memoryview):
+        raise ValueError(f"{shown(data)} is no message: a str, bytes, or a list of these")
+    checked = message(data)
+    if isinstance(checked, str) and not checked.isascii():
+        # What has lone surrogates can't be sent, and then nothing of the answer shall be.
+        checked.encode()
+    return checked

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import classImplements
 
-from wshost.control import PING, PONG, control_frame
+from wshost.control import PING, PONG, check_payload, control_frame
+from wshost.exact import message
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
-from wshost.messages import CALL
 from wshost.protocols._browsers import check_browser
 from wshost.protocols._deflate import Deflater, Inflater
 from wshost.protocols._frames import Frames
@@ -36,6 +36,8 @@ SHARE = 131_072
 #: What refs may ask for before the handshake is done: how often, and bytes (or characters) in messages.
 EARLY = 1_024
 EARLY_SIZE = 1 << 20
+#: What waits behind infos weighs that much beside its data, in bytes.
+CALL = 256
 #: The payload of our own pings, by which their pongs are told from those that a handler asked for.
 HEARTBEAT = b"wshost heartbeat"
 #: What peers are told when the server stops.
@@ -411,6 +413,8 @@ class WebSocket:
     def send(self, data: str | bytes) -> None:
         if self._state is not _OPEN:
             return
+        if type(data) is not str and type(data) is not bytes:
+            data = message(data)
         if self._deflater is None:
             self.on_write(frame(data))
         else:
@@ -419,11 +423,11 @@ class WebSocket:
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self.on_write(control_frame(PING, data))
+            self.on_write(control_frame(PING, check_payload(data)))
 
     def pong(self, data: bytes) -> None:
         if self._state is _OPEN:
-            self.on_write(control_frame(PONG, data))
+            self.on_write(control_frame(PONG, check_payload(data)))
 
     def close(self, code: int | None, reason: str) -> None:
         if self._state is not _OPEN:

@@ -164,8 +164,7 @@ def response(status: int, body: bytes | str = b"", headers: Mapping[str, str] | 
         they are said here. With Upgrade, Connection says so (RFC 9110 §7.8).
     :raises ValueError: for a header that can't be sent.
     """
-    fields = {name: value for name, value in (headers or {}).items() if name.lower() not in _FRAMING}
-    check_headers(fields)
+    fields = {name: value for name, value in check_headers(headers or {}).items() if name.lower() not in _FRAMING}
     names = {name.lower() for name in fields}
     if isinstance(body, str):
         body = body.encode()

@@ -130,9 +130,14 @@ def unmasked(payload: bytes, key: bytes) -> bytes:
 def frame(data: str | bytes) -> bytes:
     """Return a message as a server sends it: text for a str, binary for bytes.
 
+    :raises TypeError: for anything else.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    return _framed(TEXT, data.encode()) if isinstance(data, str) else _framed(BINARY, data)
+    if isinstance(data, str):
+        return _framed(TEXT, data.encode())
+    if isinstance(data, bytes):
+        return _framed(BINARY, data)
+    raise TypeError("a message is a str or bytes")
 
 
 def deflated_frame(payload: bytes, is_binary: bool) -> bytes:

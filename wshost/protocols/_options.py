@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wshost.exact import number, text
 from wshost.results import ConfigurationError
 
 
@@ -25,9 +26,9 @@ class Reader:
     def integer(self, name: str, default: int, minimum: int) -> int:
         """Return a whole number. :raises ConfigurationError: when it is none, or too small."""
         value = self.take(name, default)
-        if type(value) is not int or value < minimum:
+        if not isinstance(value, int) or isinstance(value, bool) or number(value) < minimum:
             raise self._wrong(name, value, f"a whole number, {minimum} or more")
-        return value
+        return number(value)
 
     def seconds(self, name: str, default: float, minimum: float = 0.001) -> float:
         """Return a time in seconds, at most a day. :raises ConfigurationError: when it is none."""
@@ -48,14 +49,14 @@ class Reader:
         value = self.take(name, None)
         if value is not None and not isinstance(value, str):
             raise self._wrong(name, value, "a string")
-        return value
+        return None if value is None else text(value)
 
     def strings(self, name: str) -> list[str]:
         """Return a list of strings, [] when absent. :raises ConfigurationError: when it is none."""
         value = self.take(name, [])
         if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
             raise self._wrong(name, value, "a list of strings")
-        return list(value)
+        return [text(one) for one in value]
 
     def done(self) -> None:
         """:raises ConfigurationError: when there are options that the module does not know."""

@@ -1,0 +1,389 @@
+"""What the numbers on the pages are tied to: each is found in its phrase, with the value that the code has.
+
+To tie one, add its phrase to `TIES`, with {} for each number, and the values: taken from the code, never written here.
+A page says nothing in numbers that is not tied, but for what `_REFERENCES` lists, the statuses of HTTP and the codes of
+WebSocket. Pages of measured figures are tied where they name a constant, and not looked through for others.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tests import conformance
+from wshost import allocation, failures, host, messages
+from wshost.control import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
+from wshost.handlers import _session
+from wshost.handlers.adapter import HandlerAdapter
+from wshost.interfaces import ISessionFactory
+from wshost.options import OPTIONS, Settings
+from wshost.protocols import _deflate, _driver, _frames, _head, _patience, http, websocket
+from wshost.protocols._options import Reader
+from wshost.results import Reject
+
+ROOT = Path(__file__).parent.parent
+
+
+def count(number: float) -> str:
+    """A number as pages have it."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+
+
+def size(number: int) -> str:
+    """A number of bytes, in the largest unit that leaves it whole."""
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if number and number % (1 << power) == 0:
+            return f"{count(number >> power)} {unit}"
+    return f"{count(number)} bytes"
+
+
+def parameter(function: Callable[..., Any], name: str) -> Any:
+    """The default of a parameter."""
+    return inspect.signature(function).parameters[name].default
+
+
+def pure(name: str) -> Any:
+    """A module in its form that is not compiled: the other keeps some of its constants to itself."""
+    path = (ROOT / name.replace(".", "/")).with_suffix(".py")
+    spec: Any = spec_from_file_location(f"pure {name}", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_lane, _tls = pure("wshost.protocols._lane"), pure("wshost.fastnet._tls")
+
+
+class _Recorder(Reader):
+    """Notes what a module takes, and by which defaults."""
+
+    taken: ClassVar[dict[str, Any]]
+
+    def take(self, name: str, default: Any) -> Any:
+        self.taken[name] = default
+        return super().take(name, default)
+
+
+def taken(module: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The options that a protocol module takes, with their defaults; the module's own code says so.
+
+    :param given: those that it can't be without, or that it only takes when they are there.
+    """
+
+    class Recorder(_Recorder):
+        taken: ClassVar[dict[str, Any]] = {}
+
+    before = module.Reader
+    module.Reader = Recorder
+    try:
+        module.prepare(given)
+    finally:
+        module.Reader = before
+    return Recorder.taken
+
+
+class _Sessions:
+    """Stands for a handler."""
+
+
+def modules() -> dict[str, dict[str, Any]]:
+    """The options of our modules that have numbers, with their defaults."""
+    from zope.interface import directlyProvides
+
+    sessions: Any = _Sessions()
+    directlyProvides(sessions, ISessionFactory)
+    return {"http": taken(http, {"paths": ["/"]}), "websocket": taken(websocket, {"handler": sessions})}
+
+
+MODULES = modules()
+#: Those that have a number.
+DEFAULTED = {name for options in MODULES.values() for name, default in options.items() if type(default) in (int, float)}
+_HTTP, _WEBSOCKET = MODULES["http"], MODULES["websocket"]
+
+#: What holds where an option is not given, by the part that it is for.
+DEFAULTS: dict[str, Any] = {
+    "port": Settings().port,
+    "interface": Settings().interface,
+    "max_message_size": _WEBSOCKET["max_message_size"],
+    "max_connections": parameter(host.Host, "max_connections"),
+    "max_connections_per_address": parameter(host.Host, "max_connections_per_address"),
+    "max_output": parameter(host.Host, "max_output"),
+    "handshake_timeout": _HTTP["timeout"],
+    "init_timeout": parameter(HandlerAdapter, "init_timeout"),
+    "ping_interval": _WEBSOCKET["ping_interval"],
+    "ping_timeout": _WEBSOCKET["ping_timeout"],
+    "stall_timeout": parameter(host.Host, "stall_timeout"),
+    "close_timeout": parameter(host.Host, "close_timeout"),
+    "drain_timeout": parameter(host.Host, "drain_timeout"),
+}
+
+
+def _suite() -> tuple[str, str]:
+    """What the conformance suite asks for beyond the defaults."""
+    settings = dict(argument.removeprefix("--").split("=", 1) for argument in conformance.SERVER if "=" in argument)
+    largest = OPTIONS["max_message_size"].kind.add(None, settings["max-message-size"])
+    _, module = OPTIONS["protocol_module"].kind.add(None, settings["protocol-module"])[0]
+    return size(largest), count(module["max_fragments"])
+
+
+def _time(option: str) -> str:
+    return count(float(DEFAULTS[option]))
+
+
+def _runs(holds: Callable[[int], bool], numbers: range) -> Iterator[tuple[int, int]]:
+    """The first and the last of each run of numbers of which something holds."""
+    found = [number for number in numbers if holds(number)]
+    starts = [number for number in found if number - 1 not in found]
+    return zip(starts, [number for number in found if number + 1 not in found], strict=True)
+
+
+def _rejects(status: int) -> bool:
+    """Whether a handler may reject with that."""
+    try:
+        Reject(status)
+    except ValueError:
+        return False
+    return True
+
+
+_MAX_OUTPUT = size(DEFAULTS["max_output"])
+_CONNECTIONS = count(DEFAULTS["max_connections"])
+
+#: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
+TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
+    "README.md": [("All {} cases of the Autobahn testsuite", (str(conformance.CASES),))],
+    "docs/architecture.md": [
+        ("in slices of {}, byte for byte", (size(_frames.SLICE),)),
+        (
+            "So does a connection that has had its turn: {} steps, or {} of messages in and output, then the other",
+            (count(_driver.STEPS), size(_driver.SHARE)),
+        ),
+    ],
+    "docs/handlers.md": [
+        ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
+        ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
+        ("chooses with which code, {} is the default.", (str(NORMAL_CLOSE[0]),)),
+        ('closing handshake ({} "Normal close" by default)', (str(NORMAL_CLOSE[0]),)),
+        (
+            "that an endpoint may send (RFC 6455 §7.4): {} to {}, {} to {}, {} to {}.",
+            tuple(str(end) for run in _runs(sendable, range(10_000)) for end in run),
+        ),
+        ("The status is {} to {}.", tuple(str(end) for run in _runs(_rejects, range(1_000)) for end in run)),
+        ("Data of a ping or pong is a str or bytes of {} bytes at most.", (str(MAX_PAYLOAD),)),
+        ("A reason is cut to the {} bytes that fit.", (str(MAX_REASON),)),
+        ("it gets {} more seconds to finish", (count(parameter(HandlerAdapter, "close_grace")),)),
+        (
+            "or has too much waiting — {} of output (`--max-output`), or {} infos",
+            (_MAX_OUTPUT, count(_session.MAX_INFOS)),
+        ),
+        ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
+        ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
+        ("or has {} subscriptions already", (count(parameter(host.Host, "max_subscriptions")),)),
+        ("as what is sent by a Ref: {} messages and {} at most", (count(_driver.EARLY), size(_driver.EARLY_SIZE))),
+        ("at most {} in {} seconds; more are counted", (str(failures.MOST), count(failures.PERIOD))),
+    ],
+    "docs/operations.md": [
+        ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
+        ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
+    ],
+    "docs/security.md": [
+        ("| {} s (`--handshake-timeout`) | 408", (_time("handshake_timeout"),)),
+        ("reading takes time linear in it | {} |", (size(_HTTP["max_head_size"]),)),
+        (
+            "| many headers, many query fields | their number | {} each |",
+            (str(_HTTP["max_headers"]) if _HTTP["max_headers"] == _head._MAX_QUERY_FIELDS else "two numbers",),
+        ),
+        ("| {} s (`--init-timeout`) | 503", (_time("init_timeout"),)),
+        ("| {} (`--max-message-size`) | close 1009", (size(DEFAULTS["max_message_size"]),)),
+        ("their number in one message | {} |", (count(_WEBSOCKET["max_fragments"]),)),
+        ("time for one message | {} s |", (count(_WEBSOCKET["message_timeout"]),)),
+        ("no further than the message's limit | {}; compression is off", (size(DEFAULTS["max_message_size"]),)),
+        ("| {} bits, level {}:", (str(_deflate.WINDOW_BITS), str(_deflate.MEMORY_LEVEL))),
+        ("the time until the peer ends, too | {} s (`--close-timeout`)", (_time("close_timeout"),)),
+        ("| {} a second, {} at once |", (count(_patience.CONTROL_RATE), count(_patience.CONTROL_BURST))),
+        (
+            "{} steps a turn, or {} of messages and output, then the others",
+            (count(_driver.STEPS), size(_driver.SHARE)),
+        ),
+        ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
+        ("503 with Retry-After, for {} at a time; others are just closed", (count(host.OVERFLOW),)),
+        ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
+        ("must be taken | {} s (`--stall-timeout`)", (_time("stall_timeout"),)),
+        (
+            "{} s, {} s (`--ping-interval`, `--ping-timeout`)",
+            (_time("ping_interval"), _time("ping_timeout")),
+        ),
+        ("never finishes closing | time for it | {} s (`--close-timeout`)", (_time("close_timeout"),)),
+        ("{} failures in {} s, control characters escaped", (str(failures.MOST), count(failures.PERIOD))),
+        ("The handshake is in the {} seconds of the request.", (_time("handshake_timeout"),)),
+        (
+            "may send {} of them, and one more for each {} of data",
+            (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
+        ),
+        ("has to answer by itself may wait up to {}.", (size(_tls._ANSWERS),)),
+        (
+            "{} connections, each at all its limits, are {} GiB and more",
+            (
+                _CONNECTIONS,
+                str(
+                    round(DEFAULTS["max_connections"] * (DEFAULTS["max_message_size"] + DEFAULTS["max_output"]) / 2**30)
+                ),
+            ),
+        ),
+        ("The default address, {}, is no protection", (str(DEFAULTS["interface"]),)),
+    ],
+    # Pages of measured figures: what of the code they name.
+    "docs/performance.md": [
+        ("has C in its wheel, does it from {} on", (size(_lane._LARGE),)),
+        ("to keep up to {} of freed memory", (size(allocation.KEPT),)),
+        ("deflated by ISA-L (`isal`) at level {},", (str(_deflate.LEVEL),)),
+    ],
+    "docs/conformance.md": [
+        ("all {} of them, unchanged", (str(conformance.CASES),)),
+        ("messages of {}, messages in {} fragments", _suite()),
+    ],
+}
+#: By page: what is said in numbers and is no figure of the code: examples, measured figures, what others have decided.
+OTHERS: dict[str, list[str]] = {
+    "README.md": ["or 64KiB, 1MiB, 1GiB", "Apache License 2.0"],
+    "docs/architecture.md": [
+        "asks at step 2",
+        "So a burst of 16 messages is answered by one system call",
+        "and 4 messages to each of 1,000 connections by 1,000, not 4,000.",
+    ],
+    "docs/handlers.md": ["A topic is a str of 1 to"],
+    "docs/modules.md": ["until a peer is pinged, 0 for never"],
+    "docs/operations.md": [
+        "the exit status is 1",
+        "port 8080 of all IPv4 addresses",
+        "A port below 1024 needs root",
+        "A shell shows 143 for SIGTERM",
+    ],
+    "docs/security.md": [
+        "some 75 KiB a connection that has used both directions",
+        "a handler that answers with 100 MiB makes wshost hold 100 MiB",
+    ],
+    "docs/tutorial.md": ["A second client starts at 1 again"],
+}
+#: Pages that are not looked through for numbers that are not tied.
+MEASURED = {"docs/performance.md", "docs/conformance.md", "docs/changelog.md"}
+
+# What is in numbers, and no figure of ours.
+_REFERENCES = [
+    # Specifications, and versions of what others make.
+    re.compile(
+        r"RFC \d+|§\d+(?:\.\d+)*|HTTP/\d\.\d|TLS \d\.\d|: \d\.\d and later|Python \d\.\d+|protocol, version 1 or 2"
+    ),
+    # Words.
+    re.compile(r"\b[A-Za-z]+-?\d+\b"),
+]
+_NUMBER = re.compile(r"\d[\d,.]*\d|\d")
+_UNIT = re.compile(
+    r" ?(?:[KMG]i?B|bytes|bits|characters|s|ms|µs|seconds|minutes|hours|messages|frames|fragments|steps|infos|"
+    r"connections|subscriptions|times|each|a second|at once|%)\b"
+)
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`]+`")
+# A row of a module's options.
+_ROW = re.compile(r"\| `(?P<option>\w+)` \| [^|]*\| (?P<default>[^|]*) \|")
+# What a page does not show: comments, targets of links, the numbers of a list.
+_UNSHOWN = re.compile(r"<!--.*?-->|<https?:[^>]*>|\]\([^)]*\)|\]: .*$|^ *\d+\. ", re.MULTILINE | re.DOTALL)
+
+
+def shown(page: str) -> str:
+    """A page's prose and tables: on one line."""
+    text = (ROOT / page).read_text()
+    return " ".join(_UNSHOWN.sub(" ", _FENCE.sub(" ", text)).split())
+
+
+#: Those that are.
+PAGES = [
+    page
+    for page in ("README.md", "SECURITY.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+    if page not in MEASURED
+]
+
+
+@dataclass
+class Reading:
+    """A page, and which of its characters are accounted for."""
+
+    page: str
+
+    def __post_init__(self) -> None:
+        self.text = shown(self.page)
+        self._known: set[int] = set()
+
+    def know(self, start: int, end: int) -> None:
+        self._known.update(range(start, end))
+
+    def tie(self, phrase: str, values: tuple[str, ...]) -> bool:
+        """Account for the numbers in a phrase; False when the page does not say it."""
+        parts = phrase.split("{}")
+        whole = phrase.format(*values)
+        at = self.text.find(whole)
+        found = at >= 0
+        while at >= 0:
+            place = at
+            for part, value in zip(parts, values, strict=False):
+                place += len(part)
+                self.know(place, place + len(value))
+                place += len(value)
+            at = self.text.find(whole, at + 1)
+        return found
+
+    def know_defaults(self) -> None:
+        """Account for what `tests/test_docs.py` compares: the last column of tables of a module's options."""
+        for found in _ROW.finditer(self.text):
+            if found["option"] in DEFAULTED:
+                self.know(*found.span("default"))
+
+    def loose(self) -> Iterator[str]:
+        """Each number that is accounted for by nothing, with what is around it."""
+        for pattern in (*_REFERENCES, _CODE):
+            for found in pattern.finditer(self.text):
+                self.know(*found.span())
+        for found in _NUMBER.finditer(self.text):
+            if not self._known.issuperset(range(*found.span())) and not self._is_code(found):
+                yield self.text[max(0, found.start() - 50) : found.end() + 30]
+
+    def _is_code(self, found: re.Match[str]) -> bool:
+        """Whether it is a status of HTTP or a code of WebSocket, which exist whatever we do."""
+        if not found[0].isdecimal() or len(found[0]) < 3 or _UNIT.match(self.text, found.end()):
+            return False
+        number = int(found[0])
+        return sendable(number) or number in {*HTTPStatus} - {100}
+
+
+def options_table() -> Iterator[str]:
+    """What the README's table of the command's options must be."""
+    yield "| Option | What it says | Default |"
+    yield "|---|---|---|"
+    for name, option in OPTIONS.items():
+        metavar = f" {option.kind.metavar}" if option.kind.metavar else ""
+        yield f"| `--{name.replace('_', '-')}{metavar}` | {option.help} | {option.default} |"
+    yield "| `--config FILE` | More options by these names, in TOML; those of the command line win. |  |"
+
+
+def tied(reading: Reading) -> Reading:
+    """Account for what is tied on a page, and for what is compared with the code as a whole."""
+    for phrase, values in TIES.get(reading.page, ()):
+        reading.tie(phrase, values)
+    for phrase in OTHERS.get(reading.page, ()):
+        reading.tie("{}", (phrase,))
+    if reading.page == "docs/modules.md":
+        reading.know_defaults()
+    for row in options_table() if reading.page == "README.md" else ():
+        reading.tie("{}", (" ".join(row.split()),))
+    return reading
+
+
+def read(page: str) -> Reading:
+    """Read a page, and account for what is tied there."""
+    return tied(Reading(page))

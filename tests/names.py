@@ -1,0 +1,204 @@
+"""What the names on the pages are: each that stands in `code` is looked up where such are, or listed as another's.
+
+Where a name is looked up depends on its form: an option, a file, a target of make, or something in Python. Of what is
+in Python, every identifier must be one of ours or Python's, and behind `wshost.`, `context.`, `ref.` or `connection.`
+one that is there.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import importlib
+import inspect
+import keyword
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.scripts import twistd
+from zope.interface.interface import InterfaceClass
+
+import wshost
+from tests import figures
+from wshost.handlers._answers import FORMS
+from wshost.interfaces import IContext, IRef
+from wshost.options import _ALIASES, OPTIONS
+from wshost.protocols import factory
+from wshost.request import TLS, ConnectionInfo
+
+ROOT = Path(__file__).parent.parent
+
+_WORDS = """
+    . .. ? /* /chat /chat/ \\: -n null None True False match TypeError ValueError
+    127.0.0.1:50000 [::1]:50000 example.com:8080 unix: fast: ssl: systemd: haproxy: c1 c2 sesame limit
+    tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:index=0
+    ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
+    chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
+    accept4 close epoll_ctl ssl isal nc twistd pip LimitNOFILE TimeoutStopSec X-Forwarded-For GLIBC_TUNABLES MALLOC_…
+    IProtocolFactory IConsumer ISSLTransport callFromThread connectionLost deferToThread
+    Clock verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
+    .pxd .pyx .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
+    changes/<issue>.<type>.md reports/conformance/<run>/index.html tests/x/test_y.py wshost/x/y.py
+    twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
+"""
+#: Names of others, examples, and words that are no names of ours. Who adds one makes sure that it is not ours.
+OTHERS = frozenset(_WORDS.split()) | {
+    '", "',
+    "async def",
+    "nc localhost 7000",
+    "pip install .",
+    "make PYTHON=/path/to/python",
+    ".venv/bin/towncrier build --draft",
+    "options[…]",
+}
+# Of these the first word is what is looked up.
+_COMMANDS = {"raise", "return"}
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+
+
+def spans(page: Path) -> list[str]:
+    """What stands in `code` on a page."""
+    return _CODE.findall(_FENCE.sub("", page.read_text()))
+
+
+def _members(value: Any) -> Iterator[str]:
+    """The names that something has, and those of its functions' parameters."""
+    if isinstance(value, InterfaceClass):
+        for name in value.names(all=True):
+            yield name
+            yield from getattr(value[name], "positional", ())
+    elif inspect.isclass(value):
+        yield from dir(value)
+        yield from getattr(value, "__annotations__", ())
+        for function in [value, *(member for _, member in inspect.getmembers(value, inspect.isroutine))]:
+            yield from _parameters(function)
+    elif inspect.isroutine(value):
+        yield from _parameters(value)
+
+
+def _parameters(function: Any) -> Iterator[str]:
+    try:
+        yield from inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return
+
+
+def _known() -> set[str]:
+    """Every identifier of ours that a page may name: modules, what is in them, and what that has."""
+    found = {
+        *dir(builtins),
+        *keyword.kwlist,
+        "wshost",
+        *OPTIONS,
+        *_ALIASES,
+        *figures.taken(factory, {"factory": _factory()}),
+    }
+    found.update(*figures.MODULES.values())
+    for path in (ROOT / "wshost").glob("**/*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+        found.update(parts)
+        for name, value in vars(module).items():
+            found.add(name)
+            if getattr(value, "__module__", "").startswith("wshost"):
+                found.update(_members(value))
+    return found
+
+
+def _factory() -> Any:
+    from twisted.internet.protocol import Factory
+
+    return Factory()
+
+
+KNOWN = _known()
+#: What names stand for on the pages, and what these have.
+ROOTS: dict[str, set[str]] = {
+    "context": set(IContext.names(all=True)),
+    "IContext": set(IContext.names(all=True)),
+    "ref": set(IRef.names(all=True)),
+    "connection": {field.name for field in dataclasses.fields(ConnectionInfo)},
+    "tls": {field.name for field in dataclasses.fields(TLS)},
+}
+_MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
+_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "shutdown", "worker", "connection"}
+_OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
+_TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
+
+
+def is_there(name: str) -> bool:
+    """Whether something is called so."""
+    if name in OTHERS or _is_file(name):
+        return True
+    first, _, rest = name.partition(" ")
+    if first.startswith("--"):
+        option = first.partition("=")[0]
+        return option[2:].replace("-", "_") in {*OPTIONS, "config"} or option in _TWISTD | {"--clean"}
+    if first == "make":
+        target = rest.partition(" ")[0]
+        return any(line.startswith(f"{target}:") for line in (ROOT / "Makefile").read_text().splitlines())
+    if first == "twistd":
+        return all(
+            word in {"wshost", "…", "-n", "-y", "epoll"} or is_there(word) or word == "--help" for word in rest.split()
+        )
+    if first == "python":
+        return _is_file(rest.split(" ")[0]) or _is_file(rest.removeprefix("-m ").replace(".", "/") + ".py")
+    if first.startswith(".venv/bin/"):
+        return all(_is_file(word) for word in rest.split())
+    return _is_python(name)
+
+
+def _is_file(name: str) -> bool:
+    if not name.strip("./") or name.startswith("/"):
+        return False
+    bases = (ROOT, ROOT / "docs", ROOT / "docs/examples", *(ROOT / "wshost", *(ROOT / "wshost").glob("[a-z]*/")))
+    return any(any(base.glob(form)) for base in bases for form in (name, f"{name}.py"))
+
+
+def _is_python(name: str) -> bool:
+    text = name.replace("…", "...").replace("=false", "=False")
+    if text.startswith("WSHOST_"):
+        return any(f'"{text.partition("=")[0]}"' in path.read_text() for path in (ROOT / "wshost").glob("**/*.py"))
+    first, _, rest = text.partition(" ")
+    try:
+        tree = ast.parse(rest if first in _COMMANDS else text.replace("-", "_"))
+    except SyntaxError:
+        return False
+    return all(_exists(node) for node in ast.walk(tree))
+
+
+def _exists(node: ast.AST) -> bool:
+    match node:
+        case ast.Name(id):
+            return id in KNOWN or id in ROOTS or id in {"anything", "message"}
+        case ast.keyword(arg=str(arg)):
+            return arg in KNOWN
+        case ast.Constant(value=str(value)):
+            return value in _STRINGS or value == "Normal close"
+        case ast.Attribute(value=ast.Name(id="wshost")):
+            return _resolves(ast.unparse(node))
+        case ast.Attribute(value=ast.Name(id=root), attr=attr) if root in ROOTS:
+            return attr in ROOTS[root]
+        case ast.Attribute(value=ast.Attribute() as inner, attr=attr):
+            path = ast.unparse(node)
+            return _resolves(path) if path.startswith("wshost.") else attr in ROOTS.get(inner.attr, KNOWN)
+        case ast.Attribute(attr=attr):
+            return attr in KNOWN
+    return True
+
+
+def _resolves(path: str) -> bool:
+    found: Any = wshost
+    for name in path.split(".")[1:]:
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            try:
+                found = importlib.import_module(f"{found.__name__}.{name}")
+            except ImportError:
+                return False
+    return True
