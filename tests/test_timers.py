@@ -273,8 +273,11 @@ class Peers:
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
-        self.schedule = Schedule(reactor)
+        self.schedule = Schedule(reactor, self.failed)
         self.dropped: list[int] = []
+
+    def failed(self) -> None:
+        raise AssertionError("a timer has failed")
 
     def wait_for(self, count: int, seconds: float) -> list[Timer]:
         return [self.schedule.call_later(seconds, partial(self.dropped.append, each)) for each in range(count)]
