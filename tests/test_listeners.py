@@ -256,6 +256,7 @@ class TestListen:
     def test_tells_that_of_one_behind_the_proxys_header_too(self, reactor: Reactor, certificate: str) -> None:
         Listener(reactor, f"haproxy:ssl:8080:privateKey={certificate}", None).listen(Speaking())
         ((_, listening, _, _),) = reactor.tcpServers
+        assert isinstance(listening, ProxiedFactory)
         assert selected(listening.wrappedFactory) == "http/1.1"
 
     def test_puts_it_before_tls_of_the_endpoints_own(self, reactor: Reactor, certificate: str) -> None:

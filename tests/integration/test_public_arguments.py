@@ -491,7 +491,7 @@ def spoken(method: str) -> Callable[..., Any]:
 
             @implementer(ISessionFactory, ISession)
             class Session:
-                busy = False
+                busy = waits = False
 
                 def session(self, channel: Any) -> Any:
                     self.channel = channel
@@ -506,6 +506,9 @@ def spoken(method: str) -> Callable[..., Any]:
 
                 def info(self, message: Any) -> bool:
                     return False
+
+                def behind(self, call: Callable[[], None]) -> None:
+                    """Nothing waits."""
 
                 def lost(self) -> None:
                     """Nothing."""

@@ -118,7 +118,7 @@ class TestRebinding:
     @pytest.mark.parametrize(
         "at",
         [OUTSIDE, IPv6Address("TCP", "2001:db8::1", 1), UNIXAddress("/run/chat"), HostnameAddress(b"a", 1), object()],
-        ids=str,
+        ids=lambda at: type(at).__name__,
     )
     def test_elsewhere_any_name_may_be_ours(self, at: Any) -> None:
         """A Unix socket no browser can reach: there a proxy is in front."""

@@ -103,7 +103,7 @@ def conversations(host: MemoryHost, handler: Handler) -> None:
         lambda peer: peer.text("wait"),
         lambda peer: peer.text("held"),
         lambda peer: handler.gates.pop().callback(("reply", "late", None)),
-        partial(in_pieces, Message(b"x" * 100_000)),
+        partial(in_pieces, "x" * 100_000),
         lambda peer: handler.refs[-1].subscribe("another"),
         lambda peer: handler.refs[-1].unsubscribe("another"),
         lambda peer: handler.refs[-1].close(4000, "bye"),
@@ -131,8 +131,8 @@ def talk(host: MemoryHost, *steps: Callable[[Peer], object]) -> None:
         peer.turn()
 
 
-def in_pieces(message: Message[bytes], peer: Peer) -> None:
-    data = peer.frames.send(message)
+def in_pieces(text: str, peer: Peer) -> None:
+    data = peer.frames.send(Message(text))
     for at in range(0, len(data), 20_000):
         peer.send(data[at : at + 20_000])
 

@@ -28,9 +28,10 @@ class Unspeakable(Exception):
 
     __repr__ = __str__
 
-    @property  # type: ignore[override]
-    def __notes__(self) -> list[str]:
-        raise PanicException
+    def __getattribute__(self, name: str) -> object:
+        if name == "__notes__":
+            raise PanicException
+        return super().__getattribute__(name)
 
 
 RAISED: list[Callable[[], BaseException]] = [
