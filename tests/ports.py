@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
+from wshost.timers import LOOK
+
 
 @implementer(IListeningPort)
 class Port:
@@ -39,6 +41,13 @@ class Reactor(MemoryReactorClock):
         MemoryReactorClock.__init__(self)
         self.ports: list[Port] = []
         self.running = True
+
+    def advance(self, amount: float) -> None:
+        """Let time pass, as it does for a process that runs: look by look."""
+        end = self.seconds() + amount
+        while end - self.seconds() > LOOK:
+            super().advance(LOOK)
+        super().advance(end - self.seconds())
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         MemoryReactorClock.listenTCP(self, port, factory, backlog, interface)
