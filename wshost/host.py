@@ -192,7 +192,8 @@ class Host:
             self._stopped = Deferred()
             connections = list(self.connections.values())
             if connections:
-                self._overdue = self.schedule.call_later(self._drain_timeout * PATIENCE, self._hurry)
+                hurry = partial(self._hurry, self.schedule.seconds() + self._drain_timeout)
+                self._overdue = self.schedule.call_later(self._drain_timeout * PATIENCE, hurry)
                 for connection in connections:
                     connection.shut_down()
             else:
@@ -200,9 +201,9 @@ class Host:
                 self._stopped.callback(None)
         return self._stopped
 
-    def _hurry(self) -> None:
+    def _hurry(self, end: float) -> None:
         """Ask those that are left once more: what they wait for will not come in time."""
-        self._overdue = self.schedule.call_later(self._drain_timeout * (1 - PATIENCE), self.abort_all)
+        self._overdue = self.schedule.call_later(end - self.schedule.seconds(), self.abort_all)
         for connection in list(self.connections.values()):
             connection.shut_down()
 
