@@ -32,6 +32,7 @@ PUBLIC: dict[Any, set[str]] = {
         "broken",
         "call_later(seconds, call)",
         "call_regardless(seconds, call)",
+        "call_soon(call)",
         "clock",
         "following",
         "full",

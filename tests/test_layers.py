@@ -40,7 +40,6 @@ CONFINED = {
         "wshost.fastnet.port",
         "wshost.fastnet.secure",
         "wshost.fastnet.transport",
-        "wshost.fastnet.vacant",
         "wshost.listeners",
         "wshost.tls",
     },

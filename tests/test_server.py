@@ -264,14 +264,27 @@ class TestLimits:
         given: list[dict[str, Any]] = []
 
         class Watched(Host):
-            def __init__(self, reactor: Any, chain: Any, *, backplane: Any, **limits: Any) -> None:
+            def __init__(self, reactor: Any, chain: Any, *, backplane: Any, leave: Any, **limits: Any) -> None:
                 given.append(limits)
-                super().__init__(reactor, chain, backplane=backplane, **limits)
+                super().__init__(reactor, chain, backplane=backplane, leave=leave, **limits)
 
         monkeypatch.setattr("wshost.server.Host", Watched)
         started({"handler": echo, option: value}, reactor)
         started({"handler": echo}, reactor)
         assert given == [{option: value}, {}]
+
+    def test_who_asks_the_process_to_end_is_heard(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        left: list[Any] = []
+        monkeypatch.setattr(ending, "leave", lambda *asked: left.append(asked))
+        server = started({"handler": echo}, reactor)
+        host = server._host
+        assert host is not None
+        error = SystemExit(3)
+        try:
+            raise error
+        except SystemExit:
+            host.failures.log("c1", "the handler failed")
+        assert left == [(reactor, error)]
 
     @pytest.mark.parametrize("option", sorted(inspect.signature(Host).parameters.keys() & OPTIONS.keys()))
     def test_have_the_defaults_that_the_help_says(self, option: str) -> None:
