@@ -12,13 +12,15 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from wsproto import ConnectionType
+from wsproto import ConnectionType, frame_protocol
 from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.extensions import Extension, PerMessageDeflate
@@ -29,6 +31,9 @@ from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1
 from wshost.protocols._driver import HEARTBEAT
 
 EXAMPLES = int(os.environ.get("WSHOST_TEST_EXAMPLES", "300"))
+
+#: A close code.
+BAD_GATEWAY = 1014
 
 #: Bytes of a message.
 LIMIT = 1 << 20
@@ -219,8 +224,31 @@ def client(script: Script, data: bytes) -> list[Any]:
     return list(connection.events())
 
 
+_process_close = frame_protocol.FrameProtocol._process_close
+
+
+def process_close(protocol: Any, close: Any) -> Any:
+    """As wsproto does, but for 1014, which IANA's registry has, and wsproto takes for unknown."""
+    payload = bytes(close.payload)
+    if payload[:2] != struct.pack("!H", BAD_GATEWAY):
+        return _process_close(protocol, close)
+    # What is checked of the reason is the same.
+    known: Any = _process_close(protocol, close._replace(payload=struct.pack("!H", 1000) + payload[2:]))
+    return known._replace(payload=(BAD_GATEWAY, known.payload[1]))
+
+
+def knowing_all_codes() -> Any:
+    """Let wsproto know them."""
+    return patch.object(frame_protocol.FrameProtocol, "_process_close", process_close)
+
+
 def wsproto(script: Script, chunks: Sequence[bytes], *, corrected: bool = True) -> Seen:
     """Return what wsproto sees; or, corrected, what it should."""
+    with knowing_all_codes() if corrected else nullcontext():
+        return _wsproto(script, chunks, corrected)
+
+
+def _wsproto(script: Script, chunks: Sequence[bytes], corrected: bool) -> Seen:
     extensions: list[Extension] = [Limit()] if corrected else []
     if script.compress:
         extensions.append(Deflate() if corrected else PerMessageDeflate())
@@ -350,6 +378,10 @@ CORRECTIONS = {
     "RFC 6455 §10.4: there are limits": (
         Script(False, [Frame(head(BINARY, LIMIT + 1) + b"\0\0\0\0")]),
         Seen([], None),
+    ),
+    "IANA's registry of close codes: 1014 is one": (
+        Script(False, [Frame(encode(CLOSE, struct.pack("!H", BAD_GATEWAY)))]),
+        Seen([], 1002),
     ),
     "the pong to a heartbeat of ours is not for the handler": (
         Script(False, [Frame(encode(PONG, HEARTBEAT))]),
@@ -481,6 +513,7 @@ def test_wsproto_is_no_oracle_where(reason: str) -> None:
 
 @thoroughly
 @given(scripts())
+@example(Script(False, [beginning, Frame(encode(CLOSE, struct.pack("!H", BAD_GATEWAY)))]))
 @example(Script(True, [HELLO, HELLO, Message(TEXT, b"", compressed=True), HELLO]))
 def test_the_same_is_seen_as_by_wsproto(script: Script) -> None:
     chunks = list(script.chunks())
@@ -488,7 +521,9 @@ def test_the_same_is_seen_as_by_wsproto(script: Script) -> None:
     assert seen == wsproto(script, chunks)
     # What leaves is what a handler that echoes says, and a client agrees.
     answers: list[Any] = []
-    for event in client(script, sent):
+    with knowing_all_codes():
+        events = list(client(script, sent))
+    for event in events:
         match event:
             case TextMessage() | BytesMessage():
                 answers.append(event.data)
