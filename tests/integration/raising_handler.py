@@ -10,14 +10,9 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from wshost import Ref
-
 
 class PanicException(BaseException):
     """As PyO3's: no `Exception`."""
-
-
-refs: list[Ref] = []
 
 
 def made(name: str) -> BaseException:
@@ -41,14 +36,14 @@ async def coroutine(name: str) -> Any:
 
 async def waiting(name: str) -> Any:
     later: Deferred[None] = Deferred()
-    reactor.callLater(0, later.callback, None)  # type: ignore[attr-defined]
+    reactor.callLater(0, later.callback, None)
     await later
     raise made(name)
 
 
 def deferred(name: str) -> Any:
     later: Deferred[None] = Deferred()
-    reactor.callLater(0, later.callback, None)  # type: ignore[attr-defined]
+    reactor.callLater(0, later.callback, None)
     return later.addCallback(lambda _: plain(name))
 
 
@@ -60,21 +55,20 @@ async def a_task_of_its_own(name: str) -> Any:
 STYLES = {f"/{style.__name__}": style for style in (plain, coroutine, waiting, deferred, a_task_of_its_own)}
 
 
-def init(options: Mapping[str, Any]) -> tuple[str, str]:
+def init(options: Mapping[str, Any]) -> str:
     connection = options["connection"]
     if connection.query:
         STYLES[connection.path](connection.query)
-    refs.append(options["worker"])
-    return connection.path, connection.peer
+    path: str = connection.path
+    return path
 
 
-def handle(message: Any, state: tuple[str, str]) -> Any:
-    path, peer = state
+def handle(message: Any, path: str) -> Any:
     match message:
         case ("text", "echo"):
-            return ("reply", "echo", state)
-        case ("text" | "info", name):
+            return ("reply", "echo", path)
+        case ("text", name):
             return STYLES[path](name)
         case "connection_close":
             print("ended", path, flush=True)
-    return ("noreply", state)
+    return ("noreply", path)
