@@ -1480,6 +1480,24 @@ class TestAModuleThatMayCallUsersCode:
         assert failures.take().startswith("the module slow failed at a turn's end\n")
 
 
+class TestSharing:
+    def test_what_can_not_be_hashed_changes_nothing(self) -> None:
+        class Unhashable:
+            __hash__ = None  # type: ignore[assignment]
+
+            def encode(self, data: Any) -> bytes:
+                return b""
+
+        host = serve(Module())
+        connection = host.connect().connection
+        connection.ref.subscribe("a")
+        encoding: Any = Unhashable()
+        with pytest.raises(TypeError, match="unhashable"):
+            connection.share(encoding)
+        assert connection.encoding is None
+        assert host.host.topics.deliver("a", b"bytes")
+
+
 class TestCircles:
     def test_of_switches_that_are_performed_end(self, failures: Failures) -> None:
         first = Module(start=lambda driver: driver.context.perform(Switch("b")))

@@ -252,6 +252,8 @@ class Connection(Stream):
     def share(self, encoding: IEncoding | None) -> None:
         """Let published messages be sent as this encoding has them."""
         if encoding is not self.encoding:
+            # What can't be the key of a mapping is refused before anything has changed.
+            hash(encoding)
             self.encoding = encoding
             self._host.topics.share(self)
 

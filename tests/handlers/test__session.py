@@ -94,6 +94,16 @@ class TestInit:
         session.lost()
         assert handler.seen == []
 
+    def test_that_rejects_with_nothing_that_can_be_sent_refuses_with_500(self, channel: Channel) -> None:
+        class Forgetful(Reject):
+            def __init__(self) -> None:
+                """Without what Reject's own does."""
+
+        begin(Handler(init=raises(Forgetful())), channel)
+        assert channel.take() == [("refused", 500, b"", {})]
+        [(what, error)] = channel.failures
+        assert (what, type(error)) == ("the handler's init failed", AttributeError)
+
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
     @pytest.mark.parametrize("error", [LookupError("no database"), asyncio.CancelledError(), defer.CancelledError()])
     def test_that_crashes_is_logged_and_refuses_with_500(
@@ -198,7 +208,7 @@ class TestInitThatTakesItsTime:
         gate: Deferred[Any] = Deferred()
         session = begin(Handler(init=lambda options: gate), channel)
         channel.then["refused"] = raises(ValueError("of the channel"))
-        gate.errback(Reject())
+        gate.errback(LookupError())
         with pytest.raises(ValueError, match="of the channel"):
             channel.turn()
         assert not session.busy

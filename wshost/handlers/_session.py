@@ -226,13 +226,22 @@ class HandlerSession:
             return
         # With a state, it is the channel that has failed to open, and an end is due.
         self._leave_for(Stage.OVER if self._stage is Stage.INIT else Stage.CLOSING)
-        if isinstance(error, Reject):
-            self._channel.refused(error.status, error.body, error.headers)
+        try:
+            if isinstance(error, Reject):
+                self._channel.refused(error.status, error.body, error.headers)
+                return
+        except Exception:
+            # A subclass may lack what it has to say, or have what can't be sent.
+            self._refuse()
         else:
-            try:
-                self._channel.refused(500, b"", {})
-            finally:
-                self._channel.log_failure("the handler's init failed")
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Refuse for a failure, while it is being handled."""
+        try:
+            self._channel.refused(500, b"", {})
+        finally:
+            self._channel.log_failure("the handler's init failed")
 
     def _init_overdue(self) -> None:
         self._timer = None

@@ -182,8 +182,9 @@ class WebSocket:
             self._context.perform(self._refuse(status, body, headers))
 
     def _refuse(self, status: int, body: str | bytes, headers: Mapping[str, str]) -> Close:
+        close = Close(response(status, body, headers))
         self._state = _CLOSED
-        return Close(response(status, body, headers))
+        return close
 
     # From the connection
 
