@@ -53,6 +53,7 @@ _WORDS = """
 #: Names of others, examples, and words that are no names of ours. Who adds one makes sure that it is not ours.
 OTHERS = frozenset(_WORDS.split()) | {
     '", "',
+    '"; "',
     "async def",
     "nc localhost 7000",
     "pip install .",
