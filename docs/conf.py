@@ -10,7 +10,7 @@ version = release = wshost.__version__
 extensions = ["myst_parser"]
 exclude_patterns = ["_build", "examples"]
 # Headings can be linked to, as on GitHub.
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = f"wshost {release}"

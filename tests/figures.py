@@ -7,6 +7,7 @@ WebSocket. Pages of measured figures are tied where they name a constant, and no
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -16,14 +17,30 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, ClassVar
 
+from twisted.web.http import HTTPFactory
+from zope.interface import implementer
+
 from tests import conformance
-from wshost import allocation, failures, host, messages
+from wshost import (
+    allocation,
+    ending,
+    failures,
+    host,
+    listeners,
+    log_limit,
+    messages,
+    proxy_header,
+    server,
+    sockets,
+    stream,
+    timers,
+)
 from wshost.control import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
 from wshost.handlers import _session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
 from wshost.options import OPTIONS, Settings
-from wshost.protocols import _deflate, _driver, _frames, _head, _patience, http, websocket
+from wshost.protocols import _deflate, _driver, _frames, _handshake, _head, _patience, http, websocket
 from wshost.protocols._options import Reader
 from wshost.results import Reject
 
@@ -88,17 +105,20 @@ def taken(module: Any, given: dict[str, Any]) -> dict[str, Any]:
     return Recorder.taken
 
 
+@implementer(ISessionFactory)
 class _Sessions:
     """Stands for a handler."""
+
+    def session(self, channel: Any) -> Any:
+        """Nobody connects."""
+
+
+_SESSIONS: Any = _Sessions()
 
 
 def modules() -> dict[str, dict[str, Any]]:
     """The options of our modules that have numbers, with their defaults."""
-    from zope.interface import directlyProvides
-
-    sessions: Any = _Sessions()
-    directlyProvides(sessions, ISessionFactory)
-    return {"http": taken(http, {"paths": ["/"]}), "websocket": taken(websocket, {"handler": sessions})}
+    return {"http": taken(http, {"paths": ["/"]}), "websocket": taken(websocket, {"handler": _SESSIONS})}
 
 
 MODULES = modules()
@@ -136,6 +156,27 @@ def _time(option: str) -> str:
     return count(float(DEFAULTS[option]))
 
 
+def _deflated() -> tuple[str, str]:
+    """How large a frame of a compressed message may be: what is a multiple of the message's limit, and the rest."""
+    largest = websocket.prepare({"handler": _SESSIONS}).engine.max_deflated_size
+    rest = largest % DEFAULTS["max_message_size"]
+    return size(largest - rest), size(rest)
+
+
+def _longest_header() -> str:
+    """How long a header of the PROXY protocol, version 2, can be."""
+    announced = proxy_header._SIGNATURE + bytes((proxy_header._LOCAL, 0, 0xFF, 0xFF))
+    header = proxy_header.parse(announced + bytes(0xFFFF))
+    return count(header.size if header else 0)
+
+
+def _website_timeout() -> str:
+    """What the example of a website gives each request: read, as running it would install a reactor."""
+    tree = ast.parse((ROOT / "docs/examples/website.py").read_text())
+    (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "timeout")
+    return count(ast.literal_eval(found.value))
+
+
 def _runs(holds: Callable[[int], bool], numbers: range) -> Iterator[tuple[int, int]]:
     """The first and the last of each run of numbers of which something holds."""
     found = [number for number in numbers if holds(number)]
@@ -154,6 +195,9 @@ def _rejects(status: int) -> bool:
 
 _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
+_MOST_STALLS, _MIN_RATE = count(stream.MOST_STALLS), size(stream.MIN_RATE)
+_LOGGED = (str(log_limit.MOST), count(log_limit.PERIOD))
+_PATIENCE = count(host.PATIENCE * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -164,11 +208,16 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "So does a connection that has had its turn: {} steps, or {} of messages in and output, then the other",
             (count(_driver.STEPS), size(_driver.SHARE)),
         ),
+        ("to take no more than {} that it can't send", (size(sockets.MAX_UNSENT),)),
+        (
+            "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
+            (count(timers.LOOK), count(timers.MOST)),
+        ),
+        ("ends the loop {} seconds later, and the process after {}.", (count(ending.GRACE), count(ending.LIMIT))),
     ],
     "docs/handlers.md": [
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
-        ("chooses with which code, {} is the default.", (str(NORMAL_CLOSE[0]),)),
         ('closing handshake ({} "Normal close" by default)', (str(NORMAL_CLOSE[0]),)),
         (
             "that an endpoint may send (RFC 6455 §7.4): {} to {}, {} to {}, {} to {}.",
@@ -187,10 +236,27 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or has {} subscriptions already", (count(parameter(host.Host, "max_subscriptions")),)),
         ("as what is sent by a Ref: {} messages and {} at most", (count(_driver.EARLY), size(_driver.EARLY_SIZE))),
         ("at most {} in {} seconds; more are counted", (str(failures.MOST), count(failures.PERIOD))),
+        ("still leaves, within {} % of `--drain-timeout`", (_PATIENCE,)),
+    ],
+    "docs/modules.md": [
+        ("`twisted.web` waits {} seconds for a peer's next byte", (count(parameter(HTTPFactory, "timeout")),)),
+        ("has {} seconds for each request as a whole", (_website_timeout(),)),
     ],
     "docs/operations.md": [
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
+        ("no later than after {} % of `--drain-timeout`", (_PATIENCE,)),
+        ("and its group may connect: the mode is {}.", (f"{listeners.MODE:o}",)),
+        ("or has not after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
+        ("Of each kind, {} are logged in {} seconds", _LOGGED),
+        ("Beyond {} kinds, what comes is of one.", (count(log_limit.KINDS),)),
+        (
+            "after {} seconds it waits for nothing, after {} seconds not even for a handler or a thread",
+            (count(ending.GRACE), count(ending.LIMIT)),
+        ),
+        ("that is still at work, after {} not for one", (count(2 * ending.LIMIT),)),
+        ("The same signal within {} milliseconds is still the first", (count(ending.DOUBLED * 1000),)),
+        ("KeyboardInterrupt is {}.", (str(ending.status_of(KeyboardInterrupt())[0]),)),
     ],
     "docs/security.md": [
         ("| {} s (`--handshake-timeout`) | 408", (_time("handshake_timeout"),)),
@@ -199,11 +265,22 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "| many headers, many query fields | their number | {} each |",
             (str(_HTTP["max_headers"]) if _HTTP["max_headers"] == _head._MAX_QUERY_FIELDS else "two numbers",),
         ),
+        (
+            "{} connection options, {} protocols to upgrade to",
+            (count(_head._MAX_MEMBERS_OF["connection"]), count(_head._MAX_MEMBERS_OF["upgrade"])),
+        ),
+        (
+            "{} subprotocols, {} extensions with {} parameters in all",
+            (count(_handshake._MAX_MEMBERS), count(_handshake._MAX_MEMBERS), count(_handshake._MAX_PARAMETERS)),
+        ),
+        ("{} cookies, {} members of any other list", (count(_handshake._MAX_COOKIES), count(_head._MAX_MEMBERS))),
+        ("empty lines before the request line | {} are ignored", (str(http._EMPTY_LINES),)),
         ("| {} s (`--init-timeout`) | 503", (_time("init_timeout"),)),
         ("| {} (`--max-message-size`) | close 1009", (size(DEFAULTS["max_message_size"]),)),
         ("their number in one message | {} |", (count(_WEBSOCKET["max_fragments"]),)),
         ("time for one message | {} s |", (count(_WEBSOCKET["message_timeout"]),)),
         ("no further than the message's limit | {}; compression is off", (size(DEFAULTS["max_message_size"]),)),
+        ("marked as final | {} and {}; {} | close 1009", (*_deflated(), count(_deflate.MAX_STREAMS))),
         ("| {} bits, level {}:", (str(_deflate.WINDOW_BITS), str(_deflate.MEMORY_LEVEL))),
         ("the time until the peer ends, too | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("| {} a second, {} at once |", (count(_patience.CONTROL_RATE), count(_patience.CONTROL_BURST))),
@@ -214,14 +291,38 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
         ("503 with Retry-After, for {} at a time; others are just closed", (count(host.OVERFLOW),)),
         ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
-        ("must be taken | {} s (`--stall-timeout`)", (_time("stall_timeout"),)),
+        (
+            "| {} s, and a second for each {}, up to {} s in all (`--stall-timeout`, and {} times that)",
+            (
+                _time("stall_timeout"),
+                _MIN_RATE,
+                count(float(stream.MOST_STALLS * DEFAULTS["stall_timeout"])),
+                _MOST_STALLS,
+            ),
+        ),
+        ("and a second for each {} that it has taken", (_MIN_RATE,)),
+        ("never more than {} times `--stall-timeout` at once", (_MOST_STALLS,)),
+        ("Who reads steadily, {} a second or more", (_MIN_RATE,)),
+        ("and after {} times that at the latest", (_MOST_STALLS,)),
+        # A kilobyte of a buffer is one of 1,000 bytes here.
+        ("it is some {} seconds", (f"{round(DEFAULTS['stall_timeout'] + 64_000 / stream.MIN_RATE, -1):g}",)),
+        ("on Linux | {}, beside what is on its way", (size(sockets.MAX_UNSENT),)),
         (
             "{} s, {} s (`--ping-interval`, `--ping-timeout`)",
             (_time("ping_interval"), _time("ping_timeout")),
         ),
         ("never finishes closing | time for it | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("{} failures in {} s, control characters escaped", (str(failures.MOST), count(failures.PERIOD))),
-        ("The handshake is in the {} seconds of the request.", (_time("handshake_timeout"),)),
+        ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(log_limit.KINDS))),
+        ("strict reading; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
+        ("at a Unix socket | its mode | {} (`mode=`)", (f"{listeners.MODE:o}",)),
+        ("is not held against peers: {} seconds of it count at most", (count(timers.MOST),)),
+        ("as many turns of its loop as {} seconds fit into the limit", (count(timers.MOST),)),
+        ("The handshake is in the {} seconds of the request;", (_time("handshake_timeout"),)),
+        (
+            "it has {} seconds at most, whatever `--handshake-timeout` says, and closing it has {}.",
+            (count(_tls.HANDSHAKE_TIMEOUT), count(_tls.SHUTDOWN_TIMEOUT)),
+        ),
         (
             "may send {} of them, and one more for each {} of data",
             (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
@@ -256,6 +357,7 @@ OTHERS: dict[str, list[str]] = {
         "asks at step 2",
         "So a burst of 16 messages is answered by one system call",
         "and 4 messages to each of 1,000 connections by 1,000, not 4,000.",
+        "Twistd exits with 0 or by a signal",
     ],
     "docs/handlers.md": ["A topic is a str of 1 to"],
     "docs/modules.md": ["until a peer is pinged, 0 for never"],
@@ -264,9 +366,18 @@ OTHERS: dict[str, list[str]] = {
         "port 8080 of all IPv4 addresses",
         "A port below 1024 needs root",
         "A shell shows 143 for SIGTERM",
+        "secp256k1, secp224r1",
+        "in version 1)",
+        "unless that was 0,",
     ],
     "docs/security.md": [
-        "some 75 KiB a connection that has used both directions",
+        "some 80 KiB a connection that has used both directions",
+        "127.0.0.0/8",
+        "lead to 127.0.0.1",
+        "in version 2",
+        "a receive buffer of 200 KB, a reader of 20 KB a second was seen to be silent for 17 seconds",
+        "to have taken 260 KB",
+        "the usual buffer of 64 KB",
         "a handler that answers with 100 MiB makes wshost hold 100 MiB",
     ],
     "docs/tutorial.md": ["A second client starts at 1 again"],

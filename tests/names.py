@@ -32,27 +32,40 @@ from wshost.request import TLS, ConnectionInfo
 ROOT = Path(__file__).parent.parent
 
 _WORDS = """
-    . .. ? /* /chat /chat/ \\: -n null None True False match TypeError ValueError
-    127.0.0.1:50000 [::1]:50000 example.com:8080 unix: fast: ssl: systemd: haproxy: c1 c2 sesame limit
+    . .. ? /* /chat /chat/ \\: \\x80 \\x85 \\x9f \\xa0 \\xb2 -n null None True False match TypeError ValueError
+    127.0.0.1:50000 [::1]:50000 [::1] localhost example.com:8080 chat.example.com *.example.com c1 c2 sesame limit
+    unix: unix:/path fast: ssl: tls: systemd: haproxy: haproxy:ssl: data: mode= unix:/run/chat.sock:mode=666
+    https://app.example.com https://*.example.com http://localhost:3000 http://tauri.localhost tauri://localhost
+    capacitor://localhost ionic://localhost app://x file:// vscode-webview://… vscode-webview://*
+    chrome-extension://… safari-web-extension://… moz-extension://… moz-extension://*
+    UNKNOWN LOCAL check-send-proxy haproxy:unix:/run/chat.sock h2 no_application_protocol internal_error
     tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:index=0
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
-    accept4 close epoll_ctl ssl isal nc twistd pip LimitNOFILE TimeoutStopSec X-Forwarded-For GLIBC_TUNABLES MALLOC_…
+    accept4 close epoll_ctl ssl isal nc openssl twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
+    LimitNOFILE LimitNOFILE= X-Forwarded-For GLIBC_TUNABLES MALLOC_…
     IProtocolFactory IConsumer ISSLTransport callFromThread connectionLost deferToThread
-    Clock verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
-    .pxd .pyx .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
+    Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
+    .pxd .pyx .tac .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
     changes/<issue>.<type>.md reports/conformance/<run>/index.html tests/x/test_y.py wshost/x/y.py
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
 """
 #: Names of others, examples, and words that are no names of ours. Who adds one makes sure that it is not ours.
 OTHERS = frozenset(_WORDS.split()) | {
     '", "',
+    '"; "',
     "async def",
     "nc localhost 7000",
     "pip install .",
     "make PYTHON=/path/to/python",
     ".venv/bin/towncrier build --draft",
     "options[…]",
+    "apt install haproxy openssl",
+    "ulimit -Hn",
+    "server … ssl send-proxy-v2",
+    'Site(…, logPath="access.log")',
+    '.encode("latin-1")',
+    'ws.close(4000, "bye")',
 }
 # Of these the first word is what is looked up.
 _COMMANDS = {"raise", "return"}
@@ -155,7 +168,14 @@ def is_there(name: str) -> bool:
 def _is_file(name: str) -> bool:
     if not name.strip("./") or name.startswith("/"):
         return False
-    bases = (ROOT, ROOT / "docs", ROOT / "docs/examples", *(ROOT / "wshost", *(ROOT / "wshost").glob("[a-z]*/")))
+    examples = ROOT / "docs/examples"
+    bases = (
+        ROOT,
+        ROOT / "docs",
+        examples,
+        examples / "website",
+        *(ROOT / "wshost", *(ROOT / "wshost").glob("[a-z]*/")),
+    )
     return any(any(base.glob(form)) for base in bases for form in (name, f"{name}.py"))
 
 
@@ -178,7 +198,8 @@ def _exists(node: ast.AST) -> bool:
         case ast.keyword(arg=str(arg)):
             return arg in KNOWN
         case ast.Constant(value=str(value)):
-            return value in _STRINGS or value == "Normal close"
+            # What is empty names nothing.
+            return value in _STRINGS or value in {"", "Normal close"}
         case ast.Attribute(value=ast.Name(id="wshost")):
             return _resolves(ast.unparse(node))
         case ast.Attribute(value=ast.Name(id=root), attr=attr) if root in ROOTS:
