@@ -43,7 +43,7 @@ class Host:
     :param max_connections: more are refused.
     :param max_connections_per_address: more from one IP address are refused; 0 for no limit.
     :param max_output: when that much waits for a peer, it is not read from, and refs are refused.
-    :param stall_timeout: when that long nothing of it gets to the peer, the connection is dropped.
+    :param stall_timeout: how long a peer may take nothing of it; what it takes buys it time.
     :param close_timeout: how long a closing connection has to flush its output and see the peer's end.
     :param drain_timeout: how long `stop` waits before it aborts what is left.
     :param max_subscriptions: of one connection, to topics; more are refused.
