@@ -30,13 +30,13 @@ serve: .venv/.installed
 # What was compiled in place would hide the modules that are measured.
 test: .venv/.installed-test
 	$(BIN)/python hatch_build.py --clean
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.one_to_one
 
 # Those of listening, of signals and of logs can't tell: no message of theirs is any different.
 TELLING = costs customs deflated examples half_open interop lane oracle public_arguments published raising
 test-engine: .venv/.installed-test
-	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=2 --dist=loadfile \
+	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=3 --dist=loadfile \
 	    tests/protocols tests/handlers tests/regressions $(TELLING:%=tests/integration/test_%.py)
 
 # The compiled modules hide their sources: they go again whatever happens.
@@ -44,7 +44,7 @@ test-compiled: .venv/.installed-test
 	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
 	$(BIN)/python hatch_build.py; \
 	$(BIN)/python -c 'import wshost.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
