@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from tests.handlers.surroundings import in_loop, quiet, turns, without_loop
-from wshost.handlers._awaiting import CANCELLED, awaited
+from wshost.handlers._awaiting import CANCELLED, awaited, cause
 
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
 
@@ -512,3 +512,51 @@ class TestWhenTheLoopEnds:
         await turns()
         # `asyncio.run` goes on to cancel it.
         assert outcome.results == []
+
+
+class TestWhatEndsTheProcess:
+    """It is the cause of the failure, and goes through no loop."""
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+    @in_loop
+    async def test_raised_by_a_coroutine(self, error: BaseException) -> None:
+        async def leave() -> None:
+            await asyncio.sleep(0)
+            raise error
+
+        failed = awaited(leave())
+        assert failed is not None
+        causes: list[BaseException] = []
+        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        await turns()
+        assert causes == [error]
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+    @in_loop
+    async def test_raised_when_it_is_cancelled(self, error: BaseException) -> None:
+        async def leave() -> None:
+            try:
+                await Deferred()
+            finally:
+                raise error
+
+        failed = awaited(leave())
+        assert failed is not None
+        causes: list[BaseException] = []
+        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        await turns()
+        failed.cancel()
+        await turns()
+        assert causes == [error]
+
+    @pytest.mark.parametrize("error", [SystemExit(3), LookupError()])
+    @without_loop
+    def test_raised_where_there_is_no_loop(self, error: BaseException) -> None:
+        async def leave() -> None:
+            raise error
+
+        failed = awaited(leave())
+        assert failed is not None
+        causes: list[BaseException] = []
+        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        assert causes == [error]

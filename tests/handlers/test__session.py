@@ -530,6 +530,59 @@ class TestInfo:
         channel.turn()
         assert [message for message, _ in handler.seen] == [("text", ""), "connection_close"]
 
+    def test_is_handled_before_a_message_that_comes_in_the_same_turn(self, channel: Channel) -> None:
+        handler = Handler(echo)
+        session = open_session(handler, channel)
+        assert session.info("first")
+        session.deliver(("text", "second"))
+        assert channel.calls == [("send", "first"), ("send", "second")]
+        assert channel.take()[2:] == [("released",)]
+        assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "second")]
+
+    def test_lets_what_is_asked_behind_it_wait(self, channel: Channel) -> None:
+        session = open_session(Handler(echo), channel)
+        session.info("a")
+        assert session.waits
+        session.behind(lambda: channel.send("between"))
+        session.info("b")
+        assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("released",)]
+        assert not session.waits
+
+    def test_what_waits_behind_one_that_was_handled_already_is_done_as_well(self, channel: Channel) -> None:
+        session = open_session(Handler(echo), channel)
+        session.info("a")
+        session.deliver(("text", "b"))
+        session.behind(lambda: channel.send("behind"))
+        assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("released",)]
+
+    def test_what_waits_behind_one_may_be_the_only_thing(self, channel: Channel) -> None:
+        session = begin(Handler(echo), channel)
+        session.behind(lambda: channel.send("alone"))
+        session.deliver(("text", "last"))
+        assert [call for call in channel.take() if call[0] == "send"] == [("send", "alone"), ("send", "last")]
+
+    def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
+        session = open_session(handler, channel)
+        session.info("a")
+        session.deliver(("text", "slow"))
+        session.info("b")
+        assert channel.take() == [("send", "a")]
+        gate.callback(("reply", "done", "new"))
+        assert channel.take() == [("send", "done"), ("send", "b"), ("released",)]
+
+    def test_a_channel_that_fails_by_what_waited_behind_one_is_told(self, channel: Channel) -> None:
+        handler = Handler(echo)
+        session = open_session(handler, channel)
+        session.info("a")
+        session.behind(raises(LookupError("of the channel")))
+        with pytest.raises(LookupError, match="of the channel"):
+            channel.turn()
+        assert not session.busy
+        session.lost()
+        assert handler.seen[-1] == ("connection_close", "state")
+
     def test_is_refused_while_the_channel_closes(self, channel: Channel) -> None:
         accepted: list[bool] = []
         session = open_session(Handler(lambda message, state: ("close", state)), channel)

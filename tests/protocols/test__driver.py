@@ -751,6 +751,24 @@ class TestABusySession:
 
 
 class TestRefs:
+    def test_what_waits_behind_infos_is_bounded(self) -> None:
+        server = Server()
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        accepted = [ref.send(b"x" * (EARLY_SIZE // 4)) for _ in range(6)]
+        assert accepted == [True] * 3 + [False] * 3
+        assert peer.messages() == [b"x" * (EARLY_SIZE // 4)] * 3
+        assert ref.send(b"x" * (EARLY_SIZE // 4))
+
+    def test_what_waits_behind_one_by_which_the_handler_closes_is_dropped(self) -> None:
+        server = Server(lambda session, message: session.channel.close(4_000, "bye"))
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        assert ref.send("too late")
+        assert peer.messages() == [("close", 4_000, "bye")]
+
     def test_all_they_can_do(self) -> None:
         server = Server()
         peer = server.open()
@@ -801,6 +819,18 @@ class TestRefs:
             peer.send((frame(TEXT, b"two")[3:] if len(rest) == 9 else b"") + frame(BINARY) + close(4_000))
         assert peer.transport.half_closed
         assert server.told == [("text", "one")]
+
+    def test_a_handler_that_is_busy_is_awaited(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.text("slow")
+        peer.text("held")
+        server.host.stop()
+        assert peer.messages() == []
+        server.session.channel.send("the answer")
+        server.session.release()
+        assert peer.messages() == ["the answer", ("close", 1001, "going away")]
+        assert server.told == [("text", "slow")]
 
     def test_a_handler_that_is_shut_down_in_the_middle(self) -> None:
         server = Server(lambda session, message: server.host.stop())

@@ -377,9 +377,8 @@ class HandlerSession:
     def _handle_overdue(self) -> None:
         self._timer = None
         self._cancel()
-        if self._stage is Stage.LOST:
-            # It does not heed that.
-            self._end()
+        # Whether it heeds that or not.
+        self._end()
 
     def _end(self) -> None:
         """Deliver "connection_close", whatever the handler says to it."""
