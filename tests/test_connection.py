@@ -17,7 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, Peer
-from wshost.connection import Link, address
+from wshost.connection import EARLY, Link, address
 from wshost.host import OVERFLOW
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolDriver, IProtocolModule
 from wshost.messages import CALL
@@ -1212,6 +1212,12 @@ class TestActionsOfOtherThreads:
         peer.turn()
         assert accepted == [True, True]
         assert peer.take() == b"xbye"
+
+    def test_and_yet_not_without_end(self) -> None:
+        peer = serve(Module(), max_output=1).connect()
+        accepted: list[bool] = []
+        in_threads(lambda: accepted.extend(peer.connection.ref.close() for _ in range(EARLY + 10)))
+        assert accepted.count(True) == EARLY + 1
 
     def test_a_full_connection_refuses(self) -> None:
         _, peer, _ = TestFull().full()

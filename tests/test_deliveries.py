@@ -334,6 +334,9 @@ class Conversation:
         self.scripts.extend(scripts)
         peer = self.peers[connection]
         peer.transport.receive(b"".join(peer.frames.send(Message("go")) for _ in scripts))
+        if self.scripts:
+            # What was awaited has come in this turn: the next message is for the next.
+            peer.turn()
         assert not self.scripts
 
 

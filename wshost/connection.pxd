@@ -5,7 +5,7 @@ from wshost.stream cimport Stream
 cdef class Connection(Stream):
     cdef public bint admitted, _buffered, _inside, _prompt
     cdef public object ref, request, encoding, published, _driver, _next, _address
-    cdef public Py_ssize_t _position, _waiting
+    cdef public Py_ssize_t _position, _waiting, _early_size
     cdef public object _timers
     cdef public bytes _unread
     cdef public list _early

@@ -17,6 +17,7 @@ from zope.interface import classImplements
 
 from wshost.exact import seconds as exact_seconds
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule, Timer
+from wshost.messages import CALL
 from wshost.refs import Ref
 from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: What refs may not ask for while the connection is full: it would bring more output.
 _BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
+#: So often may refs ask while a module is starting, and to close from other threads.
+EARLY = 1_024
 #: What refs ask for that is no module's concern.
 _TOPICS = frozenset({"subscribe", "unsubscribe"})
 
@@ -98,6 +101,7 @@ class Connection(Stream):
         "_buffered",
         "_driver",
         "_early",
+        "_early_size",
         "_inside",
         "_next",
         "_position",
@@ -133,8 +137,9 @@ class Connection(Stream):
         self._buffered = False
         # What the module before the current one has left unread.
         self._unread = b""
-        # What refs asked for while the module was starting.
+        # What refs asked for while the module was starting, and what it weighs, in bytes.
         self._early: list[tuple[str, tuple[Any, ...]]] = []
+        self._early_size = 0
         # What refs of other threads have asked for that has not come here yet, in bytes.
         self._waiting = 0
         # The IP address it is counted under.
@@ -197,7 +202,12 @@ class Connection(Stream):
             self._do(results)
         except BaseException:  # of whatever they are made
             self._crash("asked for something impossible")
-        if not self._inside:
+        if self._inside:
+            return
+        if isinstance(self._next, Switch):
+            # Whose code is running is not known, and modules are to be called.
+            self.call_soon(_nothing)
+        else:
             self.run(_nothing)
 
     def run(self, call: Callable[[], None], what: str = "failed at a turn's end") -> None:
@@ -279,8 +289,7 @@ class Connection(Stream):
         if self._next is not None and not isinstance(self._next, Switch):
             return False
         if driver is None or self._next is not None:
-            self._early.append((action, args))
-            return True
+            return self._keep(action, args)
         inside, self._inside = self._inside, True
         try:
             results = driver.handle_action(action, *args)
@@ -296,6 +305,15 @@ class Connection(Stream):
         self._settle()
         return not isinstance(results, Refused)
 
+    def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
+        """Keep what is asked until a module has started; False when it is too much."""
+        size = CALL + (len(args[0]) if action == "send" else 0)
+        if len(self._early) >= EARLY or self._early_size + size > self._max_output:
+            return False
+        self._early_size += size
+        self._early.append((action, args))
+        return True
+
     def ask_later(self, size: int, action: str, *args: Any) -> bool:
         """Ask the current module in a later turn, from any thread; what waits until then is bounded like output.
 
@@ -303,8 +321,10 @@ class Connection(Stream):
         :returns: whether it was accepted.
         """
         with _waiting_lock:
-            full = self.full or self._waiting >= self._host.max_output
-            if self._closing or (full and action in _BRINGS_OUTPUT):
+            full = self.full or self._waiting >= self._max_output
+            # To close, and what takes things back, has room of its own.
+            most = 2 * self._max_output + EARLY * CALL
+            if self._closing or (full and action in _BRINGS_OUTPUT) or self._waiting >= most:
                 return False
             self._waiting += size
         self._host.reactor.callFromThread(self._act_waiting, size, action, args)
@@ -320,6 +340,13 @@ class Connection(Stream):
 
     def shut_down(self) -> None:
         """Say good-bye: the host stops."""
+        if self._prompt or self._driver is None:
+            self._say_good_bye()
+        else:
+            # It may be users' code that stops it.
+            self.call_soon(self._say_good_bye)
+
+    def _say_good_bye(self) -> None:
         if not self.act("shutdown"):
             self.perform(Close())
 
@@ -395,6 +422,7 @@ class Connection(Stream):
         self._prompt = IPromptDriver.providedBy(driver)
         self._regulate()
         early, self._early = self._early, []
+        self._early_size = 0
         for action, args in early:
             self.act(action, *args)
 
@@ -421,6 +449,12 @@ class Connection(Stream):
         """Give these bytes, or those in its buffer, to the module, and what it leaves unread to the next."""
         idle = 0
         try:
+            if self._next is not None:
+                # The module was to be left at the end of the turn.
+                self._move_on()
+                if self._closing:
+                    return
+                data, self._unread = self._unread + data, b""
             while True:
                 driver = self._driver
                 results = driver.handle_buffer_in(filled) if filled else driver.handle_connection_in(data)
@@ -518,4 +552,5 @@ class Proxied(Connection):
         super()._count_address()
         if not self.admitted and not self._closing:
             self._leave("too many from one address")
-            self.run(self._start, "failed to start")
+            if not self._closing:
+                self.run(self._start, "failed to start")

@@ -41,10 +41,14 @@ def escaped(text: str) -> str:
 
 def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
     """Return what in an exception asks the process to end: itself, or one of a group."""
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return error
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next((exit for exit in map(asks_to_exit, inner) if exit is not None), None)
+    left = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, SystemExit | KeyboardInterrupt):
+            return one
+        if isinstance(one, BaseExceptionGroup):
+            left.extend(reversed(one.exceptions))
+    return None
 
 
 class Failures:
@@ -74,9 +78,10 @@ class Failures:
             raise LookupError("there is no exception to log")
         with suppress(BaseException):
             self._log(id, what, error)
-        exit = asks_to_exit(error)
-        if exit is not None and self._leave is not None:
-            self._leave(exit)
+        with suppress(BaseException):
+            exit = asks_to_exit(error)
+            if exit is not None and self._leave is not None:
+                self._leave(exit)
 
     def _log(self, id: str, what: str, error: BaseException) -> None:
         now = self._clock.seconds()

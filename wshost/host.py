@@ -124,7 +124,8 @@ class Host:
             self.topics.forget(connection)
         finally:
             if self._stopped is not None and not self.connections:
-                self._all_gone(self._stopped)
+                # The handlers that are given up now are told of it first.
+                self.reactor.callLater(0, self._all_gone, self._stopped)
 
     def refuse(self, connection: Connection) -> bool:
         """A connection is not admitted, and takes nobody's place; return whether it may be told."""
@@ -166,13 +167,15 @@ class Host:
             self.reactor.callLater(0, self._end_turn)
 
     def _end_turn(self) -> None:
+        calls, self._calls = self._calls[::-1], []
         try:
-            calls, self._calls = self._calls, []
-            for connection, call in calls:
+            while calls:
+                connection, call = calls.pop()
                 connection.run(call)
         finally:
             # What comes next, and the calls that these calls have asked for, are the next turn's.
             self._turn_ends = False
+            self._calls[:0] = calls[::-1]
             if self._calls:
                 self.turn_ends()
         try:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -219,6 +221,7 @@ class TestInitThatTakesItsTime:
         session = begin(handler, channel)
         session.lost()
         session.lost()
+        channel.turn()
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
@@ -231,6 +234,7 @@ class TestInitThatTakesItsTime:
         session.lost()
         assert channel.take() == [("refused", 503, b"", {})]
         gate.callback("state")
+        channel.turn()
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
@@ -382,15 +386,15 @@ class TestHandleThatFails:
     def test_is_logged_with_its_own_traceback(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(lambda message, state: gate.addCallback(raises(LookupError()))), channel)
+        names = []
+
+        def log_failure(what: str) -> None:
+            error = sys.exception()
+            names.extend(frame.name for frame in traceback.extract_tb(error.__traceback__ if error else None))
+
+        channel.log_failure = log_failure  # type: ignore[method-assign]
         session.deliver(("text", "hello"))
         gate.callback(None)
-        ((_, error),) = channel.failures
-        assert error is not None
-        names = []
-        trace = error.__traceback__
-        while trace is not None:
-            names.append(trace.tb_frame.f_code.co_name)
-            trace = trace.tb_next
         assert names[-1] == "fail"
 
 
@@ -497,7 +501,8 @@ class TestInfo:
         assert all(session.info(number) for number in range(MAX_INFOS))
         assert not session.info("one too many")
         gate.callback(None)
-        while session.busy:
+        channel.turn()
+        while session.waits:
             channel.turn()
         assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
         assert session.info("there is room again")
@@ -509,9 +514,14 @@ class TestInfo:
         assert sessions[0].info("first")
         channel.turn()
         assert len(handler.seen) == INFOS_A_TURN + 1
+        assert not sessions[0].busy
+        # A message of the peer's has its turn, too.
+        sessions[0].deliver(("text", "hello"))
         assert sessions[0].busy
         channel.turn()
         assert len(handler.seen) == 2 * (INFOS_A_TURN + 1)
+        assert handler.seen[INFOS_A_TURN + 2][0] == ("text", "hello")
+        assert not sessions[0].busy
         assert channel.calls == [("released",)] * 2
         sessions[0].lost()
         channel.turn()
@@ -535,8 +545,10 @@ class TestInfo:
         session = open_session(handler, channel)
         assert session.info("first")
         session.deliver(("text", "second"))
-        assert channel.calls == [("send", "first"), ("send", "second")]
-        assert channel.take()[2:] == [("released",)]
+        # And no other is to be delivered until then.
+        assert session.busy
+        assert channel.take() == [("send", "first"), ("send", "second"), ("released",)]
+        assert not session.busy
         assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "second")]
 
     def test_lets_what_is_asked_behind_it_wait(self, channel: Channel) -> None:
@@ -555,12 +567,6 @@ class TestInfo:
         session.behind(lambda: channel.send("behind"))
         assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("released",)]
 
-    def test_what_waits_behind_one_may_be_the_only_thing(self, channel: Channel) -> None:
-        session = begin(Handler(echo), channel)
-        session.behind(lambda: channel.send("alone"))
-        session.deliver(("text", "last"))
-        assert [call for call in channel.take() if call[0] == "send"] == [("send", "alone"), ("send", "last")]
-
     def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
@@ -568,7 +574,7 @@ class TestInfo:
         session.info("a")
         session.deliver(("text", "slow"))
         session.info("b")
-        assert channel.take() == [("send", "a")]
+        assert channel.take() == [("send", "a"), ("released",)]
         gate.callback(("reply", "done", "new"))
         assert channel.take() == [("send", "done"), ("send", "b"), ("released",)]
 
@@ -935,4 +941,30 @@ class TestADeadSession:
             gates.pop().callback(None)
             channel.turn()
         channel.failures.clear()
+        assert handler.state() is None
+
+    @pytest.mark.parametrize("how", ["fails", "is cancelled"])
+    def test_is_freed_when_what_it_waits_for(self, how: str, channel: Channel) -> None:
+        gates: list[Deferred[Any]] = []
+
+        def wait(state: State) -> Deferred[Any]:
+            gates.append(Deferred())
+            return gates[-1].addBoth(lambda result: (state, result)[1])
+
+        handler = Forgetful(wait)
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.lost()
+        del session
+        assert handler.state() is not None
+        if how == "fails":
+            gates.pop().errback(LookupError())
+            channel.turn()
+        else:
+            channel.clock.advance(10.0)
+        while gates:
+            gates.pop().callback(None)
+        channel.turn()
+        channel.failures.clear()
+        channel.clock.calls.clear()
         assert handler.state() is None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from wsproto.events import CloseConnection
 
 from tests.memory import MemoryHost, Peer
 
@@ -128,3 +129,40 @@ def test_one_that_is_asked_for_by_the_handler_itself_comes() -> None:
     peer = host.open()
     peer.text("end")
     assert peer.messages() == ["ending", BYE]
+
+
+def test_what_was_asked_before_the_stop_is_done() -> None:
+    handler = Handler()
+    host = MemoryHost(handler)
+    peer = host.open()
+    assert handler.refs[0].info("echo the info")
+    assert handler.refs[0].send("last")
+    host.host.stop()
+    assert peer.messages() == ["echo the info", "last", BYE]
+
+
+def test_a_close_that_is_being_answered_is_answered_in_time() -> None:
+    """Where the time for that ends behind the drain's."""
+
+    class Slow(Handler):
+        def handle(self, message: Any, state: Any) -> Any:
+            return Deferred() if message[0] == "close" else super().handle(message, state)
+
+    host = MemoryHost(Slow(), drain_timeout=2.0)
+    peer = host.open()
+    peer.send_event(CloseConnection(4000, "bye"))
+    host.host.stop()
+    assert peer.messages() == []
+    peer.turn(1.9)
+    assert peer.messages() == [("close", 4000, "bye")]
+
+
+def test_whose_answer_never_comes_is_cancelled_and_told_of_the_end(stopping: Stopping) -> None:
+    cancelled: list[Deferred[Any]] = []
+    stopping.handler.gates[0]._canceller = cancelled.append
+    stopped = stopping.host.host.stop()
+    stopping.peer.turn(10.0)
+    assert stopping.peer.gone
+    assert stopped.called
+    assert cancelled == stopping.handler.gates
+    assert stopping.handler.seen[-1] == "connection_close"

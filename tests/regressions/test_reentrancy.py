@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from wsproto.events import Message
+from twisted.internet.defer import CancelledError, Deferred
+from wsproto.events import CloseConnection, Message, TextMessage
 from zope.interface import implementer
 
 from tests.handlers.surroundings import without_loop
-from tests.memory import MemoryHost, Peer
+from tests.memory import MemoryHost, Peer, request
 from tests.rooms import Rooms
 from wshost.connection import Link
 from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
@@ -135,6 +135,34 @@ class TestAHandlerIsNotEnteredFromAnother:
             peer.leave()
         assert stopped[0].called
 
+    @without_loop
+    def test_by_the_end_of_an_init_that_was_given_up(self) -> None:
+        gate: Deferred[Any] = Deferred()
+
+        class Late(Handler):
+            async def wait(self) -> int:
+                try:
+                    await Deferred()
+                except CancelledError:
+                    await gate
+                return 7
+
+            def init(self, options: Any) -> Any:
+                return self.wait() if options["connection"].path == "/late" else super().init(options)
+
+        def does(handler: Handler, message: Any, number: int) -> None:
+            if message == ("text", "fire"):
+                gate.callback(None)
+                assert len(handler.seen) == 1
+
+        handler = Late(does)
+        host = MemoryHost(handler)
+        late, other = host.connect(), host.open()
+        late.send(request("/late"))
+        late.leave()
+        other.text("fire")
+        assert handler.seen == [(0, ("text", "fire")), (7, "connection_close")]
+
 
 class TestAChain:
     def test_of_any_length_costs_no_stack(self) -> None:
@@ -166,6 +194,61 @@ class TestAChain:
 
 
 class TestOrder:
+    def test_of_what_is_sent_later_stays_also_where_many_infos_wait(self) -> None:
+        def does(handler: Handler, message: Any, number: int) -> Any:
+            if message == ("text", "go"):
+                assert all(handler.refs[1].info(count) for count in range(600))
+            return ("reply", str(message[1]), number) if message[0] == "info" else None
+
+        handler, peers = serve(does, 2)
+        peers[0].connection.dataReceived(peers[0].frames.send(Message("go")))
+        peers[0].reactor.calls.pop(0).func()
+        assert handler.refs[1].send("end")
+        assert peers[1].messages() == [*map(str, range(600)), "end"]
+
+    def test_of_what_is_published_stays(self) -> None:
+        def handle(data: Any, ref: Any) -> Any:
+            if data == "go":
+                other = rooms.handler.refs[1]
+                assert other.info("1")
+                assert other.send("2")
+                rooms.publish("a", "3")
+                assert other.send("4")
+            return ("reply", data, ref) if data == "1" else ("noreply", ref)
+
+        rooms = Rooms(handle)
+        peers = [rooms.open("/"), rooms.open("/a")]
+        peers[0].text("go")
+        assert peers[1].messages() == ["1", "2", "3", "4"]
+        # And from then on it is encoded once for all again.
+        assert peers[1].connection.encoding is not None
+        rooms.publish("a", "5")
+        assert peers[1].messages() == ["5"]
+
+    def test_a_handler_that_informs_itself_for_ever_hears_its_peer(self) -> None:
+        def does(handler: Handler, message: Any, number: int) -> Any:
+            if message[0] == "info" or message == ("text", "begin"):
+                handler.refs[0].info("next")
+            return ("reply", message[1], number) if message[0] == "text" else None
+
+        handler, [peer] = serve(does, 1)
+
+        def turns() -> None:
+            for _ in range(6):
+                calls, peer.reactor.calls = peer.reactor.calls, []
+                for call in calls:
+                    call.func(*call.args)
+
+        for text in ("begin", "go on", "and on"):
+            peer.connection.dataReceived(peer.frames.send(Message(text)))
+            turns()
+        peer.connection.dataReceived(peer.frames.send(CloseConnection(1000)))
+        turns()
+        peer.frames.receive_data(peer.transport.take() or b"".join(peer.transport.writes))
+        said = [event.data for event in peer.frames.events() if isinstance(event, TextMessage)]
+        assert said == ["begin", "go on", "and on"]
+        assert ("close", (1000, "")) in [message for _, message in handler.seen]
+
     def test_of_what_one_sender_asks_stays(self) -> None:
         """As if each were done at once: what an info brings, what is sent, and the end."""
 
@@ -265,6 +348,60 @@ class TestModules:
         host = MemoryHost(chain=[Link("a", Circle(), "b"), Link("b", Circle(), "a")])
         assert host.connect().gone
         assert host.idle()
+
+    def test_that_switch_from_within_anothers_code_switch_when_that_has_returned(self) -> None:
+        """Whoever performs what it is given may be in the middle of anything."""
+        inside: list[str] = []
+
+        class Switching(Module):
+            def __init__(self, name: str, context: Any = None) -> None:
+                super().__init__(context)
+                self.name = name
+
+            def init(self, options: Any, context: Any) -> Any:
+                assert not inside
+                self.modules.append(Switching(self.name, context))
+                return self.modules[-1]
+
+            def handle_connection_in(self, data: bytes) -> Any:
+                assert not inside
+                if data != b"switch the other":
+                    return self.name.encode() + b":" + data
+                inside.append("inside")
+                first.modules[1].context.perform(Switch("b", b"unread "))
+                inside.clear()
+                return None
+
+            def handle_connection_close(self, reason: str) -> None:
+                assert not inside
+
+        first, second = Switching("a"), Switching("b")
+        host = MemoryHost(chain=[Link("a", first, None), Link("b", second, None)])
+        peers = [host.connect() for _ in range(2)]
+        peers[0].connection.dataReceived(b"switch the other")
+        # What comes before the turn's end is for the next one, too.
+        peers[1].connection.dataReceived(b"more")
+        assert peers[1].take() == b"b:unread more"
+
+    def test_are_told_that_the_server_stops_when_nobodys_code_is_running(self) -> None:
+        class Stopping(Module):
+            def handle_connection_in(self, data: bytes) -> None:
+                self.inside = True
+                host.host.stop()
+                self.inside = False
+
+            def handle_action(self, action: str, *args: Any) -> Any:
+                assert not self.inside
+                return Close(b"bye")
+
+            def init(self, options: Any, context: IContext) -> Module:
+                self.modules.append(Stopping(context))
+                return self.modules[-1]
+
+        host = MemoryHost(chain=[Link("stopping", Stopping(), None)])
+        peer = host.connect()
+        peer.send(b"stop")
+        assert peer.take() == b"bye"
 
     def test_end_when_their_code_has_returned(self) -> None:
         class Ends(Module):

@@ -247,3 +247,57 @@ def test_what_is_raised_late_closes_with_1011(make: Any) -> None:
     assert host.handler.ended == 1
     assert host.is_well()
     assert sys.exception() is None
+
+
+def deep() -> BaseException:
+    error: BaseException = PanicException()
+    for _ in range(2_000):
+        error = BaseExceptionGroup("one in another", [error])
+    return error
+
+
+class Bottomless(BaseExceptionGroup[BaseException]):
+    """Its parts raise when they are looked for."""
+
+    @property
+    def exceptions(self) -> Any:  # type: ignore[override]
+        raise PanicException
+
+
+class Shapeless(Exception):
+    """It does not say what it is."""
+
+    __class__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("make", [deep, lambda: Bottomless("", [PanicException()]), Shapeless])
+@pytest.mark.parametrize("how", STYLES)
+@pytest.mark.parametrize("where", ["init", "text", "info"])
+@without_loop
+def test_one_that_can_not_be_looked_at_is_as_any_other(where: str, how: Any, make: Any) -> None:
+    host = Raising(where, how, make)
+    other = host.host
+    peer = host.connect()
+    head = peer.upgrade()
+    if where == "init":
+        assert head.startswith(b"HTTP/1.1 500 ")
+    else:
+        peer.connection.ref.info("news")
+        peer.text("raise")
+        assert [message[:2] for message in peer.messages()] == [("close", 1011)]
+    peer.leave()
+    assert not other.connections
+    assert host.is_well()
+
+
+def test_a_handler_of_which_the_parts_raise_is_refused_with_500() -> None:
+    class Broken:
+        def init(self, options: Any) -> None:
+            """Accept."""
+
+        @property
+        def handle(self) -> Any:
+            raise PanicException
+
+    peer = MemoryHost(Broken()).connect()
+    assert peer.upgrade().startswith(b"HTTP/1.1 500 ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class HandlerSession:
         "_adapter",
         "_channel",
         "_handle",
+        "_held",
         "_infos",
         "_late",
         "_pending",
@@ -75,9 +77,12 @@ class HandlerSession:
         self.waits = False
         self._adapter = adapter
         self._channel = channel
-        self._handle: Callable[[Any, Any], Any] = adapter.handler.handle
+        # Both are users' code: `open` looks them up.
+        self._handle: Callable[[Any, Any], Any] = _ignored
         self._stage = Stage.INIT
         self._state: Any = None
+        # A message of the peer's waits among the infos.
+        self._held = False
         # Made when the first has to wait: on most connections none ever does.
         self._infos: deque[Any] | None = None
         # What `init` or `handle` has begun but not finished; that it was not there at once; that it is there, and what
@@ -96,6 +101,7 @@ class HandlerSession:
         """
         options = {**self._adapter.options, "worker": ref, "connection": connection}
         try:
+            self._handle = self._adapter.handler.handle
             result = self._adapter.handler.init(options)
             pending = awaited(result)
             if pending is None:
@@ -112,9 +118,11 @@ class HandlerSession:
         if self._stage is not _OPEN:
             return
         if self._infos:
+            # They have come before it, and wait for the turn's end; so does it, and no more is delivered until then.
             self._infos.append(message)
-            message = self._infos.popleft()
-        self._work(message)
+            self.busy = self._held = True
+        else:
+            self._work(message)
 
     def _work(self, message: Any) -> None:
         """Handle a message, or make a call that has waited, and go on with what waits."""
@@ -123,6 +131,8 @@ class HandlerSession:
         try:
             while True:
                 if type(message) is tuple:
+                    if self._held and message[0] != "info":
+                        self._held = False
                     try:
                         answer = self._handle(message, self._state)
                         # Nearly all answers are one of these two.
@@ -148,7 +158,8 @@ class HandlerSession:
                 if not self._infos:
                     break
                 if not left:
-                    # It is others' turn, and so is the peer's next message.
+                    # It is others' turn. The peer is read meanwhile, until a message of its waits here, too.
+                    self.busy = self._held
                     self._work_soon()
                     return
                 left -= 1
@@ -213,7 +224,7 @@ class HandlerSession:
         self._state = accept.state
         if self._stage is Stage.OVER:
             # It was given up, but what it has made wants an end.
-            self._end()
+            self._stage = Stage.LOST
             return
         self._stage = Stage.OPEN
         self._channel.opened(accept)
@@ -323,9 +334,13 @@ class HandlerSession:
                 raise cause(result)
             done(result)
         except BaseException as error:  # whatever it is
-            failed(error)
+            try:
+                failed(error)
+            finally:
+                # It holds this frame now, and by that those of whoever has let it come: nobody waits for the collector.
+                with suppress(Exception):
+                    error.__traceback__ = None
         finally:
-            # The exception holds this frame now; so that they let go of each other.
             del result
 
     def _resume(self, error: BaseException | None) -> None:
@@ -394,6 +409,10 @@ class HandlerSession:
 
 # Not by a decorator: Cython's classes take none.
 classImplements(HandlerSession, ISession)
+
+
+def _ignored(message: Any, state: Any) -> Any:
+    """Nobody is there yet."""
 
 
 def _ignore(answer: Any) -> None:

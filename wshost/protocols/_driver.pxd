@@ -9,7 +9,7 @@ cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
 
 cdef class WebSocket:
     cdef object __weakref__
-    cdef public object _context, _early, _early_size, _farewell, _offer, _options, _patience, _seconds, _session, _state
+    cdef public object _context, _early, _early_size, _encoding, _farewell, _offer, _options, _patience, _seconds, _session, _state
     cdef public object _turn
     cdef public Deflater _deflater
     cdef public Frames _frames

@@ -70,6 +70,7 @@ class WebSocket:
         "_deflater",
         "_early",
         "_early_size",
+        "_encoding",
         "_farewell",
         "_frames",
         "_held",
@@ -121,6 +122,8 @@ class WebSocket:
         self._farewell: tuple[int | None, str] = (None, "")
         # The server stops: we close when what the handler is doing is done.
         self._leaving = False
+        # How published messages are encoded, where that is not for this driver to do.
+        self._encoding: IEncoding | None = None
         # By which messages leave, where permessage-deflate was agreed on.
         self._deflater: Deflater | None = None
 
@@ -172,6 +175,7 @@ class WebSocket:
         self._early_size = 0
         for action, *arguments in early:
             self._act(action, *arguments)
+        self._encoding = encoding
         if self._state is _OPEN:
             self._context.share(encoding)
         waits = self._state is _OPEN and self._session.busy
@@ -218,9 +222,9 @@ class WebSocket:
         if self._state is not _OPEN or self._peer_closed:
             return REFUSED
         session = self._session
-        if session.waits and not session.busy and action != "info":
+        if session.waits and action != "info":
             # In the order in which it was asked for.
-            return None if self._let_wait(action, *args) else REFUSED
+            return self._take() if self._let_wait(action, *args) else REFUSED
         if not self._act(action, *args):
             return REFUSED
         # Behind our own Close nothing is held any more.
@@ -256,6 +260,9 @@ class WebSocket:
         size = CALL + (len(args[0]) if action == "send" else 0)
         if self._early_size and self._early_size + size > EARLY_SIZE:
             return False
+        if not self._early_size:
+            # What is published meanwhile comes as an action, too.
+            self._stop_sharing()
         self._early_size += size
         self._session.behind(partial(self._act_behind, size, action, *args))
         return True
@@ -264,15 +271,17 @@ class WebSocket:
         self._early_size -= size
         if self._state is _OPEN and not self._peer_closed:
             self._act(action, *args)
+            if not self._early_size and self._state is _OPEN:
+                self._context.share(self._encoding)
 
     def _shut_down(self) -> Results:
         """Say good-bye: when the handler has answered, or at once when that is asked a second time."""
         if self._state is _CONNECTING:
             return self._refuse(503, "The server is shutting down.", {})
-        waits = self._state is _OPEN and self._session.busy and not self._leaving
+        waits = self._state is _OPEN and not self._leaving and (self._session.busy or self._session.waits)
         self._leaving = True
-        if not (waits or self._peer_closed):
-            self.close(*GOING_AWAY)
+        if not waits:
+            self.close(*(self._farewell if self._peer_closed else GOING_AWAY))
         return self._advance()
 
     def handle_connection_close(self, reason: str) -> None:
@@ -298,7 +307,7 @@ class WebSocket:
         try:
             while self._state is not _CLOSED:
                 if self._state is _OPEN and (session.busy or context.full or self._leaving):
-                    if self._leaving and not session.busy:
+                    if self._leaving and not (session.busy or session.waits):
                         self.close(*GOING_AWAY)
                         continue
                     self._hold()
@@ -448,7 +457,9 @@ class WebSocket:
         self._context.perform(self._advance())
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        return self._context.call_regardless(seconds, call)
+        # When the server stops, nobody is left to wait for what goes on behind a connection's end.
+        gone = self._leaving and self._state is _CLOSED
+        return self._context.call_regardless(0.0 if gone else seconds, call)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._context.call_soon(call)
