@@ -1379,6 +1379,19 @@ class TestProxied:
         assert not host.host._per_address
         assert [len(reasons) for reasons in module.closed] == [1, 1, 1, 1]
 
+    def test_whose_module_has_closed_meanwhile_starts_no_other(self) -> None:
+        def refuse(driver: Driver) -> None:
+            if not driver.context.admitted:
+                started.append("late")
+
+        started: list[str] = []
+        module = Module(start=refuse, close=lambda driver: driver.context.perform(Close(b"bye")))
+        host = serve(module, max_connections_per_address=1)
+        peers = [self.connect(host) for _ in range(2)]
+        for peer in peers:
+            self.become(peer, "192.0.2.1")
+        assert (started, peers[1].take()) == ([], b"bye")
+
     def test_without_a_word_it_is_aborted(self) -> None:
         """The address of one that sends nothing counts, too."""
         host = serve(Module(), max_connections_per_address=1)
@@ -1477,6 +1490,15 @@ class TestAModuleThatMayCallUsersCode:
         peer.turn()
         assert called == ["now"]
 
+    def test_is_told_later_that_the_host_stops(self) -> None:
+        module = Slow()
+        host = MemoryHost(chain=[Link("slow", module, None)])
+        peer = host.connect()
+        host.host.stop()
+        assert module.drivers[0].asked == []
+        peer.turn()
+        assert module.drivers[0].asked == [("shutdown",)]
+
     def test_that_fails_then_ends(self, failures: Failures) -> None:
         module = Slow()
         peer = MemoryHost(chain=[Link("slow", module, None)]).connect()
@@ -1484,6 +1506,53 @@ class TestAModuleThatMayCallUsersCode:
         peer.turn()
         assert peer.gone
         assert failures.take().startswith("the module slow failed at a turn's end\n")
+
+
+class TestASwitchFromOutside:
+    """Whose code is running is not known then: the next module is called at the end of the turn."""
+
+    def test_waits_for_the_turns_end(self) -> None:
+        first, second = Module(), Module()
+        peer = serve(first, second).connect()
+        first.driver.context.perform([b"last ", Switch("b", b"unread")])
+        assert second.drivers == []
+        assert peer.take() == b"last unread"
+
+    def test_comes_before_what_comes_in_meanwhile(self) -> None:
+        first, second = Module(), Module()
+        peer = serve(first, second).connect()
+        first.driver.context.perform(Switch("b", b"unread "))
+        peer.connection.dataReceived(b"more")
+        assert (first.received, second.received) == ([], [b"unread more"])
+
+    def test_to_one_that_closes_at_once_leaves_nobody_to_read(self) -> None:
+        first, second = Module(), Module(start=lambda driver: driver.context.perform(Close(b"bye")))
+        peer = serve(first, second).connect()
+        first.driver.context.perform(Switch("b", b"unread "))
+        peer.connection.dataReceived(b"more")
+        assert peer.take() == b"bye"
+        assert second.received == []
+
+    def test_takes_with_it_what_refs_ask_for_meanwhile_up_to_a_limit(self) -> None:
+        first, second = Module(), Module()
+        peer = serve(first, second).connect()
+        first.driver.context.perform(Switch("b"))
+        accepted = [peer.connection.ref.send(b"x") for _ in range(EARLY + 10)]
+        assert accepted.count(True) == EARLY
+        assert peer.take() == b"x" * EARLY
+        assert first.driver.actions == []
+        assert len(second.driver.actions) == EARLY
+
+    def test_leaves_nobody_to_ask_behind_an_end(self) -> None:
+        accepted: list[bool] = []
+
+        def receive(driver: Driver, data: bytes) -> None:
+            driver.context.perform(Close(b"bye"))
+            accepted.append(driver.context.ref.send(b"never"))
+
+        peer = serve(Module(receive)).connect()
+        peer.send(b"x")
+        assert (accepted, peer.take()) == ([False], b"bye")
 
 
 class TestSharing:

@@ -567,6 +567,13 @@ class TestInfo:
         session.behind(lambda: channel.send("behind"))
         assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("released",)]
 
+    def test_what_waits_behind_one_that_is_dropped_is_dropped(self, channel: Channel) -> None:
+        session = open_session(Handler(echo), channel)
+        session.info("a")
+        session.lost()
+        session.behind(lambda: channel.send("never"))
+        assert channel.take() == []
+
     def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))

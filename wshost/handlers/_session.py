@@ -189,10 +189,9 @@ class HandlerSession:
         return True
 
     def behind(self, call: Callable[[], None]) -> None:
-        """Make a call when the infos that wait have been handled."""
-        if self._infos is None:
-            self._infos = deque()
-        self._infos.append(call)
+        """Make a call when the infos that wait have been handled; never, when they are dropped."""
+        if self._infos is not None:
+            self._infos.append(call)
 
     def _work_soon(self) -> None:
         if not self.waits:
@@ -201,10 +200,8 @@ class HandlerSession:
 
     def _turn_ends(self) -> None:
         self.waits = False
-        # When the answer to a message is awaited, they wait for that.
-        if self._pending is None and not self._resuming:
-            self._go_on()
-            self._release()
+        self._go_on()
+        self._release()
 
     def lost(self) -> None:
         """Nothing is asked of the channel any more; "connection_close" follows when what is being handled is done."""
