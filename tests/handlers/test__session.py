@@ -386,7 +386,7 @@ class TestHandleThatFails:
     def test_is_logged_with_its_own_traceback(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(lambda message, state: gate.addCallback(raises(LookupError()))), channel)
-        names = []
+        names: list[str] = []
 
         def log_failure(what: str) -> None:
             error = sys.exception()

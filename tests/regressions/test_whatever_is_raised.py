@@ -260,14 +260,14 @@ class Bottomless(BaseExceptionGroup[BaseException]):
     """Its parts raise when they are looked for."""
 
     @property
-    def exceptions(self) -> Any:  # type: ignore[override]
+    def exceptions(self) -> Any:
         raise PanicException
 
 
 class Shapeless(Exception):
     """It does not say what it is."""
 
-    __class__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __class__ = property(lambda self: 1 / 0)
 
 
 @pytest.mark.parametrize("make", [deep, lambda: Bottomless("", [PanicException()]), Shapeless])
