@@ -458,4 +458,4 @@ class TestMemory:
         peers.clear()
         gc.collect()
         assert not host.host._per_address
-        assert [one for one in gc.get_objects() if isinstance(one, Connection) and one._host is host.host] == []
+        assert [one for one in gc.get_objects() if type(one) is Connection and one._host is host.host] == []
