@@ -44,7 +44,8 @@ class MemoryReactor(Clock):
         """Let time pass, as it does for a process that runs: look by look."""
         end = self.seconds() + amount
         while end - self.seconds() > LOOK:
-            self.stall(LOOK)
+            idle = self.calls[0].getTime() - self.seconds() if self.calls else amount
+            self.stall(min(max(LOOK, idle), end - self.seconds()))
         self.stall(end - self.seconds())
         self.rightNow = end
 
