@@ -607,6 +607,7 @@ class TestStop:
         port.closed.callback(None)
         assert stopped == []
         protocol.connectionLost(Failure(ConnectionDone()))
+        reactor.advance(0)
         assert stopped == [None]
         assert not server.running
 
@@ -631,6 +632,7 @@ class TestStop:
         reactor.ports[0].closed.callback(None)
         assert child.running
         protocol.connectionLost(Failure(ConnectionDone()))
+        reactor.advance(0)
         assert not child.running
 
     def test_is_done_at_once_before_it_was_started(self, reactor: Reactor) -> None:
