@@ -265,11 +265,27 @@ class Bottomless(BaseExceptionGroup[BaseException]):
 
 
 class Shapeless(Exception):
-    """It does not say what it is."""
+    """It does not say what it is, while a test runs that wants it so; others look at all objects that there are."""
 
-    __class__ = property(lambda self: 1 / 0)
+    silent = False
+
+    @property
+    def __class__(self) -> Any:
+        return 1 / 0 if Shapeless.silent else Shapeless
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise AttributeError
 
 
+@pytest.fixture
+def silent() -> Iterator[None]:
+    Shapeless.silent = True
+    yield
+    Shapeless.silent = False
+
+
+@pytest.mark.usefixtures(silent.__name__)
 @pytest.mark.parametrize("make", [deep, lambda: Bottomless("", [PanicException()]), Shapeless])
 @pytest.mark.parametrize("how", STYLES)
 @pytest.mark.parametrize("where", ["init", "text", "info"])
