@@ -17,6 +17,7 @@ from wshost.backplanes.memory import MemoryBackplane
 from wshost.interfaces import IBackplane
 from wshost.protocols._autobahn import Engine
 from wshost.protocols._driver import HEARTBEAT, STEPS
+from wshost.protocols.websocket import FAST_LANE
 
 
 class PanicException(BaseException):
@@ -57,13 +58,15 @@ class Backplane(MemoryBackplane):
         return succeed(None)
 
 
+# Without the lane nothing is read to where it belongs.
+_LANES = ("receive_into",) if FAST_LANE else ()
 #: What wshost calls that is not its own: the handler, the transport, Autobahn, the backplane.
 CALLS = [
     (Handler, "init"),
     (Handler, "handle"),
     *((MemoryTransport, name) for name in ("write", "pauseProducing", "resumeProducing", "abortConnection")),
     *((MemoryTransport, name) for name in ("registerProducer", "unregisterProducer", "setTcpNoDelay", "getPeer")),
-    *((MemoryTransport, name) for name in ("loseWriteConnection", "receive_into")),
+    *((MemoryTransport, name) for name in ("loseWriteConnection", *_LANES)),
     *((Engine, name) for name in ("step", "feed", "start_close", "answer_close", "fail", "__init__")),
     *((Backplane, name) for name in ("subscribe", "unsubscribe")),
 ]
