@@ -31,7 +31,7 @@ serve: .venv/.installed
 test: .venv/.installed-test
 	$(BIN)/python hatch_build.py --clean
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
-	$(BIN)/python -m tests.one_to_one
+	$(BIN)/python -m tests.package_coverage
 
 # Those of listening, of signals and of logs can't tell: no message of theirs is any different.
 TELLING = costs customs deflated examples half_open interop lane oracle public_arguments published raising
@@ -43,7 +43,7 @@ test-engine: .venv/.installed-test
 test-compiled: .venv/.installed-test
 	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
 	$(BIN)/python hatch_build.py; \
-	$(BIN)/python -c 'import wshost.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
+	$(BIN)/python -c 'import wshost.connections.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile
 
 lint: .venv/.installed-lint

@@ -18,18 +18,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 #: What every message goes through, and nothing else. Each has a .pxd beside it, with the types.
 COMPILED = (
-    "wshost/connection",
-    "wshost/deliveries",
-    "wshost/stream",
-    "wshost/fastnet/_socket",
-    "wshost/fastnet/_tls",
+    "wshost/connections/connection",
+    "wshost/topics/pending",
+    "wshost/connections/stream",
+    "wshost/fastnet/socket_transport",
+    "wshost/fastnet/tls_transport",
     "wshost/fastnet/transport",
-    "wshost/handlers/_session",
-    "wshost/protocols/_deflate",
-    "wshost/protocols/_driver",
-    "wshost/protocols/_frames",
-    "wshost/protocols/_lane",
-    "wshost/protocols/_long",
+    "wshost/handlers/session",
+    "wshost/protocols/websocket/deflate",
+    "wshost/protocols/websocket/driver",
+    "wshost/protocols/websocket/reader",
+    "wshost/protocols/websocket/plain_frames",
+    "wshost/protocols/websocket/partial_frame",
 )
 
 

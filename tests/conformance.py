@@ -30,7 +30,7 @@ import trustme
 
 from hatch_build import compile_into
 from tests.integration.server import SCRIPTS, running_server
-from wshost.reactors import new_event_loop
+from wshost.process.reactors import new_event_loop
 
 ROOT = Path(__file__).parent.parent
 REPORTS = Path("reports", "conformance")

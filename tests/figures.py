@@ -21,28 +21,21 @@ from twisted.web.http import HTTPFactory
 from zope.interface import implementer
 
 from tests import conformance
-from wshost import (
-    allocation,
-    ending,
-    failures,
-    host,
-    listeners,
-    log_limit,
-    messages,
-    proxy_header,
-    server,
-    sockets,
-    stream,
-    timers,
-)
-from wshost.control import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
-from wshost.handlers import _session
+from wshost import messages, server
+from wshost.connections import failures, hub, kernel, stream, timers
+from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
-from wshost.options import OPTIONS, Settings
-from wshost.protocols import _deflate, _driver, _frames, _handshake, _head, _patience, http, websocket
-from wshost.protocols._options import Reader
+from wshost.listening import listener, proxy_header
+from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
+from wshost.process import allocator, ending, log_limit
+from wshost.protocols.http import head
+from wshost.protocols.http import module as http
+from wshost.protocols.options import Reader
+from wshost.protocols.websocket import deflate, driver, handshake, keepalive, reader
+from wshost.protocols.websocket import module as websocket
 from wshost.results import Reject
+from wshost.settings.options import OPTIONS, Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,7 +67,7 @@ def pure(name: str) -> Any:
     return module
 
 
-_lane, _tls = pure("wshost.protocols._lane"), pure("wshost.fastnet._tls")
+_lane, _tls = pure("wshost.protocols.websocket.plain_frames"), pure("wshost.fastnet.tls_transport")
 
 
 class _Recorder(Reader):
@@ -131,16 +124,16 @@ DEFAULTS: dict[str, Any] = {
     "port": Settings().port,
     "interface": Settings().interface,
     "max_message_size": _WEBSOCKET["max_message_size"],
-    "max_connections": parameter(host.Host, "max_connections"),
-    "max_connections_per_address": parameter(host.Host, "max_connections_per_address"),
-    "max_output": parameter(host.Host, "max_output"),
+    "max_connections": parameter(hub.Host, "max_connections"),
+    "max_connections_per_address": parameter(hub.Host, "max_connections_per_address"),
+    "max_output": parameter(hub.Host, "max_output"),
     "handshake_timeout": _HTTP["timeout"],
     "init_timeout": parameter(HandlerAdapter, "init_timeout"),
     "ping_interval": _WEBSOCKET["ping_interval"],
     "ping_timeout": _WEBSOCKET["ping_timeout"],
-    "stall_timeout": parameter(host.Host, "stall_timeout"),
-    "close_timeout": parameter(host.Host, "close_timeout"),
-    "drain_timeout": parameter(host.Host, "drain_timeout"),
+    "stall_timeout": parameter(hub.Host, "stall_timeout"),
+    "close_timeout": parameter(hub.Host, "close_timeout"),
+    "drain_timeout": parameter(hub.Host, "drain_timeout"),
 }
 
 
@@ -197,18 +190,18 @@ _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
 _MOST_STALLS, _MIN_RATE = count(stream.MOST_STALLS), size(stream.MIN_RATE)
 _LOGGED = (str(log_limit.MOST), count(log_limit.PERIOD))
-_PATIENCE = count(host.PATIENCE * 100)
+_PATIENCE = count(hub.PATIENCE * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "README.md": [("All {} cases of the Autobahn testsuite", (str(conformance.CASES),))],
     "docs/architecture.md": [
-        ("in slices of {}, byte for byte", (size(_frames.SLICE),)),
+        ("in slices of {}, byte for byte", (size(reader.SLICE),)),
         (
             "So does a connection that has had its turn: {} steps, or {} of messages in and output, then the other",
-            (count(_driver.STEPS), size(_driver.SHARE)),
+            (count(driver.STEPS), size(driver.SHARE)),
         ),
-        ("to take no more than {} that it can't send", (size(sockets.MAX_UNSENT),)),
+        ("to take no more than {} that it can't send", (size(kernel.MAX_UNSENT),)),
         (
             "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
             (count(timers.LOOK), count(timers.MOST)),
@@ -229,12 +222,12 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("it gets {} more seconds to finish", (count(parameter(HandlerAdapter, "close_grace")),)),
         (
             "or has too much waiting — {} of output (`--max-output`), or {} infos",
-            (_MAX_OUTPUT, count(_session.MAX_INFOS)),
+            (_MAX_OUTPUT, count(session.MAX_INFOS)),
         ),
         ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
-        ("or has {} subscriptions already", (count(parameter(host.Host, "max_subscriptions")),)),
-        ("as what is sent by a Ref: {} messages and {} at most", (count(_driver.EARLY), size(_driver.EARLY_SIZE))),
+        ("or has {} subscriptions already", (count(parameter(hub.Host, "max_subscriptions")),)),
+        ("as what is sent by a Ref: {} messages and {} at most", (count(driver.EARLY), size(driver.EARLY_SIZE))),
         ("at most {} in {} seconds; more are counted", (str(failures.MOST), count(failures.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_PATIENCE,)),
     ],
@@ -246,7 +239,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
         ("no later than after {} % of `--drain-timeout`", (_PATIENCE,)),
-        ("and its group may connect: the mode is {}.", (f"{listeners.MODE:o}",)),
+        ("and its group may connect: the mode is {}.", (f"{listener.MODE:o}",)),
         ("or has not after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
         ("Beyond {} kinds, what comes is of one.", (count(log_limit.KINDS),)),
@@ -263,33 +256,33 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("reading takes time linear in it | {} |", (size(_HTTP["max_head_size"]),)),
         (
             "| many headers, many query fields | their number | {} each |",
-            (str(_HTTP["max_headers"]) if _HTTP["max_headers"] == _head._MAX_QUERY_FIELDS else "two numbers",),
+            (str(_HTTP["max_headers"]) if _HTTP["max_headers"] == head._MAX_QUERY_FIELDS else "two numbers",),
         ),
         (
             "{} connection options, {} protocols to upgrade to",
-            (count(_head._MAX_MEMBERS_OF["connection"]), count(_head._MAX_MEMBERS_OF["upgrade"])),
+            (count(head._MAX_MEMBERS_OF["connection"]), count(head._MAX_MEMBERS_OF["upgrade"])),
         ),
         (
             "{} subprotocols, {} extensions with {} parameters in all",
-            (count(_handshake._MAX_MEMBERS), count(_handshake._MAX_MEMBERS), count(_handshake._MAX_PARAMETERS)),
+            (count(handshake._MAX_MEMBERS), count(handshake._MAX_MEMBERS), count(handshake._MAX_PARAMETERS)),
         ),
-        ("{} cookies, {} members of any other list", (count(_handshake._MAX_COOKIES), count(_head._MAX_MEMBERS))),
+        ("{} cookies, {} members of any other list", (count(handshake._MAX_COOKIES), count(head._MAX_MEMBERS))),
         ("empty lines before the request line | {} are ignored", (str(http._EMPTY_LINES),)),
         ("| {} s (`--init-timeout`) | 503", (_time("init_timeout"),)),
         ("| {} (`--max-message-size`) | close 1009", (size(DEFAULTS["max_message_size"]),)),
         ("their number in one message | {} |", (count(_WEBSOCKET["max_fragments"]),)),
         ("time for one message | {} s |", (count(_WEBSOCKET["message_timeout"]),)),
         ("no further than the message's limit | {}; compression is off", (size(DEFAULTS["max_message_size"]),)),
-        ("marked as final | {} and {}; {} | close 1009", (*_deflated(), count(_deflate.MAX_STREAMS))),
-        ("| {} bits, level {}:", (str(_deflate.WINDOW_BITS), str(_deflate.MEMORY_LEVEL))),
+        ("marked as final | {} and {}; {} | close 1009", (*_deflated(), count(deflate.MAX_STREAMS))),
+        ("| {} bits, level {}:", (str(deflate.WINDOW_BITS), str(deflate.MEMORY_LEVEL))),
         ("the time until the peer ends, too | {} s (`--close-timeout`)", (_time("close_timeout"),)),
-        ("| {} a second, {} at once |", (count(_patience.CONTROL_RATE), count(_patience.CONTROL_BURST))),
+        ("| {} a second, {} at once |", (count(keepalive.CONTROL_RATE), count(keepalive.CONTROL_BURST))),
         (
             "{} steps a turn, or {} of messages and output, then the others",
-            (count(_driver.STEPS), size(_driver.SHARE)),
+            (count(driver.STEPS), size(driver.SHARE)),
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
-        ("503 with Retry-After, for {} at a time; others are just closed", (count(host.OVERFLOW),)),
+        ("503 with Retry-After, for {} at a time; others are just closed", (count(hub.OVERFLOW),)),
         ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
         (
             "| {} s, and a second for each {}, up to {} s in all (`--stall-timeout`, and {} times that)",
@@ -306,7 +299,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("and after {} times that at the latest", (_MOST_STALLS,)),
         # A kilobyte of a buffer is one of 1,000 bytes here.
         ("it is some {} seconds", (f"{round(DEFAULTS['stall_timeout'] + 64_000 / stream.MIN_RATE, -1):g}",)),
-        ("on Linux | {}, beside what is on its way", (size(sockets.MAX_UNSENT),)),
+        ("on Linux | {}, beside what is on its way", (size(kernel.MAX_UNSENT),)),
         (
             "{} s, {} s (`--ping-interval`, `--ping-timeout`)",
             (_time("ping_interval"), _time("ping_timeout")),
@@ -315,7 +308,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("{} failures in {} s, control characters escaped", (str(failures.MOST), count(failures.PERIOD))),
         ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(log_limit.KINDS))),
         ("strict reading; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
-        ("at a Unix socket | its mode | {} (`mode=`)", (f"{listeners.MODE:o}",)),
+        ("at a Unix socket | its mode | {} (`mode=`)", (f"{listener.MODE:o}",)),
         ("is not held against peers: {} seconds of it count at most", (count(timers.MOST),)),
         ("as many turns of its loop as {} seconds fit into the limit", (count(timers.MOST),)),
         ("The handshake is in the {} seconds of the request;", (_time("handshake_timeout"),)),
@@ -342,8 +335,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     # Pages of measured figures: what of the code they name.
     "docs/performance.md": [
         ("has C in its wheel, does it from {} on", (size(_lane._LARGE),)),
-        ("to keep up to {} of freed memory", (size(allocation.KEPT),)),
-        ("deflated by ISA-L (`isal`) at level {},", (str(_deflate.LEVEL),)),
+        ("to keep up to {} of freed memory", (size(allocator.KEPT),)),
+        ("deflated by ISA-L (`isal`) at level {},", (str(deflate.LEVEL),)),
     ],
     "docs/conformance.md": [
         ("all {} of them, unchanged", (str(conformance.CASES),)),

@@ -18,11 +18,12 @@ from wsproto.connection import Connection as PeerConnection
 from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 from zope.interface import alsoProvides, implementer
 
-from wshost.connection import Connection, Link
+from wshost.connections.connection import Connection, Link
+from wshost.connections.hub import Host
+from wshost.connections.timers import LOOK
 from wshost.handlers.adapter import HandlerAdapter
-from wshost.host import Host
-from wshost.protocols import http, websocket
-from wshost.timers import LOOK
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
 
 #: An address of the server that is none of the loopback, where browsers are asked for its names.
 OUTSIDE = IPv4Address("TCP", "192.0.2.1", 8080)

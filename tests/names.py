@@ -23,11 +23,11 @@ from zope.interface.interface import InterfaceClass
 
 import wshost
 from tests import figures
-from wshost.handlers._answers import FORMS
+from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
-from wshost.options import _ALIASES, OPTIONS
 from wshost.protocols import factory
 from wshost.request import TLS, ConnectionInfo
+from wshost.settings.options import _ALIASES, OPTIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +47,7 @@ _WORDS = """
     IProtocolFactory IConsumer ISSLTransport callFromThread connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
     .pxd .pyx .tac .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
-    changes/<issue>.<type>.md reports/conformance/<run>/index.html tests/x/test_y.py wshost/x/y.py
+    changes/<issue>.<type>.md reports/conformance/<run>/index.html
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
 """
 #: Names of others, examples, and words that are no names of ours. Who adds one makes sure that it is not ours.

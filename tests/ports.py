@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
-from wshost.timers import LOOK
+from wshost.connections.timers import LOOK
 
 
 @implementer(IListeningPort)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from tests.memory import MemoryHost, Peer
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.connection import Link
+from wshost.connections.connection import Link
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule
 from wshost.results import REFUSED, Close
 

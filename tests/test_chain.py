@@ -13,14 +13,15 @@ from zope.interface import implementer
 
 from wshost import plugins
 from wshost.chain import build
-from wshost.connection import Link
+from wshost.connections.connection import Link
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
 from wshost.interfaces import IChannel, ISession, ISessionFactory
-from wshost.options import OPTIONS, Settings
-from wshost.protocols import http, websocket
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
 from wshost.results import ConfigurationError
+from wshost.settings.options import OPTIONS, Settings
 
 # Modules of a third party, found by the dotted path to this file.
 unprepared = SimpleNamespace(init=lambda options, context: None)

@@ -17,12 +17,13 @@ from zope.interface.verify import verifyObject
 
 import wshost
 from tests.ports import Reactor
-from wshost import chain, command, descriptors, ending, reactors
+from wshost import chain, command
 from wshost.backplanes.memory import SHARED
 from wshost.command import Exit, Options, makeService, one_line
-from wshost.log_limit import MOST, PERIOD
-from wshost.options import OPTIONS, Settings
+from wshost.process import ending, open_files, reactors
+from wshost.process.log_limit import MOST, PERIOD
 from wshost.results import ConfigurationError
+from wshost.settings.options import OPTIONS, Settings
 
 asyncio_log = logging.getLogger("asyncio")
 
@@ -309,7 +310,7 @@ class TestMakeService:
     def test_says_when_there_are_too_few_descriptors(
         self, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], limit: int | None, said: list[str]
     ) -> None:
-        monkeypatch.setattr(descriptors, "raise_limit", lambda: limit)
+        monkeypatch.setattr(open_files, "raise_limit", lambda: limit)
         with capturedLogs() as events:
             makeService(parsed(*ECHO, *given))
         warnings = [event for event in events if event["log_level"] is LogLevel.warn]

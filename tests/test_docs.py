@@ -13,12 +13,14 @@ import pytest
 from twisted.internet.protocol import Factory
 
 from tests import figures, names
-from wshost import config
-from wshost.handlers._answers import FORMS
-from wshost.options import OPTIONS, settle
-from wshost.protocols import factory, http, websocket
-from wshost.refs import Ref
+from wshost.connections.ref import Ref
+from wshost.handlers.answers import FORMS
+from wshost.protocols import factory
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
 from wshost.results import Close, Stop, Switch
+from wshost.settings import file
+from wshost.settings.options import OPTIONS, settle
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -151,17 +153,22 @@ class TestHandlers:
         assert f"`{form}`" in section("handlers.md", "What `handle` returns")
 
 
+def short(module: ModuleType) -> str:
+    """The short name of a module of ours."""
+    return module.__name__.removesuffix(".module").rpartition(".")[2]
+
+
 class TestModules:
     @staticmethod
     def documented(module: ModuleType) -> dict[str, str]:
-        text = section("modules.md", f"The module {module.__name__.rpartition('.')[2]}")
+        text = section("modules.md", f"The module {short(module)}")
         return {row["option"]: row["default"].strip() for row in _ROW.finditer(text)}
 
     @staticmethod
     def taken(module: ModuleType) -> dict[str, Any]:
         if module is factory:
             return figures.taken(factory, {"factory": Factory()})
-        return figures.MODULES[module.__name__.rpartition(".")[2]]
+        return figures.MODULES[short(module)]
 
     @pytest.mark.parametrize("module", [http, websocket, factory], ids=lambda module: module.__name__)
     def test_every_option_of_ours_is_there_and_no_other(self, module: ModuleType) -> None:
@@ -190,7 +197,7 @@ class TestConfigurationFile:
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:
-        return config.read(str(EXAMPLES / "wshost.toml"))
+        return file.read(str(EXAMPLES / "wshost.toml"))
 
     def test_shows_every_option(self) -> None:
         shown = (EXAMPLES / "wshost.toml").read_text()
@@ -223,7 +230,7 @@ class TestImages:
 
     def test_the_way_names_files(self) -> None:
         shown = (DOCS / "images/way.svg").read_text()
-        assert all(name in shown for name in ("connection.py", "_lane.py", "_autobahn.py", "_session.py"))
+        assert all(name in shown for name in ("connection.py", "plain_frames", "autobahn_engine.py", "session.py"))
 
 
 class TestExamples:

@@ -20,7 +20,7 @@ from wshost import plugins
 CLASSES = {
     "Accept": "wshost.results",
     "ConnectionInfo": "wshost.request",
-    "Ref": "wshost.refs",
+    "Ref": "wshost.connections.ref",
     "Reject": "wshost.results",
 }
 

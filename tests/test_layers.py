@@ -13,36 +13,42 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: What everything speaks in, and the little these modules import of ours.
-VOCABULARY: dict[str, set[str]] = {
+#: The ground floor: what all speak in, and the little that these modules import of ours.
+GROUND: dict[str, set[str]] = {
     "wshost.exact": set(),
-    "wshost.control": {"wshost.exact"},
+    "wshost.messages": {"wshost.exact"},
     "wshost.request": set(),
     "wshost.results": {"wshost.exact", "wshost.request"},
     "wshost.interfaces": {"wshost.request", "wshost.results"},
-    "wshost.importing": {"wshost.results"},
-    "wshost.log_limit": set(),
 }
+#: What each package, or module beside the packages, imports of ours besides itself and the ground floor: modules, or
+#: whole packages. A package that stands in no line knows no other.
+KNOWN: dict[str, set[str]] = {
+    "wshost.connections": {"wshost.process.log_text", "wshost.topics"},
+    "wshost.fastnet": {"wshost.process.log_limit"},
+    "wshost.listening": {
+        "wshost.connections.address",
+        "wshost.connections.kernel",
+        "wshost.fastnet.negotiation",
+        "wshost.fastnet.reactor",
+        "wshost.fastnet.stale_sockets",
+    },
+    "wshost.plugins": {"wshost.loading.importing"},
+    "wshost.protocols": {"wshost.loading.importing"},
+    "wshost.topics": {"wshost.connections"},
+}
+#: What knows nothing of ours, not even the ground floor.
+APART = {"wshost.fastnet", "wshost.process"}
 #: What puts the parts together, and may import them all.
 ASSEMBLY = {"wshost", "wshost.chain", "wshost.command", "wshost.server"}
 #: Names outside of ours that few modules may import.
 CONFINED = {
-    "autobahn": {"wshost.protocols._autobahn"},
-    "txaio": {"wshost.protocols._autobahn"},
+    "autobahn": {"wshost.protocols.websocket.autobahn_engine"},
+    "txaio": {"wshost.protocols.websocket.autobahn_engine"},
     # Installed and looked up there; everybody else is given it.
-    "twisted.internet.reactor": {"wshost.reactors"},
-    "uvloop": {"wshost.reactors"},
-    # A library of ours within ours: it knows nothing of the rest, and of the rest only one knows it.
-    "aiofastnet": {"wshost.fastnet._tls", "wshost.fastnet.transport"},
-    "wshost.fastnet": {
-        "wshost.fastnet._tls",
-        "wshost.fastnet.listening",
-        "wshost.fastnet.port",
-        "wshost.fastnet.secure",
-        "wshost.fastnet.transport",
-        "wshost.listeners",
-        "wshost.tls",
-    },
+    "twisted.internet.reactor": {"wshost.process.reactors"},
+    "uvloop": {"wshost.process.reactors"},
+    "aiofastnet": {"wshost.fastnet.tls_transport", "wshost.fastnet.transport"},
 }
 
 
@@ -57,18 +63,23 @@ COMPILED = {module_name(path) for path in ROOT.glob("wshost/**/*.pyx")} - MODULE
 
 
 def named() -> Iterator[str]:
-    """Every module of ours that the rule names."""
-    yield from VOCABULARY
-    for known in VOCABULARY.values():
+    """Every module and package of ours that the rule names."""
+    yield from GROUND
+    yield from KNOWN
+    for known in (*GROUND.values(), *KNOWN.values()):
         yield from known
-    yield from ASSEMBLY
-    yield from (name for name in CONFINED if within(name, "wshost"))
+    yield from ASSEMBLY | APART
     for modules in CONFINED.values():
         yield from modules
 
 
 def package(module: str) -> str:
     return module if MODULES[module].stem == "__init__" else module.rpartition(".")[0]
+
+
+def part(module: str) -> str:
+    """The package below ours that a module is in, or the module itself where it is in none."""
+    return ".".join(module.split(".")[:2])
 
 
 def imports(module: str, source: str) -> Iterator[str]:
@@ -93,11 +104,13 @@ def is_allowed(module: str, name: str) -> bool:
     if module in ASSEMBLY or not within(name, "wshost"):
         return True
     imported = max((known for known in MODULES.keys() | COMPILED if within(name, known)), key=len)
-    if imported in COMPILED:
-        return imported.rpartition(".")[0] == package(module)
-    if module in VOCABULARY:
-        return imported in VOCABULARY[module]
-    return imported in VOCABULARY or (imported not in ASSEMBLY and package(imported) == package(module))
+    if module in GROUND:
+        return imported in GROUND[module]
+    if part(imported) == part(module):
+        return True
+    if imported in GROUND:
+        return part(module) not in APART
+    return any(within(imported, known) for known in KNOWN.get(part(module), ()))
 
 
 @pytest.mark.parametrize(
@@ -108,27 +121,27 @@ def is_allowed(module: str, name: str) -> bool:
         ("wshost.results", "from wshost.request import TOKEN", True),
         ("wshost.interfaces", "from wshost import results", True),
         ("wshost.interfaces", "from wshost.plugins import find", False),
-        ("wshost.protocols.http", "from wshost.interfaces import IContext", True),
-        ("wshost.protocols.http", "from . import _autobahn", True),
-        ("wshost.protocols.http", "from wshost.protocols.websocket import init", True),
-        ("wshost.protocols.http", "from wshost import Reject", False),
-        ("wshost.protocols.http", "import wshost.plugins", False),
-        ("wshost.protocols.http", "from ..plugins import find", False),
-        ("wshost.protocols.http", "from wshost import handlers", False),
-        ("wshost.protocols.http", "def f():\n    from wshost.handlers import echo", False),
-        ("wshost.protocols.http", "from autobahn.websocket import protocol", False),
-        ("wshost.protocols._autobahn", "from autobahn.websocket import protocol", True),
+        ("wshost.protocols.http.module", "from wshost.interfaces import IContext", True),
+        ("wshost.protocols.http.module", "from . import head", True),
+        ("wshost.protocols.http.module", "from wshost.protocols.factory import init", True),
+        ("wshost.protocols.http.module", "from wshost import Reject", False),
+        ("wshost.protocols.http.module", "import wshost.plugins", False),
+        ("wshost.protocols.http.module", "from ...plugins import find", False),
+        ("wshost.protocols.http.module", "from wshost import handlers", False),
+        ("wshost.protocols.http.module", "def f():\n    from wshost.handlers import echo", False),
+        ("wshost.protocols.http.module", "from autobahn.websocket import protocol", False),
+        ("wshost.protocols.websocket.autobahn_engine", "from autobahn.websocket import protocol", True),
         ("wshost.plugins", "from wshost.results import ConfigurationError", True),
         ("wshost.plugins", "from wshost.protocols import http", False),
         ("wshost.plugins", "from wshost import server", False),
-        ("wshost.plugins", "from wshost import refs", True),
+        ("wshost.plugins", "from wshost.connections import ref", False),
         ("wshost.plugins", "from twisted.internet import reactor", False),
         ("wshost.plugins", "import twisted.internet.reactor", False),
         ("wshost.plugins", "def f():\n    from twisted.internet.reactor import callLater", False),
         ("wshost.plugins", "from twisted.internet import defer", True),
-        ("wshost.listeners", "from wshost.fastnet.listening import FastReactor", True),
-        ("wshost.host", "from wshost.fastnet.listening import FastReactor", False),
-        ("wshost.fastnet.transport", "import wshost.sockets", False),
+        ("wshost.listening.listener", "from wshost.fastnet.reactor import FastReactor", True),
+        ("wshost.connections.hub", "from wshost.fastnet.reactor import FastReactor", False),
+        ("wshost.fastnet.transport", "import wshost.connections.kernel", False),
         ("wshost", "from wshost.server import service", True),
         ("wshost.server", "from wshost.protocols import http", True),
         ("wshost.server", "from autobahn.websocket import protocol", False),
@@ -144,13 +157,12 @@ def test_the_rule_names_only_modules_that_exist() -> None:
 
 
 def test_the_rule_permits_only_what_is_made_use_of() -> None:
-    used = {module: set(imports(module, path.read_text())) for module, path in MODULES.items()}
-    idle = [
-        (module, name)
-        for name, modules in [*CONFINED.items(), *((known, {m}) for m, all_ in VOCABULARY.items() for known in all_)]
-        for module in modules
-        if not any(within(found, name) for found in used[module])
-    ]
+    used: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        for one in (module, part(module)):
+            used.setdefault(one, set()).update(imports(module, path.read_text()))
+    permitted = [*GROUND.items(), *KNOWN.items(), *((m, {name}) for name, all_ in CONFINED.items() for m in all_)]
+    idle = [(m, name) for m, names in permitted for name in names if not any(within(one, name) for one in used[m])]
     assert idle == []
 
 

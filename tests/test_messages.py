@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import pytest
 
-from wshost.messages import MAX_TOPIC, check_message, check_topic
+from wshost.messages import MAX_TOPIC, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic, sendable
 
 
 class TestMessages:
@@ -58,3 +59,95 @@ class TestTopics:
     def test_that_are_no_text_are_refused(self) -> None:
         with pytest.raises(ValueError, match="surrogates not allowed"):
             check_topic("\ud800")
+
+
+class TestSendable:
+    """RFC 6455 §7.4."""
+
+    @pytest.mark.parametrize(
+        ("first", "last", "may"),
+        [
+            (0, 999, False),
+            (1000, 1003, True),
+            (1004, 1006, False),  # reserved; no status, abnormal closure: never on the wire
+            (1007, 1014, True),
+            (1015, 1015, False),  # TLS failed
+            (1016, 2999, False),
+            (3000, 4999, True),  # of libraries and applications (§7.4.2)
+            (5000, 65535, False),
+        ],
+    )
+    def test_every_code(self, first: int, last: int, may: bool) -> None:
+        assert {sendable(code) for code in range(first, last + 1)} == {may}
+
+
+class TestClose:
+    @pytest.mark.parametrize("code", [999, 1005, 5000, -1, True, "1000", 1000.0])
+    def test_a_wrong_code_is_named(self, code: Any) -> None:
+        with pytest.raises(
+            ValueError, match=f"^{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999$"
+        ):
+            check_close(code, "")
+
+    @pytest.mark.parametrize("reason", [b"bytes", None, 7])
+    def test_a_wrong_reason_is_named(self, reason: Any) -> None:
+        with pytest.raises(ValueError, match=r"is not a close reason: a str$"):
+            check_close(1000, reason)
+
+    def test_none_at_all(self) -> None:
+        """RFC 6455 §5.5.1: a Close may be empty."""
+        assert check_close(None, "") == (None, "")
+
+    @pytest.mark.parametrize("reason", ["bye", b"", None])
+    def test_a_reason_has_a_code_before_it(self, reason: Any) -> None:
+        with pytest.raises(ValueError, match=r"can't be the reason of a Close without a code$"):
+            check_close(None, reason)
+
+    def test_a_reason_that_utf_8_does_not_have(self) -> None:
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            check_close(1000, "\ud800")
+
+    @pytest.mark.parametrize(
+        ("reason", "kept"),
+        [
+            ("", ""),
+            ("a" * 123, "a" * 123),
+            ("a" * 124, "a" * 123),
+            ("ü" * 62, "ü" * 61),
+            ("a" + "€" * 41, "a" + "€" * 40),
+            ("a" * 120 + "😀", "a" * 120),
+        ],
+    )
+    def test_a_reason_is_cut_between_characters(self, reason: str, kept: str) -> None:
+        """A control frame has 125 bytes, the code takes 2 of them (RFC 6455 §5.5)."""
+        assert check_close(1001, reason) == (1001, kept)
+
+    def test_a_code_may_be_of_an_enumeration(self) -> None:
+        class Code(IntEnum):
+            GOING_AWAY = 1001
+
+        code, _ = check_close(Code.GOING_AWAY, "")
+        assert (code, type(code)) == (1001, int)
+
+    def test_the_normal_one_is_right(self) -> None:
+        assert check_close(*NORMAL_CLOSE) == NORMAL_CLOSE
+
+
+class TestPayload:
+    @pytest.mark.parametrize("data", [b"p", bytearray(b"p"), memoryview(b"p"), "p"])
+    def test_is_bytes(self, data: Any) -> None:
+        payload = check_payload(data)
+        assert (payload, type(payload)) == (b"p", bytes)
+
+    def test_has_at_most_125_bytes(self) -> None:
+        """RFC 6455 §5.5."""
+        assert check_payload(bytes(125)) == bytes(125)
+        with pytest.raises(ValueError, match=r"^the payload of a ping or pong has at most 125 bytes, not 126$"):
+            check_payload("ü" * 63)
+
+    @pytest.mark.parametrize("data", [7, None, ["p"]])
+    def test_is_nothing_else(self, data: Any) -> None:
+        with pytest.raises(
+            TypeError, match=f"^the payload of a ping or pong is a str or bytes, not {type(data).__name__}$"
+        ):
+            check_payload(data)

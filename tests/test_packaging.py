@@ -290,7 +290,11 @@ class TestInstalled:
     def test_works_without_a_compiler(self, bare: Site, pure: tuple[Path, str]) -> None:
         bare.install(pure[0])
         assert "wshost" in commands(bare.run(*TWISTD, "--help"))
-        found = bare.run("-P", "-c", "import wshost.server, wshost.connection; print(wshost.connection.__file__)")
+        found = bare.run(
+            "-P",
+            "-c",
+            "import wshost.server, wshost.connections.connection; print(wshost.connections.connection.__file__)",
+        )
         assert Path(found.strip()) == bare.packages / "wshost" / "connection.py"
 
     def test_coexists_with_others_plugins(self, installed: Site, tmp_path: Path) -> None:
@@ -373,7 +377,9 @@ class TestInstalledEditable:
         site = Site(tmp_path / "site", [*requirements, "hatchling"])
         site.install("--editable", checkout)
         assert "wshost" in commands(site.run(*TWISTD, "--help"))
-        found = site.run("-P", "-c", "import wshost.connection; print(wshost.connection.__file__)")
+        found = site.run(
+            "-P", "-c", "import wshost.connections.connection; print(wshost.connections.connection.__file__)"
+        )
         # Not what is compiled: it would hide what is edited.
         assert Path(found.strip()) == checkout / "wshost" / "connection.py"
         assert list(tmp_path.glob("*/wshost/**/*.so")) == []

@@ -15,7 +15,7 @@ from zope.interface import Interface
 from zope.interface.verify import verifyClass, verifyObject
 
 from wshost import plugins
-from wshost.importing import UserCodeError
+from wshost.loading.importing import UserCodeError
 from wshost.results import ConfigurationError, Switch
 
 THIRD_PARTY = """
@@ -70,7 +70,7 @@ class TestEndpointParser:
 
     def test_ours_is_found_by_twisted(self) -> None:
         found = [parser for parser in getPlugins(IStreamServerEndpointStringParser) if parser.prefix == "fast"]
-        assert found == [plugins.EndpointParser("fast", "wshost.fastnet.listening.parse")]
+        assert found == [plugins.EndpointParser("fast", "wshost.fastnet.reactor.parse")]
 
 
 class TestFindByShortName:

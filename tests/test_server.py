@@ -19,14 +19,14 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tests.ports import Reactor
-from wshost import ending, reactors
 from wshost.backplanes.memory import MemoryBackplane
+from wshost.connections.hub import Host
 from wshost.handlers import echo
-from wshost.host import Host
-from wshost.listeners import Listener
-from wshost.options import OPTIONS, Settings
+from wshost.listening.listener import Listener
+from wshost.process import ending, reactors
 from wshost.results import ConfigurationError
 from wshost.server import BACKPLANE_TIMEOUT, Server, publish, service
+from wshost.settings.options import OPTIONS, Settings
 
 REQUEST = (
     b"GET /chat HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

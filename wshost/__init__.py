@@ -8,13 +8,13 @@ from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
 
 if TYPE_CHECKING:
-    from wshost.refs import Ref
+    from wshost.connections.ref import Ref
     from wshost.server import publish, service
 
 __version__ = "0.1.0"
 __all__ = ["Accept", "ConnectionInfo", "Ref", "Reject", "publish", "service"]
 
-_LAZY = {"Ref": "wshost.refs", "publish": "wshost.server", "service": "wshost.server"}
+_LAZY = {"Ref": "wshost.connections.ref", "publish": "wshost.server", "service": "wshost.server"}
 
 
 def __getattr__(name: str) -> Any:

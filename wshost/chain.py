@@ -7,13 +7,13 @@ from typing import Any
 from twisted.internet.interfaces import IProtocolFactory
 
 from wshost import plugins
-from wshost.connection import Link
+from wshost.connections.connection import Link
 from wshost.handlers.adapter import HandlerAdapter
-from wshost.handlers.load import load
 from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory
-from wshost.options import Settings
+from wshost.loading.handlers import load
 from wshost.results import ConfigurationError
+from wshost.settings.options import Settings
 
 #: The original's names.
 _ALIASES = {"wsserver_http_protocol": "http", "wsserver_websocket_protocol": "websocket"}

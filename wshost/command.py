@@ -16,11 +16,13 @@ from typing import Any
 from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
-from wshost import __version__, allocation, config, descriptors, ending, options, reactors
-from wshost.host import Host
-from wshost.log_limit import LogLimit, by_others
+from wshost import __version__
+from wshost.connections.hub import Host
+from wshost.process import allocator, ending, open_files, reactors
+from wshost.process.log_limit import LogLimit, by_others
 from wshost.results import ConfigurationError
 from wshost.server import Server
+from wshost.settings import file, options
 
 _EXAMPLES = """\
 Sizes are in bytes: 65536, 64KiB, 1MiB, 1GiB.
@@ -67,7 +69,7 @@ def one_line() -> Iterator[None]:
 
 
 class Options(usage.Options):
-    """The command line: the options that were given, checked, by the names of `wshost.options.Settings`."""
+    """The command line: the options that were given, checked, by the names of `wshost.settings.options.Settings`."""
 
     longdesc = "\nA WebSocket server that runs your handler."
 
@@ -105,7 +107,7 @@ class Options(usage.Options):
 
     def settings(self) -> options.Settings:
         """Return what was asked for, here and in the file. :raises ConfigurationError: when something is wrong."""
-        return options.settle(config.read(self.file) if self.file is not None else {}, self)
+        return options.settle(file.read(self.file) if self.file is not None else {}, self)
 
     def getUsage(self, width: int | None = None) -> str:
         width = width or int(os.environ.get("COLUMNS", "80"))
@@ -196,14 +198,14 @@ class _CommandServer(Server):
 
 def makeService(options: Options) -> Server:
     """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
-    allocation.keep_memory()
+    allocator.keep_memory()
     ending.interrupt_quietly(reactors.installed())
     limit_logs(globalLogBeginner)
     with one_line():
         settings = options.settings()
         server = _CommandServer(settings)
         server.bind(unix=False)
-    short = descriptors.shortage(descriptors.raise_limit(), settings.max_connections or _MAX_CONNECTIONS)
+    short = open_files.shortage(open_files.raise_limit(), settings.max_connections or _MAX_CONNECTIONS)
     if short is not None:
         _log.warn("{line}", line=short)
     return server

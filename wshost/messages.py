@@ -1,13 +1,19 @@
-"""What may be sent and published, checked where it is asked for. Knows nobody who sends it."""
+"""What may be sent and published: messages, topics, and what control frames carry. Knows nobody who sends it."""
 
 from __future__ import annotations
 
-from wshost.exact import message, text
+from wshost.exact import message, number, text
 
 #: What waits for a later turn weighs that much beside its data, in bytes.
 CALL = 256
 #: A topic's name, in bytes of UTF-8.
 MAX_TOPIC = 255
+#: A control frame's payload, in bytes (RFC 6455 §5.5).
+MAX_PAYLOAD = 125
+#: What of it is left for a reason behind the code.
+MAX_REASON = MAX_PAYLOAD - 2
+#: What a handler's ``("close", state)`` says.
+NORMAL_CLOSE = (1000, "Normal close")
 
 
 def check_message(data: str | bytes) -> tuple[str | bytes, int]:
@@ -37,3 +43,40 @@ def check_topic(topic: str) -> str:
     if not 1 <= size <= MAX_TOPIC:
         raise ValueError(f"a topic has 1 to {MAX_TOPIC} bytes, not {size}")
     return topic
+
+
+def sendable(code: int) -> bool:
+    """Say whether an endpoint may send this close code (RFC 6455 §7.4.1, and IANA's registry for 1012 to 1014)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def check_close(code: int | None, reason: str) -> tuple[int | None, str]:
+    """Return the code, and the reason cut to what fits, between characters.
+
+    :param code: None for a Close without one; then it has no reason either (RFC 6455 §5.5.1).
+    :raises ValueError: for a code that may not be sent, or a reason that is no text, or has no code before it.
+    """
+    if code is None:
+        if reason != "":
+            raise ValueError(f"{reason!r} can't be the reason of a Close without a code")
+        return None, ""
+    if not isinstance(code, int) or not sendable(number(code)):
+        raise ValueError(f"{code!r} is not a close code to send: 1000-1003, 1007-1014, 3000-4999")
+    if not isinstance(reason, str):
+        raise ValueError(f"{reason!r} is not a close reason: a str")
+    return number(code), text(reason).encode()[:MAX_REASON].decode(errors="ignore")
+
+
+def check_payload(data: str | bytes) -> bytes:
+    """Return a ping's or pong's payload as bytes.
+
+    :raises TypeError: when it is neither str nor bytes.
+    :raises ValueError: when it is longer than 125 bytes, or a str with lone surrogates.
+    """
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"the payload of a ping or pong is a str or bytes, not {type(data).__name__}")
+    data = message(data)
+    payload = data.encode() if isinstance(data, str) else data
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"the payload of a ping or pong has at most {MAX_PAYLOAD} bytes, not {len(payload)}")
+    return payload

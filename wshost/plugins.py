@@ -12,7 +12,7 @@ from twisted.plugin import IPlugin, getPlugins
 from twisted.python.reflect import namedAny
 from zope.interface import Attribute, Interface, implementer
 
-from wshost.importing import make_importable, run
+from wshost.loading.importing import make_importable, run
 from wshost.results import ConfigurationError
 
 
@@ -67,7 +67,7 @@ def find(name: str) -> Any:
     """Return the protocol module of this name.
 
     :param name: a plugin's short name; or a dotted path, from the current directory, too.
-    :raises wshost.importing.UserCodeError: when its own code raises an exception.
+    :raises wshost.loading.importing.UserCodeError: when its own code raises an exception.
     :raises ConfigurationError: when there is neither, or it can't be imported.
     """
     plugin = next((plugin for plugin in getPlugins(IProtocolPlugin) if plugin.name == name), None)

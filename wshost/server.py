@@ -12,19 +12,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
-from wshost import chain, ending, options, reactors
+from wshost import chain
 from wshost.backplanes.memory import SHARED
+from wshost.connections.hub import Host
 from wshost.exact import text
-from wshost.host import Host
 from wshost.interfaces import IBackplane
-from wshost.listeners import Listener, tcp
+from wshost.listening.listener import Listener, tcp
 from wshost.messages import check_message, check_topic
-from wshost.options import Settings
+from wshost.process import ending, reactors
 from wshost.results import ConfigurationError
-from wshost.values import mapping
+from wshost.settings import options
+from wshost.settings.kinds import mapping
+from wshost.settings.options import Settings
 
 if TYPE_CHECKING:
-    from wshost.tls import Certificates
+    from wshost.listening.certificates import Certificates
 
 #: Seconds that a backplane has to connect, and to close.
 BACKPLANE_TIMEOUT = 30.0
@@ -107,7 +109,7 @@ class Server(MultiService):
         self._chain = chain.build(settings)
         self._certificates: Certificates | None = None
         if settings.tls_cert is not None:
-            from wshost.tls import Certificates  # noqa: PLC0415 - what that imports takes its time
+            from wshost.listening.certificates import Certificates  # noqa: PLC0415 - what that imports takes its time
 
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._host: Host | None = None

@@ -27,7 +27,7 @@ from tests.fastnet.surroundings import Recorder, turn
 from wshost.fastnet.port import PAUSE, REFUSALS, Loop, Port, UNIXPort, loop_of
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.transport import Transport
-from wshost.log_limit import MOST
+from wshost.process.log_limit import MOST
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from zope.interface.verify import verifyObject
 
 from tests.handlers.surroundings import Channel, open_session
 from wshost.handlers import echo
-from wshost.handlers.load import load
 from wshost.interfaces import IHandler
+from wshost.loading.handlers import load
 
 
 def test_is_a_handler() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.deflate import TAIL, TooMuch, Wrong, inflate
 from tests.memory import MemoryHost
 from tests.regressions.wire import BINARY, CONTINUATION, RSV1, TEXT, close_code, frame
-from wshost.protocols._deflate import Corrupt, Inflater, TooLong
+from wshost.protocols.websocket.deflate import Corrupt, Inflater, TooLong
 
 EXAMPLES = int(os.environ.get("WSHOST_TEST_EXAMPLES", "30"))
 thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -52,7 +52,7 @@ def handle(message, state):
             threading.Thread(target=time.sleep, args=(60,)).start()
         case ("text", "leave"):
             from twisted.internet import reactor
-            from wshost import ending
+            from wshost.process import ending
             ending.leave(reactor, SystemExit(3))
         case ("text", data):
             asyncio.get_event_loop().create_task(leave(data))
@@ -104,7 +104,7 @@ from twisted.application.service import Application
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.options import Settings
+from wshost.settings.options import Settings
 from wshost.server import Server
 
 class Backplane(MemoryBackplane):

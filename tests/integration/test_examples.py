@@ -27,7 +27,9 @@ from tests.integration.server import Server, running_server
 from tests.memory import MemoryHost, link, request
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
-from wshost.protocols import factory, http, websocket
+from wshost.protocols import factory
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 EXAMPLES = DOCS / "examples"

@@ -28,7 +28,7 @@ from wsproto.frame_protocol import CloseReason, RsvBits
 
 from tests.memory import MemoryHost, Peer
 from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT
-from wshost.protocols._driver import HEARTBEAT
+from wshost.protocols.websocket.driver import HEARTBEAT
 
 EXAMPLES = int(os.environ.get("WSHOST_TEST_EXAMPLES", "300"))
 

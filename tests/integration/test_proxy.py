@@ -16,10 +16,10 @@ import pytest
 import trustme
 
 from tests.integration.server import Server, running_server
+from tests.listening.test_proxy_header import INVALID, VALID
 from tests.memory import request
 from tests.regressions import wire
-from tests.test_proxy_header import INVALID, VALID
-from wshost.connection import address
+from wshost.connections.address import address
 
 #: What a client has to wait for at most, in seconds; the servers' timeouts are 1.
 SOON = 10

@@ -30,10 +30,11 @@ from tests.fastnet.surroundings import Port, Recorder, everything, turn
 from tests.memory import MemoryHost, Peer
 from wshost import Accept, Reject, publish, service
 from wshost.backplanes.memory import SHARED
-from wshost.connection import Link
+from wshost.connections.connection import Link
 from wshost.fastnet.transport import Transport
 from wshost.interfaces import IEncoding, IProtocolDriver, IProtocolModule, ISession, ISessionFactory
-from wshost.protocols import http, websocket
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
 from wshost.results import REFUSED, Close, ConfigurationError, Stop, Switch
 
 # The kinds

@@ -17,8 +17,8 @@ import trustme
 from tests.integration.server import Server, running_server
 from tests.memory import request
 from tests.regressions import wire
-from wshost.sockets import MAX_UNSENT
-from wshost.stream import MOST_STALLS
+from wshost.connections.kernel import MAX_UNSENT
+from wshost.connections.stream import MOST_STALLS
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can be asked")
 

@@ -24,8 +24,8 @@ MUCH = b"much" * 500_000
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The transport's module, as it is in the source now."""
     need_compiler()
-    [built] = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/_socket"])
-    return loaded("wshost.fastnet._socket", built)
+    [built] = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/socket_transport"])
+    return loaded("wshost.fastnet.socket_transport", built)
 
 
 class Loop:

@@ -21,8 +21,8 @@ from twisted.internet.test import connectionmixins, test_tcp, test_unix
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.trial.unittest import SynchronousTestCase
 
-from wshost.fastnet.listening import FastReactor, server_context
-from wshost.reactors import AsyncioReactor
+from wshost.fastnet.reactor import FastReactor, server_context
+from wshost.process.reactors import AsyncioReactor
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,8 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, Peer, link
 from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver
-from wshost.protocols import factory, http
+from wshost.protocols import factory
+from wshost.protocols.http import module as http
 from wshost.results import REFUSED, ConfigurationError, Results, Switch
 
 with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublish
 from txaio import tx
 from zope.interface import implementer
 
-from wshost.tls import Certificates
+from wshost.listening.certificates import Certificates
 
 
 @implementer(ILogObserver)

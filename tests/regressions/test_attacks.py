@@ -37,7 +37,7 @@ from tests.regressions.wire import (
 )
 from wshost import Accept, Reject
 from wshost.handlers import echo
-from wshost.protocols._autobahn import Engine
+from wshost.protocols.websocket.autobahn_engine import Engine
 
 MIB = 1 << 20
 

@@ -28,7 +28,7 @@ from tests.regressions import wire
 from tests.regressions.conftest import Log
 from tests.regressions.servers import Application, Autobahn, AutobahnProtocol, TLSClient, Waiting, Wshost, both
 from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, TEXT, close_code, frame, frames
-from wshost import reactors
+from wshost.process import reactors
 
 Server = type[Autobahn] | type[Wshost]
 

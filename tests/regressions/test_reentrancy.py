@@ -14,7 +14,7 @@ from zope.interface import implementer
 from tests.handlers.surroundings import without_loop
 from tests.memory import MemoryHost, Peer, request
 from tests.rooms import Rooms
-from wshost.connection import Link
+from wshost.connections.connection import Link
 from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
 from wshost.results import REFUSED, Close, Switch
 

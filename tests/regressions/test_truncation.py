@@ -22,10 +22,10 @@ from tests.integration.server import Server, running_server
 from tests.memory import MemoryHost, Peer
 from tests.regressions.conftest import Log
 from tests.regressions.conversation import BYTES, MESSAGES
-from wshost.connection import Connection
-from wshost.handlers._session import HandlerSession
-from wshost.protocols._autobahn import Engine
-from wshost.protocols._driver import WebSocket
+from wshost.connections.connection import Connection
+from wshost.handlers.session import HandlerSession
+from wshost.protocols.websocket.autobahn_engine import Engine
+from wshost.protocols.websocket.driver import WebSocket
 
 #: Seconds after which nothing may remain: a handler has 10 to end when its connection is gone, a Close 5.
 AFTERWARDS = 20

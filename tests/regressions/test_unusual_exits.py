@@ -15,9 +15,9 @@ from zope.interface import implementer
 from tests.memory import MemoryHost, MemoryTransport, Peer
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.interfaces import IBackplane
-from wshost.protocols._autobahn import Engine
-from wshost.protocols._driver import HEARTBEAT, STEPS
-from wshost.protocols.websocket import FAST_LANE
+from wshost.protocols.websocket.autobahn_engine import Engine
+from wshost.protocols.websocket.driver import HEARTBEAT, STEPS
+from wshost.protocols.websocket.module import FAST_LANE
 
 
 class PanicException(BaseException):

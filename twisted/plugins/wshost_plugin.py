@@ -7,8 +7,8 @@ from wshost.plugins import EndpointParser, ProtocolModule
 
 # Plugin variables are public: Twisted's cache knows them by name.
 wshost = ServiceMaker("wshost", "wshost.command", "A WebSocket server that runs your handler.", "wshost")
-http = ProtocolModule("http", "wshost.protocols.http")
-websocket = ProtocolModule("websocket", "wshost.protocols.websocket")
+http = ProtocolModule("http", "wshost.protocols.http.module")
+websocket = ProtocolModule("websocket", "wshost.protocols.websocket.module")
 factory = ProtocolModule("factory", "wshost.protocols.factory")
-fast = EndpointParser("fast", "wshost.fastnet.listening.parse")
-uvloop = Reactor("uvloop", "wshost.reactors", "The asyncio reactor on uvloop, whose event loop is faster.")
+fast = EndpointParser("fast", "wshost.fastnet.reactor.parse")
+uvloop = Reactor("uvloop", "wshost.process.reactors", "The asyncio reactor on uvloop, whose event loop is faster.")

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 
 from wshost.fastnet.negotiation import spoken
 from wshost.fastnet.secure import SecureTransport
+from wshost.fastnet.stale_sockets import vacant
 from wshost.fastnet.transport import Transport
-from wshost.fastnet.vacant import vacant
-from wshost.log_limit import LogLimit
+from wshost.process.log_limit import LogLimit
 
 #: While there are no descriptors, so many connections are accepted and closed at once; when not even that can be done,
 #: none is accepted for so many seconds.

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IHandshakeListener, INegotiated
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from wshost.fastnet._tls import TLSTransport
+from wshost.fastnet.tls_transport import TLSTransport
 from wshost.fastnet.transport import CLOSED, STARTING, Transport
 
 if TYPE_CHECKING:

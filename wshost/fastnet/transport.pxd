@@ -1,6 +1,6 @@
 # What Cython makes of transport.py: the types of its attributes, and what is called from C.
 
-from wshost.fastnet._socket cimport Layer
+from wshost.fastnet.socket_transport cimport Layer
 
 cdef class Transport(Layer):
     # What every write needs is side by side.

@@ -1,6 +1,6 @@
 """One accepted connection: to its protocol one of Twisted's transports, to the transport below it an asyncio protocol.
 
-That one is `_socket.pyx`, TLS (`_tls.py`) on it, or aiofastnet's where nothing is compiled.
+That one is `socket_transport.pyx`, TLS (`tls_transport.py`) on it, or aiofastnet's where nothing is compiled.
 
 It knows no more of ports than their event loop, and nothing of TLS.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aiofastnet.selector_transport import SelectorSocketTransport
 else:
     try:
-        from wshost.fastnet._socket import SocketTransport as SelectorSocketTransport
+        from wshost.fastnet.socket_transport import SocketTransport as SelectorSocketTransport
     except ImportError:  # where nothing is compiled
         from aiofastnet.selector_transport import SelectorSocketTransport
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from wshost.handlers._session import HandlerSession
+from wshost.handlers.session import HandlerSession
 from wshost.interfaces import IChannel, ISessionFactory
 
 

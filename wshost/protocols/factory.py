@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import alsoProvides, implementer, moduleProvides
 
-from wshost.importing import make_importable, run
 from wshost.interfaces import IContext, IPreparedModule, IPromptDriver, Timer
-from wshost.protocols._options import Reader
+from wshost.loading.importing import make_importable, run
+from wshost.protocols.options import Reader
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Stop
 
 if TYPE_CHECKING:

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, eventAsJSON, eventsFromJSONLogFile, textFileLogObserver
+from twisted.python.failure import Failure
+
+from wshost.connections.failures import MOST, PERIOD, Failures, asks_to_exit
+from wshost.process.log_text import LENGTH
+
+
+class Failing:
+    """Fails, has it logged, and looks at what was."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.failures = Failures(self.clock)
+
+    def __call__(self, error: BaseException | None = None, times: int = 1) -> list[Any]:
+        with capturedLogs() as events:
+            for _ in range(times):
+                try:
+                    raise error or ValueError("on purpose")
+                except Exception:
+                    self.failures.log("c7", "the module failed")
+        return list(events)
+
+
+@pytest.fixture
+def fail() -> Failing:
+    return Failing()
+
+
+def as_file(event: Any) -> str:
+    """A log's lines about it, as twistd writes them."""
+    file = io.StringIO()
+    textFileLogObserver(file)(event)
+    return file.getvalue()
+
+
+class TestLog:
+    def test_says_whose_and_what_and_where(self, fail: Failing) -> None:
+        [event] = fail()
+        assert event["log_level"] is LogLevel.error
+        assert event["id"] == "c7"
+        first, *trace = as_file(event).splitlines()
+        assert first.endswith("connection c7: the module failed")
+        assert trace[0] == "\tTraceback (most recent call last):"
+        assert 'raise error or ValueError("on purpose")' in trace[2]
+        assert trace[-1] == "\tValueError: on purpose"
+
+    def test_has_the_failure_for_who_wants_more(self, fail: Failing) -> None:
+        error = ValueError("on purpose")
+        [event] = fail(error)
+        assert isinstance(event["failure"], Failure)
+        assert event["failure"].value is error
+
+    def test_can_be_json(self, fail: Failing) -> None:
+        [event] = fail()
+        [read] = eventsFromJSONLogFile(io.StringIO("\x1e" + eventAsJSON(event) + "\n"))
+        assert read["id"] == "c7"
+
+
+class TestWhatAPeerSays:
+    """CWE-117: it may be in the text of an exception."""
+
+    def test_nothing_forges_a_line_of_the_log(self, fail: Failing) -> None:
+        [event] = fail(ValueError("x\r\n2026-01-01T00:00:00+0000 [-] \x1b[1mroot\x85logged in"))
+        lines = as_file(event).splitlines()
+        assert all(line.startswith("\t") for line in lines[1:])
+        assert lines[-1] == r"	2026-01-01T00:00:00+0000 [-] \x1b[1mroot\x85logged in"
+
+
+class TestLength:
+    def test_a_peers_message_can_not_push_the_trace_out(self, fail: Failing) -> None:
+        [event] = fail(ValueError("x" * 1_000_000))
+        text = as_file(event)
+        assert len(text) < LENGTH + 200
+        assert 'raise error or ValueError("on purpose")' in text
+
+
+class TestRate:
+    def test_so_many_in_a_period(self, fail: Failing) -> None:
+        assert len(fail(times=MOST)) == MOST
+        assert fail(times=1_000) == []
+
+    def test_the_others_are_counted(self, fail: Failing) -> None:
+        fail(times=MOST + 7)
+        fail.clock.advance(PERIOD - 0.1)
+        assert fail() == []
+        fail.clock.advance(0.1)
+        first, second = fail()
+        assert as_file(first).endswith("8 more failures were not logged\n")
+        assert second["what"] == "the module failed"
+
+    def test_when_there_were_no_others_nothing_is_said_of_them(self, fail: Failing) -> None:
+        fail(times=MOST)
+        fail.clock.advance(PERIOD)
+        assert len(fail()) == 1
+
+    def test_a_period_begins_with_a_failure(self, fail: Failing) -> None:
+        fail.clock.advance(1_000)
+        fail()
+        fail.clock.advance(PERIOD - 1)
+        assert len(fail(times=MOST)) == MOST - 1
+
+
+class Unspeakable(Exception):
+    """Can't be formatted."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "__notes__":
+            raise GeneratorExit
+        return super().__getattribute__(name)
+
+
+class TestALogThatFails:
+    def test_is_nobodys_end(self, monkeypatch: pytest.MonkeyPatch, fail: Failing) -> None:
+        class Broken:
+            def error(self, *args: Any, **kwargs: Any) -> None:
+                raise GeneratorExit
+
+        monkeypatch.setattr(Failures, "log_to", Broken())
+        assert fail() == []
+
+    def test_names_what_can_not_be_formatted(self, fail: Failing) -> None:
+        [event] = fail(Unspeakable())
+        assert "in __call__" in event["text"]
+        assert event["text"].endswith("Unspeakable, which can't be formatted")
+
+    def test_is_for_exceptions_that_are_being_handled(self, fail: Failing) -> None:
+        with pytest.raises(LookupError, match="no exception to log"):
+            fail.failures.log("c7", "nothing failed")
+
+
+class TestWhoAsksTheProcessToEnd:
+    @pytest.mark.parametrize(
+        ("error", "asks"),
+        [
+            (SystemExit(3), True),
+            (KeyboardInterrupt(), True),
+            (BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [SystemExit(3)])]), True),
+            (BaseExceptionGroup("", [GeneratorExit()]), False),
+            (GeneratorExit(), False),
+            (ValueError(), False),
+        ],
+    )
+    def test_is_told_to_who_can_end_it(self, error: BaseException, asks: bool) -> None:
+        left: list[BaseException] = []
+        failures = Failures(Clock(), left.append)
+        try:
+            raise error
+        except BaseException:
+            failures.log("c7", "the handler failed")
+        assert len(left) == asks
+        assert asks_to_exit(error) is (left[0] if asks else None)

@@ -1,0 +1,460 @@
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.memory import MemoryReactor
+from wshost.connections.timers import MOST, ModuleTimer, Schedule, Timer
+
+
+class Module:
+    """Has timers."""
+
+    def __init__(self) -> None:
+        self.clock = MemoryReactor()
+        self.schedule = Schedule(self.clock, self.failed)
+        self.timers: set[ModuleTimer] = set()
+        self.called = self.ran = 0
+        self.failures = 0
+
+    def start(self, seconds: float = 1) -> ModuleTimer:
+        return ModuleTimer(self.schedule, seconds, self.call, self.timers, self.run)
+
+    def call(self) -> None:
+        self.called += 1
+
+    def run(self, call: Callable[[], None]) -> None:
+        self.ran += 1
+        call()
+
+    def failed(self) -> None:
+        assert sys.exception() is not None
+        self.failures += 1
+        self.told()
+
+    def told(self) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def module() -> Module:
+    return Module()
+
+
+class TestModuleTimer:
+    def test_calls_once(self, module: Module) -> None:
+        module.start(2)
+        module.clock.advance(1)
+        assert module.called == 0
+        module.clock.advance(1)
+        assert module.called == 1
+        module.clock.advance(10)
+        assert module.called == 1
+
+    def test_is_in_the_set_until_then(self, module: Module) -> None:
+        timer = module.start()
+        assert module.timers == {timer}
+        module.clock.advance(1)
+        assert module.timers == set()
+
+    def test_cancelled_it_does_not_call(self, module: Module) -> None:
+        module.start().cancel()
+        assert module.timers == set()
+        module.schedule.rest()
+        assert module.clock.getDelayedCalls() == []
+        assert module.called == 0
+
+    def test_it_may_be_cancelled_twice_and_afterwards(self, module: Module) -> None:
+        timer = module.start()
+        timer.cancel()
+        timer.cancel()
+        timer = module.start()
+        module.clock.advance(1)
+        timer.cancel()
+        assert module.called == 1
+
+    def test_it_may_be_cancelled_by_what_it_calls(self, module: Module) -> None:
+        def call() -> None:
+            timer.cancel()
+            module.call()
+
+        timer = ModuleTimer(module.schedule, 1, call, module.timers, module.run)
+        module.clock.advance(1)
+        assert (module.called, module.failures) == (1, 0)
+
+    def test_what_it_calls_may_fail(self, module: Module) -> None:
+        def call() -> None:
+            raise ValueError("no call")
+
+        ModuleTimer(module.schedule, 1, call, module.timers, module.run)
+        module.clock.advance(1)
+        assert module.failures == 1
+
+    @pytest.mark.parametrize("fires", [True, False])
+    def test_nothing_waits_for_the_collector(self, module: Module, fires: bool) -> None:
+        """A module holds its timer, which calls the module."""
+
+        class Driver:
+            def __init__(self) -> None:
+                self.timer = ModuleTimer(module.schedule, 1, self.call, module.timers, self.run)
+
+            def call(self) -> None:
+                """Nothing."""
+
+            def run(self, call: Callable[[], None]) -> None:
+                """Nothing."""
+
+        driver = Driver()
+        if fires:
+            module.clock.advance(1)
+        else:
+            driver.timer.cancel()
+        reference = weakref.ref(driver)
+        gc.disable()
+        try:
+            del driver
+            assert reference() is None
+        finally:
+            gc.enable()
+
+
+class TestSchedule:
+    def test_in_order(self, module: Module) -> None:
+        made: list[str] = []
+        for seconds, name in [(3, "d"), (1, "a"), (2, "b"), (2, "c")]:
+            ModuleTimer(module.schedule, seconds, partial(made.append, name), module.timers, module.run)
+            assert len(module.clock.getDelayedCalls()) == 1
+        for _ in range(4):
+            module.clock.advance(0.5)
+        assert made == ["a", "b", "c"]
+        module.clock.advance(1)
+        assert made == ["a", "b", "c", "d"]
+        module.schedule.rest()
+        assert module.clock.getDelayedCalls() == []
+
+    def test_what_is_added_now_is_for_the_next_turn(self, module: Module) -> None:
+        def again() -> None:
+            module.call()
+            if module.called < 3:
+                ModuleTimer(module.schedule, 0, again, module.timers, module.run)
+
+        again()
+        turns = []
+        while module.clock.calls:
+            call = module.clock.calls.pop(0)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+            turns.append(module.called)
+        assert turns == [2, 3]
+
+    def test_what_is_added_then_delays_nothing(self, module: Module) -> None:
+        def start() -> None:
+            module.start(9)
+
+        module.schedule.call_later(1, start)
+        module.start(2)
+        module.clock.advance(1)
+        module.clock.advance(1)
+        assert module.called == 1
+        module.clock.advance(8)
+        assert module.called == 2
+
+    def test_one_may_cancel_another_that_is_due(self, module: Module) -> None:
+        def cancel() -> None:
+            other.cancel()
+
+        ModuleTimer(module.schedule, 1, cancel, module.timers, module.run)
+        other = module.start(1)
+        last = module.start(1)
+        module.clock.advance(1)
+        assert (module.called, module.failures, module.timers) == (1, 0, set())
+        assert not last.active
+        module.schedule.rest()
+        assert module.clock.getDelayedCalls() == []
+
+    def test_the_reactors_timer_stays_for_the_next(self, module: Module) -> None:
+        module.start(2).cancel()
+        [first] = module.clock.getDelayedCalls()
+        module.start(3)
+        assert module.clock.getDelayedCalls() == [first]
+        module.schedule.rest()
+        module.clock.advance(2)
+        assert (module.called, len(module.clock.getDelayedCalls())) == (0, 1)
+        module.clock.advance(1)
+        assert module.called == 1
+
+    def test_a_timer_of_nobody(self, module: Module) -> None:
+        module.schedule.call_later(1, module.call)
+        module.schedule.call_later(1, module.call).cancel()
+        module.clock.advance(1)
+        assert module.called == 1
+
+    def test_the_reactor_is_told_of_the_first_only(self, module: Module) -> None:
+        module.start(0.2)
+        [first] = module.clock.getDelayedCalls()
+        module.start(0.3)
+        assert module.clock.getDelayedCalls() == [first]
+        module.start(0.1)
+        [sooner] = module.clock.getDelayedCalls()
+        assert sooner.getTime() == 0.1
+        module.clock.advance(5)
+        assert module.called == 3
+
+    def test_cancelled_ones_do_not_pile_up(self, module: Module) -> None:
+        last = module.start(9)
+        timers = [module.start(5) for _ in range(1_000)]
+        for timer in timers:
+            timer.cancel()
+        reference = weakref.ref(timers[0])
+        del timers, timer
+        assert reference() is None
+        module.clock.advance(5)
+        assert (module.called, last.active) == (0, True)
+        module.clock.advance(4)
+        assert module.called == 1
+
+    def test_a_cancelled_one_keeps_nothing_alive(self, module: Module) -> None:
+        class Owner:
+            def call(self) -> None:
+                """Nothing."""
+
+            def run(self, call: Callable[[], None]) -> None:
+                """Nothing."""
+
+        owner = Owner()
+        reference = weakref.ref(owner)
+        module.start(9)
+        timer = ModuleTimer(module.schedule, 5, owner.call, module.timers, owner.run)
+        timer.cancel()
+        del owner
+        assert reference() is None
+
+
+class Reactor(MemoryReactor):
+    """Each step is a turn: what is due, and then the sockets, as epoll's reactor does it.
+
+    :param early: a turn's calls may come before the sockets are looked at at all, as uvloop has it.
+    """
+
+    def __init__(self, *, early: bool = False) -> None:
+        super().__init__()
+        self.arrived: list[Callable[[], object]] = []
+        self._early = early
+
+    def turn(self) -> None:
+        """One turn of the loop, without waiting."""
+        for _ in range(2 if self._early else 1):
+            due = [call for call in self.calls if call.getTime() <= self.seconds()]
+            for call in due:
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        arrived, self.arrived = self.arrived, []
+        for read in arrived:
+            read()
+
+    def run(self, seconds: float) -> None:
+        """Turn after turn, each of 10 ms."""
+        for _ in range(round(seconds * 100)):
+            self.rightNow += 0.01
+            self.turn()
+
+
+@pytest.fixture(params=[False, True], ids=["epoll", "uvloop"])
+def reactor(request: pytest.FixtureRequest) -> Reactor:
+    return Reactor(early=request.param)
+
+
+class Peers:
+    """Each is waited for by a timer, which what it sends cancels."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.schedule = Schedule(reactor, self.failed)
+        self.dropped: list[int] = []
+
+    def failed(self) -> None:
+        raise AssertionError("a timer has failed")
+
+    def wait_for(self, count: int, seconds: float) -> list[Timer]:
+        return [self.schedule.call_later(seconds, partial(self.dropped.append, each)) for each in range(count)]
+
+    def stand_still(self, seconds: float, says: list[Timer]) -> None:
+        """Let nothing be done for some time, and what these send wait for that."""
+        self.reactor.rightNow += seconds
+        self.reactor.arrived += [timer.cancel for timer in says]
+
+
+@pytest.fixture
+def peers(reactor: Reactor) -> Peers:
+    return Peers(reactor)
+
+
+class TestOurOwnStall:
+    """What peers have sent while the process stood still has not been read: it is not late."""
+
+    @pytest.mark.parametrize("at", [0, 0.1, 0.99, 1])
+    @pytest.mark.parametrize("stall", [0.005, 0.1, 0.31, 1, 6, 3_600])
+    def test_what_came_meanwhile_is_read_first(self, peers: Peers, at: float, stall: float) -> None:
+        timers = peers.wait_for(10, 1)
+        # The loop is in the midst of a turn.
+        peers.reactor.run(at - 0.01 if at else 0)
+        peers.stand_still(stall, timers)
+        peers.reactor.run(5)
+        assert peers.dropped == []
+
+    def test_it_does_not_count(self, peers: Peers) -> None:
+        """Who has to answer what it could not be sent meanwhile has the time for that."""
+        timers = peers.wait_for(10, 5)
+        peers.reactor.run(2)
+        peers.stand_still(6, [])
+        peers.reactor.run(3 - MOST - 0.05)
+        assert peers.dropped == []
+        for timer in timers[:9]:
+            timer.cancel()
+        peers.reactor.run(MOST + 0.1)
+        assert peers.dropped == [9]
+
+    def test_neither_does_one_behind_which_there_is_time(self, peers: Peers) -> None:
+        peers.wait_for(1, 20)
+        peers.reactor.run(5)
+        peers.stand_still(10, [])
+        peers.reactor.run(14)
+        assert peers.dropped == []
+        peers.reactor.run(1.1)
+        assert peers.dropped == [0]
+
+    def test_one_after_the_other(self, peers: Peers) -> None:
+        """With a moment between, in which what has come is read."""
+        timers = peers.wait_for(10, 1)
+        for _ in range(3):
+            peers.stand_still(1.5, timers[:3])
+            del timers[:3]
+            peers.reactor.run(0.02)
+        assert peers.dropped == []
+
+    def test_a_silent_peer_is_dropped_all_the_same(self, peers: Peers) -> None:
+        peers.wait_for(1, 1)
+        peers.stand_still(6, [])
+        peers.reactor.run(1.1)
+        assert peers.dropped == [0]
+
+    @pytest.mark.parametrize("turn", [0.05, 0.1, 0.2, 0.25])
+    def test_a_busy_loop_is_no_stall(self, peers: Peers, turn: float) -> None:
+        """The time that turns take counts, or most of it."""
+        peers.wait_for(1, 5)
+        passed = 0.0
+        while not peers.dropped:
+            peers.reactor.rightNow += turn
+            passed += turn
+            peers.reactor.turn()
+        assert 5 <= passed < 7.5
+
+    @pytest.mark.parametrize("turn", [0.6, 2, 60])
+    def test_an_overloaded_loop_still_drops_who_is_silent(self, peers: Peers, turn: float) -> None:
+        """After so many turns, however long they are."""
+        peers.wait_for(1, 5)
+        turns = 0
+        while not peers.dropped:
+            peers.reactor.rightNow += turn
+            peers.reactor.turn()
+            turns += 1
+        assert turns <= 5 / MOST * 3
+
+    def test_its_own_time(self, peers: Peers) -> None:
+        peers.wait_for(1, 100)
+        start = peers.schedule.seconds()
+        peers.reactor.run(1)
+        assert peers.schedule.seconds() - start == pytest.approx(1)
+        peers.stand_still(50, [])
+        assert 1 <= peers.schedule.seconds() - start <= 1 + MOST + 0.01
+        peers.reactor.run(1)
+        assert 2 <= peers.schedule.seconds() - start <= 2 + MOST + 0.01
+
+    def test_a_clock_that_is_set_back_fires_nothing_early_and_nothing_never(self, peers: Peers) -> None:
+        peers.wait_for(1, 1)
+        peers.reactor.run(0.5)
+        before = peers.schedule.seconds()
+        # Twisted's own timers wait for that long then.
+        peers.reactor.rightNow -= 0.3
+        assert peers.schedule.seconds() == pytest.approx(before, abs=MOST)
+        peers.reactor.run(0.4)
+        assert peers.dropped == []
+        peers.reactor.run(1)
+        assert peers.dropped == [0]
+
+    def test_what_is_for_the_next_turn_is_not_put_off(self, peers: Peers) -> None:
+        """It waits for no peer."""
+        peers.schedule.call_later(0, partial(peers.dropped.append, 0))
+        peers.stand_still(6, [])
+        peers.reactor.turn()
+        assert peers.dropped == [0]
+
+    def test_what_is_added_while_something_has_its_turns(self, peers: Peers) -> None:
+        peers.wait_for(1, 1)
+        peers.reactor.run(0.9)
+        peers.stand_still(0.2, [])
+        peers.reactor.turn()
+        peers.schedule.call_later(0.05, partial(peers.dropped.append, 1))
+        peers.reactor.run(0.3)
+        assert peers.dropped == [0, 1]
+
+    def test_nobody_keeps_an_idle_process_awake(self, peers: Peers) -> None:
+        for timer in peers.wait_for(10, 5):
+            timer.cancel()
+        peers.reactor.run(MOST + 0.1)
+        assert peers.reactor.getDelayedCalls() == []
+        peers.wait_for(1, 5)
+        peers.reactor.run(5.1)
+        assert peers.dropped == [0]
+        peers.reactor.run(MOST + 0.1)
+        assert peers.reactor.getDelayedCalls() == []
+
+    def test_no_timer_is_there_while_something_has_its_turns(self, peers: Peers) -> None:
+        """The others go on when there are any again."""
+        [timer] = peers.wait_for(1, 0.1)
+        peers.stand_still(1, [])
+        peers.reactor.turn()
+        timer.cancel()
+        peers.schedule.call_later(0, timer.cancel).cancel()
+        peers.schedule.rest()
+        assert peers.reactor.getDelayedCalls() == []
+        peers.wait_for(1, 1)
+        peers.reactor.run(1.1)
+        assert peers.dropped == [0]
+
+
+class Exit(BaseException):
+    """No Exception."""
+
+
+class TestWhatACallRaises:
+    @pytest.mark.parametrize("error", [ValueError, Exit, SystemExit, KeyboardInterrupt, GeneratorExit])
+    @pytest.mark.parametrize("seconds", [0, 1])
+    def test_keeps_no_other_from_being_made(self, module: Module, error: type[BaseException], seconds: float) -> None:
+        def call() -> None:
+            raise error
+
+        module.schedule.call_later(seconds, call)
+        module.schedule.call_later(seconds, module.call)
+        module.clock.advance(1)
+        module.start(1)
+        module.clock.advance(1)
+        assert (module.called, module.failures) == (2, 1)
+
+    def test_not_even_when_nobody_can_be_told(self, module: Module) -> None:
+        def fail() -> None:
+            raise Exit
+
+        module.told = fail  # type: ignore[method-assign]
+        module.schedule.call_later(1, fail)
+        module.schedule.call_later(1, module.call)
+        with pytest.raises(Exit):
+            module.clock.advance(1)
+        module.clock.advance(0)
+        module.start(1)
+        module.clock.advance(1)
+        assert module.called == 2

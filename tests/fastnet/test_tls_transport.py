@@ -1,0 +1,752 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import uvloop
+from OpenSSL import SSL
+
+from tests.fastnet.records import Records
+from tests.fastnet.surroundings import turn
+from wshost.fastnet.tls_transport import HANDSHAKE_TIMEOUT, PARTS, SHUTDOWN_TIMEOUT, TLSTransport, buffers
+
+#: More than the kernel keeps for a peer that does not read.
+MUCH = bytes(range(256)) * 12_000
+#: This thread's.
+BUFFERS = buffers()
+
+
+class Sparing:
+    """OpenSSL's connection, of which one call takes three bytes at most."""
+
+    def __init__(self, connection: ssl.SSLObject) -> None:
+        self.connection = connection
+        self.calls = 0
+
+    def write(self, data: bytes) -> int:
+        self.calls += 1
+        return self.connection.write(data[:3])
+
+
+class Timer:
+    """Notes that it is not wanted any more."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self.seconds = seconds
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """An event loop whose timers wait for the test, and which notes what is reported to it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.timers: list[Timer] = []
+        self.reported: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop, name)
+
+    def call_later(self, seconds: float, call: Callable[..., None], *args: Any) -> Timer:
+        self.timers.append(Timer(seconds, partial(call, *args)))
+        return self.timers[-1]
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.reported.append(context["exception"])
+
+    @property
+    def waiting(self) -> list[float]:
+        """For how long the timers wait that still do."""
+        return [timer.seconds for timer in self.timers if not timer.cancelled]
+
+
+#: What a layer above has to be, where all is compiled; mypy knows no base that is only found by running.
+LAYER: Any = TLSTransport.__base__
+
+
+class Recorder(LAYER):  # type: ignore[misc]
+    """A protocol that notes what it is told, and then does what the test wants."""
+
+    def __init__(self, **reactions: Callable[[Any], Any]) -> None:
+        self.transport: Any = None
+        self.told: list[str] = []
+        self.chunks: list[bytes] = []
+        self.error: BaseException | None = None
+        self.reactions = reactions
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def _react(self, name: str) -> None:
+        assert "lost" not in self.told, f"{name} came behind the end"
+        self.told.append(name)
+        if name in self.reactions:
+            self.reactions[name](self.transport)
+
+    def connection_made(self, transport: Any) -> None:
+        assert transport is self.transport
+        self._react("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append(data)
+        self._react("data")
+
+    def eof_received(self) -> bool:
+        self._react("eof")
+        return False
+
+    def pause_writing(self) -> None:
+        self._react("pause")
+
+    def resume_writing(self) -> None:
+        self._react("resume")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.error = exc
+        self._react("lost")
+
+
+class Pair:
+    """A transport, and at the other end a socket with the standard library's TLS beside it."""
+
+    def __init__(
+        self, loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext, protocol: Recorder, *protocols: bytes
+    ) -> None:
+        self.loop = loop
+        mine, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client: Any = theirs.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.protocol = protocol
+        self.transport = protocol.transport = TLSTransport(loop, mine, protocol, ours, protocols)
+
+    def turn(self) -> Pair:
+        turn(self.loop.loop)
+        return self
+
+    def feed(self, data: bytes) -> Pair:
+        """The server gets these bytes at once."""
+        self.peer.send(data)
+        return self.turn()
+
+    def take(self) -> bool:
+        """What the server has said comes to the client; say whether that was anything."""
+        self.turn()
+        size = self.incoming.pending
+        with suppress(BlockingIOError, ConnectionResetError):
+            while data := self.peer.recv(1 << 16):
+                self.incoming.write(data)
+        return self.incoming.pending > size
+
+    def encrypt(self, data: bytes) -> bytes:
+        """A record of the client's."""
+        self.client.write(data)
+        return self.outgoing.read()
+
+    def step(self) -> bytes:
+        """Let the client go on with its handshake; return what it says."""
+        with suppress(ssl.SSLWantReadError):
+            self.client.do_handshake()
+        return self.outgoing.read()
+
+    def shake(self) -> Pair:
+        for _ in range(3):
+            if said := self.step():
+                self.feed(said)
+            self.take()
+        return self
+
+    def read(self) -> bytes:
+        """All that the server says; behind its end follows b"<end>"."""
+        data = b""
+        while self.take():
+            try:
+                while more := self.client.read(1 << 16):
+                    data += more
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLZeroReturnError:
+                pass
+            return data + b"<end>"
+        return data
+
+    def say_goodbye(self) -> bytes:
+        """The client's close_notify."""
+        with suppress(ssl.SSLError):
+            self.client.unwrap()
+        return self.outgoing.read()
+
+    def finish(self) -> None:
+        self.transport.abort()
+        self.turn()
+        self.peer.close()
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
+    loop = request.param()
+    yield Loop(loop)
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def theirs(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture
+def ours(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+Connect = Callable[..., Pair]
+
+
+@pytest.fixture
+def connect(loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext) -> Iterator[Connect]:
+    """Connect a protocol that reacts as told; hands have not been shaken yet."""
+    pairs: list[Pair] = []
+
+    def connect(*protocols: bytes, **reactions: Callable[[Any], Any]) -> Pair:
+        pairs.append(Pair(loop, ours, theirs, Recorder(**reactions), *protocols))
+        return pairs[-1]
+
+    yield connect
+    for pair in pairs:
+        pair.finish()
+
+
+@pytest.fixture
+def pair(connect: Connect) -> Pair:
+    return connect().shake()
+
+
+class TestALPN:
+    """RFC 7301 §3.2: who offers none of our protocols is refused; Python's `ssl` would go on without one."""
+
+    @pytest.mark.parametrize("offered", [[], ["http/1.1"], ["h2", "http/1.1"]], ids=["nothing", "ours", "ours, too"])
+    def test_who_offers_ours_is_served(
+        self, connect: Connect, ours: ssl.SSLContext, theirs: ssl.SSLContext, offered: list[str]
+    ) -> None:
+        ours.set_alpn_protocols(["http/1.1"])
+        theirs.set_alpn_protocols(offered)
+        pair = connect(b"http/1.1").shake()
+        assert pair.protocol.told == ["made"]
+        assert pair.client.selected_alpn_protocol() == ("http/1.1" if offered else None)
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.protocol.received == b"hello"
+
+    @pytest.mark.parametrize("size", [1, 100, 10_000])
+    @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    def test_who_offers_others_is_refused(
+        self, connect: Connect, theirs: ssl.SSLContext, maximum: ssl.TLSVersion, size: int
+    ) -> None:
+        theirs.maximum_version = maximum
+        theirs.set_alpn_protocols(["h2", "h3"])
+        pair = connect(b"http/1.1", b"chat").turn()
+        hello = pair.step()
+        for at in range(0, len(hello), size):
+            assert pair.protocol.told == []
+            pair.feed(hello[at : at + size])
+        assert pair.take()
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert.no.application.protocol"):
+            pair.client.do_handshake()
+        assert pair.protocol.told == ["lost"]
+        assert isinstance(pair.protocol.error, ssl.SSLError)
+        assert "ALPN" in str(pair.protocol.error)
+        assert pair.loop.waiting == []
+
+    def test_nobody_is_where_there_is_nothing_to_select(self, connect: Connect, theirs: ssl.SSLContext) -> None:
+        theirs.set_alpn_protocols(["h2"])
+        pair = connect().shake()
+        assert pair.protocol.told == ["made"]
+        assert pair.client.selected_alpn_protocol() is None
+
+    def test_what_is_no_client_hello_is_openssls_to_refuse(self, connect: Connect) -> None:
+        pair = connect(b"http/1.1").turn().feed(b"GET / HTTP/1.1\r\n\r\n")
+        assert pair.protocol.told == ["lost"]
+        assert "ALPN" not in str(pair.protocol.error)
+
+
+class TestTheHandshake:
+    def test_is_told_when_it_is_done(self, connect: Connect) -> None:
+        pair = connect().turn()
+        assert pair.protocol.told == []
+        assert pair.loop.waiting == [HANDSHAKE_TIMEOUT / PARTS]
+        assert pair.shake().protocol.told == ["made"]
+        assert pair.loop.waiting == []
+
+    def test_may_come_byte_by_byte(self, connect: Connect) -> None:
+        pair = connect()
+        while pair.protocol.told == []:
+            for byte in pair.step():
+                pair.feed(bytes([byte]))
+            pair.take()
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.protocol.chunks == [b"hello"]
+
+    def test_may_be_one_of_many_at_a_time(self, connect: Connect) -> None:
+        """They share what OpenSSL reads from and writes to."""
+        pairs = [connect() for _ in range(4)]
+        for _ in range(3):
+            for pair in pairs:
+                pair.feed(pair.step() or b"")
+            for pair in pairs:
+                pair.take()
+        for number, pair in enumerate(pairs):
+            pair.feed(pair.encrypt(b"%d" % number))
+            pair.transport.write_nocheck(b"to %d" % number)
+        assert [pair.protocol.received for pair in pairs] == [b"0", b"1", b"2", b"3"]
+        assert [pair.read() for pair in pairs] == [b"to 0", b"to 1", b"to 2", b"to 3"]
+
+    def test_that_takes_too_long_ends(self, connect: Connect) -> None:
+        """Counted by parts: one is all that the process can stand still for."""
+        pair = connect().turn()
+        for _ in range(PARTS):
+            assert pair.turn().protocol.told == []
+            pair.loop.timers[-1].call()
+        assert pair.turn().protocol.told == ["lost"]
+        assert isinstance(pair.protocol.error, TimeoutError)
+
+    @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x02\x00\x00\x01\x00", b"\x16\x03\x01\xff\xff"])
+    def test_is_no_garbage(self, connect: Connect, said: bytes) -> None:
+        pair = connect().turn().feed(said)
+        assert pair.protocol.told == ["lost"]
+        assert isinstance(pair.protocol.error, ssl.SSLError)
+
+    def test_that_fails_tells_the_peer_why(self, connect: Connect) -> None:
+        """RFC 8446 §6.2"""
+        pair = connect().turn().feed(b"\x16\x03\x01\xff\xff")
+        pair.take()
+        alert = pair.incoming.read()
+        # A fatal one, of a record that is too long.
+        assert (alert[0], alert[5:]) == (21, b"\x02\x16")
+
+    @pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+    def test_that_the_peer_leaves_is_no_orderly_end(self, connect: Connect, said: bytes) -> None:
+        pair = connect().turn()
+        if said:
+            pair.feed(said)
+        pair.peer.shutdown(socket.SHUT_WR)
+        assert pair.turn().protocol.told == ["lost"]
+        assert isinstance(pair.protocol.error, ConnectionResetError)
+        assert pair.loop.waiting == []
+
+    def test_that_is_not_done_ends_by_a_close_too(self, connect: Connect) -> None:
+        pair = connect().turn()
+        pair.transport.close()
+        assert pair.turn().protocol.told == ["lost"]
+
+    def test_that_is_not_begun_ends_by_an_abort(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.abort()
+        assert pair.protocol.told == []
+        assert pair.turn().protocol.told == ["lost"]
+        assert pair.protocol.error is None
+
+    def test_takes_nothing_to_write(self, connect: Connect) -> None:
+        pair = connect().turn()
+        pair.transport.write_nocheck(b"early")
+        assert pair.shake().read() == b""
+
+    def test_may_have_data_right_behind(self, connect: Connect) -> None:
+        pair = connect(made=lambda transport: transport.write_nocheck(b"welcome")).turn()
+        self._shake_with(pair, b"hello")
+        assert pair.protocol.told == ["made", "data"]
+        assert pair.protocol.received == b"hello"
+        assert pair.read() == b"welcome"
+
+    def test_may_have_data_right_behind_that_is_not_wanted_yet(self, connect: Connect) -> None:
+        pair = connect(made=lambda transport: transport.pause_reading()).turn()
+        self._shake_with(pair, b"hello")
+        assert pair.protocol.told == ["made"]
+        pair.transport.resume_reading()
+        pair.transport.pause_reading()
+        assert pair.turn().protocol.told == ["made"]
+        pair.transport.resume_reading()
+        assert pair.turn().protocol.received == b"hello"
+        pair.feed(pair.encrypt(b"again"))
+        assert pair.protocol.received == b"helloagain"
+
+    def test_that_failed_to_please_reads_no_more(self, connect: Connect) -> None:
+        pair = connect(made=lambda transport: transport.abort()).turn()
+        self._shake_with(pair, b"hello")
+        assert pair.protocol.told == ["made", "lost"]
+
+    def test_may_have_data_right_behind_that_nobody_wants_any_more(self, connect: Connect) -> None:
+        pair = connect(made=lambda transport: transport.pause_reading()).turn()
+        self._shake_with(pair, b"hello")
+        pair.transport.resume_reading()
+        pair.transport.abort()
+        assert pair.turn().protocol.told == ["made", "lost"]
+
+    def test_may_be_one_of_tls_1_2(self, connect: Connect, theirs: ssl.SSLContext) -> None:
+        theirs.maximum_version = ssl.TLSVersion.TLSv1_2
+        pair = connect(data=lambda transport: transport.write_nocheck(b"hello back")).shake()
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.read() == b"hello back"
+        assert pair.transport.ssl_object.version() == "TLSv1.2"
+
+    def _shake_with(self, pair: Pair, data: bytes) -> None:
+        """Shake hands; these come with the client's last part."""
+        pair.feed(pair.step())
+        pair.take()
+        pair.feed(pair.step() + pair.encrypt(data))
+
+
+class TestInput:
+    def test_may_be_split_anywhere(self, pair: Pair) -> None:
+        record = pair.encrypt(b"0")
+        pair.feed(record)
+        for end in range(1, len(record)):
+            record = pair.encrypt(b"%d" % (end % 10))
+            pair.feed(record[:end])
+            assert len(pair.protocol.chunks) == end
+            pair.feed(record[end:])
+        assert pair.protocol.chunks == [b"%d" % (end % 10) for end in range(len(record))]
+
+    def test_may_be_several_records_at_once(self, pair: Pair) -> None:
+        pair.feed(pair.encrypt(b"one") + pair.encrypt(b"two"))
+        assert pair.protocol.chunks == [b"onetwo"]
+
+    def test_may_be_a_record_and_the_beginning_of_another(self, pair: Pair) -> None:
+        one, two = pair.encrypt(b"one"), pair.encrypt(b"two")
+        pair.feed(one + two[:3])
+        assert pair.protocol.chunks == [b"one"]
+        pair.feed(two[3:])
+        assert pair.protocol.chunks == [b"one", b"two"]
+
+    def test_may_be_long(self, pair: Pair) -> None:
+        data = MUCH[:100_000]
+        pair.feed(pair.encrypt(data))
+        assert pair.protocol.received == data
+
+    def test_may_be_none_of_the_protocols(self, connect: Connect) -> None:
+        """RFC 5246 §7.2.2: the peer may ask for another handshake, and is told that there is none."""
+        pair = connect()
+        context = SSL.Context(SSL.TLSv1_2_METHOD)
+        pair.client = client = SSL.Connection(context)
+        client.set_connect_state()
+        while pair.protocol.told == []:
+            with suppress(SSL.WantReadError):
+                client.do_handshake()
+            pair.feed(client.bio_read(1 << 16)).take()
+            client.bio_write(pair.incoming.read())
+        client.do_handshake()
+        client.renegotiate()
+        with suppress(SSL.WantReadError):
+            client.do_handshake()
+        pair.feed(client.bio_read(1 << 16))
+        assert pair.take()
+        assert pair.protocol.told == ["made"]
+
+    def test_stops_while_it_is_not_wanted(self, pair: Pair) -> None:
+        pair.transport.pause_reading()
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.protocol.received == b""
+        pair.transport.resume_reading()
+        assert pair.turn().protocol.received == b"hello"
+
+    @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x17\x03\x03\x00\x20" + bytes(32)])
+    def test_that_is_garbage_ends_the_connection(self, pair: Pair, garbage: bytes) -> None:
+        pair.feed(pair.encrypt(b"before") + garbage)
+        assert pair.protocol.told == ["made", "data", "lost"]
+        assert isinstance(pair.protocol.error, ssl.SSLError)
+        with pytest.raises(ssl.SSLError, match="ALERT"):
+            pair.read()
+
+    def test_that_fails_the_protocol_ends_the_connection(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: 1 // 0).shake()
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.protocol.told == ["made", "data", "lost"]
+        assert [type(error) for error in pair.loop.reported] == [ZeroDivisionError]
+
+
+class TestOutput:
+    def test_is_answered_from_within_a_call(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.write_nocheck(b"hello back")).shake()
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.read() == b"hello back"
+
+    def test_may_be_nothing(self, pair: Pair) -> None:
+        pair.take()
+        pair.transport.write_nocheck(b"")
+        assert not pair.take()
+
+    def test_waits_for_a_slow_reader(self, connect: Connect) -> None:
+        pair = connect().shake()
+        pair.transport.set_write_buffer_limits(1 << 16, 0)
+        pair.transport.write_nocheck(MUCH)
+        assert pair.protocol.told == ["made", "pause"]
+        assert pair.transport.get_write_buffer_size() > 1 << 16
+        assert pair.read() == MUCH
+        assert pair.protocol.told == ["made", "pause", "resume"]
+        assert pair.transport.get_write_buffer_size() == 0
+
+    def test_keeps_its_order_when_the_protocol_writes_as_it_hears_that_much_waits(self, connect: Connect) -> None:
+        pair = connect(pause=lambda transport: transport.write_nocheck(b"<paused>")).shake()
+        pair.transport.set_write_buffer_limits(1 << 16, 0)
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.write_nocheck(b"<more>")
+        assert pair.read() == MUCH + b"<paused><more>"
+
+    def test_leaves_nothing_with_an_idle_connection(self, pair: Pair) -> None:
+        """What OpenSSL works with belongs to the thread, and is bounded."""
+        pair.transport.write_nocheck(MUCH)
+        assert pair.read() == MUCH
+        for _ in range(4):
+            pair.feed(pair.encrypt(MUCH[:100_000]))
+        assert (BUFFERS.incoming.pending, BUFFERS.outgoing.pending) == (0, 0)
+
+    def test_may_take_several_calls_into_openssl(self, pair: Pair) -> None:
+        transport: Any = pair.transport
+        transport._records = sparing = Sparing(transport._records)
+        pair.transport.write_nocheck(b"hello back")
+        assert pair.read() == b"hello back"
+        assert sparing.calls == 4
+
+    def test_that_openssl_refuses_ends_the_connection(self, pair: Pair) -> None:
+        with suppress(ssl.SSLError):
+            # As a servername callback could: nothing can be said behind this.
+            pair.transport.ssl_object.unwrap()
+        pair.transport.write_nocheck(b"too late")
+        assert pair.turn().protocol.told == ["made", "lost"]
+        assert isinstance(pair.protocol.error, ssl.SSLError)
+
+    def test_from_within_a_call_of_openssls_is_sent_behind_it(self, pair: Pair) -> None:
+        """A collector's call, or a signal's, can come there."""
+        BUFFERS.busy = True
+        pair.transport.write_nocheck(b"one")
+        BUFFERS.busy = False
+        pair.transport.write_nocheck(b"two")
+        pair.transport.close()
+        assert pair.read() == b"onetwo<end>"
+
+    def test_from_within_a_call_of_openssls_is_lost_with_the_connection(self, pair: Pair) -> None:
+        BUFFERS.busy = True
+        pair.transport.write_nocheck(b"one")
+        pair.transport.abort()
+        BUFFERS.busy = False
+        # The abort was asked for later than the rest.
+        assert pair.turn().protocol.told == ["made", "lost"]
+
+
+class TestNewKeys:
+    """RFC 8446 §4.6.3: how often the peer brings one, or asks for one, no RFC says; each costs as much as a message."""
+
+    @pytest.fixture
+    def records(self, theirs: ssl.SSLContext, tmp_path: Path, connect: Connect) -> Records:
+        theirs.keylog_filename = str(tmp_path / "keys")
+        self.pair = connect().shake()
+        assert self.pair.protocol.told == ["made"]
+        return Records(self.pair.client, tmp_path / "keys")
+
+    def send(self, data: bytes) -> list[str]:
+        """The peer sends this, and reads nothing; return what the protocol has been told."""
+        while data:
+            with suppress(BlockingIOError):
+                data = data[self.pair.peer.send(data) :]
+            self.pair.turn()
+        return self.pair.protocol.told[1:]
+
+    def test_are_taken(self, records: Records) -> None:
+        data = b"".join(records.key_update() + records.record(b"%d" % number) for number in range(20))
+        assert self.send(data)[0] == "data"
+        assert self.pair.protocol.received == b"".join(b"%d" % number for number in range(20))
+
+    @pytest.mark.parametrize("count", [33, 5_000])
+    def test_are_not_taken_without_end(self, records: Records, count: int) -> None:
+        data = [records.key_update() for _ in range(count)]
+        assert self.send(b"".join(data[:32])) == []
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.send(b"".join(data[32:]))
+        assert self.pair.protocol.told == ["made", "lost"]
+        assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
+
+    def test_are_paid_for_by_data(self, records: Records) -> None:
+        """Not by little of it."""
+        some = bytes(1 << 14)
+        for _ in range(10):
+            updates = b"".join(records.key_update() for _ in range(16))
+            assert "lost" not in self.send(updates + b"".join(records.record(some) for _ in range(16)))
+        assert len(self.pair.protocol.received) == 10 << 18
+        for _ in range(2):
+            told = self.send(b"".join(records.key_update() for _ in range(17)) + records.record(b"x"))
+        assert told[-1] == "lost"
+
+    def test_that_are_asked_for_do_not_wait_without_end(self, records: Records) -> None:
+        self.pair.transport.write_nocheck(MUCH)
+        some = bytes(1 << 14)
+        rounds = 0
+        while "lost" not in self.pair.protocol.told:
+            updates = b"".join(records.key_update(requested=True) for _ in range(16))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.send(updates + b"".join(records.record(some) for _ in range(16)))
+            rounds += 1
+            assert rounds < 100
+        assert rounds > 16
+        assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
+
+    def test_that_are_asked_for_are_sent(self, records: Records) -> None:
+        self.send(records.key_update(requested=True) + records.record(b"hello"))
+        self.pair.transport.write_nocheck(b"hello back")
+        assert self.pair.read() == b"hello back"
+
+
+class TestManyRecords:
+    """They are not read all at once."""
+
+    def test_come_in_order(self, pair: Pair) -> None:
+        data = b"".join(pair.encrypt(b"%d " % number) for number in range(1_000))
+        pair.feed(data)
+        assert pair.protocol.received == b"".join(b"%d " % number for number in range(1_000))
+        assert len(pair.protocol.chunks) > 10
+
+    @pytest.mark.parametrize("end", [b"", b"<end>"])
+    def test_wait_while_they_are_not_wanted(self, connect: Connect, end: bytes) -> None:
+        """And come before all that is read later, the peer's end included."""
+        pair = connect(data=lambda transport: transport.pause_reading()).shake()
+        data = b"".join(pair.encrypt(b"%d " % number) for number in range(300))
+        pair.feed(data + (pair.say_goodbye() if end else b""))
+        if end:
+            pair.peer.shutdown(socket.SHUT_WR)
+        chunks = 0
+        while len(pair.protocol.chunks) > chunks:
+            chunks = len(pair.protocol.chunks)
+            pair.transport.resume_reading()
+            pair.turn()
+        assert chunks > 3
+        assert pair.protocol.received == b"".join(b"%d " % number for number in range(300))
+        assert pair.protocol.told[-1] == ("lost" if end else "data")
+
+    def test_are_lost_with_the_connection(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.abort()).shake()
+        pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
+        assert pair.protocol.told == ["made", "data", "lost"]
+
+    def test_are_forgotten_when_it_ends_while_they_wait(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.pause_reading()).shake()
+        pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
+        pair.transport.resume_reading()
+        pair.transport.abort()
+        assert pair.turn().protocol.told == ["made", "data", "lost"]
+
+
+class TestClosing:
+    def test_tells_the_peer_and_waits_for_its_answer(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(b"bye")
+        pair.transport.close()
+        pair.transport.close()
+        pair.transport.write_nocheck(b"too late")
+        assert pair.read() == b"bye<end>"
+        assert pair.protocol.told == ["made"]
+        assert pair.loop.waiting == [SHUTDOWN_TIMEOUT / PARTS]
+        pair.feed(pair.encrypt(b"not heard any more") + pair.say_goodbye())
+        assert pair.protocol.told == ["made", "lost"]
+        assert pair.protocol.error is None
+        assert pair.loop.waiting == []
+
+    def test_reads_the_answer_though_reading_is_paused(self, pair: Pair) -> None:
+        pair.transport.pause_reading()
+        pair.transport.close()
+        assert pair.read() == b"<end>"
+        assert pair.feed(pair.say_goodbye()).protocol.told == ["made", "lost"]
+
+    def test_that_is_not_answered_ends(self, pair: Pair) -> None:
+        pair.transport.close()
+        for _ in range(PARTS):
+            assert pair.turn().protocol.told == ["made"]
+            pair.loop.timers[-1].call()
+        assert pair.turn().protocol.told == ["made", "lost"]
+        assert isinstance(pair.protocol.error, TimeoutError)
+
+    def test_comes_behind_what_waits(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.close()
+        assert pair.read() == MUCH + b"<end>"
+
+    def test_waits_longer_for_a_peer_that_reads_slowly(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.close()
+        for _ in range(3):
+            with suppress(BlockingIOError):
+                while pair.peer.recv(1 << 16):
+                    pass
+            for _ in range(PARTS):
+                pair.turn().loop.timers[-1].call()
+                assert "lost" not in pair.turn().protocol.told
+        pair.loop.timers[-1].call()
+        assert pair.turn().protocol.told[-1] == "lost"
+        assert isinstance(pair.protocol.error, TimeoutError)
+
+    def test_may_be_done_by_the_peers_end_alone(self, pair: Pair) -> None:
+        pair.transport.close()
+        pair.peer.shutdown(socket.SHUT_WR)
+        assert pair.turn().protocol.told == ["made", "lost"]
+        assert pair.protocol.error is None
+
+
+class TestThePeersEnd:
+    def test_is_told_and_answered(self, pair: Pair) -> None:
+        pair.feed(pair.encrypt(b"bye") + pair.say_goodbye())
+        assert pair.protocol.told == ["made", "data", "eof", "lost"]
+        assert pair.protocol.error is None
+        assert pair.read() == b"<end>"
+
+    def test_comes_behind_what_waits_for_it(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(MUCH)
+        pair.feed(pair.say_goodbye())
+        assert pair.protocol.told == ["made", "pause", "eof"]
+        assert pair.read().endswith(b"<end>")
+        assert pair.protocol.told[-1] == "lost"
+
+    def test_may_be_one_that_the_protocol_does_not_wait_for(self, connect: Connect) -> None:
+        pair = connect(eof=lambda transport: transport.abort()).shake()
+        assert pair.feed(pair.say_goodbye()).protocol.told == ["made", "eof", "lost"]
+        assert pair.read() == b""
+
+    @pytest.mark.parametrize("said", [0, 3, 10])
+    def test_without_a_word_is_not_told(self, pair: Pair, said: int) -> None:
+        """It may be an attacker's, between two records and within one."""
+        if said:
+            pair.feed(pair.encrypt(b"hello")[:said])
+        pair.peer.shutdown(socket.SHUT_WR)
+        assert pair.turn().protocol.told == ["made", "lost"]
+
+    def test_of_its_connection_is_told_with_the_reason(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(MUCH)
+        pair.peer.close()
+        assert pair.turn().protocol.told[-1] == "lost"
+        assert isinstance(pair.protocol.error, OSError | None)
+
+
+class TestAbort:
+    def test_loses_what_waits(self, pair: Pair) -> None:
+        pair.transport.write_nocheck(MUCH)
+        pair.transport.abort()
+        pair.transport.write_nocheck(b"too late")
+        pair.transport.close()
+        assert pair.turn().protocol.told[-1] == "lost"
+        assert MUCH not in pair.read()

@@ -1,0 +1,562 @@
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Generator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
+from twisted.python.failure import Failure
+
+from tests.handlers.surroundings import in_loop, quiet, turns, without_loop
+from wshost.handlers.awaiting import CANCELLED, awaited, cause
+
+pytestmark = pytest.mark.usefixtures(quiet.__name__)
+
+
+class Outcome:
+    """What a Deferred has fired with."""
+
+    def __init__(self, awaitable: Any) -> None:
+        deferred = awaited(awaitable)
+        assert deferred is not None
+        self.deferred = deferred
+        self.results: list[Any] = []
+        deferred.addBoth(self._fired)
+
+    def _fired(self, result: Any) -> None:
+        self.results.append(result.value if isinstance(result, Failure) else result)
+
+    @property
+    def result(self) -> Any:
+        (result,) = self.results
+        return result
+
+
+class Awaitable:
+    """No coroutine and no Deferred, but it can be awaited."""
+
+    def __init__(self, deferred: Deferred[Any]) -> None:
+        self.deferred = deferred
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self.deferred.__await__())
+
+
+async def answer(value: Any) -> Any:
+    return value
+
+
+async def crash() -> None:
+    raise LookupError("gone")
+
+
+class TestWhatIsThere:
+    @pytest.mark.parametrize("value", [None, 0, "text", b"binary", ("noreply", None), [1], object(), answer, iter([])])
+    def test_is_not_awaited(self, value: Any) -> None:
+        assert awaited(value) is None
+
+    @without_loop
+    def test_nor_is_it_without_a_loop(self) -> None:
+        assert awaited(("noreply", None)) is None
+
+    def test_nor_is_a_generator(self) -> None:
+        assert awaited(one for one in "abc") is None
+
+
+class TestADeferred:
+    def test_is_itself(self) -> None:
+        deferred: Deferred[str] = Deferred()
+        assert awaited(deferred) is deferred
+
+    def test_fires_with_its_result(self) -> None:
+        assert Outcome(succeed("done")).result == "done"
+
+    def test_fails_with_its_failure(self) -> None:
+        error = LookupError()
+        assert Outcome(fail(error)).result is error
+
+    def test_of_inline_callbacks_is_one(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        @inlineCallbacks
+        def wait() -> Generator[Deferred[str], str, str]:
+            return (yield gate)
+
+        outcome = Outcome(wait())
+        gate.callback("through")
+        assert outcome.result == "through"
+
+    @without_loop
+    def test_whose_callback_is_a_coroutine_function_is_awaited_to_the_end(self) -> None:
+        gate: Deferred[str] = Deferred()
+        outcome = Outcome(succeed(gate).addCallback(Awaitable))
+        assert outcome.results == []
+        gate.callback("in the end")
+        assert outcome.result == "in the end"
+
+
+class TestWithoutALoop:
+    """Twisted runs the coroutine: it can await Deferreds."""
+
+    @without_loop
+    def test_a_coroutine_that_never_waits_is_done_at_once(self) -> None:
+        assert Outcome(answer("now")).result == "now"
+
+    @without_loop
+    def test_a_coroutine_goes_on_when_its_deferred_fires(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        async def wait() -> str:
+            return (await gate).upper()
+
+        outcome = Outcome(wait())
+        assert outcome.results == []
+        gate.callback("go")
+        assert outcome.result == "GO"
+
+    @without_loop
+    def test_an_exception_is_a_failure(self) -> None:
+        assert isinstance(Outcome(crash()).result, LookupError)
+
+    @without_loop
+    def test_any_awaitable_will_do(self) -> None:
+        gate: Deferred[str] = Deferred()
+        outcome = Outcome(Awaitable(gate))
+        gate.callback("go")
+        assert outcome.result == "go"
+
+    @without_loop
+    def test_a_coroutine_may_return_what_has_to_be_awaited(self) -> None:
+        gate: Deferred[str] = Deferred()
+        outcomes = [Outcome(answer(succeed("a"))), Outcome(answer(answer("b"))), Outcome(answer(gate))]
+        gate.callback("c")
+        assert [outcome.result for outcome in outcomes] == ["a", "b", "c"]
+
+    @without_loop
+    def test_asyncio_is_not_to_be_had(self) -> None:
+        error = Outcome(asyncio.sleep(1)).result
+        assert isinstance(error, RuntimeError)
+        assert "no running event loop" in str(error)
+
+    @without_loop
+    def test_cancelling_cancels_what_the_coroutine_waits_for(self) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred(cancelled.append)
+
+        async def wait() -> None:
+            await gate
+
+        outcome = Outcome(wait())
+        outcome.deferred.cancel()
+        assert cancelled == [gate]
+        assert isinstance(outcome.result, defer.CancelledError)
+        assert isinstance(outcome.result, CANCELLED)
+
+    @without_loop
+    def test_one_that_does_not_heed_that_fires_when_it_is_done(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        async def persist() -> str:
+            try:
+                await Deferred()
+            except defer.CancelledError:
+                return await gate
+            raise AssertionError
+
+        outcome = Outcome(persist())
+        outcome.deferred.cancel()
+        assert outcome.results == []
+        gate.callback("late")
+        assert outcome.result == "late"
+
+
+class TestInALoop:
+    """The coroutine is a task, as any of asyncio's."""
+
+    @in_loop
+    async def test_it_can_use_asyncio(self) -> None:
+        async def use() -> str:
+            async with asyncio.timeout(10):
+                await asyncio.sleep(0.001)
+            async with asyncio.TaskGroup() as group:
+                return await group.create_task(answer("done"))
+
+        outcome = Outcome(use())
+        await outcome.deferred.asFuture(asyncio.get_running_loop())
+        assert outcome.result == "done"
+
+    @in_loop
+    async def test_it_is_a_task_of_its_own(self) -> None:
+        async def who() -> Any:
+            return [asyncio.current_task()]
+
+        outcome = Outcome(who())
+        await turns()
+        (task,) = outcome.result
+        assert isinstance(task, asyncio.Task)
+        assert task is not asyncio.current_task()
+
+    @in_loop
+    async def test_without_a_wait_it_is_done_at_once_where_python_can_start_it_so(self) -> None:
+        outcome = Outcome(answer("now"))
+        assert len(outcome.results) == (sys.version_info >= (3, 12))
+        await turns()
+        assert outcome.result == "now"
+
+    @in_loop
+    async def test_an_exception_is_a_failure(self) -> None:
+        outcome = Outcome(crash())
+        await turns()
+        assert isinstance(outcome.result, LookupError)
+
+    @in_loop
+    async def test_its_repr_names_the_users_coroutine(self) -> None:
+        async def handle() -> str:
+            return repr(asyncio.current_task())
+
+        outcome = Outcome(handle())
+        await turns()
+        assert "test_its_repr_names_the_users_coroutine.<locals>.handle() running" in outcome.result
+
+    @in_loop
+    async def test_it_has_a_copy_of_the_context(self) -> None:
+        variable: ContextVar[str] = ContextVar("variable", default="unset")
+        gate: Deferred[None] = Deferred()
+
+        async def change() -> list[str]:
+            values = [variable.get()]
+            variable.set("inner")
+            await gate
+            return [*values, variable.get()]
+
+        variable.set("outer")
+        outcome = Outcome(change())
+        variable.set("later")
+        await turns()
+        gate.callback(None)
+        await turns()
+        assert outcome.result == ["outer", "inner"]
+        assert variable.get() == "later"
+
+    @in_loop
+    async def test_any_awaitable_will_do(self) -> None:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        gate: Deferred[str] = Deferred()
+        task = asyncio.create_task(answer("task"))
+        outcomes = [Outcome(future), Outcome(Awaitable(gate)), Outcome(task)]
+        await turns()
+        future.set_result("future")
+        gate.callback("object")
+        await turns()
+        assert [outcome.result for outcome in outcomes] == ["future", "object", "task"]
+
+    @in_loop
+    async def test_a_future_that_is_done_is_so_at_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        good, bad, cancelled = loop.create_future(), loop.create_future(), loop.create_future()
+        good.set_result("there")
+        bad.set_exception(LookupError())
+        cancelled.cancel()
+        assert Outcome(good).result == "there"
+        assert isinstance(Outcome(bad).result, LookupError)
+        assert isinstance(Outcome(cancelled).result, asyncio.CancelledError)
+
+    @in_loop
+    async def test_a_coroutine_may_return_what_has_to_be_awaited(self) -> None:
+        gate: Deferred[str] = Deferred()
+        outcomes = [Outcome(answer(succeed("a"))), Outcome(answer(answer("b"))), Outcome(answer(gate))]
+        await turns()
+        gate.callback("c")
+        await turns()
+        assert [outcome.result for outcome in outcomes] == ["a", "b", "c"]
+
+
+class TestAwaitingADeferredInALoop:
+    @in_loop
+    async def test_gives_its_result(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        async def wait() -> str:
+            await asyncio.sleep(0)
+            result = await gate
+            await asyncio.sleep(0)
+            return result
+
+        outcome = Outcome(wait())
+        await turns()
+        assert outcome.results == []
+        gate.callback("go")
+        await turns()
+        assert outcome.result == "go"
+
+    @in_loop
+    async def test_raises_its_failure(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        async def wait() -> str:
+            try:
+                return await gate
+            except LookupError as error:
+                return f"caught {error}"
+
+        outcome = Outcome(wait())
+        await turns()
+        gate.errback(LookupError("gone"))
+        await turns()
+        assert outcome.result == "caught gone"
+
+    @in_loop
+    async def test_does_not_wait_for_one_that_has_fired(self) -> None:
+        async def wait() -> str:
+            return await succeed("there")
+
+        outcome = Outcome(wait())
+        await turns(2)
+        assert outcome.result == "there"
+
+    @in_loop
+    async def test_waits_for_one_that_waits_for_another(self) -> None:
+        inner: Deferred[str] = Deferred()
+        outer = succeed(None).addCallback(lambda _: inner)
+
+        async def wait() -> Any:
+            return await outer
+
+        outcome = Outcome(wait())
+        await turns()
+        inner.callback("inner")
+        await turns()
+        assert outcome.result == "inner"
+
+    @in_loop
+    async def test_lets_the_loop_sleep(self) -> None:
+        class Counted(Deferred[str]):
+            asked = 0
+
+            def __await__(self) -> Generator[Any, None, str]:
+                for step in super().__await__():
+                    self.asked += 1
+                    yield step
+                return "there"
+
+        gate = Counted()
+
+        async def wait() -> str:
+            return await gate
+
+        outcome = Outcome(wait())
+        await turns(10)
+        gate.callback("there")
+        await turns()
+        assert (outcome.result, gate.asked) == ("there", 1)
+
+    @in_loop
+    async def test_can_be_done_by_two(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        async def wait() -> str:
+            return await gate
+
+        outcomes = [Outcome(wait()), Outcome(wait())]
+        await turns()
+        gate.callback("both")
+        await turns()
+        assert [outcome.result for outcome in outcomes] == ["both", "both"]
+
+
+class TestCancellingATask:
+    @in_loop
+    async def test_ends_it_in_its_own_time(self) -> None:
+        log: list[str] = []
+
+        async def wait() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                log.append("cleared up")
+
+        outcome = Outcome(wait())
+        await turns()
+        outcome.deferred.cancel()
+        assert outcome.results == []
+        await turns()
+        assert log == ["cleared up"]
+        assert isinstance(outcome.result, asyncio.CancelledError)
+        assert isinstance(outcome.result, CANCELLED)
+
+    @in_loop
+    async def test_cancels_the_deferred_it_awaits(self) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred(cancelled.append)
+
+        async def wait() -> str:
+            try:
+                return str(await gate)
+            except asyncio.CancelledError:
+                return "cancelled"
+
+        outcome = Outcome(wait())
+        await turns()
+        outcome.deferred.cancel()
+        await turns()
+        assert cancelled == [gate]
+        assert outcome.result == "cancelled"
+
+    @in_loop
+    async def test_leaves_alone_the_deferred_it_has_awaited(self) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred()
+
+        async def wait() -> None:
+            await gate
+            await asyncio.sleep(60)
+
+        outcome = Outcome(wait())
+        await turns()
+        gate.callback(None)
+        await turns()
+        gate.addCallback(lambda _: Deferred(cancelled.append))
+        outcome.deferred.cancel()
+        await turns()
+        assert isinstance(outcome.result, asyncio.CancelledError)
+        assert cancelled == []
+
+    @in_loop
+    async def test_drops_a_failure_that_comes_just_before(self) -> None:
+        gate: Deferred[Any] = Deferred()
+
+        async def wait() -> None:
+            await gate
+
+        outcome = Outcome(wait())
+        await turns()
+        gate.errback(LookupError())
+        outcome.deferred.cancel()
+        await turns()
+        assert isinstance(outcome.result, asyncio.CancelledError)
+
+    @in_loop
+    async def test_drops_a_failure_that_comes_just_after(self) -> None:
+        gate: Deferred[Any] = Deferred()
+
+        async def wait() -> None:
+            await gate
+
+        outcome = Outcome(wait())
+        await turns()
+        outcome.deferred.cancel()
+        gate.errback(LookupError())
+        await turns()
+        assert isinstance(outcome.result, asyncio.CancelledError)
+
+    @in_loop
+    async def test_before_its_first_step_ends_it(self) -> None:
+        outcome = Outcome(asyncio.sleep(60))
+        outcome.deferred.cancel()
+        await turns()
+        assert isinstance(outcome.result, asyncio.CancelledError)
+
+    @in_loop
+    async def test_that_does_not_heed_it_fires_when_it_is_done(self) -> None:
+        gate: Deferred[str] = Deferred()
+
+        async def persist() -> str:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                return await gate
+            raise AssertionError
+
+        outcome = Outcome(persist())
+        await turns()
+        outcome.deferred.cancel()
+        await turns()
+        assert outcome.results == []
+        gate.callback("late")
+        await turns()
+        assert outcome.result == "late"
+
+    @in_loop
+    async def test_that_is_done_changes_nothing(self) -> None:
+        gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        outcome = Outcome(gate)
+        await turns()
+        gate.set_result("done")
+        outcome.deferred.cancel()
+        await turns()
+        outcome.deferred.cancel()
+        assert outcome.result == "done"
+
+    @in_loop
+    async def test_that_has_returned_a_deferred_cancels_that(self) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred(cancelled.append)
+        outcome = Outcome(answer(gate))
+        await turns()
+        outcome.deferred.cancel()
+        assert cancelled == [gate]
+        assert isinstance(outcome.result, defer.CancelledError)
+
+
+class TestWhenTheLoopEnds:
+    @in_loop
+    async def test_what_is_left_ends_quietly(self) -> None:
+        async def wait() -> None:
+            await Deferred()
+
+        outcome = Outcome(wait())
+        await turns()
+        # `asyncio.run` goes on to cancel it.
+        assert outcome.results == []
+
+
+class TestWhatEndsTheProcess:
+    """It is the cause of the failure, and goes through no loop."""
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+    @in_loop
+    async def test_raised_by_a_coroutine(self, error: BaseException) -> None:
+        async def leave() -> None:
+            await asyncio.sleep(0)
+            raise error
+
+        failed = awaited(leave())
+        assert failed is not None
+        causes: list[BaseException] = []
+        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        await turns()
+        assert causes == [error]
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+    @in_loop
+    async def test_raised_when_it_is_cancelled(self, error: BaseException) -> None:
+        async def leave() -> None:
+            try:
+                await Deferred()
+            finally:
+                raise error
+
+        failed = awaited(leave())
+        assert failed is not None
+        causes: list[BaseException] = []
+        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        await turns()
+        failed.cancel()
+        await turns()
+        assert causes == [error]
+
+    @pytest.mark.parametrize("error", [SystemExit(3), LookupError()])
+    @without_loop
+    def test_raised_where_there_is_no_loop(self, error: BaseException) -> None:
+        async def leave() -> None:
+            raise error
+
+        failed = awaited(leave())
+        assert failed is not None
+        causes: list[BaseException] = []
+        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        assert causes == [error]

@@ -1,0 +1,977 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import traceback
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface.verify import verifyClass, verifyObject
+
+from tests.handlers.surroundings import (
+    CONNECTION,
+    REF,
+    Channel,
+    Handler,
+    begin,
+    in_loop,
+    open_session,
+    quiet,
+    turns,
+    without_loop,
+)
+from wshost.handlers.adapter import HandlerAdapter
+from wshost.handlers.answers import WrongAnswer
+from wshost.handlers.session import INFOS_A_TURN, MAX_INFOS, HandlerSession
+from wshost.interfaces import IChannel, ISession
+from wshost.results import Accept, Reject
+
+pytestmark = pytest.mark.usefixtures(quiet.__name__)
+
+
+@pytest.fixture
+def channel() -> Channel:
+    return Channel()
+
+
+def returns(*answers: Any) -> Callable[[Any, Any], Any]:
+    """A handle that gives one after the other."""
+    rest = iter(answers)
+    return lambda message, state: next(rest)
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def echo(message: Any, state: Any) -> Any:
+    return ("noreply", state) if message == "connection_close" else ("reply", message[1], state)
+
+
+class TestTheContract:
+    def test_is_provided(self, channel: Channel) -> None:
+        verifyClass(ISession, HandlerSession)
+        verifyObject(ISession, begin(Handler(), channel))
+        verifyObject(IChannel, channel)
+
+    def test_has_no_room_for_more(self, channel: Channel) -> None:
+        """There are thousands of them."""
+        assert not hasattr(begin(Handler(), channel), "__dict__")
+
+
+class TestInit:
+    def test_gets_the_handlers_options_and_its_connection(self, channel: Channel) -> None:
+        given: list[Mapping[str, Any]] = []
+        adapter = HandlerAdapter(Handler(init=given.append), {"room": "one", "worker": "mine", "connection": "mine"})
+        adapter.session(channel).open(CONNECTION, REF)
+        assert given == [{"room": "one", "worker": REF, "connection": CONNECTION}]
+
+    @pytest.mark.parametrize("state", [None, "state", ("noreply", "state"), Accept(1, "chat", {"X-A": "b"})])
+    @pytest.mark.parametrize("wrap", [lambda state: state, succeed])
+    def test_accepts_with_a_state(self, state: Any, wrap: Callable[[Any], Any], channel: Channel) -> None:
+        session = begin(Handler(init=lambda options: wrap(state)), channel)
+        assert channel.take() == [("opened", state if isinstance(state, Accept) else Accept(state))]
+        assert not session.busy
+
+    def test_gives_handle_its_first_state(self, channel: Channel) -> None:
+        handler = Handler(init=lambda options: Accept("first"))
+        begin(handler, channel).deliver(("text", "hello"))
+        assert handler.seen == [(("text", "hello"), "first")]
+
+    @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
+    def test_can_reject(self, fails: Any, channel: Channel) -> None:
+        handler = Handler(init=fails(Reject(401, "who?", {"WWW-Authenticate": "Basic"})))
+        session = begin(handler, channel)
+        headers = {"WWW-Authenticate": "Basic", "Content-Type": "text/plain; charset=utf-8"}
+        assert channel.take() == [("refused", 401, b"who?", headers)]
+        assert channel.failures == []
+        session.lost()
+        assert handler.seen == []
+
+    def test_that_rejects_with_nothing_that_can_be_sent_refuses_with_500(self, channel: Channel) -> None:
+        class Forgetful(Reject):
+            def __init__(self) -> None:
+                """Without what Reject's own does."""
+
+        begin(Handler(init=raises(Forgetful())), channel)
+        assert channel.take() == [("refused", 500, b"", {})]
+        [(what, error)] = channel.failures
+        assert (what, type(error)) == ("the handler's init failed", AttributeError)
+
+    @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
+    @pytest.mark.parametrize("error", [LookupError("no database"), asyncio.CancelledError(), defer.CancelledError()])
+    def test_that_crashes_is_logged_and_refuses_with_500(
+        self, fails: Any, error: BaseException, channel: Channel
+    ) -> None:
+        handler = Handler(init=fails(error))
+        session = begin(handler, channel)
+        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.failures == [("the handler's init failed", error)]
+        session.lost()
+        assert handler.seen == []
+
+    def test_that_never_succeeded_leaves_a_session_that_does_nothing(self, channel: Channel) -> None:
+        handler = Handler(init=raises(Reject()))
+        session = begin(handler, channel)
+        channel.take()
+        session.deliver(("text", "hello"))
+        assert session.info("hello") is False
+        assert (handler.seen, channel.calls, session.busy) == ([], [], False)
+
+    def test_that_the_channel_fails_to_open_is_refused_and_ended(self, channel: Channel) -> None:
+        channel.then["opened"] = raises(ValueError())
+        handler = Handler()
+        session = begin(handler, channel)
+        assert channel.take() == [("opened", Accept("state")), ("refused", 500, b"", {})]
+        session.deliver(("text", "hello"))
+        session.lost()
+        assert handler.seen == [("connection_close", "state")]
+
+
+class TestInitThatTakesItsTime:
+    def test_keeps_the_session_busy(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session = begin(Handler(init=lambda options: gate), channel)
+        assert session.busy
+        assert channel.take() == []
+        gate.callback("late")
+        assert session.busy
+        channel.turn()
+        assert not session.busy
+        assert channel.take() == [("opened", Accept("late")), ("released",)]
+        assert channel.clock.getDelayedCalls() == []
+
+    def test_can_reject_as_well(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        begin(Handler(init=lambda options: gate), channel)
+        gate.errback(Reject(404))
+        assert channel.take() == [("refused", 404, b"", {})]
+        assert channel.clock.getDelayedCalls() == []
+
+    def test_that_rejects_drops_the_infos_that_wait_for_it(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        assert session.info("dropped")
+        gate.errback(Reject())
+        channel.turn()
+        assert (handler.seen, session.busy) == ([], False)
+
+    def test_can_crash_as_well(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        begin(Handler(init=lambda options: gate), channel)
+        gate.errback(LookupError())
+        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.clock.getDelayedCalls() == []
+
+    def test_has_so_much_of_it(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel, init_timeout=2.0)
+        channel.clock.advance(1.9)
+        assert channel.take() == []
+        channel.clock.advance(0.1)
+        assert channel.take() == [("refused", 503, b"", {})]
+        session.lost()
+        assert channel.clock.getDelayedCalls() == []
+        assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
+
+    def test_is_cancelled_then(self, channel: Channel) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred(cancelled.append)
+        begin(Handler(init=lambda options: gate), channel)
+        channel.clock.advance(5.0)
+        assert cancelled == [gate]
+
+    def test_is_cancelled_when_the_connection_is_lost(self, channel: Channel) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred(cancelled.append)
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        session.lost()
+        assert cancelled == [gate]
+        assert channel.clock.getDelayedCalls() == []
+        assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
+
+    def test_that_does_not_heed_that_asks_for_nothing_later(self, channel: Channel) -> None:
+        immortal: Deferred[Any] = Deferred()
+        begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).lost()
+        assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
+
+    def test_does_not_hide_a_fault_of_the_channel(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session = begin(Handler(init=lambda options: gate), channel)
+        channel.then["refused"] = raises(ValueError("of the channel"))
+        gate.errback(LookupError())
+        with pytest.raises(ValueError, match="of the channel"):
+            channel.turn()
+        assert not session.busy
+
+    def test_may_have_a_state_even_so_which_is_ended_once(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        session.lost()
+        session.lost()
+        channel.turn()
+        assert handler.seen == [("connection_close", "state")]
+        assert channel.calls == []
+
+    def test_may_have_one_long_after_it_was_refused(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        immortal: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: immortal.addErrback(lambda _: gate))
+        session = begin(handler, channel)
+        channel.clock.advance(5.0)
+        session.lost()
+        assert channel.take() == [("refused", 503, b"", {})]
+        gate.callback("state")
+        channel.turn()
+        assert handler.seen == [("connection_close", "state")]
+        assert channel.calls == []
+
+    @pytest.mark.parametrize("error", [Reject(), LookupError()])
+    def test_may_fail_long_after_that(self, error: Exception, channel: Channel) -> None:
+        handler = Handler(init=lambda options: Deferred(lambda deferred: deferred.errback(error)))
+        begin(handler, channel).lost()
+        expected = (
+            [] if isinstance(error, Reject) else [("the handler's init failed after it had been given up", error)]
+        )
+        assert channel.failures == expected
+        assert (channel.calls, handler.seen) == ([], [])
+
+    def test_may_have_lost_its_connection_before_it_waits(self, channel: Channel) -> None:
+        cancelled: list[Deferred[Any]] = []
+        sessions: list[ISession] = []
+
+        def init(options: Mapping[str, Any]) -> Deferred[Any]:
+            sessions[0].lost()
+            return Deferred(cancelled.append)
+
+        sessions.append(HandlerAdapter(Handler(init=init), {}).session(channel))
+        sessions[0].open(CONNECTION, REF)
+        assert len(cancelled) == 1
+        assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
+
+    def test_may_have_lost_it_before_it_succeeds_at_once(self, channel: Channel) -> None:
+        sessions: list[ISession] = []
+
+        def init(options: Mapping[str, Any]) -> str:
+            sessions[0].lost()
+            return "state"
+
+        handler = Handler(init=init)
+        sessions.append(HandlerAdapter(handler, {}).session(channel))
+        sessions[0].open(CONNECTION, REF)
+        assert handler.seen == [("connection_close", "state")]
+        assert channel.calls == []
+
+
+class TestHandle:
+    @pytest.mark.parametrize(
+        "message",
+        [
+            ("text", "hello"),
+            ("binary", b"hello"),
+            ("ping", b""),
+            ("pong", b"data"),
+            ("close", (1000, "bye")),
+            ("close", (None, "")),
+        ],
+    )
+    def test_gets_every_message_and_the_state(self, message: Any, channel: Channel) -> None:
+        handler = Handler()
+        open_session(handler, channel).deliver(message)
+        assert handler.seen == [(message, "state")]
+        assert channel.calls == []
+
+    @pytest.mark.parametrize("wrap", [lambda answer: answer, succeed])
+    @pytest.mark.parametrize(
+        ("answer", "calls"),
+        [
+            (("noreply", "new"), []),
+            (("reply", "text", "new"), [("send", "text")]),
+            (("reply", b"binary", "new"), [("send", b"binary")]),
+            (("reply", ["a", b"b"], "new"), [("send", "a"), ("send", b"b")]),
+            (("reply", bytearray(b"a"), "new"), [("send", b"a")]),
+            (("ping", "new"), [("ping", b"")]),
+            (("ping", "data", "new"), [("ping", b"data")]),
+            (("pong", "new"), [("pong", b"")]),
+            (("pong", b"data", "new"), [("pong", b"data")]),
+            (("close", "new"), [("close", 1000, "Normal close")]),
+            (("close", 4000, "bye", "new"), [("close", 4000, "bye")]),
+        ],
+    )
+    def test_answers(self, answer: Any, calls: list[Any], wrap: Callable[[Any], Any], channel: Channel) -> None:
+        handler = Handler(returns(wrap(answer), ("noreply", "last")))
+        session = open_session(handler, channel)
+        session.deliver(("text", "hello"))
+        assert channel.take() == calls
+        assert not session.busy
+        session.lost()
+        assert handler.seen[1:] == [("connection_close", "new")]
+        assert channel.failures == []
+
+    def test_hears_no_more_after_it_has_closed(self, channel: Channel) -> None:
+        handler = Handler(lambda message, state: ("close", state))
+        session = open_session(handler, channel)
+        session.deliver(("text", "hello"))
+        session.deliver(("close", (1000, "")))
+        assert not session.info("hello")
+        assert channel.take() == [("close", 1000, "Normal close")]
+        session.lost()
+        assert handler.seen == [(("text", "hello"), "state"), ("connection_close", "state")]
+        assert channel.calls == []
+
+    def test_is_called_with_its_thousandth_state(self, channel: Channel) -> None:
+        handler = Handler(lambda message, state: ("reply", str(state), state + 1), lambda options: 0)
+        session = open_session(handler, channel)
+        for _ in range(1_000):
+            session.deliver(("text", ""))
+        assert channel.calls == [("send", str(number)) for number in range(1_000)]
+
+
+class TestHandleThatFails:
+    @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
+    @pytest.mark.parametrize("error", [LookupError("gone"), asyncio.CancelledError(), defer.CancelledError(), Reject()])
+    def test_is_logged_and_closes_with_1011(self, fails: Any, error: BaseException, channel: Channel) -> None:
+        """RFC 6455 §7.4.1."""
+        answers = iter([lambda *_: ("noreply", "good"), fails(error), lambda *_: ("noreply", "worse")])
+
+        def handle(message: Any, state: Any) -> Any:
+            return next(answers)(message, state)
+
+        handler = Handler(handle)
+        session = open_session(handler, channel)
+        session.deliver(("text", "one"))
+        session.deliver(("text", "two"))
+        assert channel.take() == [("close", 1011, "")]
+        assert channel.failures == [("the handler's handle failed", error)]
+        session.deliver(("text", "three"))
+        assert not session.info("four")
+        assert not session.busy
+        session.lost()
+        assert [message for message, _ in handler.seen] == [("text", "one"), ("text", "two"), "connection_close"]
+        assert handler.seen[-1] == ("connection_close", "good")
+
+    @pytest.mark.parametrize("wrap", [lambda answer: answer, succeed])
+    @pytest.mark.parametrize("answer", [None, ("reply", 5, "worse"), ("reply", ["a", 5], "worse"), "reply"])
+    def test_a_wrong_answer_is_a_failure(self, wrap: Any, answer: Any, channel: Channel) -> None:
+        handler = Handler(returns(wrap(answer), ("noreply", "state")))
+        session = open_session(handler, channel)
+        session.deliver(("text", "hello"))
+        assert channel.take() == [("close", 1011, "")]
+        ((_, error),) = channel.failures
+        assert isinstance(error, WrongAnswer)
+        assert str(error).startswith(f"handle returned {answer!r}: ")
+        session.lost()
+        assert handler.seen[-1] == ("connection_close", "state")
+
+    def test_so_is_what_the_channel_can_not_send(self, channel: Channel) -> None:
+        error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        channel.then["send"] = raises(error)
+        session = open_session(Handler(returns(("reply", "\ud800", None))), channel)
+        session.deliver(("text", "hello"))
+        assert channel.take() == [("send", "\ud800"), ("close", 1011, "")]
+        assert channel.failures == [("the handler's handle failed", error)]
+
+    def test_is_logged_with_its_own_traceback(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session = open_session(Handler(lambda message, state: gate.addCallback(raises(LookupError()))), channel)
+        names: list[str] = []
+
+        def log_failure(what: str) -> None:
+            error = sys.exception()
+            names.extend(frame.name for frame in traceback.extract_tb(error.__traceback__ if error else None))
+
+        channel.log_failure = log_failure  # type: ignore[method-assign]
+        session.deliver(("text", "hello"))
+        gate.callback(None)
+        assert names[-1] == "fail"
+
+
+class TestHandleThatTakesItsTime:
+    def test_keeps_the_session_busy(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session = open_session(Handler(returns(gate)), channel)
+        session.deliver(("text", "hello"))
+        assert session.busy
+        assert channel.take() == []
+        gate.callback(("reply", "done", "new"))
+        assert session.busy
+        assert channel.take() == [("send", "done"), ("released",)]
+        assert not session.busy
+
+    @pytest.mark.parametrize("answer", [("close", None), LookupError(), "wrong"])
+    def test_lets_a_late_close_leave(self, answer: Any, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session = open_session(Handler(returns(gate)), channel)
+        session.deliver(("text", "hello"))
+        if isinstance(answer, Exception):
+            gate.errback(answer)
+        else:
+            gate.callback(answer)
+        assert [name for name, *_ in channel.take()] == ["close", "released"]
+        assert not session.busy
+
+    def test_may_take_for_ever_while_its_connection_lasts(self, channel: Channel) -> None:
+        session = open_session(Handler(returns(Deferred())), channel)
+        session.deliver(("text", "hello"))
+        assert channel.clock.getDelayedCalls() == []
+        assert session.busy
+
+
+class TestInfo:
+    def test_is_handled_at_the_end_of_the_turn_when_idle(self, channel: Channel) -> None:
+        handler = Handler(echo)
+        session = open_session(handler, channel)
+        assert session.info("hello")
+        assert handler.seen == []
+        assert channel.take() == [("send", "hello"), ("released",)]
+        assert handler.seen == [(("info", "hello"), "state")]
+        assert not session.busy
+
+    def test_waits_for_init(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session = begin(Handler(echo, lambda options: gate), channel)
+        assert session.info("a")
+        assert session.info("b")
+        gate.callback("state")
+        assert channel.take() == [("opened", Accept("state")), ("send", "a"), ("send", "b"), ("released",)]
+
+    def test_can_be_sent_by_init_itself(self, channel: Channel) -> None:
+        sessions: list[ISession] = []
+        sessions.append(HandlerAdapter(Handler(echo, lambda options: sessions[0].info("first")), {}).session(channel))
+        sessions[0].open(CONNECTION, REF)
+        assert channel.take() == [("opened", Accept(True)), ("send", "first")]
+
+    def test_waits_for_what_is_being_handled(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        assert session.info("a")
+        assert session.info("b")
+        assert channel.take() == []
+        gate.callback(("reply", "done", "new"))
+        assert channel.take() == [("send", "done"), ("send", "a"), ("send", "b"), ("released",)]
+        assert handler.seen[1:] == [(("info", "a"), "new"), (("info", "b"), "new")]
+
+    def test_that_takes_its_time_lets_leave_what_was_before(self, channel: Channel) -> None:
+        gates: list[Deferred[Any]] = [Deferred(), Deferred()]
+        session = open_session(Handler(returns(*gates)), channel)
+        session.deliver(("text", ""))
+        session.info("a")
+        gates[0].callback(("reply", "done", None))
+        assert channel.take() == [("send", "done"), ("released",)]
+        assert session.busy
+        gates[1].callback(("reply", "info done", None))
+        assert channel.take() == [("send", "info done"), ("released",)]
+        assert not session.busy
+
+    def test_does_not_interrupt_handle(self, channel: Channel) -> None:
+        """`options["worker"].info()` in `handle` comes back here at once."""
+        order: list[str] = []
+        sessions: list[ISession] = []
+
+        def handle(message: Any, state: Any) -> Any:
+            order.append(f"begin {message[1]}")
+            if message[0] == "text":
+                sessions[0].info("inner")
+            order.append(f"end {message[1]}")
+            return ("reply", message[1], state)
+
+        sessions.append(open_session(Handler(handle), channel))
+        sessions[0].deliver(("text", "outer"))
+        assert order == ["begin outer", "end outer", "begin inner", "end inner"]
+        assert channel.take() == [("send", "outer"), ("send", "inner")]
+
+    def test_is_refused_when_too_many_wait(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        assert all(session.info(number) for number in range(MAX_INFOS))
+        assert not session.info("one too many")
+        gate.callback(None)
+        channel.turn()
+        while session.waits:
+            channel.turn()
+        assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
+        assert session.info("there is room again")
+
+    def test_to_oneself_without_end_lets_others_live(self, channel: Channel) -> None:
+        sessions: list[ISession] = []
+        handler = Handler(lambda message, state: ("noreply", sessions[0].info("next") and state))
+        sessions.append(open_session(handler, channel))
+        assert sessions[0].info("first")
+        channel.turn()
+        assert len(handler.seen) == INFOS_A_TURN + 1
+        assert not sessions[0].busy
+        # A message of the peer's has its turn, too.
+        sessions[0].deliver(("text", "hello"))
+        assert sessions[0].busy
+        channel.turn()
+        assert len(handler.seen) == 2 * (INFOS_A_TURN + 1)
+        assert handler.seen[INFOS_A_TURN + 2][0] == ("text", "hello")
+        assert not sessions[0].busy
+        assert channel.calls == [("released",)] * 2
+        sessions[0].lost()
+        channel.turn()
+        assert handler.seen[-1] == ("connection_close", "state")
+        assert channel.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("answer", [("close", None), "wrong"])
+    def test_is_dropped_when_the_handler_closes(self, answer: Any, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(returns(gate, ("noreply", None)))
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.info("dropped")
+        gate.callback(answer)
+        session.lost()
+        channel.turn()
+        assert [message for message, _ in handler.seen] == [("text", ""), "connection_close"]
+
+    def test_is_handled_before_a_message_that_comes_in_the_same_turn(self, channel: Channel) -> None:
+        handler = Handler(echo)
+        session = open_session(handler, channel)
+        assert session.info("first")
+        session.deliver(("text", "second"))
+        # And no other is to be delivered until then.
+        assert session.busy
+        assert channel.take() == [("send", "first"), ("send", "second"), ("released",)]
+        assert not session.busy
+        assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "second")]
+
+    def test_lets_what_is_asked_behind_it_wait(self, channel: Channel) -> None:
+        session = open_session(Handler(echo), channel)
+        session.info("a")
+        assert session.waits
+        session.behind(lambda: channel.send("between"))
+        session.info("b")
+        assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("released",)]
+        assert not session.waits
+
+    def test_what_waits_behind_one_that_was_handled_already_is_done_as_well(self, channel: Channel) -> None:
+        session = open_session(Handler(echo), channel)
+        session.info("a")
+        session.deliver(("text", "b"))
+        session.behind(lambda: channel.send("behind"))
+        assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("released",)]
+
+    def test_what_waits_behind_one_that_is_dropped_is_dropped(self, channel: Channel) -> None:
+        session = open_session(Handler(echo), channel)
+        session.info("a")
+        session.lost()
+        session.behind(lambda: channel.send("never"))
+        assert channel.take() == []
+
+    def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
+        session = open_session(handler, channel)
+        session.info("a")
+        session.deliver(("text", "slow"))
+        session.info("b")
+        assert channel.take() == [("send", "a"), ("released",)]
+        gate.callback(("reply", "done", "new"))
+        assert channel.take() == [("send", "done"), ("send", "b"), ("released",)]
+
+    def test_a_channel_that_fails_by_what_waited_behind_one_is_told(self, channel: Channel) -> None:
+        handler = Handler(echo)
+        session = open_session(handler, channel)
+        session.info("a")
+        session.behind(raises(LookupError("of the channel")))
+        with pytest.raises(LookupError, match="of the channel"):
+            channel.turn()
+        assert not session.busy
+        session.lost()
+        assert handler.seen[-1] == ("connection_close", "state")
+
+    def test_is_refused_while_the_channel_closes(self, channel: Channel) -> None:
+        accepted: list[bool] = []
+        session = open_session(Handler(lambda message, state: ("close", state)), channel)
+        channel.then["close"] = lambda: accepted.append(session.info("late"))
+        session.deliver(("text", ""))
+        assert accepted == [False]
+
+
+class TestConnectionClose:
+    """Exactly once, last, however the connection ended."""
+
+    def test_comes_when_idle(self, channel: Channel) -> None:
+        handler = Handler(echo)
+        session = open_session(handler, channel)
+        session.deliver(("text", "hello"))
+        session.lost()
+        session.lost()
+        assert [message for message, _ in handler.seen] == [("text", "hello"), "connection_close"]
+
+    @pytest.mark.parametrize(
+        "answer", [("reply", "to whom?", None), ("close", None), ("noreply", None), None, 5, succeed(None)]
+    )
+    def test_has_no_answer(self, answer: Any, channel: Channel) -> None:
+        open_session(Handler(returns(answer)), channel).lost()
+        assert (channel.calls, channel.failures) == ([], [])
+
+    def test_is_the_end_of_everything(self, channel: Channel) -> None:
+        handler = Handler()
+        session = open_session(handler, channel)
+        session.lost()
+        session.deliver(("text", "hello"))
+        assert session.info("hello") is False
+        assert handler.seen == [("connection_close", "state")]
+
+    @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
+    def test_may_fail(self, fails: Any, channel: Channel) -> None:
+        error = LookupError()
+        open_session(Handler(fails(error)), channel).lost()
+        assert channel.failures == [("the handler's handle failed", error)]
+        assert channel.calls == []
+
+    def test_comes_after_what_is_being_handled(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(returns(gate, ("noreply", None)))
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.info("dropped")
+        session.lost()
+        session.lost()
+        assert len(handler.seen) == 1
+        assert session.info("late") is False
+        gate.callback(("reply", "to whom?", "new"))
+        channel.turn()
+        assert handler.seen[1:] == [("connection_close", "new")]
+        assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
+
+    @pytest.mark.parametrize("answer", [LookupError(), "wrong"])
+    def test_comes_after_what_fails(self, answer: Any, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(returns(gate, ("noreply", None)))
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.lost()
+        if isinstance(answer, Exception):
+            gate.errback(answer)
+        else:
+            gate.callback(answer)
+        channel.turn()
+        assert handler.seen[1:] == [("connection_close", "state")]
+        assert len(channel.failures) == 1
+        assert channel.calls == []
+
+    def test_comes_after_a_grace(self, channel: Channel) -> None:
+        cancelled: list[Deferred[Any]] = []
+        handler = Handler(returns(Deferred(cancelled.append), ("noreply", None)))
+        session = open_session(handler, channel, close_grace=3.0)
+        session.deliver(("text", ""))
+        session.lost()
+        channel.clock.advance(2.9)
+        assert (len(handler.seen), cancelled) == (1, [])
+        channel.clock.advance(0.1)
+        assert len(cancelled) == 1
+        assert handler.seen[1:] == [("connection_close", "state")]
+        assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
+
+    def test_does_not_come_later_for_one_that_will_not_die(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        immortal: Deferred[Any] = Deferred()
+        handler = Handler(returns(immortal.addErrback(lambda _: gate), ("noreply", None)))
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.lost()
+        channel.clock.advance(10.0)
+        assert handler.seen[1:] == [("connection_close", "state")]
+        gate.callback(("reply", "at last", "too late"))
+        assert len(handler.seen) == 2
+        assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
+
+    def test_comes_even_if_cancelling_fails(self, channel: Channel) -> None:
+        error = LookupError()
+        handler = Handler(returns(Deferred(raises(error)), ("noreply", None)))
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.lost()
+        channel.clock.advance(10.0)
+        assert handler.seen[1:] == [("connection_close", "state")]
+        assert channel.failures == [("what the handler waits for can't be cancelled", error)]
+
+    def test_comes_after_a_handle_that_lost_the_connection_itself(self, channel: Channel) -> None:
+        sessions: list[ISession] = []
+
+        def handle(message: Any, state: Any) -> Any:
+            if message != "connection_close":
+                sessions[0].lost()
+            return ("reply", "to whom?", "new")
+
+        handler = Handler(handle)
+        sessions.append(open_session(handler, channel))
+        sessions[0].deliver(("text", ""))
+        assert handler.seen == [(("text", ""), "state"), ("connection_close", "new")]
+        assert channel.calls == []
+
+    def test_comes_after_a_handle_that_lost_it_and_then_waits(self, channel: Channel) -> None:
+        sessions: list[ISession] = []
+
+        def handle(message: Any, state: Any) -> Any:
+            if message == "connection_close":
+                return None
+            sessions[0].lost()
+            return Deferred()
+
+        handler = Handler(handle)
+        sessions.append(open_session(handler, channel))
+        sessions[0].deliver(("text", ""))
+        assert len(handler.seen) == 1
+        channel.clock.advance(10.0)
+        assert handler.seen[1:] == [("connection_close", "state")]
+        assert channel.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("answer", [("reply", ["a", "b", "c"], "new"), ("close", "new")])
+    def test_comes_after_an_answer_that_lost_it(self, answer: Any, channel: Channel) -> None:
+        handler = Handler(returns(answer, ("noreply", None)))
+        session = open_session(handler, channel)
+        channel.then["send"] = channel.then["close"] = session.lost
+        session.deliver(("text", ""))
+        assert len(channel.calls) == 1
+        assert handler.seen[1:] == [("connection_close", "new")]
+
+    def test_comes_if_it_was_lost_while_it_opened(self, channel: Channel) -> None:
+        handler = Handler()
+        session = HandlerAdapter(handler, {}).session(channel)
+        channel.then["opened"] = session.lost
+        session.open(CONNECTION, REF)
+        assert handler.seen == [("connection_close", "state")]
+
+
+class TestCoroutines:
+    @without_loop
+    def test_run_on_deferreds_where_there_is_no_loop(self) -> None:
+        channel = Channel()
+        gate: Deferred[str] = Deferred()
+
+        class Chat:
+            async def init(self, options: Mapping[str, Any]) -> list[Any]:
+                return []
+
+            async def handle(self, message: Any, state: list[Any]) -> Any:
+                return ("reply", await gate, [*state, message])
+
+        session = open_session(Chat(), channel)
+        session.deliver(("text", "hello"))
+        assert session.busy
+        gate.callback("done")
+        assert channel.take() == [("send", "done"), ("released",)]
+
+    @in_loop
+    async def test_run_as_tasks_where_there_is_one(self) -> None:
+        channel = Channel()
+        ended = asyncio.Event()
+
+        class Chat:
+            async def init(self, options: Mapping[str, Any]) -> int:
+                await asyncio.sleep(0)
+                return 1
+
+            async def handle(self, message: Any, state: int) -> Any:
+                async with asyncio.timeout(10):
+                    await asyncio.sleep(0)
+                if message == "connection_close":
+                    ended.set()
+                return ("reply", str(state), state + 1)
+
+        session = begin(Chat(), channel)
+        await turns()
+        channel.turn()
+        for _ in range(3):
+            session.deliver(("text", ""))
+            session.info("")
+            while session.busy:
+                await turns()
+                channel.turn()
+        assert [call[1] for call in channel.take() if call[0] == "send"] == ["1", "2", "3", "4", "5", "6"]
+        session.lost()
+        await ended.wait()
+        assert channel.failures == []
+
+    @in_loop
+    async def test_that_will_not_die_do_not_hold_up_the_end(self) -> None:
+        channel = Channel()
+        gate: Deferred[Any] = Deferred()
+        seen: list[Any] = []
+
+        async def handle(message: Any, state: Any) -> Any:
+            seen.append(message)
+            while message != "connection_close":
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    await gate
+                    raise LookupError("at last") from None
+
+        session = open_session(Handler(handle), channel)
+        session.deliver(("text", ""))
+        await turns()
+        session.lost()
+        channel.clock.advance(10.0)
+        await turns()
+        assert seen == [("text", ""), "connection_close"]
+        gate.callback(None)
+        await turns()
+        assert [repr(error) for _, error in channel.failures] == ["LookupError('at last')"]
+        assert channel.calls == []
+
+    @in_loop
+    async def test_that_die_quietly_are_not_logged(self) -> None:
+        channel = Channel()
+        seen: list[Any] = []
+
+        async def handle(message: Any, state: Any) -> None:
+            try:
+                if message != "connection_close":
+                    await asyncio.sleep(60)
+            finally:
+                seen.append(message)
+
+        session = open_session(Handler(handle), channel)
+        session.deliver(("text", ""))
+        await turns()
+        session.lost()
+        channel.clock.advance(10.0)
+        await turns()
+        assert sorted(seen, key=str) == [("text", ""), "connection_close"]
+        assert (channel.calls, channel.failures) == ([], [])
+
+    @in_loop
+    async def test_of_init_end_when_the_connection_is_lost(self) -> None:
+        channel = Channel()
+        log: list[str] = []
+
+        async def init(options: Mapping[str, Any]) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                log.append("cancelled")
+
+        session = begin(Handler(init=init), channel)
+        await turns()
+        session.lost()
+        await turns()
+        assert log == ["cancelled"]
+        assert (channel.calls, channel.failures) == ([], [])
+
+
+class State:
+    """Lives as long as its session, when nobody else knows it."""
+
+
+class Forgetful:
+    """A handler that keeps nothing of what it sees but its state's address."""
+
+    def __init__(self, answer: Callable[[State], Any]) -> None:
+        self._answer = answer
+
+    def init(self, options: Mapping[str, Any]) -> State:
+        state = State()
+        self.state = weakref.ref(state)
+        return state
+
+    def handle(self, message: Any, state: State) -> Any:
+        return self._answer(state)
+
+
+def crash(state: State) -> Any:
+    raise LookupError
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures(no_collector.__name__)
+class TestADeadSession:
+    """It goes with its connection, not when the collector comes round."""
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda state: ("noreply", state),
+            lambda state: ("reply", "text", state),
+            lambda state: ("close", state),
+            lambda state: ("wrong", state),
+            lambda state: succeed(("reply", ["a", "b"], state)),
+            lambda state: succeed(("wrong", state)),
+            lambda state: succeed(state).addCallback(crash),
+            crash,
+        ],
+    )
+    def test_is_freed_at_once(self, answer: Callable[[State], Any], channel: Channel) -> None:
+        handler = Forgetful(answer)
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        assert handler.state() is not None
+        session.lost()
+        del session
+        # The exceptions hold the frames they have been through.
+        channel.failures.clear()
+        channel.calls.clear()
+        assert handler.state() is None
+
+    @pytest.mark.parametrize("answer", [lambda state: ("noreply", state), lambda state: "wrong", crash])
+    def test_is_freed_when_the_last_it_waits_for_is_done(
+        self, answer: Callable[[State], Any], channel: Channel
+    ) -> None:
+        gates: list[Deferred[Any]] = []
+
+        def wait(state: State) -> Deferred[Any]:
+            gates.append(Deferred())
+            return gates[-1].addCallback(lambda _: state).addCallback(answer)
+
+        handler = Forgetful(wait)
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.lost()
+        del session
+        while gates:
+            assert handler.state() is not None
+            gates.pop().callback(None)
+            channel.turn()
+        channel.failures.clear()
+        assert handler.state() is None
+
+    @pytest.mark.parametrize("how", ["fails", "is cancelled"])
+    def test_is_freed_when_what_it_waits_for(self, how: str, channel: Channel) -> None:
+        gates: list[Deferred[Any]] = []
+
+        def wait(state: State) -> Deferred[Any]:
+            gates.append(Deferred())
+            return gates[-1].addBoth(lambda result: (state, result)[1])
+
+        handler = Forgetful(wait)
+        session = open_session(handler, channel)
+        session.deliver(("text", ""))
+        session.lost()
+        del session
+        assert handler.state() is not None
+        if how == "fails":
+            gates.pop().errback(LookupError())
+            channel.turn()
+        else:
+            channel.clock.advance(10.0)
+        while gates:
+            gates.pop().callback(None)
+        channel.turn()
+        channel.failures.clear()
+        channel.clock.calls.clear()
+        assert handler.state() is None

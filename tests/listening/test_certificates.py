@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import re
+import ssl
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from OpenSSL import SSL
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+
+from tests.certificates import SigningKey, pem, self_signed
+from wshost.listening.certificates import Certificates, negotiate
+from wshost.results import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def server(ca: trustme.CA) -> trustme.LeafCert:
+    """A certificate in server.pem, its key in server.key."""
+    issued = ca.issue_cert("localhost")
+    issued.private_key_pem.write_to_path("server.key")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path("server.pem", append=True)
+    return issued
+
+
+def shake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """Let the standard library shake its own hands, in memory; return the server's side."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+    for _ in range(3):
+        for side in (theirs, ours):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return ours
+
+
+def handshake(factory: CertificateOptions, client: ssl.SSLContext) -> tuple[ssl.SSLObject, SSL.Connection]:
+    """Let the standard library's client and the server shake hands, in memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = SSL.Connection(factory.getContext())
+    ours.set_accept_state()
+    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
+
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        if to_server.pending:
+            ours.bio_write(to_server.read())
+        with suppress(SSL.WantReadError):
+            ours.do_handshake()
+        with suppress(SSL.WantReadError):
+            to_client.write(ours.bio_read(1 << 16))
+    return theirs, ours
+
+
+class TestContextFactory:
+    def test_a_client_that_trusts_the_authority_trusts_the_server(
+        self, ca: trustme.CA, server: trustme.LeafCert
+    ) -> None:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        assert theirs.version() == "TLSv1.3"
+
+    def test_the_chain_is_sent(self, ca: trustme.CA) -> None:
+        issued = ca.create_child_ca().issue_cert("localhost")
+        Path("server.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path("server.key")
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        assert theirs.version() == "TLSv1.3"
+
+    def test_the_key_may_be_in_the_certificates_file(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        server.private_key_and_cert_chain_pem.write_to_path("both.pem")
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        theirs, _ = handshake(Certificates("both.pem").context_factory(), client)
+        assert theirs.version() == "TLSv1.3"
+
+    def test_tls_1_1_is_refused(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        client.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(SSL.Error, match="unsupported protocol"):
+            handshake(Certificates("server.pem", "server.key").context_factory(), client)
+
+    def test_tls_1_2_is_not(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        assert theirs.version() == "TLSv1.2"
+
+    @pytest.mark.parametrize(
+        "generate",
+        [
+            lambda: rsa.generate_private_key(65537, 2048),
+            lambda: ec.generate_private_key(ec.SECP256R1()),
+            ed25519.Ed25519PrivateKey.generate,
+            ed448.Ed448PrivateKey.generate,
+        ],
+        ids=["RSA", "EC", "Ed25519", "Ed448"],
+    )
+    def test_any_kind_of_signing_key_will_do(self, generate: Callable[[], SigningKey]) -> None:
+        key = generate()
+        Path("both.pem").write_bytes(pem(key) + self_signed(key))
+        assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
+
+
+class TestALPN:
+    """RFC 7301 §3.2, where Twisted's own TLS serves."""
+
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ca.configure_trust(client)
+        return client
+
+    def options(self, *protocols: bytes) -> CertificateOptions:
+        return Certificates("server.pem", "server.key").context_factory(protocols)
+
+    @pytest.mark.parametrize("offered", [["http/1.1"], ["h2", "http/1.1"], ["http/1.1", "h2"]], ids=" ".join)
+    def test_what_both_speak_is_selected(self, client: ssl.SSLContext, offered: list[str]) -> None:
+        client.set_alpn_protocols(offered)
+        theirs, ours = handshake(self.options(b"http/1.1"), client)
+        assert theirs.selected_alpn_protocol() == "http/1.1"
+        assert ours.get_alpn_proto_negotiated() == b"http/1.1"
+
+    def test_it_is_our_favourite(self, client: ssl.SSLContext) -> None:
+        client.set_alpn_protocols(["a", "b", "c"])
+        theirs, _ = handshake(self.options(b"x", b"c", b"a"), client)
+        assert theirs.selected_alpn_protocol() == "c"
+
+    def test_who_offers_others_alone_is_refused(self, client: ssl.SSLContext) -> None:
+        client.set_alpn_protocols(["h2"])
+        with pytest.raises(SSL.Error, match="no application protocol"):
+            handshake(self.options(b"http/1.1"), client)
+
+    @pytest.mark.parametrize("offered", [[], ["h2"]], ids=["nothing", "h2"])
+    def test_nothing_is_selected_where_we_name_nothing(self, client: ssl.SSLContext, offered: list[str]) -> None:
+        client.set_alpn_protocols(offered)
+        theirs, _ = handshake(self.options(), client)
+        assert theirs.version() == "TLSv1.3"
+        assert theirs.selected_alpn_protocol() is None
+
+
+class TestACertificateThatNoClientTakes:
+    @pytest.mark.parametrize(
+        "curve",
+        [ec.SECP256K1(), ec.SECP224R1(), ec.BrainpoolP256R1(), ec.BrainpoolP384R1(), ec.BrainpoolP512R1()],
+        ids=lambda curve: curve.name,
+    )
+    def test_is_refused(self, curve: ec.EllipticCurve) -> None:
+        key = ec.generate_private_key(curve)
+        Path("odd.pem").write_bytes(pem(key) + self_signed(key))
+        with pytest.raises(ConfigurationError) as caught:
+            Certificates("odd.pem")
+        # Which of the two it is depends on OpenSSL.
+        assert re.fullmatch(
+            r"odd\.pem: clients can't agree on a cipher for it: no (shared cipher|suitable signature algorithm); "
+            r"use a key of RSA, or on the curve P-256",
+            str(caught.value),
+        )
+
+    def test_is_refused_by_twisteds_tls(self) -> None:
+        # Twisted's annotations know only pyOpenSSL's own classes.
+        key: Any = ec.generate_private_key(ec.SECP224R1())
+        certificate: Any = x509.load_pem_x509_certificate(self_signed(key))
+        options = CertificateOptions(
+            privateKey=key,
+            certificate=certificate,
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+        )
+        with pytest.raises(
+            ConfigurationError, match=r"^odd: clients can't agree on a cipher for it: no shared cipher; "
+        ):
+            negotiate(options, (b"http/1.1",), "odd")
+
+    def test_one_that_pyopenssl_does_not_take_is_of_use_without_it(self) -> None:
+        """RSA-PSS (RFC 8446 §4.2.3): the key in the certificate is not of the kind of the private one, it finds."""
+        command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
+        subprocess.run(
+            [*command, "-subj", "/CN=localhost", "-keyout", "pss.key", "-out", "pss.pem"],
+            check=True,
+            capture_output=True,
+        )
+        certificates = Certificates("pss.pem", "pss.key")
+        with pytest.raises(ConfigurationError, match=r"^pss.pem: OpenSSL won't use the certificate: \w"):
+            certificates.context_factory()
+
+
+class TestContext:
+    """The standard library's form."""
+
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        ca.cert_pem.write_to_path("ca.pem")
+        return client
+
+    def test_shows_the_certificate(self, client: ssl.SSLContext) -> None:
+        assert shake(Certificates("server.pem", "server.key").context, client).version() == "TLSv1.3"
+
+    def test_asks_for_none(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        assert shake(Certificates("server.pem", "server.key").context, client).getpeercert(True) is None
+
+    def test_demands_one_of_the_authority(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+        context = Certificates("server.pem", "server.key", "ca.pem").context
+        client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
+        with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            shake(context, client)
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        assert shake(context, client).getpeercert() is not None
+
+    def test_is_for_no_less_than_tls_1_2(self, client: ssl.SSLContext) -> None:
+        context = Certificates("server.pem", "server.key").context
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert context.options & ssl.OP_NO_RENEGOTIATION
+        assert context.options & ssl.OP_NO_COMPRESSION
+
+
+class TestClientCertificates:
+    @pytest.fixture
+    def client(self, ca: trustme.CA, server: trustme.LeafCert) -> ssl.SSLContext:
+        client = ssl.create_default_context()
+        client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
+        ca.configure_trust(client)
+        ca.cert_pem.write_to_path("ca.pem")
+        return client
+
+    def test_that_the_authority_has_signed_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
+        ca.issue_cert("ada@example.com").configure_cert(client)
+        _, ours = handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
+        certificate = ours.get_peer_certificate()
+        assert certificate is not None
+        names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        assert names.value.get_values_for_type(x509.RFC822Name) == ["ada@example.com"]
+
+    def test_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
+        trustme.CA().issue_cert("ada@example.com").configure_cert(client)
+        with pytest.raises(SSL.Error, match="certificate verify failed"):
+            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
+
+    def test_are_demanded(self, client: ssl.SSLContext) -> None:
+        with pytest.raises(SSL.Error, match="peer did not return a certificate"):
+            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
+
+    def test_are_not_asked_for_otherwise(self, client: ssl.SSLContext) -> None:
+        trustme.CA().issue_cert("ada@example.com").configure_cert(client)
+        _, ours = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        assert ours.get_peer_certificate() is None
+
+
+class TestWhatIsWrong:
+    @pytest.fixture(autouse=True)
+    def _files(self, server: trustme.LeafCert) -> None:
+        Path("text.pem").write_text("no PEM", encoding="ascii")
+        Path("directory").mkdir()
+        secret = BestAvailableEncryption(b"secret")
+        Path("encrypted.key").write_bytes(pem(ec.generate_private_key(ec.SECP256R1()), secret))
+        Path("exchange.key").write_bytes(pem(x25519.X25519PrivateKey.generate()))
+        Path("broken.key").write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        trustme.CA().issue_cert("localhost").private_key_pem.write_to_path("other.key")
+        weak = rsa.generate_private_key(65537, 1024)
+        Path("weak.pem").write_bytes(pem(weak) + self_signed(weak))
+
+    @pytest.mark.parametrize(
+        ("files", "complaint"),
+        [
+            (("none.pem",), "none.pem: No such file or directory"),
+            (("directory",), "directory: Is a directory"),
+            (("text.pem",), "text.pem: no certificate in PEM"),
+            (("server.key",), "server.key: no certificate in PEM"),
+            (("server.pem",), "server.pem: no private key in PEM"),
+            (("server.pem", "none.key"), "none.key: No such file or directory"),
+            (("server.pem", "text.pem"), "text.pem: no private key in PEM"),
+            (("server.pem", "broken.key"), "broken.key: no private key in PEM"),
+            (("server.pem", "encrypted.key"), "encrypted.key: the private key is encrypted; decrypt it first"),
+            (("server.pem", "exchange.key"), "exchange.key: a private key of this kind is of no use for TLS"),
+            (
+                ("server.pem", "other.key"),
+                "other.key: the private key is not that of the (first) certificate in server.pem",
+            ),
+            (("server.pem", "server.key", "none.pem"), "none.pem: No such file or directory"),
+            (("server.pem", "server.key", "text.pem"), "text.pem: no certificate in PEM"),
+            (("weak.pem",), "weak.pem: OpenSSL won't use the certificate: ee key too small"),
+        ],
+    )
+    def test_is_said_with_the_files_name(self, files: tuple[str, ...], complaint: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Certificates(*files)
+        assert str(caught.value) == complaint

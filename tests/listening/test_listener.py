@@ -1,0 +1,552 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import twisted.plugins
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet import tcp as tcp_port
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.interfaces import IProtocolNegotiationFactory, ISSLTransport
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.testing import MemoryReactor, RaisingMemoryReactor, StringTransport
+from twisted.logger import capturedLogs, formatEvent
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tests.certificates import pem, self_signed
+from tests.ports import Port, Reactor
+from wshost.fastnet import reactor as listening
+from wshost.fastnet.reactor import FastReactor
+from wshost.listening.certificates import Certificates
+from wshost.listening.listener import BACKLOG, Listener, tcp
+from wshost.listening.proxy_protocol import ProxiedFactory
+from wshost.results import ConfigurationError
+
+#: An endpoint that listens when `listening` fires.
+LATE = """
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+@implementer(IStreamServerEndpoint)
+class Endpoint:
+    listening = Deferred()
+    def listen(self, factory):
+        return self.listening
+
+@implementer(IPlugin, IStreamServerEndpointStringParser)
+class Parser:
+    prefix = "late"
+    def parseStreamServer(self, reactor):
+        return Endpoint()
+
+parser = Parser()
+"""
+
+
+class Factory(ServerFactory):
+    protocol = Protocol
+
+
+@implementer(IProtocolNegotiationFactory)
+class Speaking(Factory):
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+
+def selected(factory: Any) -> str | None:
+    """What TLS selects for a browser."""
+    protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5))
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    protocol.dataReceived(outgoing.read())
+    incoming.write(transport.value())
+    client.do_handshake()
+    protocol.abortConnection()
+    return client.selected_alpn_protocol()
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> str:
+    path = tmp_path / "both.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def polled() -> MemoryReactor:
+    """The reactor of `port`."""
+    return MemoryReactor()
+
+
+@pytest.fixture
+def port(polled: MemoryReactor) -> Iterator[Any]:
+    """A port of Twisted's, which accepts while its reactor reads from it."""
+    port: Any = tcp_port.Port(0, Factory(), interface="127.0.0.1", reactor=polled)
+    port.startListening()
+    yield port
+    port.connectionLost(Failure(ConnectionDone()))
+
+
+def announced(listener: Listener) -> list[str]:
+    with capturedLogs() as events:
+        listener.announce("http -> websocket", "ws", "wss")
+    return [formatEvent(event) for event in events]
+
+
+class TestTcp:
+    @pytest.mark.parametrize(
+        ("interface", "listener"),
+        [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::"), ("0.0.0.0", "0.0.0.0")],
+    )
+    def test_describes_an_endpoint(self, reactor: Reactor, interface: str, listener: str) -> None:
+        factory = Factory()
+        Listener(reactor, tcp(8080, interface), None).listen(factory)
+        assert reactor.tcpServers == [(8080, factory, BACKLOG, listener)]
+
+
+class TestFastest:
+    """On asyncio's reactor, what an endpoint listens with is ours."""
+
+    @pytest.fixture
+    def made(self, monkeypatch: pytest.MonkeyPatch) -> list[FastReactor]:
+        """Those whose ports are fast, as they are made."""
+        made: list[FastReactor] = []
+
+        class Noted(FastReactor):
+            def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
+                super().__init__(reactor, context)
+                self.context = context
+                made.append(self)
+
+            def listenTCP(self, port: int, factory: Any, *args: Any, **kwargs: Any) -> Any:
+                self.factory = factory
+
+        monkeypatch.setattr(listening, "FastReactor", Noted)
+        return made
+
+    @pytest.fixture
+    def reactor(self) -> Iterator[AsyncioSelectorReactor]:
+        loop = asyncio.new_event_loop()
+        reactor = AsyncioSelectorReactor(loop)
+        yield reactor
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        loop.close()
+
+    @pytest.mark.parametrize("description", ["tcp:8080", "tcp6:8080", "unix:/run/x", "haproxy:tcp:8080"])
+    def test_listens_for_what_only_listens(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], description: str
+    ) -> None:
+        Listener(reactor, description, None)
+        assert [fast.context for fast in made] == [None]
+
+    @pytest.mark.parametrize(("description", "unix"), [("fast:unix=/run/x", True), ("fast:8080", False)])
+    def test_knows_unix_sockets_of_its_own(self, reactor: AsyncioSelectorReactor, description: str, unix: bool) -> None:
+        assert Listener(reactor, description, None).unix is unix
+
+    def test_leaves_others_alone(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
+        Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
+        Listener(Reactor(), "tcp:8080", None)
+        assert made == []
+
+    def test_brings_tls(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
+        certificates = Certificates(certificate)
+        listener = Listener(reactor, "tcp:8080", certificates)
+        factory = Factory()
+        listener.listen(factory)
+        assert [(fast.context, fast.factory) for fast in made] == [(certificates.context, factory)]
+        assert announced(listener) == []
+
+    def test_leaves_tls_to_twisted_behind_a_proxys_line(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
+    ) -> None:
+        Listener(reactor, "haproxy:tcp:8080", Certificates(certificate)).listen(Factory())
+        assert [fast.context for fast in made] == [None]
+
+    def test_is_twisteds_own_where_aiofastnet_is_missing(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "wshost.fastnet.reactor", None)
+        Listener(reactor, "tcp:8080", None)
+        assert made == []
+
+
+class TestListen:
+    def test_is_done_once(self, reactor: Reactor) -> None:
+        listener = Listener(reactor, "tcp:8080", None)
+        assert reactor.tcpServers == []
+        listener.listen(Factory())
+        listener.listen(Factory())
+        assert len(reactor.tcpServers) == 1
+
+    def test_puts_tls_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
+        factory = Factory()
+        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(factory)
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert isinstance(listening, TLSMemoryBIOFactory)
+        assert listening.wrappedFactory is factory
+        protocol = listening.buildProtocol(IPv6Address("TCP", "::1", 5))
+        protocol.makeConnection(StringTransport())
+        assert ISSLTransport.providedBy(protocol)
+        protocol.abortConnection()
+
+    def test_tells_twisteds_tls_what_the_factory_speaks(self, reactor: Reactor, certificate: str) -> None:
+        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(Speaking())
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert selected(listening) == "http/1.1"
+
+    def test_tells_that_of_the_endpoint_too(self, reactor: Reactor, certificate: str) -> None:
+        factory = Speaking()
+        Listener(reactor, f"ssl:8080:privateKey={certificate}:interface=127.0.0.1", None).listen(factory)
+        ((port, listening, options, backlog, interface),) = reactor.sslServers
+        assert (port, backlog, interface) == (8080, 50, "127.0.0.1")
+        assert listening is factory
+        assert selected(TLSMemoryBIOFactory(options, False, listening, reactor)) == "http/1.1"
+
+    def test_is_refused_for_a_certificate_that_no_client_takes(self, reactor: Reactor, tmp_path: Path) -> None:
+        key = ec.generate_private_key(ec.SECP224R1())
+        (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
+        listener = Listener(reactor, f"ssl:8080:privateKey={tmp_path}/odd.pem", None)
+        with pytest.raises(ConfigurationError) as caught:
+            listener.listen(Factory())
+        assert str(caught.value).startswith(
+            f"can't listen on ssl:8080:privateKey={tmp_path}/odd.pem: "
+            "the certificate: clients can't agree on a cipher for it: no shared cipher; "
+        )
+        assert reactor.sslServers == []
+
+    def test_puts_the_proxys_header_before_tls(self, reactor: Reactor, certificate: str) -> None:
+        listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
+        listener.listen(Factory())
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert listener.proxied
+        assert isinstance(listening, ProxiedFactory)
+        assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
+
+    def test_tells_that_of_one_behind_the_proxys_header_too(self, reactor: Reactor, certificate: str) -> None:
+        Listener(reactor, f"haproxy:ssl:8080:privateKey={certificate}", None).listen(Speaking())
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert isinstance(listening, ProxiedFactory)
+        assert selected(listening.wrappedFactory) == "http/1.1"
+
+    def test_puts_it_before_tls_of_the_endpoints_own(self, reactor: Reactor, certificate: str) -> None:
+        factory = Factory()
+        Listener(reactor, f"haproxy:ssl:8443:privateKey={certificate}:interface=127.0.0.1:backlog=7", None).listen(
+            factory
+        )
+        assert reactor.sslServers == []
+        ((port, listening, backlog, interface),) = reactor.tcpServers
+        assert (port, backlog, interface) == (8443, 7, "127.0.0.1")
+        assert isinstance(listening, ProxiedFactory)
+        assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
+        assert listening.wrappedFactory.wrappedFactory is factory
+
+    def test_puts_it_before_the_factory(self, reactor: Reactor) -> None:
+        factory = Factory()
+        Listener(reactor, "haproxy:tcp:8080", None).listen(factory)
+        ((_, listening, _, _),) = reactor.tcpServers
+        assert isinstance(listening, ProxiedFactory)
+        assert listening.wrappedFactory is factory
+
+    @pytest.mark.parametrize(
+        ("description", "unix"),
+        [
+            ("unix:/run/x", True),
+            ("haproxy:unix:/run/x", True),
+            ("tcp:8080", False),
+            ("haproxy:tcp:8080", False),
+        ],
+    )
+    def test_knows_unix_sockets(self, reactor: Reactor, description: str, unix: bool) -> None:
+        assert Listener(reactor, description, None).unix is unix
+
+    def test_knows_proxies(self, reactor: Reactor) -> None:
+        assert Listener(reactor, "haproxy:tcp:8080", None).proxied
+        assert not Listener(reactor, "tcp:8080", None).proxied
+
+
+class TestAUnixSocket:
+    @pytest.mark.parametrize(
+        ("description", "path", "mode"),
+        [
+            ("unix:/run/x", "/run/x", 0o660),
+            ("unix:address=/run/x", "/run/x", 0o660),
+            ("haproxy:unix:/run/x:backlog=7", "/run/x", 0o660),
+            (r"unix:/run/x\:mode\=666", "/run/x:mode=666", 0o660),
+            ("unix:/run/x:mode=600", "/run/x", 0o600),
+            ("unix:/run/x:666", "/run/x", 0o666),
+            ("unix:/run/x:lockfile=0:mode=666", "/run/x", 0o666),
+            ("unix:mode=777:address=/run/x", "/run/x", 0o777),
+        ],
+    )
+    def test_is_for_its_user_and_group(self, reactor: Reactor, description: str, path: str, mode: int) -> None:
+        Listener(reactor, description, None).listen(Factory())
+        ((address, _, _, given, _),) = reactor.unixServers
+        assert (address, given) == (path, mode)
+
+    @pytest.fixture
+    def path(self) -> Iterator[Path]:
+        """A short one: the names of sockets have 108 bytes at most."""
+        path = Path(f"/tmp/listeners-{os.getpid()}")
+        yield path
+        path.unlink(missing_ok=True)
+
+    @pytest.mark.parametrize("options", ["", ":lockfile=0"])
+    def test_takes_the_place_of_what_a_killed_server_left(self, reactor: Reactor, path: Path, options: str) -> None:
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(path))
+        Listener(reactor, f"unix:{path}{options}", None).listen(Factory())
+        assert not path.exists()
+        assert len(reactor.unixServers) == 1
+
+    def test_of_a_living_server_is_in_use(self, reactor: Reactor, path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            with pytest.raises(ConfigurationError) as caught:
+                Listener(reactor, f"unix:{path}", None).listen(Factory())
+        assert str(caught.value) == f"can't listen on unix:{path}: a server listens there already"
+        assert reactor.unixServers == []
+
+
+class TestADescriptionThatIsWrong:
+    @pytest.mark.parametrize(
+        ("description", "complaint"),
+        [
+            ("nope:1", "listen: 'nope:1': Unknown endpoint type: 'nope'"),
+            ("haproxy:nope:1", "listen: 'haproxy:nope:1': Unknown endpoint type: 'nope'"),
+            ("8080", "listen: '8080': Unknown endpoint type: '8080'"),
+            ("tcp:http", "listen: 'tcp:http': invalid literal for int() with base 10: 'http'"),
+            ("tcp", "listen: 'tcp': _parseTCP() missing 1 required positional argument: 'port'"),
+            ("ssl:1:privateKey=none", "listen: 'ssl:1:privateKey=none': [Errno 2] No such file or directory: "),
+            ("systemd:domain=INET:index=0", "listen: 'systemd:domain=INET:index=0': systemd has passed no such socket"),
+            (
+                "haproxy:haproxy:tcp:1",
+                "listen: 'haproxy:haproxy:tcp:1': behind haproxy: there can't be haproxy:",
+            ),
+            (
+                "haproxy:fast:1:cert=x.pem",
+                "listen: 'haproxy:fast:1:cert=x.pem': behind haproxy: there can't be TLS of its own: use tls-cert",
+            ),
+        ],
+    )
+    def test_is_said(self, reactor: Reactor, description: str, complaint: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Listener(reactor, description, None)
+        assert str(caught.value).startswith(complaint)
+
+    @pytest.mark.parametrize(
+        "description", ["ssl:443:privateKey=both.pem", "tls:certificates", "haproxy:ssl:443", "fast:443:cert=both.pem"]
+    )
+    def test_or_brings_tls_where_there_is_some(self, reactor: Reactor, certificate: str, description: str) -> None:
+        with pytest.raises(
+            ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"
+        ):
+            Listener(reactor, description, Certificates(certificate))
+
+
+class TestWhatPreventsIt:
+    @pytest.mark.parametrize(
+        ("description", "error", "complaint"),
+        [
+            (
+                "tcp:80:interface=127.0.0.1",
+                CannotListenError("127.0.0.1", 80, PermissionError(13, "Permission denied")),
+                "can't listen on 127.0.0.1:80: Permission denied",
+            ),
+            (
+                "tcp:80",
+                CannotListenError("", 80, OSError(98, "Address already in use")),
+                "can't listen on *:80: Address already in use",
+            ),
+            (
+                "tcp:80:interface=nowhere",
+                CannotListenError("nowhere", 80, socket.gaierror(-2, "Name or service not known")),
+                "can't listen on nowhere:80: Name or service not known",
+            ),
+            (
+                "unix:/run/x",
+                CannotListenError(None, b"/run/x", "Cannot acquire lock"),
+                "can't listen on unix:/run/x: Cannot acquire lock",
+            ),
+            ("unix:/run/x", OSError("odd"), "can't listen on unix:/run/x: odd"),
+            ("tcp:99999", OverflowError("port must be 0-65535"), "can't listen on tcp:99999: port must be 0-65535"),
+        ],
+    )
+    def test_is_raised_and_logged(self, description: str, error: Exception, complaint: str) -> None:
+        listener = Listener(RaisingMemoryReactor(listenException=error), description, None)
+        with capturedLogs() as events, pytest.raises(ConfigurationError) as caught:
+            listener.listen(Factory())
+        assert str(caught.value) == complaint
+        assert caught.value.__cause__ is error
+        assert [formatEvent(event) for event in events] == [complaint]
+
+    def test_is_the_same_at_a_second_try(self) -> None:
+        reactor = RaisingMemoryReactor(listenException=OSError(98, "Address already in use"))
+        listener = Listener(reactor, "tcp:80", None)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="Address already in use"):
+                listener.listen(Factory())
+
+
+class TestAnnounce:
+    @pytest.mark.parametrize(
+        ("description", "url"),
+        [
+            ("tcp:8080:interface=127.0.0.1", "ws://127.0.0.1:8080"),
+            ("haproxy:tcp:8080:interface=127.0.0.1", "ws://127.0.0.1:8080"),
+            ("unix:/run/x", "unix:/run/x"),
+        ],
+    )
+    def test_says_where_it_listens(self, reactor: Reactor, description: str, url: str) -> None:
+        listener = Listener(reactor, description, None)
+        listener.listen(Factory())
+        assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]
+
+    def test_says_that_it_is_tls(self, reactor: Reactor, certificate: str) -> None:
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", Certificates(certificate))
+        listener.listen(Factory())
+        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
+
+    def test_says_that_the_endpoint_is_tls(self, reactor: Reactor, certificate: str) -> None:
+        listener = Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
+        listener.listen(Factory())
+        assert announced(listener) == ["wshost listening on wss://0.0.0.0:8080 (http -> websocket)"]
+
+    def test_says_that_the_port_is_tls(self, reactor: Reactor, certificate: str) -> None:
+        """`fast:` endpoints may bring their own."""
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", None)
+        listener.listen(Factory())
+        reactor.ports[0].context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
+
+    def test_says_nothing_while_it_does_not_listen(self, reactor: Reactor) -> None:
+        assert announced(Listener(reactor, "tcp:8080", None)) == []
+
+
+class TestPause:
+    """Nobody is accepted: clients wait, in the kernel."""
+
+    @pytest.fixture
+    def listener(self, reactor: Reactor, port: Any, monkeypatch: pytest.MonkeyPatch) -> Listener:
+        """It listens by that port."""
+        monkeypatch.setattr(reactor, "listenTCP", lambda *_, **__: port)
+        listener = Listener(reactor, "tcp:8080", None)
+        listener.listen(Factory())
+        return listener
+
+    def test_lasts_until_it_is_undone(self, listener: Listener, port: Any, polled: MemoryReactor) -> None:
+        assert polled.readers == {port}
+        listener.pause()
+        assert polled.readers == set()
+        listener.resume()
+        assert polled.readers == {port}
+
+    def test_is_not_for_all_ports(self, reactor: Reactor) -> None:
+        listener = Listener(reactor, "tcp:8080", None)
+        listener.pause()
+        listener.resume()
+        listener.listen(Factory())
+        listener.pause()
+        listener.resume()
+        assert len(announced(listener)) == 1
+
+
+class TestStop:
+    def test_before_it_listens_is_done_at_once(self, reactor: Reactor) -> None:
+        results: list[None] = []
+        Listener(reactor, "tcp:8080", None).stop().addCallback(results.append)
+        assert results == [None]
+
+    def test_is_done_when_the_port_is_closed(self, reactor: Reactor) -> None:
+        results: list[None] = []
+        listener = Listener(reactor, "tcp:8080", None)
+        listener.listen(Factory())
+        listener.stop().addCallback(results.append)
+        closed = reactor.ports[0].closed
+        assert closed is not None
+        assert results == []
+        closed.callback(None)
+        assert results == [None]
+
+
+class TestAnEndpointThatTakesItsTime:
+    @pytest.fixture
+    def listening(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deferred[Any]]:
+        """Fires when it listens."""
+        (tmp_path / "wshost_late.py").write_text(LATE, encoding="ascii")
+        monkeypatch.setattr(twisted.plugins, "__path__", [*twisted.plugins.__path__, str(tmp_path)])
+        plugin = import_module("twisted.plugins.wshost_late")
+        yield plugin.Endpoint.listening
+        del sys.modules[plugin.__name__]
+
+    @pytest.fixture
+    def listener(self, reactor: Reactor, listening: Deferred[Any]) -> Listener:
+        listener = Listener(reactor, "late", None)
+        listener.listen(Factory())
+        return listener
+
+    def test_is_announced_when_it_listens(self, listener: Listener, listening: Deferred[Any]) -> None:
+        assert announced(listener) == []
+        with capturedLogs() as events:
+            listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 5)))
+        assert [formatEvent(event) for event in events] == ["wshost listening on ws://127.0.0.1:5 (http -> websocket)"]
+
+    def test_is_logged_when_it_fails(self, listener: Listener, listening: Deferred[Any]) -> None:
+        assert announced(listener) == []
+        with capturedLogs() as events:
+            listening.errback(OSError(99, "Cannot assign requested address"))
+        assert [formatEvent(event) for event in events] == ["can't listen on late: Cannot assign requested address"]
+
+    @pytest.mark.parametrize(("resumed", "reading"), [(False, 0), (True, 1)])
+    def test_may_be_paused_before(  # noqa: PLR0917 - most are fixtures
+        self,
+        listener: Listener,
+        listening: Deferred[Any],
+        port: Any,
+        polled: MemoryReactor,
+        resumed: bool,
+        reading: int,
+    ) -> None:
+        listener.pause()
+        if resumed:
+            listener.resume()
+        listening.callback(port)
+        assert len(polled.readers) == reading
+
+    def test_gives_up_when_stopped(self, listener: Listener) -> None:
+        results: list[None] = []
+        with capturedLogs() as events:
+            listener.stop().addCallback(results.append)
+        assert results == [None]
+        assert events == []

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    ILoggingContext,
+    IProtocol,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.fastnet.surroundings import HalfCloseable, Recorder
+from tests.listening.test_proxy_header import INVALID, VALID
+from tests.memory import MemoryTransport
+from wshost.listening.proxy_protocol import ProxiedFactory
+
+PROXY = IPv4Address("TCP", "10.0.0.1", 5)
+LINE = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n"
+UNKNOWN = b"PROXY UNKNOWN\r\n"
+
+
+class Reading(HalfCloseable):
+    """One that has a buffer read into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filled = 0
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.filled += nbytes
+
+
+class Behind:
+    """A protocol behind a proxy's header, and the socket before it."""
+
+    def __init__(self, kind: type[Recorder] = HalfCloseable) -> None:
+        self.clock = Clock()
+        self.protocol: Any = kind()
+        self.known = 0
+        factory = Factory.forProtocol(lambda: self.protocol)
+        proxied: Any = ProxiedFactory(factory)
+        self.wrapper: Any = proxied.buildProtocol(PROXY)
+        self.transport = MemoryTransport(self.clock, self.wrapper, PROXY)
+        self.wrapper.makeConnection(self.transport)
+
+    def note(self) -> None:
+        self.known += 1
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.transport.receive(piece)
+        self.clock.advance(0)
+
+
+@pytest.fixture
+def behind() -> Behind:
+    return Behind()
+
+
+class TestAHeader:
+    @pytest.mark.parametrize(("data", "source", "destination"), VALID)
+    def test_tells_the_addresses(self, behind: Behind, data: bytes, source: Any, destination: Any) -> None:
+        peer = behind.protocol.transport
+        assert (peer.getPeer(), peer.getHost()) == (PROXY, behind.transport.getHost())
+        behind.send(data)
+        assert (peer.getPeer(), peer.getHost()) == (source or PROXY, destination or behind.transport.getHost())
+        assert behind.protocol.received == b""
+        behind.send(b"hello")
+        assert behind.protocol.received == b"hello"
+
+    @pytest.mark.parametrize("data", [data for data, _, _ in VALID if len(data) < 1000])
+    def test_may_come_in_pieces_of_a_byte(self, behind: Behind, data: bytes) -> None:
+        behind.send(*(bytes([byte]) for byte in data + b"hello"))
+        assert behind.protocol.received == b"hello"
+
+    @pytest.mark.parametrize("data", [data for data, _, _ in VALID])
+    def test_may_come_with_what_the_client_says(self, behind: Behind, data: bytes) -> None:
+        behind.send(data + b"hello", b", world")
+        assert behind.protocol.received == b"hello, world"
+
+    def test_is_one(self, behind: Behind) -> None:
+        behind.send(LINE + LINE)
+        assert behind.protocol.received == LINE
+
+    def test_is_told_when_it_is_there(self, behind: Behind) -> None:
+        peer = behind.protocol.transport
+        peers: list[Any] = []
+        peer.call_when_known(lambda: peers.append(peer.getPeer().host))
+        behind.send(LINE[:-1])
+        assert peers == []
+        behind.send(LINE[-1:])
+        assert peers == ["192.0.2.1"]
+        peer.call_when_known(behind.note)
+        assert behind.known == 1
+
+    def test_may_be_the_end_of_it(self, behind: Behind) -> None:
+        """As where its address has one connection too many."""
+        behind.protocol.transport.call_when_known(lambda: behind.transport.lose(ConnectionDone()))
+        behind.send(LINE + b"hello")
+        assert (behind.protocol.received, behind.protocol.events) == (b"", ["lost"])
+
+
+class TestWhatIsNoHeader:
+    @pytest.mark.parametrize("data", INVALID)
+    def test_ends_the_connection_without_a_word(self, behind: Behind, data: bytes) -> None:
+        with capturedLogs() as events:
+            behind.send(data, LINE + b"hello")
+        assert behind.transport.gone
+        assert (behind.protocol.lost, behind.protocol.received) == (ConnectionDone, b"")
+        assert (behind.transport.writes, events) == ([], [])
+
+    def test_is_all_that_is_kept_of_it(self, behind: Behind) -> None:
+        behind.transport.reading = False
+        behind.send(b"x" * 100, LINE)
+        assert behind.wrapper._received == b""
+
+    @pytest.mark.parametrize("data", [b"", b"PROXY TCP4", LINE[:-1]])
+    def test_is_one_that_ends_before(self, behind: Behind, data: bytes) -> None:
+        if data:
+            behind.send(data)
+        behind.wrapper.readConnectionLost()
+        behind.clock.advance(0)
+        assert behind.transport.gone
+        assert behind.protocol.events == ["lost"]
+
+    def test_tells_no_address(self, behind: Behind) -> None:
+        behind.protocol.transport.call_when_known(behind.note)
+        behind.send(b"x")
+        assert behind.known == 0
+
+
+class TestTheTransport:
+    def test_is_that_of_the_socket_otherwise(self, behind: Behind) -> None:
+        transport = behind.protocol.transport
+        verifyObject(ITCPTransport, transport)
+        transport.write(b"hello")
+        assert behind.transport.writes == [b"hello"]
+        transport.setTcpNoDelay(True)
+        assert behind.transport.no_delay
+        assert transport.transport is behind.transport
+
+    def test_has_no_attributes_of_its_own(self, behind: Behind) -> None:
+        with pytest.raises(AttributeError):
+            behind.protocol.transport.nothing  # noqa: B018
+
+    @pytest.mark.parametrize(("kind", "into"), [(Reading, True), (HalfCloseable, False)])
+    def test_reads_into_a_buffer_where_both_can(self, kind: type[Recorder], into: bool) -> None:
+        behind = Behind(kind)
+        behind.transport.buffered = True
+        behind.send(LINE)
+        room = bytearray(5)
+        assert behind.protocol.transport.receive_into(memoryview(room)) is into
+        behind.send(b"hello")
+        assert (bytes(room), behind.protocol.received) == ((b"hello", b"") if into else (bytes(5), b"hello"))
+
+    def test_reads_into_none_where_the_socket_can_not(self) -> None:
+        behind = Behind(Reading)
+        behind.send(LINE)
+        assert behind.protocol.transport.receive_into(memoryview(bytearray(5))) is False
+        behind.wrapper.transport = object()
+        assert behind.protocol.transport.receive_into(None) is False
+
+
+class TestAHalf:
+    """What the peer or we close first."""
+
+    def test_is_told_to_who_can_go_on(self, behind: Behind) -> None:
+        verifyObject(IHalfCloseableProtocol, behind.wrapper)
+        behind.send(LINE)
+        behind.wrapper.readConnectionLost()
+        behind.wrapper.writeConnectionLost()
+        assert behind.protocol.events == ["read", "write"]
+        assert not behind.transport.disconnecting
+
+    def test_is_not_told_to_others(self) -> None:
+        """The transport asks, and ends the connection."""
+        assert not IHalfCloseableProtocol.providedBy(Behind(Recorder).wrapper)
+
+
+class TestTheEnd:
+    def test_is_told(self, behind: Behind) -> None:
+        verifyObject(IProtocol, behind.wrapper)
+        behind.transport.lose(ConnectionDone())
+        assert behind.protocol.events == ["lost"]
+
+    def test_leaves_nothing_for_the_collector(self, behind: Behind) -> None:
+        behind.send(LINE)
+        behind.transport.lose(ConnectionDone())
+        references = [weakref.ref(behind.wrapper), weakref.ref(behind.protocol)]
+        gc.disable()
+        try:
+            del behind.wrapper, behind.protocol
+            assert [reference() for reference in references] == [None, None]
+        finally:
+            gc.enable()
+
+
+@implementer(ILoggingContext, IProtocolNegotiationFactory)
+class Negotiating(Factory):
+    protocol = Recorder
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def logPrefix(self) -> str:
+        return "chat"
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+    def doStart(self) -> None:
+        self.told.append("start")
+
+    def doStop(self) -> None:
+        self.told.append("stop")
+
+
+class TestTheFactory:
+    def test_stands_for_the_one_behind(self) -> None:
+        factory = Negotiating()
+        proxied = ProxiedFactory(factory)
+        for interface in (IProtocolFactory, ILoggingContext, IProtocolNegotiationFactory):
+            verifyObject(interface, proxied)
+        proxied.doStart()
+        proxied.doStop()
+        assert factory.told == ["start", "stop"]
+        assert proxied.logPrefix() == "chat (PROXY)"
+        assert proxied.acceptableProtocols() == [b"http/1.1"]
+
+    def test_stands_for_a_plain_one(self) -> None:
+        class Plain:
+            def buildProtocol(self, addr: Any) -> None:
+                """Refuse."""
+
+        proxied = ProxiedFactory(Plain())
+        assert not IProtocolNegotiationFactory.providedBy(proxied)
+        assert proxied.logPrefix() == "Plain (PROXY)"
+        assert proxied.buildProtocol(PROXY) is None

@@ -1,0 +1,420 @@
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.ports import Reactor
+from wshost.process import ending
+from wshost.process.ending import DOUBLED, GRACE, LIMIT, ExitStatus
+
+
+class Stoppable(Reactor):
+    """A reactor that ends as Twisted's do: by signals, too, and once."""
+
+    def __init__(self) -> None:
+        Reactor.__init__(self)
+        self.stops = 0
+        self.signals: list[int] = []
+
+    def stop(self) -> None:
+        if self.stops:
+            raise ReactorNotRunning
+        self.stops += 1
+
+    def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
+        self.callLater(0, call, *args)
+
+    def sigInt(self, number: int, frame: object) -> None:
+        self.signals.append(number)
+        self.callFromThread(self.stop)
+
+    sigTerm = sigInt
+
+
+class Process:
+    """What the process does to itself, in place of that: its handlers of signals, what it exits with, and when."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.handlers: dict[int, Any] = {}
+        self.now = 5_000.0
+        #: How it was ended, and when.
+        self.ends: list[tuple[str, int, float]] = []
+        self.threads: list[Callable[[], None]] = []
+        #: Handlers of signals are called.
+        self.responds = True
+        monkeypatch.setattr(signal, "signal", self.handlers.__setitem__)
+        monkeypatch.setattr(signal, "getsignal", self.handlers.get)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+        monkeypatch.setattr(os, "kill", self._kill)
+        monkeypatch.setattr(os, "_exit", lambda status: self.ends.append(("exit", status, self.now)))
+        monkeypatch.setattr(_thread, "start_new_thread", self._thread)
+        monkeypatch.setattr(ending, "_statuses", [])
+
+    def send(self, number: int, after: float = 1.0) -> None:
+        """Send it a signal."""
+        self.now += after
+        self._kill(os.getpid(), number)
+
+    @property
+    def status(self) -> int:
+        """What it exits with when Python has ended."""
+        ends: list[int] = []
+        for status in ending._statuses:
+            ExitStatus(status._status, ends.append, lambda: True)
+        return ends[0] if ends else 0
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _kill(self, pid: int, number: int) -> None:
+        assert pid == os.getpid()
+        if self.handlers.get(number) == signal.SIG_DFL:
+            self.ends.append(("signal", number, self.now))
+        elif self.responds:
+            self.handlers[number](number, None)
+
+    def _thread(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self.threads.append(lambda: target(*args))
+
+
+class Waiting:
+    """Something that a drain waits for."""
+
+    def __init__(self) -> None:
+        self.aborted = 0
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Process:
+    return Process(monkeypatch)
+
+
+@pytest.fixture
+def reactor(process: Process) -> Stoppable:
+    """One that handles signals."""
+    reactor = Stoppable()
+    process.handlers |= {signal.SIGINT: reactor.sigInt, signal.SIGTERM: reactor.sigTerm}
+    return reactor
+
+
+@pytest.fixture
+def waiting(reactor: Stoppable) -> Waiting:
+    waiting = Waiting()
+    ending.watch(reactor, waiting.abort)
+    return waiting
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise ValueError("on purpose")
+
+
+class TestLeave:
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (SystemExit(), (0, "")),
+            (SystemExit(0), (0, "")),
+            (SystemExit(3), (3, "")),
+            (SystemExit(True), (1, "")),
+            (SystemExit(-1), (255, "")),
+            (SystemExit(256), (0, "")),
+            (SystemExit(1 << 70), (255, "")),
+            (SystemExit("no more"), (1, "no more\n")),
+            (SystemExit(("no", "more")), (1, "('no', 'more')\n")),
+            (SystemExit(""), (1, "")),
+            (KeyboardInterrupt(), (130, "")),
+        ],
+        ids=repr,
+    )
+    def test_stops_the_reactor_and_exits_with_what_python_would(
+        self,
+        process: Process,
+        reactor: Stoppable,
+        capfd: pytest.CaptureFixture[str],
+        error: BaseException,
+        expected: tuple[int, str],
+    ) -> None:
+        with capturedLogs() as events:
+            ending.leave(reactor, error)
+        assert reactor.stops == 1
+        assert (process.status, capfd.readouterr().err) == expected
+        [event] = events
+        assert formatEvent(event).endswith(f": shutting down, exit status {expected[0]}")
+
+    @pytest.mark.parametrize(
+        "error",
+        [SystemExit(0), SystemExit(3), SystemExit(-1), SystemExit(256), SystemExit(1 << 70), SystemExit("no more")],
+        ids=repr,
+    )
+    def test_is_what_python_does(self, capfd: pytest.CaptureFixture[str], error: SystemExit) -> None:
+        program = f"raise SystemExit({error.code!r})"
+        done = subprocess.run([sys.executable, "-ISc", program], check=False, stderr=subprocess.PIPE, timeout=30)
+        status, text = ending.status_of(error)
+        assert (status, text) == (done.returncode, done.stderr.decode().rstrip("\n"))
+
+    def test_counts_once(self, process: Process, reactor: Stoppable) -> None:
+        ending.leave(reactor, SystemExit(3))
+        ending.leave(reactor, SystemExit(4))
+        ending.leave(reactor, KeyboardInterrupt())
+        assert (reactor.stops, process.status) == (1, 3)
+
+    def test_of_a_reactor_that_stops_already_still_has_its_status(self, process: Process, reactor: Stoppable) -> None:
+        reactor.stop()
+        ending.leave(reactor, SystemExit(3))
+        assert process.status == 3
+
+    def test_does_not_count_after_a_signal(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        process.send(signal.SIGTERM)
+        ending.leave(reactor, SystemExit(3))
+        assert process.status == 0
+
+    def test_raises_nothing(self, monkeypatch: pytest.MonkeyPatch, process: Process, reactor: Stoppable) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "__stderr__", None)
+            ending.leave(reactor, SystemExit(Unprintable()))
+        assert (reactor.stops, process.status) == (1, 1)
+
+    def test_logs_in_one_line(self, reactor: Stoppable) -> None:
+        with capturedLogs() as events:
+            ending.leave(reactor, SystemExit("no \x1b[31mmore"))
+        assert [formatEvent(event) for event in events] == [
+            "SystemExit: no \\x1b[31mmore: shutting down, exit status 1"
+        ]
+
+    def test_can_be_before_the_reactor_runs(self, reactor: Stoppable) -> None:
+        reactor.running = False
+        ending.leave(reactor, SystemExit(3))
+        assert reactor.stops == 0
+        [(stop, _, _)] = reactor.whenRunningHooks
+        stop()
+        assert reactor.stops == 1
+
+
+class TestExitStatus:
+    def test_counts_when_python_has_ended(self) -> None:
+        ended: list[int] = []
+        ExitStatus(3, ended.append, lambda: False)
+        assert ended == []
+        ExitStatus(3, ended.append, lambda: True)
+        assert ended == [3]
+
+    def test_leaves_nothing_undone(self) -> None:
+        """Functions at exit run, whenever they were registered, and what was written arrives."""
+        program = (
+            "import atexit; atexit.register(print, 'early'); from wshost.process import ending\n"
+            "ending._statuses.append(ending.ExitStatus(3)); atexit.register(print, 'late'); print('written', end='; ')"
+        )
+        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"written; late\nearly\n", b"")
+
+
+class TestTheFirstSignal:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_is_for_twisted(self, process: Process, reactor: Stoppable, waiting: Waiting, number: int) -> None:
+        process.send(number)
+        reactor.advance(0)
+        assert (reactor.signals, reactor.stops, waiting.aborted) == ([number], 1, 0)
+
+    @pytest.mark.usefixtures("waiting")
+    def test_changes_nothing_when_it_drains_already(self, process: Process, reactor: Stoppable) -> None:
+        ending.leave(reactor, SystemExit(3))
+        process.send(signal.SIGTERM)
+        assert reactor.signals == []
+        assert process.status == 3
+
+    @pytest.mark.usefixtures("waiting")
+    def test_changes_nothing_when_somebody_has_stopped_the_reactor(self, process: Process, reactor: Stoppable) -> None:
+        [(begins, _, _)] = reactor.triggers["before"]["shutdown"]
+        begins()
+        process.send(signal.SIGTERM)
+        assert reactor.signals == []
+
+    def test_sent_twice_at_a_time_is_one(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM, DOUBLED / 2)
+        reactor.advance(0)
+        assert (reactor.signals, waiting.aborted, process.threads) == ([signal.SIGTERM], 0, [])
+
+
+class TestASecondSignal:
+    @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+    def test_aborts_what_is_left(self, process: Process, reactor: Stoppable, waiting: Waiting, second: int) -> None:
+        process.send(signal.SIGTERM)
+        reactor.advance(0)
+        process.send(second)
+        assert waiting.aborted == 0, "that is for the reactor's thread"
+        with capturedLogs() as events:
+            reactor.advance(0)
+        assert (reactor.signals, waiting.aborted) == ([signal.SIGTERM], 1)
+        assert [formatEvent(event) for event in events] == ["Received a second signal, ending now."]
+
+    def test_may_be_another_one_at_the_same_time(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGINT, 0)
+        reactor.advance(0)
+        assert waiting.aborted == 1
+
+    def test_after_a_handler_has_left_is_one_more(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        ending.leave(reactor, SystemExit(3))
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)
+        reactor.advance(0)
+        assert waiting.aborted == 1
+
+    def test_is_followed_by_a_third_in_vain(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        for _ in range(4):
+            process.send(signal.SIGTERM)
+        reactor.advance(0)
+        assert (waiting.aborted, len(process.threads), reactor.signals) == (1, 1, [signal.SIGTERM])
+
+    def test_ends_the_loop_when_there_is_more_to_wait_for(
+        self, process: Process, reactor: Stoppable, waiting: Waiting
+    ) -> None:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)
+        reactor.advance(0)
+        assert not reactor.hasCrashed
+        reactor.advance(GRACE)
+        assert reactor.hasCrashed
+
+    def test_leaves_a_loop_alone_that_has_ended(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)
+        reactor.advance(0)
+        reactor.running = False
+        reactor.advance(GRACE)
+        assert not reactor.hasCrashed
+
+    def test_aborts_the_others_when_one_fails(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        class Failing:
+            def abort(self) -> None:
+                raise SystemExit(5)
+
+        failing, other = Failing(), Waiting()
+        ending.watch(reactor, failing.abort)
+        ending.watch(reactor, other.abort)
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)
+        with capturedLogs() as events:
+            reactor.advance(0)
+        assert (waiting.aborted, other.aborted) == (1, 1)
+        assert formatEvent(events[-1]) == "what is left could not be aborted"
+
+    def test_aborts_what_is_there_and_once(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        gone = Waiting()
+        ending.watch(reactor, gone.abort)
+        ending.watch(reactor, waiting.abort)
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)
+        del gone
+        reactor.advance(0)
+        assert waiting.aborted == 1
+
+    @pytest.mark.usefixtures("waiting")
+    def test_ends_the_process_when_the_reactors_thread_is_held_up(self, process: Process) -> None:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGINT)
+        sent = process.now
+        [thread] = process.threads
+        thread()
+        assert process.ends[0] == ("signal", signal.SIGTERM, sent + LIMIT)
+
+    @pytest.mark.usefixtures("waiting")
+    def test_ends_the_process_then_as_a_handler_wants_it(self, process: Process, reactor: Stoppable) -> None:
+        ending.leave(reactor, SystemExit(0))
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGINT)
+        sent = process.now
+        [thread] = process.threads
+        thread()
+        assert process.ends[0] == ("exit", 0, sent + LIMIT)
+
+    @pytest.mark.usefixtures("waiting")
+    @pytest.mark.parametrize(("error", "status"), [(None, 128 + signal.SIGTERM), (SystemExit(3), 3)])
+    def test_ends_the_process_when_that_thread_is_lost(
+        self, process: Process, reactor: Stoppable, error: BaseException | None, status: int
+    ) -> None:
+        if error is not None:
+            ending.leave(reactor, error)
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGINT)
+        sent = process.now
+        process.responds = False
+        [thread] = process.threads
+        thread()
+        assert process.ends == [("exit", status, sent + 2 * LIMIT)]
+
+    @pytest.mark.usefixtures("waiting")
+    def test_while_python_ends_is_harmless(self, monkeypatch: pytest.MonkeyPatch, process: Process) -> None:
+        def fail(*args: Any) -> None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+        monkeypatch.setattr(_thread, "start_new_thread", fail)
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGTERM)
+        assert process.ends == []
+
+
+class TestWatch:
+    def test_begins_when_the_reactor_runs(self, process: Process, reactor: Stoppable) -> None:
+        before = dict(process.handlers)
+        reactor.running = False
+        waiting = Waiting()
+        ending.watch(reactor, waiting.abort)
+        assert process.handlers == before
+        [(take, _, _)] = reactor.whenRunningHooks
+        take()
+        assert process.handlers.keys() == before.keys()
+        assert all(process.handlers[number] != before[number] for number in before)
+
+    def test_leaves_others_handlers_alone(self, process: Process, reactor: Stoppable) -> None:
+        process.handlers |= {signal.SIGINT: signal.SIG_IGN}
+        waiting = Waiting()
+        ending.watch(reactor, waiting.abort)
+        assert process.handlers[signal.SIGINT] == signal.SIG_IGN
+        assert process.handlers[signal.SIGTERM] != reactor.sigTerm
+
+    def test_does_nothing_where_the_reactor_has_no_handlers(self, process: Process) -> None:
+        waiting = Waiting()
+        ending.watch(Reactor(), waiting.abort)
+        assert process.handlers == {}
+
+
+class TestInterruptQuietly:
+    def test_lasts_until_the_reactor_starts(self, process: Process, reactor: Stoppable) -> None:
+        process.handlers[signal.SIGINT] = signal.default_int_handler
+        ending.interrupt_quietly(reactor)
+        assert process.handlers[signal.SIGINT] == signal.SIG_DFL
+        [(call, args, kwargs)] = reactor.triggers["before"]["startup"]
+        call(*args, **kwargs)
+        assert process.handlers[signal.SIGINT] is signal.default_int_handler
+
+    @pytest.mark.parametrize("handler", [signal.SIG_IGN, print])
+    def test_leaves_others_handlers_alone(self, process: Process, reactor: Stoppable, handler: Any) -> None:
+        process.handlers[signal.SIGINT] = handler
+        ending.interrupt_quietly(reactor)
+        assert process.handlers[signal.SIGINT] == handler
+
+    def test_is_left_out_where_it_is_not_allowed(
+        self, monkeypatch: pytest.MonkeyPatch, process: Process, reactor: Stoppable
+    ) -> None:
+        process.handlers[signal.SIGINT] = signal.default_int_handler
+        monkeypatch.setattr(threading, "current_thread", object)
+        ending.interrupt_quietly(reactor)
+        assert process.handlers[signal.SIGINT] is signal.default_int_handler

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent
+from twisted.python import context, log
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from wshost.process.log_limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_others
+
+
+class Limited:
+    """A log that is limited, and what comes of it."""
+
+    def __init__(self, kind: Any = by_format, later: bool = False) -> None:
+        self.clock = Clock()
+        self.events: list[Any] = []
+        observer: Any = self.events.append
+        self.limit: Any = LogLimit(observer, kind, self.clock.callLater if later else None, self.clock.seconds)
+
+    def logger(self, namespace: str = "twisted.x") -> Logger:
+        return Logger(namespace, observer=self.limit)
+
+    def take(self) -> list[str | None]:
+        texts: list[str | None] = [formatEvent(event) for event in self.events]
+        self.events.clear()
+        return texts
+
+
+@pytest.fixture
+def limited() -> Limited:
+    return Limited()
+
+
+def run_as(module: str, code: str, **names: Any) -> None:
+    """Run code as if it were of this module."""
+    exec(code, {"__name__": module, **names})
+
+
+class TestOfAKind:
+    def test_there_are_so_many_in_a_period(self, limited: Limited) -> None:
+        assert verifyObject(ILogObserver, limited.limit)
+        log = limited.logger()
+        for number in range(1_000):
+            log.info("peer {number}", number=number)
+        assert limited.take() == [f"peer {number}" for number in range(MOST)]
+
+    def test_the_others_are_counted(self, limited: Limited) -> None:
+        log = limited.logger()
+        for number in range(MOST + 7):
+            log.info("peer {number}", number=number)
+        limited.take()
+        limited.clock.advance(PERIOD - 0.1)
+        log.info("other")
+        assert limited.take() == ["other"]
+        limited.clock.advance(0.1)
+        log.info("peer {number}", number="x")
+        assert limited.take() == ["7 more of these were not logged: twisted.x, peer {number}", "peer x"]
+
+    def test_the_count_is_a_warning(self, limited: Limited) -> None:
+        for _ in range(MOST + 1):
+            limited.logger().info("peer")
+        limited.clock.advance(PERIOD)
+        limited.logger().info("other")
+        assert [event["log_level"] for event in limited.events[-2:]] == [LogLevel.warn, LogLevel.info]
+
+    def test_the_count_is_said_also_when_nothing_follows(self) -> None:
+        limited = Limited(later=True)
+        for _ in range(2):
+            for _ in range(MOST + 7):
+                limited.logger().info("peer")
+            assert len(limited.clock.getDelayedCalls()) == 1
+            limited.take()
+            limited.clock.advance(PERIOD + 0.2)
+            assert limited.take() == ["7 more of these were not logged: twisted.x, peer"]
+
+    def test_nothing_is_said_where_nothing_was_left_out(self, limited: Limited) -> None:
+        for _ in range(MOST):
+            limited.logger().info("peer")
+        limited.take()
+        limited.clock.advance(PERIOD)
+        limited.limit.say()
+        assert limited.take() == []
+
+    def test_a_period_begins_with_an_event(self, limited: Limited) -> None:
+        limited.clock.advance(1_000)
+        limited.logger().info("peer")
+        limited.clock.advance(PERIOD - 0.1)
+        for _ in range(MOST):
+            limited.logger().info("peer")
+        assert len(limited.take()) == MOST
+
+    def test_another_does_not_suffer(self, limited: Limited) -> None:
+        for _ in range(1_000):
+            limited.logger().info("peer")
+        limited.take()
+        limited.logger().info("other")
+        limited.logger("twisted.y").info("peer")
+        assert limited.take() == ["other", "peer"]
+
+    def test_what_fails_otherwise_is_another(self, limited: Limited) -> None:
+        for error in (ValueError(), KeyError()):
+            for _ in range(MOST + 1):
+                limited.logger().failure("", Failure(error))
+        assert len(limited.take()) == 2 * MOST
+        limited.clock.advance(PERIOD)
+        limited.limit.say()
+        assert limited.take() == [
+            "1 more of these were not logged: twisted.x, ValueError",
+            "1 more of these were not logged: twisted.x, KeyError",
+        ]
+
+    def test_there_is_no_end_of_kinds(self, limited: Limited) -> None:
+        """What a peer says may be in the format, where a library does not care."""
+        for number in range(10_000):
+            limited.logger().info(f"peer {number}")
+        assert len(limited.take()) == KINDS + MOST
+        assert len(limited.limit._counts) == KINDS + 1
+        limited.clock.advance(PERIOD)
+        limited.limit.say()
+        assert limited.take() == [f"{10_000 - KINDS - MOST} more of these were not logged: other kinds"]
+
+    def test_there_may_be_many_threads(self, limited: Limited) -> None:
+        def flood() -> None:
+            for _ in range(1_000):
+                limited.logger().info("peer")
+
+        threads = [Thread(target=flood) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(limited.take()) == MOST
+        assert list(limited.limit._counts.values()) == [4_000]
+
+    def test_who_is_told_may_log(self, limited: Limited) -> None:
+        def tell(event: Any) -> None:
+            limited.events.append(event)
+            if len(limited.events) < 3:
+                limited.logger().info("again")
+
+        limited.limit._observer = tell
+        limited.logger().info("peer")
+        assert limited.take() == ["peer", "again", "again"]
+
+
+class TestByOthers:
+    @pytest.mark.parametrize(
+        ("namespace", "some"),
+        [
+            ("twisted.internet.tcp.Port", True),
+            ("twisted.web.http.Request", True),
+            ("twisted.python.log", True),
+            ("autobahn.websocket", True),
+            ("txaio", True),
+            ("twistedly", False),
+            ("twisted.logger._global", False),
+            ("twisted.plugins.mine", False),
+            ("wshost", False),
+            ("chat", False),
+            ("stdout", False),
+            ("stderr", False),
+        ],
+    )
+    def test_only_theirs_are_limited(self, namespace: str, some: bool) -> None:
+        limited = Limited(by_others)
+        for _ in range(100):
+            limited.logger(namespace).info("peer")
+        assert len(limited.take()) == (MOST if some else 100)
+
+    def test_without_a_namespace_it_is_nobodys(self) -> None:
+        assert by_others({"log_format": "x"}) is None
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "log.msg('peer', n)",
+            "log.err(Failure(ValueError()), 'peer')",
+            "log.callWithLogger(Source(), fail)",
+        ],
+    )
+    @pytest.mark.parametrize(("module", "some"), [("twisted.internet.tcp", True), ("chat", False)])
+    def test_who_calls_the_older_functions_is_found_out(
+        self, code: str, module: str, some: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limited = Limited(by_others)
+        older = log.LogPublisher(publishPublisher=limited.limit)
+        monkeypatch.setattr(log, "theLogPublisher", older)
+        monkeypatch.setattr(log, "msg", older.msg)
+
+        class Source:
+            def logPrefix(self) -> str:
+                return "source"
+
+        def fail() -> None:
+            raise ValueError
+
+        lines = f"for n in range(100):\n    {code}\n"
+        run_as(module, lines, log=log, context=context, Failure=Failure, Source=Source, fail=fail)
+        assert len(limited.events) == (MOST if some else 100)
+        limited.clock.advance(PERIOD)
+        limited.take()
+        limited.limit.say()
+        said = limited.take()
+        assert len(said) == some
+        assert all("80 more of these were not logged: twisted.internet.tcp, line 2" in str(text) for text in said)
+
+    def test_a_stack_may_have_no_other(self) -> None:
+        """Then it is nobody's."""
+        kinds: list[Any] = []
+        names = {"__name__": "twisted.logger", "by_others": by_others, "kinds": kinds}
+        exec("def call():\n    kinds.append(by_others({'log_namespace': 'log_legacy'}))", names)
+        import _thread
+
+        call: Callable[..., Any] = names["call"]  # type: ignore[assignment]
+        _thread.start_new_thread(call, ())
+        while not kinds:
+            pass
+        assert kinds == [None]
+
+
+class TestFilter:
+    """For the standard library's logs."""
+
+    @pytest.fixture
+    def logger(self, limited: Limited) -> logging.Logger:
+        logger = logging.Logger("asyncio")
+        logger.addFilter(limited.limit)
+        self.records: list[logging.LogRecord] = []
+        handler: Any = logging.Handler()
+        handler.emit = self.records.append
+        logger.addHandler(handler)
+        return logger
+
+    def test_holds_for_each_kind(self, logger: logging.Logger, limited: Limited) -> None:
+        for number in range(100):
+            logger.error(f"peer {number}")
+            logger.error("x", exc_info=ValueError())
+            logger.error("x", exc_info=KeyError())
+            logger.warning("x", exc_info=(None, None, None))
+        assert len(self.records) == 4 * MOST
+        limited.clock.advance(PERIOD)
+        logger.error("peer")
+        assert limited.take() == [
+            "80 more of these were not logged: asyncio, ERROR",
+            "80 more of these were not logged: asyncio, ERROR, ValueError",
+            "80 more of these were not logged: asyncio, ERROR, KeyError",
+            "80 more of these were not logged: asyncio, WARNING",
+        ]

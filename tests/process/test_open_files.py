@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import resource
+import sys
+
+import pytest
+
+from wshost.process.open_files import OTHERS, raise_limit, shortage
+
+INFINITE = resource.RLIM_INFINITY
+
+
+class Limits:
+    """The process's, as it would have them."""
+
+    def __init__(self, soft: int, hard: int, error: Exception | None = None) -> None:
+        self.now = (soft, hard)
+        self.error = error
+
+    def get(self, which: int) -> tuple[int, int]:
+        assert which == resource.RLIMIT_NOFILE
+        return self.now
+
+    def set(self, which: int, limits: tuple[int, int]) -> None:
+        assert which == resource.RLIMIT_NOFILE
+        if self.error is not None:
+            raise self.error
+        self.now = limits
+
+
+class TestRaiseLimit:
+    @pytest.mark.parametrize(
+        ("limits", "then", "may"),
+        [
+            (Limits(1024, 524_288), (524_288, 524_288), 524_288),
+            (Limits(4096, 4096), (4096, 4096), 4096),
+            (Limits(256, INFINITE), (INFINITE, INFINITE), None),
+            (Limits(256, INFINITE, ValueError("not allowed")), (256, INFINITE), 256),
+            (Limits(256, 512, OSError("no")), (256, 512), 256),
+        ],
+    )
+    def test_to_what_the_process_may_have(
+        self, monkeypatch: pytest.MonkeyPatch, limits: Limits, then: tuple[int, int], may: int | None
+    ) -> None:
+        monkeypatch.setattr(resource, "getrlimit", limits.get)
+        monkeypatch.setattr(resource, "setrlimit", limits.set)
+        assert raise_limit() == may
+        assert limits.now == then
+
+    def test_where_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "resource", None)
+        assert raise_limit() is None
+
+
+class TestShortage:
+    @pytest.mark.parametrize(("limit", "connections"), [(None, 1_000_000), (1000 + OTHERS, 1000)])
+    def test_of_nothing(self, limit: int | None, connections: int) -> None:
+        assert shortage(limit, connections) is None
+
+    @pytest.mark.parametrize(("limit", "room"), [(1049, 999), (60, 10), (20, 0)])
+    def test_is_said_with_its_numbers(self, limit: int, room: int) -> None:
+        assert shortage(limit, 1000) == (
+            f"max-connections is 1000, and this process may have {limit} files open: that is enough for about {room} "
+            "connections, others will be closed unheard. Raise the hard limit on open files to 1050 (ulimit -Hn, "
+            "LimitNOFILE= of systemd), or lower max-connections"
+        )

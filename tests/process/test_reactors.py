@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import twisted.internet
+import uvloop
+from twisted.application.reactors import installReactor
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+
+from wshost.process import ending, reactors
+
+
+def close(reactor: Any) -> None:
+    for reader in reactor.getReaders():
+        reactor.removeReader(reader)
+        reader.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[asyncio.AbstractEventLoop]]:
+    """No reactor is installed yet, and no event loop set. What a test installs is closed, and the tests' own put back.
+
+    :returns: the loops that are set.
+    """
+    loops: list[asyncio.AbstractEventLoop] = []
+    monkeypatch.setattr(asyncio, "set_event_loop", loops.append)
+    monkeypatch.delitem(sys.modules, "twisted.internet.reactor")
+    monkeypatch.delattr(twisted.internet, "reactor")
+    yield loops
+    if "twisted.internet.reactor" in sys.modules:
+        close(sys.modules["twisted.internet.reactor"])
+    for loop in loops:
+        loop.close()
+
+
+@pytest.fixture
+def epoll() -> Iterator[EPollReactor]:
+    """A reactor that is not the installed one."""
+    reactor = EPollReactor()
+    yield reactor
+    close(reactor)
+
+
+class TestInstall:
+    """`twistd --reactor uvloop`"""
+
+    def test_is_on_uvloop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        reactors.install()
+        reactor = reactors.installed()
+        assert isinstance(reactor, reactors.AsyncioReactor)
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
+        assert reactor._asyncioEventloop is loops[0]
+
+    def test_is_found_by_twisted(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        installReactor("uvloop")
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
+
+    def test_says_that_uvloop_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        with pytest.raises(ImportError, match="uvloop"):
+            reactors.install()
+
+
+class Recorder(Protocol):
+    """Keeps what its transport tells."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.received = b""
+        self.lost: asyncio.Future[Failure] = loop.create_future()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.set_result(reason)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize(("unread", "expected"), [(b"never read", ConnectionLost), (b"", ConnectionDone)])
+def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], unread: bytes, expected: type[Exception]
+) -> None:
+    """A Unix socket that is closed with unread input resets its peer, as TCP does."""
+
+    def run() -> tuple[bytes, Failure]:
+        loop = new_loop()
+        reactor = reactors.AsyncioReactor(loop)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        recorder = Recorder(loop)
+        connection: Any = Connection(ours, recorder, reactor)
+        connection.protocol = recorder
+        ours.send(unread)
+        theirs.send(b"data")
+        theirs.close()
+        connection.startReading()
+        reason = loop.run_until_complete(asyncio.wait_for(recorder.lost, 10))
+        close(reactor)
+        loop.close()
+        return recorder.received, reason
+
+    # The tests themselves run in a loop, and a thread has one at most.
+    with ThreadPoolExecutor(1) as thread:
+        received, reason = thread.submit(run).result()
+    assert received == b"data"
+    assert reason.check(expected)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+class TestATaskThatExits:
+    """asyncio lets SystemExit and KeyboardInterrupt out of the loop, and forgets what else the loop was doing."""
+
+    def run(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop], begin: Callable[[Any], object], prepare: Any = None
+    ) -> tuple[list[BaseException], Any]:
+        """Run a reactor on this loop that begins by this call.
+
+        :returns: what was left for, and the reactor when it has ended.
+        """
+        left: list[BaseException] = []
+
+        def leave(reactor: Any, error: BaseException) -> None:
+            left.append(error)
+            if len(left) == 1:
+                reactor.callLater(0, reactor.stop)
+
+        def run() -> Any:
+            loop = new_loop()
+            asyncio.set_event_loop(loop)
+            reactor = reactors.AsyncioReactor(loop)
+            if prepare is not None:
+                prepare(loop)
+            reactor.callWhenRunning(begin, reactor)
+            reactor.run(installSignalHandlers=False)
+            close(reactor)
+            loop.close()
+            return reactor
+
+        # The tests themselves run in a loop, and a thread has one at most.
+        with ThreadPoolExecutor(1) as thread, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ending, "leave", leave)
+            return left, thread.submit(run).result(20)
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+    def test_drains_the_server_in_the_same_loop(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop], error: BaseException
+    ) -> None:
+        events: list[str] = []
+
+        async def leave() -> None:
+            raise error
+
+        def begin(reactor: Any) -> None:
+            reactor.addSystemEventTrigger("before", "shutdown", events.append, "drained")
+            asyncio.get_event_loop().create_task(leave())
+            asyncio.get_event_loop().call_soon(events.append, "next in turn")
+
+        left, reactor = self.run(new_loop, begin)
+        assert left == [error]
+        assert events == ["next in turn", "drained"]
+        assert not reactor.running
+
+    def test_may_be_the_last_that_the_loop_does(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """A loop that is left has forgotten that it was told to stop."""
+        error = SystemExit(4)
+
+        def begin(reactor: Any) -> None:
+            def end() -> None:
+                reactor.crash()
+                raise error
+
+            asyncio.get_event_loop().call_soon(end)
+
+        left, reactor = self.run(new_loop, begin)
+        assert left == [error]
+        assert not reactor.running
+
+    @pytest.mark.parametrize(
+        ("error", "is_task", "expected"),
+        [
+            (SystemExit(3), True, False),
+            (KeyboardInterrupt(), True, False),
+            (SystemExit(3), False, True),
+            (ValueError(), True, True),
+            (None, True, True),
+        ],
+        ids=repr,
+    )
+    def test_is_logged_by_nobody_else(
+        self,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+        error: BaseException | None,
+        is_task: bool,
+        expected: bool,
+    ) -> None:
+        """asyncio says "Task exception was never retrieved", though all the world knows of it."""
+        logged: list[Any] = []
+
+        def begin(reactor: Any) -> None:
+            loop = asyncio.get_event_loop()
+            context: dict[str, Any] = {"message": "Task exception was never retrieved"}
+            context |= {"exception": error} if error is not None else {}
+            context |= {"future": loop.create_task(asyncio.sleep(0))} if is_task else {}
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(logging.getLogger("asyncio"), "error", lambda *args, **_: logged.append(args))
+                loop.call_exception_handler(context)
+            reactor.callLater(0.01, reactor.stop)
+
+        self.run(new_loop, begin)
+        assert bool(logged) is expected
+
+    def test_leaves_an_exception_handler_of_the_users_alone(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        theirs: list[Any] = []
+
+        def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            theirs.append(context["message"])
+
+        def begin(reactor: Any) -> None:
+            asyncio.get_event_loop().call_exception_handler({"message": "theirs"})
+            reactor.callLater(0, reactor.stop)
+
+        self.run(new_loop, begin, lambda loop: loop.set_exception_handler(handler))
+        assert theirs == ["theirs"]
+
+
+class TestLetTasksExit:
+    def test_is_for_others_of_asyncios(
+        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
+    ) -> None:
+        ran: list[Any] = []
+        monkeypatch.setattr(reactors, "_run", lambda *args, **options: ran.append((*args, options)))
+        loops.append(asyncio.new_event_loop())
+        reactor = AsyncioSelectorReactor(loops[0])
+        reactors.let_tasks_exit(reactor)
+        reactor.run(installSignalHandlers=False)
+        assert ran == [(reactor, {"installSignalHandlers": False})]
+        close(reactor)
+
+    def test_leaves_ours_and_those_of_twisted_alone(
+        self, loops: list[asyncio.AbstractEventLoop], epoll: EPollReactor
+    ) -> None:
+        loops.append(asyncio.new_event_loop())
+        ours = reactors.AsyncioReactor(loops[0])
+        for reactor in (ours, epoll):
+            reactors.let_tasks_exit(reactor)
+            assert "run" not in vars(reactor)
+        close(ours)
+
+
+@pytest.mark.usefixtures("loops")
+class TestChoose:
+    @pytest.mark.parametrize("daemon", [False, True])
+    def test_takes_asyncio_on_uvloop(self, loops: list[asyncio.AbstractEventLoop], daemon: bool) -> None:
+        reactors.choose(daemon=daemon)
+        reactor = reactors.installed()
+        assert isinstance(reactor, AsyncioSelectorReactor)
+        assert isinstance(reactor._asyncioEventloop, uvloop.Loop)
+        assert loops == [reactor._asyncioEventloop]
+
+    def test_takes_asyncios_own_loop_where_uvloop_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        reactors.choose(daemon=False)
+        reactor = reactors.installed()
+        assert isinstance(reactor, AsyncioSelectorReactor)
+        assert isinstance(reactor._asyncioEventloop, asyncio.SelectorEventLoop)
+
+    @pytest.mark.parametrize(("platform", "daemon"), [("win32", False), ("darwin", True)])
+    def test_takes_twisteds_default_where_asyncio_would_not_do(
+        self, monkeypatch: pytest.MonkeyPatch, platform: str, daemon: bool
+    ) -> None:
+        monkeypatch.setattr(sys, "platform", platform)
+        reactors.choose(daemon=daemon)
+        assert isinstance(reactors.installed(), EPollReactor)
+
+    def test_takes_asyncio_in_the_foreground_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        reactors.choose(daemon=False)
+        assert isinstance(reactors.installed(), AsyncioSelectorReactor)
+
+    def test_respects_what_the_user_has_chosen(self, monkeypatch: pytest.MonkeyPatch, epoll: EPollReactor) -> None:
+        monkeypatch.setitem(sys.modules, "twisted.internet.reactor", epoll)
+        monkeypatch.setattr(twisted.internet, "reactor", epoll, raising=False)
+        reactors.choose(daemon=False)
+        assert reactors.installed() is epoll
+
+    def test_gives_it_a_clock_that_only_goes_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reactors.choose(daemon=False)
+        before = reactors.installed().seconds()
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        assert 0.0 <= reactors.installed().seconds() - before < 60
+
+
+class TestMonotonicTime:
+    @pytest.fixture
+    def now(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """The time of day, and since the machine started."""
+        now = {"time": 1_800_000_000.0, "monotonic": 5_000.0}
+        monkeypatch.setattr(time, "time", lambda: now["time"])
+        monkeypatch.setattr(time, "monotonic", lambda: now["monotonic"])
+        return now
+
+    def test_is_the_time_of_day(self, epoll: EPollReactor, now: dict[str, float]) -> None:
+        reactors.use_monotonic_time(epoll)
+        now["time"] += 10
+        now["monotonic"] += 10
+        assert epoll.seconds() == 1_800_000_010.0
+
+    @pytest.mark.parametrize("jump", [-86_400, 86_400])
+    def test_is_not_moved_when_somebody_sets_the_clock(
+        self, epoll: EPollReactor, now: dict[str, float], jump: float
+    ) -> None:
+        """Twisted's issue 2424."""
+        reactors.use_monotonic_time(epoll)
+        calls: list[str] = []
+        epoll.callLater(5, calls.append, "called")
+        now["time"] += jump
+        epoll.runUntilCurrent()
+        assert (calls, epoll.timeout()) == ([], 5)
+        now["monotonic"] += 5
+        epoll.runUntilCurrent()
+        assert calls == ["called"]
+
+    def test_keeps_the_calls_that_there_are(self, epoll: EPollReactor, now: dict[str, float]) -> None:
+        epoll.seconds = time.time
+        call = epoll.callLater(5, lambda: None)
+        reactors.use_monotonic_time(epoll)
+        epoll.runUntilCurrent()
+        assert (call.active(), epoll.timeout()) == (True, 5)
+        call.cancel()

@@ -1,0 +1,560 @@
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from wshost.interfaces import (
+    IContext,
+    IEncoding,
+    ILinkedModule,
+    INegotiatedModule,
+    IPreparedModule,
+    IProtocolDriver,
+    Timer,
+)
+from wshost.protocols.http import module as http
+from wshost.request import Request
+from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
+
+UPGRADE = (
+    b"GET /chat?room=1 HTTP/1.1\r\n"
+    b"Host: example.com\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: keep-alive, Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n"
+    b"\r\n"
+)
+PAGE = b"GET /page HTTP/1.1\r\nHost: example.com\r\n\r\n"
+POST = b"POST /form HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class OneTimer:
+    def __init__(self, call: IDelayedCall) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        if self._call.active():
+            self._call.cancel()
+
+
+@implementer(IContext)
+class Connection:
+    """A connection as this module sees it: it keeps what is performed."""
+
+    ref = None
+    request = None
+    peer = "127.0.0.1:50000"
+    peer_address = IPv4Address("TCP", "127.0.0.1", 50000)
+    host_address = IPv4Address("TCP", "127.0.0.1", 8080)
+    tls = None
+    full = broken = blocked = False
+    published = None
+
+    def __init__(self, following: str | None = "websocket", admitted: bool = True) -> None:
+        self.following = following
+        self.admitted = admitted
+        self.clock = Clock()
+        self.performed: list[Results] = []
+
+    def perform(self, results: Results) -> None:
+        self.performed.append(results)
+
+    def pause_reading(self) -> None:
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        raise NotImplementedError
+
+    def receive_into(self, buffer: Any) -> bool:
+        raise NotImplementedError
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        return OneTimer(self.clock.callLater(seconds, call))
+
+    def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
+        raise NotImplementedError
+
+    def log_failure(self, what: str) -> None:
+        raise NotImplementedError
+
+    def share(self, encoding: IEncoding | None) -> None:
+        raise NotImplementedError
+
+
+def start(connection: Connection | None = None, **options: Any) -> IProtocolDriver:
+    return http.init(http.prepare(options), connection or Connection())
+
+
+def receive(data: bytes, **options: Any) -> Results:
+    return start(**options).handle_connection_in(data)
+
+
+def switch(result: Results) -> tuple[str, bytes, Request]:
+    assert isinstance(result, Switch)
+    assert result.request is not None
+    return result.name, result.unread, result.request
+
+
+def answer(result: Results) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of the response that this result closes with."""
+    assert isinstance(result, Close)
+    head, _, body = result.data.partition(b"\r\n\r\n")
+    line, *fields = head.decode("ascii").split("\r\n")
+    version, status, _ = line.split(" ", 2)
+    assert version == "HTTP/1.1"
+    headers = dict(field.split(": ", 1) for field in fields)
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["Connection"].startswith("close")
+    return int(status), headers, body
+
+
+class TestInterfaces:
+    def test_the_module(self) -> None:
+        assert verifyObject(IPreparedModule, http)
+        assert verifyObject(ILinkedModule, http)
+        assert verifyObject(INegotiatedModule, http)
+        assert http.alpn_protocols == (b"http/1.1",)
+
+    def test_the_driver(self) -> None:
+        assert verifyObject(IProtocolDriver, start())
+
+    def test_the_connection_of_these_tests(self) -> None:
+        assert verifyObject(IContext, Connection())
+
+
+class TestOptions:
+    def test_the_defaults(self) -> None:
+        assert http.prepare({}) == http.Options(None, None, None, 16384, 100, 5.0)
+
+    def test_empty_names_are_none(self) -> None:
+        assert http.prepare({"upgrade": "", "otherwise": None}) == http.prepare({})
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"path": ["/chat"]}, r"^http: .*path"),
+            ({"paths": "/chat"}, r"^http: paths .*'/chat'"),
+            ({"paths": None}, r"^http: paths .*None"),
+            ({"paths": [7]}, r"^http: paths .*\[7\]"),
+            ({"paths": []}, r"^http: paths: an empty list"),
+            ({"paths": ["/chat", "chat"]}, r"^http: paths: 'chat' is not a path pattern"),
+            ({"upgrade": 7}, r"^http: upgrade .*7"),
+            ({"otherwise": ["site"]}, r"^http: otherwise .*\['site'\]"),
+            ({"max_head_size": 0}, r"^http: max_head_size .*0"),
+            ({"max_headers": "100"}, r"^http: max_headers .*'100'"),
+            ({"timeout": 0}, r"^http: timeout .*0"),
+        ],
+    )
+    def test_wrong_ones_are_named(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigurationError, match=message):
+            http.prepare(options)
+
+    @pytest.mark.parametrize(
+        ("options", "chain", "message"),
+        [
+            ({}, ["http"], r"^http: no module follows"),
+            ({}, ["websocket", "http"], r"^http: no module follows"),
+            ({"upgrade": "mine"}, ["http", "websocket"], r"^http: upgrade is 'mine', no other module of the chain"),
+            (
+                {"otherwise": "site"},
+                ["http", "websocket"],
+                r"^http: otherwise is 'site', no other .*: http, websocket$",
+            ),
+            ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise is 'http', no other module"),
+        ],
+    )
+    def test_modules_that_are_not_there_are_missed(
+        self, options: dict[str, str], chain: list[str], message: str
+    ) -> None:
+        with pytest.raises(ConfigurationError, match=message):
+            http.check(http.prepare(options), chain, chain.index("http"))
+
+    @pytest.mark.parametrize("options", [{}, {"upgrade": "websocket"}, {"upgrade": "site", "otherwise": "site"}])
+    def test_modules_that_are_there_are_not(self, options: dict[str, str]) -> None:
+        http.check(http.prepare(options), ["first", "http", "websocket", "site"], 1)
+
+
+class TestLineEnds:
+    """RFC 9112 §2.2."""
+
+    @pytest.mark.parametrize(
+        "parts", [[b"GET / HTTP/1.1\n"], [b"GET / HTTP/1.1\r\nHost: a", b"\n"], [b"GET /", b"\nH"]]
+    )
+    def test_a_bare_line_feed_is_refused_when_it_comes(self, parts: list[bytes]) -> None:
+        driver = start()
+        for part in parts[:-1]:
+            assert driver.handle_connection_in(part) is None
+        assert answer(driver.handle_connection_in(parts[-1]))[0] == 400
+
+    def test_one_that_has_its_cr_is_not_even_when_they_come_apart(self) -> None:
+        driver = start()
+        for byte in UPGRADE[:-1]:
+            assert driver.handle_connection_in(bytes([byte])) is None
+        assert switch(driver.handle_connection_in(UPGRADE[-1:]))[0] == "websocket"
+
+    def test_one_behind_the_head_is_not_ours(self) -> None:
+        assert switch(receive(UPGRADE + b"\n"))[1] == b"\n"
+
+
+class TestEmptyLines:
+    """RFC 9112 §2.2: before the request line, they are ignored."""
+
+    @pytest.mark.parametrize("count", [1, 2, 8])
+    @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
+    def test_they_are_ignored(self, count: int, size: int) -> None:
+        driver = start()
+        data = b"\r\n" * count + UPGRADE + b"\x81"
+        end = len(data) - 1
+        results = [driver.handle_connection_in(data[at : at + size]) for at in range(0, end, size)]
+        name, unread, request = switch(results[-1])
+        assert results[:-1] == [None] * (len(results) - 1)
+        assert (name, request.path) == ("websocket", "/chat")
+        assert unread == (b"" if end % size == 0 else b"\x81")
+
+    def test_they_are_not_handed_on(self) -> None:
+        """Others may take no more than one."""
+        assert switch(receive(b"\r\n\r\n" + POST, otherwise="site"))[:2] == ("site", POST)
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
+    def test_too_many_are_400(self, size: int) -> None:
+        driver = start()
+        data = b"\r\n" * 9
+        results = [driver.handle_connection_in(data[at : at + size]) for at in range(0, len(data), size)]
+        assert answer(next(result for result in results if result is not None))[0] == 400
+
+    @pytest.mark.parametrize("data", [b"\n", b"\r\n\n", b"\r\r\n", b"\n\r\n", b"\r\n\rG", b"\r\n \r\n", b"\r\n\0"])
+    def test_anything_else_is_400(self, data: bytes) -> None:
+        assert answer(receive(data + UPGRADE))[0] == 400
+        driver = start()
+        results = [driver.handle_connection_in(bytes([byte])) for byte in data + UPGRADE]
+        assert answer(next(result for result in results if result is not None))[0] == 400
+
+    def test_a_bare_line_feed_is_none(self) -> None:
+        """RFC 9112 §2.2 allows it; a proxy in front may see it otherwise."""
+        assert answer(receive(b"\n" + UPGRADE))[0] == 400
+
+    @pytest.mark.parametrize("data", [b"\r", b"\r\n", b"\r\n\r"])
+    def test_alone_they_are_no_request(self, data: bytes) -> None:
+        connection = Connection()
+        assert start(connection).handle_connection_in(data) is None
+        connection.clock.advance(5)
+        assert connection.performed == [Close()]
+
+    def test_behind_the_head_they_are_data(self) -> None:
+        assert switch(receive(UPGRADE + b"\r\n"))[1] == b"\r\n"
+
+    def test_they_leave_the_head_its_size(self) -> None:
+        assert switch(receive(b"\r\n" * 8 + UPGRADE, max_head_size=len(UPGRADE)))[0] == "websocket"
+
+
+class TestUpgrade:
+    """RFC 6455 §4.2.1, RFC 9110 §7.8."""
+
+    def test_the_next_module_gets_it(self) -> None:
+        name, unread, request = switch(receive(UPGRADE))
+        assert (name, unread) == ("websocket", b"")
+        assert (request.method, request.path, request.query) == ("GET", "/chat", "room=1")
+        assert (request.host, request.route) == ("example.com", None)
+        assert request.headers["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ=="
+
+    def test_or_the_one_that_is_named(self) -> None:
+        assert switch(receive(UPGRADE, upgrade="mine"))[0] == "mine"
+        assert switch(start(Connection(following=None), upgrade="mine").handle_connection_in(UPGRADE))[0] == "mine"
+
+    def test_what_comes_after_the_head_goes_along(self) -> None:
+        assert switch(receive(UPGRADE + b"\x81\x80\0\0\0\0\r\n\r\n"))[1] == b"\x81\x80\0\0\0\0\r\n\r\n"
+
+    @pytest.mark.parametrize("upgrade", [b"WebSocket", b"h2c, websocket", b"a/1,WEBSOCKET ,b"])
+    @pytest.mark.parametrize("connection", [b"upgrade", b"keep-alive,UPGRADE"])
+    def test_lists_in_any_case(self, upgrade: bytes, connection: bytes) -> None:
+        data = UPGRADE.replace(b": websocket", b": " + upgrade).replace(b"keep-alive, Upgrade", connection)
+        assert switch(receive(data))[0] == "websocket"
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"Upgrade: websocket\r\n", b""),
+            (b": websocket", b": h2c"),
+            (b": websocket", b": websocket2, websocket/13, not websocket"),
+            (b"Connection: keep-alive, Upgrade\r\n", b""),
+            (b"keep-alive, Upgrade", b"keep-alive, Upgrades"),
+            (b"HTTP/1.1", b"HTTP/1.0"),
+        ],
+    )
+    def test_what_is_none_gets_426(self, old: bytes, new: bytes) -> None:
+        """RFC 9110 §15.5.22."""
+        status, headers, body = answer(receive(UPGRADE.replace(old, new)))
+        assert (status, headers["Upgrade"], headers["Connection"]) == (426, "websocket", "close, Upgrade")
+        assert b"WebSocket" in body
+        assert headers["Content-Type"].startswith("text/plain")
+
+
+class TestChunks:
+    """Bytes come as they like, and none gets lost."""
+
+    def test_byte_by_byte(self) -> None:
+        driver = start()
+        results = [driver.handle_connection_in(bytes([byte])) for byte in UPGRADE]
+        assert results[:-1] == [None] * (len(UPGRADE) - 1)
+        assert switch(results[-1])[:2] == ("websocket", b"")
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=40), st.lists(st.integers(1, 60), min_size=1), st.sampled_from([UPGRADE, PAGE]))
+    def test_any_chunks(self, rest: bytes, sizes: list[int], head: bytes) -> None:
+        data = head + rest
+        driver = start(otherwise="site")
+        fed = 0
+        for size in itertools.cycle(sizes):
+            chunk = data[fed : fed + size]
+            fed += size
+            result = driver.handle_connection_in(chunk)
+            if result is not None:
+                break
+        name, unread, request = switch(result)
+        assert unread + data[fed:] == (rest if head is UPGRADE else data)
+        assert (name, request) == switch(receive(data, otherwise="site"))[::2]
+
+    def test_the_end_is_searched_for_in_what_is_new(self) -> None:
+        class Counting(bytearray):
+            searched = 0
+
+            def find(self, sub: Any, start: Any = 0, end: Any = None, /) -> int:
+                self.searched += min(end, len(self)) - start
+                return super().find(sub, start, end)
+
+        driver = start()
+        counting = driver._received = Counting()  # type: ignore[attr-defined]
+        for byte in b"G" * 16383:
+            assert driver.handle_connection_in(bytes([byte])) is None
+        assert counting.searched < 4 * 16384
+
+
+class TestOtherwise:
+    """What is no upgrade is another module's, as it came."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            PAGE,
+            POST,
+            PAGE + PAGE,
+            UPGRADE.replace(b"GET", b"POST"),
+            UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"),
+            b"HEAD / HTTP/1.0\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            b"GET /?" + b"a&" * 200 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        ],
+    )
+    def test_it_gets_every_byte_and_the_request(self, data: bytes) -> None:
+        name, unread, request = switch(receive(data, otherwise="site", paths=["/chat"]))
+        assert (name, unread) == ("site", data)
+        assert request.method == data.partition(b" ")[0].decode()
+
+    def test_upgrades_are_not_its(self) -> None:
+        assert switch(receive(UPGRADE, otherwise="site"))[0] == "websocket"
+        assert answer(receive(UPGRADE, otherwise="site", paths=["/other"]))[0] == 404
+
+    @pytest.mark.parametrize(
+        ("data", "status"),
+        [
+            (b"POST / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x85chunked\r\n\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 100 + b"\r\n", 431),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 16384, 431),
+        ],
+    )
+    def test_bad_heads_are_nobodys(self, data: bytes, status: int) -> None:
+        assert answer(receive(data, otherwise="site"))[0] == status
+
+    def test_twisted_web_serves_them(self) -> None:
+        class Form(Resource):
+            isLeaf = True
+
+            def render_POST(self, request: Any) -> bytes:
+                return b"got " + bytes(request.content.read())
+
+        clock = Clock()
+        transport = StringTransport()
+        protocol = Site(Form(), reactor=clock).buildProtocol(None)  # type: ignore[no-untyped-call]
+        protocol.makeConnection(transport)
+        protocol.dataReceived(switch(receive(POST[:-3], otherwise="site"))[1])
+        protocol.dataReceived(POST[-3:])
+        assert transport.value().startswith(b"HTTP/1.1 200 OK\r\n")
+        assert transport.value().endswith(b"got hello")
+        transport.loseConnection()
+        protocol.connectionLost(None)
+
+
+class TestPaths:
+    @pytest.mark.parametrize(("paths", "route"), [(["/chat"], "/chat"), (["/other", "/*"], "/*")])
+    def test_the_pattern_goes_along(self, paths: list[str], route: str) -> None:
+        assert switch(receive(UPGRADE, paths=paths))[2].route == route
+
+    def test_other_paths_get_404(self) -> None:
+        """RFC 9110 §15.5.5."""
+        assert answer(receive(UPGRADE, paths=["/chat/*"]))[0] == 404
+        assert answer(receive(PAGE, paths=["/chat"]))[0] == 404
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("data", "status"),
+        [
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX-A : a\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\n\r\n", 400),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+            (UPGRADE.replace(b"Host", b"Content-Length: 7\r\nHost"), 413),
+            (UPGRADE.replace(b"Host", b"Transfer-Encoding: chunked\r\nHost"), 413),
+            (POST, 405),
+        ],
+    )
+    def test_each_has_its_status(self, data: bytes, status: int) -> None:
+        assert answer(receive(data))[0] == status
+
+    def test_405_says_what_is_allowed(self) -> None:
+        """RFC 9110 §15.5.6."""
+        assert answer(receive(POST))[1]["Allow"] == "GET"
+
+    def test_head_gets_no_body(self) -> None:
+        """RFC 9110 §9.3.2."""
+        assert answer(receive(PAGE.replace(b"GET", b"HEAD")))[::2] == (405, b"")
+
+    @pytest.mark.parametrize(
+        "data", [b"\x16", b"\x16\x03\x01\x02\x00", b"\rG", b"\r\r", b"\n", b" ", b"\0", b"\x80", b"{", b"("]
+    )
+    def test_garbage_is_refused_at_its_first_byte(self, data: bytes) -> None:
+        assert answer(receive(data))[0] == 400
+
+    def test_input_after_one_is_ignored(self) -> None:
+        driver = start()
+        assert answer(driver.handle_connection_in(POST))[0] == 405
+        assert driver.handle_connection_in(UPGRADE) is None
+        assert driver.handle_connection_in(b"\x16") is None
+
+    def test_the_answer_repeats_nothing_the_peer_said(self) -> None:
+        result = receive(b"GET /<script> HTTP/1.1\r\nHost: <script>\r\n\r\n")
+        assert b"script" not in answer(result)[2]
+
+
+class TestHeadSize:
+    """RFC 6585 §5."""
+
+    def test_a_head_may_be_as_long_as_allowed(self) -> None:
+        assert switch(receive(UPGRADE + b"more", max_head_size=len(UPGRADE)))[:2] == ("websocket", b"more")
+
+    def test_a_longer_one_gets_431(self) -> None:
+        assert answer(receive(UPGRADE, max_head_size=len(UPGRADE) - 1))[0] == 431
+
+    def test_as_soon_as_it_can_be_known(self) -> None:
+        driver = start(max_head_size=32)
+        assert driver.handle_connection_in(b"G" * 31) is None
+        assert answer(driver.handle_connection_in(b"G"))[0] == 431
+
+    def test_the_default_is_16_kib(self) -> None:
+        driver = start()
+        assert driver.handle_connection_in(b"G" * 16383) is None
+        assert answer(driver.handle_connection_in(b"G"))[0] == 431
+
+    def test_too_many_headers_get_431(self) -> None:
+        assert switch(receive(UPGRADE, max_headers=5))[0] == "websocket"
+        assert answer(receive(UPGRADE, max_headers=4))[0] == 431
+
+
+class TestTimeout:
+    def test_an_unfinished_head_gets_408(self) -> None:
+        """RFC 9110 §15.5.9."""
+        connection = Connection()
+        driver = start(connection)
+        driver.handle_connection_in(UPGRADE[:-1])
+        connection.clock.advance(4.99)
+        assert connection.performed == []
+        connection.clock.advance(0.01)
+        assert [answer(result)[0] for result in connection.performed] == [408]
+        assert driver.handle_connection_in(UPGRADE[-1:]) is None
+
+    def test_each_byte_does_not_start_it_anew(self) -> None:
+        connection = Connection()
+        driver = start(connection, timeout=2)
+        for byte in UPGRADE[:20]:
+            connection.clock.advance(0.1)
+            driver.handle_connection_in(bytes([byte]))
+        assert [answer(result)[0] for result in connection.performed] == [408]
+
+    def test_a_silent_peer_gets_nothing(self) -> None:
+        connection = Connection()
+        driver = start(connection)
+        connection.clock.advance(5)
+        assert connection.performed == [Close()]
+        assert driver.handle_connection_in(UPGRADE) is None
+
+    @pytest.mark.parametrize("data", [UPGRADE, PAGE, b"\x16", b"G" * 16384])
+    def test_it_ends_with_the_head(self, data: bytes) -> None:
+        connection = Connection()
+        assert start(connection).handle_connection_in(data) is not None
+        assert connection.clock.getDelayedCalls() == []
+
+    def test_it_ends_with_the_connection(self) -> None:
+        connection = Connection()
+        driver = start(connection)
+        driver.handle_connection_in(b"GET")
+        driver.handle_connection_close("the peer left")
+        driver.handle_connection_close("and again")
+        assert connection.clock.getDelayedCalls() == []
+        assert connection.performed == []
+
+
+class TestFullServer:
+    def test_it_answers_503_at_once(self) -> None:
+        """RFC 9110 §15.6.4."""
+        connection = Connection(admitted=False)
+        driver = start(connection)
+        [result] = connection.performed
+        status, headers, _ = answer(result)
+        assert (status, headers["Retry-After"]) == (503, "5")
+        assert driver.handle_connection_in(UPGRADE) is None
+        driver.handle_connection_close("closed")
+        assert connection.clock.getDelayedCalls() == []
+
+
+class TestActions:
+    @pytest.mark.parametrize("received", [b"", b"GET / HT"])
+    def test_shutdown_gets_503(self, received: bytes) -> None:
+        connection = Connection()
+        driver = start(connection)
+        if received:
+            driver.handle_connection_in(received)
+        result = driver.handle_action("shutdown")
+        assert isinstance(result, Close)
+        status, headers, _ = answer(result)
+        assert (status, headers["Retry-After"]) == (503, "5")
+        assert driver.handle_connection_in(UPGRADE) is None
+        assert connection.clock.getDelayedCalls() == []
+
+    def test_one_last_word_is_enough(self) -> None:
+        driver = start()
+        driver.handle_connection_in(POST)
+        assert driver.handle_action("shutdown") is None
+
+    @pytest.mark.parametrize(
+        "action", [("send", "hi"), ("ping", b""), ("close", 1000, ""), ("info", 1), ("drained",), ("whatever",)]
+    )
+    def test_others_are_not_known(self, action: tuple[Any, ...]) -> None:
+        driver = start()
+        assert driver.handle_action(*action) is REFUSED
+        assert switch(driver.handle_connection_in(UPGRADE))[0] == "websocket"

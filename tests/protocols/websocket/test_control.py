@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from wshost.protocols.websocket.control import PING, PONG, control_frame
+
+
+def test_control_frames() -> None:
+    """RFC 6455 §5.5."""
+    assert control_frame(PING, b"") == b"\x89\x00"
+    assert control_frame(PONG, b"x" * 125) == b"\x8a\x7d" + b"x" * 125

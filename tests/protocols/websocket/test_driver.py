@@ -1,0 +1,1722 @@
+import gc
+import random
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests.memory import MemoryHost, Peer, link, request
+from tests.regressions.wire import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    RSV1,
+    TAIL,
+    TEXT,
+    close,
+    close_code,
+    frame,
+    frames,
+    head,
+    mask,
+)
+from wshost.interfaces import IBufferedDriver, IChannel, IRef, ISession, ISessionFactory
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
+from wshost.protocols.websocket.autobahn_engine import Engine
+from wshost.protocols.websocket.driver import EARLY, EARLY_SIZE, HEARTBEAT, SHARE, STEPS, WebSocket
+from wshost.protocols.websocket.encodings import FRAMES, deflated_frames
+from wshost.protocols.websocket.keepalive import CONTROL_BURST, Patience
+from wshost.request import ConnectionInfo
+from wshost.results import REFUSED, Accept
+
+#: The answer to `close()`.
+ECHOED = ("close", 1000, "")
+
+
+@implementer(ISession)
+class Session:
+    """Writes down what it is told; accepts, and echoes messages, or does what the test says."""
+
+    def __init__(self, factory: "Sessions", channel: IChannel) -> None:
+        self.busy = self.waits = False
+        self.told: list[Any] = []
+        self.behind_infos: list[Callable[[], None]] = []
+        self.channel = channel
+        self.connection: ConnectionInfo
+        self.ref: IRef
+        self._factory = factory
+
+    def open(self, connection: ConnectionInfo, ref: IRef) -> None:
+        self.connection = connection
+        self.ref = ref
+        self._factory.init(self)
+
+    def deliver(self, message: Any) -> None:
+        assert not self.busy
+        self.told.append(message)
+        self._factory.handle(self, message)
+
+    def info(self, message: Any) -> bool:
+        if message == "one too many":
+            return False
+        self.told.append(("info", message))
+        if not self.busy:
+            self.waits = True
+            self.channel.call_soon(lambda: self._inform(message))
+        return True
+
+    def _inform(self, message: Any) -> None:
+        self.waits = False
+        self._factory.handle(self, ("info", message))
+        calls, self.behind_infos = self.behind_infos, []
+        for call in calls:
+            call()
+        self.channel.released()
+
+    def behind(self, call: Callable[[], None]) -> None:
+        self.behind_infos.append(call)
+
+    def lost(self) -> None:
+        self.told.append("lost")
+
+    def release(self) -> None:
+        """Be busy no more."""
+        self.busy = False
+        self.channel.released()
+
+
+@implementer(ISessionFactory)
+class Sessions:
+    def __init__(self, init: Callable[[Session], None], handle: Callable[[Session, Any], object]) -> None:
+        self.init = init
+        self.handle = handle
+        self.made: list[Session] = []
+
+    def session(self, channel: IChannel) -> Session:
+        self.made.append(Session(self, channel))
+        return self.made[-1]
+
+
+def accept(session: Session) -> None:
+    session.channel.opened(Accept(None))
+
+
+def wait(session: Session) -> None:
+    """Not decide yet."""
+
+
+def echo(session: Session, message: Any) -> None:
+    if message[0] in ("text", "binary"):
+        session.channel.send(message[1])
+
+
+def work(session: Session, message: Any) -> None:
+    """Be busy until released."""
+    session.busy = True
+
+
+class Server(MemoryHost):
+    """The http and the websocket module, and sessions of ours."""
+
+    def __init__(
+        self,
+        handle: Callable[[Session, Any], object] = echo,
+        init: Callable[[Session], None] = accept,
+        limits: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.sessions = Sessions(init, handle)
+        options = {"ping_interval": 0, "handler": self.sessions, **options}
+        super().__init__(chain=[link("http", http), link("websocket", websocket, options)], **(limits or {}))
+
+    @property
+    def session(self) -> Session:
+        """The only one."""
+        [session] = self.sessions.made
+        return session
+
+    @property
+    def told(self) -> list[Any]:
+        """What the only session was told."""
+        return self.session.told
+
+
+def driver(peer: Peer) -> WebSocket:
+    found = peer.connection._driver
+    assert isinstance(found, WebSocket)
+    return found
+
+
+def status(peer: Peer) -> int:
+    """Return the status of the response that has come."""
+    return int(peer.take().split(b" ")[1])
+
+
+def fed(peer: Peer, data: bytes) -> None:
+    """Let bytes come in, and no more of the reactor's turn pass."""
+    peer.connection.dataReceived(data)
+
+
+def each_call(clock: Clock) -> Iterator[None]:
+    """Stop before each call that is due, and when none is left."""
+    yield
+    while clock.calls and clock.calls[0].getTime() <= clock.seconds():
+        call = clock.calls.pop(0)
+        call.called = 1
+        call.func(*call.args, **call.kw)
+        yield
+
+
+def elapse(peer: Peer, seconds: float) -> None:
+    """Let time pass, and whatever is due be done at its very time."""
+    clock = peer.reactor
+    end = clock.seconds() + seconds
+    while due := [call.getTime() for call in clock.getDelayedCalls() if call.getTime() <= end]:
+        clock.advance(max(0.0, min(due) - clock.seconds()))
+    clock.advance(max(0.0, end - clock.seconds()))
+    peer.turn()
+
+
+@pytest.fixture
+def log() -> Iterator[list[LogEvent]]:
+    events: list[LogEvent] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    yield events
+    globalLogPublisher.removeObserver(observer)
+
+
+class TestInterfaces:
+    def test_a_driver(self) -> None:
+        found = driver(Server().open())
+        verifyObject(IBufferedDriver, found)
+        verifyObject(IChannel, found)
+
+    def test_the_test_s_own_session(self) -> None:
+        server = Server()
+        verifyObject(ISessionFactory, server.sessions)
+        server.open()
+        verifyObject(ISession, server.session)
+
+
+class TestOpening:
+    """RFC 6455 §4.2."""
+
+    def test_accepted(self) -> None:
+        server = Server()
+        peer = server.connect()
+        response = peer.upgrade("/chat?room=1", {"Cookie": "a=b", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
+        assert response.startswith(b"HTTP/1.1 101 ")
+        assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in response
+        info = server.session.connection
+        assert (info.peer, info.path, info.query, info.cookies) == ("127.0.0.1:50000", "/chat", "room=1", {"a": "b"})
+        assert info.tls is None
+        peer.text("hello")
+        assert peer.messages() == ["hello"]
+
+    def test_over_tls(self) -> None:
+        server = Server()
+        peer = server.connect(secure=True)
+        peer.upgrade()
+        assert server.session.connection.tls is not None
+
+    @pytest.mark.parametrize(
+        ("headers", "refused"),
+        [
+            ({"Sec-WebSocket-Version": ""}, 400),
+            ({"Sec-WebSocket-Version": "12"}, 426),
+            ({"Sec-WebSocket-Key": ""}, 400),
+            ({"Sec-WebSocket-Key": "short"}, 400),
+            ({"Sec-WebSocket-Protocol": "a, a"}, 400),
+            ({"Sec-WebSocket-Extensions": "a;"}, 400),
+            ({"Origin": "https://evil.example"}, 403),
+        ],
+    )
+    def test_refused(self, headers: dict[str, str], refused: int) -> None:
+        server = Server()
+        peer = server.connect()
+        peer.send(request(headers=headers) + frame(TEXT, b"hello"))
+        response = peer.transport.take()
+        assert response.startswith(b"HTTP/1.1 %d " % refused)
+        assert b"\r\nConnection: close" in response
+        assert (b"\r\nSec-WebSocket-Version: 13\r\n" in response) is (refused == 426)
+        assert server.sessions.made == []
+        assert peer.transport.half_closed
+        peer.leave()
+        assert server.idle()
+
+    @pytest.mark.parametrize("origin", ["http://example.com", "https://app.example"])
+    def test_origins_that_are_allowed(self, origin: str) -> None:
+        assert Server(origins=["https://app.example"]).open(headers={"Origin": origin}).frames
+
+    @pytest.mark.parametrize(
+        ("chosen", "used"),
+        [(None, b"soap"), ("chat", b"chat"), ("wamp", b"wamp")],
+    )
+    def test_a_subprotocol(self, chosen: str | None, used: bytes) -> None:
+        server = Server(
+            init=lambda session: session.channel.opened(Accept(None, chosen)), subprotocols=["soap", "chat"]
+        )
+        peer = server.connect()
+        response = peer.upgrade(headers={"Sec-WebSocket-Protocol": "chat, wamp, soap"})
+        assert b"\r\nSec-WebSocket-Protocol: %s\r\n" % used in response
+        assert server.session.connection.subprotocols == ("chat", "wamp", "soap")
+
+    @pytest.mark.parametrize(
+        ("asked", "subprotocols", "lines"), [("chat", [], 1), ("chat", ["soap"], 1), ("chat", ["chat"], 0), ("", [], 0)]
+    )
+    def test_a_subprotocol_that_is_asked_for_in_vain(
+        self, asked: str, subprotocols: list[str], lines: int, log: list[LogEvent]
+    ) -> None:
+        """Most clients fail such a connection without a word of why: the log says it, once."""
+        server = Server(subprotocols=subprotocols)
+        for _ in range(3):
+            server.open(headers={"Sec-WebSocket-Protocol": asked})
+        assert len(log) == lines
+        assert all("--subprotocol" in str(event["log_format"]) for event in log)
+
+    @pytest.mark.parametrize(
+        "accepted", [Accept(None, "wamp"), Accept(None, headers={"Upgrade": "h2c"})], ids=["subprotocol", "header"]
+    )
+    @pytest.mark.parametrize("late", [False, True])
+    def test_accepted_wrongly(self, accepted: Accept, late: bool, log: list[LogEvent]) -> None:
+        """The handler's fault: it is logged, and its session ends as any other."""
+        server = Server(init=wait if late else lambda session: session.channel.opened(accepted))
+        peer = server.connect()
+        peer.send(request(headers={"Sec-WebSocket-Protocol": "chat"}) + frame(TEXT, b"hello"))
+        if late:
+            server.session.channel.opened(accepted)
+        assert status(peer) == 500
+        [event] = log
+        assert "the handler's init accepted wrongly" in str(event)
+        assert isinstance(event["failure"].value, ValueError)
+        assert server.told == []
+        peer.leave()
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_headers(self) -> None:
+        server = Server(init=lambda session: session.channel.opened(Accept(None, None, {"X-Room": "1"})))
+        assert b"\r\nX-Room: 1\r\n" in server.connect().upgrade()
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_rejected(self, late: bool) -> None:
+        def refuse(session: Session) -> None:
+            session.channel.refused(401, b"who are you?", {"WWW-Authenticate": "Basic"})
+
+        server = Server(init=wait if late else refuse)
+        peer = server.connect()
+        peer.send(request())
+        if late:
+            refuse(server.session)
+        response = peer.take()
+        assert response.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+        assert b"\r\nWWW-Authenticate: Basic\r\n" in response
+        assert response.endswith(b"\r\n\r\nwho are you?")
+        # It was said already.
+        refuse(server.session)
+        accept(server.session)
+        assert not server.session.ref.send("late")
+        assert peer.take() == b""
+        peer.leave()
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_bytes_right_behind_the_head(self) -> None:
+        server = Server()
+        peer = server.connect()
+        peer.upgrade(after=frame(TEXT, b"one") + frame(TEXT, b"two")[:3])
+        peer.send(frame(TEXT, b"two")[3:])
+        assert peer.messages() == ["one", "two"]
+
+    def test_a_session_that_speaks_first(self) -> None:
+        def greet(session: Session) -> None:
+            accept(session)
+            session.channel.send("hello")
+
+        assert Server(init=greet).open().messages() == ["hello"]
+
+    def test_accepting_again(self) -> None:
+        server = Server()
+        peer = server.open()
+        accept(server.session)
+        server.session.channel.refused(500, b"", {})
+        assert peer.take() == b""
+        peer.text("hello")
+        assert peer.messages() == ["hello"]
+
+
+class TestWhileInitIsPending:
+    def test_bytes_are_held(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"one"))
+        assert not peer.transport.producing
+        # Those that had been taken already come nevertheless.
+        fed(peer, frame(TEXT, b"two") + frame(PING, b"3")[:1])
+        fed(peer, frame(PING, b"3")[1:])
+        assert server.told == []
+        assert peer.take() == b""
+        accept(server.session)
+        assert peer.transport.producing
+        assert server.told == [("text", "one"), ("text", "two"), ("ping", b"3")]
+        response, _, rest = peer.take().partition(b"\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 101 ")
+        assert [one.payload for one in frames(rest)] == [b"one", b"two", b"3"]
+
+    def test_and_longer_while_the_session_is_busy(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"one"))
+        server.session.busy = True
+        accept(server.session)
+        assert peer.take().startswith(b"HTTP/1.1 101 ")
+        assert server.told == []
+        server.session.release()
+        assert server.told == [("text", "one")]
+
+    def test_what_refs_ask_for_is_done_in_order(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"hello"))
+        ref = server.session.ref
+        assert ref.send("one")
+        assert ref.ping(b"two")
+        assert ref.send(b"three")
+        assert ref.info("four")
+        assert peer.take() == b""
+        assert server.told == [("info", "four")]
+        accept(server.session)
+        response, _, rest = peer.take().partition(b"\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 101 ")
+        assert [(one.opcode, one.payload) for one in frames(rest)] == [
+            (TEXT, b"one"),
+            (PING, b"two"),
+            (BINARY, b"three"),
+            (TEXT, b"hello"),
+        ]
+
+    def test_a_ref_in_init_itself(self) -> None:
+        """The connection keeps that until the module is there."""
+
+        def greet(session: Session) -> None:
+            assert session.ref.send("two")
+            accept(session)
+            session.channel.send("one")
+
+        peer = Server(init=greet).connect()
+        _, _, rest = peer.upgrade().partition(b"\r\n\r\n")
+        assert rest == b""
+        assert peer.messages() == ["one", "two"]
+
+    def test_an_info_that_is_too_much(self) -> None:
+        server = Server(init=wait)
+        server.connect().send(request())
+        assert not server.session.ref.info("one too many")
+
+    def test_what_refs_ask_for_is_bounded(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request())
+        ref = server.session.ref
+        assert [ref.send("x") for _ in range(EARLY + 2)] == [True] * EARLY + [False] * 2
+        assert not ref.ping(b"")
+        assert not ref.close(1000, "")
+        accept(server.session)
+        assert sum(one.opcode == TEXT for one in frames(peer.take().partition(b"\r\n\r\n")[2])) == EARLY
+
+    def test_so_is_its_size(self) -> None:
+        server = Server(init=wait)
+        server.connect().send(request())
+        ref = server.session.ref
+        assert ref.send(b"x" * (EARLY_SIZE - 10))
+        assert not ref.send("x" * 11)
+        assert ref.send("x" * 10)
+        assert not ref.send(b"x")
+        assert ref.ping(b"x")
+
+    def test_what_nobody_knows(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request())
+        assert driver(peer).handle_action("dance", 1) is REFUSED
+        accept(server.session)
+        assert driver(peer).handle_action("dance", 1) is REFUSED
+
+    def test_closed_before_it_is_open(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"hello") + close(4_000))
+        assert server.session.ref.close(4_000, "full")
+        server.session.busy = True
+        accept(server.session)
+        response, _, rest = peer.take().partition(b"\r\n\r\n")
+        assert response.startswith(b"HTTP/1.1 101 ")
+        assert rest == b"\x88\x06\x0f\xa0full"
+        assert server.told == []
+        assert peer.transport.half_closed
+
+    def test_the_server_shuts_down(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"hello"))
+        server.host.stop()
+        assert status(peer) == 503
+        accept(server.session)
+        server.session.channel.refused(500, b"", {})
+        server.session.channel.released()
+        assert peer.take() == b""
+        peer.leave()
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_the_peer_leaves(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"hello"))
+        peer.leave()
+        accept(server.session)
+        server.session.channel.refused(500, b"", {})
+        assert server.told == ["lost"]
+        assert peer.take() == b""
+        assert server.idle()
+
+
+def scripted(session: Session, message: Any) -> None:
+    """Answer in every way there is."""
+    match message:
+        case ("text", "close"):
+            session.channel.close(4_000, "bye")
+        case ("text" | "binary", data):
+            session.channel.send(data)
+        case ("ping", data):
+            session.channel.pong(data + b"!")
+        case ("pong", data):
+            session.channel.ping(data)
+        case ("close", (code, reason)):
+            session.channel.send(f"{code} {reason}")
+            session.channel.close(4_001, "näh")
+
+
+BEGINNING = (
+    frame(TEXT, "Köln".encode())
+    + frame(BINARY, b"x" * 130)
+    + frame(TEXT, fin=False)
+    + frame(PING, b"in")
+    + frame(CONTINUATION, b"be", fin=False)
+    + frame(PONG, b"tween")
+    + frame(CONTINUATION, b"en")
+    + frame(BINARY)
+)
+ENDINGS = {
+    "the peer closes": close(3_000, "tschüß") + frame(TEXT, b"late"),
+    "the handler closes": frame(TEXT, b"close") + frame(TEXT, b"late") + frame(PING) + close(4_000) + frame(PING),
+    "the peer is wrong": frame(TEXT, b"\xff") + frame(TEXT, b"late"),
+    "the peer is wrong in its Close": close(1005) + close(1000),
+}
+
+
+class TestMessages:
+    """RFC 6455 §5, §6."""
+
+    def test_to_the_handler(self) -> None:
+        server = Server()
+        server.open().send(BEGINNING)
+        assert server.told == [
+            ("text", "Köln"),
+            ("binary", b"x" * 130),
+            ("ping", b"in"),
+            ("pong", b"tween"),
+            ("text", "been"),
+            ("binary", b""),
+        ]
+
+    def test_from_the_handler(self) -> None:
+        server = Server()
+        peer = server.open()
+        channel = server.session.channel
+        for data in ("Köln", "", b"\xff"):
+            channel.send(data)
+        channel.ping(b"1")
+        channel.pong(b"2")
+        channel.released()
+        assert peer.messages() == ["Köln", "", b"\xff", ("ping", b"1"), ("pong", b"2")]
+
+    @pytest.mark.parametrize("compress", [False, True])
+    def test_of_other_kinds_of_bytes(self, compress: bool) -> None:
+        server = Server(compress=compress)
+        peer = server.open()
+        channel: Any = server.session.channel
+        for kind in (bytearray, memoryview):
+            channel.send(kind(b"data"))
+            channel.ping(kind(b"1"))
+            channel.pong(kind(b"2"))
+        for ask in (channel.send, channel.ping, channel.pong):
+            with pytest.raises(TypeError):
+                ask(7)
+        channel.released()
+        assert peer.messages() == [b"data", ("ping", b"1"), ("pong", b"2")] * 2
+
+    def test_a_control_frame_has_at_most_125_bytes(self) -> None:
+        """RFC 6455 §5.5."""
+        server = Server()
+        server.open()
+        channel: Any = server.session.channel
+        for ask in (channel.ping, channel.pong):
+            with pytest.raises(ValueError, match=r"at most 125 bytes, not 128$"):
+                ask(memoryview(bytes(128)).cast("I"))
+
+    def test_a_str_that_is_no_text(self) -> None:
+        """It is the session's to see to, and nothing of it leaves."""
+        server = Server()
+        peer = server.open()
+        with pytest.raises(UnicodeEncodeError):
+            server.session.channel.send("\ud800")
+        server.session.channel.released()
+        assert peer.take() == b""
+
+    @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+    def test_wherever_the_bytes_are_cut(self, ending: bytes) -> None:
+        data = request() + BEGINNING + ending
+        seen = set()
+        for cut in range(len(request()) - 4, len(data)):
+            server = Server(scripted)
+            peer = server.connect()
+            peer.send(data[:cut])
+            peer.send(data[cut:])
+            seen.add((peer.take(), repr(server.told), peer.transport.half_closed))
+        [(written, _, half_closed)] = seen
+        assert written.startswith(b"HTTP/1.1 101 ")
+        assert half_closed
+
+    @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+    def test_byte_by_byte(self, ending: bytes) -> None:
+        written = []
+        for size in (1, 1_000_000):
+            data = BEGINNING + ending
+            peer = Server(scripted).open()
+            for start in range(0, len(data), size):
+                peer.send(data[start : start + size])
+            written.append(peer.take())
+        assert written[0] == written[1]
+
+    def test_what_one_read_brings_leaves_in_one_write(self) -> None:
+        peer = Server().open()
+        peer.transport.writes.clear()
+        peer.send(frame(TEXT, b"x") * 16)
+        assert peer.transport.writes == [b"\x81\x01x" * 16]
+
+
+class TestALargeMessage:
+    """Its payload is read to where it belongs, where the transport can."""
+
+    PAYLOAD = "large é€😀 " * 5_000
+
+    @pytest.mark.parametrize("buffered", [True, False])
+    @pytest.mark.parametrize("piece", [1_000, 9_999, 20_000])
+    def test_comes_whole(self, piece: int, buffered: bool) -> None:
+        server = Server(fast_lane=True)
+        peer = server.open(buffered=buffered)
+        data = frame(TEXT, self.PAYLOAD.encode()) + frame(TEXT, b"small")
+        rooms = 0
+        for at in range(0, len(data), piece):
+            peer.send(data[at : at + piece])
+            rooms += peer.transport.room is not None
+        assert server.told == [("text", self.PAYLOAD), ("text", "small")]
+        assert (rooms > 0) is buffered
+        assert peer.transport.room is None
+
+    def test_waits_for_a_busy_session(self) -> None:
+        server = Server(work)
+        peer = server.open(buffered=True)
+        data = frame(TEXT, self.PAYLOAD.encode())
+        peer.send(data[:20_000])
+        peer.connection.ref.info("an info")
+        peer.turn()
+        assert server.session.busy
+        peer.send(data[20_000:])
+        assert server.told == [("info", "an info")]
+        server.session.release()
+        peer.turn()
+        assert server.told == [("info", "an info"), ("text", self.PAYLOAD)]
+
+    def test_is_a_sign_of_life(self) -> None:
+        server = Server(ping_interval=20, ping_timeout=20)
+        peer = server.open(buffered=True)
+        data = frame(BINARY, bytes(60_000))
+        peer.send(data[:20_000])
+        for at in range(20_000, 60_000, 10_000):
+            peer.turn(19)
+            peer.send(data[at : at + 10_000])
+        assert peer.take() == b""
+
+    def test_that_is_no_text_fails(self) -> None:
+        server = Server()
+        peer = server.open(buffered=True)
+        data = frame(TEXT, b"a" * 30_000 + b"\xff" + b"a" * 30_000)
+        peer.send(data[:20_000])
+        peer.send(data[20_000:40_000])
+        assert close_code(peer.take()) == 1007
+        assert peer.transport.room is None
+        peer.send(data[40_000:])
+        assert server.told == []
+
+    def test_is_nobody_s_any_more_when_the_connection_fails(self) -> None:
+        server = Server(message_timeout=5)
+        peer = server.open(buffered=True)
+        data = frame(TEXT, self.PAYLOAD.encode())
+        peer.send(data[:20_000])
+        peer.turn(6)
+        assert close_code(peer.take()) == 1008
+        assert driver(peer).handle_buffer_in(1) is None
+        peer.send(data[20_000:])
+        assert server.told == []
+
+
+class TestABusySession:
+    """One message at a time, in order; meanwhile, the peer is not read."""
+
+    def test_it_is_waited_for(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        fed(peer, frame(TEXT, b"one") + frame(PING, b"two") + frame(TEXT, b"three")[:4])
+        for done in (["one"], ["one", b"two"]):
+            assert [message[1] for message in server.told] == done
+            assert not peer.transport.producing
+            server.session.release()
+        assert peer.transport.producing
+        peer.send(frame(TEXT, b"three")[4:])
+        assert server.told[2:] == [("text", "three")]
+
+    def test_what_had_been_taken_still_comes(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        for payload in (b"one", b"two", b"three"):
+            fed(peer, frame(TEXT, payload))
+        assert server.told == [("text", "one")]
+        server.session.release()
+        assert server.told == [("text", "one"), ("text", "two")]
+        assert not peer.transport.producing
+        server.session.release()
+        server.session.release()
+        assert server.told == [("text", "one"), ("text", "two"), ("text", "three")]
+        assert peer.transport.producing
+
+    def test_its_answer_comes_when_it_is_done(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.text("hello")
+        assert peer.take() == b""
+        server.session.channel.send("answer")
+        server.session.release()
+        assert peer.messages() == ["answer"]
+
+    def test_what_refs_ask_for_does_not_wait(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.text("hello")
+        assert server.session.ref.send("news")
+        assert server.session.ref.info("more")
+        assert peer.messages() == ["news"]
+        assert server.told == [("text", "hello"), ("info", "more")]
+
+    def test_one_that_is_released_and_busy_again(self) -> None:
+        """It has begun with an info, say."""
+        server = Server(work)
+        peer = server.open()
+        fed(peer, frame(TEXT, b"one") + frame(TEXT, b"two"))
+        server.session.channel.released()
+        assert server.told == [("text", "one")]
+        assert not peer.transport.producing
+
+    def test_reading_is_paused_no_more_than_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pausing is a system call."""
+        peer = Server().open()
+        told: list[str] = []
+        monkeypatch.setattr(peer.transport, "pauseProducing", lambda: told.append("pause"))
+        monkeypatch.setattr(peer.transport, "resumeProducing", lambda: told.append("resume"))
+        peer.text("hello")
+        assert peer.messages() == ["hello"]
+        assert not told
+
+
+class TestRefs:
+    def test_what_waits_behind_infos_is_bounded(self) -> None:
+        server = Server()
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        accepted = [ref.send(b"x" * (EARLY_SIZE // 4)) for _ in range(6)]
+        assert accepted == [True] * 3 + [False] * 3
+        assert peer.messages() == [b"x" * (EARLY_SIZE // 4)] * 3
+        assert ref.send(b"x" * (EARLY_SIZE // 4))
+
+    def test_what_waits_behind_one_by_which_the_handler_closes_is_dropped(self) -> None:
+        server = Server(lambda session, message: session.channel.close(4_000, "bye"))
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        assert ref.send("too late")
+        assert peer.messages() == [("close", 4_000, "bye")]
+
+    def test_all_they_can_do(self) -> None:
+        server = Server()
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.send("text")
+        assert ref.send(b"binary")
+        assert ref.ping(b"ping")
+        assert ref.info("info")
+        assert not ref.info("one too many")
+        assert ref.close(4_000, "bye")
+        assert peer.messages() == ["text", b"binary", ("ping", b"ping"), ("close", 4_000, "bye")]
+        assert server.told == [("info", "info")]
+        assert not ref.send("late")
+        assert not ref.info("late")
+        assert not ref.close(4_001, "again")
+        assert peer.take() == b""
+
+    def test_what_an_info_brings(self) -> None:
+        server = Server(lambda session, message: session.channel.send(message[1]))
+        peer = server.open()
+        assert server.session.ref.info("news")
+        assert peer.messages() == ["news"]
+
+    def test_the_order_of_what_a_handler_and_its_ref_send(self) -> None:
+        def handle(session: Session, message: Any) -> None:
+            session.channel.send("1")
+            assert session.ref.send("2")
+            session.channel.send("3")
+
+        peer = Server(handle).open()
+        peer.send(frame(TEXT) * 2)
+        assert peer.messages() == ["1", "2", "3"] * 2
+
+    @pytest.mark.parametrize("rest", [b"", frame(TEXT, b"two"), frame(PING) + frame(TEXT, b"two")[:3], close(4_000)])
+    def test_a_handler_that_closes_by_its_ref(self, rest: bytes) -> None:
+        """It does so within a step of the engine, which must not be asked for another one then."""
+
+        def handle(session: Session, message: Any) -> None:
+            assert session.ref.close(4_000, "bye")
+            assert not session.ref.send("late")
+
+        server = Server(handle)
+        peer = server.open()
+        peer.send(frame(TEXT, b"one") + rest)
+        assert peer.messages() == [("close", 4_000, "bye")]
+        assert server.told == [("text", "one")]
+        if rest != close(4_000):
+            peer.send((frame(TEXT, b"two")[3:] if len(rest) == 9 else b"") + frame(BINARY) + close(4_000))
+        assert peer.transport.half_closed
+        assert server.told == [("text", "one")]
+
+    def test_a_handler_that_is_busy_is_awaited(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.text("slow")
+        peer.text("held")
+        server.host.stop()
+        assert peer.messages() == []
+        server.session.channel.send("the answer")
+        server.session.release()
+        assert peer.messages() == ["the answer", ("close", 1001, "going away")]
+        assert server.told == [("text", "slow")]
+
+    def test_a_handler_that_is_shut_down_in_the_middle(self) -> None:
+        server = Server(lambda session, message: server.host.stop())
+        peer = server.open()
+        peer.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
+        assert peer.messages() == [("close", 1001, "going away")]
+        assert server.told == [("text", "one")]
+
+    def test_what_makes_the_output_drain_in_the_middle(self) -> None:
+        server = Server(lambda session, message: driver(peer).handle_action("drained"))
+        peer = server.open()
+        peer.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
+        assert server.told == [("text", "one"), ("text", "two")]
+
+
+class TestThePeerCloses:
+    """RFC 6455 §7.1.5, §7.1.6."""
+
+    @pytest.mark.parametrize(
+        ("sent", "told"),
+        [(close(None), (None, "")), (close(1000), (1000, "")), (close(4_321, "tschüß"), (4_321, "tschüß"))],
+    )
+    def test_the_default_answer_is_what_the_peer_said(self, sent: bytes, told: tuple[int | None, str]) -> None:
+        """RFC 6455 §5.5.1; by this, a browser's close event holds what its page has said."""
+        server = Server()
+        peer = server.open()
+        peer.send(sent)
+        assert server.told == [("close", told)]
+        [(opcode, payload, *_)] = frames(peer.take())
+        assert (opcode, payload) == (CLOSE, mask(sent[6:]))
+        assert peer.transport.half_closed
+        assert not server.session.ref.send("late")
+        peer.leave()
+        assert server.told == [("close", told), "lost"]
+        assert server.idle()
+
+    def test_the_handler_s_answer(self) -> None:
+        server = Server(lambda session, message: session.channel.close(4_000, "bye"))
+        peer = server.open()
+        peer.send(close())
+        assert peer.messages() == [("close", 4_000, "bye")]
+
+    def test_the_handler_s_answer_without_a_code(self) -> None:
+        server = Server(lambda session, message: session.channel.close(None, ""))
+        peer = server.open()
+        peer.send(close(4_000, "bye"))
+        assert peer.take() == b"\x88\x00"
+        assert peer.transport.half_closed
+
+    def test_the_handler_has_something_to_say_first(self) -> None:
+        server = Server(lambda session, message: session.channel.send("wait"))
+        peer = server.open()
+        peer.send(close() + frame(TEXT, b"late"))
+        assert peer.take() == b"\x81\x04wait\x88\x02\x03\xe8"
+        assert server.told == [("close", (1000, ""))]
+
+    def test_the_handler_s_late_answer(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.send(close() + frame(TEXT, b"late"))
+        assert not server.session.ref.send("late")
+        assert not server.session.ref.close(1000, "")
+        server.session.channel.released()
+        assert peer.take() == b""
+        server.session.channel.close(4_000, "bye")
+        server.session.release()
+        assert peer.messages() == [("close", 4_000, "bye")]
+        assert server.told == [("close", (1000, ""))]
+        peer.leave()
+        assert server.idle()
+
+    def test_the_default_answer_of_a_late_handler(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.send(close())
+        server.session.release()
+        assert peer.messages() == [ECHOED]
+
+    def test_a_handler_that_is_too_late(self) -> None:
+        server = Server(work, close_timeout=3)
+        peer = server.open()
+        peer.send(close())
+        elapse(peer, 2.9)
+        assert peer.take() == b""
+        elapse(peer, 0.2)
+        assert peer.messages() == [ECHOED]
+        assert peer.transport.half_closed
+        server.session.channel.close(4_000, "bye")
+        server.session.release()
+        assert peer.take() == b""
+        peer.leave()
+        assert server.idle()
+
+    def test_a_handler_that_was_busy_before(self) -> None:
+        """What came before the Close has its time first."""
+        server = Server(work, close_timeout=3)
+        peer = server.open()
+        peer.send(frame(TEXT) + close())
+        elapse(peer, 100)
+        assert peer.take() == b""
+        server.session.release()
+        assert server.told == [("text", ""), ("close", (1000, ""))]
+        elapse(peer, 3)
+        assert peer.messages() == [ECHOED]
+
+    def test_in_the_middle_of_a_message(self) -> None:
+        server = Server()
+        peer = server.open()
+        peer.send(frame(TEXT, b"x", fin=False) + close())
+        assert peer.messages() == [ECHOED]
+        assert server.told == [("close", (1000, ""))]
+
+    @pytest.mark.parametrize(
+        ("sent", "code"),
+        [
+            (frame(CLOSE, b"\x03"), 1002),
+            (close(1005), 1002),
+            (frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+        ],
+    )
+    def test_a_close_that_is_none(self, sent: bytes, code: int) -> None:
+        server = Server()
+        peer = server.open()
+        peer.send(sent)
+        [(kind, sent_code, _)] = peer.messages()
+        assert (kind, sent_code) == ("close", code)
+        assert server.told == []
+        assert peer.transport.half_closed
+        peer.leave()
+        assert server.told == ["lost"]
+
+    def test_the_server_shuts_down_meanwhile(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.send(close())
+        server.host.stop()
+        assert peer.take() == b""
+        server.session.release()
+        assert peer.messages() == [ECHOED]
+
+
+class TestWeClose:
+    """RFC 6455 §7.1.2."""
+
+    def test_without_a_code(self) -> None:
+        server = Server()
+        peer = server.open()
+        assert server.session.ref.close(None, "")
+        assert peer.take() == b"\x88\x00"
+        peer.send(close(None))
+        assert peer.transport.half_closed
+        assert peer.take() == b""
+
+    def closing(self, **options: Any) -> tuple[Server, Peer]:
+        server = Server(**options)
+        peer = server.open()
+        assert server.session.ref.close(4_000, "bye")
+        assert peer.messages() == [("close", 4_000, "bye")]
+        return server, peer
+
+    def test_the_peer_answers(self) -> None:
+        server, peer = self.closing()
+        assert not peer.transport.half_closed
+        peer.send(close(4_000))
+        assert peer.transport.half_closed
+        assert peer.take() == b""
+        peer.leave()
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_the_peer_never_answers(self) -> None:
+        server, peer = self.closing(close_timeout=3)
+        elapse(peer, 2.9)
+        assert not peer.gone
+        elapse(peer, 0.2)
+        assert peer.gone
+        assert peer.transport.aborted
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_the_peer_answers_and_stays(self) -> None:
+        """That is the connection's to end."""
+        server, peer = self.closing(close_timeout=3, limits={"close_timeout": 5})
+        elapse(peer, 2)
+        peer.send(close())
+        elapse(peer, 4.9)
+        assert not peer.gone
+        elapse(peer, 0.2)
+        assert peer.gone
+        assert server.idle()
+
+    def test_what_the_peer_sends_behind_it(self) -> None:
+        server, peer = self.closing()
+        peer.send(BEGINNING + frame(TEXT, b"x" * 100_000))
+        assert server.told == []
+        assert peer.take() == b""
+        assert peer.transport.producing
+        peer.send(close())
+        assert peer.transport.half_closed
+
+    def test_what_is_held_is_looked_at(self) -> None:
+        """The peer's Close may be in it."""
+        server = Server(work)
+        peer = server.open()
+        peer.send(frame(TEXT, b"one") + frame(TEXT, b"two") + close())
+        assert server.session.ref.close(4_000, "bye")
+        assert peer.messages() == [("close", 4_000, "bye")]
+        assert peer.transport.half_closed
+        server.session.channel.send("late")
+        server.session.release()
+        assert server.told == [("text", "one")]
+        assert peer.take() == b""
+
+    def test_both_at_once(self) -> None:
+        server = Server(lambda session, message: session.channel.close(4_000, "bye"))
+        peer = server.open()
+        peer.send(frame(TEXT) + close(4_001))
+        assert peer.messages() == [("close", 4_000, "bye")]
+        assert server.told == [("text", "")]
+        assert peer.transport.half_closed
+
+    def test_the_peer_is_wrong_behind_it(self) -> None:
+        _, peer = self.closing()
+        peer.send(frame(TEXT, b"\xff"))
+        assert peer.take() == b""
+        assert peer.transport.half_closed
+
+    def test_the_session_s_close(self) -> None:
+        server = Server()
+        peer = server.open()
+        channel = server.session.channel
+        channel.close(1011, "")
+        channel.close(4_000, "again")
+        channel.send("late")
+        channel.ping(b"late")
+        channel.pong(b"late")
+        channel.released()
+        assert peer.take() == b"\x88\x02\x03\xf3"
+
+    def test_the_server_shuts_down(self) -> None:
+        server = Server()
+        peer = server.open()
+        server.host.stop()
+        assert peer.messages() == [("close", 1001, "going away")]
+        assert not server.session.ref.send("late")
+        peer.send(close(1001))
+        assert peer.transport.half_closed
+        peer.leave()
+        assert server.idle()
+
+    def test_the_server_shuts_down_behind_it(self) -> None:
+        server, peer = self.closing()
+        server.host.stop()
+        assert peer.take() == b""
+        peer.send(close())
+        server.host.stop()
+        assert driver(peer).handle_action("shutdown") is None
+
+
+class TestThePeerIsWrong:
+    """RFC 6455 §7.1.7."""
+
+    WRONG = (
+        (frame(TEXT, b"x", rsv=0x40), 1002),
+        (b"\x81\x00", 1002),
+        (frame(TEXT, b"\xff"), 1007),
+        (head(TEXT, (1 << 20) + 1), 1009),
+        (head(TEXT, 1 << 62), 1009),
+        (frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 1_024, 1009),
+    )
+
+    @pytest.mark.parametrize(("sent", "code"), WRONG)
+    def test_it_is_told_so(self, sent: bytes, code: int) -> None:
+        server = Server()
+        peer = server.open()
+        peer.send(frame(TEXT, b"hello") + sent)
+        hello, (kind, sent_code, reason) = peer.messages()
+        assert (hello, kind, sent_code) == ("hello", "close", code)
+        assert reason
+        assert not server.session.ref.send("late")
+        # The end of our half is behind the Close: the peer can read both, whatever it does.
+        assert peer.transport.half_closed
+        peer.send(close(code))
+        peer.leave()
+        assert server.told == [("text", "hello"), "lost"]
+        assert server.idle()
+
+    @pytest.mark.parametrize(("sent", "code"), WRONG)
+    def test_it_goes_on(self, sent: bytes, code: int) -> None:
+        """Nothing of that is looked at, or kept, and it can't go on for ever."""
+        server = Server(limits={"close_timeout": 5})
+        peer = server.open()
+        peer.send(sent)
+        peer.take()
+        tracemalloc.start()
+        for _ in range(49):
+            peer.send(frame(TEXT, b"x" * 10_000) + frame(PING))
+            elapse(peer, 0.1)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+        tracemalloc.stop()
+        assert peer.transport.producing
+        assert not peer.gone
+        elapse(peer, 0.2)
+        assert peer.gone
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_while_the_session_is_busy(self) -> None:
+        """It is seen when its turn comes."""
+        server = Server(work)
+        peer = server.open()
+        peer.send(frame(TEXT, b"hello") + frame(TEXT, b"\xff"))
+        assert peer.take() == b""
+        server.session.channel.send("answer")
+        server.session.release()
+        answer, (kind, code, _) = peer.messages()
+        assert (answer, kind, code) == ("answer", "close", 1007)
+
+
+class TestCompression:
+    """RFC 7692."""
+
+    def test_on(self) -> None:
+        peer = Server(compress=True).open(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
+        peer.send(frame(TEXT, bytes.fromhex("f2 48 cd c9 c9 07 00"), rsv=RSV1))
+        [answer] = frames(peer.take())
+        assert answer.rsv1
+        assert answer.payload == bytes.fromhex("f2 48 cd c9 c9 07 00")
+
+    def test_off(self) -> None:
+        peer = Server().connect()
+        assert b"Extensions" not in peer.upgrade(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
+
+
+class TestPings:
+    """RFC 6455 §5.5.2, §5.5.3."""
+
+    def test_they_are_answered_first(self) -> None:
+        server = Server(lambda session, message: session.channel.send(message[0]))
+        peer = server.open()
+        peer.send(frame(PING, b"1") + frame(PONG, b"2") + frame(PING) + frame(TEXT))
+        assert peer.messages() == [("pong", b"1"), "ping", "pong", ("pong", b""), "ping", "text"]
+
+    def test_not_behind_our_close(self) -> None:
+        server = Server()
+        peer = server.open()
+        server.session.ref.close(1000, "")
+        peer.take()
+        peer.send(frame(PING) + frame(PONG))
+        assert peer.take() == b""
+        assert server.told == []
+
+    @pytest.mark.parametrize("opcode", [PING, PONG])
+    def test_too_many(self, opcode: int) -> None:
+        server = Server()
+        peer = server.open()
+        peer.send(frame(opcode) * (CONTROL_BURST + 2) + frame(TEXT))
+        *answers, end = peer.messages()
+        assert end == ("close", 1008, "too many pings and pongs")
+        assert len(answers) == (CONTROL_BURST if opcode == PING else 0)
+        assert len(server.told) == CONTROL_BURST
+        assert peer.transport.half_closed
+
+    def test_too_many_behind_our_close(self) -> None:
+        server = Server()
+        peer = server.open()
+        server.session.ref.close(1000, "")
+        peer.take()
+        peer.send(frame(PING) * (CONTROL_BURST + 1))
+        assert peer.take() == b""
+        assert peer.transport.half_closed
+
+    def test_not_too_many_over_time(self) -> None:
+        server = Server()
+        peer = server.open()
+        for _ in range(30):
+            peer.send(frame(PING) * 100)
+            elapse(peer, 1)
+        assert len(server.told) == 3_000
+
+
+class TestHeartbeat:
+    def test_a_peer_that_answers(self) -> None:
+        server = Server(ping_interval=20, ping_timeout=10)
+        peer = server.open()
+        for _ in range(10):
+            elapse(peer, 19.9)
+            assert peer.take() == b""
+            elapse(peer, 0.1)
+            [ping] = frames(peer.take())
+            assert (ping.opcode, ping.payload) == (PING, HEARTBEAT)
+            peer.send(frame(PONG, ping.payload))
+        # The handler did not ask for them.
+        assert server.told == []
+
+    def test_a_peer_that_does_not(self) -> None:
+        server = Server(ping_interval=20, ping_timeout=10)
+        peer = server.open()
+        elapse(peer, 7)
+        peer.send(frame(TEXT)[:1])
+        elapse(peer, 29.9)
+        assert not peer.gone
+        elapse(peer, 0.2)
+        assert peer.gone
+        assert peer.transport.aborted
+        assert server.told == ["lost"]
+        assert server.idle()
+
+    def test_a_slow_upload(self) -> None:
+        peer = Server(ping_interval=20, ping_timeout=10).open()
+        peer.send(head(BINARY, 100))
+        for _ in range(99):
+            elapse(peer, 1)
+            peer.send(b"x")
+        assert peer.take() == b""
+        assert not peer.gone
+
+    def test_while_the_handler_is_busy(self) -> None:
+        """Then it is us who don't read; and the time after is the peer's again."""
+        server = Server(work, ping_interval=20, ping_timeout=10)
+        peer = server.open()
+        fed(peer, frame(TEXT) * 2)
+        elapse(peer, 1_000)
+        # For the sake of peers that leave meanwhile.
+        assert {one.opcode for one in frames(peer.take())} == {PING}
+        server.session.busy = False
+        elapse(peer, 5)
+        server.session.channel.released()
+        server.session.release()
+        elapse(peer, 19.9)
+        assert peer.take() == b""
+        elapse(peer, 0.1)
+        assert [one.opcode for one in frames(peer.take())] == [PING]
+
+    def test_a_handler_that_was_busy_until_just_now(self) -> None:
+        """The peer's pong, sent in time, is still in the socket."""
+        server = Server(ping_interval=20, ping_timeout=10)
+        peer = server.open()
+        elapse(peer, 20)
+        # An info, say, keeps it busy; so what comes next is not looked at.
+        server.session.busy = True
+        server.session.channel.released()
+        assert not peer.transport.producing
+        peer.send(frame(PONG))
+        elapse(peer, 9.9)
+        server.session.busy = False
+        driver(peer).released()
+        # The ping's time is up, and the reactor has not come to read.
+        driver(peer)._patience._check_alive(20)
+        assert not peer.transport.aborted
+        peer.turn()
+        assert server.told == [("pong", b"")]
+
+    def test_output_that_was_full_until_just_now(self) -> None:
+        server = Server(ping_interval=20, ping_timeout=10, limits={"max_output": 1_000, "stall_timeout": 1_000})
+        peer = server.open()
+        elapse(peer, 20)
+        peer.transport.reading = False
+        server.session.ref.send("x" * 100_000)
+        elapse(peer, 9.9)
+        assert not peer.transport.producing
+        peer.transport.drain()
+        driver(peer)._patience._check_alive(20)
+        assert not peer.transport.aborted
+
+    def test_while_our_output_is_full(self) -> None:
+        server = Server(ping_interval=20, ping_timeout=10, limits={"max_output": 1_000, "stall_timeout": 1_000})
+        peer = server.open()
+        peer.transport.reading = False
+        server.session.ref.send("x" * 100_000)
+        elapse(peer, 500)
+        assert not peer.gone
+        peer.transport.reading = True
+        peer.transport.drain()
+        assert peer.messages() == ["x" * 100_000]
+        elapse(peer, 20)
+        assert [one.opcode for one in frames(peer.take())] == [PING]
+
+    def test_off(self) -> None:
+        server = Server(ping_interval=0)
+        peer = server.open()
+        elapse(peer, 100_000)
+        assert peer.take() == b""
+        assert not peer.gone
+
+
+class TestSlowMessages:
+    @pytest.mark.parametrize("beginning", [frame(TEXT)[:1], head(BINARY, 100), frame(TEXT, fin=False), head(PING, 5)])
+    def test_one_that_does_not_end(self, beginning: bytes) -> None:
+        server = Server(message_timeout=60)
+        peer = server.open()
+        peer.send(beginning)
+        elapse(peer, 59.9)
+        assert peer.take() == b""
+        elapse(peer, 0.2)
+        assert peer.messages() == [("close", 1008, "a message took too long")]
+        assert peer.transport.half_closed
+
+    def test_pings_in_between_don_t_help(self) -> None:
+        peer = Server(message_timeout=60).open()
+        peer.send(frame(TEXT, fin=False))
+        for _ in range(70):
+            peer.send(frame(PING) + frame(CONTINUATION, b"x", fin=False))
+            elapse(peer, 1)
+        assert peer.messages() == [*[("pong", b"")] * 60, ("close", 1008, "a message took too long")]
+
+    def test_many_that_end(self) -> None:
+        """Something is always on its way, but never the same."""
+        server = Server(message_timeout=60)
+        peer = server.open()
+        data = frame(TEXT, b"hello") + frame(PING) + frame(PING)
+        size = len(data) + 1
+        for start in range(0, size * len(data), size):
+            peer.send((data * size)[start : start + size])
+            elapse(peer, 59.9)
+        assert server.told == [("text", "hello"), ("ping", b""), ("ping", b"")] * size
+
+    def test_one_that_is_held(self) -> None:
+        """By a handler that is busy: the peer may have sent the rest."""
+        server = Server(work, message_timeout=60)
+        peer = server.open()
+        fed(peer, frame(TEXT) + frame(TEXT)[:1])
+        elapse(peer, 1_000)
+        peer.send(frame(TEXT)[1:])
+        server.session.release()
+        peer.turn()
+        assert server.told == [("text", ""), ("text", "")]
+
+    def test_behind_our_close(self) -> None:
+        """That has a limit of its own."""
+        server = Server(message_timeout=60, close_timeout=1_000, limits={"close_timeout": 1_000})
+        peer = server.open()
+        server.session.ref.close(1000, "")
+        peer.send(frame(TEXT, fin=False))
+        peer.take()
+        elapse(peer, 500)
+        assert not peer.transport.half_closed
+
+
+class TestALongFrame:
+    def test_that_ends_behind_our_close_is_dropped(self) -> None:
+        """RFC 6455 §5.5.1: what comes behind a Close is not to be processed."""
+        server = Server()
+        peer = server.open()
+        long = frame(TEXT, b"x" * 10_000)
+        peer.send(long[:5_000])
+        assert server.session.ref.close(1000, "bye")
+        peer.send(long[5_000:] + close(1000, "bye"))
+        assert server.told == []
+        assert peer.messages() == [("close", 1000, "bye")]
+        assert peer.transport.half_closed
+
+
+class TestFairness:
+    """What one peer sends at once is not looked at in one turn."""
+
+    @pytest.mark.parametrize(("size", "count"), [(0, 10_000), (1, 8_000), (100, 1_000), (60_000, 1)])
+    @pytest.mark.parametrize("fast_lane", [True, False])
+    def test_so_many_steps_in_a_turn(self, fast_lane: bool, size: int, count: int) -> None:
+        server = Server(fast_lane=fast_lane)
+        peer = server.open()
+        told = []
+        fed(peer, frame(TEXT, b"x" * size) * count)
+        for _ in each_call(peer.reactor):
+            told.append(len(server.told))
+            assert peer.transport.producing is (told[-1] == count)
+        # The engine takes a frame's head and its payload in two steps, or more.
+        most = STEPS if fast_lane else STEPS // 2
+        assert all(later - before <= most for before, later in pairwise([0, *told]))
+        assert len(told) >= count // STEPS
+        # None was lost, and all were answered.
+        assert server.told == [("text", "x" * size)] * count
+        assert [one.payload for one in frames(peer.take())] == [b"x" * size] * count
+
+    def test_much_output(self) -> None:
+        server = Server(lambda session, message: session.channel.send(message[1] * 1_000))
+        peer = server.open()
+        peer.transport.writes.clear()
+        fed(peer, frame(TEXT, b"x" * 20) * 20)
+        assert not peer.transport.producing
+        peer.turn()
+        assert len(server.told) == 20
+        assert len(peer.take()) == 400_080
+        assert all(SHARE < len(written) < SHARE + 20_005 for written in peer.transport.writes[:-1])
+        assert peer.transport.producing
+
+    @pytest.mark.parametrize("busybody", [False, True])
+    def test_much_that_is_inflated(self, busybody: bool) -> None:
+        """One read of 64 KiB may become 64 MiB."""
+
+        def handle(session: Session, message: Any) -> None:
+            if busybody:
+                session.ref.send("x")
+
+        server = Server(handle, compress=True)
+        peer = server.open(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
+        compressor = zlib.compressobj(wbits=-15)
+        zeros = (compressor.compress(bytes(100_000)) + compressor.flush(zlib.Z_FULL_FLUSH))[: -len(TAIL)]
+        fed(peer, frame(BINARY, zeros, rsv=RSV1) * 50)
+        told = [len(server.told) for _ in each_call(peer.reactor)]
+        assert told[0] == 2
+        assert all(later - before in (0, 2) for before, later in pairwise(told))
+        assert told[-1] == 50
+
+    def test_more_bytes_in_between(self) -> None:
+        """TLS may hand over what it had already."""
+        server = Server(fast_lane=False)
+        peer = server.open()
+        fed(peer, b"".join(frame(TEXT, b"%d" % number) for number in range(200)))
+        assert len(server.told) < 200
+        fed(peer, frame(TEXT, b"200"))
+        peer.turn()
+        assert [int(text) for _, text in server.told] == list(range(201))
+        assert [int(one.payload) for one in frames(peer.take())] == list(range(201))
+        assert peer.transport.producing
+
+    def test_the_handler_is_busy_in_the_next_turn(self) -> None:
+        server = Server(lambda session, message: work(session, message) if message[1] == "200" else None)
+        peer = server.open()
+        fed(peer, b"".join(frame(TEXT, b"%d" % number) for number in range(300)))
+        peer.turn()
+        assert len(server.told) == 201
+        assert not peer.transport.producing
+        server.session.release()
+        peer.turn()
+        assert len(server.told) == 300
+
+    def test_full_output(self) -> None:
+        """A peer that does not read gets no more to read: its messages wait."""
+        server = Server(limits={"max_output": 10_000})
+        peer = server.open()
+        peer.transport.reading = False
+        for _ in range(20):
+            fed(peer, frame(TEXT, b"x" * 10_000))
+        peer.turn()
+        handled = len(server.told)
+        assert handled < 20
+        assert not peer.transport.producing
+        peer.transport.reading = True
+        for _ in range(20):
+            peer.transport.drain()
+            peer.turn()
+        assert len(server.told) == 20
+        assert len(peer.take()) == 20 * 10_004
+        assert peer.transport.producing
+
+
+def gone(peer: Peer, server: Server) -> WebSocket:
+    found = driver(peer)
+    peer.leave()
+    assert server.idle()
+    return found
+
+
+class TestTheEnd:
+    @pytest.mark.parametrize("init", [accept, wait])
+    def test_late_calls_are_harmless(self, init: Callable[[Session], None], log: list[LogEvent]) -> None:
+        server = Server(init=init, ping_interval=20)
+        peer = server.connect()
+        peer.send(request() + frame(TEXT, b"x", fin=False) + head(PING, 3))
+        late = gone(peer, server)
+        told = list(server.told)
+        channel = server.session.channel
+        channel.opened(Accept(None))
+        channel.refused(500, b"", {})
+        channel.send("late")
+        channel.ping(b"late")
+        channel.pong(b"late")
+        channel.close(1000, "late")
+        channel.released()
+        assert late.handle_connection_in(b"late") is None
+        for action, args in {
+            "send": ("late",),
+            "ping": (b"",),
+            "close": (1000, ""),
+            "info": (1,),
+        }.items():
+            assert late.handle_action(action, *args) is REFUSED
+        assert late.handle_action("drained") is None
+        assert late.handle_action("shutdown") is None
+        assert server.told == told
+        assert peer.transport.sent.count(b"late") == 0
+        assert server.idle()
+        assert log == []
+
+    def test_what_may_be_asked_for_nevertheless(self, log: list[LogEvent]) -> None:
+        """The session has still to end."""
+        server = Server()
+        gone(server.open(), server)
+        called: list[int] = []
+        server.session.channel.call_later(1, lambda: called.append(1))
+        server.session.channel.call_later(1, lambda: called.append(2)).cancel()
+        server.reactor.advance(1)
+        assert called == [1]
+        try:
+            raise KeyError
+        except KeyError:
+            server.session.channel.log_failure("it fails")
+        [event] = log
+        assert "it fails" in str(event)
+
+    @pytest.mark.parametrize(
+        "stage",
+        [
+            b"",
+            frame(TEXT)[:1],
+            frame(TEXT, fin=False),
+            head(BINARY, 10) + b"x",
+            close(),
+            frame(TEXT, b"\xff"),
+            frame(TEXT) * 1_000,
+            frame(TEXT, b"work"),
+            frame(TEXT, b"work") + close(),
+            frame(TEXT, b"close"),
+        ],
+    )
+    def test_no_timer_stays(self, stage: bytes) -> None:
+        def handle(session: Session, message: Any) -> None:
+            if message == ("text", "work"):
+                session.busy = True
+            elif message == ("text", "close"):
+                session.channel.close(1000, "")
+
+        server = Server(handle, ping_interval=20)
+        peer = server.open()
+        fed(peer, stage)
+        peer.leave()
+        assert server.told[-1] == "lost"
+        assert server.idle()
+
+    @pytest.mark.parametrize("extensions", ["", "permessage-deflate"])
+    @pytest.mark.parametrize(
+        "stage",
+        [
+            BEGINNING,
+            BEGINNING + head(PING, 5),
+            frame(TEXT) * 1_000,
+            frame(TEXT, b"\xff"),
+            close(),
+            frame(TEXT, b"close"),
+        ],
+    )
+    def test_nothing_waits_for_the_garbage_collector(self, stage: bytes, extensions: str) -> None:
+        server = Server(scripted, ping_interval=20, compress=True)
+        gc.collect()
+        before = ours()
+        gc.disable()
+        try:
+            peers = [server.open(headers={"Sec-WebSocket-Extensions": extensions}) for _ in range(10)]
+            for peer in peers:
+                fed(peer, stage)
+            assert len(ours() - before) >= 2 * 10
+            for peer in peers:
+                peer.leave()
+            assert server.idle()
+            # The host has let go of them, the test and its sessions do now.
+            server.sessions.made.clear()
+            del peers, peer
+            assert ours() <= before
+        finally:
+            gc.enable()
+
+    def test_a_thousand_connections(self) -> None:
+        server = Server(ping_interval=20)
+        gc.collect()
+        before = ours()
+        for _ in range(1_000):
+            peer = server.open()
+            peer.send(BEGINNING)
+            peer.send(close())
+            peer.leave()
+        assert all(session.told[-1] == "lost" for session in server.sessions.made)
+        assert server.idle()
+        server.sessions.made.clear()
+        del peer
+        assert ours() <= before
+
+
+def ours() -> set[int]:
+    """What there is of all connections in this process."""
+    return {id(one) for one in gc.get_objects() if isinstance(one, (WebSocket, Engine, Patience))}
+
+
+class TestMemory:
+    def test_a_connection_costs_little(self) -> None:
+        """What is ours of it: the engine, its state and its timer."""
+        server = Server(ping_interval=20)
+        peers = [server.open()]
+        gc.collect()
+        tracemalloc.start()
+        peers += [server.open() for _ in range(100)]
+        gc.collect()
+        here = [
+            trace.size
+            for trace in tracemalloc.take_snapshot().statistics("filename")
+            if "/autobahn/" in trace.traceback[0].filename or "/protocols/" in trace.traceback[0].filename
+        ]
+        tracemalloc.stop()
+        assert sum(here) < 100 * 6_144
+
+    def test_bytes_come_and_go(self) -> None:
+        server = Server()
+        peer = server.open()
+        tracemalloc.start()
+        data = frame(BINARY, random.Random(1).randbytes(1 << 20))
+        for _ in range(5):
+            for start in range(0, len(data), 65_536):
+                fed(peer, data[start : start + 65_536])
+                peer.turn()
+            peer.transport.take()
+            peer.transport.writes.clear()
+            server.told.clear()
+        kept = tracemalloc.get_traced_memory()[0] - len(data)
+        tracemalloc.stop()
+        assert kept < 100_000
+
+
+class TestPublished:
+    """What is published to the connection's topics keeps its place among what the connection says itself."""
+
+    @staticmethod
+    def open(handle: Callable[[Session, Any], object], **options: Any) -> tuple[Server, Peer]:
+        server = Server(handle, **options)
+        peer = server.open()
+        assert server.session.ref.subscribe("a")
+        return server, peer
+
+    def test_between_two_answers_of_one_read(self) -> None:
+        def handle(session: Session, message: Any) -> None:
+            session.channel.send("before")
+            server.host.topics.deliver("a", "published")
+            session.channel.send("after")
+
+        server, peer = self.open(handle)
+        fed(peer, frame(TEXT, b"1") + frame(TEXT, b"2"))
+        assert peer.messages() == ["before", "published", "after"] * 2
+
+    def test_before_a_close_of_ours_and_nothing_after(self) -> None:
+        server, peer = self.open(echo)
+        server.host.topics.deliver("a", "before")
+        server.session.channel.close(1000, "")
+        server.host.topics.deliver("a", "after")
+        server.session.channel.released()
+        assert peer.messages() == ["before", ("close", 1000, "")]
+
+    def test_before_the_peers_close_and_nothing_while_its_answer_is_awaited(self) -> None:
+        server, peer = self.open(work)
+        server.host.topics.deliver("a", "before")
+        fed(peer, close(1000))
+        server.host.topics.deliver("a", "after")
+        server.session.release()
+        assert peer.messages() == ["before", ECHOED]
+
+    def test_before_an_answer_that_fails_the_connection(self) -> None:
+        server, peer = self.open(echo)
+        server.host.topics.deliver("a", "before")
+        fed(peer, frame(CONTINUATION, b""))
+        server.host.topics.deliver("a", "after")
+        first, (kind, code, _) = peer.messages()
+        assert (first, kind, code) == ("before", "close", 1002)
+
+    def test_with_compression_in_a_context_it_is_asked_for_each(self) -> None:
+        server = Server(compress=True)
+        assert server.open(headers={"Sec-WebSocket-Extensions": "permessage-deflate"}).connection.encoding is None
+        assert server.open().connection.encoding is FRAMES
+
+    def test_without_that_context_it_shares_with_who_has_the_same_window(self) -> None:
+        """RFC 7692 §7.1.1.1, §7.1.2.1."""
+        server = Server(compress=True)
+        offer = "permessage-deflate; server_no_context_takeover"
+        offers = [offer, offer, f"{offer}; server_max_window_bits=10"]
+        peers = [server.open(headers={"Sec-WebSocket-Extensions": one}) for one in offers]
+        assert [peer.connection.encoding for peer in peers] == [deflated_frames(bits) for bits in (12, 12, 10)]
+
+    def test_the_server_may_do_without_that_context(self) -> None:
+        """RFC 7692 §7.1.1.1."""
+        peer = Server(compress=True, server_no_context_takeover=True).connect()
+        head = peer.upgrade("/", {"Sec-WebSocket-Extensions": "permessage-deflate"})
+        assert b"permessage-deflate; server_no_context_takeover" in head
+        assert peer.connection.encoding is deflated_frames(12)
+
+    def test_an_early_close_ends_it_before_it_begins(self) -> None:
+        def init(session: Session) -> None:
+            session.ref.close(1000, "")
+            accept(session)
+
+        peer = Server(init=init).open()
+        assert peer.connection.encoding is None

@@ -1,0 +1,258 @@
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from wshost.protocols.websocket.keepalive import CONTROL_BURST, CONTROL_RATE, Patience
+
+
+class Driver:
+    """Writes down when it is told what."""
+
+    def __init__(self, ping_interval: float = 20.0, ping_timeout: float = 10.0, message_timeout: float = 60.0) -> None:
+        self.clock = Clock()
+        # Not at zero: there, what was never heard would look like heard just now.
+        self.clock.advance(1_000_000.1)
+        self.start = self.clock.seconds()
+        self.told: list[tuple[Any, ...]] = []
+        self.is_open = self.is_reading = True
+        self.engine = SimpleNamespace(inside=False, arrived=0)
+        self.context = SimpleNamespace(
+            clock=self.clock, call_later=self.call_later, broken=False, full=False, blocked=False
+        )
+        context: Any = self.context
+        options: Any = SimpleNamespace(
+            ping_interval=ping_interval, ping_timeout=ping_timeout, message_timeout=message_timeout
+        )
+        engine: Any = self.engine
+        self.patience = Patience(self, engine, context, options)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Any:
+        assert seconds > 0
+        return self.clock.callLater(seconds, call)
+
+    def beat(self) -> None:
+        self._told("beat")
+
+    def fail(self, code: int, reason: str) -> None:
+        self._told("fail", code, reason)
+        self.is_open = False
+
+    def drop(self, reason: str) -> None:
+        self._told("drop", reason)
+        self.is_open = False
+
+    def _told(self, *what: Any) -> None:
+        self.told.append((round(self.clock.seconds() - self.start, 6), *what))
+
+    def hear(self) -> None:
+        self.heard_at = self.clock.seconds()
+
+    def wait(self, seconds: float) -> list[tuple[Any, ...]]:
+        """Let time pass; return what the driver was told meanwhile, and when since the start."""
+        self.told.clear()
+        end = self.clock.seconds() + seconds
+        while calls := [call for call in self.clock.getDelayedCalls() if call.getTime() <= end]:
+            self.clock.advance(max(0, min(call.getTime() for call in calls) - self.clock.seconds()))
+        self.clock.rightNow = end
+        return self.told
+
+
+GONE = "the peer is silent and answers no ping"
+
+
+class TestHeartbeat:
+    """RFC 6455 §5.5.2."""
+
+    def test_a_silent_peer(self) -> None:
+        assert Driver().wait(100) == [(20, "beat"), (30, "drop", GONE)]
+
+    def test_a_peer_that_answers_pings(self) -> None:
+        driver = Driver()
+        for beat in range(20, 1_000, 20):
+            assert driver.wait(20) == [(beat, "beat")]
+            # The pong is as quick as can be.
+            driver.hear()
+
+    def test_a_peer_that_answers_late(self) -> None:
+        driver = Driver()
+        assert driver.wait(29) == [(20, "beat")]
+        driver.hear()
+        assert driver.wait(100) == [(49, "beat"), (59, "drop", GONE)]
+
+    def test_any_byte_counts(self) -> None:
+        """Of a long upload that leaves no room for a pong, say."""
+        driver = Driver()
+        for _ in range(100):
+            assert driver.wait(19) == []
+            driver.hear()
+        assert driver.wait(100) == [(1_920, "beat"), (1_930, "drop", GONE)]
+
+    @pytest.mark.parametrize("at", [0.001, 1, 7.3, 19.999])
+    def test_silence_is_measured_from_the_last_byte(self, at: float) -> None:
+        driver = Driver()
+        driver.wait(at)
+        driver.hear()
+        assert driver.wait(100) == [(round(20 + at, 6), "beat"), (round(30 + at, 6), "drop", GONE)]
+
+    def test_while_the_peer_is_not_read(self) -> None:
+        """Its silence is our doing then: it has another interval from when that was seen last."""
+        driver = Driver()
+        driver.is_reading = False
+        assert driver.wait(110) == [(at, "beat") for at in (20, 40, 60, 80, 100)]
+        driver.is_reading = True
+        assert driver.wait(100) == [(120, "beat"), (130, "drop", GONE)]
+
+    def test_when_the_peer_is_not_read_after_the_ping(self) -> None:
+        driver = Driver()
+        assert driver.wait(25) == [(20, "beat")]
+        driver.is_reading = False
+        assert driver.wait(10) == [(30, "beat")]
+        driver.is_reading = True
+        assert driver.wait(100) == [(50, "beat"), (60, "drop", GONE)]
+
+    def test_a_peer_that_is_not_read_just_now(self) -> None:
+        """It has sent so much that others have their turn first."""
+        driver = Driver()
+        driver.wait(19)
+        driver.hear()
+        driver.is_reading = False
+        assert driver.wait(2) == []
+        driver.is_reading = True
+        assert driver.wait(100) == [(39, "beat"), (49, "drop", GONE)]
+
+    def test_when_the_ping_waits_behind_other_output(self) -> None:
+        """A peer that reads slowly can't answer what has not come to it: whether it reads is seen to by others."""
+        driver = Driver()
+        assert driver.wait(25) == [(20, "beat")]
+        driver.context.blocked = True
+        assert driver.wait(40) == [(at, "beat") for at in (30, 50)]
+        driver.context.blocked = False
+        assert driver.wait(100) == [(70, "beat"), (80, "drop", GONE)]
+
+    def test_when_it_leaves_while_output_waits(self) -> None:
+        driver = Driver()
+        driver.context.blocked = True
+        driver.wait(30)
+        driver.context.broken = True
+        assert driver.wait(100) == [(40, "drop", "the peer has left")]
+
+    def test_when_it_leaves_while_it_is_not_read(self) -> None:
+        """Nothing else would notice that, however long a handler takes."""
+        driver = Driver()
+        driver.is_reading = False
+        assert driver.wait(30) == [(20, "beat")]
+        driver.context.broken = True
+        assert driver.wait(100) == [(40, "drop", "the peer has left")]
+        assert driver.clock.getDelayedCalls() == []
+
+    def test_when_it_reads_nothing_either(self) -> None:
+        """Pings would only wait with the rest."""
+        driver = Driver()
+        driver.is_reading = False
+        driver.context.full = True
+        assert driver.wait(100) == []
+
+    @pytest.mark.parametrize("closing_after", [10, 25])
+    def test_a_connection_that_is_closing(self, closing_after: float) -> None:
+        driver = Driver()
+        driver.wait(closing_after)
+        driver.is_open = False
+        assert driver.wait(100) == []
+        assert driver.clock.getDelayedCalls() == []
+
+    def test_a_connection_that_is_closing_when_the_peer_answers(self) -> None:
+        driver = Driver()
+        driver.wait(25)
+        driver.hear()
+        driver.is_open = False
+        assert driver.wait(100) == []
+        assert driver.clock.getDelayedCalls() == []
+
+    def test_off(self) -> None:
+        driver = Driver(ping_interval=0.0)
+        assert driver.clock.getDelayedCalls() == []
+        assert driver.wait(1_000) == []
+
+
+class TestMessages:
+    """CVE-2026-48779 and others: the time that a message takes to come is bounded."""
+
+    def driver(self) -> Driver:
+        driver = Driver(ping_interval=0.0)
+        assert not driver.patience.watches_message
+        driver.engine.inside = True
+        driver.patience.watch_message()
+        assert driver.patience.watches_message
+        return driver
+
+    def test_one_that_does_not_end(self) -> None:
+        driver = self.driver()
+        assert driver.wait(100) == [(60, "fail", 1008, "a message took too long")]
+        assert not driver.patience.watches_message
+
+    def test_one_that_goes_on(self) -> None:
+        """However much of it comes."""
+        driver = self.driver()
+        for _ in range(59):
+            assert driver.wait(1) == []
+            driver.hear()
+        assert driver.wait(1) == [(60, "fail", 1008, "a message took too long")]
+
+    def test_one_that_has_come(self) -> None:
+        driver = self.driver()
+        driver.engine.inside, driver.engine.arrived = False, 1
+        assert driver.wait(100) == []
+        assert not driver.patience.watches_message
+        assert driver.clock.getDelayedCalls() == []
+
+    def test_another_each_time(self) -> None:
+        driver = self.driver()
+        for _ in range(20):
+            driver.wait(50)
+            driver.engine.arrived += 1
+        assert driver.is_open
+        # The last of them, which had begun to come by then, has its own time from when it was seen first.
+        assert driver.wait(200) == [(1_080, "fail", 1008, "a message took too long")]
+
+    def test_while_the_peer_is_not_read(self) -> None:
+        driver = self.driver()
+        driver.is_reading = False
+        assert driver.wait(110) == []
+        driver.is_reading = True
+        assert driver.wait(100) == [(120, "fail", 1008, "a message took too long")]
+
+    def test_a_connection_that_is_closing(self) -> None:
+        driver = self.driver()
+        driver.is_open = False
+        assert driver.wait(100) == []
+        assert driver.clock.getDelayedCalls() == []
+
+
+class TestControl:
+    """CVE-2021-3690 and others: pings and pongs have a rate."""
+
+    def test_many_at_once(self) -> None:
+        patience = Driver().patience
+        assert [patience.allow_control() for _ in range(CONTROL_BURST + 2)] == [True] * CONTROL_BURST + [False] * 2
+
+    def test_the_allowance_refills(self) -> None:
+        driver = Driver(ping_interval=0.0)
+        while driver.patience.allow_control():
+            pass
+        driver.wait(0.5)
+        allowed = [driver.patience.allow_control() for _ in range(CONTROL_RATE)]
+        assert allowed == [True] * (CONTROL_RATE // 2) + [False] * (CONTROL_RATE // 2)
+
+    def test_but_not_beyond_the_burst(self) -> None:
+        driver = Driver(ping_interval=0.0)
+        driver.wait(1_000_000)
+        assert sum(driver.patience.allow_control() for _ in range(2 * CONTROL_BURST)) == CONTROL_BURST
+
+    def test_at_the_rate_for_ever(self) -> None:
+        driver = Driver(ping_interval=0.0)
+        for _ in range(5_000):
+            driver.wait(1 / CONTROL_RATE)
+            assert driver.patience.allow_control()

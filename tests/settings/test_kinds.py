@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import Any
+
+import pytest
+
+from wshost.settings.kinds import Anything, Flag, Integer, Kind, Module, Seconds, Several, Size, Table, Text, mapping
+
+PAIR = ("http", {"max_head_size": 8192})
+
+
+class TestFromTheCommandLine:
+    @pytest.mark.parametrize(
+        ("kind", "text", "value"),
+        [
+            (Integer(0, 65535), "0", 0),
+            (Integer(0, 65535), "65535", 65535),
+            (Size(1, 1 << 40), "1", 1),
+            (Size(1, 1 << 40), "64K", 65_536),
+            (Size(1, 1 << 40), "64KiB", 65_536),
+            (Size(1, 1 << 40), "1 mib", 1_048_576),
+            (Size(1, 1 << 40), "2GiB", 2_147_483_648),
+            (Seconds(0, 10), "0", 0.0),
+            (Seconds(0, 10), "2.5", 2.5),
+            (Seconds(0, 10), "10", 10.0),
+            (Flag(), "", True),
+            (Text("FILE"), "a b", "a b"),
+            (Anything("HANDLER"), "chat", "chat"),
+            (Several(Integer(0, 9)), "7", [7]),
+            (Table("KEY=VALUE"), "a=1", {"a": "1"}),
+            (Table("KEY=VALUE"), "a=b=c", {"a": "b=c"}),
+            (Table("KEY=VALUE"), "a=", {"a": ""}),
+            (Module(), "http", ("http", {})),
+            (Module(), "http,max-head-size=8192", PAIR),
+            (
+                Module(),
+                "x.y,a=-1,b=2.5,c=true,d=false,e=text,f=1.,g=64KiB,h=",
+                ("x.y", {"a": -1, "b": 2.5, "c": True, "d": False, "e": "text", "f": "1.", "g": "64KiB", "h": ""}),
+            ),
+        ],
+    )
+    def test_a_value_is_read(self, kind: Kind, text: str, value: Any) -> None:
+        read = kind.add(None, text)
+        assert read == value
+        assert type(read) is type(value)
+
+    def test_a_repeated_list_grows(self) -> None:
+        kind = Several(Text("ORIGIN"))
+        assert kind.add(kind.add(None, "b"), "a") == ["b", "a"]
+
+    def test_a_repeated_table_grows(self) -> None:
+        kind = Table("KEY=VALUE")
+        assert kind.add(kind.add(None, "b=1"), "a=2") == {"b": "1", "a": "2"}
+
+    @pytest.mark.parametrize(
+        ("kind", "text", "complaint"),
+        [
+            (Integer(0, 65535), "65536", "65536 is not a whole number from 0 to 65535"),
+            (Integer(0, 65535), "-1", "'-1' is not a whole number from 0 to 65535"),
+            (Integer(0, 65535), "1e3", "'1e3' is not a whole number from 0 to 65535"),
+            (Integer(0, 65535), "", "'' is not a whole number from 0 to 65535"),
+            (Integer(0, 65535), "²", "'²' is not a whole number from 0 to 65535"),
+            (Size(1, 2048), "0", "'0' is not a size from 1 to 2048, such as 65536 or 64KiB"),
+            (Size(1, 2048), "3KiB", "'3KiB' is not a size from 1 to 2048, such as 65536 or 64KiB"),
+            (Size(1, 2048), "1KB", "'1KB' is not a size from 1 to 2048, such as 65536 or 64KiB"),
+            (Size(1, 2048), "1.5K", "'1.5K' is not a size from 1 to 2048, such as 65536 or 64KiB"),
+            (Seconds(0.001, 60), "0", "'0' is not a number of seconds from 0.001 to 60"),
+            (Seconds(0.001, 60), "soon", "'soon' is not a number of seconds from 0.001 to 60"),
+            (Seconds(0.001, 60), "nan", "'nan' is not a number of seconds from 0.001 to 60"),
+            (Seconds(0.001, 60), "inf", "'inf' is not a number of seconds from 0.001 to 60"),
+            (Text("FILE"), "", "'' is not a string, or is empty"),
+            (Several(Text("FILE")), "", "'' is not a string, or is empty"),
+            (Table("PATH=HANDLER"), "/chat", "'/chat' is not PATH=HANDLER"),
+            (Table("PATH=HANDLER"), "=chat", "'=chat' is not PATH=HANDLER"),
+            (Module(), "", "'' is not a string, or is empty"),
+            (Module(), "http,fast", "'fast' is not KEY=VALUE"),
+            (Module(), "http,a=1,a=2", "'a' is there twice"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, kind: Kind, text: str, complaint: str) -> None:
+        with pytest.raises(ValueError, match=r"^") as caught:
+            kind.add(None, text)
+        assert str(caught.value) == complaint
+
+    def test_a_key_that_is_there_twice_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"^'a' is there twice$"):
+            Table("KEY=VALUE").add({"a": "1"}, "a=2")
+
+
+class TestFromAFile:
+    @pytest.mark.parametrize(
+        ("kind", "given", "value"),
+        [
+            (Integer(0, 9), 9, 9),
+            (Size(1, 2048), 2048, 2048),
+            (Size(1, 2048), "2KiB", 2048),
+            (Seconds(0, 10), 3, 3.0),
+            (Seconds(0, 10), 2.5, 2.5),
+            (Flag(), False, False),
+            (Flag(), True, True),
+            (Text("FILE"), "a", "a"),
+            (Anything("HANDLER"), "chat", "chat"),
+            (Several(Text("FILE")), ["a", "b"], ["a", "b"]),
+            (Several(Text("FILE")), ("a", "b"), ["a", "b"]),
+            (Several(Text("FILE")), [], []),
+            (Table("KEY=VALUE"), {"a": 1}, {"a": 1}),
+            (Module(), "http,max-head-size=8192", PAIR),
+            (Module(), {"module": "http", "max-head-size": 8192}, PAIR),
+            (Module(), {"module": "http"}, ("http", {})),
+            (Module(), ("http", {"max_head_size": 8192}), PAIR),
+            (Module(), ["http", [("max_head_size", 8192)]], PAIR),
+        ],
+    )
+    def test_a_value_is_checked(self, kind: Kind, given: Any, value: Any) -> None:
+        checked = kind.check(given)
+        assert checked == value
+        assert type(checked) is type(value)
+
+    def test_an_object_stays_itself(self) -> None:
+        given = object()
+        assert Anything("HANDLER").check(given) is given
+
+    @pytest.mark.parametrize(
+        ("kind", "given", "complaint"),
+        [
+            (Integer(0, 9), "5", "'5' is not a whole number from 0 to 9"),
+            (Integer(0, 9), True, "True is not a whole number from 0 to 9"),
+            (Integer(0, 9), 5.0, "5.0 is not a whole number from 0 to 9"),
+            (Integer(0, 9), 10, "10 is not a whole number from 0 to 9"),
+            (Size(1, 9), True, "True is not a size from 1 to 9, such as 65536 or 64KiB"),
+            (Size(1, 9), "ten", "'ten' is not a size from 1 to 9, such as 65536 or 64KiB"),
+            (Size(1, 9), 0, "0 is not a size from 1 to 9, such as 65536 or 64KiB"),
+            (Seconds(0, 9), "5", "'5' is not a number of seconds from 0 to 9"),
+            (Seconds(0, 9), True, "True is not a number of seconds from 0 to 9"),
+            (Seconds(0, 9), 9.5, "9.5 is not a number of seconds from 0 to 9"),
+            (Seconds(0, 9), float("nan"), "nan is not a number of seconds from 0 to 9"),
+            (Flag(), 1, "1 is not true or false"),
+            (Flag(), "true", "'true' is not true or false"),
+            (Text("FILE"), 1, "1 is not a string, or is empty"),
+            (Several(Text("FILE")), "a", "'a' is not a list"),
+            (Several(Text("FILE")), ["a", 1], "1 is not a string, or is empty"),
+            (Table("KEY=VALUE"), "a=1", "'a=1' is not a table"),
+            (Module(), 1, "1 is not a protocol module and its options"),
+            (Module(), ["http"], "['http'] is not a protocol module and its options"),
+            (Module(), {"name": "http"}, "a protocol module needs its name, as in module = 'http'"),
+            (Module(), ("http", 1), "1 is not a table"),
+            (Module(), (1, {}), "1 is not a string, or is empty"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, kind: Kind, given: Any, complaint: str) -> None:
+        with pytest.raises(ValueError, match=r"^") as caught:
+            kind.check(given)
+        assert str(caught.value) == complaint
+
+
+class Word(str, Enum):  # noqa: UP042 - what is formatted otherwise
+    PORT = "8080"
+    SIZE = "64KiB"
+    MODULE = "http,timeout=5"
+
+
+class Port(IntEnum):
+    HTTP = 80
+
+
+class TestOfAnEnumeration:
+    @pytest.mark.parametrize(
+        ("kind", "given", "value"),
+        [
+            (Integer(0, 65535), Port.HTTP, 80),
+            (Size(1, 1 << 40), Port.HTTP, 80),
+            (Size(1, 1 << 40), Word.SIZE, 65_536),
+            (Seconds(0, 100), Port.HTTP, 80.0),
+            (Text("FILE"), Word.PORT, "8080"),
+            (Several(Text("FILE")), [Word.PORT], ["8080"]),
+            (Table("KEY=VALUE"), {Word.PORT: 1}, {"8080": 1}),
+            (Module(), Word.MODULE, ("http", {"timeout": 5})),
+        ],
+    )
+    def test_is_the_value(self, kind: Kind, given: Any, value: Any) -> None:
+        checked = kind.check(given)
+        assert (checked, type(checked), repr(checked)) == (value, type(value), repr(value))
+
+
+class TestMapping:
+    def test_is_copied(self) -> None:
+        given = {"a": 1}
+        assert mapping(given) == given
+        assert mapping(given) is not given
+
+    @pytest.mark.parametrize("given", [[("a", 1), ("b", 2)], (["a", 1], ["b", 2])])
+    def test_may_be_a_list_of_pairs(self, given: Any) -> None:
+        assert mapping(given) == {"a": 1, "b": 2}
+
+    @pytest.mark.parametrize("given", ["", "ab", 1, None, ["ab"], [("a", 1, 2)], {"a"}])
+    def test_is_nothing_else(self, given: Any) -> None:
+        with pytest.raises(ValueError, match="is not a table"):
+            mapping(given)
+
+    @pytest.mark.parametrize("given", [{1: 2}, [("a", 1), ("a", 2)]])
+    def test_has_names_that_differ(self, given: Any) -> None:
+        with pytest.raises(ValueError, match="is not a name, or it is there twice"):
+            mapping(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metavar"),
+    [
+        (Integer(0, 9), "N"),
+        (Integer(0, 9, "PORT"), "PORT"),
+        (Size(0, 9), "SIZE"),
+        (Seconds(0, 9), "SECONDS"),
+        (Flag(), ""),
+        (Several(Text("FILE")), "FILE"),
+        (Module(), "NAME[,KEY=VALUE...]"),
+    ],
+)
+def test_the_help_names_what_an_option_takes(kind: Kind, metavar: str) -> None:
+    assert kind.metavar == metavar

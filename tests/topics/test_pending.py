@@ -1,0 +1,408 @@
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from wsproto.events import Message
+from zope.interface import implementer
+
+from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
+from wshost.protocols.websocket.encodings import FRAMES, DeflatedFrames
+from wshost.topics import publication
+
+
+class TestBursts:
+    """What all this is for."""
+
+    def test_leave_in_one_write_each_encoded_and_joined_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        encoded: list[str | bytes] = []
+        joined: list[int] = []
+        encode, join = type(FRAMES).encode, publication.join
+
+        def counting_encode(self: Any, data: str | bytes) -> bytes:
+            encoded.append(data)
+            return encode(self, data)
+
+        def counting_join(waiting: Any, *args: Any) -> Any:
+            joined.append(len(waiting))
+            return join(waiting, *args)
+
+        rooms = Rooms()
+        peers = [rooms.open("/a") for _ in range(50)]
+        for peer in peers:
+            writes(peer)
+        monkeypatch.setattr(type(FRAMES), "encode", counting_encode)
+        monkeypatch.setattr("wshost.topics.pending.join", counting_join)
+        burst = [f"message {number}" for number in range(16)]
+        rooms.publish("a", *burst)
+        left = [writes(peer) for peer in peers]
+        assert [len(one) for one in left] == [1] * 50
+        assert len({id(one[0]) for one in left}) == 1
+        assert encoded == burst
+        assert joined == [16]
+        assert peers[-1].messages() == burst
+
+    def test_to_several_topics_are_joined_once_for_each_combination(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        joined: list[int] = []
+        join = publication.join
+
+        def counting_join(waiting: Any, *args: Any) -> Any:
+            joined.append(len(waiting))
+            return join(waiting, *args)
+
+        rooms = Rooms()
+        peers = {path: [rooms.open(path) for _ in range(5)] for path in ("/a", "/b", "/a/b", "/b/a/c", "/a/c/d")}
+        monkeypatch.setattr("wshost.topics.pending.join", counting_join)
+        for one in "12":
+            rooms.publish("a", f"a{one}")
+            rooms.publish("b", f"b{one}")
+        for group in peers.values():
+            for peer in group:
+                peer.transport.writes.clear()
+        got = {path: [(peer.messages(), len(peer.transport.writes)) for peer in group] for path, group in peers.items()}
+        both = ["a1", "b1", "a2", "b2"]
+        assert got["/a"] == got["/a/c/d"] == [(["a1", "a2"], 1)] * 5
+        assert got["/b"] == [(["b1", "b2"], 1)] * 5
+        assert got["/a/b"] == got["/b/a/c"] == [(both, 1)] * 5
+        assert sorted(joined) == [2, 2, 4]
+
+    def test_of_another_turn_are_others(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/a")
+        for turn in ("one", "two"):
+            rooms.publish("a", turn)
+            assert peer.messages() == [turn]
+
+
+class TestCompression:
+    """RFC 7692."""
+
+    def test_is_done_once_for_all_that_keep_no_context_with_the_same_window(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        encoded: list[str | bytes] = []
+        encode = DeflatedFrames.encode
+
+        def counting_encode(self: DeflatedFrames, data: str | bytes) -> bytes:
+            encoded.append(data)
+            return encode(self, data)
+
+        rooms = Rooms(websocket_options={"compress": True})
+        same = [rooms.open_deflated("/a", NO_CONTEXT) for _ in range(50)]
+        others = [rooms.open_deflated("/a", f"{NO_CONTEXT}; server_max_window_bits=9") for _ in range(50)]
+        for peer in same + others:
+            writes(peer)
+        monkeypatch.setattr(DeflatedFrames, "encode", counting_encode)
+        burst: list[str | bytes] = ["message" * 100, b"message" * 100]
+        rooms.publish("a", *burst)
+        for group in (same, others):
+            left = [writes(peer) for peer in group]
+            assert [len(one) for one in left] == [1] * 50
+            assert len({id(one[0]) for one in left}) == 1
+            assert len(left[0][0]) < 100
+            assert [peer.messages() for peer in group] == [burst] * 50
+        assert encoded == burst * 2
+
+    def test_sends_what_would_be_sent_one_by_one(self) -> None:
+        rooms = Rooms(websocket_options={"compress": True})
+        shares, alone = [rooms.open_deflated("/a", NO_CONTEXT) for _ in range(2)]
+        alone.connection.share(None)
+        for one in (shares, alone):
+            one.take()
+        for _ in range(2):
+            rooms.publish("a", "message" * 100, b"message" * 100, "")
+        assert shares.take() == alone.take() != b""
+
+    def test_reaches_who_keeps_a_context_and_who_has_agreed_on_nothing(self) -> None:
+        rooms = Rooms(websocket_options={"compress": True})
+        peers = [rooms.open("/a"), *(rooms.open_deflated("/a", offer) for offer in (CONTEXT, NO_CONTEXT))]
+        for peer in peers:
+            writes(peer)
+        burst = ["message" * 100] * 3
+        rooms.publish("a", *burst)
+        plain, context, no_context = [len(b"".join(writes(peer))) for peer in peers]
+        assert [peer.messages() for peer in peers] == [burst] * 3
+        assert context < no_context < plain
+
+
+class TestOutput:
+    def test_who_is_full_misses_what_is_published(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        slow, quick = rooms.open("/a"), rooms.open("/a")
+        slow.transport.reading = False
+        for _ in range(70):
+            rooms.publish("a", "x" * 999)
+            quick.turn()
+        assert slow.connection.full
+        assert len(quick.messages()) == 70
+        dropped = rooms.topics.dropped
+        assert dropped > 0
+        assert rooms.handler.refs[0].subscribe("b") is False
+        slow.transport.reading = True
+        slow.transport.drain()
+        assert len(slow.messages()) == 70 - dropped
+        rooms.publish("a", "again")
+        assert slow.messages() == ["again"]
+
+    def test_a_turn_brings_only_so_much_of_a_topic(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peers = [rooms.open("/a") for _ in range(2)]
+        assert rooms.publish("a", *["x" * 400] * 4) == [True, True, True, False]
+        assert [len(peer.messages()) for peer in peers] == [3, 3]
+        assert rooms.topics.dropped == 2
+
+    def test_nor_of_several(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peer = rooms.open("/a/b")
+        for _ in range(2):
+            rooms.publish("a", "x" * 400)
+            rooms.publish("b", "x" * 400)
+        assert len(peer.messages()) == 3
+        assert rooms.topics.dropped == 1
+
+    def test_who_is_full_takes_nothing_before_its_own_words(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peer = rooms.open("/a")
+        (ref,) = rooms.handler.refs
+        rooms.publish("a", "dropped")
+        peer.connection.full = True
+        peer.connection.perform(peer.connection._driver.close(1000, ""))
+        peer.connection.perform(peer.connection._driver._take())
+        peer.connection.full = False
+        assert peer.messages() == [("close", 1000, "")]
+        assert rooms.topics.dropped == 1
+        assert ref.subscribe("b") is True
+
+    def test_what_is_cut_before_its_own_words_is_counted(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peer = rooms.open("/a/b")
+        (ref,) = rooms.handler.refs
+        for _ in range(2):
+            rooms.publish("a", "x" * 400)
+            rooms.publish("b", "x" * 400)
+        ref.ping(b"p")
+        assert peer.messages() == ["x" * 400] * 3 + [("ping", b"p")]
+        assert rooms.topics.dropped == 1
+
+    def test_one_that_fails_hits_nobody_else(self) -> None:
+        rooms = Rooms()
+        broken, sound = rooms.open("/a"), rooms.open("/a")
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("no more")
+
+        broken.transport.write = fail  # type: ignore[method-assign]
+        with logged() as texts:
+            rooms.publish("a", "text")
+            assert sound.messages() == ["text"]
+        assert broken.gone
+        assert [text for text in texts if "its output failed" in text]
+        assert rooms.topics.dropped == 1
+
+    @pytest.mark.parametrize("paths", [("/a", "/a", "/b"), ("/a", "/b", "/a/b")])
+    def test_of_which_somebody_publishes_or_subscribes(self, paths: tuple[str, ...]) -> None:
+        """An observer of the log, in the middle of the turn's end: that is the next turn's."""
+        rooms = Rooms()
+        broken, sound, other = [rooms.open(path) for path in paths]
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("no more")
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event.get("what") == "its output failed":
+                rooms.handler.refs[1].subscribe("c")
+                rooms.handler.refs[2].subscribe("a")
+                rooms.publish("b", "somebody failed")
+
+        broken.transport.write = fail  # type: ignore[method-assign]
+        globalLogPublisher.addObserver(observe)
+        try:
+            rooms.publish("a", "text")
+            rooms.publish("b", "more")
+            sound.turn()
+            sound.turn()
+        finally:
+            globalLogPublisher.removeObserver(observe)
+        told = {"/a": ["text"], "/b": ["more", "somebody failed"]}
+        assert sound.messages() == told[paths[1]]
+        assert other.messages()[-1] == "somebody failed"
+        rooms.publish("b", "later")
+        assert other.messages() == ["later"]
+
+
+class TestEncodings:
+    """Of other modules than websocket."""
+
+    def test_what_can_not_be_encoded_is_lost_to_those_who_share_that(self) -> None:
+        host, peer = serve(Loud())
+        other, third = host.connect(), host.connect()
+        third.connection.share(None)
+        for one in (other, third):
+            one.connection.ref.subscribe("a")
+        with logged() as texts:
+            for data in ("One", "Bad", "Two"):
+                host.host.topics.deliver("a", data)
+            assert [one.take() for one in (peer, other, third)] == [b"ONETWO", b"ONETWO", b"onebadtwo"]
+        assert texts == ["c1: what was published can't be encoded"]
+        assert host.host.topics.dropped == 2
+
+    def test_what_leaves_nothing_leaves_nothing(self) -> None:
+        host, peer = serve(Loud())
+        host.host.topics.deliver("a", "Bad")
+        with logged():
+            assert peer.take() == b""
+        assert peer.transport.writes == []
+
+
+class Conversation:
+    """Connections, and beside each what a naive server, which delivers everything at once, would have sent."""
+
+    def __init__(self, paths: list[str], *, compress: bool) -> None:
+        self.rooms = Rooms(self.handle, websocket_options={"compress": True})
+        self.scripts: deque[Any] = deque()
+        self.waiting: dict[Any, Deferred[Any]] = {}
+        if compress:
+            # The first is asked for each message.
+            offers = [CONTEXT] + [NO_CONTEXT] * 2
+            self.peers = [self.rooms.open_deflated(*one) for one in zip(paths, offers, strict=False)]
+        else:
+            self.peers = []
+        self.peers += [self.rooms.open(path) for path in paths[len(self.peers) :]]
+        self.refs = self.rooms.handler.refs
+        self.numbers = {ref: number for number, ref in enumerate(self.refs)}
+        self.expected: list[list[Any]] = [[] for _ in paths]
+        self.subscribed = [set(filter(None, path.split("/"))) for path in paths]
+        self.count = 0
+
+    def word(self) -> str:
+        self.count += 1
+        return f"{self.count}"
+
+    def do(self, action: str, connection: int, topic: str) -> None:
+        word = self.word()
+        ref = self.refs[connection]
+        if action == "publish":
+            self.rooms.publish(topic, word)
+            for expected, topics in zip(self.expected, self.subscribed, strict=True):
+                if topic in topics:
+                    expected.append(word)
+        elif action == "send":
+            assert ref.send(word)
+            self.expected[connection].append(word)
+        elif action == "ping":
+            assert ref.ping(word)
+            self.expected[connection].append(("ping", word.encode()))
+        elif action == "subscribe":
+            assert ref.subscribe(topic)
+            self.subscribed[connection].add(topic)
+        else:
+            assert ref.unsubscribe(topic)
+            self.subscribed[connection].discard(topic)
+
+    def handle(self, message: str, ref: Any) -> Any:
+        *script, last = self.scripts.popleft()
+        for step in script:
+            self.do(*step)
+        if last == "noreply":
+            return ("noreply", ref)
+        if last == "wait":
+            self.waiting[ref] = Deferred()
+            return self.waiting[ref]
+        return self.reply(ref)
+
+    def reply(self, ref: Any) -> Any:
+        words = [self.word(), self.word()]
+        self.expected[self.numbers[ref]] += words
+        return ("reply", words, ref)
+
+    def answer(self, ref: Any) -> None:
+        self.waiting.pop(ref).callback(self.reply(ref))
+
+    def read(self, connection: int, scripts: list[Any]) -> None:
+        """These messages come in, in one read."""
+        if self.refs[connection] in self.waiting:
+            return
+        # Behind one that is waited for, others would be.
+        scripts = [(*steps, last if number + 1 == len(scripts) or last != "wait" else "reply")
+                   for number, (*steps, last) in enumerate(scripts)]  # fmt: skip
+        self.scripts.extend(scripts)
+        peer = self.peers[connection]
+        peer.transport.receive(b"".join(peer.frames.send(Message("go")) for _ in scripts))
+        if self.scripts:
+            # What was awaited has come in this turn: the next message is for the next.
+            peer.turn()
+        assert not self.scripts
+
+
+CONNECTIONS = 4
+STEP = st.tuples(
+    st.sampled_from(["publish", "publish", "send", "ping", "subscribe", "unsubscribe"]),
+    st.integers(0, CONNECTIONS - 1),
+    st.sampled_from("abc"),
+)
+SCRIPT = st.tuples(st.lists(STEP, max_size=4), st.sampled_from(["reply", "noreply", "wait"])).map(
+    lambda script: (*script[0], script[1])
+)
+OPERATION = st.one_of(
+    STEP.map(lambda step: ("do", *step)),
+    st.tuples(st.just("read"), st.integers(0, CONNECTIONS - 1), st.lists(SCRIPT, min_size=1, max_size=3)),
+    st.just(("turn",)),
+    st.just(("answer",)),
+)
+
+
+class TestOrder:
+    @given(
+        st.lists(st.sampled_from(["/", "/a", "/a/b", "/c/b/a"]), min_size=CONNECTIONS, max_size=CONNECTIONS),
+        st.lists(OPERATION, max_size=30),
+        st.booleans(),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_is_that_of_a_naive_server(self, paths: list[str], operations: list[Any], compress: bool) -> None:
+        talk = Conversation(paths, compress=compress)
+        for name, *arguments in operations:
+            if name == "turn":
+                talk.peers[0].turn()
+            elif name == "answer":
+                for ref in list(talk.waiting):
+                    talk.answer(ref)
+            else:
+                getattr(talk, name)(*arguments)
+        assert [peer.messages() for peer in talk.peers] == talk.expected
+        assert talk.rooms.topics.dropped == 0
+        for peer in talk.peers:
+            peer.leave()
+        assert talk.rooms.empty()
+
+    def test_what_an_info_publishes_stands_between_two_answers(self) -> None:
+        """The answers wait in the driver; nobody has called the connection."""
+        waiting: list[Deferred[Any]] = []
+
+        def handle(message: str, ref: Any) -> Any:
+            if message == "publish":
+                rooms.publish("a", "published")
+                return ("reply", "second", ref)
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        rooms = Rooms(handle)
+        peer = rooms.open("/a")
+        peer.text("go")
+        (ref,) = rooms.handler.refs
+        ref.info("publish")
+        waiting[0].callback(("reply", "first", ref))
+        assert peer.messages() == ["first", "published", "second"]
+
+    def test_what_was_published_before_a_close_goes_before_it_and_nothing_after(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/a")
+        rooms.publish("a", "before")
+        rooms.handler.refs[0].close()
+        rooms.publish("a", "after")
+        assert peer.messages() == ["before", ("close", 1000, "Normal close")]

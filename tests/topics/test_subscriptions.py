@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from tests.memory import MemoryHost
+from tests.rooms import Handler, Loud, Plain, Rooms, logged, serve
+from wshost.backplanes.memory import MemoryBackplane
+from wshost.connections.connection import Link
+from wshost.interfaces import IContext, ILocalTopics
+from wshost.messages import CALL
+from wshost.results import Reject, Switch
+
+
+def from_thread(call: Callable[[], Any]) -> Any:
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_provides_the_interface() -> None:
+    assert verifyObject(ILocalTopics, Rooms().topics)
+
+
+class Name(str, Enum):  # noqa: UP042 - what is formatted otherwise
+    A = "a"
+
+
+class TestPublishing:
+    def test_takes_what_a_backplane_has(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/a")
+        assert [rooms.topics.deliver(Name.A, data) for data in (Name.A, bytearray(b"binary"))] == [True, True]
+        assert peer.messages() == ["a", b"binary"]
+
+    def test_reaches_who_has_subscribed(self) -> None:
+        rooms = Rooms()
+        one, other, third = rooms.open("/a"), rooms.open("/a/b"), rooms.open("/b")
+        assert rooms.publish("a", "text", b"binary") == [True, True]
+        assert rooms.publish("nobody", "text") == [True]
+        assert one.messages() == other.messages() == ["text", b"binary"]
+        assert third.messages() == []
+
+    def test_ends_with_unsubscribing(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/a/b")
+        (ref,) = rooms.handler.refs
+        assert [ref.unsubscribe("a"), ref.unsubscribe("a"), ref.unsubscribe("never")] == [True, True, True]
+        rooms.publish("a", "not for it")
+        rooms.publish("b", "for it")
+        assert peer.messages() == ["for it"]
+
+    def test_unsubscribing_is_harmless_for_who_never_has(self) -> None:
+        rooms = Rooms()
+        rooms.open("/a"), rooms.open("/")
+        assert rooms.handler.refs[1].unsubscribe("a") is True
+        assert list(rooms.topics._topics) == ["a"]
+
+    def test_subscribing_twice_is_subscribing_once(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/a/a")
+        rooms.publish("a", "once")
+        assert peer.messages() == ["once"]
+        rooms.handler.refs[0].unsubscribe("a")
+        assert not rooms.topics._topics
+
+    def test_a_connection_has_only_so_many(self) -> None:
+        rooms = Rooms(max_subscriptions=2)
+        rooms.open("/a/b")
+        (ref,) = rooms.handler.refs
+        assert [ref.subscribe("c"), ref.subscribe("b")] == [False, True]
+        ref.unsubscribe("a")
+        assert ref.subscribe("c") is True
+        assert list(rooms.topics._topics) == ["b", "c"]
+
+    def test_works_without_a_backplane(self) -> None:
+        host = MemoryHost(Handler())
+        peer = host.open("/a")
+        assert host.host.topics.deliver("a", "text") is True
+        assert peer.messages() == ["text"]
+        peer.leave()
+        assert not host.host.topics._topics
+
+    def test_at_a_turn_s_end_is_the_next_turn_s(self) -> None:
+        """As an observer of the log may, when a delivery fails."""
+        rooms = Rooms()
+        peer = rooms.open("/a")
+        rooms.topics._deliveries.flushing = True
+        assert rooms.publish("a", "late") == [True]
+        rooms.topics._deliveries.flushing = False
+        peer.turn()
+        assert peer.messages() == ["late"]
+
+
+class TestBackplane:
+    def test_is_told_of_the_first_and_the_last_subscriber(self) -> None:
+        told: list[Any] = []
+
+        class Backplane(MemoryBackplane):
+            def subscribe(self, topic: str, local: ILocalTopics) -> None:
+                told.append(("subscribe", topic, local))
+
+            def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
+                told.append(("unsubscribe", topic, local))
+
+        host = MemoryHost(Handler(), backplane=Backplane())
+        topics = host.host.topics
+        one, other = host.open("/a"), host.open("/a")
+        assert told == [("subscribe", "a", topics)]
+        one.leave()
+        assert told == [("subscribe", "a", topics)]
+        other.leave()
+        assert told == [("subscribe", "a", topics), ("unsubscribe", "a", topics)]
+
+    def test_that_fails_to_subscribe_refuses_the_subscription(self) -> None:
+        """And the next one is told to it again: nothing is kept of what failed."""
+
+        class Backplane(MemoryBackplane):
+            broken = True
+
+            def subscribe(self, topic: str, local: ILocalTopics) -> None:
+                if self.broken:
+                    raise GeneratorExit
+                super().subscribe(topic, local)
+
+            def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
+                raise GeneratorExit
+
+        backplane = Backplane()
+        rooms = MemoryHost(Handler(), backplane=backplane)
+        peer = rooms.open()
+        ref = peer.connection.ref
+        with logged() as lines:
+            assert ref.subscribe("a") is False
+            backplane.broken = False
+            assert ref.subscribe("a") is True
+            backplane.publish("a", "text")
+            assert peer.messages() == ["text"]
+            assert ref.unsubscribe("a") is True
+        assert lines == ["c1: the backplane failed to subscribe", "c1: the backplane failed to unsubscribe"]
+        peer.leave()
+        assert rooms.idle()
+
+    def test_reaches_all_hosts_that_share_it(self) -> None:
+        backplane = MemoryBackplane()
+        hosts = [MemoryHost(Handler(), backplane=backplane) for _ in range(2)]
+        peers = [host.open("/a") for host in hosts]
+        backplane.publish("a", "text")
+        assert [peer.messages() for peer in peers] == [["text"], ["text"]]
+
+
+class TestModules:
+    """Others than websocket."""
+
+    def test_are_asked_for_each_message_unless_they_share(self) -> None:
+        host, peer = serve(None)
+        for data in ("One", "no", "Two"):
+            host.host.topics.deliver("a", data)
+        assert peer.take() == b"onetwo"
+        assert host.host.topics.dropped == 1
+
+    def test_may_begin_to_share_and_end(self) -> None:
+        host, peer = serve(None)
+        topics = host.host.topics
+        topics.deliver("a", "One")
+        peer.connection.share(Loud())
+        topics.deliver("a", "Two")
+        assert peer.take() == b"oneTWO"
+        topics.deliver("a", "Dropped")
+        peer.connection.share(None)
+        topics.deliver("a", "Three")
+        assert peer.take() == b"three"
+
+    def test_nothing_follows_the_end(self) -> None:
+        host, peer = serve(Loud())
+        host.host.topics.deliver("a", "One")
+        peer.send(b"the end")
+        host.host.topics.deliver("a", "Two")
+        assert peer.take() == b"the end"
+        assert host.host.topics.dropped == 2
+        assert peer.connection.ref.subscribe("b") is False
+
+
+class TestThreads:
+    def test_subscribe_and_publish_in_order(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/")
+        (ref,) = rooms.handler.refs
+
+        def work() -> list[Any]:
+            return [
+                ref.subscribe("a"),
+                *rooms.publish("a", "one"),
+                ref.unsubscribe("a"),
+                *rooms.publish("a", "two"),
+            ]
+
+        # The backplane brings nothing before the first subscription has arrived.
+        rooms.topics.act(peer.connection, "subscribe", "a")
+        assert from_thread(work) == [True] * 4
+        assert peer.messages() == ["one"]
+        assert not rooms.topics._topics
+
+    def test_what_waits_is_bounded(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peer = rooms.open("/a")
+        size = 500 - CALL
+        assert from_thread(lambda: rooms.publish("a", *["x" * size] * 3)) == [True, True, False]
+        assert len(peer.messages()) == 2
+        assert from_thread(lambda: rooms.publish("a", "again")) == [True]
+        assert peer.messages() == ["again"]
+
+
+class TestHandshake:
+    def test_what_is_published_before_it_is_done_is_kept(self) -> None:
+        accept: Deferred[None] = Deferred()
+
+        class Slow(Handler):
+            def init(self, options: Any) -> Any:
+                state = super().init(options)
+                return accept.addCallback(lambda _: state)
+
+        rooms = Rooms()
+        host = MemoryHost(Slow(), backplane=rooms.backplane)
+        peer = host.connect()
+        assert peer.upgrade("/a") == b"\r\n\r\n"
+        rooms.publish("a", "early")
+        peer.turn()
+        rooms.publish("a", "and more")
+        accept.callback(None)
+        rooms.publish("a", "late")
+        head, _, rest = peer.take().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        peer.frames.receive_data(rest)
+        assert peer.messages() == ["early", "and more", "late"]
+
+    def test_who_is_rejected_is_forgotten(self) -> None:
+        class No(Handler):
+            def init(self, options: Any) -> Any:
+                super().init(options)
+                raise Reject
+
+        backplane = MemoryBackplane()
+        host = MemoryHost(No(), backplane=backplane)
+        peer = host.connect()
+        assert peer.upgrade("/a").startswith(b"HTTP/1.1 403 ")
+        backplane.publish("a", "text")
+        assert peer.take() == b""
+        peer.leave()
+        assert not host.host.topics._topics
+        assert not backplane._subscribed
+
+
+class TestEnd:
+    def test_nothing_is_left_of_a_connection(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open(path) for path in ("/a/b", "/a/b", "/b", "/")]
+        connection = weakref.ref(peers[0].connection)
+        rooms.publish("a", "text")
+        rooms.handler.refs[0].subscribe("c")
+        rooms.publish("c", "text")
+        for peer in peers:
+            peer.leave()
+        assert rooms.idle()
+        assert rooms.empty()
+        del peer, peers
+        gc.collect()
+        assert connection() is None
+
+    def test_its_handler_may_publish_it(self) -> None:
+        rooms = Rooms()
+
+        class Leaving(Handler):
+            def handle(self, message: Any, state: Any) -> Any:
+                if message == "connection_close":
+                    assert state.subscribe("b") is False
+                    rooms.publish("a", "it left")
+                return ("noreply", state)
+
+        host = MemoryHost(Leaving(), backplane=rooms.backplane)
+        stays, leaves = host.open("/a"), host.open("/a")
+        leaves.leave()
+        assert stays.messages() == ["it left"]
+
+
+class Switching(Plain):
+    """Begins like `Plain`, and switches as soon as anything comes in."""
+
+    def init(self, options: Any, context: IContext) -> Switching:
+        context.share(self.encoding)
+        return self
+
+    def handle_connection_in(self, data: bytes) -> Any:
+        return Switch("plain")
+
+
+class TestSwitch:
+    def test_ends_the_sharing_and_no_subscription(self) -> None:
+        host = MemoryHost(chain=[Link("switching", Switching(Loud()), None), Link("plain", Plain(), None)])
+        peer = host.connect()
+        peer.connection.ref.subscribe("a")
+        host.host.topics.deliver("a", "One")
+        assert peer.take() == b"ONE"
+        peer.send(b"switch")
+        host.host.topics.deliver("a", "Two")
+        assert peer.take() == b"two"

@@ -1,0 +1,86 @@
+"""What becomes of exceptions: they are logged, no faster than a log can bear; and who asks the process to end, ends it.
+
+Knows no connection, but for its id.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wshost.process.log_text import escaped, shortened
+
+#: Failures logged in a period, and its length in seconds; the others of a period are counted.
+MOST = 20
+PERIOD = 10.0
+
+
+def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
+    """Return what in an exception asks the process to end: itself, or one of a group."""
+    left = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, SystemExit | KeyboardInterrupt):
+            return one
+        if isinstance(one, BaseExceptionGroup):
+            left.extend(reversed(one.exceptions))
+    return None
+
+
+class Failures:
+    """The failures of one host.
+
+    :param clock: for the limit of the rate.
+    :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
+    """
+
+    log_to = Logger("wshost")
+
+    def __init__(self, clock: IReactorTime, leave: Callable[[BaseException], object] | None = None) -> None:
+        self._clock = clock
+        self._leave = leave
+        self._period_end = 0.0
+        self._count = 0
+
+    def log(self, id: str, what: str) -> None:
+        """Log the exception being handled. Never raises: what can't be logged is lost.
+
+        :param id: the connection's.
+        :param what: what failed, as a clause.
+        :raises LookupError: when no exception is being handled.
+        """
+        error = sys.exception()
+        if error is None:
+            raise LookupError("there is no exception to log")
+        with suppress(BaseException):
+            self._log(id, what, error)
+        with suppress(BaseException):
+            exit = asks_to_exit(error)
+            if exit is not None and self._leave is not None:
+                self._leave(exit)
+
+    def _log(self, id: str, what: str, error: BaseException) -> None:
+        now = self._clock.seconds()
+        if now >= self._period_end:
+            left_out, self._count = self._count - MOST, 0
+            self._period_end = now + PERIOD
+            if left_out > 0:
+                self.log_to.error("{count} more failures were not logged", count=left_out)
+        self._count += 1
+        if self._count <= MOST:
+            text = escaped(shortened(_formatted(error).rstrip()))
+            self.log_to.error("connection {id}: {what}\n{text}", id=id, what=what, text=text, failure=Failure(error))
+
+
+def _formatted(error: BaseException) -> str:
+    """Return an exception with its traceback, as far as its own parts let themselves be formatted."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # whatever they raise
+        return "".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}, which can't be formatted"

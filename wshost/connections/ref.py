@@ -1,0 +1,102 @@
+"""References to connections: small, usable from any thread, harmless when the connection is gone."""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from wshost.interfaces import IRef
+from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic
+
+if TYPE_CHECKING:
+    from wshost.connections.hub import Host
+
+#: An info, of which nobody knows the size.
+INFO = 1_024
+
+
+@implementer(IRef)
+class Ref:
+    """Names one connection; holds nothing of it. See `wshost.interfaces.IRef`.
+
+    :param host: where the connection is looked up.
+    :param id: the connection's.
+    """
+
+    __slots__ = ("_host", "id")
+
+    def __init__(self, host: Host, id: str) -> None:
+        self._host = host
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and other.id == self.id and other._host is self._host
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def send(self, data: str | bytes) -> bool:
+        """Send one message: a str as text, bytes as binary.
+
+        :raises TypeError: for anything else.
+        :raises UnicodeEncodeError: for a str with lone surrogates.
+        """
+        data, size = check_message(data)
+        return self._ask(CALL + size, "send", data)
+
+    def ping(self, data: str | bytes = b"") -> bool:
+        """Send a ping of at most 125 bytes.
+
+        :raises TypeError: when it is neither str nor bytes.
+        :raises ValueError: when it is longer (RFC 6455 §5.5), or a str with lone surrogates.
+        """
+        return self._ask(CALL, "ping", check_payload(data))
+
+    def close(self, code: int | None = NORMAL_CLOSE[0], reason: str = NORMAL_CLOSE[1]) -> bool:
+        """Close the connection properly.
+
+        :param code: None for a Close without a code and a reason (RFC 6455 §5.5.1).
+        :param reason: cut to 123 bytes.
+        :raises ValueError: for a code that may not be sent (RFC 6455 §7.4), or a reason without a code.
+        """
+        if code is None and reason == NORMAL_CLOSE[1]:
+            reason = ""
+        return self._ask(CALL, "close", *check_close(code, reason))
+
+    def info(self, message: Any) -> bool:
+        """Give the connection's handler ``("info", message)``."""
+        return self._ask(INFO, "info", message)
+
+    def subscribe(self, topic: str) -> bool:
+        """Send the connection what is published to a topic from now on.
+
+        :raises TypeError: when the topic is no str.
+        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        """
+        return self._ask_topics("subscribe", check_topic(topic))
+
+    def unsubscribe(self, topic: str) -> bool:
+        """Undo a `subscribe`. :raises TypeError, ValueError: as there."""
+        return self._ask_topics("unsubscribe", check_topic(topic))
+
+    def _ask_topics(self, action: str, topic: str) -> bool:
+        host = self._host
+        connection = host.connections.get(self.id)
+        if connection is None:
+            return False
+        if get_ident() == host.thread:
+            return host.topics.act(connection, action, topic)
+        return connection.ask_later(CALL, action, topic)
+
+    def _ask(self, size: int, action: str, *args: Any) -> bool:
+        connection = self._host.connections.get(self.id)
+        if connection is None:
+            return False
+        if get_ident() == self._host.thread:
+            return connection.ask(size, action, *args)
+        return connection.ask_later(size, action, *args)

@@ -1,5 +1,0 @@
-# What of _socket.pyx is called from C.
-
-cdef class Layer:
-    cpdef data_received(self, data)
-    cpdef write_nocheck(self, data)

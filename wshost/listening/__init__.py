@@ -1,0 +1,1 @@
+"""Where the server listens: endpoints, certificates, the PROXY protocol. No chain and no connection."""

@@ -1,0 +1,177 @@
+"""Takes the PROXY protocol's header off a connection, and tells the addresses in it for those of the socket.
+
+It is a protocol to the transport, and a transport to the protocol behind it, which is there from the start: so limits
+of time and number count for those who send no header, too. What is no header ends the connection, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    ILoggingContext,
+    IProtocol,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import alsoProvides, directlyProvides, implementer, providedBy
+
+from wshost.listening.proxy_header import Header, InvalidHeader, parse
+
+
+@implementer(IProtocol)
+class ProxiedTransport:
+    """One connection.
+
+    :param protocol: that of the client.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol: Any = protocol
+        #: The transport below.
+        self.transport: Any = None
+        self._header: Header | None = None
+        # Of the header, until it is whole.
+        self._received: bytearray | None = bytearray()
+        # What came is none.
+        self._invalid = False
+        # Who waits for the addresses.
+        self._waiting: list[Callable[[], None]] = []
+        self.write: Any = None
+
+    # The protocol of the transport below
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        directlyProvides(self, providedBy(transport))
+        # What is called most often does without `__getattr__`.
+        self.write = transport.write
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        self._protocol.makeConnection(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._received is None:
+            self._protocol.dataReceived(data)
+        else:
+            self._receive(self._received, data)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """As the transport below calls that of `receive_into`."""
+        self._protocol.buffer_updated(nbytes)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # The protocol knows us, too: without a cut here both would wait for the collector.
+        protocol, self._protocol = self._protocol, None
+        self._waiting.clear()
+        protocol.connectionLost(reason)
+
+    def _receive(self, received: bytearray, data: bytes) -> None:
+        if self._invalid:
+            return
+        received += data
+        try:
+            header = parse(received)
+        except InvalidHeader:
+            self._give_up(received)
+            return
+        if header is None:
+            return
+        self._header = header
+        self._received = None
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+        rest = bytes(received[header.size :])
+        if rest and self._protocol is not None:
+            self._protocol.dataReceived(rest)
+
+    def _give_up(self, received: bytearray) -> None:
+        self._invalid = True
+        received.clear()
+        self.transport.loseConnection()
+
+    # The transport of the protocol behind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def call_when_known(self, call: Callable[[], None]) -> None:
+        """Call once, when the peer's address is known; never, when there comes no header."""
+        if self._received is None:
+            call()
+        else:
+            self._waiting.append(call)
+
+    def receive_into(self, buffer: Any) -> bool:
+        """Have the transport below read into this, if it can, and the protocol as well."""
+        if not hasattr(type(self._protocol), "buffer_updated"):
+            return False
+        receive = getattr(self.transport, "receive_into", None)
+        return receive is not None and bool(receive(buffer))
+
+    def getPeer(self) -> IAddress:
+        """Return the client's address; without one in the header, the proxy's."""
+        address: IAddress = (self._header and self._header.source) or self.transport.getPeer()
+        return address
+
+    def getHost(self) -> IAddress:
+        """Return the address that the client has connected to; without one in the header, ours."""
+        address: IAddress = (self._header and self._header.destination) or self.transport.getHost()
+        return address
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseable(ProxiedTransport):
+    """One whose protocol goes on when the peer has closed its half."""
+
+    def readConnectionLost(self) -> None:
+        if self._received is None:
+            self._protocol.readConnectionLost()
+        else:
+            # It will not be whole.
+            self._give_up(self._received)
+
+    def writeConnectionLost(self) -> None:
+        self._protocol.writeConnectionLost()
+
+
+@implementer(IProtocolFactory, ILoggingContext)
+class ProxiedFactory:
+    """Puts the header in front of a factory's protocols."""
+
+    def __init__(self, factory: Any) -> None:
+        #: By this name TLS's factories have theirs, too.
+        self.wrappedFactory = factory
+        if IProtocolNegotiationFactory.providedBy(factory):
+            # Where TLS comes first, it asks us.
+            alsoProvides(self, IProtocolNegotiationFactory)
+
+    def buildProtocol(self, addr: IAddress) -> ProxiedTransport | None:
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        if protocol is None:
+            return None
+        kind = HalfCloseable if IHalfCloseableProtocol.providedBy(protocol) else ProxiedTransport
+        return kind(protocol)
+
+    def logPrefix(self) -> str:
+        """Name it in Twisted's "… starting on 8080"."""
+        factory = self.wrappedFactory
+        name = factory.logPrefix() if ILoggingContext.providedBy(factory) else type(factory).__name__
+        return f"{name} (PROXY)"
+
+    def acceptableProtocols(self) -> list[bytes]:
+        protocols: list[bytes] = self.wrappedFactory.acceptableProtocols()
+        return protocols
+
+    def doStart(self) -> None:
+        self.wrappedFactory.doStart()
+
+    def doStop(self) -> None:
+        self.wrappedFactory.doStop()

@@ -1,0 +1,92 @@
+"""Finds the user's handler by what `--handler` says, and makes sure that it is one; knows no other option."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from operator import attrgetter
+from pathlib import Path
+from reprlib import repr as short_repr
+from types import ModuleType
+from typing import Any, cast
+
+from wshost.loading.importing import make_importable, run
+from wshost.results import ConfigurationError
+
+_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_SPEC = re.compile(rf"(?:(?P<path>.+?\.py)|(?P<module>{_NAME}))(?::(?P<attribute>{_NAME}))?")
+
+
+def load(handler: Any) -> Any:
+    """Return the handler that is meant.
+
+    :param handler: ``MODULE`` or ``MODULE:ATTRIBUTE``. The module is a dotted path to import, from the current
+        directory, too; or a path to a ``.py`` file, which is imported by its stem, as is what lies beside it. The
+        attribute may be dotted. Anything but a str is the handler itself. A class is instantiated without arguments.
+    :returns: what has an `init` and a `handle` that can be called.
+    :raises wshost.loading.importing.UserCodeError: when the user's own code raises an exception.
+    :raises ConfigurationError: when nothing is there by that name, or no handler.
+    """
+    if isinstance(handler, str):
+        name = repr(handler)
+        found = _find(name, handler)
+    else:
+        name = short_repr(handler)
+        found = handler
+    if isinstance(found, type):
+        found = run(f"handler {name} can't be instantiated", found)
+    missing = [function for function in ("init", "handle") if not callable(getattr(found, function, None))]
+    if missing:
+        raise ConfigurationError(
+            f"handler {name} has no callable {' and no callable '.join(missing)}: "
+            "a handler has init(options) and handle(message, state)"
+        )
+    return found
+
+
+def _find(name: str, spec: str) -> Any:
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise ConfigurationError(f"handler {name} is neither MODULE[:ATTRIBUTE] nor FILE.py[:ATTRIBUTE]")
+    if match["path"]:
+        found = _load_file(name, Path(match["path"]).absolute())
+    else:
+        make_importable(Path.cwd())
+        found = run(f"handler {name} can't be imported", importlib.import_module, match["module"])
+    if match["attribute"]:
+        try:
+            return attrgetter(match["attribute"])(found)
+        except AttributeError as error:
+            raise ConfigurationError(f"handler {name} can't be found: {error}") from error
+    return found
+
+
+def _load_file(name: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigurationError(f"handler {name} can't be found: there is no file {path}")
+    loaded = sys.modules.get(path.stem)
+    if loaded is None:
+        make_importable(path.parent)
+        return cast("ModuleType", run(f"handler {name} can't be imported", _import_file, path))
+    origin = getattr(loaded, "__file__", None)
+    if origin != str(path):
+        raise ConfigurationError(
+            f"handler {name} can't be imported as {path.stem!r}: "
+            f"that is another module already, {origin or 'a part of Python'}; rename the file"
+        )
+    return loaded
+
+
+def _import_file(path: Path) -> ModuleType:
+    # There always is one for a name that ends in .py.
+    spec = cast("ModuleSpec", spec_from_file_location(path.stem, path))
+    module = sys.modules[path.stem] = module_from_spec(spec)
+    try:
+        cast("Any", spec.loader).exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module

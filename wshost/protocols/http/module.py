@@ -1,0 +1,238 @@
+"""The first protocol of a chain: a bounded request head, then a refusal or a switch; must not know frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zope.interface import implementer, moduleProvides
+
+from wshost.interfaces import (
+    IContext,
+    ILinkedModule,
+    INegotiatedModule,
+    IPreparedModule,
+    IPromptDriver,
+    IProtocolDriver,
+    Timer,
+)
+from wshost.protocols.http.head import BadRequest, demand_get, parse, response
+from wshost.protocols.http.routes import Routes
+from wshost.protocols.options import Reader
+from wshost.request import TOKEN, Headers, Request
+from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Switch
+
+moduleProvides(IPreparedModule, ILinkedModule, INegotiatedModule)
+
+#: By this name, TLS negotiates it (RFC 7301 §6).
+alpn_protocols = (b"http/1.1",)
+
+_END = b"\r\n\r\n"
+_CR = 0x0D
+#: Empty lines before the request line that are ignored; some clients send one behind a body.
+_EMPTY_LINES = 8
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+#: Seconds: long enough for a load balancer to look elsewhere, short enough for a restart.
+_RETRY_AFTER = 5
+_TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byte)))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of this module, checked.
+
+    A request is a WebSocket upgrade when it is a GET of HTTP/1.1 with ``Upgrade: websocket`` and
+    ``Connection: upgrade`` (RFC 6455 §4.2.1); the rest of the handshake is the other module's.
+    """
+
+    #: The paths that are served; the others get 404. None: all. Given as a list of patterns.
+    paths: Routes | None
+    #: Which module of the chain gets WebSocket upgrades; None: the next one.
+    upgrade: str | None
+    #: Which module of the chain gets whatever is no WebSocket upgrade, on any path, of any method, body and all: it
+    #: sees the request from its first byte. It keeps the connection, also for later upgrades. None: they get 426.
+    otherwise: str | None
+    #: Bytes; a longer request head gets 431.
+    max_head_size: int
+    #: More header lines than these get 431.
+    max_headers: int
+    #: Seconds from the connection's start until its request head must be complete; then 408.
+    timeout: float
+
+
+def prepare(options: Mapping[str, Any]) -> Options:
+    """Check the options: those of `Options`, by their names.
+
+    :raises wshost.results.ConfigurationError: for an unknown one, or a wrong value.
+    """
+    reader = Reader("http", options)
+    checked = Options(
+        paths=_routes(reader.strings("paths")) if "paths" in options else None,
+        upgrade=reader.string("upgrade") or None,
+        otherwise=reader.string("otherwise") or None,
+        max_head_size=reader.integer("max_head_size", 16_384, 1),
+        max_headers=reader.integer("max_headers", 100, 1),
+        timeout=reader.seconds("timeout", 5.0),
+    )
+    reader.done()
+    return checked
+
+
+def check(options: Options, chain: Sequence[str], position: int) -> None:
+    """Make sure that there are modules to switch to.
+
+    :raises wshost.results.ConfigurationError: when one is missing.
+    """
+    if options.upgrade is None and position + 1 == len(chain):
+        raise ConfigurationError("http: no module follows to take WebSocket upgrades; add websocket to the chain")
+    for option, name in (("upgrade", options.upgrade), ("otherwise", options.otherwise)):
+        if name is not None and (name not in chain or name == chain[position]):
+            raise ConfigurationError(f"http: {option} is {name!r}, no other module of the chain: {', '.join(chain)}")
+
+
+def init(options: Options, context: IContext) -> IProtocolDriver:
+    """Start waiting for a request head; or refuse the connection, when it is not admitted."""
+    # `check` has seen to it that one of the two is there.
+    driver = _Driver(options, options.upgrade or context.following, context)
+    driver.start()
+    return driver
+
+
+@implementer(IPromptDriver)
+class _Driver:
+    def __init__(self, options: Options, upgrade: str, context: IContext) -> None:
+        self._options = options
+        self._upgrade = upgrade
+        self._context = context
+        self._received = bytearray()
+        # Empty lines that came before the request line, and the first byte of one more.
+        self._empty_lines = 0
+        self._cr = b""
+        self._done = False
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        if self._context.admitted:
+            self._timer = self._context.call_later(self._options.timeout, self._time_out)
+        else:
+            self._finish()
+            self._context.perform(_refuse(_unavailable("The server is full.")))
+
+    def handle_connection_in(self, data: bytes) -> Results:
+        if self._done:
+            return None
+        result: Switch | Close | None
+        try:
+            result = self._read(data)
+        except BadRequest as bad:
+            result = _refuse(bad)
+        if result is not None:
+            self._finish()
+        return result
+
+    def handle_action(self, action: str, *args: Any) -> Results | Refused:
+        if action != "shutdown":
+            return REFUSED
+        if self._done:
+            return None  # the last word is out already
+        self._finish()
+        return _refuse(_unavailable("The server is shutting down."))
+
+    def handle_connection_close(self, reason: str) -> None:
+        self._finish()
+
+    def _read(self, data: bytes) -> Switch | None:
+        if not self._received and (self._cr or data[0] == _CR):
+            data = self._skip(data)
+            if not data:
+                return None
+        received: bytes | bytearray = data
+        start = 0
+        limit = self._options.max_head_size
+        if self._received:
+            # The end may have begun in what came before.
+            start = max(0, len(self._received) - len(_END) + 1)
+            received = self._received
+            received += data
+        if received[0] not in _TOKEN_BYTES:
+            raise BadRequest(400, "This is not HTTP.")
+        end = received.find(_END, start, limit)
+        if end >= 0:
+            return self._judge(bytes(received), end + len(_END))
+        if len(received) >= limit:
+            raise BadRequest(431, "The request head is too long.")
+        if _BARE_LF.search(received, start):
+            raise BadRequest(400, "A line ends without CR.")
+        if received is data:
+            self._received += data
+        return None
+
+    def _skip(self, data: bytes) -> bytes:
+        """Return what is behind empty lines, which are ignored before the request line (RFC 9112 §2.2)."""
+        data = self._cr + data
+        while data.startswith(b"\r\n"):
+            self._empty_lines += 1
+            if self._empty_lines > _EMPTY_LINES:
+                raise BadRequest(400, "There are too many empty lines before the request line.")
+            data = data[2:]
+        self._cr = data if data == b"\r" else b""
+        return data[len(self._cr) :]
+
+    def _judge(self, received: bytes, size: int) -> Switch:
+        options = self._options
+        request = parse(received[:size], max_headers=options.max_headers)
+        upgrade = _is_upgrade(request)
+        if not upgrade and options.otherwise is not None:
+            return Switch(options.otherwise, received, request)
+        demand_get(request)
+        if options.paths is not None:
+            route = options.paths.match(request.path)
+            if route is None:
+                raise BadRequest(404, "Nothing is served on this path.")
+            request = replace(request, route=route)
+        if not upgrade:
+            raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
+        return Switch(self._upgrade, received[size:], request)
+
+    def _time_out(self) -> None:
+        # A client that has asked nothing, say a browser's spare connection, expects no answer.
+        close = _refuse(BadRequest(408, "The request head took too long.")) if self._received else Close()
+        self._finish()
+        self._context.perform(close)
+
+    def _finish(self) -> None:
+        self._done = True
+        self._received.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _is_upgrade(request: Request) -> bool:
+    return (
+        request.method == "GET"
+        and _has(request.headers, "upgrade", "websocket")
+        and _has(request.headers, "connection", "upgrade")
+    )
+
+
+def _has(headers: Headers, name: str, member: str) -> bool:
+    value = headers.get(name, "").lower()
+    # Nearly all of them have one member.
+    return value == member or any(one.lower() == member for one in headers.list(name))
+
+
+def _unavailable(reason: str) -> BadRequest:
+    return BadRequest(503, reason, {"Retry-After": str(_RETRY_AFTER)})
+
+
+def _refuse(bad: BadRequest) -> Close:
+    return Close(response(bad.status, bad.reason, bad.headers))
+
+
+def _routes(patterns: list[str]) -> Routes:
+    try:
+        return Routes(patterns)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"http: paths: {error}") from None

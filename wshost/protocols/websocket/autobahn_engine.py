@@ -1,0 +1,280 @@
+"""Autobahn as an engine without I/O: frames in, callbacks out. The only file that imports autobahn.
+
+The engine never sees an HTTP request: the head was parsed, judged and answered before (`handshake.py`), and where that
+leaves Autobahn is set here. It starts no timer, writes to no transport and logs nothing; whoever drives it does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import txaio
+
+txaio.use_twisted()
+
+from autobahn.exception import PayloadCorruptError, PayloadExceededError  # noqa: E402
+from autobahn.websocket.compress import PerMessageDeflate  # noqa: E402
+from autobahn.websocket.protocol import WebSocketServerFactory, WebSocketServerProtocol  # noqa: E402
+from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-defined]  # noqa: E402
+
+from wshost.messages import MAX_REASON, sendable  # noqa: E402
+from wshost.protocols.websocket.deflate import Corrupt, Inflater, TooLong  # noqa: E402
+
+
+class Sink(Protocol):
+    """Whom the engine tells; the calls come from within `Engine.step`, `Engine.fail` and the like."""
+
+    def on_write(self, data: bytes) -> None:
+        """These bytes are for the peer."""
+
+    def on_message(self, payload: bytes, is_binary: bool) -> None:
+        """A whole message came; text is valid UTF-8."""
+
+    def on_ping(self, payload: bytes) -> None:
+        """A ping came; it is not answered yet."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """A pong came."""
+
+    def on_close(self, code: int | None, reason: str) -> None:
+        """The peer starts the closing handshake; answer with `Engine.answer_close`."""
+
+    def on_drop(self) -> None:
+        """The connection is over for the engine; nothing more will come of it."""
+
+
+class _Silence:
+    """A logger for Autobahn, which logs what peers do to it: how often would be theirs to say."""
+
+    def debug(self, *_args: Any, **_event: Any) -> None:
+        """Drop it."""
+
+    info = warn = error = debug
+
+
+class _Deflate:
+    """permessage-deflate (RFC 7692) as Autobahn asks for it, for messages that come.
+
+    Autobahn's own asks zlib for exactly the allowed length, and so can't tell a message that ends there from one whose
+    last match goes on beyond: that one arrives cut. What inflates only together with the four bytes that end a message,
+    and what follows a block marked as final, it drops.
+    """
+
+    EXTENSION_NAME = PerMessageDeflate.EXTENSION_NAME
+
+    def __init__(self, inflater: Inflater) -> None:
+        self._inflater = inflater
+        #: What there is of a message that is too long.
+        self.exceeding = b""
+
+    def start_decompress_message(self) -> None:
+        self._inflater.begin()
+
+    def decompress_message_data(self, data: bytes, max_output_len: int | None = None) -> bytes:
+        try:
+            return self._inflater.add(data)
+        except TooLong as error:
+            self.exceeding = error.inflated
+            raise PayloadExceededError from error
+        except Corrupt as error:
+            raise PayloadCorruptError from error
+
+    def end_decompress_message(self) -> None:
+        try:
+            self._inflater.end()
+        except Corrupt as error:
+            raise PayloadCorruptError from error
+
+
+class Engine(WebSocketServerProtocol):
+    """One WebSocket connection, from the accepted handshake on. Made by a class that `engine_class` returns.
+
+    :param sink: is told what happens.
+    :param inflater: of the connection, where permessage-deflate was agreed on.
+    """
+
+    # Autobahn copies its options from the factory to each connection; ours are class attributes (`engine_class`).
+    CONFIG_ATTRS = []  # noqa: RUF012
+    log = _Silence()
+    logOctets = logFrames = trackTimings = False
+    utf8validateIncoming = applyMask = requireMaskedClientFrames = True
+    maskServerFrames = echoCloseCodeReason = False
+    # By this it looks at nothing behind what is wrong; that it drops the connection without a word is overridden.
+    failByDrop = True
+    autoFragmentSize = openHandshakeTimeout = closeHandshakeTimeout = 0
+    autoPingInterval = autoPingTimeout = 0
+    # Autobahn's limits count compressed bytes as if they were inflated, before they are: ours are `max_message_size`…
+    maxMessagePayloadSize = maxFramePayloadSize = 0
+    peer = ""
+
+    max_message_size: int
+    max_frame_size: int
+    max_deflated_size: int
+    max_fragments: int
+    _isMessageCompressed: bool
+    _perMessageCompress: Any
+    factory = WebSocketServerFactory(server="")
+
+    def __init__(self, sink: Sink, inflater: Inflater | None = None) -> None:
+        super().__init__()
+        self._sink = sink
+        self._message = bytearray()
+        #: How many messages, and control frames between messages, have arrived.
+        self.arrived = 0
+        self._connectionMade()
+        # Where Autobahn stands when it has answered the handshake.
+        self.state = self.STATE_OPEN
+        self.websocket_version = 13
+        self.inside_message = False
+        self.current_frame = None  # type: ignore[assignment]
+        if inflater is not None:
+            self._perMessageCompress = _Deflate(inflater)
+        # Of no use here, and a kilobyte of each connection.
+        del self.send_queue
+
+    # What the driver calls
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer; `step` looks at them."""
+        self.data += data
+
+    def step(self) -> bool:
+        """Take one step: a frame's head, or what is there of its payload.
+
+        :returns: False when there is nothing more to do before more bytes are fed.
+        """
+        return self.state != self.STATE_CLOSED and bool(self.processData())
+
+    @property
+    def inside(self) -> bool:
+        """True in the middle of a message or a frame."""
+        return self.inside_message or self.current_frame is not None or bool(self.data)
+
+    def start_close(self, code: int | None, reason: bytes) -> None:
+        """Send a Close, without a code an empty one; the peer's answer is followed by `Sink.on_drop`."""
+        self.sendCloseFrame(code, reason)
+
+    def answer_close(self, code: int | None, reason: bytes) -> None:
+        """Answer the peer's Close, without a code by an empty one."""
+        self.sendCloseFrame(code, reason, isReply=True)
+        self.dropConnection()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection (RFC 6455 §7.1.7): say why, unless a Close is out already, and look at nothing more."""
+        self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
+        self.dropConnection()
+
+    def fail_size(self) -> None:
+        """Fail the connection for a message that is too large."""
+        self.fail(1009, f"a message of more than {self.max_message_size} bytes")
+
+    def fail_payload(self) -> None:
+        """Fail the connection for what a message holds (RFC 6455 §8.1)."""
+        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
+        self.fail(1007, "invalid UTF-8 or deflate data")
+
+    # What Autobahn calls
+
+    def _fail_connection(self, code: int = 1002, reason: str = "") -> None:
+        self.fail(code, reason)
+
+    def _invalid_payload(self, reason: str) -> bool:
+        self.fail_payload()
+        return True
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        self._sink.on_write(data)
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        # Autobahn's answers at once, where we may do so later; and of IANA's codes it lacks 1014.
+        if code is not None and not sendable(code):
+            self.fail(1002, f"invalid close code {code}")
+            return True
+        try:
+            reason = (reasonRaw or b"").decode()
+        except UnicodeDecodeError:
+            self.fail_payload()
+            return True
+        if self.state == self.STATE_OPEN:
+            self._sink.on_close(code, reason)
+        else:
+            self.dropConnection()
+        return None
+
+    def dropConnection(self, abort: bool = False) -> None:
+        if self.state == self.STATE_CLOSING:
+            self.state = self.STATE_CLOSED
+            self._sink.on_drop()
+
+    def _onMessageBegin(self, isBinary: bool) -> None:
+        self.onMessageBegin(isBinary)
+        self._fragments = 0
+
+    def _onMessageFrameBegin(self, length: int) -> None:
+        self._fragments += 1
+        if self._isMessageCompressed:
+            # How large the message is shows as it is inflated.
+            size, most = len(self._message), self.max_deflated_size
+        else:
+            size, most = len(self._message) + length, self.max_frame_size
+        if size > self.max_message_size:
+            self.fail_size()
+        elif length > most:
+            self.fail(1009, f"a frame of more than {most} bytes")
+        elif self._fragments > self.max_fragments:
+            self.fail(1009, f"a message of more than {self.max_fragments} fragments")
+
+    def _max_message_size_exceeded(self, *_sizes_and_reason: Any) -> None:
+        # Of bad UTF-8 and too much of it, the first counts, wherever the bytes were cut.
+        if self.message_is_binary or self.utf8validator.validate(self._perMessageCompress.exceeding)[0]:
+            self.fail_size()
+        else:
+            self.fail_payload()
+
+    def _onMessageFrameData(self, payload: bytes) -> None:
+        # Autobahn keeps a list of what came with each read: some twenty bytes for one, if the peer will have it so.
+        self._message += payload
+
+    def _onMessageFrameEnd(self) -> None:
+        """Nothing: `_onMessageFrameData` has put it where it belongs."""
+
+    def _onMessageEnd(self) -> None:
+        self.arrived += 1
+        payload, self._message = bytes(self._message), bytearray()
+        self._sink.on_message(payload, self.message_is_binary)
+
+    def _onPing(self, payload: bytes) -> None:
+        self.arrived += not self.inside_message
+        self._sink.on_ping(payload)
+
+    def _onPong(self, payload: bytes) -> None:
+        self.arrived += not self.inside_message
+        self._sink.on_pong(payload)
+
+
+def xor(data: bytes, key: bytes) -> bytes:
+    """Return data masked, or without its mask (RFC 6455 §5.3)."""
+    masked: bytes = create_xor_masker(key, len(data)).process(data)
+    return masked
+
+
+def engine_class(
+    *, max_message_size: int, max_frame_size: int, max_fragments: int, max_deflated_size: int | None = None
+) -> type[Engine]:
+    """Return an `Engine` class with these options.
+
+    :param max_message_size: bytes of a message, inflated; more fails the connection with 1009.
+    :param max_frame_size: bytes of a frame; more fails the connection with 1009.
+    :param max_fragments: frames of a message; more fail the connection with 1009.
+    :param max_deflated_size: bytes of a frame of a deflated message, as it comes; `max_frame_size` by default.
+    """
+    return type(
+        "Engine",
+        (Engine,),
+        {
+            "max_message_size": max_message_size,
+            "max_frame_size": max_frame_size,
+            "max_deflated_size": max_frame_size if max_deflated_size is None else max_deflated_size,
+            "max_fragments": max_fragments,
+        },
+    )

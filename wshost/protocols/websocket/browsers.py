@@ -1,0 +1,143 @@
+"""Which requests of browsers are taken: those that ask for a name of this server, from a page that may connect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, ip_address
+
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+
+from wshost.interfaces import IContext
+from wshost.protocols.http.head import BadRequest, split_authority
+from wshost.protocols.websocket.origin import Origins, is_own
+from wshost.request import Request
+from wshost.results import ConfigurationError
+
+_NAME = re.compile(r"[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*\.?")
+#: As much of a name as one can have (RFC 1035 §2.3.4): what is logged of it.
+_LENGTH = 255
+
+_log = Logger("wshost")
+
+
+class Hosts:
+    """The names that this server has.
+
+    A page of evil.example may have its own name lead to this server (DNS rebinding). Then Host and Origin are the same,
+    and only who knows the server's names can tell.
+
+    :param options: each ``chat.example.com``, ``*.example.com`` for every name below it but not itself, an address, or
+        ``"*"`` for any. Of any port.
+    :raises wshost.results.ConfigurationError: for anything else.
+    """
+
+    def __init__(self, options: Iterable[str] = ()) -> None:
+        if isinstance(options, str):
+            raise ConfigurationError(f"hosts are a list, not {options!r}")
+        #: Whether there are any.
+        self.given = False
+        self._any = False
+        self._exact: set[str] = set()
+        self._below: set[str] = set()
+        self._told = False
+        for option in options:
+            self.given = True
+            if option == "*":
+                self._any = True
+            else:
+                self._add(option)
+
+    def have(self, name: str) -> bool:
+        """Say whether the options name this.
+
+        :param name: a host, as `split_authority` returns it.
+        """
+        name = name.removesuffix(".")
+        return self._any or name in self._exact or any(name.endswith(below) for below in self._below)
+
+    def tell(self, name: str) -> None:
+        """Log that a browser has asked for another name; the first time, as peers may ask for many."""
+        if not self._told:
+            self._told = True
+            _log.warn(
+                "a browser has asked for the host {name!r}, and got 421: is that this server, say behind a proxy, then "
+                "name it with --host (this is said once)",
+                name=name[:_LENGTH],
+            )
+
+    def _add(self, option: str) -> None:
+        if not isinstance(option, str):
+            raise _bad(option)
+        apex = option.removeprefix("*.")
+        bare = apex[1:-1] if apex.startswith("[") and apex.endswith("]") else apex
+        try:
+            address = ip_address(bare)
+        except ValueError:
+            if not _NAME.fullmatch(apex):
+                raise _bad(option) from None
+            name = apex.lower().removesuffix(".")
+        else:
+            if apex != option or "%" in bare:
+                raise _bad(option)
+            name = str(address) if isinstance(address, IPv4Address) else f"[{address}]"
+        if apex == option:
+            self._exact.add(name)
+        else:
+            self._below.add(f".{name}")
+
+
+def check_browser(request: Request, context: IContext, origins: Origins, hosts: Hosts) -> None:
+    """Make sure that this is no browser, or one that may connect.
+
+    Where no hosts are given, what comes in by a loopback address must ask for a loopback name or address; but for pages
+    that the options name, or, where they name some, for all but the server's own.
+
+    :param context: for our address, and TLS.
+    :raises BadRequest: 421 when it asks for a name that this server has not, 403 when it comes from another page.
+    """
+    origin = request.headers.get("origin")
+    if origin is None:
+        return
+    try:
+        name = split_authority(request.host)[0]
+    except ValueError:
+        name = ""
+    listed, own = origins.lists(origin), is_own(origin, request.host, context.tls is not None)
+    if hosts.given:
+        known, advice = hosts.have(name), "This server has no such name: those that it has are given by --host."
+    else:
+        known = listed or (origins.given and not own) or not _is_local(context.host_address) or _is_loopback(name)
+        advice = "Browsers must ask for a name of this machine, such as localhost, or one that is given by --host."
+    if not known:
+        hosts.tell(name)
+        raise BadRequest(421, advice)
+    if not (listed or own):
+        raise BadRequest(403, "This Origin is not allowed here.")
+
+
+def _is_local(address: IAddress) -> bool:
+    """Say whether only this machine can connect to it. A Unix socket is none of these: no browser can."""
+    host = getattr(address, "host", None)
+    return isinstance(host, str) and _is_loopback_address(host)
+
+
+def _is_loopback(name: str) -> bool:
+    name = name.removesuffix(".")
+    # RFC 6761 §6.3
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback_address(name.strip("[]"))
+
+
+def _is_loopback_address(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _bad(option: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{option!r} is not a host: write example.com, *.example.com, an address or *, without scheme and port"
+    )

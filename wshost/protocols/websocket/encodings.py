@@ -1,0 +1,44 @@
+"""Published messages as frames, the same bytes for every connection with the same parameters. Knows no connection."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from zope.interface import implementer
+
+from wshost.interfaces import IEncoding
+from wshost.protocols.websocket.deflate import Deflater
+from wshost.protocols.websocket.plain_frames import deflated_frame, frame
+
+
+@implementer(IEncoding)
+class Frames:
+    """Each message in one unmasked frame; text is UTF-8 (RFC 6455 §5.2)."""
+
+    def encode(self, data: str | bytes) -> bytes:
+        return frame(data)
+
+
+@implementer(IEncoding)
+class DeflatedFrames:
+    """The same, deflated, where no message refers back to those before (RFC 7692 §7.1.1.1).
+
+    :param window_bits: of the LZ77 window that was agreed on.
+    """
+
+    def __init__(self, window_bits: int) -> None:
+        self._deflater = Deflater(window_bits, takeover=False)
+
+    def encode(self, data: str | bytes) -> bytes:
+        payload = data.encode() if isinstance(data, str) else data
+        return deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes))
+
+
+#: The one instance, by which connections that share are known.
+FRAMES = Frames()
+
+
+@cache
+def deflated_frames(window_bits: int) -> DeflatedFrames:
+    """Return the one instance for connections with such a window, of which there are few."""
+    return DeflatedFrames(window_bits)

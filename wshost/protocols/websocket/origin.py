@@ -1,0 +1,139 @@
+"""Which web pages' scripts may connect (RFC 6454, RFC 6455 §10.2); must not know how they are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from wshost.protocols.http.head import split_authority
+from wshost.results import ConfigurationError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_OF_THE_WEB = frozenset({"http", "https", "ws", "wss", "ftp"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
+class Origins:
+    """The origins that are allowed besides the server's own.
+
+    A browser names in the Origin header the page that connects, and sends the user's cookies whatever page that is:
+    a server that does not look can be used by any page in the user's name (cross-site WebSocket hijacking).
+
+    :param options: each ``https://app.example.com`` with an optional port; ``https://*.example.com`` for every name
+        below it but not itself; ``file://`` or ``app://localhost``, the origin of an application's or an extension's
+        pages, and ``moz-extension://*`` for all of such a scheme; ``"null"`` for all pages with an opaque origin;
+        or ``"*"`` for any.
+    :raises wshost.results.ConfigurationError: for anything else.
+    """
+
+    def __init__(self, options: Iterable[str] = ()) -> None:
+        if isinstance(options, str):
+            raise ConfigurationError(f"origins are a list, not {options!r}")
+        #: Whether there are any.
+        self.given = False
+        self._any = False
+        self._null = False
+        self._schemes: set[str] = set()
+        self._exact: set[tuple[str, str, int | None]] = set()
+        self._below: set[tuple[str, str, int | None]] = set()
+        for option in options:
+            self.given = True
+            if option == "*":
+                self._any = True
+            elif option == "null":
+                self._null = True
+            else:
+                self._add(option)
+
+    def allows(self, origin: str | None, host: str, secure: bool = False) -> bool:
+        """Say whether a page of this origin may connect: it is listed, or the server's own.
+
+        :param origin: the Origin header, or None when there is none: then this is no browser, and allowed.
+        :param host: the authority that the request asks, `Request.host`.
+        :param secure: whether the connection is one of TLS that ends here.
+        """
+        return origin is None or self.lists(origin) or is_own(origin, host, secure)
+
+    def lists(self, origin: str) -> bool:
+        """Say whether the options name this origin."""
+        if self._any:
+            return True
+        if origin == "null":
+            return self._null
+        try:
+            scheme, name, port = _split(origin)
+        except ValueError:
+            return False
+        return scheme in self._schemes or (scheme, name, port) in self._exact or self._is_below(scheme, name, port)
+
+    def _is_below(self, scheme: str, name: str, port: int | None) -> bool:
+        return any(
+            (scheme, port) == (their_scheme, their_port) and name.endswith(suffix) and name != suffix
+            for their_scheme, suffix, their_port in self._below
+        )
+
+    def _add(self, option: str) -> None:
+        if not isinstance(option, str):
+            raise _bad(option, "write it as a string")
+        scheme, _, rest = option.partition("://")
+        if rest == "*" and _is_private(scheme):
+            self._schemes.add(scheme.lower())
+            return
+        apex = option.replace("://*.", "://", 1)
+        try:
+            scheme, name, port = _split(apex)
+        except ValueError:
+            advice = "write https://example.com, https://*.example.com, file://, app://localhost, null or *"
+            raise _bad(option, advice) from None
+        if scheme in ("ws", "wss"):
+            raise _bad(option, "a web page has one of http:// or https://")
+        if "*" in name or (apex != option and (name.startswith("[") or not name)):
+            raise _bad(option, "* stands for all names below a domain, as in https://*.example.com")
+        if apex == option:
+            self._exact.add((scheme, name, port))
+        else:
+            self._below.add((scheme, f".{name}", port))
+
+
+def is_own(origin: str, host: str, secure: bool) -> bool:
+    """Say whether a page of this origin comes from where its connection goes to (RFC 6454 §5).
+
+    That means: it has the host and port that the request asks, a missing port being the default one of the page's
+    scheme, which is https where TLS ends here. Else a proxy in front may end it: then it is http or https. Names are
+    compared in any case, otherwise as they are: ``example.com.`` is not ``example.com``, as it is not to a browser.
+
+    Both are the client's to choose. So this says nothing of whose host that is; see `Hosts`.
+
+    :param origin: the Origin header.
+    :param host: the authority that the request asks, `Request.host`.
+    :param secure: whether the connection is one of TLS that ends here.
+    """
+    try:
+        scheme, name, port = _split(origin)
+        host_name, host_port = split_authority(host)
+    except ValueError:
+        return False
+    if scheme not in _DEFAULT_PORTS or (secure and scheme != "https"):
+        return False
+    return (name, port) == (host_name, _DEFAULT_PORTS[scheme] if host_port is None else host_port)
+
+
+def _split(origin: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of an origin (RFC 6454 §6.2). :raises ValueError: when it is none."""
+    scheme, separator, authority = origin.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
+        raise ValueError("not an origin")
+    scheme = scheme.lower()
+    if not authority and _is_private(scheme):
+        return scheme, "", None
+    name, port = split_authority(authority)
+    return scheme, name, _DEFAULT_PORTS.get(scheme) if port is None else port
+
+
+def _is_private(scheme: str) -> bool:
+    """Say whether this is the scheme of files, an application or extensions: whose hosts are no names, or empty."""
+    return _SCHEME.fullmatch(scheme) is not None and scheme.lower() not in _OF_THE_WEB
+
+
+def _bad(option: object, advice: str) -> ConfigurationError:
+    return ConfigurationError(f"{option!r} is not an origin: {advice}")

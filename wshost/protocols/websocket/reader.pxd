@@ -1,0 +1,19 @@
+# What Cython makes of reader.py: the types of its attributes, and what is called from C.
+
+cimport cython
+from wshost.protocols.websocket.deflate cimport Inflater
+from wshost.protocols.websocket.plain_frames cimport head, take, take_deflated
+
+cdef class Frames:
+    cdef object __weakref__
+    cdef public object _engine, _long, _make_engine, _sink
+    cdef public Inflater _inflater
+    cdef public bytes _data
+    cdef public Py_ssize_t _at, _filled, _known, _limit, _read
+    cdef public bint _engaged
+
+    cpdef feed(self, bytes data)
+    @cython.locals(at=Py_ssize_t, stop=Py_ssize_t)
+    cpdef bint step(self) except -1
+    cpdef bint _begin(self) except -1
+    cpdef bint _inflate(self, Inflater inflater, bytes payload, bint is_binary) except -1

@@ -1,0 +1,268 @@
+"""What one peer sends, frame by frame: which of them the lane reads and which the engine. Knows no connection's state.
+
+The lane (`plain_frames.py`) may read a frame while the engine is between messages; all else the engine gets.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from wshost.protocols.websocket import autobahn_engine
+from wshost.protocols.websocket.autobahn_engine import Engine
+from wshost.protocols.websocket.control import CLOSE, control_frame
+from wshost.protocols.websocket.deflate import STREAM, Corrupt, Inflater, TooLong
+from wshost.protocols.websocket.partial_frame import LongFrame
+from wshost.protocols.websocket.plain_frames import head, take, take_close, take_deflated
+
+#: The engine gets its input in slices, as each of its steps copies what is left of one.
+SLICE = 8_192
+
+_utf_8 = codecs.getincrementaldecoder("utf-8")
+
+
+class Sink(autobahn_engine.Sink, Protocol):
+    """Whom the lane and the engine tell."""
+
+    def deliver(self, message: tuple[str, Any], size: int) -> None:
+        """A whole message came.
+
+        :param message: as handlers get it.
+        :param size: of its payload or frame, in bytes.
+        """
+
+    def receive_into(self, room: memoryview | None) -> None:
+        """What the peer sends next is part of a large frame, and may be read into here; `Frames.filled` takes it.
+
+        :param room: the rest of the frame's payload; None takes back what was said before.
+        """
+
+
+class Frames:
+    """The frames of one peer, from the open connection on.
+
+    :param sink: is told of all.
+    :param make_engine: makes an engine for the sink; there is one only while there is something to judge.
+    :param limit: the largest message that the lane may read, in bytes; -1 leaves all to the engine.
+    :param inflater: where permessage-deflate was agreed on; the lane and the engines share it.
+    """
+
+    __slots__ = (
+        "_at",
+        "_data",
+        "_engaged",
+        "_engine",
+        "_filled",
+        "_inflater",
+        "_known",
+        "_limit",
+        "_long",
+        "_make_engine",
+        "_read",
+        "_sink",
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        make_engine: Callable[[Sink, Inflater | None], Engine],
+        limit: int,
+        inflater: Inflater | None = None,
+    ) -> None:
+        self._sink = sink
+        self._make_engine = make_engine
+        self._inflater = inflater
+        self._engine: Engine | None = None
+        self._limit = limit
+        # What was fed, and where in it nobody has been yet.
+        self._data = b""
+        self._at = 0
+        # The engine is in the middle of something, and that many bytes of its frame are still to be fed; -1 when its
+        # head was not all there.
+        self._engaged = False
+        self._known = 0
+        # What the lane is in the middle of, and how much was read into its room that nobody has looked at.
+        self._long: LongFrame | None = None
+        self._filled = 0
+        # How many messages the lane has read, and engines that are no more.
+        self._read = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+        if self._engine is None:
+            self._engine = self._make_engine(self._sink, self._inflater)
+        return self._engine
+
+    @property
+    def arrived(self) -> int:
+        """How many messages, and control frames between messages, have arrived."""
+        return self._read if self._engine is None else self._read + self._engine.arrived
+
+    @property
+    def inside(self) -> bool:
+        """True in the middle of a message or a frame, or when there is more to do."""
+        return self._engaged or self._long is not None or self._at < len(self._data)
+
+    @property
+    def waits(self) -> bool:
+        """True when there may be more to do with what was fed."""
+        return self._engaged or self._filled > 0 or self._at < len(self._data)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer; `step` looks at them."""
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at = 0
+
+    def filled(self, count: int) -> None:
+        """Take so many bytes from the peer that were read into the room that the sink was told of."""
+        self._filled += count
+
+    def close_lane(self) -> None:
+        """Leave all to the engine from here on: there is something to judge in every frame."""
+        self._limit = -1
+
+    def answer_close(self, code: int | None, reason: bytes) -> None:
+        """Answer the peer's Close, without a code by an empty one: there is nothing to judge behind it."""
+        if self._engine is not None:
+            self._engine.answer_close(code, reason)
+        else:
+            self._sink.on_write(control_frame(CLOSE, b"" if code is None else code.to_bytes(2, "big") + reason))
+            self._sink.on_drop()
+
+    def step(self) -> bool:
+        """Take one step: a message, a frame's head, or what is there of a payload.
+
+        :returns: False when there is nothing more to do before more bytes are fed.
+        """
+        # What the engine has come to the end of may have made the handler busy: that is to be seen before more is read.
+        if self._engaged and (self._go_on_judging() or not self._engaged):
+            return True
+        at = self._at
+        if self._long is not None and (self._filled or at < len(self._data)):
+            return self._go_on(self._long)
+        if at == len(self._data):
+            self._data = b""
+            self._at = 0
+            return False
+        if self._engaged:
+            return self._hand_over()
+        taken = take(self._data, at, self._limit)
+        if taken is None:
+            return self._begin()
+        message, stop = taken
+        self._at = stop
+        self._read += 1
+        self._sink.deliver(message, stop - at)
+        return True
+
+    def _go_on_judging(self) -> bool:
+        engine = self.engine
+        if engine.step():
+            return True
+        self._engaged = engine.inside
+        if not self._engaged and self._limit >= 0:
+            # An idle connection is better off without its two kilobytes.
+            self._read += engine.arrived
+            self._engine = None
+        return False
+
+    def _begin(self) -> bool:
+        """Begin what the lane can't read at once."""
+        data, at = self._data, self._at
+        if self._inflater is not None:
+            deflated = take_deflated(data, at, self._limit)
+            if deflated is not None:
+                payload, is_binary, self._at = deflated
+                return self._inflate(self._inflater, payload, is_binary)
+        found = head(data, at, self._limit)
+        if found is not None:
+            first, size, start = found
+            if start + size > len(data):
+                self._long = LongFrame(first, size, data[start - 4 : start])
+                self._at = start
+                return True
+        closing = take_close(data, at) if self._limit >= 0 else None
+        if closing is not None:
+            code, reason, self._at = closing
+            self._sink.on_close(code, reason)
+            return True
+        self._engaged = True
+        self._known = 0
+        return self._hand_over()
+
+    def _inflate(self, inflater: Inflater, payload: bytes, is_binary: bool) -> bool:
+        try:
+            inflated = inflater.inflate(payload)
+            message = ("binary", inflated) if is_binary else ("text", inflated.decode())
+        except TooLong as error:
+            self._fail_size(error.inflated, is_binary)
+            return False
+        except (Corrupt, UnicodeDecodeError):
+            self.engine.fail_payload()
+            return False
+        self._read += 1
+        self._sink.deliver(message, len(payload) + len(inflated) + inflater.streams * STREAM)
+        return True
+
+    def _fail_size(self, inflated: bytes, is_binary: bool) -> None:
+        # Of bad UTF-8 and too much of it, the first counts, wherever the bytes were cut.
+        try:
+            if not is_binary:
+                _utf_8().decode(inflated)
+        except UnicodeDecodeError:
+            self.engine.fail_payload()
+        else:
+            self.engine.fail_size()
+
+    def _hand_over(self) -> bool:
+        """Give the engine a slice: not of the next frame, too, if that can be known."""
+        data, at = self._data, self._at
+        if self._known == 0:
+            self._known = _size(data, at) or -1
+        stop = min(at + SLICE, len(data))
+        if self._known > 0:
+            stop = min(at + self._known, stop)
+            self._known -= stop - at
+        self.engine.feed(data[at:stop])
+        self._at = stop
+        return True
+
+    def _go_on(self, frame: LongFrame) -> bool:
+        count, self._filled = self._filled, 0
+        try:
+            if count:
+                frame.fill(count)
+            else:
+                self._at = frame.add(self._data, self._at)
+        except UnicodeDecodeError:
+            self._long = None
+            self._sink.receive_into(None)
+            self.engine.fail_payload()
+            return False
+        if not frame.left:
+            self._long = None
+            self._read += 1
+            self._sink.deliver(frame.message(), frame.size)
+        elif not count:
+            room = frame.room()
+            if room is not None:
+                self._sink.receive_into(room)
+        return True
+
+
+def _size(data: bytes, at: int) -> int:
+    """Return the size of the frame that begins there, 0 when it can't be known yet, or can't be right."""
+    head = data[at : at + 10]
+    if len(head) < 2:
+        return 0
+    masked, size = divmod(head[1], 128)
+    extra = {126: 2, 127: 8}.get(size, 0)
+    if len(head) < 2 + extra:
+        return 0
+    if extra:
+        size = int.from_bytes(head[2 : 2 + extra], "big")
+        if size >= 1 << 62:
+            return 0
+    return 2 + extra + 4 * masked + size

@@ -1,0 +1,1 @@
+"""The options: their names, kinds, defaults and files. Nothing here uses one."""

@@ -1,0 +1,1 @@
+"""Who has subscribed to what, and what a turn of the reactor brings them. No protocol, and no broker."""
