@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from tests import conformance
 from wshost import messages, server
-from wshost.connections import failures, hub, kernel, stream, timers
+from wshost.connections import admission, connection, failures, hub, kernel, stream, timers
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
@@ -124,16 +124,16 @@ DEFAULTS: dict[str, Any] = {
     "port": Settings().port,
     "interface": Settings().interface,
     "max_message_size": _WEBSOCKET["max_message_size"],
-    "max_connections": parameter(hub.Host, "max_connections"),
-    "max_connections_per_address": parameter(hub.Host, "max_connections_per_address"),
-    "max_output": parameter(hub.Host, "max_output"),
+    "max_connections": parameter(hub.Limits, "max_connections"),
+    "max_connections_per_address": parameter(hub.Limits, "max_connections_per_address"),
+    "max_output": parameter(hub.Limits, "max_output"),
     "handshake_timeout": _HTTP["timeout"],
     "init_timeout": parameter(HandlerAdapter, "init_timeout"),
     "ping_interval": _WEBSOCKET["ping_interval"],
     "ping_timeout": _WEBSOCKET["ping_timeout"],
-    "stall_timeout": parameter(hub.Host, "stall_timeout"),
-    "close_timeout": parameter(hub.Host, "close_timeout"),
-    "drain_timeout": parameter(hub.Host, "drain_timeout"),
+    "stall_timeout": parameter(hub.Limits, "stall_timeout"),
+    "close_timeout": parameter(hub.Limits, "close_timeout"),
+    "drain_timeout": parameter(hub.Limits, "drain_timeout"),
 }
 
 
@@ -188,9 +188,9 @@ def _rejects(status: int) -> bool:
 
 _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
-_MOST_STALLS, _MIN_RATE = count(stream.MOST_STALLS), size(stream.MIN_RATE)
+_MOST_STALLS, _MIN_RATE = count(stream.MAX_SAVED_STALLS), size(stream.MIN_RATE)
 _LOGGED = (str(log_limit.MOST), count(log_limit.PERIOD))
-_PATIENCE = count(hub.PATIENCE * 100)
+_PATIENCE = count(hub.ANSWER_TIME * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -199,7 +199,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("in slices of {}, byte for byte", (size(reader.SLICE),)),
         (
             "So does a connection that has had its turn: {} steps, or {} of messages in and output, then the other",
-            (count(driver.STEPS), size(driver.SHARE)),
+            (count(driver.STEPS), size(driver.TURN_SIZE)),
         ),
         ("to take no more than {} that it can't send", (size(kernel.MAX_UNSENT),)),
         (
@@ -226,8 +226,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
-        ("or has {} subscriptions already", (count(parameter(hub.Host, "max_subscriptions")),)),
-        ("as what is sent by a Ref: {} messages and {} at most", (count(driver.EARLY), size(driver.EARLY_SIZE))),
+        ("or has {} subscriptions already", (count(parameter(hub.Limits, "max_subscriptions")),)),
+        ("as what is sent by a Ref: {} messages and {} at most", (count(connection.MAX_KEPT), _MAX_OUTPUT)),
         ("at most {} in {} seconds; more are counted", (str(failures.MOST), count(failures.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_PATIENCE,)),
     ],
@@ -279,17 +279,17 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("| {} a second, {} at once |", (count(keepalive.CONTROL_RATE), count(keepalive.CONTROL_BURST))),
         (
             "{} steps a turn, or {} of messages and output, then the others",
-            (count(driver.STEPS), size(driver.SHARE)),
+            (count(driver.STEPS), size(driver.TURN_SIZE)),
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
-        ("503 with Retry-After, for {} at a time; others are just closed", (count(hub.OVERFLOW),)),
+        ("503 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
         ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
         (
             "| {} s, and a second for each {}, up to {} s in all (`--stall-timeout`, and {} times that)",
             (
                 _time("stall_timeout"),
                 _MIN_RATE,
-                count(float(stream.MOST_STALLS * DEFAULTS["stall_timeout"])),
+                count(float(stream.MAX_SAVED_STALLS * DEFAULTS["stall_timeout"])),
                 _MOST_STALLS,
             ),
         ),

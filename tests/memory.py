@@ -18,10 +18,12 @@ from wsproto.connection import Connection as PeerConnection
 from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 from zope.interface import alsoProvides, implementer
 
-from wshost.connections.connection import Connection, Link
-from wshost.connections.hub import Host
+from wshost.connections.connection import Connection
+from wshost.connections.hub import Hub, Limits
+from wshost.connections.shared import Link
 from wshost.connections.timers import LOOK
 from wshost.handlers.adapter import HandlerAdapter
+from wshost.interfaces import IBackplane
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
 
@@ -234,7 +236,8 @@ class Peer:
         at: IAddress = OUTSIDE,
     ) -> None:
         self.reactor = host.reactor
-        connection: Any = host.host.factory(proxied).buildProtocol(peer)
+        self.hub = host.hub
+        connection: Any = host.hub.factory(proxied).buildProtocol(peer)
         self.connection: Connection = connection
         self.transport = MemoryTransport(host.reactor, connection, peer, secure=secure, host=at)
         self.transport.buffered = buffered
@@ -338,7 +341,10 @@ class MemoryHost:
     :param chain: any chain of modules, prepared.
     :param http_options: for the http module, with a handler.
     :param websocket_options: for the websocket module, with a handler.
-    :param limits: for the `Host`.
+    :param reactor: one of its own by default.
+    :param backplane: for the `Hub`; and
+    :param leave: likewise.
+    :param limits: for the `Limits`.
     """
 
     def __init__(
@@ -348,16 +354,19 @@ class MemoryHost:
         chain: Sequence[Link] | None = None,
         http_options: Mapping[str, Any] | None = None,
         websocket_options: Mapping[str, Any] | None = None,
+        reactor: MemoryReactor | None = None,
+        backplane: IBackplane | None = None,
+        leave: Any = None,
         **limits: Any,
     ) -> None:
-        self.reactor = MemoryReactor()
+        self.reactor = reactor or MemoryReactor()
         if chain is None:
             adapter = HandlerAdapter(handler, {})
             chain = [
                 link("http", http, http_options),
                 link("websocket", websocket, {"handler": adapter, **(websocket_options or {})}),
             ]
-        self.host = Host(self.reactor, chain, **limits)
+        self.hub = Hub(self.reactor, chain, Limits(**limits), backplane=backplane, leave=leave)
 
     def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:
         """Return a new client."""
@@ -373,5 +382,5 @@ class MemoryHost:
     def idle(self) -> bool:
         """Whether nothing is left of any connection: no connection, no timer."""
         self.reactor.advance(0)
-        self.host.schedule.rest()
-        return not self.host.connections and not self.reactor.getDelayedCalls()
+        self.hub.shared.schedule.release_if_idle()
+        return not self.hub.shared.registry.all() and not self.reactor.getDelayedCalls()

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from tests.memory import MemoryHost, Peer
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.connections.connection import Link
+from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule
 from wshost.results import REFUSED, Close
 
@@ -54,7 +54,7 @@ class Rooms(MemoryHost):
 
     @property
     def topics(self) -> Any:
-        return self.host.topics
+        return self.hub.topics
 
     def publish(self, topic: str, *messages: str | bytes) -> list[bool]:
         return [self.backplane.publish(topic, message) for message in messages]
@@ -71,8 +71,7 @@ class Rooms(MemoryHost):
 
     def empty(self) -> bool:
         """Whether nothing is left of any topic."""
-        topics = self.topics
-        return not (topics._topics or topics._subscribers or topics._deliveries.pending or self.backplane._subscribed)
+        return bool(self.topics.empty) and not self.backplane._subscribed
 
 
 def writes(peer: Peer) -> list[bytes]:
@@ -108,7 +107,7 @@ class Plain:
         self.context = context
 
     def init(self, options: Any, context: IContext) -> Plain:
-        context.share(self.encoding)
+        context.use_encoding(self.encoding)
         return Plain(self.encoding, context)
 
     def handle_connection_in(self, data: bytes) -> Any:

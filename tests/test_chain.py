@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from wshost import plugins
 from wshost.chain import build
-from wshost.connections.connection import Link
+from wshost.connections.shared import Link
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router

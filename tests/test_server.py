@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from tests.ports import Reactor
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.connections.hub import Host
+from wshost.connections.hub import Hub, Limits
 from wshost.handlers import echo
 from wshost.listening.listener import Listener
 from wshost.process import ending, reactors
@@ -260,35 +261,35 @@ class TestLimits:
             ("drain_timeout", 3.0),
         ],
     )
-    def test_reach_the_host(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, option: str, value: float) -> None:
-        given: list[dict[str, Any]] = []
+    def test_reach_the_hub(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, option: str, value: Any) -> None:
+        given: list[Limits] = []
 
-        class Watched(Host):
-            def __init__(self, reactor: Any, chain: Any, *, backplane: Any, leave: Any, **limits: Any) -> None:
+        class Watched(Hub):
+            def __init__(self, reactor: Any, chain: Any, limits: Limits, **more: Any) -> None:
                 given.append(limits)
-                super().__init__(reactor, chain, backplane=backplane, leave=leave, **limits)
+                super().__init__(reactor, chain, limits, **more)
 
-        monkeypatch.setattr("wshost.server.Host", Watched)
+        monkeypatch.setattr("wshost.server.Hub", Watched)
         started({"handler": echo, option: value}, reactor)
         started({"handler": echo}, reactor)
-        assert given == [{option: value}, {}]
+        assert given == [replace(Limits(), **{option: value}), Limits()]
 
     def test_who_asks_the_process_to_end_is_heard(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
         left: list[Any] = []
         monkeypatch.setattr(ending, "leave", lambda *asked: left.append(asked))
         server = started({"handler": echo}, reactor)
-        host = server._host
-        assert host is not None
+        hub = server._hub
+        assert hub is not None
         error = SystemExit(3)
         try:
             raise error
         except SystemExit:
-            host.failures.log("c1", "the handler failed")
+            hub.shared.failures.log("c1", "the handler failed")
         assert left == [(reactor, error)]
 
-    @pytest.mark.parametrize("option", sorted(inspect.signature(Host).parameters.keys() & OPTIONS.keys()))
+    @pytest.mark.parametrize("option", sorted(inspect.signature(Limits).parameters.keys() & OPTIONS.keys()))
     def test_have_the_defaults_that_the_help_says(self, option: str) -> None:
-        default = inspect.signature(Host).parameters[option].default
+        default = inspect.signature(Limits).parameters[option].default
         assert OPTIONS[option].kind.add(None, OPTIONS[option].default) == default
 
 

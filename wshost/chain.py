@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IProtocolFactory
 
 from wshost import plugins
-from wshost.connections.connection import Link
+from wshost.connections.shared import Link
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory

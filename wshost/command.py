@@ -17,7 +17,7 @@ from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
 from wshost import __version__
-from wshost.connections.hub import Host
+from wshost.connections.hub import Limits
 from wshost.process import allocator, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_others
 from wshost.results import ConfigurationError
@@ -36,7 +36,7 @@ Examples:
 """
 
 #: What holds when none is given.
-_MAX_CONNECTIONS: int = inspect.signature(Host).parameters["max_connections"].default
+_MAX_CONNECTIONS: int = inspect.signature(Limits).parameters["max_connections"].default
 
 _log = Logger("wshost")
 

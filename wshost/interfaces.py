@@ -32,7 +32,7 @@ class IProtocolModule(Interface):
         """Start this protocol on one connection.
 
         Called when the connection is made (first module of the chain) or when another module switches to this one.
-        A protocol in which the server speaks first may call `context.perform` here.
+        A protocol in which the server speaks first may call `context.write` here.
 
         :param options: what `IPreparedModule.prepare` returned, or else the mapping of the chain's pair.
         :param context: this connection, as modules see it.
@@ -73,7 +73,10 @@ class INegotiatedModule(IProtocolModule):
 
 
 class IProtocolDriver(Interface):
-    """One protocol on one connection. It does no I/O: what it wants done it returns (`wshost.results.Results`)."""
+    """One protocol on one connection. It does no I/O: it writes to its context, and returns how the connection goes on.
+
+    Bytes that a `handle_` method returns (`wshost.results.Results`) are written, too: a short form for simple modules.
+    """
 
     def handle_connection_in(data: bytes) -> Results:
         """Bytes came in: from the peer, or unread from the module before. Never called with none.
@@ -85,7 +88,7 @@ class IProtocolDriver(Interface):
         """Somebody asks for something. A module returns `REFUSED` for what it does not know or can't do now.
 
         ``"send", data`` · ``"ping", data`` · ``"close", code, reason`` · ``"info", anything``: what the
-        connection's `IRef` was asked for. ``"drained"``: the output that made `IContext.full` true has left.
+        connection's `IRef` was asked for. ``"drained"``: the output that made `IContext.output_full` true has left.
         ``"shutdown"``: the server stops; say good-bye and `Close`. Refused, the connection closes without a word;
         not closed after a grace, it is aborted.
         """
@@ -119,21 +122,30 @@ class IContext(Interface):
     host_address = Attribute("twisted.internet.interfaces.IAddress of our side")
     tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
     admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
-    following = Attribute("str or None: the name of the next module in the chain")
-    broken = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
-    blocked = Attribute("True while output waits for the peer to take what went before: a ping would be behind that")
+    next_module = Attribute("str or None: the name of the next module in the chain")
     clock = Attribute("twisted.internet.interfaces.IReactorTime: the reactor, and its time")
-    published = Attribute("None, or while sharing: returns (and takes) the bytes that go before the driver's next")
-    full = Attribute("True while more output is buffered than the peer's limit allows: produce no more of it")
+    reading = Attribute("False while the peer is not read: the module has paused it, or output is full")
+    blocked = Attribute("True while output waits for the peer to take what went before: a ping would wait, too")
+    output_full = Attribute("True while as much output waits as the peer may let wait: write no more of it")
+    reset_by_peer = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
+
+    def write(data: bytes) -> None:
+        """Send bytes, behind all that was written or published to this connection's topics before.
+
+        What one call from the transport causes leaves together when that call is over, or else what one turn of the
+        reactor causes, at the end of the turn. Nothing is sent behind a `Switch`, `Close` or `Stop`.
+
+        :raises TypeError: when these are no bytes.
+        """
 
     def perform(results: Results) -> None:
         """Do what a `handle_` method would have returned, from outside of one: a timer, a late answer.
 
-        From inside of the module's code, `init` included, a `Switch`, `Close` or `Stop` takes effect when that returns.
+        While the module's code is running, `init` included, a `Switch`, `Close` or `Stop` waits until it returns.
         """
 
     def pause_reading() -> None:
-        """Take no more bytes from the peer. Bytes already taken may still come in."""
+        """Take no more bytes from the peer. Bytes that were taken before may still come in."""
 
     def resume_reading() -> None:
         """Undo `pause_reading`."""
@@ -148,36 +160,45 @@ class IContext(Interface):
         :returns: False when the transport can't: the bytes come by `handle_connection_in`.
         """
 
+    def keep_actions() -> None:
+        """Keep what refs ask for, instead of calling `handle_action`, until `release_actions`.
+
+        So a module that is not ready yet, as before a handshake is done, gets it all in order. ``"drained"`` and
+        ``"shutdown"`` are not kept. What would be too much to keep is refused.
+        """
+
+    def release_actions() -> None:
+        """Undo `keep_actions`: call `handle_action` for what was kept, from within this call."""
+
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; never after this module's `handle_connection_close`.
 
-        It is for waiting for the peer: time for which the process was blocked, or stopped, does not count but for
-        0.3 seconds, and what the peer has sent meanwhile is read before the call.
+        This is for waiting for the peer. Time in which the process was blocked or stopped counts as at most 0.3
+        seconds, and what the peer has sent meanwhile is read before the call.
         """
 
     def call_regardless(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once, as `call_later` does, but also after this module's `handle_connection_close`."""
 
     def call_soon(call: Callable[[], None]) -> None:
-        """Call at the end of the reactor's turn, when nobody's code is running; also after the connection is gone.
+        """Call at the end of the reactor's turn, when no users' code is running; also after the connection is gone.
 
-        What has to call users' code, and may itself have been called by users' code, does it by this.
+        Code that must call users' code, and may itself have been called by users' code, does it by this.
         """
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with this connection's id, at a limited rate. Never raises."""
 
-    def share(encoding: IEncoding | None) -> None:
-        """From now on, published messages may be sent as this encoding has them, without asking for each.
+    def use_encoding(encoding: IEncoding | None) -> None:
+        """From now on, published messages may be sent as this encoding has them, without asking the module for each.
 
-        A driver that shares, before it adds bytes of its own to its output, adds what `published` returns, so that all
-        leaves in the order in which it came. Before it says good-bye it takes that a last time, and ends by None, as
-        everything begins: each message is asked for by ``handle_action("send", data)``.
+        What was published before leaves as it was to be encoded then. A module that says good-bye ends by None, as
+        every module begins: then each message is asked for by ``handle_action("send", data)``.
         """
 
 
 class IEncoding(Interface):
-    """How a message is encoded for all connections whose modules share this object."""
+    """How a message is encoded for all connections whose modules use this object."""
 
     def encode(data: str | bytes) -> bytes:
         """Return one message as bytes for the peer. It depends on nothing else, and does nothing else."""
@@ -219,17 +240,17 @@ class IRef(Interface):
 
 
 class ILocalTopics(Interface):
-    """The topics of one host, as backplanes see them."""
+    """The topics of one hub, as backplanes see them."""
 
-    def deliver(topic: str, data: str | bytes) -> bool:
-        """Give a message to all subscribers that this host has. Called in any thread; does not raise.
+    def publish_locally(topic: str, data: str | bytes) -> bool:
+        """Send a message to all subscribers of this hub. Called in any thread; does not raise.
 
-        :returns: False when too much waits already: it reaches not all of them, or none.
+        :returns: False when too much waits already: some subscribers, or all, miss the message.
         """
 
 
 class IBackplane(Interface):
-    """Carries what is published to the hosts that have subscribers for it: within a process, or between many."""
+    """Carries what is published to the hubs that have subscribers for it: within a process, or between many."""
 
     def connect(reactor: Any) -> Deferred[None]:
         """A server starts that uses it; fires when messages go both ways. Several servers may use one backplane.
@@ -243,7 +264,7 @@ class IBackplane(Interface):
         """A server that uses it has stopped. Called as often as `connect`, whatever came of that."""
 
     def publish(topic: str, data: str | bytes) -> bool:
-        """Bring a message to each host that has subscribed. Called in any thread; both are checked.
+        """Bring a message to each hub that has subscribed. Called in any thread; both are checked.
 
         Those of one thread to one topic arrive in order.
 
@@ -251,10 +272,10 @@ class IBackplane(Interface):
         """
 
     def subscribe(topic: str, local: ILocalTopics) -> None:
-        """Bring this host what is published to the topic: it has a first subscriber. In the host's thread."""
+        """Bring this hub what is published to the topic: it has a first subscriber. In the hub's thread."""
 
     def unsubscribe(topic: str, local: ILocalTopics) -> None:
-        """The host's last subscriber has gone. Called once for each `subscribe`."""
+        """The hub's last subscriber has gone. Called once for each `subscribe`."""
 
 
 class IHandler(Interface):

@@ -14,7 +14,7 @@ from twisted.python.reflect import safe_str
 
 from wshost import chain
 from wshost.backplanes.memory import SHARED
-from wshost.connections.hub import Host
+from wshost.connections.hub import Hub, Limits
 from wshost.exact import text
 from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
@@ -112,10 +112,10 @@ class Server(MultiService):
             from wshost.listening.certificates import Certificates  # noqa: PLC0415 - what that imports takes its time
 
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        self._host: Host | None = None
+        self._hub: Hub | None = None
         self._listeners: list[Listener] = []
         # That which drains, or has drained.
-        self._ended: Host | None = None
+        self._ended: Hub | None = None
         # The backplane connects; it has been told to, and not to close; and why it can't.
         self._connecting: Deferred[Any] | None = None
         self._joined = False
@@ -130,29 +130,29 @@ class Server(MultiService):
             have forked before.
         :raises ConfigurationError: when one can't be had; then none is held.
         """
-        host = self._host or self._assemble()
+        hub = self._hub or self._assemble()
         try:
             for listener in self._listeners:
                 if unix or not listener.unix:
-                    listener.listen(host.factory(proxied=listener.proxied))
+                    listener.listen(hub.factory(proxied=listener.proxied))
         except ConfigurationError:
             listeners, self._listeners = self._listeners, []
             for listener in listeners:
                 listener.stop()
-            self._host = None
+            self._hub = None
             raise
 
-    def _assemble(self) -> Host:
+    def _assemble(self) -> Hub:
         reactor = self._reactor or reactors.installed()
         settings = self._settings
-        limits = {name: getattr(settings, name) for name in _HOST_OPTIONS if getattr(settings, name) is not None}
+        given = {name: getattr(settings, name) for name in _HOST_OPTIONS if getattr(settings, name) is not None}
         self._listeners = [
             Listener(reactor, description, self._certificates)
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
         leave = partial(ending.leave, reactor)
-        self._host = Host(reactor, self._chain, backplane=self._backplane, leave=leave, **limits)
-        return self._host
+        self._hub = Hub(reactor, self._chain, Limits(**given), backplane=self._backplane, leave=leave)
+        return self._hub
 
     def privilegedStartService(self) -> None:
         """Take the ports while that is allowed. :raises ConfigurationError: when one can't be had."""
@@ -231,9 +231,9 @@ class Server(MultiService):
         listeners, self._listeners = self._listeners, []
         waiting: list[Deferred[Any]] = [self._halted, *(listener.stop() for listener in listeners)]
         self._halted = succeed(None)
-        if self._host is not None:
-            waiting.append(self._host.stop())
-            self._ended, self._host = self._host, None
+        if self._hub is not None:
+            waiting.append(self._hub.stop())
+            self._ended, self._hub = self._hub, None
         stopped: Deferred[Any] = DeferredList(waiting)
         if self._joined:
             # What handlers publish while they are told of the end still leaves.
@@ -248,10 +248,10 @@ class Server(MultiService):
 
     def _abort(self) -> None:
         """Let nothing be waited for any longer."""
-        for host in (self._host, self._ended):
-            if host is not None:
-                host.stop()
-                host.abort_all()
+        for hub in (self._hub, self._ended):
+            if hub is not None:
+                hub.stop()
+                hub.abort_all()
 
 
 def _too_late(_: object, seconds: float) -> None:

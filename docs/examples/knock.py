@@ -19,7 +19,7 @@ def prepare(options):
 
 
 def init(word, context):
-    if context.following is None:
+    if context.next_module is None:
         raise ConfigurationError("knock: no module follows")
     return Knock(word, context)
 
@@ -39,7 +39,7 @@ class Knock:
             return None
         if not compare_digest(self._heard[:size], self._word):
             return Stop("the wrong word")
-        return Switch(self._context.following, unread=self._heard[size:])
+        return Switch(self._context.next_module, unread=self._heard[size:])
 
     def handle_action(self, action, *args):
         return REFUSED

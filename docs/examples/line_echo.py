@@ -11,7 +11,7 @@ MAX_LINE = 1_024
 
 
 def init(options, context):
-    context.perform(b"Say something.\n")
+    context.write(b"Say something.\n")
     return LineEcho()
 
 

@@ -18,7 +18,7 @@ class Local:
         self.answer = answer
         self.brought: list[tuple[str, str | bytes]] = []
 
-    def deliver(self, topic: str, data: str | bytes) -> bool:
+    def publish_locally(self, topic: str, data: str | bytes) -> bool:
         self.brought.append((topic, data))
         return self.answer
 

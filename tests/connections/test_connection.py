@@ -15,8 +15,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, Peer
-from wshost.connections.connection import EARLY, Link
-from wshost.connections.hub import OVERFLOW
+from wshost.connections.admission import MAX_REFUSED
+from wshost.connections.connection import MAX_KEPT
+from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolDriver, IProtocolModule
 from wshost.messages import CALL
 from wshost.request import TLS, Headers, Request
@@ -176,7 +177,7 @@ class TestContext:
         assert context.request is None
         assert context.admitted
         assert context.tls is None
-        assert not context.full
+        assert not context.output_full
 
     def test_says_that_it_is_tls(self) -> None:
         module = Module()
@@ -187,7 +188,7 @@ class TestContext:
         following: list[str | None] = []
 
         def note(driver: Driver) -> None:
-            following.append(driver.context.following)
+            following.append(driver.context.next_module)
 
         first = Module(lambda driver, data: Switch("b", data), start=note)
         second = Module(lambda driver, data: Switch("c", data), start=note)
@@ -237,7 +238,7 @@ class TestReplies:
         host = serve(module)
         peer = host.connect()
         module.driver.context.perform(None)
-        host.host.schedule.rest()
+        host.hub.shared.schedule.release_if_idle()
         assert host.reactor.getDelayedCalls() == []
         assert peer.transport.writes == []
 
@@ -270,29 +271,68 @@ class Quoted:
 
 
 class TestTopics:
-    def test_a_module_may_leave_the_encoding_to_them(self) -> None:
-        host = MemoryHost(chain=[Link("one", Module(), None)])
+    def test_published_messages_are_encoded_as_the_module_wants(self) -> None:
+        module = Module()
+        host = serve(module)
         peer = host.connect()
         peer.connection.ref.subscribe("a")
-        assert peer.connection.published is None
-        encoding = Quoted()
-        for _ in range(2):
-            peer.connection.share(encoding)
-            assert peer.connection.encoding is encoding
-            host.host.topics.deliver("a", b"data")
-        assert peer.connection.published is not None
-        assert peer.connection.published() == b"<data><data>"
-        assert peer.connection.published() == b""
-        assert peer.take() == b""
+        peer.connection.use_encoding(Quoted())
+        host.hub.topics.publish_locally("a", b"data")
+        assert peer.take() == b"<data>"
+        assert module.driver.actions == []
 
-    def test_when_it_leaves_that_ends(self) -> None:
-        host = MemoryHost(
-            chain=[Link("one", Module(lambda driver, data: Switch("two")), None), Link("two", Module(), None)]
-        )
+    def test_without_an_encoding_the_module_is_asked_to_send_each_message(self) -> None:
+        module = Module()
+        host = serve(module)
         peer = host.connect()
-        peer.connection.share(Quoted())
+        peer.connection.ref.subscribe("a")
+        host.hub.topics.publish_locally("a", b"data")
+        assert peer.take() == b"data"
+        assert module.driver.actions == [("send", b"data")]
+
+    def test_what_was_published_before_a_write_leaves_before_it(self) -> None:
+        module = Module()
+        host = serve(module)
+        peer = host.connect()
+        peer.connection.use_encoding(Quoted())
+        peer.connection.ref.subscribe("a")
+        module.driver.context.write(b"one")
+        host.hub.topics.publish_locally("a", b"two")
+        module.driver.context.write(b"three")
+        host.hub.topics.publish_locally("a", b"four")
+        peer.turn()
+        assert peer.transport.writes == [b"one<two>three<four>"]
+
+    @pytest.mark.parametrize("encoding", [None, Quoted()])
+    def test_what_was_published_before_the_encoding_changes_leaves_as_it_was(self, encoding: Any) -> None:
+        module = Module()
+        host = serve(module)
+        peer = host.connect()
+        peer.connection.use_encoding(Quoted())
+        peer.connection.ref.subscribe("a")
+        host.hub.topics.publish_locally("a", b"published")
+        peer.connection.use_encoding(encoding)
+        assert peer.take() == b"<published>"
+
+    def test_what_was_published_before_an_end_leaves_before_it(self) -> None:
+        host = serve(Module())
+        peer = host.connect()
+        peer.connection.use_encoding(Quoted())
+        peer.connection.ref.subscribe("a")
+        host.hub.topics.publish_locally("a", b"published")
+        peer.connection.perform(Close(b"bye"))
+        assert peer.take() == b"<published>bye"
+
+    def test_the_next_module_is_asked_until_it_has_an_encoding_of_its_own(self) -> None:
+        second = Module()
+        host = serve(Module(lambda driver, data: Switch("b")), second)
+        peer = host.connect()
+        peer.connection.use_encoding(Quoted())
+        peer.connection.ref.subscribe("a")
         peer.send(b"go on")
-        assert peer.connection.encoding is None
+        host.hub.topics.publish_locally("a", b"data")
+        assert peer.take() == b"data"
+        assert second.driver.actions == [("send", b"data")]
 
     def test_cost_a_connection_that_has_none_nothing(self) -> None:
         """There are ten thousand: none has a dict."""
@@ -307,10 +347,10 @@ class TestTopics:
         in_threads(lambda: accepted.append(peer.connection.ref.subscribe("a")))
         in_threads(lambda: accepted.append(peer.connection.ref.send(b"x")))
         peer.turn()
-        assert list(host.host.topics._topics) == ["a"]
+        assert host.hub.topics.names == ["a"]
         in_threads(lambda: accepted.append(peer.connection.ref.unsubscribe("a")))
         peer.turn()
-        assert not host.host.topics._topics
+        assert host.hub.topics.names == []
         assert accepted == [True] * 3
         assert module.driver.actions == [("send", b"x")]
 
@@ -663,7 +703,7 @@ class TestSwitch:
         host = serve(first, Module())
         peer = host.connect()
         peer.send(b"x")
-        host.host.schedule.rest()
+        host.hub.shared.schedule.release_if_idle()
         assert host.reactor.getDelayedCalls() == []
 
 
@@ -709,7 +749,7 @@ class TestCrash:
             [] if "start" in what else [[f"the module b {what}"]]
         )
         assert not bystander.gone
-        assert list(host.host.connections) == ["c1"]
+        assert [one.id for one in host.hub.shared.registry.all()] == ["c1"]
 
     def test_at_the_end(self, failures: Failures) -> None:
         module = Module(close=raises)
@@ -825,7 +865,7 @@ class TestTimers:
         host.connect().leave()
         if when == "after it":
             start(module.driver)
-        host.host.schedule.rest()
+        host.hub.shared.schedule.release_if_idle()
         assert host.reactor.getDelayedCalls() == []
 
 
@@ -846,7 +886,7 @@ def close_by_ref(peer: Peer) -> None:
 
 
 def stop_host(peer: Peer) -> None:
-    peer.connection._host.stop()
+    peer.hub.stop()
     stay(peer)
 
 
@@ -894,7 +934,7 @@ class TestEveryEnding:
         assert peer.gone
         assert [len(reasons) for one in (first, second, third) for reasons in one.closed] == [1] * (depth + 1)
         assert host.idle()
-        assert not host.host._per_address
+        assert host.hub.shared.admission.empty
 
     @pytest.mark.parametrize(
         ("ending", "reason"),
@@ -958,13 +998,13 @@ class TestEveryEnding:
         context = module.driver.context
         context.perform(b"corked")
         peer.transport.lose(ConnectionDone())
-        peer.connection.transport = None
+        peer.connection.stream.transport = None
         for results in (b"more", Switch("a"), Close(b"again"), Stop("no")):
             context.perform(results)
         context.pause_reading()
         context.resume_reading()
         context.call_later(0, raises)
-        assert not peer.connection.act("send", b"x")
+        assert not peer.connection.ask(0, "send", b"x")
         peer.connection.shut_down()
         peer.turn(100)
         assert host.idle()
@@ -988,9 +1028,9 @@ class TestFull:
         peer = host.connect()
         peer.transport.reading = False
         peer.send(bytes(70_000))
-        assert not module.driver.context.full
+        assert not module.driver.context.output_full
         peer.send(bytes(70_000))
-        assert module.driver.context.full
+        assert module.driver.context.output_full
         return host, peer, module
 
     def test_stops_reading(self) -> None:
@@ -1021,7 +1061,7 @@ class TestFull:
         assert module.driver.actions == []
         peer.transport.drain()
         assert module.driver.actions == [("drained",)]
-        assert not module.driver.context.full
+        assert not module.driver.context.output_full
         assert peer.connection.ref.send(b"x")
 
     def test_what_the_module_then_does_leaves(self) -> None:
@@ -1034,7 +1074,7 @@ class TestFull:
 
     def test_a_module_may_find_out_itself(self) -> None:
         def receive(driver: Driver, data: bytes) -> None:
-            while not driver.context.full:
+            while not driver.context.output_full:
                 driver.context.perform(bytes(30_000))
 
         peer = serve(Module(receive), max_output=100_000).connect()
@@ -1067,20 +1107,20 @@ class TestActions:
     def test_the_module_accepts_or_refuses(self) -> None:
         module = Module()
         connection = serve(module).connect().connection
-        assert connection.act("send", b"x")
-        assert not connection.act("ping", b"x")
+        assert connection.ask(0, "send", b"x")
+        assert not connection.ask(0, "ping", b"x")
         assert module.driver.actions == [("send", b"x"), ("ping", b"x")]
 
     def test_a_module_may_do_nothing(self) -> None:
         module = Module(action=nothing)
         host = serve(module)
-        assert host.connect().connection.act("info", 7)
-        host.host.schedule.rest()
+        assert host.connect().connection.ask(0, "info", 7)
+        host.hub.shared.schedule.release_if_idle()
         assert host.reactor.getDelayedCalls() == []
 
     def test_a_crash_is_no_acceptance(self, failures: Failures) -> None:
         connection = serve(Module(action=raises)).connect().connection
-        assert not connection.act("info", 7)
+        assert not connection.ask(0, "info", 7)
         failures.take()
 
     def test_while_a_module_starts_they_wait_for_it(self) -> None:
@@ -1153,7 +1193,7 @@ class TestActionsOfOtherThreads:
         assert accepted == [True] * 8 + [False] * 12
         peer.turn()
         assert sum(map(len, peer.transport.writes)) == 8_000
-        assert peer.connection._waiting == 0
+        assert peer.hub.shared.registry.thread.idle
 
     def test_it_is_full_to_the_byte(self) -> None:
         peer = serve(Module(), max_output=10_000).connect()
@@ -1183,8 +1223,8 @@ class TestActionsOfOtherThreads:
     def test_and_yet_not_without_end(self) -> None:
         peer = serve(Module(), max_output=1).connect()
         accepted: list[bool] = []
-        in_threads(lambda: accepted.extend(peer.connection.ref.close() for _ in range(EARLY + 10)))
-        assert accepted.count(True) == EARLY + 1
+        in_threads(lambda: accepted.extend(peer.connection.ref.close() for _ in range(MAX_KEPT + 10)))
+        assert accepted.count(True) == MAX_KEPT + 1
 
     def test_a_full_connection_refuses(self) -> None:
         _, peer, _ = TestFull().full()
@@ -1206,7 +1246,7 @@ class TestActionsOfOtherThreads:
         peer.transport.lose(ConnectionDone())
         peer.turn()
         assert module.driver.actions == []
-        assert peer.connection._waiting == 0
+        assert peer.hub.shared.registry.thread.idle
 
     def test_may_come_by_the_thousand_while_it_ends(self) -> None:
         """8 threads, and nobody is hurt."""
@@ -1232,7 +1272,7 @@ class TestActionsOfOtherThreads:
         assert errors == []
         assert len(accepted) == 8_000
         assert not accepted[-1]
-        assert peer.connection._waiting == 0
+        assert peer.hub.shared.registry.thread.idle
         assert host.idle()
 
 
@@ -1289,10 +1329,10 @@ class TestAdmission:
     def test_of_many_only_some_are_told(self) -> None:
         module = Module(start=self.refuse)
         host = serve(module, max_connections_per_address=1)
-        peers = [host.connect() for _ in range(1 + OVERFLOW + 1)]
-        assert [peer.take() for peer in peers[1:]] == [b"full"] * OVERFLOW + [b""]
+        peers = [host.connect() for _ in range(1 + MAX_REFUSED + 1)]
+        assert [peer.take() for peer in peers[1:]] == [b"full"] * MAX_REFUSED + [b""]
         assert peers[-1].gone
-        assert len(module.drivers) == 1 + OVERFLOW
+        assert len(module.drivers) == 1 + MAX_REFUSED
 
     def test_what_it_sends_is_not_heard(self) -> None:
         module = Module(start=self.refuse)
@@ -1313,7 +1353,7 @@ class TestAdmission:
         host = serve(Module(), max_connections_per_address=1)
         for _ in range(2):
             assert not Peer(host, UNIXAddress(None)).gone
-        assert not host.host._per_address
+        assert host.hub.shared.admission.empty
 
 
 class TestProxied:
@@ -1329,7 +1369,7 @@ class TestProxied:
     def test_the_proxy_is_not_counted(self) -> None:
         host = serve(Module(), max_connections_per_address=1)
         assert not any(self.connect(host).gone for _ in range(3))
-        assert not host.host._per_address
+        assert host.hub.shared.admission.empty
 
     def test_the_peer_is_once_it_is_known(self) -> None:
         host = serve(module := Module(start=TestAdmission().refuse), max_connections_per_address=1)
@@ -1339,11 +1379,12 @@ class TestProxied:
             peer.send(b"one")
             peer.send(b"two")
         assert [peer.take() for peer in peers] == [b"onetwo", b"full", b"onetwo"]
-        assert host.host._per_address == {"192.0.2.1": 1, "192.0.2.2": 1}
+        assert not host.hub.shared.admission.count_address("192.0.2.1")
+        assert not host.hub.shared.admission.count_address("192.0.2.2")
         assert [reasons[:1] for reasons in module.closed] == [[], ["too many from one address"], [], []]
         for peer in peers:
             peer.leave()
-        assert not host.host._per_address
+        assert host.hub.shared.admission.empty
         assert [len(reasons) for reasons in module.closed] == [1, 1, 1, 1]
 
     def test_whose_module_has_closed_meanwhile_starts_no_other(self) -> None:
@@ -1375,7 +1416,7 @@ class TestProxied:
         self.become(peer, "192.0.2.1")
         peer.send(b"x")
         assert peer.take() == b"full"
-        assert not host.host._per_address
+        assert host.hub.shared.admission.count_address("192.0.2.1")
 
     def test_it_may_go_before(self) -> None:
         host = serve(Module(), max_connections_per_address=1)
@@ -1461,7 +1502,7 @@ class TestAModuleThatMayCallUsersCode:
         module = Slow()
         host = MemoryHost(chain=[Link("slow", module, None)])
         peer = host.connect()
-        host.host.stop()
+        host.hub.stop()
         assert module.drivers[0].asked == []
         peer.turn()
         assert module.drivers[0].asked == [("shutdown",)]
@@ -1504,11 +1545,11 @@ class TestASwitchFromOutside:
         first, second = Module(), Module()
         peer = serve(first, second).connect()
         first.driver.context.perform(Switch("b"))
-        accepted = [peer.connection.ref.send(b"x") for _ in range(EARLY + 10)]
-        assert accepted.count(True) == EARLY
-        assert peer.take() == b"x" * EARLY
+        accepted = [peer.connection.ref.send(b"x") for _ in range(MAX_KEPT + 10)]
+        assert accepted.count(True) == MAX_KEPT
+        assert peer.take() == b"x" * MAX_KEPT
         assert first.driver.actions == []
-        assert len(second.driver.actions) == EARLY
+        assert len(second.driver.actions) == MAX_KEPT
 
     def test_leaves_nobody_to_ask_behind_an_end(self) -> None:
         accepted: list[bool] = []
@@ -1535,9 +1576,8 @@ class TestSharing:
         connection.ref.subscribe("a")
         encoding: Any = Unhashable()
         with pytest.raises(TypeError, match="unhashable"):
-            connection.share(encoding)
-        assert connection.encoding is None
-        assert host.host.topics.deliver("a", b"bytes")
+            connection.use_encoding(encoding)
+        assert host.hub.topics.publish_locally("a", b"bytes")
 
 
 class TestCircles:

@@ -10,15 +10,16 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import ILoggingContext, IProtocolFactory, IProtocolNegotiationFactory
-from twisted.logger import capturedLogs
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, MemoryReactor, MemoryTransport, Peer
-from wshost.connections.connection import Connection, Link, Proxied
-from wshost.connections.hub import OVERFLOW, Host
+from wshost.connections.admission import MAX_REFUSED
+from wshost.connections.connection import Connection, ProxiedConnection
+from wshost.connections.hub import Hub, Limits
+from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IPromptDriver
 from wshost.results import REFUSED, Close, Stop
 
@@ -60,7 +61,7 @@ def fired(deferred: Deferred[None]) -> bool:
 
 class TestFactory:
     def test_is_what_endpoints_take(self) -> None:
-        factory = serve().host.factory()
+        factory = serve().hub.factory()
         verifyObject(IProtocolFactory, factory)
         verifyObject(ILoggingContext, factory)
         assert ILoggingContext(factory).logPrefix() == "wshost"
@@ -75,31 +76,21 @@ class TestFactory:
 
         modules: list[Any] = [Speaking(), Echo()]
         chain = [Link(type(module).__name__, module, None) for module in modules]
-        factory = MemoryHost(chain=chain).host.factory()
+        factory = MemoryHost(chain=chain).hub.factory()
         verifyObject(IProtocolNegotiationFactory, factory)
         assert IProtocolNegotiationFactory(factory).acceptableProtocols() == [b"http/1.1"]
-        factory = MemoryHost(chain=chain[::-1]).host.factory()
+        factory = MemoryHost(chain=chain[::-1]).hub.factory()
         assert IProtocolNegotiationFactory(factory).acceptableProtocols() == []
 
     def test_builds_connections(self) -> None:
-        host = serve().host
+        host = serve().hub
         assert type(host.factory().buildProtocol(ADDRESS)) is Connection
-        assert type(host.factory(proxied=True).buildProtocol(ADDRESS)) is Proxied
+        assert type(host.factory(proxied=True).buildProtocol(ADDRESS)) is ProxiedConnection
 
     def test_each_has_its_id(self) -> None:
         host = serve()
         assert [host.connect().connection.id for _ in range(3)] == ["c1", "c2", "c3"]
-        assert list(host.host.connections) == ["c1", "c2", "c3"]
-
-
-class TestLimits:
-    def test_have_the_designs_defaults(self) -> None:
-        host = serve().host
-        assert (host.max_output, host.stall_timeout, host.close_timeout) == (1 << 20, 10, 5)
-
-    def test_are_options(self) -> None:
-        host = serve(max_output=1, stall_timeout=2, close_timeout=3).host
-        assert (host.max_output, host.stall_timeout, host.close_timeout) == (1, 2, 3)
+        assert [one.id for one in host.hub.shared.registry.all()] == ["c1", "c2", "c3"]
 
 
 class TestConnections:
@@ -118,21 +109,21 @@ class TestConnections:
 
     def test_only_so_many_more_are_told(self) -> None:
         host = serve(max_connections=1)
-        peers = [host.connect() for _ in range(1 + OVERFLOW)]
+        peers = [host.connect() for _ in range(1 + MAX_REFUSED)]
         assert not any(peer.gone for peer in peers)
         peer = host.connect()
         assert not peer.accepted
         assert peer.transport.writes == []
-        assert len(host.host.connections) == 1 + OVERFLOW
+        assert len(host.hub.shared.registry) == 1 + MAX_REFUSED
         peers[-1].leave()
         assert host.connect().take() == b"full"
 
     def test_those_are_counted_to_nothing(self) -> None:
         host = serve(max_connections=1)
-        for peer in [host.connect() for _ in range(1 + OVERFLOW + 10)]:
+        for peer in [host.connect() for _ in range(1 + MAX_REFUSED + 10)]:
             peer.leave()
         assert host.idle()
-        assert not host.host._refused
+        assert host.hub.shared.admission.empty
 
 
 class TestAddresses:
@@ -183,151 +174,19 @@ class TestAddresses:
             end(peer)
             peer.turn(5)
         assert host.idle()
-        assert not host.host._per_address
-
-
-class TestCork:
-    def test_all_that_wait_are_written_at_the_end_of_the_turn(self) -> None:
-        host = serve()
-        peers = [host.connect() for _ in range(5)]
-        for peer in peers:
-            peer.connection.ref.send(b"x")
-        assert len(host.reactor.getDelayedCalls()) == 1
-        host.reactor.advance(0)
-        assert [peer.transport.writes for peer in peers] == [[b"x"]] * 5
-        assert host.host._corked == []
-
-    def test_what_is_asked_meanwhile_is_for_the_next(self) -> None:
-        host = serve()
-        one, other = host.connect(), host.connect()
-        write = one.transport.write
-
-        def write_and_send(data: bytes) -> None:
-            write(data)
-            other.connection.ref.send(b"y")
-
-        one.transport.write = write_and_send  # type: ignore[method-assign]
-        one.connection.ref.send(b"x")
-        host.reactor.advance(0)
-        assert (one.transport.writes, other.transport.writes) == ([b"x"], [b"y"])
-
-    def test_topics_that_fail_take_nobody_with_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        host = serve()
-        peer = host.connect()
-
-        def fail() -> None:
-            raise MemoryError
-
-        with monkeypatch.context() as patch, capturedLogs() as events:
-            patch.setattr(host.host.topics, "flush", fail)
-            peer.connection.ref.send(b"x")
-            host.reactor.advance(0)
-        assert [event["what"] for event in events] == ["what was published could not be delivered to all"]
-        peer.connection.ref.send(b"y")
-        host.reactor.advance(0)
-        assert peer.take() == b"xy"
-
-    def test_a_transport_that_fails_takes_nobody_with_it(self) -> None:
-        host = serve()
-        peers = [host.connect() for _ in range(3)]
-
-        def fail(data: bytes) -> None:
-            raise RuntimeError("the handler is closed")
-
-        peers[0].transport.write = fail  # type: ignore[method-assign]
-        for peer in peers:
-            peer.connection.ref.send(b"x")
-        with capturedLogs() as events:
-            host.reactor.advance(0)
-        assert [(event["id"], event["what"]) for event in events] == [("c1", "its output failed")]
-        assert [peer.gone for peer in peers] == [True, False, False]
-        assert [peer.transport.writes for peer in peers] == [[], [b"x"], [b"x"]]
-        peers[1].connection.ref.send(b"y")
-        assert peers[1].take() == b"xy"
-
-
-class TestTurn:
-    def test_is_ended_once_for_topics_and_streams_alike(self) -> None:
-        host = serve()
-        peer = host.connect()
-        ended: list[str] = []
-        flush, write = host.host.topics.flush, peer.transport.write
-        host.host.topics.flush = lambda: ended.append("topics") or flush()  # type: ignore[func-returns-value, method-assign]
-        peer.transport.write = lambda data: ended.append("streams") or write(data)  # type: ignore[func-returns-value, method-assign]
-        host.host.turn_ends()
-        peer.connection.ref.send(b"text")
-        host.host.turn_ends()
-        assert ended == []
-        assert peer.take() == b"text"
-        assert ended == ["topics", "streams"]
-
-    def test_of_a_connection_that_goes_its_subscriptions_go(self) -> None:
-        host = serve()
-        peer = host.connect()
-        assert peer.connection.ref.subscribe("a")
-        peer.leave()
-        assert not host.host.topics._topics
-
-
-class TestCalls:
-    """Into users' code, where that was called by users' code."""
-
-    def test_come_at_the_end_of_the_turn_before_topics_and_streams(self) -> None:
-        host = serve()
-        peer = host.connect()
-        done: list[str] = []
-        flush = host.host.topics.flush
-        host.host.topics.flush = lambda: done.append("topics") or flush()  # type: ignore[func-returns-value, method-assign]
-        host.host.call_soon(peer.connection, lambda: done.append("call") or peer.connection.perform(b"x"))  # type: ignore[func-returns-value]
-        assert done == []
-        host.reactor.advance(0)
-        assert done == ["call", "topics"]
-        assert peer.transport.writes == [b"x"]
-
-    def test_that_they_ask_for_are_the_next_turns(self) -> None:
-        host = serve()
-        peer = host.connect()
-        done: list[int] = []
-
-        def call() -> None:
-            done.append(len(done))
-            if len(done) < 3:
-                host.host.call_soon(peer.connection, call)
-
-        host.host.call_soon(peer.connection, call)
-        turn = host.reactor.calls.pop()
-        turn.func()
-        assert len(done) == 1
-        host.reactor.advance(0)
-        assert len(done) == 3
-
-    @pytest.mark.parametrize("error", [ValueError, GeneratorExit, SystemExit])
-    def test_that_fail_are_an_end_of_their_connection_alone(self, error: type[BaseException]) -> None:
-        def fail() -> None:
-            raise error
-
-        host = serve()
-        one, other = host.connect(), host.connect()
-        done: list[str] = []
-        host.host.call_soon(one.connection, fail)
-        host.host.call_soon(other.connection, lambda: done.append("done"))
-        with capturedLogs() as events:
-            host.reactor.advance(0)
-        assert (done, [event["id"] for event in events]) == (["done"], ["c1"])
-        one.turn()
-        assert (one.gone, other.gone) == (True, False)
+        assert host.hub.shared.admission.empty
 
 
 class TestStop:
     def test_with_nobody_there_it_is_done_at_once(self) -> None:
         host = serve()
-        assert fired(host.host.stop())
+        assert fired(host.hub.stop())
         assert host.idle()
 
     def test_a_module_may_say_good_bye(self) -> None:
         host = serve(Echo([b"good", Close(b"bye")]))
         peers = [host.connect() for _ in range(3)]
-        stopped = host.host.stop()
+        stopped = host.hub.stop()
         assert [peer.take() for peer in peers] == [b"goodbye"] * 3
         for peer in peers:
             assert not fired(stopped)
@@ -338,7 +197,7 @@ class TestStop:
     def test_one_that_does_not_know_how_just_closes(self) -> None:
         host = serve()
         peer = host.connect()
-        stopped = host.host.stop()
+        stopped = host.hub.stop()
         peer.turn()
         assert peer.transport.half_closed
         peer.half_close()
@@ -347,10 +206,10 @@ class TestStop:
     def test_who_is_left_can_be_aborted_before(self) -> None:
         host = serve(Echo(None), drain_timeout=3)
         peer = host.connect()
-        stopped = host.host.stop()
+        stopped = host.hub.stop()
         peer.turn(0.1)
         assert not peer.transport.aborted
-        host.host.abort_all()
+        host.hub.abort_all()
         peer.turn(0)
         assert peer.transport.aborted
         assert fired(stopped)
@@ -359,7 +218,7 @@ class TestStop:
     def test_who_is_left_at_the_timeout_is_aborted(self) -> None:
         host = serve(Echo(None), drain_timeout=3)
         peers = [host.connect() for _ in range(3)]
-        stopped = host.host.stop()
+        stopped = host.hub.stop()
         peers[0].leave()
         peers[1].turn(2.9)
         assert not any(peer.transport.aborted for peer in peers)
@@ -372,7 +231,7 @@ class TestStop:
         host = serve()
         peer = host.connect()
         peer.connection.perform(Close(b"bye"))
-        stopped = host.host.stop()
+        stopped = host.hub.stop()
         assert peer.take() == b"bye"
         peer.turn(5)
         assert fired(stopped)
@@ -389,25 +248,25 @@ class TestStop:
         module.init = lambda options, context: counting  # type: ignore[method-assign]
         host = serve(module)
         peer = host.connect()
-        stopped = host.host.stop(), host.host.stop()
+        stopped = host.hub.stop(), host.hub.stop()
         assert said == ["shutdown"]
         peer.leave()
         assert all(map(fired, stopped))
-        assert fired(host.host.stop())
+        assert fired(host.hub.stop())
 
     def test_who_comes_now_is_closed_at_once(self) -> None:
         host = serve(Echo(None))
         host.connect()
-        host.host.stop()
+        host.hub.stop()
         assert not host.connect().accepted
-        assert len(host.host.connections) == 1
+        assert len(host.hub.shared.registry) == 1
 
     @pytest.mark.parametrize("wrapper", [WrappingFactory, HAProxyWrappingFactory])
     def test_so_is_who_comes_through_a_wrapper(self, wrapper: type[WrappingFactory[Any]]) -> None:
         """Wrappers, TLS for one, take a factory's None for a protocol, and leave the socket open."""
         host = serve()
-        host.host.stop()
-        protocol: Any = wrapper(host.host.factory()).buildProtocol(ADDRESS)
+        host.hub.stop()
+        protocol: Any = wrapper(host.hub.factory()).buildProtocol(ADDRESS)
         transport = MemoryTransport(host.reactor, protocol, ADDRESS)
         protocol.makeConnection(transport)
         assert transport.aborted
@@ -416,7 +275,7 @@ class TestStop:
         host = serve()
         peer = host.connect()
         ref = peer.connection.ref
-        host.host.stop()
+        host.hub.stop()
         assert not ref.send(b"x")
         peer.leave()
         assert not ref.send(b"x")
@@ -426,13 +285,13 @@ class TestStop:
 class TestThread:
     def test_is_the_one_that_builds_connections(self) -> None:
         """A server may be put together in another than the reactor's."""
-        hosts: list[Host] = []
-        thread = threading.Thread(target=lambda: hosts.append(Host(MemoryReactor(), [])))
+        hubs: list[Hub] = []
+        thread = threading.Thread(target=lambda: hubs.append(Hub(MemoryReactor(), [], Limits())))
         thread.start()
         thread.join()
-        assert hosts[0].thread != threading.get_ident()
-        hosts[0].factory().buildProtocol(ADDRESS)
-        assert hosts[0].thread == threading.get_ident()
+        assert not hubs[0].shared.registry.thread.is_current()
+        hubs[0].factory().buildProtocol(ADDRESS)
+        assert hubs[0].shared.registry.thread.is_current()
 
 
 class TestMemory:
@@ -457,5 +316,5 @@ class TestMemory:
         del peer
         peers.clear()
         gc.collect()
-        assert not host.host._per_address
-        assert [one for one in gc.get_objects() if type(one) is Connection and one._host is host.host] == []
+        assert host.hub.shared.admission.empty
+        assert [one for one in gc.get_referrers(host.hub.shared) if type(one) is Connection] == []

@@ -10,14 +10,17 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryReactor
-from wshost.connections.hub import Host
 from wshost.connections.ref import INFO, Ref
+from wshost.connections.registry import Registry
+from wshost.connections.thread import ReactorThread
 from wshost.interfaces import IRef
 from wshost.messages import CALL
 
 
 class Connection:
     """A connection that notes what it is asked."""
+
+    id = "c1"
 
     def __init__(self, answer: bool = True) -> None:
         self.answer = answer
@@ -32,17 +35,28 @@ class Connection:
         self.asked_from_threads.append(what)
         return self.answer
 
+    def shut_down(self) -> None:
+        """Nothing."""
+
+    def abort(self, reason: str) -> None:
+        """Nothing."""
+
 
 @pytest.fixture
-def connections() -> dict[str, Any]:
-    return {"c1": Connection()}
+def registry() -> Registry:
+    return Registry(ReactorThread(MemoryReactor()))
 
 
 @pytest.fixture
-def ref(connections: dict[str, Any]) -> Ref:
-    host = Host(MemoryReactor(), [])
-    host.connections = connections
-    return Ref(host, "c1")
+def connection(registry: Registry) -> Connection:
+    connection = Connection()
+    registry.add(connection)
+    return connection
+
+
+@pytest.fixture
+def ref(registry: Registry, connection: Connection) -> Ref:
+    return Ref(registry, "c1")
 
 
 def from_thread(call: Callable[[], Any]) -> Any:
@@ -55,6 +69,8 @@ def from_thread(call: Callable[[], Any]) -> Any:
 
 
 ASK: list[Any] = [
+    (lambda ref: ref.subscribe("room"), ("subscribe", "room"), CALL),
+    (lambda ref: ref.unsubscribe("room"), ("unsubscribe", "room"), CALL),
     (lambda ref: ref.send("schön"), ("send", "schön"), CALL + 6),
     (lambda ref: ref.send("plain"), ("send", "plain"), CALL + 5),
     (lambda ref: ref.send(b"\xff\x00"), ("send", b"\xff\x00"), CALL + 2),
@@ -74,98 +90,48 @@ ASK: list[Any] = [
 @pytest.mark.parametrize(("ask", "asked", "size"), ASK)
 class TestAsking:
     def test_in_the_reactors_thread_the_connection_decides_when(
-        self, ref: Ref, connections: dict[str, Any], ask: Any, asked: Any, size: int
+        self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
         assert ask(ref) is True
-        assert connections["c1"].asked == [(size, *asked)]
-        assert connections["c1"].asked_from_threads == []
+        assert connection.asked == [(size, *asked)]
+        assert connection.asked_from_threads == []
 
     def test_in_another_it_goes_there_with_its_weight(
-        self, ref: Ref, connections: dict[str, Any], ask: Any, asked: Any, size: int
+        self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
         assert from_thread(lambda: ask(ref)) is True
-        assert connections["c1"].asked_from_threads == [(size, *asked)]
-        assert connections["c1"].asked == []
+        assert connection.asked_from_threads == [(size, *asked)]
+        assert connection.asked == []
 
     def test_it_says_when_it_was_not_accepted(
-        self, ref: Ref, connections: dict[str, Any], ask: Any, asked: Any, size: int
+        self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
-        connections["c1"].answer = False
+        connection.answer = False
         assert ask(ref) is False
         assert from_thread(lambda: ask(ref)) is False
 
-    def test_a_dead_one_is_harmless(
-        self, ref: Ref, connections: dict[str, Any], ask: Any, asked: Any, size: int
-    ) -> None:
-        connections.clear()
+    def test_a_dead_one_is_harmless(self, ref: Ref, registry: Registry, ask: Any, asked: Any, size: int) -> None:
+        registry.remove(Connection())
         assert ask(ref) is False
         assert from_thread(lambda: ask(ref)) is False
-
-
-class Topics:
-    """The topics of a host: notes what they are asked."""
-
-    def __init__(self) -> None:
-        self.answer = True
-        self.asked: list[tuple[Any, ...]] = []
-
-    def act(self, *what: Any) -> bool:
-        self.asked.append(what)
-        return self.answer
-
-
-@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
-class TestTopics:
-    @pytest.fixture
-    def topics(self, ref: Ref) -> Topics:
-        topics = Topics()
-        host: Any = ref._host
-        host.topics = topics
-        return topics
-
-    @pytest.mark.parametrize("answer", [True, False])
-    def test_are_asked_at_once_in_the_reactors_thread(
-        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str, answer: bool
-    ) -> None:
-        topics.answer = answer
-        assert getattr(ref, action)("room") is answer
-        assert topics.asked == [(connections["c1"], action, "room")]
-
-    def test_are_asked_by_the_connection_from_another(
-        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str
-    ) -> None:
-        assert from_thread(lambda: getattr(ref, action)("room")) is True
-        assert connections["c1"].asked_from_threads == [(CALL, action, "room")]
-        assert topics.asked == []
-
-    def test_of_a_dead_one_are_harmless(
-        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str
-    ) -> None:
-        connections.clear()
-        assert getattr(ref, action)("room") is False
-
-    def test_have_names_that_are_checked_at_once(
-        self, ref: Ref, connections: dict[str, Any], topics: Topics, action: str
-    ) -> None:
-        with pytest.raises(TypeError, match=r"^a topic is a str, not bytes$"):
-            getattr(ref, action)(b"room")
-        with pytest.raises(ValueError, match=r"^a topic has 1 to 255 bytes, not 0$"):
-            getattr(ref, action)("")
-        assert topics.asked == []
 
 
 class TestMessages:
-    def test_bytes_that_may_change_are_taken_as_they_are_now(self, ref: Ref, connections: dict[str, Any]) -> None:
+    def test_bytes_that_may_change_are_taken_as_they_are_now(self, ref: Ref, connection: Connection) -> None:
         data: Any = bytearray(b"now")
         view: Any = memoryview(data)
         ref.send(data)
         ref.send(view)
         data[:] = b"and"
-        assert connections["c1"].asked == [(CALL + 3, "send", b"now")] * 2
-        assert all(type(message) is bytes for _, _, message in connections["c1"].asked)
+        assert connection.asked == [(CALL + 3, "send", b"now")] * 2
+        assert all(type(message) is bytes for _, _, message in connection.asked)
 
 
 WRONG: list[Any] = [
+    (lambda ref: ref.subscribe(b"room"), TypeError, "^a topic is a str, not bytes$"),
+    (lambda ref: ref.unsubscribe(b"room"), TypeError, "^a topic is a str, not bytes$"),
+    (lambda ref: ref.subscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
+    (lambda ref: ref.unsubscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.send(7), TypeError, "a message is a str or bytes, not int"),
     (lambda ref: ref.send(None), TypeError, "a message is a str or bytes, not NoneType"),
     (lambda ref: ref.send("\ud800"), UnicodeEncodeError, "surrogates not allowed"),
@@ -181,39 +147,45 @@ WRONG: list[Any] = [
 
 @pytest.mark.parametrize(("ask", "error", "text"), WRONG)
 def test_a_wrong_argument_is_told_to_who_gives_it(
-    ref: Ref, connections: dict[str, Any], ask: Any, error: type[Exception], text: str
+    ref: Ref, registry: Registry, ask: Any, error: type[Exception], text: str
 ) -> None:
     """Not to the reactor, later; and whether or not anybody is there."""
-    for _ in range(2):
-        with pytest.raises(error, match=text):
-            ask(ref)
-        assert connections.get("c1", Connection()).asked == []
-        connections.clear()
+    with pytest.raises(error, match=text):
+        ask(ref)
+    registry.remove(Connection())
+    with pytest.raises(error, match=text):
+        ask(ref)
 
 
 class TestRef:
     def test_provides_the_interface(self, ref: Ref) -> None:
         verifyObject(IRef, ref)
 
-    def test_is_equal_to_others_of_the_same_connection(self, ref: Ref) -> None:
-        assert ref == Ref(ref._host, "c1")
-        assert hash(ref) == hash(Ref(ref._host, "c1"))
-        assert len({ref, Ref(ref._host, "c1"), Ref(ref._host, "c2")}) == 2
+    def test_is_equal_to_others_of_the_same_connection(self, ref: Ref, registry: Registry) -> None:
+        assert ref == Ref(registry, "c1")
+        assert hash(ref) == hash(Ref(registry, "c1"))
+        assert len({ref, Ref(registry, "c1"), Ref(registry, "c2")}) == 2
 
-    def test_differs_from_those_of_others(self, ref: Ref) -> None:
-        assert ref != Ref(ref._host, "c2")
-        assert ref != Ref(Host(MemoryReactor(), []), "c1")
+    def test_differs_from_those_of_others(self, ref: Ref, registry: Registry) -> None:
+        assert ref != Ref(registry, "c2")
+        assert ref != Ref(Registry(ReactorThread(MemoryReactor())), "c1")
         assert ref != "c1"
 
     def test_says_whose_it_is(self, ref: Ref) -> None:
         assert repr(ref) == "<Ref c1>"
         assert ref.id == "c1"
 
-    def test_keeps_no_connection_alive(self, ref: Ref, connections: dict[str, Any]) -> None:
+    def test_keeps_no_connection_alive(self, registry: Registry) -> None:
+        connection = Connection()
+        registry.add(connection)
+        ref = Ref(registry, "c1")
         ref.info("there")
-        connection = weakref.ref(connections.pop("c1"))
+        registry.remove(connection)
+        gone = weakref.ref(connection)
+        del connection
         gc.collect()
-        assert connection() is None
+        assert gone() is None
+        assert ref.info("not there") is False
 
     def test_is_small(self, ref: Ref) -> None:
         assert not hasattr(ref, "__dict__")

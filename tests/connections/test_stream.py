@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer, ITransport
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.logger import capturedLogs
 from zope.interface import implementer_only
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryReactor, MemoryTransport
 from wshost.connections import stream as module
-from wshost.connections.hub import Host
-from wshost.connections.stream import MIN_RATE, MOST_STALLS, Stream
+from wshost.connections.hub import Hub, Limits
+from wshost.connections.stream import MAX_SAVED_STALLS, MIN_RATE, Stream
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 50_000)
 #: More than the transport takes without a word.
@@ -24,22 +24,18 @@ MUCH = b"m" * 70_000
 LIMIT = 100_000
 
 
-class Lines(Stream):
-    """A stream that notes what its parent tells it."""
+class Protocol:
+    """Tells a stream what its connection would: of its transport, and of the peer's end."""
 
-    drained = 0
+    def __init__(self, stream: Stream) -> None:
+        self._stream: Any = stream
 
-    def _drained(self) -> None:
-        self.drained += 1
+    def makeConnection(self, transport: Any) -> None:
+        self._stream.connect(transport)
 
-    def say(self, data: bytes) -> None:
-        """Write, as a subclass does that nobody calls at the moment."""
-        self._write(data)
-        self._flush_later()
-
-    def bye(self, data: bytes = b"") -> None:
-        self._close(data)
-        self._flush_later()
+    def connectionLost(self, reason: object) -> None:
+        stream, self._stream = self._stream, None
+        stream.lost()
 
 
 @implementer_only(ITransport, IConsumer, IPushProducer)
@@ -50,13 +46,29 @@ class Pipe(MemoryTransport):
 class Wire:
     """A stream, its transport, and the reactor of both."""
 
-    def __init__(self, stream: Any = Lines, transport: type[MemoryTransport] = MemoryTransport, **how: Any) -> None:
+    def __init__(self, transport: type[MemoryTransport] = MemoryTransport, **how: Any) -> None:
         self.reactor = MemoryReactor()
         secure = how.pop("secure", False)
-        self.host = Host(self.reactor, [], **{"max_output": LIMIT, **how})
-        self.stream = stream(self.host, "c1")
-        self.transport = transport(self.reactor, self.stream, ADDRESS, secure=secure)
-        self.stream.makeConnection(self.transport)
+        self.shared = Hub(self.reactor, [], Limits(**{"max_output": LIMIT, **how})).shared
+        #: How often the stream has told that its output has left.
+        self.drained = 0
+        self.stream = Stream(self.shared, "c1", self._drain)
+        protocol = Protocol(self.stream)
+        self.transport = transport(self.reactor, protocol, ADDRESS, secure=secure)
+        protocol.makeConnection(self.transport)
+
+    def _drain(self) -> None:
+        self.drained += 1
+
+    def say(self, data: bytes) -> None:
+        """Write, from outside of the transport's calls."""
+        self.stream.write(data)
+        self.stream.flush_later()
+
+    def bye(self, data: bytes = b"") -> None:
+        """Close, from outside of the transport's calls."""
+        self.stream.close(data)
+        self.stream.flush_later()
 
     def turn(self, seconds: float = 0) -> None:
         self.reactor.advance(seconds)
@@ -64,15 +76,15 @@ class Wire:
 
     def delayed(self) -> Sequence[Any]:
         """What the reactor is still to call."""
-        self.host.schedule.rest()
+        self.shared.schedule.release_if_idle()
         return self.reactor.getDelayedCalls()
 
     def block(self) -> None:
         """Give the transport more than its peer, which reads nothing, lets it send."""
         self.transport.reading = False
-        self.stream.say(MUCH)
+        self.say(MUCH)
         self.turn()
-        assert not self.stream.full
+        assert not self.stream.output_full
 
     @property
     def ended(self) -> tuple[bool, bool, bool]:
@@ -104,19 +116,19 @@ class TestDelivering:
 
     def test_leaves_at_once_as_it_is(self, wire: Wire) -> None:
         data = b"published"
-        assert wire.stream.deliver(data, large=False) is True
+        assert wire.stream.send_published(data) is True
         assert wire.transport.writes[0] is data
 
     def test_leaves_behind_what_waits(self, wire: Wire) -> None:
-        wire.stream.say(b"first, ")
-        assert wire.stream.deliver(b"second", large=False) is True
+        wire.say(b"first, ")
+        assert wire.stream.send_published(b"second") is True
         assert wire.transport.writes == []
         wire.turn()
         assert wire.transport.writes == [b"first, second"]
 
     def test_waits_for_a_transport_that_has_enough(self, wire: Wire) -> None:
         wire.block()
-        assert wire.stream.deliver(b"published", large=False) is True
+        assert wire.stream.send_published(b"published") is True
         wire.turn()
         assert len(wire.transport.writes) == 1
         wire.transport.drain()
@@ -125,31 +137,30 @@ class TestDelivering:
 
     def test_counts_as_output(self, wire: Wire) -> None:
         wire.transport.reading = False
-        assert wire.stream.deliver(MUCH, large=False) is True
-        assert not wire.stream.full
-        assert wire.stream.deliver(b"x" * (LIMIT - len(MUCH)), large=False) is True
-        assert wire.stream.full
+        assert wire.stream.send_published(MUCH) is True
+        assert not wire.stream.output_full
+        assert wire.stream.send_published(b"x" * (LIMIT - len(MUCH))) is True
+        assert wire.stream.output_full
         assert not wire.stream.takes_output
-        assert wire.stream.deliver(b"one too many", large=False) is False
+        assert wire.stream.send_published(b"one too many") is False
 
-    def test_more_than_may_wait_makes_it_full_and_leaves(self, wire: Wire) -> None:
-        assert wire.stream.deliver(b"x" * LIMIT, large=True) is True
-        assert wire.stream.full
+    def test_as_much_as_may_wait_leaves_at_once(self, wire: Wire) -> None:
+        assert wire.stream.send_published(b"x" * LIMIT) is True
         wire.turn()
-        assert not wire.stream.full
+        assert not wire.stream.output_full
         assert len(wire.transport.sent) == LIMIT
 
     def test_is_no_more_at_the_end(self, wire: Wire) -> None:
         assert wire.stream.takes_output
-        wire.stream.bye()
+        wire.bye()
         assert not wire.stream.takes_output
-        assert wire.stream.deliver(b"too late", large=False) is False
+        assert wire.stream.send_published(b"too late") is False
         wire.turn()
         assert wire.transport.writes == []
 
 
 def test_provides_what_transports_ask_for(wire: Wire) -> None:
-    verifyObject(IHalfCloseableProtocol, wire.stream)
+    verifyObject(IPushProducer, wire.stream)
     verifyObject(IPushProducer, wire.stream)
 
 
@@ -157,13 +168,10 @@ class TestConnectionMade:
     def test_small_messages_are_not_delayed(self, wire: Wire) -> None:
         assert wire.transport.no_delay
 
-    def test_it_has_its_name(self, wire: Wire) -> None:
-        assert wire.stream.id == "c1"
-
     def test_a_transport_may_be_blocked_from_the_start(self, wire: Wire) -> None:
         """TLS has a handshake before it."""
         wire.stream.pauseProducing()
-        wire.stream.say(b"later")
+        wire.say(b"later")
         wire.turn()
         assert wire.transport.writes == []
         wire.stream.resumeProducing()
@@ -182,138 +190,124 @@ class Kind(bytes):
 
 class TestCork:
     def test_takes_bytes_of_a_subclass_for_what_they_are(self, wire: Wire) -> None:
-        wire.stream.say(Kind(b"data"))
+        wire.say(Kind(b"data"))
         wire.turn()
         assert [(type(data), data) for data in wire.transport.writes] == [(bytes, b"data")]
 
     def test_what_is_written_in_one_turn_leaves_in_one_write_at_its_end(self, wire: Wire) -> None:
         for line in (b"one ", b"two ", b"three"):
-            wire.stream.say(line)
+            wire.say(line)
         assert wire.transport.writes == []
-        assert wire.host._corked == [wire.stream]
         wire.turn()
         assert wire.transport.writes == [b"one two three"]
 
     def test_each_turn_is_a_new_one(self, wire: Wire) -> None:
         for line in (b"one", b"two"):
-            wire.stream.say(line)
+            wire.say(line)
             wire.turn()
         assert wire.transport.writes == [b"one", b"two"]
 
     def test_what_is_alone_is_not_copied(self, wire: Wire) -> None:
-        wire.stream.say(MUCH)
+        wire.say(MUCH)
         wire.turn()
         assert wire.transport.writes[0] is MUCH
 
     def test_nothing_is_not_written(self, wire: Wire) -> None:
-        wire.stream.say(b"")
+        wire.say(b"")
         wire.turn()
         assert wire.transport.writes == []
 
 
 class TestOutputLimit:
-    def test_one_byte_less_is_not_full(self, wire: Wire) -> None:
-        wire.stream.say(bytes(LIMIT - 1))
-        assert not wire.stream.full
-        assert wire.transport.producing
+    def test_one_byte_less_waits_for_the_end_of_the_turn(self, wire: Wire) -> None:
+        wire.say(bytes(LIMIT - 1))
+        assert not wire.stream.output_full
+        assert wire.transport.writes == []
 
-    def test_full_stops_reading(self, wire: Wire) -> None:
-        wire.stream.say(bytes(LIMIT - 1))
-        wire.stream.say(b"!")
-        assert wire.stream.full
+    def test_reading_pauses_while_that_much_waits_for_the_peer(self, wire: Wire) -> None:
+        wire.transport.reading = False
+        wire.say(bytes(LIMIT - 1))
+        wire.say(b"!")
+        assert wire.stream.output_full
         assert not wire.transport.producing
+        assert not wire.stream.reading
 
-    def test_what_leaves_at_once_makes_room_at_once(self, wire: Wire) -> None:
-        wire.transport._producer = None  # it never complains
-        wire.stream.say(bytes(LIMIT))
-        assert wire.stream.full
-        wire.turn()
-        assert not wire.stream.full
-        assert wire.transport.producing
-        assert wire.stream.drained == 1
+    def test_as_much_as_may_wait_leaves_at_once(self, wire: Wire) -> None:
+        wire.transport.unregisterProducer()  # it takes all
+        wire.stream.write(bytes(LIMIT))
+        assert wire.transport.writes == [bytes(LIMIT)]
+        assert not wire.stream.output_full
+        assert wire.drained == 0
 
-    def test_what_leaves_in_the_call_that_brought_it_is_no_reason_to_pause(
+    def test_an_answer_as_large_as_the_limit_leaves_without_a_pause(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The answer to one large message may be all that is allowed."""
         asked: list[str] = []
         monkeypatch.setattr(wire.transport, "pauseProducing", lambda: asked.append("pause"))
         monkeypatch.setattr(wire.transport, "resumeProducing", lambda: asked.append("resume"))
-        wire.transport._producer = None  # it never complains
-        wire.stream._write(bytes(LIMIT))
-        assert wire.stream.full
-        wire.stream._flush()
-        assert not wire.stream.full
+        wire.transport.unregisterProducer()  # it takes all
+        wire.stream.write(bytes(LIMIT))
+        wire.stream.flush()
         assert asked == []
-        assert wire.stream.drained == 1
 
     def test_what_the_transport_could_not_send_counts(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.say(bytes(LIMIT - len(MUCH) - 1))
-        assert not wire.stream.full
-        wire.stream.say(b"!")
-        assert wire.stream.full
+        wire.say(bytes(LIMIT - len(MUCH) - 1))
+        assert not wire.stream.output_full
+        wire.say(b"!")
+        assert wire.stream.output_full
 
     def test_a_transport_may_say_so_later(self, wire: Wire) -> None:
         """As TLS does, which collects for a turn before it encrypts."""
         wire.transport.reading = False
-        producer, wire.transport._producer = wire.transport._producer, None
-        wire.stream.say(bytes(LIMIT))
+        wire.transport.unregisterProducer()
+        wire.say(bytes(LIMIT))
         wire.turn()
-        assert not wire.stream.full
-        assert wire.stream.drained == 1
-        producer.pauseProducing()
-        assert wire.stream.full
+        assert not wire.stream.output_full
+        wire.stream.pauseProducing()
+        assert wire.stream.output_full
         assert not wire.transport.producing
 
     def test_a_transport_may_say_so_twice(self, wire: Wire) -> None:
         wire.block()
         wire.stream.pauseProducing()
-        wire.stream.say(bytes(LIMIT - len(MUCH) - 1))
-        assert not wire.stream.full
+        wire.say(bytes(LIMIT - len(MUCH) - 1))
+        assert not wire.stream.output_full
 
     def test_a_transport_may_go_on_twice(self, wire: Wire) -> None:
         wire.block()
         wire.transport.drain()
         wire.stream.resumeProducing()
-        wire.stream.say(b"more")
+        wire.say(b"more")
         wire.turn()
         assert wire.transport.writes == [MUCH, b"more"]
 
     def test_nothing_is_written_while_the_transport_is_blocked(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.say(b"later")
+        wire.say(b"later")
         wire.turn()
         assert wire.transport.writes == [MUCH]
         wire.transport.drain()
         assert wire.transport.writes == [MUCH, b"later"]
-        assert wire.stream.drained == 0
+        assert wire.drained == 0
 
     def test_it_drains_when_all_has_left(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.say(MUCH)
-        wire.stream.say(MUCH)
-        assert wire.stream.full
+        wire.say(MUCH)
+        wire.say(MUCH)
+        assert wire.stream.output_full
         wire.transport.drain()
-        assert (wire.transport.writes, wire.stream.full, wire.stream.drained) == ([MUCH, MUCH * 2], True, 0)
+        assert (wire.transport.writes, wire.stream.output_full, wire.drained) == ([MUCH, MUCH * 2], True, 0)
         wire.transport.drain()
-        assert (wire.stream.full, wire.stream.drained) == (False, 1)
+        assert (wire.stream.output_full, wire.drained) == (False, 1)
         assert wire.transport.producing
 
     def test_it_counts_anew_when_it_has_drained(self, wire: Wire) -> None:
         self.test_it_drains_when_all_has_left(wire)
-        wire.stream.say(bytes(LIMIT - 1))
-        assert not wire.stream.full
-        wire.stream.say(b"!")
-        assert wire.stream.full
-
-    def test_a_stream_by_itself_has_no_more_to_write(self) -> None:
-        wire = Wire(Stream)
-        wire.stream._write(bytes(LIMIT))
-        wire.stream.uncork()
-        wire.turn()
-        assert not wire.stream.full
-        assert wire.transport.writes == [bytes(LIMIT)]
+        wire.say(bytes(LIMIT - 1))
+        assert not wire.stream.output_full
+        wire.say(b"!")
+        assert wire.stream.output_full
 
 
 class TestReading:
@@ -335,20 +329,23 @@ class TestReading:
         assert told == ["pause", "resume"]
 
     def test_goes_on_when_the_output_has_left_and_then_the_module_is_ready(self, wire: Wire) -> None:
+        wire.transport.reading = False
         wire.stream.pause_reading()
-        wire.stream.say(bytes(LIMIT))
-        wire.turn()
-        assert not wire.stream.full
+        wire.say(bytes(LIMIT))
+        assert wire.stream.output_full
+        wire.transport.drain()
+        assert not wire.stream.output_full
         assert not wire.transport.producing
         wire.stream.resume_reading()
         assert wire.transport.producing
 
     def test_goes_on_when_the_module_is_ready_and_then_the_output_has_left(self, wire: Wire) -> None:
+        wire.transport.reading = False
         wire.stream.pause_reading()
-        wire.stream.say(bytes(LIMIT))
+        wire.say(bytes(LIMIT))
         wire.stream.resume_reading()
         assert not wire.transport.producing
-        wire.turn()
+        wire.transport.drain()
         assert wire.transport.producing
 
 
@@ -363,7 +360,7 @@ class TestStall:
         assert not wire.transport.aborted
         wire.turn(0.2)
         assert wire.transport.aborted
-        assert wire.stream._reason == "the peer did not read what it was sent"
+        assert wire.stream.reason == "the peer did not read what it was sent"
 
     def test_what_it_took_before_buys_it_time(self, wire: Wire, kernel: list[int | None]) -> None:
         """Its kernel has that, and tells by leaps how much of it was read."""
@@ -378,7 +375,7 @@ class TestStall:
     def test_but_there_is_a_bound(self, wire: Wire, kernel: list[int | None], took: int) -> None:
         kernel[:] = [took]
         wire.block()
-        wire.turn(10 * MOST_STALLS - 0.1)
+        wire.turn(10 * MAX_SAVED_STALLS - 0.1)
         assert not wire.transport.aborted
         wire.turn(0.2)
         assert wire.transport.aborted
@@ -406,7 +403,7 @@ class TestStall:
         wire.block()
         wire.turn(600)
         assert not wire.transport.aborted
-        wire.turn(10 * MOST_STALLS + 1)
+        wire.turn(10 * MAX_SAVED_STALLS + 1)
         assert wire.transport.aborted
 
     @pytest.mark.parametrize(
@@ -463,50 +460,49 @@ class TestStall:
 
     def test_a_closing_connection_has_its_own_deadline(self, wire: Wire) -> None:
         wire.transport.reading = False
-        wire.stream.bye(MUCH)
+        wire.bye(MUCH)
         wire.turn()
         assert len(wire.delayed()) == 1
 
 
 class TestClose:
     def test_what_waits_leaves_first(self, wire: Wire) -> None:
-        wire.stream.say(b"last ")
-        wire.stream.bye(b"words")
+        wire.say(b"last ")
+        wire.bye(b"words")
         assert wire.ended == (False, False, False)
         wire.turn()
         assert wire.transport.sent == b"last words"
 
     def test_on_tcp_we_close_our_half_and_await_the_peers(self, wire: Wire) -> None:
         """RFC 9112 §9.6: closed at once, what the peer has sent would reset what it has not read."""
-        wire.stream.bye()
+        wire.bye()
         wire.turn()
         assert wire.ended == (True, False, False)
-        wire.stream.writeConnectionLost()
-        wire.stream.readConnectionLost()
+        wire.stream.peer_ended()
         assert wire.ended == (True, True, False)
 
     def test_on_tls_the_protocol_does_it(self) -> None:
         wire = Wire(secure=True)
-        wire.stream.bye()
+        wire.bye()
         wire.turn()
         assert wire.ended == (False, True, False)
 
     def test_on_others_the_transport_does_it(self) -> None:
         wire = Wire(transport=Pipe)
-        wire.stream.bye()
+        wire.bye()
         wire.turn()
         assert wire.ended == (False, True, False)
 
     def test_no_producer_keeps_it_open(self, wire: Wire) -> None:
         """Twisted's transports end when theirs has said that it is done."""
-        wire.stream.bye()
+        wire.bye()
         assert wire.transport._producer is wire.stream
         wire.turn()
         assert wire.transport._producer is None
 
     def test_it_waits_for_a_blocked_transport(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.bye(b"bye")
+        wire.bye(b"bye")
         wire.turn()
         assert wire.ended == (False, False, False)
         wire.transport.drain()
@@ -517,8 +513,8 @@ class TestClose:
         """Or the peer's end would not be seen."""
         wire.block()
         wire.stream.pause_reading()
-        wire.stream.say(MUCH)
-        wire.stream.bye()
+        wire.say(MUCH)
+        wire.bye()
         assert wire.transport.producing
         wire.stream.pause_reading()
         assert wire.transport.producing
@@ -526,17 +522,17 @@ class TestClose:
     @pytest.mark.parametrize("reading", [True, False])
     def test_a_peer_that_does_not_end_is_aborted(self, wire: Wire, reading: bool) -> None:
         wire.transport.reading = reading
-        wire.stream.bye(MUCH)
+        wire.bye(MUCH)
         wire.turn(4.9)
         assert not wire.transport.aborted
         wire.turn(0.1)
         assert wire.transport.aborted
-        assert wire.stream._reason == "the peer did not let go in time"
+        assert wire.stream.reason == "the peer did not let go in time"
         assert wire.transport.gone
         assert wire.delayed() == []
 
     def test_a_peer_that_ends_leaves_no_timer(self, wire: Wire) -> None:
-        wire.stream.bye()
+        wire.bye()
         wire.turn()
         wire.transport.lose(ConnectionDone())
         assert wire.delayed() == []
@@ -546,8 +542,8 @@ class TestHalfClose:
     """The peer has said all, and may still listen."""
 
     def test_what_waits_leaves_and_then_both_go(self, wire: Wire) -> None:
-        wire.stream.say(b"the rest")
-        wire.stream.readConnectionLost()
+        wire.say(b"the rest")
+        wire.stream.peer_ended()
         wire.turn()
         assert wire.transport.sent == b"the rest"
         assert wire.ended == (False, True, False)
@@ -555,14 +551,14 @@ class TestHalfClose:
         assert wire.delayed() == []
 
     def test_with_nothing_to_say_we_go_as_well(self, wire: Wire) -> None:
-        wire.stream.readConnectionLost()
+        wire.stream.peer_ended()
         wire.turn()
         assert wire.transport.gone
 
     def test_so_it_is_with_a_blocked_transport(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.say(b"the rest")
-        wire.stream.readConnectionLost()
+        wire.say(b"the rest")
+        wire.stream.peer_ended()
         wire.turn()
         assert wire.ended == (False, False, False)
         wire.transport.drain()
@@ -573,22 +569,22 @@ class TestHalfClose:
 
     def test_while_we_are_closing_what_waits_still_leaves_first(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.bye(b"bye")
-        wire.stream.readConnectionLost()
+        wire.bye(b"bye")
+        wire.stream.peer_ended()
         assert wire.ended == (False, False, False)
         wire.transport.drain()
         assert wire.ended == (False, True, False)
 
     def test_a_peer_that_does_not_read_has_no_longer_than_others(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.readConnectionLost()
+        wire.stream.peer_ended()
         wire.turn(5)
         assert wire.transport.aborted
 
 
 class TestAbort:
     def test_what_waits_is_lost(self, wire: Wire) -> None:
-        wire.stream.say(b"never")
+        wire.say(b"never")
         wire.stream.abort("no time")
         wire.turn()
         assert wire.transport.writes == []
@@ -597,11 +593,11 @@ class TestAbort:
     def test_the_first_reason_counts(self, wire: Wire) -> None:
         wire.stream.abort("one")
         wire.stream.abort("two")
-        assert wire.stream._reason == "one"
+        assert wire.stream.reason == "one"
 
     def test_no_timer_is_left(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.bye()
+        wire.bye()
         assert wire.delayed() != []
         wire.stream.abort("enough")
         wire.turn()
@@ -609,7 +605,7 @@ class TestAbort:
         assert wire.delayed() == []
 
     def test_while_the_peers_end_is_awaited(self, wire: Wire) -> None:
-        wire.stream.bye()
+        wire.bye()
         wire.turn()
         wire.stream.abort("enough")
         assert wire.ended == (True, False, True)
@@ -629,25 +625,20 @@ class Gone:
 class TestAfterTheEnd:
     def test_nothing_touches_the_transport(self, wire: Wire) -> None:
         wire.block()
-        wire.stream.say(b"more")
+        wire.say(b"more")
         wire.transport.lose(ConnectionLost())
         wire.stream.transport = Gone()
         wire.stream.stopProducing()
         wire.stream.pause_reading()
         wire.stream.resume_reading()
-        wire.stream.uncork()
+        wire.stream.end_turn()
         wire.turn(100)
         assert wire.delayed() == []
-
-    def test_nothing_of_what_waited_is_kept(self, wire: Wire) -> None:
-        wire.stream.say(MUCH)
-        wire.transport.lose(ConnectionLost())
-        assert wire.stream._out == []
 
     @pytest.mark.parametrize("end", ["stall", "deadline", "loss"])
     def test_nothing_waits_for_the_collector(self, wire: Wire, end: str) -> None:
         if end == "deadline":
-            wire.stream.bye()
+            wire.bye()
         else:
             wire.block()
         for _ in range(11):

@@ -63,7 +63,7 @@ class TestModuleTimer:
     def test_cancelled_it_does_not_call(self, module: Module) -> None:
         module.start().cancel()
         assert module.timers == set()
-        module.schedule.rest()
+        module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
         assert module.called == 0
 
@@ -132,7 +132,7 @@ class TestSchedule:
         assert made == ["a", "b", "c"]
         module.clock.advance(1)
         assert made == ["a", "b", "c", "d"]
-        module.schedule.rest()
+        module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
 
     def test_what_is_added_now_is_for_the_next_turn(self, module: Module) -> None:
@@ -172,7 +172,7 @@ class TestSchedule:
         module.clock.advance(1)
         assert (module.called, module.failures, module.timers) == (1, 0, set())
         assert not last.active
-        module.schedule.rest()
+        module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
 
     def test_the_reactors_timer_stays_for_the_next(self, module: Module) -> None:
@@ -180,7 +180,7 @@ class TestSchedule:
         [first] = module.clock.getDelayedCalls()
         module.start(3)
         assert module.clock.getDelayedCalls() == [first]
-        module.schedule.rest()
+        module.schedule.release_if_idle()
         module.clock.advance(2)
         assert (module.called, len(module.clock.getDelayedCalls())) == (0, 1)
         module.clock.advance(1)
@@ -420,7 +420,7 @@ class TestOurOwnStall:
         peers.reactor.turn()
         timer.cancel()
         peers.schedule.call_later(0, timer.cancel).cancel()
-        peers.schedule.rest()
+        peers.schedule.release_if_idle()
         assert peers.reactor.getDelayedCalls() == []
         peers.wait_for(1, 1)
         peers.reactor.run(1.1)

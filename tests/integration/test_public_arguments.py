@@ -30,7 +30,7 @@ from tests.fastnet.surroundings import Port, Recorder, everything, turn
 from tests.memory import MemoryHost, Peer
 from wshost import Accept, Reject, publish, service
 from wshost.backplanes.memory import SHARED
-from wshost.connections.connection import Link
+from wshost.connections.shared import Link
 from wshost.fastnet.transport import Transport
 from wshost.interfaces import IEncoding, IProtocolDriver, IProtocolModule, ISession, ISessionFactory
 from wshost.protocols.http import module as http
@@ -338,7 +338,7 @@ def delivered(data: Any) -> Any:
     """A backplane brings it, from wherever it has it."""
     ref, peer = opened()
     ref.subscribe("a")
-    accepted = outcome(lambda: ref._host.topics.deliver(OldWord.A, data))
+    accepted = outcome(lambda: peer.hub.topics.publish_locally(OldWord.A, data))
     heard = peer.messages()
     peer.leave()
     return heard if accepted is True else accepted
@@ -454,7 +454,7 @@ def encoded(result: Any) -> Any:
     encoding = Encoding()
     with logged() as texts:
         server = MemoryHost(
-            chain=[Link("m", Module(start=lambda context: context.share(encoding)), None)], backplane=SHARED
+            chain=[Link("m", Module(start=lambda context: context.use_encoding(encoding)), None)], backplane=SHARED
         )
         peer = server.connect()
         peer.connection.ref.subscribe("a")

@@ -18,7 +18,7 @@ from tests.integration.server import Server, running_server
 from tests.memory import request
 from tests.regressions import wire
 from wshost.connections.kernel import MAX_UNSENT
-from wshost.connections.stream import MOST_STALLS
+from wshost.connections.stream import MAX_SAVED_STALLS
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can be asked")
 
@@ -35,7 +35,7 @@ def handle(message, state):
 """
 #: Seconds that a peer may take nothing for; and that it is watched, which is longer than any may be silent.
 STALL = 1
-WATCHED = STALL * MOST_STALLS + 3
+WATCHED = STALL * MAX_SAVED_STALLS + 3
 #: More than all buffers take.
 MUCH = 8_000_000
 
@@ -133,8 +133,8 @@ def test_steady_ones_are_served_and_others_are_dropped(connect: Connect) -> None
         assert default.result() >= 40_000 * (WATCHED - 1)
         assert large.result() >= 80_000 * (WATCHED - 1)
         assert small.result() >= 10_000 * (WATCHED - 1)
-        assert STALL * 0.9 < nothing.result() < STALL * MOST_STALLS + 2
-        assert STALL * 0.9 < little.result() < STALL * MOST_STALLS + 2
+        assert STALL * 0.9 < nothing.result() < STALL * MAX_SAVED_STALLS + 2
+        assert STALL * 0.9 < little.result() < STALL * MAX_SAVED_STALLS + 2
 
 
 @pytest.mark.parametrize("server", ["tcp", "tls"], indirect=True)

@@ -24,7 +24,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.memory import MemoryHost, Peer, link
+from tests.memory import MemoryHost, MemoryReactor, Peer, link
 from wshost.interfaces import IContext, IPreparedModule, IProtocolDriver
 from wshost.protocols import factory
 from wshost.protocols.http import module as http
@@ -500,7 +500,7 @@ class TestPullProducer:
             peer.turn()
         written = pull.asked
         assert written < 100
-        assert note.transport._context.full
+        assert note.transport._context.output_full
         peer.transport.reading = True
         for _ in range(10):
             peer.transport.drain()
@@ -514,11 +514,11 @@ class TestPullProducer:
         for _ in range(3):
             note.transport.handle_action("drained")
         assert pull.asked == asked
-        assert peer.connection.act("drained")
+        assert peer.connection.ask(0, "drained")
 
     def test_drained_without_one_is_nothing(self) -> None:
         peer, _ = connect()
-        assert peer.connection.act("drained")
+        assert peer.connection.ask(0, "drained")
 
     def test_may_make_way_for_a_push_producer(self) -> None:
         peer, note = connect()
@@ -631,15 +631,14 @@ class TestSite:
         root.putChild(b"big", Big())
         root.putChild(b"secure", Secure())
         root.putChild(b"endless", Endless())
-        host = MemoryHost(chain=[], max_output=LIMIT)
-        site = Site(root, reactor=host.reactor)
+        reactor = MemoryReactor()
+        site = Site(root, reactor=reactor)
         site.noisy = False
         chain = [
             link("http", http, {"upgrade": "web", "otherwise": "web"}),
             link("web", factory, {"factory": site}),
         ]
-        host.host.chain = tuple(chain)
-        yield host
+        yield MemoryHost(chain=chain, reactor=reactor, max_output=LIMIT)
         site.doStop()
 
     def test_answers(self, host: MemoryHost) -> None:
@@ -684,7 +683,7 @@ class TestSite:
         peer = host.connect()
         peer.send(GET % b"/endless")
         peer.leave(ConnectionLost())
-        assert not host.host.connections
+        assert not host.hub.shared.registry.all()
 
     def test_drops_who_says_nothing(self, host: MemoryHost) -> None:
         """Its own timeout, by our clock."""

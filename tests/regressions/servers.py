@@ -269,7 +269,7 @@ class Wshost(MemoryHost):
     @property
     def factory(self) -> IProtocolFactory:
         """What listens."""
-        return self.host.factory()
+        return self.hub.factory()
 
     def deny(self, text: str) -> Exception:
         """What an application raises to refuse a connection, with words of its own."""

@@ -623,7 +623,7 @@ class TestSlowloris:
         assert host.open().gone is False
         host.reactor.pump([0, 0, 5, 0, 0])
         assert all(peer.gone for peer in peers)
-        assert len(host.host.connections) == 1
+        assert len(host.hub.shared.registry) == 1
 
     def test_a_peer_that_says_nothing(self) -> None:
         peer = MemoryHost(echo).connect()
@@ -808,7 +808,7 @@ class TestCounts:
         host.open()
         peers = [host.connect(port=number) for number in range(1_000)]
         assert sum(peer.accepted for peer in peers) == 128
-        assert len(host.host.connections) == 129
+        assert len(host.hub.shared.registry) == 129
 
     def test_infos(self) -> None:
         class Busy(Handler):

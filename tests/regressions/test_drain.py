@@ -51,7 +51,7 @@ def stopping() -> Stopping:
 
 
 def test_an_answer_that_is_awaited_leaves_before_the_good_bye(stopping: Stopping) -> None:
-    stopped = stopping.host.host.stop()
+    stopped = stopping.host.hub.stop()
     assert stopping.peer.messages() == []
     stopping.answer()
     assert stopping.peer.messages() == ["the answer", BYE]
@@ -62,13 +62,13 @@ def test_an_answer_that_is_awaited_leaves_before_the_good_bye(stopping: Stopping
 
 def test_who_waits_for_nothing_is_told_at_once(stopping: Stopping) -> None:
     other = stopping.host.open()
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     assert other.messages() == [BYE]
 
 
 def test_what_the_peer_has_sent_behind_it_is_not_begun(stopping: Stopping) -> None:
     stopping.peer.text("slow, too")
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     stopping.answer()
     assert stopping.peer.messages() == ["the answer", BYE]
     assert ("text", "slow, too") not in stopping.handler.seen
@@ -76,20 +76,20 @@ def test_what_the_peer_has_sent_behind_it_is_not_begun(stopping: Stopping) -> No
 
 def test_infos_that_have_come_before_are_handled(stopping: Stopping) -> None:
     assert stopping.handler.refs[0].info("echoed info")
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     stopping.answer()
     assert stopping.peer.messages() == ["the answer", "echoed info", BYE]
 
 
 def test_refs_may_send_meanwhile(stopping: Stopping) -> None:
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     assert stopping.handler.refs[0].send("progress")
     assert stopping.peer.messages() == ["progress"]
 
 
 @pytest.mark.parametrize("result", [ValueError("on purpose"), "wrong"])
 def test_one_that_fails_closes_with_1011(stopping: Stopping, result: Any) -> None:
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     gate = stopping.handler.gates.pop()
     if isinstance(result, Exception):
         gate.errback(result)
@@ -99,7 +99,7 @@ def test_one_that_fails_closes_with_1011(stopping: Stopping, result: Any) -> Non
 
 
 def test_one_that_never_comes_is_given_up_in_time_for_a_good_bye(stopping: Stopping) -> None:
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     stopping.peer.turn(8.9)
     assert stopping.peer.messages() == []
     stopping.peer.turn(0.1)
@@ -109,7 +109,7 @@ def test_one_that_never_comes_is_given_up_in_time_for_a_good_bye(stopping: Stopp
 
 
 def test_a_close_of_the_peers_is_answered_meanwhile(stopping: Stopping) -> None:
-    stopping.host.host.stop()
+    stopping.host.hub.stop()
     stopping.answer()
     stopping.peer.leave()
     assert stopping.handler.seen[-1] == "connection_close"
@@ -121,7 +121,7 @@ def test_one_that_is_asked_for_by_the_handler_itself_comes() -> None:
     class Ending(Handler):
         def handle(self, message: Any, state: Any) -> Any:
             if message == ("text", "end"):
-                host.host.stop()
+                host.hub.stop()
                 return ("reply", "ending", state)
             return ("noreply", state)
 
@@ -137,7 +137,7 @@ def test_what_was_asked_before_the_stop_is_done() -> None:
     peer = host.open()
     assert handler.refs[0].info("echo the info")
     assert handler.refs[0].send("last")
-    host.host.stop()
+    host.hub.stop()
     assert peer.messages() == ["echo the info", "last", BYE]
 
 
@@ -151,7 +151,7 @@ def test_a_close_that_is_being_answered_is_answered_in_time() -> None:
     host = MemoryHost(Slow(), drain_timeout=2.0)
     peer = host.open()
     peer.send_event(CloseConnection(4000, "bye"))
-    host.host.stop()
+    host.hub.stop()
     assert peer.messages() == []
     peer.turn(1.9)
     assert peer.messages() == [("close", 4000, "bye")]
@@ -160,7 +160,7 @@ def test_a_close_that_is_being_answered_is_answered_in_time() -> None:
 def test_whose_answer_never_comes_is_cancelled_and_told_of_the_end(stopping: Stopping) -> None:
     cancelled: list[Deferred[Any]] = []
     stopping.handler.gates[0]._canceller = cancelled.append
-    stopped = stopping.host.host.stop()
+    stopped = stopping.host.hub.stop()
     stopping.peer.turn(10.0)
     assert stopping.peer.gone
     assert stopped.called

@@ -66,7 +66,7 @@ def reactor() -> Reactor:
 def connect(reactor: Reactor, listener: int = 0, port: int = 50_000) -> Peer:
     """Connect to what listens."""
     factory = reactor.tcpServers[listener][1]
-    host: Any = SimpleNamespace(reactor=reactor, host=SimpleNamespace(factory=lambda proxied: factory))
+    host: Any = SimpleNamespace(reactor=reactor, hub=SimpleNamespace(factory=lambda proxied: factory))
     return Peer(host, IPv4Address("TCP", "127.0.0.1", port))
 
 
@@ -513,7 +513,7 @@ class Knock:
 
     def __init__(self, options: Mapping[str, Any], context: IContext) -> None:
         self._word = options["word"]
-        self._next = context.following
+        self._next = context.next_module
 
     def handle_connection_in(self, data: bytes) -> Results:
         word, _, unread = data.partition(b"\n")

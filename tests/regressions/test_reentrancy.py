@@ -14,8 +14,9 @@ from zope.interface import implementer
 from tests.handlers.surroundings import without_loop
 from tests.memory import MemoryHost, Peer, request
 from tests.rooms import Rooms
-from wshost.connections.connection import Link
+from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
+from wshost.protocols.websocket.encodings import FRAMES
 from wshost.results import REFUSED, Close, Switch
 
 
@@ -123,7 +124,7 @@ class TestAHandlerIsNotEnteredFromAnother:
 
         def does(handler: Handler, message: Any, number: int) -> None:
             if message == ("text", "stop"):
-                stopped.append(host.host.stop())
+                stopped.append(host.hub.stop())
                 assert len(handler.seen) == 1
 
         handler = Handler(does)
@@ -206,7 +207,7 @@ class TestOrder:
         assert handler.refs[1].send("end")
         assert peers[1].messages() == [*map(str, range(600)), "end"]
 
-    def test_of_what_is_published_stays(self) -> None:
+    def test_of_what_is_published_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def handle(data: Any, ref: Any) -> Any:
             if data == "go":
                 other = rooms.handler.refs[1]
@@ -221,9 +222,12 @@ class TestOrder:
         peers[0].text("go")
         assert peers[1].messages() == ["1", "2", "3", "4"]
         # And from then on it is encoded once for all again.
-        assert peers[1].connection.encoding is not None
+        encoded: list[Any] = []
+        encode = type(FRAMES).encode
+        monkeypatch.setattr(type(FRAMES), "encode", lambda self, data: encoded.append(data) or encode(self, data))  # type: ignore[func-returns-value]
         rooms.publish("a", "5")
         assert peers[1].messages() == ["5"]
+        assert encoded == ["5"]
 
     def test_a_handler_that_informs_itself_for_ever_hears_its_peer(self) -> None:
         def does(handler: Handler, message: Any, number: int) -> Any:
@@ -387,7 +391,7 @@ class TestModules:
         class Stopping(Module):
             def handle_connection_in(self, data: bytes) -> None:
                 self.inside = True
-                host.host.stop()
+                host.hub.stop()
                 self.inside = False
 
             def handle_action(self, action: str, *args: Any) -> Any:

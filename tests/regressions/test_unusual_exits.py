@@ -101,7 +101,7 @@ def conversations(host: MemoryHost, handler: Handler) -> None:
             peer.frames.send(Message("hel", message_finished=False)) + peer.frames.send(Message("lo"))
         ),
         lambda peer: peer.send(b"".join(peer.frames.send(Message("x")) for _ in range(3 * STEPS))),
-        lambda peer: host.host.topics.deliver("topic", "news"),
+        lambda peer: host.hub.topics.publish_locally("topic", "news"),
         lambda peer: handler.refs[-1].info("info"),
         lambda peer: peer.text("wait"),
         lambda peer: peer.text("held"),
@@ -178,19 +178,19 @@ def test_one_that_raises_is_an_end_of_its_connection_alone(
         faults = Faults(patch, owner, name, number, PanicException())
         conversations(host, handler)
         # Whoever it was, is gone by now or silent; so that the place is free, its socket is, too.
-        for connection in list(host.host.connections.values()):
+        for connection in host.hub.shared.registry.all():
             if connection is not other.connection:
-                quietly(lambda one=connection: one.transport.lose(ConnectionError()))  # type: ignore[misc]
+                quietly(lambda one=connection: one.stream.transport.lose(ConnectionError()))  # type: ignore[misc]
     assert faults.happened or number > 1
     for _ in range(3):
         other.turn()
-    assert list(host.host.connections.values()) in ([other.connection], [])
+    assert host.hub.shared.registry.all() in ([other.connection], [])
     # The server is well: a new connection is admitted, hears, speaks, is told, and is watched by the clock.
     peer = host.open()
     peer.text("hello")
     assert peer.messages() == ["hello"]
     handler.refs[-1].info("info")
-    host.host.topics.deliver("topic", "news")
+    host.hub.topics.publish_locally("topic", "news")
     assert sorted(peer.messages()) == ["info", "news"]
     peer.turn(5)
     assert peer.messages() == [("ping", HEARTBEAT)]

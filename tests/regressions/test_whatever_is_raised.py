@@ -161,9 +161,9 @@ class TestWhateverIsRaised:
         host = Raising("connection_close", how, make, max_connections=1)
         host.open().leave()
         assert host.handler.ended == 1
-        assert not host.host.connections
+        assert not host.hub.shared.registry.all()
         peer = host.open()
-        stopped = host.host.stop()
+        stopped = host.hub.stop()
         peer.leave()
         assert stopped.called
         assert host.idle()
@@ -206,7 +206,7 @@ class TestALogThatFails:
         seen = [message[:2] for message in peer.messages()]
         assert seen == ([("close", 1011)] if where in {"text", "info"} else seen)
         peer.leave()
-        assert not host.host.connections
+        assert not host.hub.shared.registry.all()
 
 
 def test_an_exception_that_can_not_be_formatted_is_named(logged: Any) -> None:
@@ -292,7 +292,7 @@ def silent() -> Iterator[None]:
 @without_loop
 def test_one_that_can_not_be_looked_at_is_as_any_other(where: str, how: Any, make: Any) -> None:
     host = Raising(where, how, make)
-    other = host.host
+    other = host.hub
     peer = host.connect()
     head = peer.upgrade()
     if where == "init":
@@ -302,7 +302,7 @@ def test_one_that_can_not_be_looked_at_is_as_any_other(where: str, how: Any, mak
         peer.text("raise")
         assert [message[:2] for message in peer.messages()] == [("close", 1011)]
     peer.leave()
-    assert not other.connections
+    assert not other.shared.registry.all()
     assert host.is_well()
 
 

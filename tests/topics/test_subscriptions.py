@@ -8,12 +8,13 @@ from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost
 from tests.rooms import Handler, Loud, Plain, Rooms, logged, serve
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.connections.connection import Link
+from wshost.connections.shared import Link
 from wshost.interfaces import IContext, ILocalTopics
 from wshost.messages import CALL
 from wshost.results import Reject, Switch
@@ -39,7 +40,7 @@ class TestPublishing:
     def test_takes_what_a_backplane_has(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/a")
-        assert [rooms.topics.deliver(Name.A, data) for data in (Name.A, bytearray(b"binary"))] == [True, True]
+        assert [rooms.topics.publish_locally(Name.A, data) for data in (Name.A, bytearray(b"binary"))] == [True, True]
         assert peer.messages() == ["a", b"binary"]
 
     def test_reaches_who_has_subscribed(self) -> None:
@@ -71,7 +72,7 @@ class TestPublishing:
         rooms.publish("a", "once")
         assert peer.messages() == ["once"]
         rooms.handler.refs[0].unsubscribe("a")
-        assert not rooms.topics._topics
+        assert rooms.topics.names == []
 
     def test_a_connection_has_only_so_many(self) -> None:
         rooms = Rooms(max_subscriptions=2)
@@ -85,20 +86,26 @@ class TestPublishing:
     def test_works_without_a_backplane(self) -> None:
         host = MemoryHost(Handler())
         peer = host.open("/a")
-        assert host.host.topics.deliver("a", "text") is True
+        assert host.hub.topics.publish_locally("a", "text") is True
         assert peer.messages() == ["text"]
         peer.leave()
-        assert not host.host.topics._topics
+        assert host.hub.topics.names == []
 
     def test_at_a_turn_s_end_is_the_next_turn_s(self) -> None:
-        """As an observer of the log may, when a delivery fails."""
-        rooms = Rooms()
-        peer = rooms.open("/a")
-        rooms.topics._deliveries.flushing = True
-        assert rooms.publish("a", "late") == [True]
-        rooms.topics._deliveries.flushing = False
-        peer.turn()
-        assert peer.messages() == ["late"]
+        """As by an observer of the log, when a message can't be encoded."""
+        host, peer = serve(Loud())
+
+        def publish(event: LogEvent) -> None:
+            host.hub.topics.publish_locally("a", "Late")
+
+        observer: Any = publish
+        globalLogPublisher.addObserver(observer)
+        try:
+            host.hub.topics.publish_locally("a", "Bad")
+            peer.turn()
+        finally:
+            globalLogPublisher.removeObserver(observer)
+        assert peer.take() == b"LATE"
 
 
 class TestBackplane:
@@ -113,7 +120,7 @@ class TestBackplane:
                 told.append(("unsubscribe", topic, local))
 
         host = MemoryHost(Handler(), backplane=Backplane())
-        topics = host.host.topics
+        topics = host.hub.topics
         one, other = host.open("/a"), host.open("/a")
         assert told == [("subscribe", "a", topics)]
         one.leave()
@@ -164,29 +171,29 @@ class TestModules:
     def test_are_asked_for_each_message_unless_they_share(self) -> None:
         host, peer = serve(None)
         for data in ("One", "no", "Two"):
-            host.host.topics.deliver("a", data)
+            host.hub.topics.publish_locally("a", data)
         assert peer.take() == b"onetwo"
-        assert host.host.topics.dropped == 1
+        assert host.hub.topics.dropped == 1
 
     def test_may_begin_to_share_and_end(self) -> None:
         host, peer = serve(None)
-        topics = host.host.topics
-        topics.deliver("a", "One")
-        peer.connection.share(Loud())
-        topics.deliver("a", "Two")
+        topics = host.hub.topics
+        topics.publish_locally("a", "One")
+        peer.connection.use_encoding(Loud())
+        topics.publish_locally("a", "Two")
         assert peer.take() == b"oneTWO"
-        topics.deliver("a", "Dropped")
-        peer.connection.share(None)
-        topics.deliver("a", "Three")
-        assert peer.take() == b"three"
+        topics.publish_locally("a", "Three")
+        peer.connection.use_encoding(None)
+        topics.publish_locally("a", "Four")
+        assert peer.take() == b"THREEfour"
 
     def test_nothing_follows_the_end(self) -> None:
         host, peer = serve(Loud())
-        host.host.topics.deliver("a", "One")
+        host.hub.topics.publish_locally("a", "One")
         peer.send(b"the end")
-        host.host.topics.deliver("a", "Two")
-        assert peer.take() == b"the end"
-        assert host.host.topics.dropped == 2
+        host.hub.topics.publish_locally("a", "Two")
+        assert peer.take() == b"ONEthe end"
+        assert host.hub.topics.dropped == 1
         assert peer.connection.ref.subscribe("b") is False
 
 
@@ -205,10 +212,10 @@ class TestThreads:
             ]
 
         # The backplane brings nothing before the first subscription has arrived.
-        rooms.topics.act(peer.connection, "subscribe", "a")
+        assert peer.connection.ask(0, "subscribe", "a")
         assert from_thread(work) == [True] * 4
         assert peer.messages() == ["one"]
-        assert not rooms.topics._topics
+        assert rooms.topics.names == []
 
     def test_what_waits_is_bounded(self) -> None:
         rooms = Rooms(max_output=1_000)
@@ -256,7 +263,7 @@ class TestHandshake:
         backplane.publish("a", "text")
         assert peer.take() == b""
         peer.leave()
-        assert not host.host.topics._topics
+        assert host.hub.topics.names == []
         assert not backplane._subscribed
 
 
@@ -296,7 +303,7 @@ class Switching(Plain):
     """Begins like `Plain`, and switches as soon as anything comes in."""
 
     def init(self, options: Any, context: IContext) -> Switching:
-        context.share(self.encoding)
+        context.use_encoding(self.encoding)
         return self
 
     def handle_connection_in(self, data: bytes) -> Any:
@@ -308,8 +315,8 @@ class TestSwitch:
         host = MemoryHost(chain=[Link("switching", Switching(Loud()), None), Link("plain", Plain(), None)])
         peer = host.connect()
         peer.connection.ref.subscribe("a")
-        host.host.topics.deliver("a", "One")
+        host.hub.topics.publish_locally("a", "One")
         assert peer.take() == b"ONE"
         peer.send(b"switch")
-        host.host.topics.deliver("a", "Two")
+        host.hub.topics.publish_locally("a", "Two")
         assert peer.take() == b"two"

@@ -30,7 +30,7 @@ class MemoryBackplane:
     def publish(self, topic: str, data: str | bytes) -> bool:
         accepted = True
         for local in self._subscribed.get(topic, ()):
-            accepted &= local.deliver(topic, data)
+            accepted &= local.publish_locally(topic, data)
         return accepted
 
     def subscribe(self, topic: str, local: ILocalTopics) -> None:

@@ -1,12 +1,14 @@
-"""Admits connections, counts them, holds their limits, and drains them in the end. Knows no protocol and no socket."""
+"""Makes connections and drains them in the end. It makes what they share, and nobody else knows it.
+
+It knows no protocol and no socket.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from threading import get_ident
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,33 +22,46 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
-from wshost.connections.connection import Connection, Link, Proxied
+from wshost.connections.admission import Admission
+from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.failures import Failures
-from wshost.connections.stream import Stream
+from wshost.connections.registry import Registry
+from wshost.connections.shared import Link, Shared
+from wshost.connections.thread import ReactorThread
 from wshost.connections.timers import Schedule, Timer
+from wshost.connections.turn import Turn
 from wshost.interfaces import IBackplane
 from wshost.topics.subscriptions import Topics
 
-#: How many connections at a time are told that they are not admitted; others are aborted.
-OVERFLOW = 128
-#: The part of the drain timeout in which connections may wait for answers; in the rest they say good-bye without.
-PATIENCE = 0.9
+#: The part of the drain timeout in which connections may wait for handlers' answers; in the rest they close without.
+ANSWER_TIME = 0.9
 
 
-class Host:
-    """All connections that one chain serves, on however many listeners.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits of a hub: times in seconds, sizes in bytes."""
 
-    Times are in seconds, sizes in bytes.
+    #: More connections are refused.
+    max_connections: int = 10_000
+    #: More connections from one IP address are refused; 0 for no limit.
+    max_connections_per_address: int = 0
+    #: Output that waits for one peer before reading from it pauses, and refs are refused.
+    max_output: int = 1 << 20
+    #: Topics of one connection; more are refused.
+    max_subscriptions: int = 1_000
+    #: A peer must take some of its output in this time. What it takes buys it time.
+    stall_timeout: float = 10.0
+    #: A closing connection must flush its output and see the peer's end in this time.
+    close_timeout: float = 5.0
+    #: `Hub.stop` aborts what is left after this time.
+    drain_timeout: float = 10.0
+
+
+class Hub:
+    """All connections that one chain serves, on any number of listeners.
 
     :param reactor: provides `IReactorTime` and `IReactorFromThreads`.
-    :param chain: where connections start is first.
-    :param max_connections: more are refused.
-    :param max_connections_per_address: more from one IP address are refused; 0 for no limit.
-    :param max_output: when that much waits for a peer, it is not read from, and refs are refused.
-    :param stall_timeout: how long a peer may take nothing of it; what it takes buys it time.
-    :param close_timeout: how long a closing connection has to flush its output and see the peer's end.
-    :param drain_timeout: how long `stop` waits before it aborts what is left.
-    :param max_subscriptions: of one connection, to topics; more are refused.
+    :param chain: connections start with its first module.
     :param backplane: brings what is published to topics; None where nothing is.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     """
@@ -55,177 +70,93 @@ class Host:
         self,
         reactor: Any,
         chain: Sequence[Link],
+        limits: Limits,
         *,
-        max_connections: int = 10_000,
-        max_connections_per_address: int = 0,
-        max_output: int = 1 << 20,
-        stall_timeout: float = 10.0,
-        close_timeout: float = 5.0,
-        drain_timeout: float = 10.0,
-        max_subscriptions: int = 1_000,
         backplane: IBackplane | None = None,
         leave: Callable[[BaseException], object] | None = None,
     ) -> None:
-        self.reactor = reactor
-        self.chain = tuple(chain)
-        self.max_output = max_output
-        self.stall_timeout = stall_timeout
-        self.close_timeout = close_timeout
-        #: The connections by id: where refs look.
-        self.connections: dict[str, Connection] = {}
-        #: The reactor's thread.
-        self.thread = get_ident()
-        self.failures = Failures(reactor, leave)
-        #: The timers of the connections' modules.
-        self.schedule = Schedule(reactor, partial(self.failures.log, "-", "a timer failed"))
+        failures = Failures(reactor, leave)
+        #: What all connections share.
+        self.shared = Shared(
+            reactor=reactor,
+            chain=tuple(chain),
+            max_output=limits.max_output,
+            stall_timeout=limits.stall_timeout,
+            close_timeout=limits.close_timeout,
+            failures=failures,
+            schedule=Schedule(reactor, partial(failures.log, "-", "a timer failed")),
+            turn=Turn(reactor, failures),
+            registry=Registry(ReactorThread(reactor)),
+            admission=Admission(limits.max_connections, limits.max_connections_per_address),
+        )
         #: What connections have subscribed to.
-        self.topics = Topics(self, backplane, max_subscriptions)
-        self._max_connections = max_connections
-        self._max_per_address = max_connections_per_address
-        self._drain_timeout = drain_timeout
-        self._per_address: Counter[str] = Counter()
-        # Those that are there only to be told that they are not admitted.
-        self._refused: set[str] = set()
+        self.topics = Topics(self.shared, backplane, limits.max_subscriptions)
+        self._drain_timeout = limits.drain_timeout
         self._ids = count(1)
-        # What is to be done at the turn's end: calls into users' code, and streams that write.
-        self._calls: list[tuple[Connection, Callable[[], None]]] = []
-        self._corked: list[Stream] = []
-        # `_end_turn` will be called.
-        self._turn_ends = False
-        # Fires when all connections are gone; None until the host stops.
+        # Fires when all connections are gone; None until the hub stops.
         self._stopped: Deferred[None] | None = None
-        self._overdue: Timer
+        self._deadline: Timer
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return what an endpoint listens with.
 
-        :param proxied: the peer's address is that of a proxy until the transport calls (`haproxy:`).
+        :param proxied: the peer's address is a proxy's until the transport calls (`haproxy:`).
         """
-        return HostFactory(self, proxied)
+        return HubFactory(self, proxied)
 
     def build(self, proxied: bool) -> IProtocol:
-        """Return a connection for a new socket, or what closes it at once."""
-        self.thread = get_ident()
+        """Return a connection for a new socket, or what closes the socket at once."""
+        registry = self.shared.registry
+        registry.thread.enter()
         if self._stopped is not None:
             return Refusal()
-        connection = Proxied if proxied else Connection
-        admitted = len(self.connections) - len(self._refused) < self._max_connections
-        return connection(self, f"c{next(self._ids)}", admitted)
-
-    def made(self, connection: Connection) -> None:
-        """A connection is there."""
-        self.connections[connection.id] = connection
-
-    def lost(self, connection: Connection) -> None:
-        """A connection is gone."""
-        del self.connections[connection.id]
-        self._refused.discard(connection.id)
-        try:
-            self.topics.forget(connection)
-        finally:
-            if self._stopped is not None and not self.connections:
-                # The handlers that are given up now are told of it first.
-                self.reactor.callLater(0, self._all_gone, self._stopped)
-
-    def refuse(self, connection: Connection) -> bool:
-        """A connection is not admitted, and takes nobody's place; return whether it may be told."""
-        self._refused.add(connection.id)
-        return len(self._refused) <= OVERFLOW
-
-    def count_address(self, host: str) -> bool:
-        """Count one more connection from this IP address; False when that is one too many, and not counted."""
-        if self._max_per_address and self._per_address[host] >= self._max_per_address:
-            return False
-        self._per_address[host] += 1
-        return True
-
-    def discount_address(self, host: str) -> None:
-        """Undo a `count_address` that was true."""
-        self._per_address[host] -= 1
-        if not self._per_address[host]:
-            del self._per_address[host]
-
-    def call_soon(self, connection: Connection, call: Callable[[], None]) -> None:
-        """Make a call into users' code at the end of the reactor's turn, when no other of it is running.
-
-        This is the one way into users' code that is open to users' code.
-
-        :param connection: is told when it raises.
-        """
-        self._calls.append((connection, call))
-        self.turn_ends()
-
-    def uncork_later(self, stream: Stream) -> None:
-        """Let it write at the end of the reactor's turn."""
-        self._corked.append(stream)
-        self.turn_ends()
-
-    def turn_ends(self) -> None:
-        """Something is to be done at the end of the reactor's turn: calls, then topics, then what streams write."""
-        if not self._turn_ends:
-            self._turn_ends = True
-            self.reactor.callLater(0, self._end_turn)
-
-    def _end_turn(self) -> None:
-        calls, self._calls = self._calls[::-1], []
-        try:
-            while calls:
-                connection, call = calls.pop()
-                connection.run(call)
-        finally:
-            # What comes next, and the calls that these calls have asked for, are the next turn's.
-            self._turn_ends = False
-            self._calls[:0] = calls[::-1]
-            if self._calls:
-                self.turn_ends()
-        try:
-            self.topics.flush()
-        except BaseException:  # the streams wait for this turn, too
-            self.failures.log("-", "what was published could not be delivered to all")
-        corked, self._corked = self._corked, []
-        for stream in corked:
-            try:
-                stream.uncork()
-            except BaseException:  # the others wait for this loop, too
-                stream.fail("its output failed")
+        admitted = self.shared.admission.has_room(len(registry))
+        connection = ProxiedConnection if proxied else Connection
+        return connection(self.shared, self.topics, f"c{next(self._ids)}", admitted)
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections, and abort those that are left at the timeout; fires when all are gone."""
         if self._stopped is None:
             self._stopped = Deferred()
-            connections = list(self.connections.values())
+            schedule, connections = self.shared.schedule, self.shared.registry.all()
             if connections:
-                hurry = partial(self._hurry, self.schedule.seconds() + self._drain_timeout)
-                self._overdue = self.schedule.call_later(self._drain_timeout * PATIENCE, hurry)
+                self.shared.registry.when_empty = self._last_is_gone
+                hurry = partial(self._hurry, schedule.seconds() + self._drain_timeout)
+                self._deadline = schedule.call_later(self._drain_timeout * ANSWER_TIME, hurry)
                 for connection in connections:
                     connection.shut_down()
             else:
-                self.schedule.rest()
+                schedule.release_if_idle()
                 self._stopped.callback(None)
         return self._stopped
 
     def _hurry(self, end: float) -> None:
-        """Ask those that are left once more: what they wait for will not come in time."""
-        self._overdue = self.schedule.call_later(end - self.schedule.seconds(), self.abort_all)
-        for connection in list(self.connections.values()):
+        """Say good-bye once more to those that are left: the answers they wait for will not come in time."""
+        schedule = self.shared.schedule
+        self._deadline = schedule.call_later(end - schedule.seconds(), self.abort_all)
+        for connection in self.shared.registry.all():
             connection.shut_down()
 
     def abort_all(self) -> None:
-        """Wait for nothing that `stop` waits for: abort all connections."""
-        for connection in list(self.connections.values()):
+        """Abort all connections, whatever `stop` waits for."""
+        for connection in self.shared.registry.all():
             connection.abort("the server stopped")
 
-    def _all_gone(self, stopped: Deferred[None]) -> None:
-        self._overdue.cancel()
-        self.schedule.rest()
+    def _last_is_gone(self) -> None:
+        # Its handler is told of its end first.
+        self.shared.reactor.callLater(0, self._all_are_gone, self._stopped)
+
+    def _all_are_gone(self, stopped: Deferred[None]) -> None:
+        self._deadline.cancel()
+        self.shared.schedule.release_if_idle()
         stopped.callback(None)
 
 
 class Refusal(Protocol):
     """Closes a socket at once.
 
-    A factory may return None for that, but those of TLS and of the PROXY protocol wrap the None: they would fail at
-    each socket, and leave it open.
+    Twisted's factories may return None for that. But the factories of TLS and of the PROXY protocol wrap the None, fail
+    at each socket, and leave it open.
     """
 
     transport: Any
@@ -235,26 +166,26 @@ class Refusal(Protocol):
 
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
-class HostFactory:
-    """What endpoints see of a host."""
+class HubFactory:
+    """What endpoints see of a hub."""
 
-    def __init__(self, host: Host, proxied: bool) -> None:
-        self._host = host
+    def __init__(self, hub: Hub, proxied: bool) -> None:
+        self._hub = hub
         self._proxied = proxied
 
     def buildProtocol(self, addr: IAddress) -> IProtocol:
-        return self._host.build(self._proxied)
+        return self._hub.build(self._proxied)
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Name what TLS may negotiate (ALPN, RFC 7301): the protocol that the chain begins with."""
-        return list(getattr(self._host.chain[0].module, "alpn_protocols", ()))
+        """Return what TLS may negotiate (ALPN, RFC 7301): the protocol of the chain's first module."""
+        return list(getattr(self._hub.shared.chain[0].module, "alpn_protocols", ()))
 
     def logPrefix(self) -> str:
-        """Name it in Twisted's "… starting on 8080"."""
+        """Return the name in Twisted's "… starting on 8080"."""
         return "wshost"
 
     def doStart(self) -> None:
-        """Nothing: the host was there before."""
+        """Do nothing: the hub was there before."""
 
     def doStop(self) -> None:
-        """Nothing: the host stays until its last connection has gone."""
+        """Do nothing: the hub stays until its last connection has gone."""

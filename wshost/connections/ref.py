@@ -1,41 +1,41 @@
-"""References to connections: small, usable from any thread, harmless when the connection is gone."""
+"""References to connections: small, usable from any thread, harmless when the connection is gone.
+
+A ref knows where connections are found by id, and nothing of a connection.
+"""
 
 from __future__ import annotations
 
-from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
+from wshost.connections.registry import Registry
 from wshost.interfaces import IRef
 from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic
 
-if TYPE_CHECKING:
-    from wshost.connections.hub import Host
-
-#: An info, of which nobody knows the size.
+#: An info weighs this while it waits, in bytes: its size is not known.
 INFO = 1_024
 
 
 @implementer(IRef)
 class Ref:
-    """Names one connection; holds nothing of it. See `wshost.interfaces.IRef`.
+    """Names one connection, and holds nothing of it. See `wshost.interfaces.IRef`.
 
-    :param host: where the connection is looked up.
+    :param registry: where the connection is found.
     :param id: the connection's.
     """
 
-    __slots__ = ("_host", "id")
+    __slots__ = ("_registry", "id")
 
-    def __init__(self, host: Host, id: str) -> None:
-        self._host = host
+    def __init__(self, registry: Registry, id: str) -> None:
+        self._registry = registry
         self.id = id
 
     def __repr__(self) -> str:
         return f"<Ref {self.id}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ref) and other.id == self.id and other._host is self._host
+        return isinstance(other, Ref) and other.id == self.id and other._registry is self._registry
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -78,25 +78,16 @@ class Ref:
         :raises TypeError: when the topic is no str.
         :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
         """
-        return self._ask_topics("subscribe", check_topic(topic))
+        return self._ask(CALL, "subscribe", check_topic(topic))
 
     def unsubscribe(self, topic: str) -> bool:
         """Undo a `subscribe`. :raises TypeError, ValueError: as there."""
-        return self._ask_topics("unsubscribe", check_topic(topic))
-
-    def _ask_topics(self, action: str, topic: str) -> bool:
-        host = self._host
-        connection = host.connections.get(self.id)
-        if connection is None:
-            return False
-        if get_ident() == host.thread:
-            return host.topics.act(connection, action, topic)
-        return connection.ask_later(CALL, action, topic)
+        return self._ask(CALL, "unsubscribe", check_topic(topic))
 
     def _ask(self, size: int, action: str, *args: Any) -> bool:
-        connection = self._host.connections.get(self.id)
+        connection = self._registry.find(self.id)
         if connection is None:
             return False
-        if get_ident() == self._host.thread:
+        if self._registry.thread.is_current():
             return connection.ask(size, action, *args)
         return connection.ask_later(size, action, *args)

@@ -1,18 +1,18 @@
-# What Cython makes of stream.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of stream.py, and what is called from C.
 
 cdef class Stream:
-    # What is published needs these of each of a thousand: they are side by side.
+    # `send_published` needs these of each of a thousand: they are side by side.
     cdef public object transport
-    cdef public bint full, _closing, _blocked
-    cdef public Py_ssize_t _queued, _handed, _max_output
+    cdef public bint output_full, closing, _blocked
+    cdef public Py_ssize_t _queued, _handed_over, _max_output
     cdef object __weakref__
-    cdef public str id
-    cdef public object _host
+    cdef public str _id
+    cdef public object _shared, _drained
     cdef public list _out
-    cdef public bint _dirty, _paused_by_module, _paused, _ended, _peer_ended
-    cdef public object _stall, _deadline, _reason
+    cdef public bint reading, _flush_scheduled, paused_by_module, _ended, _peer_ended
+    cdef public object _stall, _deadline, reason
 
-    cpdef _write(self, data)
-    cpdef _flush(self)
-    cpdef _flush_later(self)
-    cpdef bint deliver(self, bytes data, bint large) except -1
+    cpdef write(self, data)
+    cpdef flush(self)
+    cpdef flush_later(self)
+    cpdef bint send_published(self, bytes data) except -1

@@ -1,147 +1,134 @@
-"""One socket's output and its end: what is written leaves corked and bounded, and nothing stays open for ever.
+"""One socket's output, its pauses and its end. What is written leaves together, is bounded, and never waits for ever.
 
-The only caller of `transport.write`. It knows no modules, and nothing of what bytes mean.
+This is the only place that calls `transport.write`. It knows no modules, and not what the bytes mean.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.interfaces import (
-    IHalfCloseableProtocol,
-    IProtocol,
-    IPushProducer,
-    ISSLTransport,
-    ITCPTransport,
-)
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
 from zope.interface import classImplements
 
 from wshost.connections.kernel import taken
+from wshost.connections.shared import Shared
 from wshost.connections.timers import Timer
 from wshost.exact import octets
 
-if TYPE_CHECKING:
-    from wshost.connections.hub import Host
-
-#: In how many parts of the stall timeout the peer's progress is looked at.
-LOOKS = 10
-#: A peer that takes less of what waits for it is dropped in the end, in bytes a second.
+#: The peer's progress is checked this many times within a stall timeout.
+CHECKS = 10
+#: A peer that takes less than this many bytes a second of its pending output is dropped in the end.
 MIN_RATE = 2_048
-#: How many stall timeouts a peer may have saved up by what it has taken. Its kernel tells by leaps that it reads: of a
-#: receive buffer of 200 KB hundreds are free before a sender hears of it.
-MOST_STALLS = 6
-#: Of the sum of many times, in seconds.
+#: A peer can save up this many stall timeouts by what it takes. Kernels tell of reading in leaps: of a receive buffer
+#: of 200 KB, hundreds are free before the sender hears of it.
+MAX_SAVED_STALLS = 6
+#: The rounding error of a sum of many times, in seconds.
 _ROUNDING = 1e-6
 
 
 class Stream:
-    """A protocol of which subclasses say what comes in and what goes out.
+    """The output and the end of one connection.
 
-    What goes out is corked: it leaves in one write when the call that brought it is over, or, where no bytes from the
-    peer brought it, at the end of the reactor's turn.
+    Output leaves in one write: when the transport's call that caused it is over, or else at the end of the reactor's
+    turn.
 
-    :param host: holds the limits.
-    :param id: names it in the log.
+    :param shared: limits, timers, the turn and the log.
+    :param id: the connection's, for the log.
+    :param drained: called when the output that made `output_full` true has left.
     """
 
     __slots__ = (
         "__weakref__",
         "_blocked",
-        "_closing",
         "_deadline",
-        "_dirty",
+        "_drained",
         "_ended",
-        "_handed",
-        "_host",
+        "_flush_scheduled",
+        "_handed_over",
+        "_id",
         "_max_output",
         "_out",
-        "_paused",
-        "_paused_by_module",
         "_peer_ended",
         "_queued",
-        "_reason",
+        "_shared",
         "_stall",
-        "full",
-        "id",
+        "closing",
+        "output_full",
+        "paused_by_module",
+        "reading",
+        "reason",
         "transport",
     )
 
-    def __init__(self, host: Host, id: str) -> None:
-        self.id = id
-        #: What it must provide is more than one of Twisted's interfaces says.
+    def __init__(self, shared: Shared, id: str, drained: Callable[[], object]) -> None:
+        #: None until `connect`. It must provide more than any one of Twisted's interfaces says.
         self.transport: Any = None
-        #: True while as much output waits as the peer may let wait.
-        self.full = False
-        self._host = host
-        self._max_output = host.max_output
-        # What waits here, the size of what the transport was given last, and of all that waits here or there.
+        #: True while `max_output` bytes wait for the peer.
+        self.output_full = False
+        #: Input is ignored, and output is what was written before.
+        self.closing = False
+        #: False while the transport is paused; and whether the module wants that, which outlasts `output_full`.
+        self.reading = True
+        self.paused_by_module = False
+        #: Why it was aborted, "" when it was not.
+        self.reason = ""
+        self._id = id
+        self._shared = shared
+        self._max_output = shared.max_output
+        self._drained: Callable[[], object] | None = drained
+        # What the transport was not given yet; the size of its last write; the size of all that waits here or there.
         self._out: list[bytes] = []
-        self._handed = 0
+        self._handed_over = 0
         self._queued = 0
         # The transport has more than it can send.
         self._blocked = False
-        # The host will flush it at the end of the turn.
-        self._dirty = False
-        # Who wants no input for now, and whether that is so.
-        self._paused_by_module = False
-        self._paused = False
-        # When to look again whether the peer reads, and when a closing connection is aborted.
+        self._flush_scheduled = False
+        # When the peer's progress is checked next, and when a closing connection is aborted.
         self._stall: Timer | None = None
         self._deadline: Timer | None = None
-        # Closing: no more input is looked at. Ended: nothing is written any more, either.
-        self._closing = False
+        # Our half is closed: nothing is written any more.
         self._ended = False
         self._peer_ended = False
-        # Why it was aborted.
-        self._reason = ""
 
-    # From the transport
+    # From the connection
 
-    def makeConnection(self, transport: Any) -> None:
+    def connect(self, transport: Any) -> None:
+        """The connection is made."""
         self.transport = transport
-        self.connectionMade()
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        transport.registerProducer(self, True)
 
-    def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
-
-    def readConnectionLost(self) -> None:
-        # The peer says no more, and may still listen: what is there for it leaves first.
+    def peer_ended(self) -> None:
+        """The peer has closed its half, and may still read: send what waits, then close."""
         self._peer_ended = True
         if self._ended:
             self.transport.loseConnection()
-        elif not self._closing:
-            self._close()
-            self._flush()
+        elif not self.closing:
+            self.close(b"")
+            self.flush()
 
-    def writeConnectionLost(self) -> None:
-        """Nothing: it was us who closed our half."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Bytes came in: for subclasses."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closing = self._ended = True
+    def lost(self) -> None:
+        """The connection is lost."""
+        self.closing = self._ended = True
         self._out.clear()
         if self._stall is not None:
             self._stall.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
-        # They know us, too: without a cut here all would wait for the collector.
-        self._stall = self._deadline = None
+        # Break the reference cycles.
+        self._stall = self._deadline = self._drained = None
+
+    # From the transport, to which this is a producer
 
     def pauseProducing(self) -> None:
         if self._blocked:
             return
         self._blocked = True
-        self._queued += self._handed
-        if self._queued >= self._max_output:
-            self.full = True
-            self._regulate()
-        if not self._closing:
+        self._queued += self._handed_over
+        self._check_full()
+        if not self.closing:
             self._watch_progress()
 
     def resumeProducing(self) -> None:
@@ -149,119 +136,128 @@ class Stream:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
-        self._flush()
+        self.flush()
 
     def stopProducing(self) -> None:
-        """Nothing: `connectionLost` follows."""
+        """Do nothing: `connectionLost` follows."""
 
     # Output
 
-    def _write(self, data: bytes) -> None:
+    @property
+    def takes_output(self) -> bool:
+        """Whether more may be written for the peer."""
+        return not (self.closing or self.output_full)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether output waits until the peer takes what went before."""
+        return self._blocked
+
+    def write(self, data: bytes) -> None:
+        """Queue output.
+
+        It leaves at the next flush; or at once, when that much waits that the peer would have to be paused for it.
+        """
         if type(data) is not bytes:
-            # A module's own kind, which may say anything of its size.
+            # A module's own subclass may lie about its size.
             data = octets(data)
         if data:
             self._out.append(data)
             self._queued += len(data)
-            if self._queued >= self._max_output and not self.full:
-                self.full = True
-                # What is to leave at once, as the answer to a large message, may do so: no reason to pause for that.
+            if self._queued >= self._max_output:
                 if self._blocked:
-                    self._regulate()
+                    self._check_full()
+                else:
+                    self.flush()
 
-    def _drained(self) -> None:
-        """What had made it full has left: for subclasses."""
-
-    @property
-    def takes_output(self) -> bool:
-        """Whether more may be brought to the peer."""
-        return not (self._closing or self.full)
-
-    def deliver(self, data: bytes, large: bool) -> bool:
-        """Send what was published in this turn, which ends; return whether there was room.
-
-        :param large: this alone is as much as the peer may let wait.
-        """
-        if self._closing or self.full:
+    def send_published(self, data: bytes) -> bool:
+        """Send what was published in the turn that ends; return whether there was room."""
+        if self.closing or self.output_full:
             return False
-        if self._queued or self._blocked or large:
-            self._write(data)
-            self._flush_later()
+        if self._queued or self._blocked:
+            self.write(data)
+            self.flush_later()
         else:
-            # Nothing else waits, as with nearly all of a thousand: it can leave as it is.
-            self._handed = len(data)
+            # Nothing else waits, as for nearly all of a thousand: it leaves as it is.
+            self._handed_over = len(data)
             self.transport.write(data)
         return True
 
-    def _flush_later(self) -> None:
-        if not self._dirty:
-            self._dirty = True
-            self._host.uncork_later(self)
-        if self.full:
-            self._regulate()
+    def flush_later(self) -> None:
+        """Flush at the end of the turn, if there is something to write or to end."""
+        if not self._flush_scheduled and (self._out or (self.closing and not self._ended)):
+            self._flush_scheduled = True
+            self._shared.turn.flush_at_end(self)
 
-    def uncork(self) -> None:
-        """The reactor's turn ends: what was corked leaves."""
-        self._dirty = False
-        self._flush()
+    def end_turn(self) -> None:
+        """Flush: the reactor's turn ends."""
+        self._flush_scheduled = False
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Give the transport all output that waits, in one write, unless it is blocked."""
         if self._blocked or self._ended:
             return
         self._queued = 0
         if self._out:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
-            self._handed = len(data)
+            self._handed_over = len(data)
             self.transport.write(data)
             if self._blocked:
                 return
-        if self._closing:
-            self._finish()
-        elif self.full:
-            self.full = False
-            self._regulate()
-            self._drained()
+        if self.closing:
+            self._close_half()
+        elif self.output_full:
+            self.output_full = False
+            self.regulate()
+            if self._drained is not None:
+                self._drained()
+
+    def _check_full(self) -> None:
+        if self._queued >= self._max_output:
+            self.output_full = True
+            self.regulate()
 
     # Input
 
     def pause_reading(self) -> None:
         """Take no more bytes from the peer."""
-        self._paused_by_module = True
-        self._regulate()
+        self.paused_by_module = True
+        self.regulate()
 
     def resume_reading(self) -> None:
         """Undo `pause_reading`."""
-        self._paused_by_module = False
-        self._regulate()
+        self.paused_by_module = False
+        self.regulate()
 
-    def _regulate(self) -> None:
-        """Read from the peer, or don't: as the module, and the output that waits, have it."""
-        paused = not self._closing and (self._paused_by_module or self.full)
-        if paused is not self._paused and not self._ended:
-            self._paused = paused
-            if paused:
-                self.transport.pauseProducing()
-            else:
+    def regulate(self) -> None:
+        """Pause or resume the transport, as the module and the pending output want it."""
+        # A closing connection reads, to notice the peer's FIN.
+        reading = self.closing or not (self.paused_by_module or self.output_full)
+        if reading != self.reading and not self._ended:
+            self.reading = reading
+            if reading:
                 self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
 
     # The end
 
-    def _close(self, data: bytes = b"") -> None:
-        """Write no more than these last bytes, and end when they have left."""
-        self._write(data)
-        self._closing = True
-        # The peer's end is what is read for now; the deadline is for peers that neither read nor end.
-        self._regulate()
-        self._deadline = self._host.schedule.call_later(self._host.close_timeout, self._overdue)
+    def close(self, data: bytes) -> None:
+        """Write these last bytes, and end when all output has left. A deadline aborts peers that let it wait."""
+        self.write(data)
+        self.closing = True
+        self.regulate()
+        self._deadline = self._shared.schedule.call_later(self._shared.close_timeout, self._abort_overdue)
 
-    def _overdue(self) -> None:
+    def _abort_overdue(self) -> None:
         self.abort("the peer did not let go in time")
 
-    def _finish(self) -> None:
-        """All is written: close our half, and await the peer's.
+    def _close_half(self) -> None:
+        """Close our half and await the peer's: all is written.
 
-        Closed at once, a socket with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
+        A socket that is closed with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
         """
         self._ended = True
         transport = self.transport
@@ -272,62 +268,62 @@ class Stream:
             transport.loseWriteConnection()
 
     def abort(self, reason: str) -> None:
-        """End it at once; what waits is lost.
+        """End at once; output that waits is lost.
 
-        :param reason: for the log, and whoever asks why it ended. Of several the first counts.
+        :param reason: for the log, and for the modules. Only the first one counts.
         """
-        self._reason = self._reason or reason
-        self._closing = True
+        self.reason = self.reason or reason
+        self.closing = True
         if not self._ended:
             self._ended = True
             self.transport.unregisterProducer()
         self.transport.abortConnection()
 
     def fail(self, what: str) -> None:
-        """End it at once for the exception being handled. Never raises.
+        """End at once for the exception being handled, and log it. Never raises.
 
         :param what: what failed, as a clause.
         """
-        # First the end: to log it may fail, too.
+        # Abort first: logging may fail, too.
         try:
             self.abort(what)
-        except BaseException:  # of whatever transport it is
+        except BaseException:  # whatever transport it is
             what += ", and so did its end"
-            self._host.failures.log(self.id, what)
+            self._shared.failures.log(self._id, what)
         else:
-            self._host.failures.log(self.id, what)
+            self._shared.failures.log(self._id, what)
 
     # A peer that does not read
 
     def _watch_progress(self) -> None:
-        """Abort when the peer takes too little of what waits for it.
+        """Abort the connection if the peer takes too little of its output.
 
-        It has the stall timeout. What it takes, and has taken before, adds to that as much as it would need for it at
-        `MIN_RATE`, up to `MOST_STALLS`.
+        The peer has the stall timeout. What it takes, and has taken before, adds the time that it would need for it at
+        `MIN_RATE`, up to `MAX_SAVED_STALLS` timeouts.
         """
-        took = taken(self.transport)
-        # Where only what is left is known, that is negative.
-        patience = self._host.stall_timeout + (max(0, took) / MIN_RATE if took is not None else 0.0)
-        self._look_later(took, patience, self._host.schedule.seconds())
+        total = taken(self.transport)
+        # Where only what is left is known, it is negative.
+        left = self._shared.stall_timeout + (max(0, total) / MIN_RATE if total is not None else 0.0)
+        self._check_later(total, left, self._shared.schedule.seconds())
 
-    def _look_later(self, took: int | None, patience: float, now: float) -> None:
-        timeout = self._host.stall_timeout
-        patience = min(patience, MOST_STALLS * timeout)
-        self._stall = self._host.schedule.call_later(
-            min(timeout / LOOKS, patience), lambda: self._check_progress(took, patience, now)
+    def _check_later(self, total: int | None, left: float, now: float) -> None:
+        timeout = self._shared.stall_timeout
+        left = min(left, MAX_SAVED_STALLS * timeout)
+        self._stall = self._shared.schedule.call_later(
+            min(timeout / CHECKS, left), lambda: self._check_progress(total, left, now)
         )
 
-    def _check_progress(self, took: int | None, patience: float, since: float) -> None:
-        now = self._host.schedule.seconds()
+    def _check_progress(self, before: int | None, left: float, since: float) -> None:
+        now = self._shared.schedule.seconds()
         total = taken(self.transport)
-        patience -= now - since
-        if total is not None and took is not None:
-            patience += max(0, total - took) / MIN_RATE
-        if patience > _ROUNDING:
-            self._look_later(total, patience, now)
+        left -= now - since
+        if total is not None and before is not None:
+            left += max(0, total - before) / MIN_RATE
+        if left > _ROUNDING:
+            self._check_later(total, left, now)
         else:
             self.abort("the peer did not read what it was sent")
 
 
-# Not by decorators: Cython's classes take none.
-classImplements(Stream, IProtocol, IHalfCloseableProtocol, IPushProducer)
+# Not by a decorator: Cython's classes take none.
+classImplements(Stream, IPushProducer)

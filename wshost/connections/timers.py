@@ -69,7 +69,7 @@ class Schedule:
             passed = 0.0
         return self._time + passed
 
-    def rest(self) -> None:
+    def release_if_idle(self) -> None:
         """Let go of the reactor, if no timer is there."""
         if not self._waiting:
             self._sleep()
@@ -92,7 +92,7 @@ class Schedule:
         if self._wake is None or due < self._due:
             self._look_at(due)
 
-    def discard(self) -> None:
+    def timer_cancelled(self) -> None:
         """One of the timers is cancelled."""
         self._waiting -= 1
         if not self._waiting:
@@ -199,7 +199,7 @@ class Timer:
         """Forget the call. Harmless after it was made, and twice."""
         if self._call is not None:
             self._call = None
-            self._schedule.discard()
+            self._schedule.timer_cancelled()
 
     def fire(self) -> None:
         """Make the call, unless it was cancelled."""

@@ -120,8 +120,8 @@ class FactoryDriver:
     def write(self, data: bytes) -> None:
         if not isinstance(data, bytes):
             raise TypeError(f"a transport writes bytes, not {type(data).__name__}")
-        self._context.perform(data)
-        if self._producer is not None and self._streaming and self._context.full:
+        self._context.write(data)
+        if self._producer is not None and self._streaming and self._context.output_full:
             self._producer.pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -192,7 +192,7 @@ class FactoryDriver:
     def _pull(self) -> None:
         """Let a producer that must be asked each time go on: once a turn, while there is room."""
         self._turn = None
-        if self._producer is None or self._streaming or self._context.full:
+        if self._producer is None or self._streaming or self._context.output_full:
             return
         self._producer.resumeProducing()
         if self._turn is None and self._producer is not None:

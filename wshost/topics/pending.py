@@ -1,24 +1,22 @@
-"""What was published in this turn of the reactor, and to whom it is still due.
+"""What was published in this turn of the reactor, and which subscribers it is still to be sent to.
 
-A message is encoded once, and at the end of the turn joined once with the others for all that have subscribed to the
-same. Knows no protocol, and not how one subscribes.
+A message is encoded once. At the end of the turn, the messages of a topic are joined once for all subscribers that
+have the same to get. Knows no protocol, and not how one subscribes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wshost.connections.shared import Shared
+from wshost.connections.stream import Stream
 from wshost.interfaces import IEncoding
 from wshost.messages import CALL
 from wshost.topics.publication import Batch, Publication, join
-
-if TYPE_CHECKING:
-    from wshost.connections.connection import Connection
-    from wshost.connections.hub import Host
 
 _number = attrgetter("number")
 
@@ -26,232 +24,266 @@ _number = attrgetter("number")
 class Topic:
     """One topic, while it has subscribers."""
 
-    __slots__ = ("direct", "name", "pending", "shared", "size")
+    __slots__ = ("encoded", "name", "others", "pending", "size")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # Those whose modules share an encoding, by that, with their connections; and the others.
-        self.shared: dict[IEncoding, dict[Subscriber, Connection]] = {}
-        self.direct: dict[Subscriber, None] = {}
-        # What was published in this turn for those who share, and the size of it.
+        # The subscribers whose modules use an encoding, by that, each with its stream; and the others.
+        self.encoded: dict[IEncoding, dict[Subscriber, Stream]] = {}
+        self.others: dict[Subscriber, None] = {}
+        # What was published in this turn for those with an encoding, and its size.
         self.pending: list[Publication] = []
         self.size = 0
 
     def add(self, subscriber: Subscriber) -> None:
-        """One more has subscribed, or has another encoding now."""
+        """A connection has subscribed, or has another encoding now."""
         if subscriber.encoding is None:
-            self.direct[subscriber] = None
+            self.others[subscriber] = None
         else:
-            self.shared.setdefault(subscriber.encoding, {})[subscriber] = subscriber.connection
+            self.encoded.setdefault(subscriber.encoding, {})[subscriber] = subscriber.stream
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Undo `add`; its encoding is still the same."""
+        """Undo `add`. The encoding is still the same."""
         if subscriber.encoding is None:
-            del self.direct[subscriber]
+            del self.others[subscriber]
         else:
-            group = self.shared[subscriber.encoding]
+            group = self.encoded[subscriber.encoding]
             del group[subscriber]
             if not group:
-                del self.shared[subscriber.encoding]
+                del self.encoded[subscriber.encoding]
 
 
 class Subscriber:
-    """A connection that has subscribed.
+    """A connection that subscribes.
 
-    :param deliveries: of its host.
+    :param pending: that of its hub.
+    :param id: the connection's, for the log.
+    :param stream: the connection's output.
+    :param ask: asks the connection's module to send a message, where it uses no encoding: `Connection.ask`.
     """
 
-    __slots__ = ("_deliveries", "connection", "encoding", "held", "seen", "topics")
+    __slots__ = ("_pending", "ask", "encoding", "id", "last_seen", "snapshot", "stream", "topics")
 
-    def __init__(self, deliveries: Deliveries, connection: Connection) -> None:
-        self._deliveries = deliveries
-        self.connection = connection
+    def __init__(self, pending: Pending, id: str, stream: Stream, ask: Callable[..., bool]) -> None:
+        self._pending = pending
+        self.id = id
+        self.stream = stream
+        self.ask = ask
         self.encoding: IEncoding | None = None
         self.topics: dict[Topic, None] = {}
-        # The number of the last publication that was taken, or published before it counted. Those of turns that have
-        # ended everybody has seen.
-        self.seen = 0
-        # What was published before its topics last changed, and is still to be taken.
-        self.held: list[Publication] = []
+        # The number of the last publication that it was given, or that was made before it subscribed. What was
+        # published in earlier turns counts as given.
+        self.last_seen = 0
+        # What was published before its topics last changed, and is still to be sent.
+        self.snapshot: list[Publication] = []
 
-    def take(self) -> bytes:
-        """Return what was published for it and is still to be sent: see `IContext.published`."""
-        return self._deliveries.take(self)
+    def drain(self) -> bytes:
+        """Remove and return the pending bytes."""
+        return self._pending.drain(self)
+
+    def use_encoding(self, encoding: IEncoding | None) -> None:
+        """Have messages encoded like this from now on; None: the module is asked. What is pending is dropped."""
+        self._pending.discard(self)
+        for topic in self.topics:
+            topic.remove(self)
+        self.encoding = encoding
+        for topic in self.topics:
+            topic.add(self)
 
 
-class Deliveries:
-    """What is pending for the subscribers of a host.
+class Pending:
+    """What is pending for the subscribers of a hub.
 
-    :param host: whose turns of the reactor count, and whose limits.
+    :param shared: the turn, the log and the limit.
     """
 
-    __slots__ = ("_ahead", "_dirty", "_flushed", "_holding", "_host", "_number", "dropped", "flushing")
+    __slots__ = (
+        "_flushed",
+        "_number",
+        "_published",
+        "_scheduled",
+        "_shared",
+        "_snapshots",
+        "_some_drained",
+        "dropped",
+        "flushing",
+    )
 
-    def __init__(self, host: Host) -> None:
-        #: Deliveries that did not happen: to connections with too much output, or beyond what one turn may bring.
+    def __init__(self, shared: Shared) -> None:
+        #: Messages that a subscriber did not get: it had too much output, or one turn would have brought too much.
         self.dropped = 0
-        #: The turn ends: what is published now, by somebody who hears of a failure or by a finalizer, has to wait.
+        #: The turn ends. What is published now, by whoever hears of a failure or by a finalizer, has to wait.
         self.flushing = False
-        self._host = host
-        # The numbers of the last publication, and of the last that no turn's end is still to deliver.
+        self._shared = shared
+        # The numbers of the last publication, and of the last one of earlier turns.
         self._number = self._flushed = 0
-        # Some have seen what others are still to see.
-        self._ahead = False
-        # The topics with something pending, and the subscribers that hold something.
-        self._dirty: dict[Topic, None] = {}
-        self._holding: dict[Subscriber, None] = {}
+        # Some subscriber was drained before the end of this turn.
+        self._some_drained = False
+        # The topics with something pending, and the subscribers with a snapshot.
+        self._published: dict[Topic, None] = {}
+        self._snapshots: dict[Subscriber, None] = {}
+        # `flush` will be called at the end of the turn.
+        self._scheduled = False
 
     @property
-    def pending(self) -> bool:
-        """Whether anything is."""
-        return bool(self._dirty or self._holding)
+    def empty(self) -> bool:
+        """Whether nothing is pending."""
+        return not (self._published or self._snapshots)
 
     def publish(self, topic: Topic, data: str | bytes) -> bool:
-        """Give a message to all subscribers of a topic; False when those who share miss it."""
+        """Send a message to all subscribers of a topic; False when those with an encoding miss it."""
         accepted = True
-        if topic.shared:
-            if topic.size < self._host.max_output:
+        if topic.encoded:
+            if topic.size < self._shared.max_output:
                 self._number += 1
                 topic.pending.append(Publication(self._number, data))
                 topic.size += len(data)
-                self._dirty[topic] = None
-                self._host.turn_ends()
+                self._published[topic] = None
+                self._flush_later()
             else:
-                # No turn may bring a connection more, from whom ever.
-                self.dropped += sum(map(len, topic.shared.values()))
+                # One turn may queue at most `max_output` per topic.
+                self.dropped += sum(map(len, topic.encoded.values()))
                 accepted = False
-        for subscriber in list(topic.direct):
-            if not subscriber.connection.ask(CALL + len(data), "send", data):
+        for subscriber in list(topic.others):
+            if not subscriber.ask(CALL + len(data), "send", data):
                 self.dropped += 1
         return accepted
 
-    def hold(self, subscriber: Subscriber) -> None:
-        """Its topics are about to change: what is due to it stays so."""
-        if subscriber.encoding is not None and self._due(subscriber):
-            self._holding[subscriber] = None
-            self._host.turn_ends()
+    def keep(self, subscriber: Subscriber) -> None:
+        """Take a snapshot of what is pending for a subscriber: its topics are about to change."""
+        if subscriber.encoding is not None and self._pending_for(subscriber):
+            self._snapshots[subscriber] = None
+            self._flush_later()
 
-    def drop(self, subscriber: Subscriber) -> None:
-        """Nothing of what is pending is due to it."""
-        self._pass(subscriber)
-        if subscriber.held:
-            subscriber.held = []
-            self._holding.pop(subscriber, None)
+    def discard(self, subscriber: Subscriber) -> None:
+        """Drop what is pending for a subscriber."""
+        self._mark_seen(subscriber)
+        if subscriber.snapshot:
+            subscriber.snapshot = []
+            self._snapshots.pop(subscriber, None)
 
-    def take(self, subscriber: Subscriber) -> bytes:
-        """Return what is due to a subscriber, which it is with that."""
-        due = self._due(subscriber)
-        if not due:
+    def drain(self, subscriber: Subscriber) -> bytes:
+        """Remove and return what is pending for a subscriber, encoded."""
+        publications = self._pending_for(subscriber)
+        if not publications:
             return b""
-        batch = self._join(due, subscriber)
-        self.drop(subscriber)
-        if subscriber.connection.takes_output:
+        batch = self._join(publications, subscriber)
+        self.discard(subscriber)
+        if subscriber.stream.takes_output:
             self.dropped += batch.cut
             return batch.data
         self.dropped += batch.messages + batch.cut
         return b""
 
+    def _flush_later(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._shared.turn.deliver_at_end(self.flush)
+
     def flush(self) -> None:
-        """The reactor's turn ends: what is pending goes to those to whom it is due."""
+        """Send what is pending: the reactor's turn ends."""
+        self._scheduled = False
         self.flushing = True
         try:
-            for subscriber in list(self._holding):
-                batch = self._join(self._due(subscriber), subscriber)
-                self.drop(subscriber)
-                self._send([subscriber.connection], batch)
-            if self._ahead or len(self._dirty) > 1:
-                self._flush_apart()
+            for subscriber in list(self._snapshots):
+                batch = self._join(self._pending_for(subscriber), subscriber)
+                self.discard(subscriber)
+                self._send([subscriber.stream], batch)
+            if self._some_drained or len(self._published) > 1:
+                self._flush_by_need()
             else:
-                # As nearly always: what is pending is the same for all.
-                for topic in self._dirty:
-                    for group in list(topic.shared.values()):
+                # Nearly always all subscribers of an encoding get the same.
+                for topic in self._published:
+                    for group in list(topic.encoded.values()):
                         self._send(list(group.values()), self._join(topic.pending, next(iter(group))))
         finally:
-            for topic in self._dirty:
+            for topic in self._published:
                 topic.pending = []
                 topic.size = 0
-            self._dirty.clear()
+            self._published.clear()
             self._flushed = self._number
-            self._ahead = False
+            self._some_drained = False
             self.flushing = False
 
-    def _flush_apart(self) -> None:
-        """Send what is pending where it is not the same for all."""
-        several = len(self._dirty) > 1
-        # What is due to one is due to all that have the same topics and have seen the same.
-        apart: dict[tuple[Any, int, frozenset[Topic]], tuple[Batch, list[Connection]]] = {}
-        for topic in self._dirty:
+    def _flush_by_need(self) -> None:
+        """Send what is pending where subscribers do not all get the same."""
+        several = len(self._published) > 1
+        # Subscribers get the same that have the same topics and were drained at the same time.
+        apart: dict[tuple[Any, int, frozenset[Topic]], tuple[Batch, list[Stream]]] = {}
+        for topic in self._published:
             first = topic.pending[0].number
-            for encoding, group in list(topic.shared.items()):
-                whole: list[Connection] = []
-                for subscriber, connection in list(group.items()):
-                    seen = subscriber.seen
-                    if seen == self._number:
+            for encoding, group in list(topic.encoded.items()):
+                whole: list[Stream] = []
+                for subscriber, stream in list(group.items()):
+                    last_seen = subscriber.last_seen
+                    if last_seen == self._number:
                         continue
-                    if seen < first and not (several and self._has_several(subscriber)):
-                        # Everything that is pending here, and nothing else.
-                        subscriber.seen = self._number
-                        whole.append(connection)
+                    if last_seen < first and not (several and self._has_several(subscriber)):
+                        # All that is pending for this topic, and nothing else.
+                        subscriber.last_seen = self._number
+                        whole.append(stream)
                         continue
-                    key = (encoding, max(seen, self._flushed), frozenset(self._dirty_of(subscriber)))
+                    key = (encoding, max(last_seen, self._flushed), frozenset(self._published_to(subscriber)))
                     if key not in apart:
-                        apart[key] = self._join(self._due(subscriber), subscriber), []
-                        self.drop(subscriber)
-                    subscriber.seen = self._number
-                    apart[key][1].append(connection)
+                        apart[key] = self._join(self._pending_for(subscriber), subscriber), []
+                        self.discard(subscriber)
+                    subscriber.last_seen = self._number
+                    apart[key][1].append(stream)
                 if whole:
                     self._send(whole, self._join(topic.pending, next(iter(group))))
-        for batch, connections in apart.values():
-            self._send(connections, batch)
+        for batch, streams in apart.values():
+            self._send(streams, batch)
 
-    def _send(self, connections: list[Connection], batch: Batch) -> None:
+    def _send(self, streams: list[Stream], batch: Batch) -> None:
         data, messages, cut = batch
         missed = 0
         if data:
-            large = len(data) >= self._host.max_output
-            for connection in connections:
+            for stream in streams:
                 try:
-                    if not connection.deliver(data, large):
+                    if not stream.send_published(data):
                         missed += 1
                 except BaseException:  # the others wait for this turn's end, too
-                    connection.fail("its output failed")
+                    stream.fail("its output failed")
                     missed += 1
-        self.dropped += missed * messages + len(connections) * cut
+        self.dropped += missed * messages + len(streams) * cut
 
     def _has_several(self, subscriber: Subscriber) -> bool:
         """Say whether several of its topics have something pending."""
-        return len(subscriber.topics) > 1 and len(self._dirty_of(subscriber)) > 1
+        return len(subscriber.topics) > 1 and len(self._published_to(subscriber)) > 1
 
-    def _dirty_of(self, subscriber: Subscriber) -> Sequence[Topic]:
-        """Return its topics with something pending."""
-        topics, dirty = subscriber.topics, self._dirty
-        if len(dirty) < len(topics):
-            return [topic for topic in dirty if topic in topics]
+    def _published_to(self, subscriber: Subscriber) -> Sequence[Topic]:
+        """Return its topics that have something pending."""
+        topics, published = subscriber.topics, self._published
+        if len(published) < len(topics):
+            return [topic for topic in published if topic in topics]
         return [topic for topic in topics if topic.pending]
 
-    def _due(self, subscriber: Subscriber) -> list[Publication]:
-        """Return what is due to a subscriber, in order."""
-        if self._flushed != self._number != subscriber.seen:
-            self._collect(subscriber)
-        return subscriber.held
+    def _pending_for(self, subscriber: Subscriber) -> list[Publication]:
+        """Return what is pending for a subscriber, in order."""
+        if self._flushed != self._number != subscriber.last_seen:
+            self._take_snapshot(subscriber)
+        return subscriber.snapshot
 
-    def _collect(self, subscriber: Subscriber) -> None:
-        seen = subscriber.seen
-        new = [topic.pending[bisect_right(topic.pending, seen, key=_number) :] for topic in self._dirty_of(subscriber)]
-        subscriber.held.extend(new[0] if len(new) == 1 else merge(*new, key=_number))
-        self._pass(subscriber)
+    def _take_snapshot(self, subscriber: Subscriber) -> None:
+        last_seen = subscriber.last_seen
+        new = [
+            topic.pending[bisect_right(topic.pending, last_seen, key=_number) :]
+            for topic in self._published_to(subscriber)
+        ]
+        subscriber.snapshot.extend(new[0] if len(new) == 1 else merge(*new, key=_number))
+        self._mark_seen(subscriber)
 
-    def _pass(self, subscriber: Subscriber) -> None:
-        """Let it be past all that has been published."""
-        subscriber.seen = self._number
-        self._ahead = self._ahead or self._flushed != self._number
+    def _mark_seen(self, subscriber: Subscriber) -> None:
+        """Note that a subscriber has got all that was published until now."""
+        subscriber.last_seen = self._number
+        self._some_drained = self._some_drained or self._flushed != self._number
 
     def _join(self, publications: Iterable[Publication], subscriber: Subscriber) -> Batch:
-        """Return what goes to a subscriber, and to whoever has the same encoding."""
+        """Return what goes to a subscriber, and to all that have the same encoding."""
 
         def failed() -> None:
-            self._host.failures.log(subscriber.connection.id, "what was published can't be encoded")
+            self._shared.failures.log(subscriber.id, "what was published can't be encoded")
 
         # Whoever has something pending has an encoding.
         encoding: Any = subscriber.encoding
-        return join(publications, encoding, self._host.max_output, failed)
+        return join(publications, encoding, self._shared.max_output, failed)

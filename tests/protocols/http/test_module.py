@@ -59,17 +59,26 @@ class Connection:
     peer_address = IPv4Address("TCP", "127.0.0.1", 50000)
     host_address = IPv4Address("TCP", "127.0.0.1", 8080)
     tls = None
-    full = broken = blocked = False
-    published = None
+    output_full = reset_by_peer = blocked = False
+    reading = True
 
-    def __init__(self, following: str | None = "websocket", admitted: bool = True) -> None:
-        self.following = following
+    def __init__(self, next_module: str | None = "websocket", admitted: bool = True) -> None:
+        self.next_module = next_module
         self.admitted = admitted
         self.clock = Clock()
         self.performed: list[Results] = []
 
     def perform(self, results: Results) -> None:
         self.performed.append(results)
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def keep_actions(self) -> None:
+        raise NotImplementedError
+
+    def release_actions(self) -> None:
+        raise NotImplementedError
 
     def pause_reading(self) -> None:
         raise NotImplementedError
@@ -92,7 +101,7 @@ class Connection:
     def log_failure(self, what: str) -> None:
         raise NotImplementedError
 
-    def share(self, encoding: IEncoding | None) -> None:
+    def use_encoding(self, encoding: IEncoding | None) -> None:
         raise NotImplementedError
 
 
@@ -274,7 +283,7 @@ class TestUpgrade:
 
     def test_or_the_one_that_is_named(self) -> None:
         assert switch(receive(UPGRADE, upgrade="mine"))[0] == "mine"
-        assert switch(start(Connection(following=None), upgrade="mine").handle_connection_in(UPGRADE))[0] == "mine"
+        assert switch(start(Connection(next_module=None), upgrade="mine").handle_connection_in(UPGRADE))[0] == "mine"
 
     def test_what_comes_after_the_head_goes_along(self) -> None:
         assert switch(receive(UPGRADE + b"\x81\x80\0\0\0\0\r\n\r\n"))[1] == b"\x81\x80\0\0\0\0\r\n\r\n"

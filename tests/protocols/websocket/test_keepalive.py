@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from wshost.protocols.websocket.keepalive import CONTROL_BURST, CONTROL_RATE, Patience
+from wshost.protocols.websocket.keepalive import CONTROL_BURST, CONTROL_RATE, ControlRate, Keepalive, MessageDeadline
 
 
 class Driver:
@@ -17,24 +17,30 @@ class Driver:
         self.clock.advance(1_000_000.1)
         self.start = self.clock.seconds()
         self.told: list[tuple[Any, ...]] = []
-        self.is_open = self.is_reading = True
+        self.is_open = True
         self.engine = SimpleNamespace(inside=False, arrived=0)
         self.context = SimpleNamespace(
-            clock=self.clock, call_later=self.call_later, broken=False, full=False, blocked=False
+            clock=self.clock,
+            call_later=self.call_later,
+            reading=True,
+            reset_by_peer=False,
+            output_full=False,
+            blocked=False,
         )
         context: Any = self.context
-        options: Any = SimpleNamespace(
-            ping_interval=ping_interval, ping_timeout=ping_timeout, message_timeout=message_timeout
-        )
         engine: Any = self.engine
-        self.patience = Patience(self, engine, context, options)
+        self.hear()
+        if ping_interval:
+            Keepalive(self, context, ping_interval, ping_timeout)
+        self.deadline = MessageDeadline(self, engine, context, message_timeout)
+        self.rate = ControlRate(self.clock.seconds)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Any:
         assert seconds > 0
         return self.clock.callLater(seconds, call)
 
-    def beat(self) -> None:
-        self._told("beat")
+    def ping_peer(self) -> None:
+        self._told("ping")
 
     def fail(self, code: int, reason: str) -> None:
         self._told("fail", code, reason)
@@ -67,20 +73,20 @@ class TestHeartbeat:
     """RFC 6455 §5.5.2."""
 
     def test_a_silent_peer(self) -> None:
-        assert Driver().wait(100) == [(20, "beat"), (30, "drop", GONE)]
+        assert Driver().wait(100) == [(20, "ping"), (30, "drop", GONE)]
 
     def test_a_peer_that_answers_pings(self) -> None:
         driver = Driver()
         for beat in range(20, 1_000, 20):
-            assert driver.wait(20) == [(beat, "beat")]
+            assert driver.wait(20) == [(beat, "ping")]
             # The pong is as quick as can be.
             driver.hear()
 
     def test_a_peer_that_answers_late(self) -> None:
         driver = Driver()
-        assert driver.wait(29) == [(20, "beat")]
+        assert driver.wait(29) == [(20, "ping")]
         driver.hear()
-        assert driver.wait(100) == [(49, "beat"), (59, "drop", GONE)]
+        assert driver.wait(100) == [(49, "ping"), (59, "drop", GONE)]
 
     def test_any_byte_counts(self) -> None:
         """Of a long upload that leaves no room for a pong, say."""
@@ -88,71 +94,71 @@ class TestHeartbeat:
         for _ in range(100):
             assert driver.wait(19) == []
             driver.hear()
-        assert driver.wait(100) == [(1_920, "beat"), (1_930, "drop", GONE)]
+        assert driver.wait(100) == [(1_920, "ping"), (1_930, "drop", GONE)]
 
     @pytest.mark.parametrize("at", [0.001, 1, 7.3, 19.999])
     def test_silence_is_measured_from_the_last_byte(self, at: float) -> None:
         driver = Driver()
         driver.wait(at)
         driver.hear()
-        assert driver.wait(100) == [(round(20 + at, 6), "beat"), (round(30 + at, 6), "drop", GONE)]
+        assert driver.wait(100) == [(round(20 + at, 6), "ping"), (round(30 + at, 6), "drop", GONE)]
 
     def test_while_the_peer_is_not_read(self) -> None:
         """Its silence is our doing then: it has another interval from when that was seen last."""
         driver = Driver()
-        driver.is_reading = False
-        assert driver.wait(110) == [(at, "beat") for at in (20, 40, 60, 80, 100)]
-        driver.is_reading = True
-        assert driver.wait(100) == [(120, "beat"), (130, "drop", GONE)]
+        driver.context.reading = False
+        assert driver.wait(110) == [(at, "ping") for at in (20, 40, 60, 80, 100)]
+        driver.context.reading = True
+        assert driver.wait(100) == [(120, "ping"), (130, "drop", GONE)]
 
     def test_when_the_peer_is_not_read_after_the_ping(self) -> None:
         driver = Driver()
-        assert driver.wait(25) == [(20, "beat")]
-        driver.is_reading = False
-        assert driver.wait(10) == [(30, "beat")]
-        driver.is_reading = True
-        assert driver.wait(100) == [(50, "beat"), (60, "drop", GONE)]
+        assert driver.wait(25) == [(20, "ping")]
+        driver.context.reading = False
+        assert driver.wait(10) == [(30, "ping")]
+        driver.context.reading = True
+        assert driver.wait(100) == [(50, "ping"), (60, "drop", GONE)]
 
     def test_a_peer_that_is_not_read_just_now(self) -> None:
         """It has sent so much that others have their turn first."""
         driver = Driver()
         driver.wait(19)
         driver.hear()
-        driver.is_reading = False
+        driver.context.reading = False
         assert driver.wait(2) == []
-        driver.is_reading = True
-        assert driver.wait(100) == [(39, "beat"), (49, "drop", GONE)]
+        driver.context.reading = True
+        assert driver.wait(100) == [(39, "ping"), (49, "drop", GONE)]
 
     def test_when_the_ping_waits_behind_other_output(self) -> None:
         """A peer that reads slowly can't answer what has not come to it: whether it reads is seen to by others."""
         driver = Driver()
-        assert driver.wait(25) == [(20, "beat")]
+        assert driver.wait(25) == [(20, "ping")]
         driver.context.blocked = True
-        assert driver.wait(40) == [(at, "beat") for at in (30, 50)]
+        assert driver.wait(40) == [(at, "ping") for at in (30, 50)]
         driver.context.blocked = False
-        assert driver.wait(100) == [(70, "beat"), (80, "drop", GONE)]
+        assert driver.wait(100) == [(70, "ping"), (80, "drop", GONE)]
 
     def test_when_it_leaves_while_output_waits(self) -> None:
         driver = Driver()
         driver.context.blocked = True
         driver.wait(30)
-        driver.context.broken = True
+        driver.context.reset_by_peer = True
         assert driver.wait(100) == [(40, "drop", "the peer has left")]
 
     def test_when_it_leaves_while_it_is_not_read(self) -> None:
         """Nothing else would notice that, however long a handler takes."""
         driver = Driver()
-        driver.is_reading = False
-        assert driver.wait(30) == [(20, "beat")]
-        driver.context.broken = True
+        driver.context.reading = False
+        assert driver.wait(30) == [(20, "ping")]
+        driver.context.reset_by_peer = True
         assert driver.wait(100) == [(40, "drop", "the peer has left")]
         assert driver.clock.getDelayedCalls() == []
 
     def test_when_it_reads_nothing_either(self) -> None:
         """Pings would only wait with the rest."""
         driver = Driver()
-        driver.is_reading = False
-        driver.context.full = True
+        driver.context.reading = False
+        driver.context.output_full = True
         assert driver.wait(100) == []
 
     @pytest.mark.parametrize("closing_after", [10, 25])
@@ -182,16 +188,16 @@ class TestMessages:
 
     def driver(self) -> Driver:
         driver = Driver(ping_interval=0.0)
-        assert not driver.patience.watches_message
+        assert not driver.deadline.running
         driver.engine.inside = True
-        driver.patience.watch_message()
-        assert driver.patience.watches_message
+        driver.deadline.start()
+        assert driver.deadline.running
         return driver
 
     def test_one_that_does_not_end(self) -> None:
         driver = self.driver()
         assert driver.wait(100) == [(60, "fail", 1008, "a message took too long")]
-        assert not driver.patience.watches_message
+        assert not driver.deadline.running
 
     def test_one_that_goes_on(self) -> None:
         """However much of it comes."""
@@ -205,7 +211,7 @@ class TestMessages:
         driver = self.driver()
         driver.engine.inside, driver.engine.arrived = False, 1
         assert driver.wait(100) == []
-        assert not driver.patience.watches_message
+        assert not driver.deadline.running
         assert driver.clock.getDelayedCalls() == []
 
     def test_another_each_time(self) -> None:
@@ -219,9 +225,9 @@ class TestMessages:
 
     def test_while_the_peer_is_not_read(self) -> None:
         driver = self.driver()
-        driver.is_reading = False
+        driver.context.reading = False
         assert driver.wait(110) == []
-        driver.is_reading = True
+        driver.context.reading = True
         assert driver.wait(100) == [(120, "fail", 1008, "a message took too long")]
 
     def test_a_connection_that_is_closing(self) -> None:
@@ -235,24 +241,24 @@ class TestControl:
     """CVE-2021-3690 and others: pings and pongs have a rate."""
 
     def test_many_at_once(self) -> None:
-        patience = Driver().patience
-        assert [patience.allow_control() for _ in range(CONTROL_BURST + 2)] == [True] * CONTROL_BURST + [False] * 2
+        rate = Driver().rate
+        assert [rate.take() for _ in range(CONTROL_BURST + 2)] == [True] * CONTROL_BURST + [False] * 2
 
     def test_the_allowance_refills(self) -> None:
         driver = Driver(ping_interval=0.0)
-        while driver.patience.allow_control():
+        while driver.rate.take():
             pass
         driver.wait(0.5)
-        allowed = [driver.patience.allow_control() for _ in range(CONTROL_RATE)]
+        allowed = [driver.rate.take() for _ in range(CONTROL_RATE)]
         assert allowed == [True] * (CONTROL_RATE // 2) + [False] * (CONTROL_RATE // 2)
 
     def test_but_not_beyond_the_burst(self) -> None:
         driver = Driver(ping_interval=0.0)
         driver.wait(1_000_000)
-        assert sum(driver.patience.allow_control() for _ in range(2 * CONTROL_BURST)) == CONTROL_BURST
+        assert sum(driver.rate.take() for _ in range(2 * CONTROL_BURST)) == CONTROL_BURST
 
     def test_at_the_rate_for_ever(self) -> None:
         driver = Driver(ping_interval=0.0)
         for _ in range(5_000):
             driver.wait(1 / CONTROL_RATE)
-            assert driver.patience.allow_control()
+            assert driver.rate.take()

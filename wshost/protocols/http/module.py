@@ -95,7 +95,7 @@ def check(options: Options, chain: Sequence[str], position: int) -> None:
 def init(options: Options, context: IContext) -> IProtocolDriver:
     """Start waiting for a request head; or refuse the connection, when it is not admitted."""
     # `check` has seen to it that one of the two is there.
-    driver = _Driver(options, options.upgrade or context.following, context)
+    driver = _Driver(options, options.upgrade or context.next_module, context)
     driver.start()
     return driver
 

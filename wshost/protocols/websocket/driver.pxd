@@ -1,28 +1,26 @@
-# What Cython makes of driver.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of driver.py, and what is called from C.
 
 cimport cython
 from wshost.protocols.websocket.deflate cimport Deflater
-from wshost.protocols.websocket.reader cimport Frames
 from wshost.protocols.websocket.plain_frames cimport deflated_frame, frame
+from wshost.protocols.websocket.reader cimport Frames
 
 cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
 
 cdef class WebSocket:
     cdef object __weakref__
-    cdef public object _context, _early, _early_size, _encoding, _farewell, _offer, _options, _patience, _seconds, _session, _state
-    cdef public object _turn
+    cdef public object _context, _control_rate, _encoding, _message_deadline, _next_turn, _offer, _options, _peers_close
+    cdef public object _seconds, _session, _state
     cdef public Deflater _deflater
-    cdef public Frames _frames
-    cdef public list _out
+    cdef public Frames _reader
     cdef public bytes _unread
-    cdef public bint _held, _advancing, _peer_closed, _leaving
-    cdef public Py_ssize_t _share
+    cdef public bint _advancing, _close_received, _going_away
+    cdef public Py_ssize_t _behind_infos, _turn_size
     cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)
     cpdef deliver(self, tuple message, Py_ssize_t size)
     cpdef on_write(self, bytes data)
     cpdef send(self, data)
-    @cython.locals(frames=Frames, steps=Py_ssize_t, share=Py_ssize_t)
+    @cython.locals(reader=Frames, steps=Py_ssize_t, turn_size=Py_ssize_t)
     cpdef _advance(self)
-    cpdef _take(self)

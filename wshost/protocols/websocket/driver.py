@@ -1,6 +1,7 @@
-"""One WebSocket connection: its state, between its engine, its peer and its handler's session.
+"""One WebSocket connection: its state, between its peer, its engine and its handler's session.
 
-Knows RFC 6455's states. Its bytes are `reader.py`'s, limits in time `keepalive.py`'s. No socket, and no user's handler.
+Knows RFC 6455's states. `reader.py` reads its frames, `keepalive.py` has its limits in time. Knows no socket, and no
+user's handler.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import classImplements
 
-from wshost.exact import message
+from wshost.exact import message as exact_message
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
-from wshost.messages import check_payload
+from wshost.messages import CALL, check_payload
 from wshost.protocols.http.head import BadRequest, response
 from wshost.protocols.websocket.browsers import check_browser
 from wshost.protocols.websocket.control import PING, PONG, control_frame
@@ -22,69 +23,65 @@ from wshost.protocols.websocket.deflate import Deflater, Inflater
 from wshost.protocols.websocket.encodings import FRAMES, deflated_frames
 from wshost.protocols.websocket.extensions import negotiate
 from wshost.protocols.websocket.handshake import Offer, acceptance, agree, check, connection_info
-from wshost.protocols.websocket.keepalive import Patience
+from wshost.protocols.websocket.keepalive import ControlRate, Keepalive, MessageDeadline
 from wshost.protocols.websocket.plain_frames import deflated_frame, frame
 from wshost.protocols.websocket.reader import Frames
-from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
+from wshost.results import REFUSED, Accept, Close, Refused, Results, Stop
 
 if TYPE_CHECKING:
     from wshost.protocols.websocket.module import Options
 
-#: What one connection may do before it is others' turn: steps of the engine, bytes of messages in and of output.
+#: One connection may do this much before other connections have their turn: steps of the reader, and bytes of messages
+#: in and of output.
 STEPS = 256
-SHARE = 131_072
-#: What refs may ask for before the handshake is done: how often, and bytes (or characters) in messages.
-EARLY = 1_024
-EARLY_SIZE = 1 << 20
-#: What waits behind infos weighs that much beside its data, in bytes.
-CALL = 256
-#: The payload of our own pings, by which their pongs are told from those that a handler asked for.
+TURN_SIZE = 131_072
+#: Bytes of what may wait behind infos for the end of the turn.
+MAX_BEHIND_INFOS = 1 << 20
+#: The payload of our own pings. Handlers do not see the pongs to these.
 HEARTBEAT = b"wshost heartbeat"
 #: What peers are told when the server stops.
 GOING_AWAY = (1001, "going away")
 
 
 class State(Enum):
-    """Where a connection stands (RFC 6455 §4.1, §7.1)."""
+    """The state of a connection (RFC 6455 §4.1, §7.1)."""
 
-    #: The handler's init is running; what the peer sends is held.
+    #: The handler's init is running. What the peer sends is kept.
     CONNECTING = auto()
     #: Messages go both ways.
     OPEN = auto()
-    #: Our Close is out and the peer's awaited; what else it sends is dropped.
+    #: Our Close is sent, and the peer's is awaited. Its other frames are dropped.
     CLOSING = auto()
     #: Nothing goes in or out.
     CLOSED = auto()
 
 
-# What every message needs, where it is fastest found.
+# As globals, which are found faster: every message needs them.
 _CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 
 
 class WebSocket:
-    """One connection's driver."""
+    """The driver of one connection; to its session the channel."""
 
     __slots__ = (
         "_advancing",
+        "_behind_infos",
+        "_close_received",
         "_context",
+        "_control_rate",
         "_deflater",
-        "_early",
-        "_early_size",
         "_encoding",
-        "_farewell",
-        "_frames",
-        "_held",
-        "_leaving",
+        "_going_away",
+        "_message_deadline",
+        "_next_turn",
         "_offer",
         "_options",
-        "_out",
-        "_patience",
-        "_peer_closed",
+        "_peers_close",
+        "_reader",
         "_seconds",
         "_session",
-        "_share",
         "_state",
-        "_turn",
+        "_turn_size",
         "_unread",
         "heard_at",
     )
@@ -93,62 +90,57 @@ class WebSocket:
         self._options = options
         self._context = context
         self._seconds: Callable[[], float] = context.clock.seconds
+        #: When the peer's last bytes came; see `keepalive.Driver`.
+        self.heard_at = 0.0
         self._state = _CONNECTING
         self._offer: Offer
-        # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
+        # None before `begin`, and when the connection is gone. The state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
-        self._frames: Frames = None  # type: ignore[assignment]
-        self._patience: Patience = None  # type: ignore[assignment]
-        #: When the peer's last bytes came; that they do is what `Patience` waits for.
-        self.heard_at = 0.0
-        # What is to be done by the connection, in order.
-        self._out: list[Result] = []
-        # How much of its `SHARE` it has had in this turn.
-        self._share = 0
-        # What the peer has sent before the handshake was done.
+        self._reader: Frames = None  # type: ignore[assignment]
+        # What the peer has sent before the handler has decided: until then there is no reader.
         self._unread = b""
-        # We have paused reading.
-        self._held = False
+        # Made when the first is needed.
+        self._message_deadline: MessageDeadline | None = None
+        self._control_rate: ControlRate | None = None
+        # How much of `TURN_SIZE` was used in this turn; and the timer for the next, where `_advance` left off.
+        self._turn_size = 0
+        self._next_turn: Timer | None = None
         # `_advance` is running.
         self._advancing = False
-        # When it goes on, where it left off for others.
-        self._turn: Timer | None = None
-        # What refs have asked for before the handshake was done, and the size of the messages in it; afterwards that of
-        # what waits for the infos before it.
-        self._early: list[tuple[Any, ...]] = []
-        self._early_size = 0
-        # The peer's Close came, with this code and reason.
-        self._peer_closed = False
-        self._farewell: tuple[int | None, str] = (None, "")
-        # The server stops: we close when what the handler is doing is done.
-        self._leaving = False
-        # How published messages are encoded, where that is not for this driver to do.
+        # Bytes of what refs asked for that waits behind infos.
+        self._behind_infos = 0
+        # The peer's Close has come, with this code and reason.
+        self._close_received = False
+        self._peers_close: tuple[int | None, str] = (None, "")
+        # The server stops: close when the handler has answered.
+        self._going_away = False
+        # How published messages are encoded for this connection; None: they come as actions.
         self._encoding: IEncoding | None = None
-        # By which messages leave, where permessage-deflate was agreed on.
+        # Where permessage-deflate was agreed on.
         self._deflater: Deflater | None = None
 
     # The opening handshake
 
     def begin(self) -> None:
-        """Judge the request; then it is the handler's turn."""
-        context, request = self._context, self._context.request
+        """Judge the request; then the handler decides."""
+        context, options, request = self._context, self._options, self._context.request
         try:
-            self._offer = check(request)
-            check_browser(request, context, self._options.origins, self._options.hosts)
+            self._offer = offer = check(request)
+            check_browser(request, context, options.origins, options.hosts)
         except BadRequest as error:
-            context.perform(self._refuse(error.status, error.reason, error.headers))
+            self._refuse(error.status, error.reason, error.headers)
             return
-        self._session = self._options.handler.session(self)
-        self._session.open(connection_info(request, self._offer, context.peer, context.tls), context.ref)
+        # What refs ask for waits for the handler's decision, and so does what the peer sends.
+        context.keep_actions()
+        self._session = options.handler.session(self)
+        self._session.open(connection_info(request, offer, context.peer, context.tls), context.ref)
         if self._state is _CONNECTING:
-            self._hold()
-        # What the session has said right behind its `opened`.
-        context.perform(self._take())
+            context.pause_reading()
 
     def opened(self, accept: Accept) -> None:
         if self._state is not _CONNECTING:
             return
-        options, offer = self._options, self._offer
+        context, options, offer = self._context, self._options, self._offer
         try:
             subprotocol = agree(offer, accept, options.subprotocols)
         except ValueError:
@@ -162,73 +154,69 @@ class WebSocket:
         encoding: IEncoding | None = FRAMES
         if agreed is not None:
             self._deflater = Deflater(agreed.server_window_bits, agreed.server_takeover)
-            # What refers back to what this peer was sent is for nobody else.
+            # A message that refers back to earlier ones is for this peer alone.
             encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
-        self._frames = Frames(self, options.engine, options.lane, inflater)
-        self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
-        self._frames.feed(self._unread)
+        reader = self._reader = Frames(self, options.engine, options.lane, inflater)
+        reader.feed(self._unread)
         self._unread = b""
+        context.write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._state = _OPEN
-        self._patience = Patience(self, self._frames, self._context, options)
-        early, self._early = self._early, []
-        self._early_size = 0
-        for action, *arguments in early:
-            self._act(action, *arguments)
-        self._encoding = encoding
+        self.heard_at = self._seconds()
+        if options.ping_interval:
+            Keepalive(self, context, options.ping_interval, options.ping_timeout)
+        context.release_actions()
         if self._state is _OPEN:
-            self._context.share(encoding)
-        waits = self._state is _OPEN and self._session.busy
-        self._context.perform(self._take() if waits else self._advance())
+            self._encoding = encoding
+            context.use_encoding(encoding)
+        if self._state is not _OPEN or not self._session.busy:
+            self._advance()
 
     def refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         if self._state is _CONNECTING:
-            self._context.perform(self._refuse(status, body, headers))
+            self._refuse(status, body, headers)
 
-    def _refuse(self, status: int, body: str | bytes, headers: Mapping[str, str]) -> Close:
-        close = Close(response(status, body, headers))
+    def _refuse(self, status: int, body: str | bytes, headers: Mapping[str, str]) -> None:
         self._state = _CLOSED
-        return close
+        self._context.perform(Close(response(status, body, headers)))
 
     # From the connection
 
     def handle_connection_in(self, data: bytes) -> Results:
-        if self._state is _CLOSED:
-            return None
         if self._state is _CONNECTING:
             self._unread += data
-            return None
-        self.heard_at = self._seconds()
-        self._frames.feed(data)
-        return self._advance()
+        elif self._state is not _CLOSED:
+            self.heard_at = self._seconds()
+            self._reader.feed(data)
+            self._advance()
+        return None
 
     def handle_buffer_in(self, size: int) -> Results:
-        if self._state is _CLOSED:
-            return None
-        self.heard_at = self._seconds()
-        self._frames.filled(size)
-        return self._advance()
+        if self._state is not _CLOSED:
+            self.heard_at = self._seconds()
+            self._reader.filled(size)
+            self._advance()
+        return None
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action == "drained":
             if self._state is _OPEN:
-                # It was not read meanwhile, and shows that it lives.
+                # We did not read the peer meanwhile. It shows that it lives.
                 self.heard_at = self._seconds()
-            return self._advance()
-        if action == "shutdown":
-            return self._shut_down()
-        if self._state is _CONNECTING:
-            return None if self._keep(action, *args) else REFUSED
-        if self._state is not _OPEN or self._peer_closed:
+            self._advance()
+        elif action == "shutdown":
+            self._shut_down()
+        elif self._state is not _OPEN or self._close_received:
             return REFUSED
-        session = self._session
-        if session.waits and action != "info":
-            # In the order in which it was asked for.
-            return self._take() if self._let_wait(action, *args) else REFUSED
-        if not self._act(action, *args):
+        elif self._session.waits and action != "info":
+            # Things happen in the order in which they were asked for.
+            return None if self._wait_behind_infos(action, *args) else REFUSED
+        elif not self._act(action, *args):
             return REFUSED
-        # Behind our own Close nothing is held any more.
-        return self._take() if self._state is _OPEN else self._advance()
+        elif self._state is not _OPEN:
+            # We have sent our Close: the reader no longer waits for the handler.
+            self._advance()
+        return None
 
     def _act(self, action: str, *args: Any) -> bool:
         """Do what a ref asks for; False when it can't be done."""
@@ -244,115 +232,96 @@ class WebSocket:
             return False
         return True
 
-    def _keep(self, action: str, *args: Any) -> bool:
-        """Keep what a ref asks for until the handshake is done; False when it is too much."""
-        if action == "info":
-            return self._session.info(*args)
-        size = len(args[0]) if action == "send" else 0
-        if action not in {"send", "ping", "close"} or len(self._early) >= EARLY or self._early_size + size > EARLY_SIZE:
-            return False
-        self._early.append((action, *args))
-        self._early_size += size
-        return True
-
-    def _let_wait(self, action: str, *args: Any) -> bool:
-        """Do what a ref asks for behind the infos that wait for the turn's end; False when too much waits already."""
+    def _wait_behind_infos(self, action: str, *args: Any) -> bool:
+        """Do what a ref asks for when the infos before it have been handled; False when too much waits already."""
         size = CALL + (len(args[0]) if action == "send" else 0)
-        if self._early_size and self._early_size + size > EARLY_SIZE:
+        if self._behind_infos and self._behind_infos + size > MAX_BEHIND_INFOS:
             return False
-        if not self._early_size:
-            # What is published meanwhile comes as an action, too.
-            self._stop_sharing()
-        self._early_size += size
-        self._session.behind(partial(self._act_behind, size, action, *args))
+        if not self._behind_infos:
+            # What is published meanwhile waits, too: it comes as an action.
+            self._context.use_encoding(None)
+        self._behind_infos += size
+        self._session.behind(partial(self._act_behind_infos, size, action, *args))
         return True
 
-    def _act_behind(self, size: int, action: str, *args: Any) -> None:
-        self._early_size -= size
-        if self._state is _OPEN and not self._peer_closed:
+    def _act_behind_infos(self, size: int, action: str, *args: Any) -> None:
+        self._behind_infos -= size
+        if self._state is _OPEN and not self._close_received:
             self._act(action, *args)
-            if not self._early_size and self._state is _OPEN:
-                self._context.share(self._encoding)
+            if not self._behind_infos and self._state is _OPEN:
+                self._context.use_encoding(self._encoding)
 
-    def _shut_down(self) -> Results:
-        """Say good-bye: when the handler has answered, or at once when that is asked a second time."""
+    def _shut_down(self) -> None:
+        """Say good-bye when the handler has answered; at once when asked a second time."""
         if self._state is _CONNECTING:
-            return self._refuse(503, "The server is shutting down.", {})
-        waits = self._state is _OPEN and not self._leaving and (self._session.busy or self._session.waits)
-        self._leaving = True
+            self._refuse(503, "The server is shutting down.", {})
+            return
+        waits = self._state is _OPEN and not self._going_away and (self._session.busy or self._session.waits)
+        self._going_away = True
         if not waits:
-            self.close(*(self._farewell if self._peer_closed else GOING_AWAY))
-        return self._advance()
+            self.close(*(self._peers_close if self._close_received else GOING_AWAY))
+        self._advance()
 
     def handle_connection_close(self, reason: str) -> None:
         self._state = _CLOSED
         session = self._session
-        # They know us as we know them: without a cut here all would wait for the collector.
-        self._session = self._frames = self._patience = self._turn = None  # type: ignore[assignment]
+        # Break the reference cycles.
+        self._session = self._reader = self._message_deadline = self._next_turn = None  # type: ignore[assignment]
         if session is not None:
             session.lost()
 
-    def _advance(self) -> Results:
-        """Read on until that takes more bytes, the handler or the output is busy, or its turn is over."""
-        # Whoever asks from within a step, a handler closing by its ref, has the loop below see to it.
+    def _advance(self) -> None:
+        """Read frames until more bytes are needed, the handler is busy, output is full, or the turn is used up."""
+        # When a handler closes from within a step, the loop below goes on by itself.
         if self._advancing or self._state is _CONNECTING or self._state is _CLOSED:
-            return self._take()
-        frames, session, context = self._frames, self._session, self._context
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+            return
+        reader, session, context = self._reader, self._session, self._context
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
         self._advancing = True
-        self._share = 0
-        steps, share = STEPS, SHARE
+        self._turn_size = 0
+        steps, turn_size = STEPS, TURN_SIZE
         try:
             while self._state is not _CLOSED:
-                if self._state is _OPEN and (session.busy or context.full or self._leaving):
-                    if self._leaving and not (session.busy or session.waits):
+                if self._state is _OPEN and (session.busy or context.output_full or self._going_away):
+                    if self._going_away and not (session.busy or session.waits):
                         self.close(*GOING_AWAY)
                         continue
-                    self._hold()
+                    context.pause_reading()
                     break
-                if (not steps or self._share > share) and frames.waits:
-                    self._hold()
-                    self._turn = context.call_later(0, self._take_turn)
+                if (not steps or self._turn_size > turn_size) and reader.waits:
+                    context.pause_reading()
+                    self._next_turn = context.call_later(0, self._take_turn)
                     break
                 steps -= 1
-                if frames.step():
+                if reader.step():
                     continue
-                if self._held:
-                    self._held = False
-                    # What it was silent meanwhile was our doing.
+                if not context.reading:
+                    # We had paused reading: that does not count as the peer's silence.
                     self.heard_at = self._seconds()
                     context.resume_reading()
                 break
         finally:
             self._advancing = False
-        if frames.inside and self._state is _OPEN and not self._patience.watches_message:
-            self._patience.watch_message()
-        return self._take()
+        if reader.inside and self._state is _OPEN:
+            self._watch_message()
 
     def _take_turn(self) -> None:
-        self._turn = None
-        self._context.perform(self._advance())
+        self._next_turn = None
+        self._advance()
 
-    def _hold(self) -> None:
-        """Read no more from the peer."""
-        if not self._held:
-            self._held = True
-            self._context.pause_reading()
+    def _watch_message(self) -> None:
+        """Let what has begun to arrive have a deadline."""
+        if self._message_deadline is None:
+            self._message_deadline = MessageDeadline(self, self._reader, self._context, self._options.message_timeout)
+        if not self._message_deadline.running:
+            self._message_deadline.start()
 
-    def _take(self) -> Results:
-        """Return what is to be done by the connection."""
-        out = self._out
-        if not out:
-            return None
-        self._out = []
-        return out[0] if len(out) == 1 else out
-
-    # From the lane
+    # From the reader
 
     def deliver(self, message: tuple[str, Any], size: int) -> None:
-        self._share += size
+        self._turn_size += size
         if self._state is _OPEN:
             self._session.deliver(message)
 
@@ -362,37 +331,37 @@ class WebSocket:
     # From the engine
 
     def on_write(self, data: bytes) -> None:
-        if self._context.published is not None:
-            self._take_published()
-        self._out.append(data)
-        self._share += len(data)
+        self._turn_size += len(data)
+        self._context.write(data)
 
     def on_message(self, payload: bytes, is_binary: bool) -> None:
-        # A few bytes may have been inflated to that.
-        self._share += len(payload)
+        # It counts as large as it is inflated.
+        self._turn_size += len(payload)
         if self._state is _OPEN:
             self._session.deliver(("binary", payload) if is_binary else ("text", payload.decode()))
 
     def on_ping(self, payload: bytes) -> None:
-        if self._allow_control():
+        if self._admit_control():
             self.pong(payload)
             self._session.deliver(("ping", payload))
 
     def on_pong(self, payload: bytes) -> None:
-        if self._allow_control() and payload != HEARTBEAT:
+        if self._admit_control() and payload != HEARTBEAT:
             self._session.deliver(("pong", payload))
 
-    def _allow_control(self) -> bool:
-        """Say whether one more ping or pong is to be looked at."""
-        if not self._patience.allow_control():
-            self._frames.engine.fail(1008, "too many pings and pongs")
+    def _admit_control(self) -> bool:
+        """Say whether one more ping or pong is handled; fail the connection when the peer has sent too many."""
+        if self._control_rate is None:
+            self._control_rate = ControlRate(self._seconds)
+        if not self._control_rate.take():
+            self._reader.engine.fail(1008, "too many pings and pongs")
         return self._state is _OPEN
 
     def on_close(self, code: int | None, reason: str) -> None:
-        self._peer_closed = True
-        self._farewell = (code, reason)
-        self._frames.close_lane()
-        self._stop_sharing()
+        self._close_received = True
+        self._peers_close = (code, reason)
+        self._reader.close_lane()
+        self._context.use_encoding(None)
         session = self._session
         session.deliver(("close", (code, reason)))
         if session.busy:
@@ -402,21 +371,7 @@ class WebSocket:
 
     def on_drop(self) -> None:
         self._state = _CLOSED
-        self._out.append(Close())
-
-    # What is published to the connection's topics
-
-    def _take_published(self) -> None:
-        """What was published before what we are about to say leaves before it."""
-        published = self._context.published
-        if published is not None:
-            data = published()
-            if data:
-                self._out.append(data)
-
-    def _stop_sharing(self) -> None:
-        self._take_published()
-        self._context.share(None)
+        self._context.perform(Close())
 
     # From the session
 
@@ -424,7 +379,7 @@ class WebSocket:
         if self._state is not _OPEN:
             return
         if type(data) is not str and type(data) is not bytes:
-            data = message(data)
+            data = exact_message(data)
         if self._deflater is None:
             self.on_write(frame(data))
         else:
@@ -442,23 +397,24 @@ class WebSocket:
     def close(self, code: int | None, reason: str) -> None:
         if self._state is not _OPEN:
             return
-        self._stop_sharing()
-        if self._peer_closed:
-            self._frames.answer_close(code, reason.encode())
+        # What was published before goes before, and nothing is published behind it.
+        self._context.use_encoding(None)
+        if self._close_received:
+            self._reader.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
-            self._frames.close_lane()
-            self._frames.engine.start_close(code, reason.encode())
+            self._reader.close_lane()
+            self._reader.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
     def released(self) -> None:
-        if self._state is _OPEN and self._peer_closed and not self._session.busy:
-            self.close(*self._farewell)
-        self._context.perform(self._advance())
+        if self._state is _OPEN and self._close_received and not self._session.busy:
+            self.close(*self._peers_close)
+        self._advance()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        # When the server stops, nobody is left to wait for what goes on behind a connection's end.
-        gone = self._leaving and self._state is _CLOSED
+        # When the server stops, nobody waits for what a handler does behind the end of its connection.
+        gone = self._going_away and self._state is _CLOSED
         return self._context.call_regardless(0.0 if gone else seconds, call)
 
     def call_soon(self, call: Callable[[], None]) -> None:
@@ -470,8 +426,7 @@ class WebSocket:
     # From the clock
 
     def _answer_overdue(self) -> None:
-        self.close(*self._farewell)
-        self._context.perform(self._take())
+        self.close(*self._peers_close)
 
     def _close_overdue(self) -> None:
         if self._state is _CLOSING:
@@ -481,17 +436,11 @@ class WebSocket:
     def is_open(self) -> bool:
         return self._state is _OPEN
 
-    @property
-    def is_reading(self) -> bool:
-        return not (self._held or self._context.full)
-
-    def beat(self) -> None:
+    def ping_peer(self) -> None:
         self.on_write(control_frame(PING, HEARTBEAT))
-        self._context.perform(self._take())
 
     def fail(self, code: int, reason: str) -> None:
-        self._frames.engine.fail(code, reason)
-        self._context.perform(self._take())
+        self._reader.engine.fail(code, reason)
 
     def drop(self, reason: str) -> None:
         self._state = _CLOSED

@@ -1,133 +1,150 @@
-"""How long a peer is waited for, and how much it may ask of us: silence, slow messages, pings and pongs.
+"""How long a peer is waited for, and how often it may ask: silence, slow messages, pings and pongs.
 
-Knows the time; no states, and no frames.
+Knows the time. Knows no states, and no frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from wshost.interfaces import IContext
 
-if TYPE_CHECKING:
-    from wshost.protocols.websocket.module import Options
-    from wshost.protocols.websocket.reader import Frames
-
-#: Pings and pongs a second from one peer, and how many at once, before its connection is failed.
+#: One peer may send this many pings and pongs a second, and this many at once, before the connection is failed.
 CONTROL_RATE = 100
 CONTROL_BURST = 1_000
 
 
 class Driver(Protocol):
-    """Whose peer it is."""
+    """The connection whose peer it is."""
 
-    #: When the peer's last bytes came, by the clock. What every message changes is where it is fastest changed.
+    #: When the peer's last bytes came, by the clock. It is kept here as every read updates it.
     heard_at: float
 
     @property
     def is_open(self) -> bool:
-        """False when the closing handshake has begun: that has a limit of its own."""
+        """False when the closing handshake has begun, which has a deadline of its own."""
 
-    @property
-    def is_reading(self) -> bool:
-        """False while the peer is not read: then its silence is our doing."""
-
-    def beat(self) -> None:
-        """Ping the peer."""
+    def ping_peer(self) -> None:
+        """Send a ping of our own."""
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection."""
 
     def drop(self, reason: str) -> None:
-        """Drop the connection without a word."""
+        """Abort the connection without a Close."""
 
 
-class Patience:
-    """Ours with one peer, from the open connection on.
+class Incoming(Protocol):
+    """What comes from the peer."""
 
-    :param driver: is told when it ends.
-    :param frames: knows what has arrived.
-    :param options: for `ping_interval`, `ping_timeout` and `message_timeout`.
+    @property
+    def inside(self) -> bool:
+        """True in the middle of a message or a frame."""
+
+    @property
+    def arrived(self) -> int:
+        """How many messages, and control frames between messages, have arrived."""
+
+
+class Keepalive:
+    """Pings a silent peer, and drops it when it stays silent (RFC 6455 §5.5.2).
+
+    :param interval: seconds of silence before a ping.
+    :param timeout: seconds that the peer has to show that it lives.
     """
 
-    __slots__ = (
-        "_allowance",
-        "_allowed_at",
-        "_context",
-        "_driver",
-        "_frames",
-        "_options",
-        "_seconds",
-        "watches_message",
-    )
+    __slots__ = ("_context", "_driver", "_interval", "_seconds", "_timeout")
 
-    def __init__(self, driver: Driver, frames: Frames, context: IContext, options: Options) -> None:
+    def __init__(self, driver: Driver, context: IContext, interval: float, timeout: float) -> None:
         self._driver = driver
-        self._frames = frames
         self._context = context
-        self._options = options
+        self._interval = interval
+        self._timeout = timeout
         self._seconds: Callable[[], float] = context.clock.seconds
-        self._allowance = float(CONTROL_BURST)
-        driver.heard_at = self._allowed_at = self._seconds()
-        #: Whether what is arriving is watched; see `watch_message`.
-        self.watches_message = False
-        if options.ping_interval:
-            context.call_later(options.ping_interval, self._look)
+        context.call_later(interval, self._check_silence)
 
-    def allow_control(self) -> bool:
-        """Take one ping or pong from the peer's allowance; False when it is used up."""
+    def _check_silence(self) -> None:
+        if not self._driver.is_open:
+            return
         now = self._seconds()
-        self._allowance = min(CONTROL_BURST, self._allowance + (now - self._allowed_at) * CONTROL_RATE)
-        self._allowed_at = now
+        due = self._driver.heard_at + self._interval
+        if now < due:
+            self._context.call_later(due - now, self._check_silence)
+        elif self._context.reading and not self._context.blocked:
+            self._driver.ping_peer()
+            self._context.call_later(self._timeout, lambda: self._check_alive(now))
+        elif self._context.reset_by_peer:
+            self._driver.drop("the peer has left")
+        else:
+            # We do not read it, or it is busy with our output. If it has left, it answers the ping with a reset.
+            self._driver.heard_at = now
+            self._context.call_later(self._interval, self._check_silence)
+            if not self._context.output_full:
+                self._driver.ping_peer()
+
+    def _check_alive(self, asked_at: float) -> None:
+        # Any byte is a sign of life: an upload may leave no room for a pong. And while output waits, the ping may wait,
+        # too: that the peer takes it is seen to elsewhere.
+        if self._driver.heard_at >= asked_at or not self._context.reading or self._context.blocked:
+            self._check_silence()
+        elif self._driver.is_open:
+            self._driver.drop("the peer is silent and answers no ping")
+
+
+class MessageDeadline:
+    """Fails the connection when a message, or a frame, takes too long to arrive.
+
+    What begins to arrive meanwhile is looked at then, and has up to two timeouts.
+
+    :param timeout: in seconds.
+    """
+
+    __slots__ = ("_context", "_driver", "_incoming", "_timeout", "running")
+
+    def __init__(self, driver: Driver, incoming: Incoming, context: IContext, timeout: float) -> None:
+        self._driver = driver
+        self._incoming = incoming
+        self._context = context
+        self._timeout = timeout
+        #: Whether it has started and not ended.
+        self.running = False
+
+    def start(self) -> None:
+        """Something has begun to arrive."""
+        self.running = True
+        arrived = self._incoming.arrived
+        self._context.call_later(self._timeout, lambda: self._check(arrived))
+
+    def _check(self, arrived: int) -> None:
+        self.running = False
+        if not self._driver.is_open or not self._incoming.inside:
+            return
+        if self._incoming.arrived == arrived and self._context.reading:
+            self._driver.fail(1008, "a message took too long")
+        else:
+            self.start()
+
+
+class ControlRate:
+    """How many more pings and pongs a peer may send.
+
+    :param seconds: the time.
+    """
+
+    __slots__ = ("_allowance", "_seconds", "_since")
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._since = seconds()
+        self._allowance = float(CONTROL_BURST)
+
+    def take(self) -> bool:
+        """Take one ping or pong from the allowance; False when it is used up."""
+        now = self._seconds()
+        self._allowance = min(CONTROL_BURST, self._allowance + (now - self._since) * CONTROL_RATE)
+        self._since = now
         if self._allowance < 1:
             return False
         self._allowance -= 1
         return True
-
-    def watch_message(self) -> None:
-        """Fail the connection unless what is arriving, a message or a frame, is complete at the timeout.
-
-        What begins to arrive meanwhile is looked at then, and has up to two timeouts.
-        """
-        self.watches_message = True
-        arrived = self._frames.arrived
-        self._context.call_later(self._options.message_timeout, lambda: self._check_message(arrived))
-
-    def _check_message(self, arrived: int) -> None:
-        self.watches_message = False
-        if not self._driver.is_open or not self._frames.inside:
-            return
-        if self._frames.arrived == arrived and self._driver.is_reading:
-            self._driver.fail(1008, "a message took too long")
-        else:
-            self.watch_message()
-
-    def _look(self) -> None:
-        """Ping a peer that was silent for an interval, to see whether it is still there (RFC 6455 §5.5.2)."""
-        if not self._driver.is_open:
-            return
-        now = self._seconds()
-        due = self._driver.heard_at + self._options.ping_interval
-        if now < due:
-            self._context.call_later(due - now, self._look)
-        elif self._driver.is_reading and not self._context.blocked:
-            self._driver.beat()
-            self._context.call_later(self._options.ping_timeout, lambda: self._check_alive(now))
-        elif self._context.broken:
-            self._driver.drop("the peer has left")
-        else:
-            # Its silence is our doing, or it is busy with what we have sent. If it has left, it answers with a reset,
-            # by which the connection is broken.
-            self._driver.heard_at = now
-            self._context.call_later(self._options.ping_interval, self._look)
-            if not self._context.full:
-                self._driver.beat()
-
-    def _check_alive(self, asked_at: float) -> None:
-        # Any byte is a sign of life: an upload may leave no room for a pong.
-        # And while output waits, the ping may have, too: that it is taken is seen to elsewhere.
-        if self._driver.heard_at >= asked_at or not self._driver.is_reading or self._context.blocked:
-            self._look()
-        elif self._driver.is_open:
-            self._driver.drop("the peer is silent and answers no ping")

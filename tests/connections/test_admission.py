@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from wshost.connections.admission import MAX_REFUSED, Admission
+
+
+def test_there_is_room_for_so_many_connections() -> None:
+    admission = Admission(2, 0)
+    assert [admission.has_room(count) for count in range(4)] == [True, True, False, False]
+
+
+def test_refused_connections_take_nobody_s_place() -> None:
+    admission = Admission(2, 0)
+    admission.refuse("c3")
+    assert admission.has_room(2)
+    admission.forget("c3")
+    assert not admission.has_room(2)
+
+
+def test_so_many_refused_connections_may_be_told_so() -> None:
+    admission = Admission(0, 0)
+    assert [admission.refuse(f"c{number}") for number in range(MAX_REFUSED + 2)] == [True] * MAX_REFUSED + [False] * 2
+    for number in range(3):
+        admission.forget(f"c{number}")
+    assert admission.refuse("next")
+
+
+def test_an_address_has_so_many_connections() -> None:
+    admission = Admission(10, 2)
+    assert [admission.count_address("192.0.2.1") for _ in range(3)] == [True, True, False]
+    assert admission.count_address("192.0.2.2")
+    admission.discount_address("192.0.2.1")
+    assert admission.count_address("192.0.2.1")
+
+
+def test_an_address_has_any_number_of_connections_without_a_limit() -> None:
+    admission = Admission(10, 0)
+    assert all(admission.count_address("192.0.2.1") for _ in range(1_000))
+
+
+def test_nothing_is_kept_of_who_has_gone() -> None:
+    admission = Admission(10, 5)
+    for _ in range(2):
+        admission.count_address("192.0.2.1")
+    admission.refuse("c1")
+    assert not admission.empty
+    for _ in range(2):
+        admission.discount_address("192.0.2.1")
+    assert not admission.empty
+    admission.forget("c1")
+    assert admission.empty

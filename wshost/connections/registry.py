@@ -1,0 +1,60 @@
+"""The connections of a hub by id: where refs look, from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from wshost.connections.thread import ReactorThread
+
+
+class Registered(Protocol):
+    """A connection, as far as its hub and its refs know it."""
+
+    id: str
+
+    def ask(self, size: int, action: str, *args: Any) -> bool:
+        """Ask for something in the reactor's thread."""
+
+    def ask_later(self, size: int, action: str, *args: Any) -> bool:
+        """Ask for something in any thread."""
+
+    def shut_down(self) -> None:
+        """Say good-bye to the peer."""
+
+    def abort(self, reason: str) -> None:
+        """End at once."""
+
+
+class Registry:
+    """The connections that are there.
+
+    :param thread: in which they live.
+    """
+
+    def __init__(self, thread: ReactorThread) -> None:
+        self.thread = thread
+        #: Called when the last connection has gone; None until the hub stops.
+        self.when_empty: Callable[[], None] | None = None
+        self._connections: dict[str, Registered] = {}
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def all(self) -> list[Registered]:
+        """Return the connections that are there now."""
+        return list(self._connections.values())
+
+    def find(self, id: str) -> Registered | None:
+        """Return the connection of this id, None when it is gone. Safe in any thread."""
+        return self._connections.get(id)
+
+    def add(self, connection: Registered) -> None:
+        """A connection is made."""
+        self._connections[connection.id] = connection
+
+    def remove(self, connection: Registered) -> None:
+        """A connection is lost."""
+        del self._connections[connection.id]
+        if not self._connections and self.when_empty is not None:
+            self.when_empty()

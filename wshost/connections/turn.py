@@ -1,0 +1,95 @@
+"""The reactor's turn that is under way, and what happens at its end. Knows no connection but by what it calls.
+
+At the end of a turn come first the calls into users' code, then what was published, then what streams write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from wshost.connections.failures import Failures
+
+
+class Runner(Protocol):
+    """A connection, as far as calls into its users' code go."""
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Make the call. Never raises."""
+
+
+class Flushable(Protocol):
+    """What writes at the end of the turn."""
+
+    def end_turn(self) -> None:
+        """Write what waits."""
+
+    def fail(self, what: str) -> None:
+        """End the connection for the exception being handled. Never raises."""
+
+
+class Turn:
+    """The current turn.
+
+    :param reactor: provides `IReactorTime`.
+    """
+
+    def __init__(self, reactor: Any, failures: Failures) -> None:
+        self._reactor = reactor
+        self._failures = failures
+        self._calls: list[tuple[Runner, Callable[[], None]]] = []
+        self._deliveries: list[Callable[[], None]] = []
+        self._streams: list[Flushable] = []
+        # `_end` is scheduled.
+        self._scheduled = False
+
+    def call_soon(self, connection: Runner, call: Callable[[], None]) -> None:
+        """Call into users' code at the end of the turn, when no other users' code is running.
+
+        This is the only way from users' code into users' code.
+
+        :param connection: ends when the call raises.
+        """
+        self._calls.append((connection, call))
+        self._schedule()
+
+    def deliver_at_end(self, deliver: Callable[[], None]) -> None:
+        """Call this at the end of the turn, after the calls into users' code and before the streams write."""
+        self._deliveries.append(deliver)
+        self._schedule()
+
+    def flush_at_end(self, stream: Flushable) -> None:
+        """Let a stream write at the end of the turn."""
+        self._streams.append(stream)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._reactor.callLater(0, self._end)
+
+    def _end(self) -> None:
+        # Reversed, so that `pop` takes the first; what is left when a call ends the process stays in order.
+        calls, self._calls = self._calls[::-1], []
+        try:
+            while calls:
+                connection, call = calls.pop()
+                connection.run(call)
+        finally:
+            # Calls that these calls have asked for are made at the end of the next turn.
+            self._scheduled = False
+            self._calls[:0] = calls[::-1]
+            if self._calls:
+                self._schedule()
+        deliveries, self._deliveries = self._deliveries, []
+        for deliver in deliveries:
+            try:
+                deliver()
+            except BaseException:  # the streams wait for this turn, too
+                self._failures.log("-", "what was published could not be delivered to all")
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            try:
+                stream.end_turn()
+            except BaseException:  # the other streams wait for this loop, too
+                stream.fail("its output failed")
