@@ -26,6 +26,9 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 #: Servers run on the first core that this process may use, the load on the last one.
 CORES = sorted(os.sched_getaffinity(0))
 
+#: Names the checkout of another commit, built by `python hatch_build.py`: the server wshost-before runs from there.
+BEFORE = "WSHOST_BEFORE"
+
 #: For a server to listen.
 PATIENCE = 20.0
 
@@ -66,6 +69,8 @@ class Peer:
     can: frozenset[str] = frozenset({"broadcast", "deflate", "tls"})
     #: What its users import.
     module: str = ""
+    #: Whether it runs from the checkout of another commit.
+    before: bool = False
     #: wshost's own rows and the limit are not among those it is compared with.
     rival: bool = True
 
@@ -73,6 +78,17 @@ class Peer:
         """Whether the server offers what a cell wants."""
         wanted = {"broadcast": launch.broadcast, "deflate": launch.deflate, "tls": bool(launch.cert)}
         return {feature for feature, needed in wanted.items() if needed} <= self.can
+
+    def root(self) -> Path:
+        """Return the checkout that it runs from.
+
+        :raises UnavailableError: when that is another, and none is named.
+        """
+        if not self.before:
+            return HERE.parent
+        if not Path(os.environ.get(BEFORE, ""), "wshost").is_dir() or not os.environ.get(BEFORE):
+            raise UnavailableError(f"{BEFORE} names no checkout")
+        return Path(os.environ[BEFORE])
 
     def version(self) -> str:
         """Return the version.
@@ -84,6 +100,8 @@ class Peer:
         if self.name == "limit":
             compiled_limit()
             return "C"
+        if self.before:
+            return str(self.root())
         try:
             return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
         except importlib.metadata.PackageNotFoundError:
@@ -210,6 +228,7 @@ PEERS = {
     for peer in (
         Peer("wshost", "wshost", _wshost(), module="wshost", rival=False),
         Peer("wshost-epoll", "wshost", _wshost("--reactor=epoll"), rival=False),
+        Peer("wshost-before", "wshost", _wshost(), rival=False, before=True),
         Peer("picows", "picows", _program("picows_server"), _PLAIN, module="picows"),
         Peer("picows.websockets", "picows", _program("picows_websockets_server"), module="picows.websockets.asyncio"),
         Peer("socketify", "socketify", _program("socketify_server"), module="socketify"),
@@ -278,7 +297,7 @@ def running(peer: Peer, launch: Launch) -> Iterator[Running]:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(HERE.parent), "NODE_ENV": "production"},
+                env={**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"},
             )
         try:
             try:
