@@ -26,6 +26,7 @@ from wshost.interfaces import (
 from wshost.protocols.http import module as http
 from wshost.request import Request
 from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
+from wshost.settings.options import MODULES
 
 UPGRADE = (
     b"GET /chat?room=1 HTTP/1.1\r\n"
@@ -138,26 +139,34 @@ class TestInterfaces:
 
 
 class TestOptions:
-    def test_the_defaults(self) -> None:
-        assert http.prepare({}) == http.Options(None, None, None, 16384, 100, 5.0)
+    def test_the_defaults_are_those_of_the_table(self) -> None:
+        assert http.prepare({}) == http.Options(**{name: one.default for name, one in MODULES["http"].items()})
 
-    def test_empty_names_are_none(self) -> None:
+    def test_sizes_may_have_a_unit(self) -> None:
+        assert http.prepare({"max_head_size": "8KiB"}).max_head_size == 8192
+
+    def test_the_mapping_is_left_as_it_was(self) -> None:
+        options = {"paths": ["/"], "upgrade": "", "timeout": 3}
+        http.prepare(options)
+        assert options == {"paths": ["/"], "upgrade": "", "timeout": 3}
+
+    def test_an_empty_name_of_a_module_is_none(self) -> None:
         assert http.prepare({"upgrade": "", "otherwise": None}) == http.prepare({})
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"path": ["/chat"]}, r"^http: .*path"),
-            ({"paths": "/chat"}, r"^http: paths .*'/chat'"),
-            ({"paths": None}, r"^http: paths .*None"),
-            ({"paths": [7]}, r"^http: paths .*\[7\]"),
+            ({"path": ["/chat"]}, r"^http: unknown option 'path'; did you mean paths\?$"),
+            ({"paths": "/chat"}, r"^http: paths: '/chat' is not a list$"),
+            ({"paths": None}, r"^http: paths: None is not a list$"),
+            ({"paths": [7]}, r"^http: paths: 7 is not a string of one or more characters$"),
             ({"paths": []}, r"^http: paths: an empty list"),
             ({"paths": ["/chat", "chat"]}, r"^http: paths: 'chat' is not a path pattern"),
-            ({"upgrade": 7}, r"^http: upgrade .*7"),
-            ({"otherwise": ["site"]}, r"^http: otherwise .*\['site'\]"),
-            ({"max_head_size": 0}, r"^http: max_head_size .*0"),
-            ({"max_headers": "100"}, r"^http: max_headers .*'100'"),
-            ({"timeout": 0}, r"^http: timeout .*0"),
+            ({"upgrade": 7}, r"^http: upgrade: 7 is not a string"),
+            ({"otherwise": ["site"]}, r"^http: otherwise: \['site'\] is not a string"),
+            ({"max_head_size": 0}, r"^http: max_head_size: 0 is not a size from 1 to "),
+            ({"max_headers": "100"}, r"^http: max_headers: '100' is not a whole number from 1 to "),
+            ({"timeout": 0}, r"^http: timeout: 0 is not a number of seconds from 0.001 to "),
         ],
     )
     def test_wrong_ones_are_named(self, options: dict[str, Any], message: str) -> None:
@@ -169,13 +178,13 @@ class TestOptions:
         [
             ({}, ["http"], r"^http: no module follows"),
             ({}, ["websocket", "http"], r"^http: no module follows"),
-            ({"upgrade": "mine"}, ["http", "websocket"], r"^http: upgrade is 'mine', no other module of the chain"),
+            ({"upgrade": "mine"}, ["http", "websocket"], r"^http: upgrade: 'mine' is no other module of the chain: "),
             (
                 {"otherwise": "site"},
                 ["http", "websocket"],
-                r"^http: otherwise is 'site', no other .*: http, websocket$",
+                r"^http: otherwise: 'site' is no other module of the chain: http, websocket$",
             ),
-            ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise is 'http', no other module"),
+            ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise: 'http' is no other module"),
         ],
     )
     def test_modules_that_are_not_there_are_missed(

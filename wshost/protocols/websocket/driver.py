@@ -28,7 +28,7 @@ from wshost.protocols.websocket.reader import Frames
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
 if TYPE_CHECKING:
-    from wshost.protocols.websocket.module import Options
+    from wshost.protocols.websocket.options import Options
 
 #: What one connection may do before it is others' turn: steps of the engine, bytes of messages in and of output.
 STEPS = 256
@@ -165,7 +165,7 @@ class WebSocket:
             # What refers back to what this peer was sent is for nobody else.
             encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
-        self._frames = Frames(self, options.engine, options.lane, inflater)
+        self._frames = Frames(self, options.engine, options.plain_limit, inflater)
         self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._frames.feed(self._unread)
         self._unread = b""

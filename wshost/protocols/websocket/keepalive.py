@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from wshost.interfaces import IContext
 
 if TYPE_CHECKING:
-    from wshost.protocols.websocket.module import Options
+    from wshost.protocols.websocket.options import Options
     from wshost.protocols.websocket.reader import Frames
 
 #: Pings and pongs a second from one peer, and how many at once, before its connection is failed.
