@@ -305,6 +305,7 @@ OTHERS: dict[str, list[str]] = {
         "Twistd exits with 0 or by a signal",
     ],
     "docs/handlers.md": ["A topic is a str of 1 to"],
+    "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [
         "the exit status is 1",
         "port 8080 of all IPv4 addresses",
@@ -427,9 +428,7 @@ def module_table(module: str) -> Iterator[str]:
 
 
 def _module_help(option: Option[Any]) -> str:
-    said = option.help.removesuffix(" Repeatable.")
-    if option.kind.repeatable:
-        said += " Takes a list."
+    said = f"{option.text} Takes a list." if option.kind.repeatable else option.text
     return f"{said} `--{option.dashed}` sets it." if option.name else said
 
 

@@ -21,7 +21,7 @@ from wshost.process.log_limit import LogLimit, by_others
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings import file
-from wshost.settings.options import OPTIONS, Option, Settings, settle
+from wshost.settings.options import GROUPS, OPTIONS, Option, Settings, settle
 
 _EXAMPLES = """\
 Sizes are in bytes: 65536, 64KiB, 1MiB, 1GiB.
@@ -113,17 +113,19 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         width = width or int(os.environ.get("COLUMNS", "80"))
-        groups: dict[str, list[str]] = {}
+        lines = []
         for option in OPTIONS.values():
+            if option.name in GROUPS:
+                lines.append(f"\n{GROUPS[option.name]}:\n")
             text = f"{option.help} [{option.shown}]" if option.shown and option.kind.metavar else option.help
-            groups.setdefault(option.group, []).append(_entry(option.dashed, option.kind.metavar, text, width))
-        groups["Other"] = [
+            lines.append(_entry(option.dashed, option.kind.metavar, text, width))
+        lines += [
+            "\nOther:\n",
             _entry("config", "FILE", CONFIG, width),
             _entry("version", "", "Print the version, and exit.", width),
             _entry("help", "", "Print this, and exit.", width),
         ]
-        parts = [f"{title}:\n{''.join(entries)}" for title, entries in groups.items()]
-        return "\n".join([self.longdesc + "\n", *parts, _EXAMPLES])
+        return f"{self.longdesc}\n{''.join(lines)}\n{_EXAMPLES}"
 
 
 def _entry(name: str, metavar: str, text: str, width: int) -> str:

@@ -25,13 +25,13 @@ class TestTheTable:
         assert [getattr(Settings, name) for name in OPTIONS] == list(OPTIONS.values())
         assert [option.name for option in OPTIONS.values()] == list(OPTIONS)
 
-    def test_options_of_the_command_are_in_a_group_of_the_help(self) -> None:
-        groups = (options.LISTENING, options.SERVING, options.LIMITS, options.TIMES)
-        assert tuple(dict.fromkeys(option.group for option in OPTIONS.values())) == groups
+    def test_groups_of_the_help_begin_with_options_of_the_command(self) -> None:
+        assert [name for name in OPTIONS if name in options.GROUPS] == list(options.GROUPS)
+        assert next(iter(OPTIONS)) in options.GROUPS
 
-    def test_options_of_a_module_are_the_command_s_or_in_no_group(self) -> None:
+    def test_only_options_of_the_command_have_a_name(self) -> None:
         of_modules = [option for known in MODULES.values() for option in known.values()]
-        assert [one for one in of_modules if one.group and OPTIONS.get(one.name) is not one] == []
+        assert [one for one in of_modules if one.name and OPTIONS[one.name] is not one] == []
 
     @pytest.mark.parametrize(("name", "option"), DEFAULTED)
     def test_a_default_is_a_value_of_its_kind(self, name: str, option: options.Option[Any]) -> None:

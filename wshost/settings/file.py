@@ -39,9 +39,9 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _place(key: str, value: Any, text: str) -> str:
-    """Return ``line 3: ``, where the wrong value of an option begins; of an array of tables, the wrong one of these.
+    """Return ``line 3: ``, where a wrong option stands; in an array of tables, where the wrong table stands.
 
-    It is empty where the key has escapes.
+    A key with escapes is not found: then it is empty.
     """
     text = _QUOTED.sub(lambda found: "\n" * found[0].count("\n") or found[0], text)
     name = rf"[ \t]*([\"']?){re.escape(key)}\1[ \t]*"

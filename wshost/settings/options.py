@@ -17,15 +17,18 @@ from wshost.settings.kinds import Anything, Flag, Integer, Kind, Module, Seconds
 
 _DAY = 86_400
 _MOST = 10_000_000
-_LARGEST = 1 << 31
+_COUNT = Integer(1, _MOST)
+_SIZE = Size(1, 1 << 31)
+_TIME = Seconds(0.001, _DAY)
+_FILE = Text("FILE")
 
-#: The groups of `--help`.
-LISTENING = "Where it listens"
-SERVING = "What it serves"
-LIMITS = "Limits"
-TIMES = "Times, in seconds"
-#: The group of those that are no options of the command: they stand in their module's own mapping only.
-IN_MODULE = ""
+#: The groups of `--help`, each by the option that it begins with.
+GROUPS = {
+    "port": "Where it listens",
+    "handler": "What it serves",
+    "max_message_size": "Limits",
+    "handshake_timeout": "Times, in seconds",
+}
 
 T = TypeVar("T")
 
@@ -33,25 +36,28 @@ T = TypeVar("T")
 class Option(Generic[T]):
     """One option. As an attribute of a `Settings` it is the value there; as one of the class, the option.
 
-    :param group: where `--help` lists it.
     :param default: its value when it is not given.
     :param text: what it does, in one sentence or more.
     :param shown: the default in words, where the value doesn't say it.
     """
 
-    #: As `Settings` has it, and as the command line has it; empty in `IN_MODULE`.
+    #: As `Settings` has it, and as the command line has it; empty for one that only a module's own mapping has.
     name = dashed = ""
 
-    def __init__(self, group: str, kind: Kind[T], default: T, text: str, shown: str = "") -> None:
-        self.group = group
+    def __init__(self, kind: Kind[T], default: T, text: str, shown: str = "") -> None:
         self.kind = kind
         self.default = default
-        self.help = f"{text} Repeatable." if kind.repeatable and group else text
+        self.text = text
         #: The default as `--help` and the documentation show it; empty where there is none.
         self.shown = shown or ("" if default in (None, (), {}) else kind.show(default))
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.dashed = name, name.replace("_", "-")
+
+    @property
+    def help(self) -> str:
+        """What it does, for the command."""
+        return f"{self.text} Repeatable." if self.kind.repeatable else self.text
 
     @overload
     def __get__(self, settings: None, owner: type) -> Self: ...
@@ -72,60 +78,46 @@ class Settings:
     #: Only what was given, by name.
     given: Mapping[str, Any]
 
-    port = Option(LISTENING, Integer(0, 65535, "PORT"), 8080, "TCP port; 0 picks a free one.")
-    interface = Option(LISTENING, Text("ADDRESS"), "127.0.0.1", "Address to bind to; 0.0.0.0 or :: for all.")
+    port = Option(Integer(0, 65535, "PORT"), 8080, "TCP port; 0 picks a free one.")
+    interface = Option(Text("ADDRESS"), "127.0.0.1", "Address to bind to; 0.0.0.0 or :: for all.")
     listen = Option(
-        LISTENING,
         Several(Text("ENDPOINT")),
         (),
         "Twisted server endpoint, such as unix:/run/chat.sock, systemd:domain=INET:index=0 or haproxy:tcp:8080; "
         "replaces --port and --interface.",
     )
-    tls_cert = Option(
-        LISTENING, Text("FILE"), None, "Certificate in PEM, followed by its chain. All listeners then speak TLS."
-    )
-    tls_key = Option(LISTENING, Text("FILE"), None, "Private key in PEM.", "in the certificate's file")
-    tls_client_ca = Option(
-        LISTENING, Text("FILE"), None, "Demand client certificates that these authorities (PEM) have signed."
-    )
+    tls_cert = Option(_FILE, None, "Certificate in PEM, followed by its chain. All listeners then speak TLS.")
+    tls_key = Option(_FILE, None, "Private key in PEM.", "in the certificate's file")
+    tls_client_ca = Option(_FILE, None, "Demand client certificates that these authorities (PEM) have signed.")
 
-    handler = Option(
-        SERVING, Anything("HANDLER"), None, "Your handler: package.module, module:attribute or path/to/file.py."
-    )
+    handler = Option(Anything("HANDLER"), None, "Your handler: package.module, module:attribute or path/to/file.py.")
     handler_option = Option(
-        SERVING, Table("KEY=VALUE"), {}, "Option for the handler's init; on the command line, its value is a string."
+        Table("KEY=VALUE"), {}, "Option for the handler's init; on the command line, its value is a string."
     )
     route = Option(
-        SERVING,
         Table("PATH=HANDLER"),
         {},
         "Handler for one path, or for all paths below one: /feed/*. A path without a route goes to --handler; without "
         "that, it gets 404.",
     )
     origin = Option(
-        SERVING,
-        Several(Text("ORIGIN")),
-        (),
-        "Web origin whose pages may connect, besides the server's own; * for any.",
+        Several(Text("ORIGIN")), (), "Web origin whose pages may connect, besides the server's own; * for any."
     )
     host = Option(
-        SERVING,
         Several(Text("NAME")),
         (),
         "Name of this server, chat.example.com or *.example.com; * for any. A browser that asks for another name gets "
         "421. Without --host, every name is served; over a loopback address, only loopback names are.",
     )
-    subprotocol = Option(SERVING, Several(Text("NAME")), (), "Subprotocol to agree to, the preferred one first.")
-    compress = Option(SERVING, Flag(), False, "Agree to permessage-deflate.")
+    subprotocol = Option(Several(Text("NAME")), (), "Subprotocol to agree to, the preferred one first.")
+    compress = Option(Flag(), False, "Agree to permessage-deflate.")
     server_no_context_takeover = Option(
-        SERVING,
         Flag(),
         False,
         "Compress each message by itself. Larger messages, but no state per connection; broadcasts are compressed "
         "once.",
     )
     protocol_module = Option(
-        SERVING,
         Several(Module()),
         (("http", {}), ("websocket", {})),
         "Protocol module and its options. The chain has the modules in this order.",
@@ -133,33 +125,22 @@ class Settings:
     )
 
     max_message_size = Option(
-        LIMITS,
-        Size(1, _LARGEST),
-        1 << 20,
-        "Largest message from a client, decompressed; larger ones close with 1009.",
+        _SIZE, 1 << 20, "Largest message from a client, decompressed; larger ones close with 1009."
     )
-    max_connections = Option(LIMITS, Integer(1, _MOST), 10_000, "Connections at one time; more get 503.")
+    max_connections = Option(_COUNT, 10_000, "Connections at one time; more get 503.")
     max_connections_per_address = Option(
-        LIMITS, Integer(0, _MOST), 0, "Connections at one time from one IP address; 0 for no limit."
+        Integer(0, _MOST), 0, "Connections at one time from one IP address; 0 for no limit."
     )
-    max_output = Option(
-        LIMITS, Size(1, _LARGEST), 1 << 20, "Output buffered for one client before reading from it pauses."
-    )
+    max_output = Option(_SIZE, 1 << 20, "Output buffered for one client before reading from it pauses.")
 
-    handshake_timeout = Option(
-        TIMES, Seconds(0.001, _DAY), 5.0, "Refuse a client that takes longer for TLS and its request."
-    )
-    init_timeout = Option(TIMES, Seconds(0.001, _DAY), 5.0, "Refuse a client when the handler's init takes longer.")
-    ping_interval = Option(TIMES, Seconds(0, _DAY), 20.0, "Ping a client after this much silence; 0 for never.")
-    ping_timeout = Option(TIMES, Seconds(0.001, _DAY), 20.0, "Drop a client that stays silent this long after a ping.")
-    stall_timeout = Option(
-        TIMES, Seconds(0.001, _DAY), 10.0, "Drop a client that reads too little of its pending output for this long."
-    )
-    close_timeout = Option(
-        TIMES, Seconds(0.001, _DAY), 5.0, "Drop a client that takes longer to answer a close, or to end its connection."
-    )
+    handshake_timeout = Option(_TIME, 5.0, "Refuse a client that takes longer for TLS and its request.")
+    init_timeout = Option(_TIME, 5.0, "Refuse a client when the handler's init takes longer.")
+    ping_interval = Option(Seconds(0, _DAY), 20.0, "Ping a client after this much silence; 0 for never.")
+    ping_timeout = Option(_TIME, 20.0, "Drop a client that stays silent this long after a ping.")
+    stall_timeout = Option(_TIME, 10.0, "Drop a client that reads too little of its pending output for this long.")
+    close_timeout = Option(_TIME, 5.0, "Drop a client that takes longer to answer a close, or to end its connection.")
     drain_timeout = Option(
-        TIMES, Seconds(0, _DAY), 10.0, "When the server stops, drop clients that are still there after this long."
+        Seconds(0, _DAY), 10.0, "When the server stops, drop clients that are still there after this long."
     )
 
     def __init__(self, **given: Any) -> None:
@@ -177,18 +158,17 @@ OPTIONS: Mapping[str, Option[Any]] = {
 MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
     "http": {
         "paths": Option(
-            IN_MODULE,
             Several(Text("PATTERN")),
             None,
             "Path patterns that are served; other paths get 404. --route sets it.",
             "all",
         ),
-        "upgrade": Option(IN_MODULE, Text("MODULE"), None, "Module that gets WebSocket upgrades.", "the next one"),
+        "upgrade": Option(Text("MODULE"), None, "Module that gets WebSocket upgrades.", "the next one"),
         "otherwise": Option(
-            IN_MODULE, Text("MODULE"), None, "Module that gets all other requests, on any path.", "none: they get 426"
+            Text("MODULE"), None, "Module that gets all other requests, on any path.", "none: they get 426"
         ),
-        "max_head_size": Option(IN_MODULE, Size(1, _LARGEST), 16_384, "Largest request head; larger ones get 431."),
-        "max_headers": Option(IN_MODULE, Integer(1, _MOST), 100, "Header lines of a request; more get 431."),
+        "max_head_size": Option(_SIZE, 16_384, "Largest request head; larger ones get 431."),
+        "max_headers": Option(_COUNT, 100, "Header lines of a request; more get 431."),
         "timeout": Settings.handshake_timeout,
     },
     "websocket": {
@@ -199,7 +179,6 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
         "compress": Settings.compress,
         "server_no_context_takeover": Settings.server_no_context_takeover,
         "fast_lane": Option(
-            IN_MODULE,
             Flag(),
             os.environ.get("WSHOST_FAST_LANE") != "off",
             "Read plain frames without the engine, which is slower. WSHOST_FAST_LANE=off in the environment turns it "
@@ -208,22 +187,19 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
         ),
         "max_message_size": Settings.max_message_size,
         "max_frame_size": Option(
-            IN_MODULE,
-            Size(1, _LARGEST),
+            _SIZE,
             None,
             "Largest frame from a client, as it comes; larger ones close with 1009.",
             "max_message_size; in a compressed message twice that plus 1 KiB, as incompressible data grows",
         ),
-        "max_fragments": Option(IN_MODULE, Integer(1, _MOST), 1_024, "Frames of one message; more close with 1009."),
+        "max_fragments": Option(_COUNT, 1_024, "Frames of one message; more close with 1009."),
         "ping_interval": Settings.ping_interval,
         "ping_timeout": Settings.ping_timeout,
         "close_timeout": Settings.close_timeout,
-        "message_timeout": Option(
-            IN_MODULE, Seconds(0.001, _DAY), 120.0, "Close with 1008 when one message takes longer to arrive."
-        ),
+        "message_timeout": Option(_TIME, 120.0, "Close with 1008 when one message takes longer to arrive."),
     },
     "factory": {
-        "factory": Option(IN_MODULE, Anything("FACTORY"), None, "IProtocolFactory, or the dotted path of one."),
+        "factory": Option(Anything("FACTORY"), None, "IProtocolFactory, or the dotted path of one."),
     },
 }
 
