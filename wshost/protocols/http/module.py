@@ -43,7 +43,7 @@ _TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byt
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of this module, checked: see `wshost.settings.options.MODULES`.
+    """The options of this module, checked: see `wshost.settings.options.MODULES`. Sizes are in bytes, times in seconds.
 
     A request is a WebSocket upgrade when it is a GET of HTTP/1.1 with ``Upgrade: websocket`` and
     ``Connection: upgrade`` (RFC 6455 §4.2.1); the rest of the handshake is the other module's.
