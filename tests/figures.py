@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from twisted.web.http import HTTPFactory
 from zope.interface import implementer
 
 from tests import conformance
 from wshost import messages, server
+from wshost.command import CONFIG
 from wshost.connections import admission, connection, failures, hub, kernel, stream, timers
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
@@ -31,11 +33,9 @@ from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
 from wshost.process import allocator, ending, log_limit
 from wshost.protocols.http import head
 from wshost.protocols.http import module as http
-from wshost.protocols.options import Reader
-from wshost.protocols.websocket import deflate, driver, handshake, keepalive, reader
-from wshost.protocols.websocket import module as websocket
+from wshost.protocols.websocket import deflate, driver, handshake, keepalive, options, reader
 from wshost.results import Reject
-from wshost.settings.options import OPTIONS, Settings
+from wshost.settings.options import MODULES, OPTIONS, Option, Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,34 +70,6 @@ def pure(name: str) -> Any:
 _lane, _tls = pure("wshost.protocols.websocket.plain_frames"), pure("wshost.fastnet.tls_transport")
 
 
-class _Recorder(Reader):
-    """Notes what a module takes, and by which defaults."""
-
-    taken: ClassVar[dict[str, Any]]
-
-    def take(self, name: str, default: Any) -> Any:
-        self.taken[name] = default
-        return super().take(name, default)
-
-
-def taken(module: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The options that a protocol module takes, with their defaults; the module's own code says so.
-
-    :param given: those that it can't be without, or that it only takes when they are there.
-    """
-
-    class Recorder(_Recorder):
-        taken: ClassVar[dict[str, Any]] = {}
-
-    before = module.Reader
-    module.Reader = Recorder
-    try:
-        module.prepare(given)
-    finally:
-        module.Reader = before
-    return Recorder.taken
-
-
 @implementer(ISessionFactory)
 class _Sessions:
     """Stands for a handler."""
@@ -109,39 +81,19 @@ class _Sessions:
 _SESSIONS: Any = _Sessions()
 
 
-def modules() -> dict[str, dict[str, Any]]:
-    """The options of our modules that have numbers, with their defaults."""
-    return {"http": taken(http, {"paths": ["/"]}), "websocket": taken(websocket, {"handler": _SESSIONS})}
+_HTTP, _WEBSOCKET = (
+    {name: option.default for name, option in MODULES[module].items()} for module in ("http", "websocket")
+)
 
-
-MODULES = modules()
-#: Those that have a number.
-DEFAULTED = {name for options in MODULES.values() for name, default in options.items() if type(default) in (int, float)}
-_HTTP, _WEBSOCKET = MODULES["http"], MODULES["websocket"]
-
-#: What holds where an option is not given, by the part that it is for.
-DEFAULTS: dict[str, Any] = {
-    "port": Settings().port,
-    "interface": Settings().interface,
-    "max_message_size": _WEBSOCKET["max_message_size"],
-    "max_connections": parameter(hub.Limits, "max_connections"),
-    "max_connections_per_address": parameter(hub.Limits, "max_connections_per_address"),
-    "max_output": parameter(hub.Limits, "max_output"),
-    "handshake_timeout": _HTTP["timeout"],
-    "init_timeout": parameter(HandlerAdapter, "init_timeout"),
-    "ping_interval": _WEBSOCKET["ping_interval"],
-    "ping_timeout": _WEBSOCKET["ping_timeout"],
-    "stall_timeout": parameter(hub.Limits, "stall_timeout"),
-    "close_timeout": parameter(hub.Limits, "close_timeout"),
-    "drain_timeout": parameter(hub.Limits, "drain_timeout"),
-}
+#: What holds where an option of the command is not given.
+DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 
 def _suite() -> tuple[str, str]:
     """What the conformance suite asks for beyond the defaults."""
     settings = dict(argument.removeprefix("--").split("=", 1) for argument in conformance.SERVER if "=" in argument)
-    largest = OPTIONS["max_message_size"].kind.add(None, settings["max-message-size"])
-    _, module = OPTIONS["protocol_module"].kind.add(None, settings["protocol-module"])[0]
+    largest = Settings.max_message_size.kind.add(None, settings["max-message-size"])
+    _, module = Settings.protocol_module.kind.add(None, settings["protocol-module"])[0]
     return size(largest), count(module["max_fragments"])
 
 
@@ -151,7 +103,7 @@ def _time(option: str) -> str:
 
 def _deflated() -> tuple[str, str]:
     """How large a frame of a compressed message may be: what is a multiple of the message's limit, and the rest."""
-    largest = websocket.prepare({"handler": _SESSIONS}).engine.max_deflated_size
+    largest = options.prepare({"handler": _SESSIONS}).engine.max_deflated_size
     rest = largest % DEFAULTS["max_message_size"]
     return size(largest - rest), size(rest)
 
@@ -353,7 +305,7 @@ OTHERS: dict[str, list[str]] = {
         "Twistd exits with 0 or by a signal",
     ],
     "docs/handlers.md": ["A topic is a str of 1 to"],
-    "docs/modules.md": ["until a peer is pinged, 0 for never"],
+    "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [
         "the exit status is 1",
         "port 8080 of all IPv4 addresses",
@@ -394,8 +346,6 @@ _UNIT = re.compile(
 )
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`]+`")
-# A row of a module's options.
-_ROW = re.compile(r"\| `(?P<option>\w+)` \| [^|]*\| (?P<default>[^|]*) \|")
 # What a page does not show: comments, targets of links, the numbers of a list.
 _UNSHOWN = re.compile(r"<!--.*?-->|<https?:[^>]*>|\]\([^)]*\)|\]: .*$|^ *\d+\. ", re.MULTILINE | re.DOTALL)
 
@@ -442,12 +392,6 @@ class Reading:
             at = self.text.find(whole, at + 1)
         return found
 
-    def know_defaults(self) -> None:
-        """Account for what `tests/test_docs.py` compares: the last column of tables of a module's options."""
-        for found in _ROW.finditer(self.text):
-            if found["option"] in DEFAULTED:
-                self.know(*found.span("default"))
-
     def loose(self) -> Iterator[str]:
         """Each number that is accounted for by nothing, with what is around it."""
         for pattern in (*_REFERENCES, _CODE):
@@ -465,14 +409,34 @@ class Reading:
         return sendable(number) or number in {*HTTPStatus} - {100}
 
 
-def options_table() -> Iterator[str]:
+def command_table() -> Iterator[str]:
     """What the README's table of the command's options must be."""
-    yield "| Option | What it says | Default |"
+    yield "| Option | What it does | Default |"
     yield "|---|---|---|"
-    for name, option in OPTIONS.items():
+    for option in OPTIONS.values():
         metavar = f" {option.kind.metavar}" if option.kind.metavar else ""
-        yield f"| `--{name.replace('_', '-')}{metavar}` | {option.help} | {option.default} |"
-    yield "| `--config FILE` | More options by these names, in TOML; those of the command line win. |  |"
+        yield f"| `--{option.dashed}{metavar}` | {option.help} | {option.shown if metavar else ''} |"
+    yield f"| `--config FILE` | {CONFIG} |  |"
+
+
+def module_table(module: str) -> Iterator[str]:
+    """What the table of a module's options in docs/modules.md must be."""
+    yield "| option | what it does | default |"
+    yield "|---|---|---|"
+    for name, option in MODULES[module].items():
+        yield f"| `{name}` | {_module_help(option)} | {option.shown} |"
+
+
+def _module_help(option: Option[Any]) -> str:
+    said = f"{option.text} Takes a list." if option.kind.repeatable else option.text
+    return f"{said} `--{option.dashed}` sets it." if option.name else said
+
+
+#: The tables of options, by page.
+TABLES = {
+    "README.md": [list(command_table())],
+    "docs/modules.md": [list(module_table(module)) for module in MODULES],
+}
 
 
 def tied(reading: Reading) -> Reading:
@@ -481,9 +445,7 @@ def tied(reading: Reading) -> Reading:
         reading.tie(phrase, values)
     for phrase in OTHERS.get(reading.page, ()):
         reading.tie("{}", (phrase,))
-    if reading.page == "docs/modules.md":
-        reading.know_defaults()
-    for row in options_table() if reading.page == "README.md" else ():
+    for row in chain.from_iterable(TABLES.get(reading.page, ())):
         reading.tie("{}", (" ".join(row.split()),))
     return reading
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import IBackplane
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
+from wshost.settings.options import OPTIONS
 
 #: An address of the server that is none of the loopback, where browsers are asked for its names.
 OUTSIDE = IPv4Address("TCP", "192.0.2.1", 8080)
@@ -334,6 +336,12 @@ def link(name: str, module: Any, options: Mapping[str, Any] | None = None) -> Li
     return Link(name, module, module.prepare(options or {}))
 
 
+def limits_of(**given: Any) -> Limits:
+    """Return the limits of a hub: these, and the defaults of the others."""
+    defaults = {field.name: OPTIONS[field.name].default for field in fields(Limits) if field.name in OPTIONS}
+    return Limits(**{**defaults, **given})
+
+
 class MemoryHost:
     """A host in memory.
 
@@ -366,7 +374,7 @@ class MemoryHost:
                 link("http", http, http_options),
                 link("websocket", websocket, {"handler": adapter, **(websocket_options or {})}),
             ]
-        self.hub = Hub(self.reactor, chain, Limits(**limits), backplane=backplane, leave=leave)
+        self.hub = Hub(self.reactor, chain, limits_of(**limits), backplane=backplane, leave=leave)
 
     def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:
         """Return a new client."""

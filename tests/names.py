@@ -22,12 +22,11 @@ from twisted.scripts import twistd
 from zope.interface.interface import InterfaceClass
 
 import wshost
-from tests import figures
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
-from wshost.protocols import factory
 from wshost.request import TLS, ConnectionInfo
-from wshost.settings.options import _ALIASES, OPTIONS
+from wshost.settings import wsserver
+from wshost.settings.options import MODULES, OPTIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,10 +106,10 @@ def _known() -> set[str]:
         *keyword.kwlist,
         "wshost",
         *OPTIONS,
-        *_ALIASES,
-        *figures.taken(factory, {"factory": _factory()}),
+        "protocol_modules",
+        *wsserver.OPTIONS,
     }
-    found.update(*figures.MODULES.values())
+    found.update(*MODULES.values())
     for path in (ROOT / "wshost").glob("**/*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
         module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
@@ -120,12 +119,6 @@ def _known() -> set[str]:
             if getattr(value, "__module__", "").startswith("wshost"):
                 found.update(_members(value))
     return found
-
-
-def _factory() -> Any:
-    from twisted.internet.protocol import Factory
-
-    return Factory()
 
 
 KNOWN = _known()

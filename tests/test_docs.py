@@ -5,19 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from twisted.internet.protocol import Factory
 
 from tests import figures, names
 from wshost.connections.ref import Ref
 from wshost.handlers.answers import FORMS
-from wshost.protocols import factory
-from wshost.protocols.http import module as http
-from wshost.protocols.websocket import module as websocket
 from wshost.results import Close, Stop, Switch
 from wshost.settings import file
 from wshost.settings.options import OPTIONS, settle
@@ -30,7 +25,6 @@ PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md")]
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_ROW = re.compile(r"^\| `(?P<option>\w+)` \|.*\|(?P<default>[^|]*)\|$", re.MULTILINE)
 
 
 def section(page: str, title: str) -> str:
@@ -45,8 +39,14 @@ class TestReadme:
         handler = (EXAMPLES / "counter.py").read_text()
         assert f"```python\n{handler}```" in (ROOT / "README.md").read_text()
 
-    def test_lists_the_options_of_the_command(self) -> None:
-        assert "\n".join(figures.options_table()) in (ROOT / "README.md").read_text()
+
+class TestOptions:
+    """Tables of options say what the one table in the code says."""
+
+    @pytest.mark.parametrize("page", figures.TABLES)
+    def test_are_listed_on_their_page(self, page: str) -> None:
+        text = (ROOT / page).read_text()
+        assert [table for table in figures.TABLES[page] if "\n".join(table) + "\n\n" not in text] == []
 
 
 class TestFigures:
@@ -77,16 +77,6 @@ class TestFigures:
         reading = figures.Reading("docs/handlers.md")
         assert reading.tie("`init` has {} seconds", ("5",))
         assert not reading.tie("`init` has {} seconds", ("6",))
-
-    def test_defaults_in_the_help_are_those_of_the_parts(self) -> None:
-        # Of these two the defaults are words.
-        said = {name: option for name, option in OPTIONS.items() if option.default}
-        del said["tls_key"], said["protocol_module"]
-        assert {name: option.kind.add(None, option.default) for name, option in said.items()} == figures.DEFAULTS
-
-    def test_each_default_is_said(self) -> None:
-        """Where one default is for two parts, these agree."""
-        assert figures.DEFAULTS["close_timeout"] == figures.MODULES["websocket"]["close_timeout"]
 
 
 def call(function: Any) -> str:
@@ -153,36 +143,6 @@ class TestHandlers:
         assert f"`{form}`" in section("handlers.md", "What `handle` returns")
 
 
-def short(module: ModuleType) -> str:
-    """The short name of a module of ours."""
-    return module.__name__.removesuffix(".module").rpartition(".")[2]
-
-
-class TestModules:
-    @staticmethod
-    def documented(module: ModuleType) -> dict[str, str]:
-        text = section("modules.md", f"The module {short(module)}")
-        return {row["option"]: row["default"].strip() for row in _ROW.finditer(text)}
-
-    @staticmethod
-    def taken(module: ModuleType) -> dict[str, Any]:
-        if module is factory:
-            return figures.taken(factory, {"factory": Factory()})
-        return figures.MODULES[short(module)]
-
-    @pytest.mark.parametrize("module", [http, websocket, factory], ids=lambda module: module.__name__)
-    def test_every_option_of_ours_is_there_and_no_other(self, module: ModuleType) -> None:
-        assert sorted(self.documented(module)) == sorted(self.taken(module)) != []
-
-    @pytest.mark.parametrize("module", [http, websocket], ids=lambda module: module.__name__)
-    def test_numbers_are_the_defaults(self, module: ModuleType) -> None:
-        documented, taken = self.documented(module), self.taken(module)
-        numbers = {name: default for name, default in taken.items() if name in figures.DEFAULTED}
-        # As large as another: said in words.
-        numbers.pop("max_frame_size", None)
-        assert {name: float(documented[name]) for name in numbers} == numbers
-
-
 class TestArchitecture:
     def test_lists_each_module(self) -> None:
         package = ROOT / "wshost"
@@ -207,10 +167,8 @@ class TestConfigurationFile:
         assert OPTIONS.keys() <= names
 
     def test_says_the_defaults(self, options: dict[str, Any]) -> None:
-        for name, value in options.items():
-            default = OPTIONS[name].default
-            if default and name != "protocol_module":
-                assert OPTIONS[name].kind.add(None, default) == value, name
+        said = {name: value for name, value in options.items() if OPTIONS[name].shown and name != "protocol_module"}
+        assert said == {name: OPTIONS[name].default for name in said}
 
     def test_is_one(self, options: dict[str, Any]) -> None:
         assert settle(options).handler == "chat"

@@ -34,7 +34,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.fastnet.stale_sockets",
     },
     "wshost.plugins": {"wshost.loading.importing"},
-    "wshost.protocols": {"wshost.loading.importing"},
+    "wshost.protocols": {"wshost.loading.importing", "wshost.settings"},
     "wshost.topics": {"wshost.connections"},
 }
 #: What knows nothing of ours, not even the ground floor.

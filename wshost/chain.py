@@ -13,102 +13,87 @@ from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory
 from wshost.loading.handlers import load
 from wshost.results import ConfigurationError
-from wshost.settings.options import Settings
+from wshost.settings import wsserver
+from wshost.settings.options import MODULES, Option, Settings
 
-#: The original's names.
-_ALIASES = {"wsserver_http_protocol": "http", "wsserver_websocket_protocol": "websocket"}
+#: The options that shape the handler of the module websocket.
+_HANDLER_OPTIONS = (Settings.handler_option, Settings.route, Settings.init_timeout)
+#: What wshost adds to the options that a handler's init gets.
+_RESERVED = {"connection", "worker"}
 
-#: Which option of a server is which option of which module.
-_MODULE_OPTIONS = {
-    "handshake_timeout": ("http", "timeout"),
-    "origin": ("websocket", "origins"),
-    "host": ("websocket", "hosts"),
-    "subprotocol": ("websocket", "subprotocols"),
-    "compress": ("websocket", "compress"),
-    "server_no_context_takeover": ("websocket", "server_no_context_takeover"),
-    "max_message_size": ("websocket", "max_message_size"),
-    "ping_interval": ("websocket", "ping_interval"),
-    "ping_timeout": ("websocket", "ping_timeout"),
-    "close_timeout": ("websocket", "close_timeout"),
-}
-#: Those of a server that make one of the module websocket: its handler.
-_HANDLER_OPTIONS = ("handler", "handler_option", "route", "init_timeout")
-
-#: What a handler's init is given beside its own options.
-_GIVEN = {"connection", "worker"}
-
-_Options = dict[str, Any]
+_Chain = dict[str, dict[str, Any]]
 
 
 def build(settings: Settings) -> tuple[Link, ...]:
     """Return the chain that the settings ask for: its modules and handlers loaded, and their options checked.
 
-    It is ``http``, ``websocket`` by default. ``websocket`` alone means the same, as it did in wsserver.
+    ``websocket`` alone means ``http``, ``websocket``, as it did in wsserver.
 
     :raises ConfigurationError: when a module or a handler can't be had, an option is wrong, or a module misses another.
     """
-    pairs = _pairs(settings)
-    modules = {name: plugins.find(name) for name in pairs}
-    for option, (name, module_option) in _MODULE_OPTIONS.items():
-        value = getattr(settings, option)
-        # What makes a connection end in time is of use without WebSockets, too.
-        if value is not None and (name in pairs or option != "close_timeout"):
-            _put(_demand(pairs, name, option), module_option, value)
+    chain = _named(settings)
+    modules = {name: plugins.find(name) for name in chain}
+    for name, known in MODULES.items():
+        for module_option, option in known.items():
+            # What ends a connection in time is of use without WebSocket, too.
+            if option.name in settings.given and (name in chain or option is not Settings.close_timeout):
+                _put(chain, name, module_option, settings.given[option.name], option)
     for option in _HANDLER_OPTIONS:
-        if getattr(settings, option) is not None:
-            _demand(pairs, "websocket", option)
-    if "websocket" in pairs:
-        _put_handler(pairs, settings)
-    chain = tuple(_link(name, modules[name], options) for name, options in pairs.items())
-    for position, link in enumerate(chain):
+        if option.name in settings.given:
+            _demand(chain, "websocket", option)
+    if "websocket" in chain:
+        _put_handler(chain, settings)
+    links = tuple(_link(name, modules[name], options) for name, options in chain.items())
+    for position, link in enumerate(links):
         if hasattr(link.module, "check"):
-            link.module.check(link.options, tuple(pairs), position)
-    return chain
+            link.module.check(link.options, tuple(chain), position)
+    return links
 
 
-def _pairs(settings: Settings) -> dict[str, _Options]:
-    pairs: dict[str, _Options] = {}
-    for given, options in settings.protocol_module or [("websocket", {})]:
-        name = _ALIASES.get(given, given)
-        if name in pairs:
+def _named(settings: Settings) -> _Chain:
+    """Return the options of each module of the chain, by its name."""
+    chain: _Chain = {}
+    for given in settings.protocol_module or Settings.protocol_module.default:
+        name, options = wsserver.module(*given)
+        if name in chain:
             raise ConfigurationError(f"the chain has the protocol module {name!r} twice")
-        pairs[name] = dict(options)
-    return {"http": {}, **pairs} if list(pairs) == ["websocket"] else pairs
+        chain[name] = options
+    return {"http": {}, **chain} if list(chain) == ["websocket"] else chain
 
 
-def _demand(pairs: dict[str, _Options], name: str, option: str) -> _Options:
-    if name not in pairs:
-        raise ConfigurationError(f"{option.replace('_', '-')} is for the protocol module {name}: the chain has none")
-    return pairs[name]
+def _demand(chain: _Chain, name: str, by: Option[Any]) -> dict[str, Any]:
+    if name not in chain:
+        raise ConfigurationError(f"{by.dashed} needs the protocol module {name}, which is not in the chain")
+    return chain[name]
 
 
-def _put(options: _Options, name: str, value: Any) -> None:
-    if name in options:
-        raise ConfigurationError(f"{name} is given twice: as an option of the server, and of a protocol module")
-    options[name] = value
+def _put(chain: _Chain, name: str, module_option: str, value: Any, by: Option[Any]) -> None:
+    """Set an option of a module that the server's option `by` sets."""
+    options = _demand(chain, name, by)
+    if module_option in options:
+        raise ConfigurationError(
+            f"{by.dashed} sets the option {module_option} of the protocol module {name}: give only one of them"
+        )
+    options[module_option] = value
 
 
-def _put_handler(pairs: dict[str, _Options], settings: Settings) -> None:
-    websocket = pairs["websocket"]
-    for name in _GIVEN.intersection(settings.handler_option or ()):
-        raise ConfigurationError(f"handler-option {name} would hide what every handler is given by that name")
-    if settings.handler is not None:
-        _put(websocket, "handler", settings.handler)
-    if "handler_module" in websocket:
-        _put(websocket, "handler", websocket.pop("handler_module"))
-    routes = dict(settings.route or {})
+def _put_handler(chain: _Chain, settings: Settings) -> None:
+    for name in _RESERVED.intersection(settings.handler_option):
+        raise ConfigurationError(
+            f"handler-option {name} is reserved: wshost gives every handler an option of that name"
+        )
+    websocket = chain["websocket"]
+    routes = dict(settings.route)
     if not routes and "handler" not in websocket:
         raise ConfigurationError("there is no handler: name one with --handler, or with --route for each path")
     if routes:
         if "handler" in websocket:
             if "/*" in routes:
-                raise ConfigurationError(
-                    "there are two handlers for the other paths: handler, and that of the route /*"
-                )
+                raise ConfigurationError("handler and the route /* are for the same paths: give only one of them")
             routes["/*"] = websocket["handler"]
         websocket["handler"] = Router({path: _sessions(one, settings) for path, one in routes.items()})
-        if "http" in pairs:
-            _put(pairs["http"], "paths", list(routes))
+        if "http" in chain:
+            _put(chain, "http", "paths", list(routes), Settings.route)
     else:
         websocket["handler"] = _sessions(websocket["handler"], settings)
 
@@ -116,11 +101,10 @@ def _put_handler(pairs: dict[str, _Options], settings: Settings) -> None:
 def _sessions(handler: Any, settings: Settings) -> ISessionFactory:
     if ISessionFactory.providedBy(handler):
         return handler
-    more = {} if settings.init_timeout is None else {"init_timeout": settings.init_timeout}
-    return HandlerAdapter(load(handler), settings.handler_option or {}, **more)
+    return HandlerAdapter(load(handler), dict(settings.handler_option), init_timeout=settings.init_timeout)
 
 
-def _link(name: str, module: Any, options: _Options) -> Link:
+def _link(name: str, module: Any, options: dict[str, Any]) -> Link:
     if IProtocolFactory.providedBy(module):
         module, options = plugins.find("factory"), {**options, "factory": module}
     if not callable(getattr(module, "init", None)):

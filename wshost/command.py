@@ -1,9 +1,8 @@
-"""`twistd wshost`: its command line and its help, and that whatever prevents a start is said in one line."""
+"""The command `twistd wshost`: reads its options, prints its help, and says in one line what prevents a start."""
 
 from __future__ import annotations
 
 import errno
-import inspect
 import logging
 import os
 import sys
@@ -17,12 +16,12 @@ from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
 from wshost import __version__
-from wshost.connections.hub import Limits
 from wshost.process import allocator, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_others
 from wshost.results import ConfigurationError
 from wshost.server import Server
-from wshost.settings import file, options
+from wshost.settings import file
+from wshost.settings.options import GROUPS, OPTIONS, Option, Settings, settle
 
 _EXAMPLES = """\
 Sizes are in bytes: 65536, 64KiB, 1MiB, 1GiB.
@@ -35,8 +34,8 @@ Examples:
       serves two handlers over TLS, in the background
 """
 
-#: What holds when none is given.
-_MAX_CONNECTIONS: int = inspect.signature(Limits).parameters["max_connections"].default
+#: What `--config` does.
+CONFIG = "TOML file with more options, by these names; those on the command line win."
 
 _log = Logger("wshost")
 
@@ -44,7 +43,7 @@ _log = Logger("wshost")
 class Exit(SystemExit, Exception):
     """Ends the process with status 1, and without a traceback.
 
-    It is an `Exception`, too: for those only, twistd removes its pid file, and a daemon tells the terminal.
+    It is an `Exception`, too: only for these twistd removes its pid file, and tells a daemon's terminal.
     """
 
     def __init__(self, line: str) -> None:
@@ -57,25 +56,25 @@ class Exit(SystemExit, Exception):
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Turn a `ConfigurationError` into one line on stderr, and an `Exit`."""
+    """Print a `ConfigurationError` as one line on stderr, and raise an `Exit` instead."""
     try:
         yield
     except ConfigurationError as error:
         line = " ".join(str(error).splitlines())
-        # While twistd runs, sys.stderr is its log. What a handler raised when it was imported goes above the line.
+        # While twistd runs, sys.stderr is its log. The traceback of a handler's import goes above the line.
         print(getattr(error, "traceback_text", ""), end="", file=sys.__stderr__)
         print(f"wshost: {line}", file=sys.__stderr__, flush=True)
         raise Exit(line) from error
 
 
 class Options(usage.Options):
-    """The command line: the options that were given, checked, by the names of `wshost.settings.options.Settings`."""
+    """The options on the command line, checked, by the names of `wshost.settings.options.Settings`."""
 
     longdesc = "\nA WebSocket server that runs your handler."
 
     def __init__(self) -> None:
         usage.Options.__init__(self)
-        #: Of `--config`.
+        #: The path that `--config` names.
         self.file: str | None = None
 
     def opt_config(self, path: str) -> None:
@@ -99,35 +98,40 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {args[0]!r}")
 
     def postOptions(self) -> None:
-        # Only twistd's own options know; twist does not fork.
+        # twistd's own options say so; twist never forks.
         parent: Mapping[str, Any] = self.parent or {}
         daemon = not parent.get("nodaemon", True) and not parent.get("debug")
         _check_files(parent, daemon)
         reactors.choose(daemon=daemon)
 
-    def settings(self) -> options.Settings:
-        """Return what was asked for, here and in the file. :raises ConfigurationError: when something is wrong."""
-        return options.settle(file.read(self.file) if self.file is not None else {}, self)
+    def settings(self) -> Settings:
+        """Return what the command line and the file ask for.
+
+        :raises ConfigurationError: when the file, or what the two ask for together, is wrong.
+        """
+        return settle(file.read(self.file) if self.file is not None else {}, self)
 
     def getUsage(self, width: int | None = None) -> str:
         width = width or int(os.environ.get("COLUMNS", "80"))
-        groups: dict[str, list[str]] = {}
-        for name, option in options.OPTIONS.items():
-            text = f"{option.help} [{option.default}]" if option.default else option.help
-            groups.setdefault(option.group, []).append(_entry(name, option.kind.metavar, text, width))
-        groups["Other"] = [
-            _entry("config", "FILE", "More options by these names, in TOML; those of the command line win.", width),
+        lines = []
+        for option in OPTIONS.values():
+            if option.name in GROUPS:
+                lines.append(f"\n{GROUPS[option.name]}:\n")
+            text = f"{option.help} [{option.shown}]" if option.shown and option.kind.metavar else option.help
+            lines.append(_entry(option.dashed, option.kind.metavar, text, width))
+        lines += [
+            "\nOther:\n",
+            _entry("config", "FILE", CONFIG, width),
             _entry("version", "", "Print the version, and exit.", width),
             _entry("help", "", "Print this, and exit.", width),
         ]
-        parts = [f"{title}:\n{''.join(entries)}" for title, entries in groups.items()]
-        return "\n".join([self.longdesc + "\n", *parts, _EXAMPLES])
+        return f"{self.longdesc}\n{''.join(lines)}\n{_EXAMPLES}"
 
 
 def _entry(name: str, metavar: str, text: str, width: int) -> str:
     """Return an option for the help: its name, then its text on the same line or, when the name is long, the next."""
     column = 28
-    head = f"  --{name.replace('_', '-')}{'=' * bool(metavar)}{metavar}"
+    head = f"  --{name}{'=' * bool(metavar)}{metavar}"
     lines = textwrap.wrap(text, max(width - column, 20), break_on_hyphens=False)
     if len(head) < column:
         head = f"{head:<{column}}{lines.pop(0)}"
@@ -135,12 +139,12 @@ def _entry(name: str, metavar: str, text: str, width: int) -> str:
 
 
 def _check_files(twistd: Mapping[str, Any], daemon: bool) -> None:
-    """Check the files that twistd is going to write: it would show a traceback.
+    """Check that twistd can write its files; it would fail with a traceback.
 
     :param twistd: its own options.
-    :raises ConfigurationError: for one that can't be.
+    :raises ConfigurationError: for a file that can't be written.
     """
-    # Below another root, the name means another file.
+    # Under another root, the path means another file.
     files = {} if twistd.get("chroot") else {"pidfile": twistd.get("pidfile")}
     if not twistd.get("syslog") and not twistd.get("logger") and twistd.get("logfile") != "-":
         files["logfile"] = twistd.get("logfile") or (daemon and "twistd.log")
@@ -159,26 +163,26 @@ def _check_files(twistd: Mapping[str, Any], daemon: bool) -> None:
         raise ConfigurationError(f"--{option}: {name}: {os.strerror(error)}")
 
 
-def _taking(name: str, kind: Any) -> Callable[..., None]:
+def _method(option: Option[Any]) -> Callable[..., None]:
     def take(self: Options, text: str) -> None:
         try:
-            self[name] = kind.add(self.get(name), text)
+            self[option.name] = option.kind.add(self.get(option.name), text)
         except ValueError as error:
-            raise ConfigurationError(f"--{name.replace('_', '-')}: {error}") from None
+            raise ConfigurationError(f"--{option.dashed}: {error}") from None
 
     def take_flag(self: Options) -> None:
         take(self, "")
 
-    return take if kind.metavar else take_flag
+    return take if option.kind.metavar else take_flag
 
 
-for _name, _option in options.OPTIONS.items():
-    # By these methods, usage.Options knows the options.
-    setattr(Options, f"opt_{_name}", _taking(_name, _option.kind))
+for _option in OPTIONS.values():
+    # usage.Options finds the options by methods of these names, and looks whether they take a value.
+    setattr(Options, f"opt_{_option.name}", _method(_option))
 
 
 class _CommandServer(Server):
-    """A server for which nobody is there to catch an exception."""
+    """A server that ends the process with one line when it can't start."""
 
     def privilegedStartService(self) -> None:
         with one_line():
@@ -197,7 +201,7 @@ class _CommandServer(Server):
 
 
 def makeService(options: Options) -> Server:
-    """Return the server, listening already: so that what prevents it is seen before twistd becomes a daemon."""
+    """Return a server that listens already: what prevents that is said before twistd becomes a daemon."""
     allocator.keep_memory()
     ending.interrupt_quietly(reactors.installed())
     limit_logs(globalLogBeginner)
@@ -205,16 +209,16 @@ def makeService(options: Options) -> Server:
         settings = options.settings()
         server = _CommandServer(settings)
         server.bind(unix=False)
-    short = open_files.shortage(open_files.raise_limit(), settings.max_connections or _MAX_CONNECTIONS)
+    short = open_files.shortage(open_files.raise_limit(), settings.max_connections)
     if short is not None:
         _log.warn("{line}", line=short)
     return server
 
 
 def limit_logs(beginner: Any) -> None:
-    """Let what Twisted and asyncio log be limited, once logging begins: a peer may be the reason for each line.
+    """Limit what Twisted and asyncio log, as soon as logging begins: a peer may cause any number of lines.
 
-    Only twistd knows what it will log to, and only there it says so.
+    twistd says where it logs to in one call of ``beginLoggingTo``: that is wrapped.
     """
     if "beginLoggingTo" in vars(beginner):
         return
@@ -223,7 +227,7 @@ def limit_logs(beginner: Any) -> None:
     def begin_limited(observers: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         del beginner.beginLoggingTo
         limit = LogLimit(LogPublisher(*observers), by_others, _call_later)
-        # It has a log of its own, which ends in Twisted's by stderr.
+        # What asyncio logs gets into Twisted's log by stderr.
         logging.getLogger("asyncio").addFilter(limit)
         begin([limit], *args, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,13 @@ from twisted.python.reflect import safe_str
 from wshost import chain
 from wshost.backplanes.memory import SHARED
 from wshost.connections.hub import Hub, Limits
-from wshost.exact import text
 from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
 from wshost.messages import check_message, check_topic
 from wshost.process import ending, reactors
 from wshost.results import ConfigurationError
-from wshost.settings import options
-from wshost.settings.kinds import mapping
-from wshost.settings.options import Settings
+from wshost.settings import options, wsserver
+from wshost.settings.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from wshost.listening.certificates import Certificates
@@ -33,16 +32,8 @@ BACKPLANE_TIMEOUT = 30.0
 
 _log = Logger("wshost")
 
-_HOST_OPTIONS = (
-    "max_connections",
-    "max_connections_per_address",
-    "max_output",
-    "stall_timeout",
-    "close_timeout",
-    "drain_timeout",
-)
-#: What wsserver's option of this name may hold.
-_WORKER_OPTIONS = {"protocol_modules", "protocol_modules_options"}
+#: The limits of a hub that are options.
+_LIMITS = [field.name for field in fields(Limits) if field.name in OPTIONS]
 
 
 def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any = None) -> Server:
@@ -56,18 +47,10 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
     :param reactor: the global one by default, which is looked up when the service starts.
     :raises wshost.results.ConfigurationError: in one line, what is wrong.
     """
-    flat = _table("the options", given)
-    if "worker_options" in flat:
-        for key, value in _table("worker_options", flat.pop("worker_options")).items():
-            if key not in _WORKER_OPTIONS or key in flat:
-                raise ConfigurationError(f"worker_options: unknown option {key!r}, or it is there twice")
-            flat[key] = value
-    name = flat.pop("register", None)
-    if name is not None and not isinstance(name, str):
-        raise ConfigurationError(f"register: {name!r} is not a string")
-    server = Server(options.settle(options.check_all(flat)), reactor)
+    settings, name = wsserver.translate(given)
+    server = Server(options.settle(options.check(settings)), reactor)
     if name is not None:
-        MultiService.setName(server, text(name))
+        MultiService.setName(server, name)
     return server
 
 
@@ -83,13 +66,6 @@ def publish(topic: str, data: str | bytes) -> bool:
     :raises ValueError: for a topic of another length, or text that is no UTF-8.
     """
     return SHARED.publish(check_topic(topic), check_message(data)[0])
-
-
-def _table(what: str, value: Any) -> dict[str, Any]:
-    try:
-        return mapping(value)
-    except ValueError as error:
-        raise ConfigurationError(f"{what}: {error}") from None
 
 
 class Server(MultiService):
@@ -145,13 +121,13 @@ class Server(MultiService):
     def _assemble(self) -> Hub:
         reactor = self._reactor or reactors.installed()
         settings = self._settings
-        given = {name: getattr(settings, name) for name in _HOST_OPTIONS if getattr(settings, name) is not None}
+        limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
         self._listeners = [
             Listener(reactor, description, self._certificates)
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
         leave = partial(ending.leave, reactor)
-        self._hub = Hub(reactor, self._chain, Limits(**given), backplane=self._backplane, leave=leave)
+        self._hub = Hub(reactor, self._chain, limits, backplane=self._backplane, leave=leave)
         return self._hub
 
     def privilegedStartService(self) -> None:

@@ -15,10 +15,10 @@ from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from tests.memory import MemoryHost, MemoryReactor, MemoryTransport, Peer
+from tests.memory import MemoryHost, MemoryReactor, MemoryTransport, Peer, limits_of
 from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.connection import Connection, ProxiedConnection
-from wshost.connections.hub import Hub, Limits
+from wshost.connections.hub import Hub
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IPromptDriver
 from wshost.results import REFUSED, Close, Stop
@@ -286,7 +286,7 @@ class TestThread:
     def test_is_the_one_that_builds_connections(self) -> None:
         """A server may be put together in another than the reactor's."""
         hubs: list[Hub] = []
-        thread = threading.Thread(target=lambda: hubs.append(Hub(MemoryReactor(), [], Limits())))
+        thread = threading.Thread(target=lambda: hubs.append(Hub(MemoryReactor(), [], limits_of())))
         thread.start()
         thread.join()
         assert not hubs[0].shared.registry.thread.is_current()

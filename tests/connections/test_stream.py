@@ -13,9 +13,9 @@ from twisted.logger import capturedLogs
 from zope.interface import implementer_only
 from zope.interface.verify import verifyObject
 
-from tests.memory import MemoryReactor, MemoryTransport
+from tests.memory import MemoryReactor, MemoryTransport, limits_of
 from wshost.connections import stream as module
-from wshost.connections.hub import Hub, Limits
+from wshost.connections.hub import Hub
 from wshost.connections.stream import MAX_SAVED_STALLS, MIN_RATE, Stream
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 50_000)
@@ -49,7 +49,7 @@ class Wire:
     def __init__(self, transport: type[MemoryTransport] = MemoryTransport, **how: Any) -> None:
         self.reactor = MemoryReactor()
         secure = how.pop("secure", False)
-        self.shared = Hub(self.reactor, [], Limits(**{"max_output": LIMIT, **how})).shared
+        self.shared = Hub(self.reactor, [], limits_of(**{"max_output": LIMIT, **how})).shared
         #: How often the stream has told that its output has left.
         self.drained = 0
         self.stream = Stream(self.shared, "c1", self._drain)

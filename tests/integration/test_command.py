@@ -285,7 +285,7 @@ class TestAStartThatFails:
             (["--handler", "chat:nothing"], "handler 'chat:nothing' can't be found: "),
             (["--handler", "json"], "handler 'json' has no callable init and no callable handle"),
             ([*ECHO, "--protocol-module", "nope"], "no protocol module is named 'nope'; there are: "),
-            ([*ECHO, "--protocol-module", "http,a=1", "--protocol-module", "websocket"], "http: unknown option: a"),
+            ([*ECHO, "--protocol-module", "http,a=1", "--protocol-module", "websocket"], "http: unknown option 'a'"),
             (["--config", "bad.toml"], "bad.toml: line 3: Invalid value"),
             (["--config", "typo.toml"], "typo.toml: line 2: unknown option 'handeler'; did you mean handler?"),
             ([*ECHO, "--tls-cert", "none.pem"], "none.pem: No such file or directory"),

@@ -146,7 +146,7 @@ class TestPrepare:
             ({"factory": 7}, "factory: 7 provides no IProtocolFactory"),
             ({"factory": f"{__name__}.LIMIT"}, "factory: 100000 provides no IProtocolFactory"),
             ({"factory": Factory}, "factory: <class 'twisted.internet.protocol.Factory'> provides no IProtocolFactory"),
-            ({"factory": SHOUT, "port": 80}, "factory: unknown option: port"),
+            ({"factory": SHOUT, "port": 80}, "factory: unknown option 'port'"),
             ({"factory": "nowhere.at.all"}, "factory: 'nowhere.at.all' can't be imported: "),
             ({"factory": "twisted.nothing"}, "factory: 'twisted.nothing' can't be imported: "),
             ({"factory": "no module"}, "factory: 'no module' can't be imported: "),

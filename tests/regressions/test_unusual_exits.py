@@ -17,7 +17,7 @@ from wshost.backplanes.memory import MemoryBackplane
 from wshost.interfaces import IBackplane
 from wshost.protocols.websocket.autobahn_engine import Engine
 from wshost.protocols.websocket.driver import HEARTBEAT, STEPS
-from wshost.protocols.websocket.module import FAST_LANE
+from wshost.settings.options import MODULES
 
 
 class PanicException(BaseException):
@@ -59,7 +59,7 @@ class Backplane(MemoryBackplane):
 
 
 # Without the lane nothing is read to where it belongs.
-_LANES = ("receive_into",) if FAST_LANE else ()
+_LANES = ("receive_into",) if MODULES["websocket"]["fast_lane"].default else ()
 #: What wshost calls that is not its own: the handler, the transport, Autobahn, the backplane.
 CALLS = [
     (Handler, "init"),

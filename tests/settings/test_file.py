@@ -63,11 +63,11 @@ def test_every_kind_of_option_can_be_in_a_file() -> None:
 
 
 class TestAFileThatCannotBeRead:
-    def test_is_named(self) -> None:
+    def test_a_missing_one_is_named(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^none\.toml: No such file or directory$"):
             read("none.toml")
 
-    def test_must_be_utf_8(self) -> None:
+    def test_one_that_is_not_utf_8_is_refused(self) -> None:
         assert complaint(b'handler = "caf\xe9"') == "chat.toml: is not UTF-8"
 
     @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ class TestAFileThatCannotBeRead:
             ("port =", "line 1: Invalid value"),
         ],
     )
-    def test_says_on_which_line_it_is_no_toml(self, text: str, expected: str) -> None:
+    def test_a_syntax_error_is_said_with_its_line(self, text: str, expected: str) -> None:
         assert complaint(text) == f"chat.toml: {expected}"
 
 
@@ -92,13 +92,23 @@ class TestAWrongOption:
             ("port = 1\r\nmax-output = true\r\n", "line 2: max-output: True is not a size from 1 to"),
             ('handler = """\nport = 70000\n"""\nport = 70000\n', "line 4: port: 70000 is not a whole number"),
             ('port = 1\norigin = [\n  "a",\n  5,\n]\ncompress = true\n', "line 2: origin: 5 is not a string"),
-            ("max-connections = 1\nnumber_of_workers = 1\n", "line 2: number_of_workers is there twice"),
+            ("max-connections = 1\nnumber_of_workers = 1\n", "line 2: number_of_workers is given twice"),
             ("[handler-option]\na = 1\n[rout]\n", "line 3: unknown option 'rout'; did you mean route?"),
             (
                 "[[protocol_modules]]\nmodule = 'http'\n[[protocol_modules]]\ntimeout = 5\n",
                 "line 3: protocol_modules: a protocol module needs its name, as in module = 'http'",
             ),
+            ("protocol_modules = ['http', 5]\n", "line 1: protocol_modules: 5 is not a protocol module"),
+            ("handler-option.rout = 1\n[handler-option.more]\nrout = 2\n[rout]\n", "line 4: unknown option 'rout'"),
+            ("[route]\nrout = 'chat'\n[rout.x]\n", "line 3: unknown option 'rout'"),
+            ("compress = true\nrout.x = 'chat'\n", "line 2: unknown option 'rout'"),
+            ("'prot' = 1\n", "line 1: unknown option 'prot'"),
+            ("port = 1  # '''\nhandler = '''\nprot = 1\n'''\nprot = '''x'''\n", "line 5: unknown option 'prot'"),
+            ('port = 1\nhandler = """\\"""\nprot = 2\n""""\n"prot" = 1\n', "line 5: unknown option 'prot'"),
         ],
     )
-    def test_is_found_on_its_line(self, text: str, expected: str) -> None:
+    def test_its_line_is_said(self, text: str, expected: str) -> None:
         assert complaint(text).startswith(f"chat.toml: {expected}")
+
+    def test_its_line_is_not_said_where_the_key_has_escapes(self) -> None:
+        assert complaint('port = 1\n"p\\u0072ot" = 1\n').startswith("chat.toml: unknown option 'prot'")

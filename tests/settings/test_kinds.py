@@ -40,16 +40,16 @@ class TestFromTheCommandLine:
             ),
         ],
     )
-    def test_a_value_is_read(self, kind: Kind, text: str, value: Any) -> None:
+    def test_text_becomes_a_value_of_the_kind(self, kind: Kind[Any], text: str, value: Any) -> None:
         read = kind.add(None, text)
         assert read == value
         assert type(read) is type(value)
 
-    def test_a_repeated_list_grows(self) -> None:
+    def test_each_use_adds_to_a_list(self) -> None:
         kind = Several(Text("ORIGIN"))
         assert kind.add(kind.add(None, "b"), "a") == ["b", "a"]
 
-    def test_a_repeated_table_grows(self) -> None:
+    def test_each_use_adds_to_a_table(self) -> None:
         kind = Table("KEY=VALUE")
         assert kind.add(kind.add(None, "b=1"), "a=2") == {"b": "1", "a": "2"}
 
@@ -69,22 +69,22 @@ class TestFromTheCommandLine:
             (Seconds(0.001, 60), "soon", "'soon' is not a number of seconds from 0.001 to 60"),
             (Seconds(0.001, 60), "nan", "'nan' is not a number of seconds from 0.001 to 60"),
             (Seconds(0.001, 60), "inf", "'inf' is not a number of seconds from 0.001 to 60"),
-            (Text("FILE"), "", "'' is not a string, or is empty"),
-            (Several(Text("FILE")), "", "'' is not a string, or is empty"),
+            (Text("FILE"), "", "'' is not a string of one or more characters"),
+            (Several(Text("FILE")), "", "'' is not a string of one or more characters"),
             (Table("PATH=HANDLER"), "/chat", "'/chat' is not PATH=HANDLER"),
             (Table("PATH=HANDLER"), "=chat", "'=chat' is not PATH=HANDLER"),
-            (Module(), "", "'' is not a string, or is empty"),
+            (Module(), "", "'' is not a string of one or more characters"),
             (Module(), "http,fast", "'fast' is not KEY=VALUE"),
-            (Module(), "http,a=1,a=2", "'a' is there twice"),
+            (Module(), "http,a=1,a=2", "'a' is given twice"),
         ],
     )
-    def test_what_is_wrong_is_said(self, kind: Kind, text: str, complaint: str) -> None:
+    def test_wrong_text_is_named_with_what_is_wanted(self, kind: Kind[Any], text: str, complaint: str) -> None:
         with pytest.raises(ValueError, match=r"^") as caught:
             kind.add(None, text)
         assert str(caught.value) == complaint
 
-    def test_a_key_that_is_there_twice_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"^'a' is there twice$"):
+    def test_a_key_given_twice_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"^'a' is given twice$"):
             Table("KEY=VALUE").add({"a": "1"}, "a=2")
 
 
@@ -112,12 +112,12 @@ class TestFromAFile:
             (Module(), ["http", [("max_head_size", 8192)]], PAIR),
         ],
     )
-    def test_a_value_is_checked(self, kind: Kind, given: Any, value: Any) -> None:
+    def test_a_value_of_the_kind_is_taken(self, kind: Kind[Any], given: Any, value: Any) -> None:
         checked = kind.check(given)
         assert checked == value
         assert type(checked) is type(value)
 
-    def test_an_object_stays_itself(self) -> None:
+    def test_a_handler_may_be_any_object(self) -> None:
         given = object()
         assert Anything("HANDLER").check(given) is given
 
@@ -137,18 +137,18 @@ class TestFromAFile:
             (Seconds(0, 9), float("nan"), "nan is not a number of seconds from 0 to 9"),
             (Flag(), 1, "1 is not true or false"),
             (Flag(), "true", "'true' is not true or false"),
-            (Text("FILE"), 1, "1 is not a string, or is empty"),
+            (Text("FILE"), 1, "1 is not a string of one or more characters"),
             (Several(Text("FILE")), "a", "'a' is not a list"),
-            (Several(Text("FILE")), ["a", 1], "1 is not a string, or is empty"),
+            (Several(Text("FILE")), ["a", 1], "1 is not a string of one or more characters"),
             (Table("KEY=VALUE"), "a=1", "'a=1' is not a table"),
             (Module(), 1, "1 is not a protocol module and its options"),
             (Module(), ["http"], "['http'] is not a protocol module and its options"),
             (Module(), {"name": "http"}, "a protocol module needs its name, as in module = 'http'"),
             (Module(), ("http", 1), "1 is not a table"),
-            (Module(), (1, {}), "1 is not a string, or is empty"),
+            (Module(), (1, {}), "1 is not a string of one or more characters"),
         ],
     )
-    def test_what_is_wrong_is_said(self, kind: Kind, given: Any, complaint: str) -> None:
+    def test_a_wrong_value_is_named_with_what_is_wanted(self, kind: Kind[Any], given: Any, complaint: str) -> None:
         with pytest.raises(ValueError, match=r"^") as caught:
             kind.check(given)
         assert str(caught.value) == complaint
@@ -164,7 +164,7 @@ class Port(IntEnum):
     HTTP = 80
 
 
-class TestOfAnEnumeration:
+class TestMembersOfAnEnumeration:
     @pytest.mark.parametrize(
         ("kind", "given", "value"),
         [
@@ -178,30 +178,59 @@ class TestOfAnEnumeration:
             (Module(), Word.MODULE, ("http", {"timeout": 5})),
         ],
     )
-    def test_is_the_value(self, kind: Kind, given: Any, value: Any) -> None:
+    def test_its_value_is_taken_as_the_exact_type(self, kind: Kind[Any], given: Any, value: Any) -> None:
         checked = kind.check(given)
         assert (checked, type(checked), repr(checked)) == (value, type(value), repr(value))
 
 
 class TestMapping:
-    def test_is_copied(self) -> None:
+    def test_a_mapping_is_copied(self) -> None:
         given = {"a": 1}
         assert mapping(given) == given
         assert mapping(given) is not given
 
     @pytest.mark.parametrize("given", [[("a", 1), ("b", 2)], (["a", 1], ["b", 2])])
-    def test_may_be_a_list_of_pairs(self, given: Any) -> None:
+    def test_a_list_of_pairs_is_one(self, given: Any) -> None:
         assert mapping(given) == {"a": 1, "b": 2}
 
     @pytest.mark.parametrize("given", ["", "ab", 1, None, ["ab"], [("a", 1, 2)], {"a"}])
-    def test_is_nothing_else(self, given: Any) -> None:
+    def test_anything_else_is_refused(self, given: Any) -> None:
         with pytest.raises(ValueError, match="is not a table"):
             mapping(given)
 
-    @pytest.mark.parametrize("given", [{1: 2}, [("a", 1), ("a", 2)]])
-    def test_has_names_that_differ(self, given: Any) -> None:
-        with pytest.raises(ValueError, match="is not a name, or it is there twice"):
+    @pytest.mark.parametrize(
+        ("given", "complaint"),
+        [({1: 2}, "1 is not a name"), ([("a", 1), ("a", 2)], "'a' is given twice")],
+    )
+    def test_its_keys_are_different_strings(self, given: Any, complaint: str) -> None:
+        with pytest.raises(ValueError, match=f"^{complaint}$"):
             mapping(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        (Integer(0, 9), 7, "7"),
+        (Size(0, 1 << 40), 1_000, "1000"),
+        (Size(0, 1 << 40), 16_384, "16KiB"),
+        (Size(0, 1 << 40), 1 << 20, "1MiB"),
+        (Size(0, 1 << 40), 3 << 30, "3GiB"),
+        (Seconds(0, 9), 5.0, "5"),
+        (Seconds(0, 9), 2.5, "2.5"),
+        (Flag(), True, "true"),
+        (Text("ADDRESS"), "::1", "::1"),
+    ],
+)
+def test_a_value_is_shown_as_one_would_write_it(kind: Kind[Any], value: Any, shown: str) -> None:
+    assert kind.show(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "repeatable"),
+    [(Several(Text("NAME")), True), (Table("KEY=VALUE"), True), (Text("NAME"), False), (Flag(), False)],
+)
+def test_lists_and_tables_take_one_more_value_by_each_use(kind: Kind[Any], repeatable: bool) -> None:
+    assert kind.repeatable is repeatable
 
 
 @pytest.mark.parametrize(
@@ -216,5 +245,5 @@ class TestMapping:
         (Module(), "NAME[,KEY=VALUE...]"),
     ],
 )
-def test_the_help_names_what_an_option_takes(kind: Kind, metavar: str) -> None:
+def test_a_metavar_stands_for_the_value_in_the_help(kind: Kind[Any], metavar: str) -> None:
     assert kind.metavar == metavar

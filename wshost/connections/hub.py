@@ -42,19 +42,19 @@ class Limits:
     """The limits of a hub: times in seconds, sizes in bytes."""
 
     #: More connections are refused.
-    max_connections: int = 10_000
+    max_connections: int
     #: More connections from one IP address are refused; 0 for no limit.
-    max_connections_per_address: int = 0
+    max_connections_per_address: int
     #: Output that waits for one peer before reading from it pauses, and refs are refused.
-    max_output: int = 1 << 20
+    max_output: int
     #: Topics of one connection; more are refused.
     max_subscriptions: int = 1_000
     #: A peer must take some of its output in this time. What it takes buys it time.
-    stall_timeout: float = 10.0
+    stall_timeout: float
     #: A closing connection must flush its output and see the peer's end in this time.
-    close_timeout: float = 5.0
+    close_timeout: float
     #: `Hub.stop` aborts what is left after this time.
-    drain_timeout: float = 10.0
+    drain_timeout: float
 
 
 class Hub:

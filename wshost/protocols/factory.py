@@ -21,8 +21,8 @@ from zope.interface import alsoProvides, implementer, moduleProvides
 
 from wshost.interfaces import IContext, IPreparedModule, IPromptDriver, Timer
 from wshost.loading.importing import make_importable, run
-from wshost.protocols.options import Reader
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Stop
+from wshost.settings.options import module_options
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
@@ -40,9 +40,7 @@ def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
 
     :raises ConfigurationError: when it is none, or there are other options.
     """
-    reader = Reader("factory", options)
-    factory = reader.take("factory", None)
-    reader.done()
+    factory = module_options("factory", options)["factory"]
     if isinstance(factory, str):
         make_importable(Path.cwd())
         factory = run(f"factory: {factory!r} can't be imported", namedAny, factory)

@@ -10,6 +10,9 @@ from typing import Any
 from wshost.results import ConfigurationError
 from wshost.settings import options
 
+#: Where TOML's strings and comments are: those of several lines may hold what looks like a key.
+_QUOTED = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*', re.DOTALL)
+
 
 def read(path: str) -> dict[str, Any]:
     """Return the options in a file, checked, by the names of `wshost.settings.options.Settings`.
@@ -29,31 +32,33 @@ def read(path: str) -> dict[str, Any]:
         found = re.match(r"line (\d+)", place)
         line = found[1] if found else text.rstrip("\n").count("\n") + 1
         raise ConfigurationError(f"{path}: line {line}: {what}") from error
-    complaint = _complaint(table)
-    if complaint:
-        raise ConfigurationError(f"{path}: line {_line_of(complaint, text)}: {complaint}")
-    return options.check_all(table)
-
-
-def _complaint(table: dict[str, Any]) -> str:
     try:
-        options.check_all(table)
-    except ConfigurationError as error:
-        return str(error)
-    return ""
+        return options.check(table)
+    except options.WrongOption as error:
+        raise ConfigurationError(f"{path}: {_place(error.key, table[error.key], text)}{error}") from None
 
 
-def _line_of(complaint: str, text: str) -> int:
-    """Return where the statement starts from which on the text, read line by line, gives rise to the complaint."""
-    lines = text.split("\n")
-    start, found = 1, 0
-    for end in range(1, len(lines) + 1):
-        try:
-            table = tomllib.loads("\n".join(lines[:end]))
-        except tomllib.TOMLDecodeError:
-            # A statement of several lines.
-            continue
-        # The head of a table without its first line may give rise to the same.
-        found = (found or start) if _complaint(table) == complaint else 0
-        start = end + 1
-    return found
+def _place(key: str, value: Any, text: str) -> str:
+    """Return ``line 3: ``, where a wrong option stands; in an array of tables, where the wrong table stands.
+
+    A key with escapes is not found: then it is empty.
+    """
+    text = _QUOTED.sub(lambda found: "\n" * found[0].count("\n") or found[0], text)
+    name = rf"[ \t]*([\"']?){re.escape(key)}\1[ \t]*"
+    tables = [*re.finditer(rf"^[ \t]*\[\[{name}\]\]", text, re.MULTILINE)]
+    found: re.Match[str] | None
+    if tables:
+        found = tables[next((number for number, one in enumerate(value) if _is_wrong(key, [one])), 0)]
+    else:
+        table = re.search(rf"^[ \t]*\[{name}[.\]]", text, re.MULTILINE)
+        found = table or re.search(rf"^{name}[=.]", text, re.MULTILINE)
+    line = text.count("\n", 0, found.start()) + 1 if found else 0
+    return f"line {line}: " if line else ""
+
+
+def _is_wrong(key: str, value: Any) -> bool:
+    try:
+        options.check({key: value})
+    except options.WrongOption:
+        return True
+    return False

@@ -1,11 +1,12 @@
-"""The kinds of values that options have: how each is read from text, and checked. Knows no option by name."""
+"""The kinds of values that options have: how each is read from text, checked, and shown. Knows no option by name."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 from wshost import exact
 
@@ -14,27 +15,40 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NUMBER = re.compile(r"(-?\d+)|-?\d+\.\d+", re.ASCII)
 _TRUTH = {"true": True, "false": False}
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-class Kind(Protocol):
-    """A kind of values."""
 
-    @property
-    def metavar(self) -> str:
-        """What stands for a value in `--help`; empty for a flag, which takes none."""
+class Kind(ABC, Generic[T_co]):
+    """One kind of values."""
 
-    def add(self, before: Any, text: str) -> Any:
-        """Return the value that a further use of the option makes on the command line.
+    #: What stands for a value in `--help`; empty for a flag, which takes none.
+    metavar: str
+    #: Whether each use of the option on the command line adds to the value.
+    repeatable = False
 
-        :param before: what the uses so far have made, None at the first.
-        :raises ValueError: saying what is wrong with the text.
+    @abstractmethod
+    def check(self, value: Any) -> T_co:
+        """Return a value that a file or a mapping has, in its exact type.
+
+        :raises ValueError: saying what is wrong with it.
         """
 
-    def check(self, value: Any) -> Any:
-        """Return a value of a file or a mapping as it shall be. :raises ValueError: saying what is wrong with it."""
+    def add(self, before: Any, text: str) -> T_co:
+        """Return the value after one more use of the option on the command line.
+
+        :param before: the value after the uses so far, None before the first.
+        :raises ValueError: saying what is wrong with the text.
+        """
+        return self.check(text)
+
+    def show(self, value: Any) -> str:
+        """Return a value as `--help` and the documentation show it."""
+        return str(value)
 
 
 @dataclass(frozen=True)
-class Integer:
+class Integer(Kind[int]):
     """A whole number within bounds."""
 
     minimum: int
@@ -52,15 +66,12 @@ class Integer:
 
 
 @dataclass(frozen=True)
-class Size:
+class Size(Kind[int]):
     """A number of bytes: 65536, 64KiB or 64K, 1MiB, 1GiB."""
 
     minimum: int
     maximum: int
     metavar: str = "SIZE"
-
-    def add(self, before: Any, text: str) -> int:
-        return self.check(text)
 
     def check(self, value: Any) -> int:
         size = whole_number(value)
@@ -70,9 +81,14 @@ class Size:
             raise ValueError(f"{value!r} is not a size from {self.minimum} to {self.maximum}, such as 65536 or 64KiB")
         return size
 
+    def show(self, value: int) -> str:
+        """Return it in the largest unit of which it is a multiple."""
+        unit, factor = max((one for one in _UNITS.items() if value % one[1] == 0), key=lambda one: one[1])
+        return f"{value // factor}{unit and unit.upper() + 'iB'}"
+
 
 @dataclass(frozen=True)
-class Seconds:
+class Seconds(Kind[float]):
     """A time in seconds, whole or not, within bounds."""
 
     minimum: float
@@ -90,13 +106,16 @@ class Seconds:
             raise self._wrong(value)
         return float(value)
 
+    def show(self, value: float) -> str:
+        return f"{value:g}"
+
     def _wrong(self, value: Any) -> ValueError:
         return ValueError(f"{value!r} is not a number of seconds from {self.minimum:g} to {self.maximum:g}")
 
 
 @dataclass(frozen=True)
-class Flag:
-    """True, when it is there."""
+class Flag(Kind[bool]):
+    """True or false; true when it is on the command line."""
 
     metavar: str = ""
 
@@ -108,66 +127,63 @@ class Flag:
             raise ValueError(f"{value!r} is not true or false")
         return value
 
+    def show(self, value: bool) -> str:
+        return str(value).lower()
+
 
 @dataclass(frozen=True)
-class Text:
+class Text(Kind[str]):
     """A string that is not empty."""
 
     metavar: str
 
-    def add(self, before: Any, text: str) -> str:
-        return self.check(text)
-
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not value:
-            raise ValueError(f"{value!r} is not a string, or is empty")
+            raise ValueError(f"{value!r} is not a string of one or more characters")
         return exact.text(value)
 
 
 @dataclass(frozen=True)
-class Anything:
+class Anything(Kind[Any]):
     """A string on the command line; in code it may be any object."""
 
     metavar: str
-
-    def add(self, before: Any, text: str) -> str:
-        return text
 
     def check(self, value: Any) -> Any:
         return value
 
 
-@dataclass(frozen=True)
-class Several:
-    """A list of values of another kind; on the command line one for each use of the option."""
+class Several(Kind[list[T]]):
+    """A list of values of another kind; each use of the option on the command line adds one."""
 
-    kind: Kind
+    repeatable = True
 
-    @property
-    def metavar(self) -> str:
-        return self.kind.metavar
+    def __init__(self, kind: Kind[T]) -> None:
+        self.metavar = kind.metavar
+        self._kind = kind
 
-    def add(self, before: Any, text: str) -> list[Any]:
-        return [*(before or ()), self.kind.add(None, text)]
+    def add(self, before: Any, text: str) -> list[T]:
+        return [*(before or ()), self._kind.add(None, text)]
 
-    def check(self, value: Any) -> list[Any]:
+    def check(self, value: Any) -> list[T]:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{value!r} is not a list")
-        return [self.kind.check(one) for one in value]
+        return [self._kind.check(one) for one in value]
 
 
 @dataclass(frozen=True)
-class Table:
-    """Values by name; on the command line KEY=VALUE for each use of the option, and then they are strings."""
+class Table(Kind[dict[str, Any]]):
+    """Values by name; each use of the option on the command line adds one, KEY=VALUE, with a string for the value."""
 
     metavar: str
+    repeatable = True
 
     def add(self, before: Any, text: str) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not key or not separator:
             raise ValueError(f"{text!r} is not {self.metavar}")
         if before and key in before:
-            raise ValueError(f"{key!r} is there twice")
+            raise ValueError(f"{key!r} is given twice")
         return {**(before or {}), key: value}
 
     def check(self, value: Any) -> dict[str, Any]:
@@ -175,7 +191,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Module:
+class Module(Kind[tuple[str, dict[str, Any]]]):
     """A protocol module's name and its options.
 
     On the command line NAME,KEY=VALUE,…: whole numbers, decimal numbers, ``true`` and ``false`` are taken as such. In
@@ -209,20 +225,25 @@ class Module:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Return a mapping, or a list of pairs as Erlang has it, as a dict. :raises ValueError: when it is neither."""
+    """Return a mapping, or a list of pairs as Erlang has it, as a dict.
+
+    :raises ValueError: when it is neither, or its keys are not different strings.
+    """
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     if not isinstance(pairs, list | tuple) or not all(isinstance(one, list | tuple) and len(one) == 2 for one in pairs):
         raise ValueError(f"{value!r} is not a table")
     table = {}
     for key, one in pairs:
-        if not isinstance(key, str) or exact.text(key) in table:
-            raise ValueError(f"{key!r} is not a name, or it is there twice")
+        if not isinstance(key, str):
+            raise ValueError(f"{key!r} is not a name")
+        if exact.text(key) in table:
+            raise ValueError(f"{key!r} is given twice")
         table[exact.text(key)] = one
     return table
 
 
 def whole_number(value: Any) -> int | None:
-    """Return an int, also of an enumeration; None for what is none, as a truth value."""
+    """Return an int, also of an enumeration; None for anything else, True and False included."""
     return exact.number(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 

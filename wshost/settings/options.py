@@ -1,207 +1,269 @@
-"""The options of a server: their names, kinds, ranges and help, for the command, for files and for code alike.
+"""All options, each once: kind, range, default and help, for the command, files, code, modules and documentation alike.
 
-It knows the parts' defaults only as text for the help: an option that is not given is not passed on.
+It knows no part that uses one.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, get_type_hints
+from typing import Any, Generic, Self, TypeVar, overload
 
 from wshost.results import ConfigurationError
-from wshost.settings.kinds import Anything, Flag, Integer, Kind, Module, Seconds, Several, Size, Table, Text
+from wshost.settings import wsserver
+from wshost.settings.kinds import Anything, Flag, Integer, Kind, Module, Seconds, Several, Size, Table, Text, mapping
 
-#: Seconds.
 _DAY = 86_400
+_MOST = 10_000_000
+_COUNT = Integer(1, _MOST)
+_SIZE = Size(1, 1 << 31)
+_TIME = Seconds(0.001, _DAY)
+_FILE = Text("FILE")
 
-LISTENING = "Where it listens"
-SERVING = "What it serves"
-LIMITS = "Limits"
-TIMES = "Times, in seconds"
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option, but for its name."""
-
-    group: str
-    kind: Kind
-    help: str
-    #: What holds when it is not given; empty when that goes without saying.
-    default: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What was asked for. None: nothing was, and the default of the part that uses it holds."""
-
-    port: Annotated[int, Option(LISTENING, Integer(0, 65535, "PORT"), "TCP port; 0 picks a free one.", "8080")] = 8080
-    interface: Annotated[
-        str, Option(LISTENING, Text("ADDRESS"), "Address to bind; 0.0.0.0 or :: for all.", "127.0.0.1")
-    ] = "127.0.0.1"
-    listen: Annotated[
-        list[str] | None,
-        Option(
-            LISTENING,
-            Several(Text("ENDPOINT")),
-            "A Twisted server endpoint, such as unix:/run/chat.sock, systemd:domain=INET:index=0 or haproxy:tcp:8080; "
-            "replaces --port and --interface. Repeatable.",
-        ),
-    ] = None
-    tls_cert: Annotated[
-        str | None,
-        Option(LISTENING, Text("FILE"), "Certificate in PEM, followed by its chain: all listeners speak TLS."),
-    ] = None
-    tls_key: Annotated[
-        str | None, Option(LISTENING, Text("FILE"), "Its private key in PEM.", "in the certificate's file")
-    ] = None
-    tls_client_ca: Annotated[
-        str | None,
-        Option(LISTENING, Text("FILE"), "Demand client certificates that these authorities (PEM) have signed."),
-    ] = None
-
-    handler: Annotated[
-        Any,
-        Option(SERVING, Anything("HANDLER"), "Your handler: package.module, module:attribute or path/to/file.py."),
-    ] = None
-    handler_option: Annotated[
-        dict[str, Any] | None,
-        Option(SERVING, Table("KEY=VALUE"), "An option for the handler's init, a string. Repeatable."),
-    ] = None
-    route: Annotated[
-        dict[str, Any] | None,
-        Option(
-            SERVING,
-            Table("PATH=HANDLER"),
-            "A handler for one path, or for /all/below/*. Paths that match no route go to --handler; without it they "
-            "get 404. Repeatable.",
-        ),
-    ] = None
-    origin: Annotated[
-        list[str] | None,
-        Option(
-            SERVING,
-            Several(Text("ORIGIN")),
-            "A web origin whose pages may connect, beside those of the server's own; * for any. Repeatable.",
-        ),
-    ] = None
-    host: Annotated[
-        list[str] | None,
-        Option(
-            SERVING,
-            Several(Text("NAME")),
-            "A name of this server, *.example.com, or * for any; browsers that ask for others get 421. Without it: "
-            "any, but where a connection comes by a loopback address, localhost and the like. Repeatable.",
-        ),
-    ] = None
-    subprotocol: Annotated[
-        list[str] | None,
-        Option(SERVING, Several(Text("NAME")), "A subprotocol to agree to, the preferred first. Repeatable."),
-    ] = None
-    compress: Annotated[bool | None, Option(SERVING, Flag(), "Agree to permessage-deflate.")] = None
-    server_no_context_takeover: Annotated[
-        bool | None,
-        Option(SERVING, Flag(), "Compress each message by itself: larger, but with no memory kept, and once for many."),
-    ] = None
-    protocol_module: Annotated[
-        list[tuple[str, dict[str, Any]]] | None,
-        Option(
-            SERVING,
-            Several(Module()),
-            "A protocol module and its options; in their order, they are the chain. Repeatable.",
-            "http, websocket",
-        ),
-    ] = None
-
-    max_message_size: Annotated[
-        int | None, Option(LIMITS, Size(1, 1 << 31), "Of one message from a client.", "1MiB")
-    ] = None
-    max_connections: Annotated[
-        int | None, Option(LIMITS, Integer(1, 10_000_000), "At one time; others get 503.", "10000")
-    ] = None
-    max_connections_per_address: Annotated[
-        int | None, Option(LIMITS, Integer(0, 10_000_000), "From one IP address; 0 for no limit.", "0")
-    ] = None
-    max_output: Annotated[
-        int | None,
-        Option(LIMITS, Size(1, 1 << 31), "Waiting for one client, until it is not read from any more.", "1MiB"),
-    ] = None
-
-    handshake_timeout: Annotated[
-        float | None, Option(TIMES, Seconds(0.001, _DAY), "For a client to complete TLS and its request.", "5")
-    ] = None
-    init_timeout: Annotated[float | None, Option(TIMES, Seconds(0.001, _DAY), "For the handler's init.", "5")] = None
-    ping_interval: Annotated[
-        float | None, Option(TIMES, Seconds(0, _DAY), "Of silence until a client is pinged; 0 for never.", "20")
-    ] = None
-    ping_timeout: Annotated[
-        float | None, Option(TIMES, Seconds(0.001, _DAY), "For a sign of life after a ping.", "20")
-    ] = None
-    stall_timeout: Annotated[
-        float | None,
-        Option(TIMES, Seconds(0.001, _DAY), "That a client may take too little of what waits for it.", "10"),
-    ] = None
-    close_timeout: Annotated[
-        float | None,
-        Option(TIMES, Seconds(0.001, _DAY), "For a client to answer a close, and for a connection to end.", "5"),
-    ] = None
-    drain_timeout: Annotated[
-        float | None, Option(TIMES, Seconds(0, _DAY), "For all clients to leave when the server stops.", "10")
-    ] = None
-
-
-#: By name.
-OPTIONS: Mapping[str, Option] = {
-    name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
+#: The groups of `--help`, each by the option that it begins with.
+GROUPS = {
+    "port": "Where it listens",
+    "handler": "What it serves",
+    "max_message_size": "Limits",
+    "handshake_timeout": "Times, in seconds",
 }
 
-#: Other names for some; but for the first they are wsserver's.
-_ALIASES = {
-    "protocol_modules": "protocol_module",
-    "protocol_modules_options": "protocol_module",
-    "number_of_workers": "max_connections",
-}
+T = TypeVar("T")
 
 
-def check(name: str, value: Any) -> tuple[str, Any]:
-    """Check an option of a file or a mapping.
+class Option(Generic[T]):
+    """One option. As an attribute of a `Settings` it is the value there; as one of the class, the option.
 
-    :param name: with dashes or underscores.
-    :returns: the name of the field of `Settings`, and its value.
-    :raises ConfigurationError: when there is no such option, or the value is none for it.
+    :param default: its value when it is not given.
+    :param text: what it does, in one sentence or more.
+    :param shown: the default in words, where the value doesn't say it.
     """
-    field_name = name.replace("-", "_")
-    field_name = _ALIASES.get(field_name, field_name)
-    if field_name not in OPTIONS:
-        close = get_close_matches(field_name, OPTIONS, 1)
-        hint = f"; did you mean {close[0].replace('_', '-')}?" if close else ""
-        raise ConfigurationError(f"unknown option {name!r}{hint}")
-    try:
-        return field_name, OPTIONS[field_name].kind.check(value)
-    except ValueError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+
+    #: As `Settings` has it, and as the command line has it; empty for one that only a module's own mapping has.
+    name = dashed = ""
+
+    def __init__(self, kind: Kind[T], default: T, text: str, shown: str = "") -> None:
+        self.kind = kind
+        self.default = default
+        self.text = text
+        #: The default as `--help` and the documentation show it; empty where there is none.
+        self.shown = shown or ("" if default in (None, (), {}) else kind.show(default))
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.dashed = name, name.replace("_", "-")
+
+    @property
+    def help(self) -> str:
+        """What it does, for the command."""
+        return f"{self.text} Repeatable." if self.kind.repeatable else self.text
+
+    @overload
+    def __get__(self, settings: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, settings: Settings, owner: type) -> T: ...
+    def __get__(self, settings: Settings | None, owner: type) -> Self | T:
+        return self if settings is None else settings.given.get(self.name, self.default)
 
 
-def check_all(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the options of a file or a mapping, and return them by the names of the fields of `Settings`.
+@dataclass(init=False)
+class Settings:
+    """What was asked for: of each option the value that was given, or else the default.
 
+    :param given: checked values, by name; None stands for one that was not given.
+    :raises TypeError: for a name that is no option's.
+    """
+
+    #: Only what was given, by name.
+    given: Mapping[str, Any]
+
+    port = Option(Integer(0, 65535, "PORT"), 8080, "TCP port; 0 picks a free one.")
+    interface = Option(Text("ADDRESS"), "127.0.0.1", "Address to bind to; 0.0.0.0 or :: for all.")
+    listen = Option(
+        Several(Text("ENDPOINT")),
+        (),
+        "Twisted server endpoint, such as unix:/run/chat.sock, systemd:domain=INET:index=0 or haproxy:tcp:8080; "
+        "replaces --port and --interface.",
+    )
+    tls_cert = Option(_FILE, None, "Certificate in PEM, followed by its chain. All listeners then speak TLS.")
+    tls_key = Option(_FILE, None, "Private key in PEM.", "in the certificate's file")
+    tls_client_ca = Option(_FILE, None, "Demand client certificates that these authorities (PEM) have signed.")
+
+    handler = Option(Anything("HANDLER"), None, "Your handler: package.module, module:attribute or path/to/file.py.")
+    handler_option = Option(
+        Table("KEY=VALUE"), {}, "Option for the handler's init; on the command line, its value is a string."
+    )
+    route = Option(
+        Table("PATH=HANDLER"),
+        {},
+        "Handler for one path, or for all paths below one: /feed/*. A path without a route goes to --handler; without "
+        "that, it gets 404.",
+    )
+    origin = Option(
+        Several(Text("ORIGIN")), (), "Web origin whose pages may connect, besides the server's own; * for any."
+    )
+    host = Option(
+        Several(Text("NAME")),
+        (),
+        "Name of this server, chat.example.com or *.example.com; * for any. A browser that asks for another name gets "
+        "421. Without --host, every name is served; over a loopback address, only loopback names are.",
+    )
+    subprotocol = Option(Several(Text("NAME")), (), "Subprotocol to agree to, the preferred one first.")
+    compress = Option(Flag(), False, "Agree to permessage-deflate.")
+    server_no_context_takeover = Option(
+        Flag(),
+        False,
+        "Compress each message by itself. Larger messages, but no state per connection; broadcasts are compressed "
+        "once.",
+    )
+    protocol_module = Option(
+        Several(Module()),
+        (("http", {}), ("websocket", {})),
+        "Protocol module and its options. The chain has the modules in this order.",
+        "http, websocket",
+    )
+
+    max_message_size = Option(
+        _SIZE, 1 << 20, "Largest message from a client, decompressed; larger ones close with 1009."
+    )
+    max_connections = Option(_COUNT, 10_000, "Connections at one time; more get 503.")
+    max_connections_per_address = Option(
+        Integer(0, _MOST), 0, "Connections at one time from one IP address; 0 for no limit."
+    )
+    max_output = Option(_SIZE, 1 << 20, "Output buffered for one client before reading from it pauses.")
+
+    handshake_timeout = Option(_TIME, 5.0, "Refuse a client that takes longer for TLS and its request.")
+    init_timeout = Option(_TIME, 5.0, "Refuse a client when the handler's init takes longer.")
+    ping_interval = Option(Seconds(0, _DAY), 20.0, "Ping a client after this much silence; 0 for never.")
+    ping_timeout = Option(_TIME, 20.0, "Drop a client that stays silent this long after a ping.")
+    stall_timeout = Option(_TIME, 10.0, "Drop a client that reads too little of its pending output for this long.")
+    close_timeout = Option(_TIME, 5.0, "Drop a client that takes longer to answer a close, or to end its connection.")
+    drain_timeout = Option(
+        Seconds(0, _DAY), 10.0, "When the server stops, drop clients that are still there after this long."
+    )
+
+    def __init__(self, **given: Any) -> None:
+        if not given.keys() <= OPTIONS.keys():
+            raise TypeError(f"no options: {', '.join(given.keys() - OPTIONS.keys())}")
+        self.given = {name: value for name, value in given.items() if value is not None}
+
+
+#: The options of the command, by name.
+OPTIONS: Mapping[str, Option[Any]] = {
+    name: option for name, option in vars(Settings).items() if isinstance(option, Option)
+}
+
+#: The options of our own protocol modules, by the names in their mappings. Some of them are the command's, too.
+MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
+    "http": {
+        "paths": Option(
+            Several(Text("PATTERN")),
+            None,
+            "Path patterns that are served; other paths get 404. --route sets it.",
+            "all",
+        ),
+        "upgrade": Option(Text("MODULE"), None, "Module that gets WebSocket upgrades.", "the next one"),
+        "otherwise": Option(
+            Text("MODULE"), None, "Module that gets all other requests, on any path.", "none: they get 426"
+        ),
+        "max_head_size": Option(_SIZE, 16_384, "Largest request head; larger ones get 431."),
+        "max_headers": Option(_COUNT, 100, "Header lines of a request; more get 431."),
+        "timeout": Settings.handshake_timeout,
+    },
+    "websocket": {
+        "handler": Settings.handler,
+        "origins": Settings.origin,
+        "hosts": Settings.host,
+        "subprotocols": Settings.subprotocol,
+        "compress": Settings.compress,
+        "server_no_context_takeover": Settings.server_no_context_takeover,
+        "fast_lane": Option(
+            Flag(),
+            os.environ.get("WSHOST_FAST_LANE") != "off",
+            "Read plain frames without the engine, which is slower. WSHOST_FAST_LANE=off in the environment turns it "
+            "off, too.",
+            "true",
+        ),
+        "max_message_size": Settings.max_message_size,
+        "max_frame_size": Option(
+            _SIZE,
+            None,
+            "Largest frame from a client, as it comes; larger ones close with 1009.",
+            "max_message_size; in a compressed message twice that plus 1 KiB, as incompressible data grows",
+        ),
+        "max_fragments": Option(_COUNT, 1_024, "Frames of one message; more close with 1009."),
+        "ping_interval": Settings.ping_interval,
+        "ping_timeout": Settings.ping_timeout,
+        "close_timeout": Settings.close_timeout,
+        "message_timeout": Option(_TIME, 120.0, "Close with 1008 when one message takes longer to arrive."),
+    },
+    "factory": {
+        "factory": Option(Anything("FACTORY"), None, "IProtocolFactory, or the dotted path of one."),
+    },
+}
+
+#: Other names of options.
+_ALIASES = {"protocol_modules": "protocol_module", **wsserver.OPTIONS}
+
+
+class WrongOption(ConfigurationError):
+    """An option that can't be.
+
+    :param key: its name, as it was given.
+    """
+
+    def __init__(self, key: str, line: str) -> None:
+        super().__init__(line)
+        self.key = key
+
+
+def check(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a file or a mapping, checked, by the names of `Settings`.
+
+    :param given: by name, with dashes or underscores.
+    :raises WrongOption: for the first that is wrong.
+    """
+    return _check(given, OPTIONS, _ALIASES)
+
+
+def module_options(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of one of our protocol modules: those that are given, checked, and the defaults of the others.
+
+    :param module: its short name.
+    :param given: the module's own mapping.
     :raises ConfigurationError: for the first that is wrong.
     """
+    known = MODULES[module]
+    try:
+        checked = _check(mapping(given), known, {})
+    except ValueError as error:
+        raise ConfigurationError(f"{module}: {error}") from None
+    return {name: checked.get(name, option.default) for name, option in known.items()}
+
+
+def _check(given: Mapping[str, Any], known: Mapping[str, Option[Any]], aliases: Mapping[str, str]) -> dict[str, Any]:
     checked: dict[str, Any] = {}
-    for key, given in table.items():
-        name, value = check(key, given)
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        name = aliases.get(name, name)
+        if name not in known:
+            close = [one if "_" in key else one.replace("_", "-") for one in get_close_matches(name, known, 1)]
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise WrongOption(key, f"unknown option {key!r}{hint}")
         if name in checked:
-            raise ConfigurationError(f"{key} is there twice, under different names")
-        checked[name] = value
+            raise WrongOption(key, f"{key} is given twice, by two names")
+        try:
+            checked[name] = known[name].kind.check(value)
+        except ValueError as error:
+            raise WrongOption(key, f"{key}: {error}") from None
     return checked
 
 
 def settle(given: Mapping[str, Any], over: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings that these options make.
 
-    :param given: checked values by field name.
+    :param given: checked values by name.
     :param over: more of them, which win: the command line over the file.
     :raises ConfigurationError: when two of them exclude each other, or one lacks another.
     """
@@ -217,7 +279,7 @@ def settle(given: Mapping[str, Any], over: Mapping[str, Any] | None = None) -> S
         raise ConfigurationError("listen replaces port and interface: give the one or the others")
     if merged.get("listen") == []:
         raise ConfigurationError("listen: an empty list; leave it out to listen on port and interface")
-    for name in ("tls_key", "tls_client_ca"):
-        if name in merged and "tls_cert" not in merged:
-            raise ConfigurationError(f"{name.replace('_', '-')} is of no use without tls-cert")
+    for option in (Settings.tls_key, Settings.tls_client_ca):
+        if option.name in merged and "tls_cert" not in merged:
+            raise ConfigurationError(f"{option.dashed} needs tls-cert")
     return Settings(**merged)

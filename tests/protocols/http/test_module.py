@@ -26,6 +26,7 @@ from wshost.interfaces import (
 from wshost.protocols.http import module as http
 from wshost.request import Request
 from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
+from wshost.settings.options import MODULES, Settings
 
 UPGRADE = (
     b"GET /chat?room=1 HTTP/1.1\r\n"
@@ -133,40 +134,48 @@ def answer(result: Results) -> tuple[int, dict[str, str], bytes]:
 
 
 class TestInterfaces:
-    def test_the_module(self) -> None:
+    def test_the_module_provides_them(self) -> None:
         assert verifyObject(IPreparedModule, http)
         assert verifyObject(ILinkedModule, http)
         assert verifyObject(INegotiatedModule, http)
         assert http.alpn_protocols == (b"http/1.1",)
 
-    def test_the_driver(self) -> None:
+    def test_the_driver_provides_one(self) -> None:
         assert verifyObject(IProtocolDriver, start())
 
-    def test_the_connection_of_these_tests(self) -> None:
+    def test_the_connection_of_these_tests_provides_one(self) -> None:
         assert verifyObject(IContext, Connection())
 
 
 class TestOptions:
-    def test_the_defaults(self) -> None:
-        assert http.prepare({}) == http.Options(None, None, None, 16384, 100, 5.0)
+    def test_the_defaults_are_those_of_the_table(self) -> None:
+        assert http.prepare({}) == http.Options(**{name: one.default for name, one in MODULES["http"].items()})
 
-    def test_empty_names_are_none(self) -> None:
+    def test_sizes_may_have_a_unit(self) -> None:
+        assert http.prepare({"max_head_size": "8KiB"}).max_head_size == 8192
+
+    def test_the_mapping_is_left_as_it_was(self) -> None:
+        options = {"paths": ["/"], "upgrade": "", "timeout": 3}
+        http.prepare(options)
+        assert options == {"paths": ["/"], "upgrade": "", "timeout": 3}
+
+    def test_an_empty_name_of_a_module_is_none(self) -> None:
         assert http.prepare({"upgrade": "", "otherwise": None}) == http.prepare({})
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"path": ["/chat"]}, r"^http: .*path"),
-            ({"paths": "/chat"}, r"^http: paths .*'/chat'"),
-            ({"paths": None}, r"^http: paths .*None"),
-            ({"paths": [7]}, r"^http: paths .*\[7\]"),
+            ({"path": ["/chat"]}, r"^http: unknown option 'path'; did you mean paths\?$"),
+            ({"paths": "/chat"}, r"^http: paths: '/chat' is not a list$"),
+            ({"paths": None}, r"^http: paths: None is not a list$"),
+            ({"paths": [7]}, r"^http: paths: 7 is not a string of one or more characters$"),
             ({"paths": []}, r"^http: paths: an empty list"),
             ({"paths": ["/chat", "chat"]}, r"^http: paths: 'chat' is not a path pattern"),
-            ({"upgrade": 7}, r"^http: upgrade .*7"),
-            ({"otherwise": ["site"]}, r"^http: otherwise .*\['site'\]"),
-            ({"max_head_size": 0}, r"^http: max_head_size .*0"),
-            ({"max_headers": "100"}, r"^http: max_headers .*'100'"),
-            ({"timeout": 0}, r"^http: timeout .*0"),
+            ({"upgrade": 7}, r"^http: upgrade: 7 is not a string"),
+            ({"otherwise": ["site"]}, r"^http: otherwise: \['site'\] is not a string"),
+            ({"max_head_size": 0}, r"^http: max_head_size: 0 is not a size from 1 to "),
+            ({"max_headers": "100"}, r"^http: max_headers: '100' is not a whole number from 1 to "),
+            ({"timeout": 0}, r"^http: timeout: 0 is not a number of seconds from 0.001 to "),
         ],
     )
     def test_wrong_ones_are_named(self, options: dict[str, Any], message: str) -> None:
@@ -178,23 +187,23 @@ class TestOptions:
         [
             ({}, ["http"], r"^http: no module follows"),
             ({}, ["websocket", "http"], r"^http: no module follows"),
-            ({"upgrade": "mine"}, ["http", "websocket"], r"^http: upgrade is 'mine', no other module of the chain"),
+            ({"upgrade": "mine"}, ["http", "websocket"], r"^http: upgrade: 'mine' is no other module of the chain: "),
             (
                 {"otherwise": "site"},
                 ["http", "websocket"],
-                r"^http: otherwise is 'site', no other .*: http, websocket$",
+                r"^http: otherwise: 'site' is no other module of the chain: http, websocket$",
             ),
-            ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise is 'http', no other module"),
+            ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise: 'http' is no other module"),
         ],
     )
-    def test_modules_that_are_not_there_are_missed(
+    def test_a_chain_without_the_named_modules_is_refused(
         self, options: dict[str, str], chain: list[str], message: str
     ) -> None:
         with pytest.raises(ConfigurationError, match=message):
             http.check(http.prepare(options), chain, chain.index("http"))
 
     @pytest.mark.parametrize("options", [{}, {"upgrade": "websocket"}, {"upgrade": "site", "otherwise": "site"}])
-    def test_modules_that_are_there_are_not(self, options: dict[str, str]) -> None:
+    def test_a_chain_with_the_named_modules_is_taken(self, options: dict[str, str]) -> None:
         http.check(http.prepare(options), ["first", "http", "websocket", "site"], 1)
 
 
@@ -210,13 +219,13 @@ class TestLineEnds:
             assert driver.handle_connection_in(part) is None
         assert answer(driver.handle_connection_in(parts[-1]))[0] == 400
 
-    def test_one_that_has_its_cr_is_not_even_when_they_come_apart(self) -> None:
+    def test_cr_and_lf_may_come_apart(self) -> None:
         driver = start()
         for byte in UPGRADE[:-1]:
             assert driver.handle_connection_in(bytes([byte])) is None
         assert switch(driver.handle_connection_in(UPGRADE[-1:]))[0] == "websocket"
 
-    def test_one_behind_the_head_is_not_ours(self) -> None:
+    def test_a_bare_line_feed_behind_the_head_is_handed_on(self) -> None:
         assert switch(receive(UPGRADE + b"\n"))[1] == b"\n"
 
 
@@ -225,7 +234,7 @@ class TestEmptyLines:
 
     @pytest.mark.parametrize("count", [1, 2, 8])
     @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
-    def test_they_are_ignored(self, count: int, size: int) -> None:
+    def test_up_to_eight_are_ignored(self, count: int, size: int) -> None:
         driver = start()
         data = b"\r\n" * count + UPGRADE + b"\x81"
         end = len(data) - 1
@@ -240,34 +249,34 @@ class TestEmptyLines:
         assert switch(receive(b"\r\n\r\n" + POST, otherwise="site"))[:2] == ("site", POST)
 
     @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
-    def test_too_many_are_400(self, size: int) -> None:
+    def test_more_get_400(self, size: int) -> None:
         driver = start()
         data = b"\r\n" * 9
         results = [driver.handle_connection_in(data[at : at + size]) for at in range(0, len(data), size)]
         assert answer(next(result for result in results if result is not None))[0] == 400
 
     @pytest.mark.parametrize("data", [b"\n", b"\r\n\n", b"\r\r\n", b"\n\r\n", b"\r\n\rG", b"\r\n \r\n", b"\r\n\0"])
-    def test_anything_else_is_400(self, data: bytes) -> None:
+    def test_anything_else_before_the_request_line_gets_400(self, data: bytes) -> None:
         assert answer(receive(data + UPGRADE))[0] == 400
         driver = start()
         results = [driver.handle_connection_in(bytes([byte])) for byte in data + UPGRADE]
         assert answer(next(result for result in results if result is not None))[0] == 400
 
-    def test_a_bare_line_feed_is_none(self) -> None:
+    def test_a_bare_line_feed_is_no_empty_line(self) -> None:
         """RFC 9112 §2.2 allows it; a proxy in front may see it otherwise."""
         assert answer(receive(b"\n" + UPGRADE))[0] == 400
 
     @pytest.mark.parametrize("data", [b"\r", b"\r\n", b"\r\n\r"])
-    def test_alone_they_are_no_request(self, data: bytes) -> None:
+    def test_without_a_request_behind_them_the_connection_is_closed_at_the_timeout(self, data: bytes) -> None:
         connection = Connection()
         assert start(connection).handle_connection_in(data) is None
-        connection.clock.advance(5)
+        connection.clock.advance(Settings.handshake_timeout.default)
         assert connection.performed == [Close()]
 
-    def test_behind_the_head_they_are_data(self) -> None:
+    def test_behind_the_head_they_are_handed_on(self) -> None:
         assert switch(receive(UPGRADE + b"\r\n"))[1] == b"\r\n"
 
-    def test_they_leave_the_head_its_size(self) -> None:
+    def test_they_do_not_count_for_the_size_of_the_head(self) -> None:
         assert switch(receive(b"\r\n" * 8 + UPGRADE, max_head_size=len(UPGRADE)))[0] == "websocket"
 
 
@@ -281,16 +290,16 @@ class TestUpgrade:
         assert (request.host, request.route) == ("example.com", None)
         assert request.headers["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ=="
 
-    def test_or_the_one_that_is_named(self) -> None:
+    def test_the_module_named_by_the_option_gets_it_instead(self) -> None:
         assert switch(receive(UPGRADE, upgrade="mine"))[0] == "mine"
         assert switch(start(Connection(next_module=None), upgrade="mine").handle_connection_in(UPGRADE))[0] == "mine"
 
-    def test_what_comes_after_the_head_goes_along(self) -> None:
+    def test_what_comes_after_the_head_is_handed_on(self) -> None:
         assert switch(receive(UPGRADE + b"\x81\x80\0\0\0\0\r\n\r\n"))[1] == b"\x81\x80\0\0\0\0\r\n\r\n"
 
     @pytest.mark.parametrize("upgrade", [b"WebSocket", b"h2c, websocket", b"a/1,WEBSOCKET ,b"])
     @pytest.mark.parametrize("connection", [b"upgrade", b"keep-alive,UPGRADE"])
-    def test_lists_in_any_case(self, upgrade: bytes, connection: bytes) -> None:
+    def test_upgrade_and_connection_are_lists_in_any_case(self, upgrade: bytes, connection: bytes) -> None:
         data = UPGRADE.replace(b": websocket", b": " + upgrade).replace(b"keep-alive, Upgrade", connection)
         assert switch(receive(data))[0] == "websocket"
 
@@ -305,7 +314,7 @@ class TestUpgrade:
             (b"HTTP/1.1", b"HTTP/1.0"),
         ],
     )
-    def test_what_is_none_gets_426(self, old: bytes, new: bytes) -> None:
+    def test_other_requests_get_426(self, old: bytes, new: bytes) -> None:
         """RFC 9110 §15.5.22."""
         status, headers, body = answer(receive(UPGRADE.replace(old, new)))
         assert (status, headers["Upgrade"], headers["Connection"]) == (426, "websocket", "close, Upgrade")
@@ -316,7 +325,7 @@ class TestUpgrade:
 class TestChunks:
     """Bytes come as they like, and none gets lost."""
 
-    def test_byte_by_byte(self) -> None:
+    def test_a_head_may_come_byte_by_byte(self) -> None:
         driver = start()
         results = [driver.handle_connection_in(bytes([byte])) for byte in UPGRADE]
         assert results[:-1] == [None] * (len(UPGRADE) - 1)
@@ -324,7 +333,7 @@ class TestChunks:
 
     @settings(deadline=None)
     @given(st.binary(max_size=40), st.lists(st.integers(1, 60), min_size=1), st.sampled_from([UPGRADE, PAGE]))
-    def test_any_chunks(self, rest: bytes, sizes: list[int], head: bytes) -> None:
+    def test_no_way_of_cutting_loses_a_byte(self, rest: bytes, sizes: list[int], head: bytes) -> None:
         data = head + rest
         driver = start(otherwise="site")
         fed = 0
@@ -338,7 +347,7 @@ class TestChunks:
         assert unread + data[fed:] == (rest if head is UPGRADE else data)
         assert (name, request) == switch(receive(data, otherwise="site"))[::2]
 
-    def test_the_end_is_searched_for_in_what_is_new(self) -> None:
+    def test_the_end_of_the_head_is_searched_for_in_new_bytes_only(self) -> None:
         class Counting(bytearray):
             searched = 0
 
@@ -374,7 +383,7 @@ class TestOtherwise:
         assert (name, unread) == ("site", data)
         assert request.method == data.partition(b" ")[0].decode()
 
-    def test_upgrades_are_not_its(self) -> None:
+    def test_it_does_not_get_upgrades(self) -> None:
         assert switch(receive(UPGRADE, otherwise="site"))[0] == "websocket"
         assert answer(receive(UPGRADE, otherwise="site", paths=["/other"]))[0] == 404
 
@@ -388,10 +397,10 @@ class TestOtherwise:
             (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 16384, 431),
         ],
     )
-    def test_bad_heads_are_nobodys(self, data: bytes, status: int) -> None:
+    def test_it_does_not_get_bad_heads(self, data: bytes, status: int) -> None:
         assert answer(receive(data, otherwise="site"))[0] == status
 
-    def test_twisted_web_serves_them(self) -> None:
+    def test_twisted_web_can_be_that_module(self) -> None:
         class Form(Resource):
             isLeaf = True
 
@@ -412,7 +421,7 @@ class TestOtherwise:
 
 class TestPaths:
     @pytest.mark.parametrize(("paths", "route"), [(["/chat"], "/chat"), (["/other", "/*"], "/*")])
-    def test_the_pattern_goes_along(self, paths: list[str], route: str) -> None:
+    def test_the_request_names_the_pattern(self, paths: list[str], route: str) -> None:
         assert switch(receive(UPGRADE, paths=paths))[2].route == route
 
     def test_other_paths_get_404(self) -> None:
@@ -450,13 +459,13 @@ class TestRefusals:
     def test_garbage_is_refused_at_its_first_byte(self, data: bytes) -> None:
         assert answer(receive(data))[0] == 400
 
-    def test_input_after_one_is_ignored(self) -> None:
+    def test_input_after_a_refusal_is_ignored(self) -> None:
         driver = start()
         assert answer(driver.handle_connection_in(POST))[0] == 405
         assert driver.handle_connection_in(UPGRADE) is None
         assert driver.handle_connection_in(b"\x16") is None
 
-    def test_the_answer_repeats_nothing_the_peer_said(self) -> None:
+    def test_the_answer_repeats_nothing_of_the_request(self) -> None:
         result = receive(b"GET /<script> HTTP/1.1\r\nHost: <script>\r\n\r\n")
         assert b"script" not in answer(result)[2]
 
@@ -470,14 +479,14 @@ class TestHeadSize:
     def test_a_longer_one_gets_431(self) -> None:
         assert answer(receive(UPGRADE, max_head_size=len(UPGRADE) - 1))[0] == 431
 
-    def test_as_soon_as_it_can_be_known(self) -> None:
+    def test_it_gets_it_at_the_first_byte_too_many(self) -> None:
         driver = start(max_head_size=32)
         assert driver.handle_connection_in(b"G" * 31) is None
         assert answer(driver.handle_connection_in(b"G"))[0] == 431
 
-    def test_the_default_is_16_kib(self) -> None:
+    def test_without_the_option_the_default_holds(self) -> None:
         driver = start()
-        assert driver.handle_connection_in(b"G" * 16383) is None
+        assert driver.handle_connection_in(b"G" * (MODULES["http"]["max_head_size"].default - 1)) is None
         assert answer(driver.handle_connection_in(b"G"))[0] == 431
 
     def test_too_many_headers_get_431(self) -> None:
@@ -491,13 +500,13 @@ class TestTimeout:
         connection = Connection()
         driver = start(connection)
         driver.handle_connection_in(UPGRADE[:-1])
-        connection.clock.advance(4.99)
+        connection.clock.advance(Settings.handshake_timeout.default - 0.01)
         assert connection.performed == []
         connection.clock.advance(0.01)
         assert [answer(result)[0] for result in connection.performed] == [408]
         assert driver.handle_connection_in(UPGRADE[-1:]) is None
 
-    def test_each_byte_does_not_start_it_anew(self) -> None:
+    def test_a_byte_does_not_start_it_anew(self) -> None:
         connection = Connection()
         driver = start(connection, timeout=2)
         for byte in UPGRADE[:20]:
@@ -505,20 +514,20 @@ class TestTimeout:
             driver.handle_connection_in(bytes([byte]))
         assert [answer(result)[0] for result in connection.performed] == [408]
 
-    def test_a_silent_peer_gets_nothing(self) -> None:
+    def test_a_silent_peer_is_closed_without_an_answer(self) -> None:
         connection = Connection()
         driver = start(connection)
-        connection.clock.advance(5)
+        connection.clock.advance(Settings.handshake_timeout.default)
         assert connection.performed == [Close()]
         assert driver.handle_connection_in(UPGRADE) is None
 
     @pytest.mark.parametrize("data", [UPGRADE, PAGE, b"\x16", b"G" * 16384])
-    def test_it_ends_with_the_head(self, data: bytes) -> None:
+    def test_there_is_none_behind_the_head(self, data: bytes) -> None:
         connection = Connection()
         assert start(connection).handle_connection_in(data) is not None
         assert connection.clock.getDelayedCalls() == []
 
-    def test_it_ends_with_the_connection(self) -> None:
+    def test_there_is_none_behind_the_connection(self) -> None:
         connection = Connection()
         driver = start(connection)
         driver.handle_connection_in(b"GET")
@@ -529,7 +538,7 @@ class TestTimeout:
 
 
 class TestFullServer:
-    def test_it_answers_503_at_once(self) -> None:
+    def test_a_connection_that_is_not_admitted_gets_503_at_once(self) -> None:
         """RFC 9110 §15.6.4."""
         connection = Connection(admitted=False)
         driver = start(connection)
@@ -555,7 +564,7 @@ class TestActions:
         assert driver.handle_connection_in(UPGRADE) is None
         assert connection.clock.getDelayedCalls() == []
 
-    def test_one_last_word_is_enough(self) -> None:
+    def test_shutdown_adds_nothing_to_an_answer(self) -> None:
         driver = start()
         driver.handle_connection_in(POST)
         assert driver.handle_action("shutdown") is None
@@ -563,7 +572,7 @@ class TestActions:
     @pytest.mark.parametrize(
         "action", [("send", "hi"), ("ping", b""), ("close", 1000, ""), ("info", 1), ("drained",), ("whatever",)]
     )
-    def test_others_are_not_known(self, action: tuple[Any, ...]) -> None:
+    def test_other_actions_are_refused(self, action: tuple[Any, ...]) -> None:
         driver = start()
         assert driver.handle_action(*action) is REFUSED
         assert switch(driver.handle_connection_in(UPGRADE))[0] == "websocket"

@@ -20,9 +20,9 @@ from wshost.interfaces import (
 )
 from wshost.protocols.http.head import BadRequest, demand_get, parse, response
 from wshost.protocols.http.routes import Routes
-from wshost.protocols.options import Reader
 from wshost.request import TOKEN, Headers, Request
 from wshost.results import REFUSED, Close, ConfigurationError, Refused, Results, Switch
+from wshost.settings.options import module_options
 
 moduleProvides(IPreparedModule, ILinkedModule, INegotiatedModule)
 
@@ -36,48 +36,45 @@ _EMPTY_LINES = 8
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 #: Seconds: long enough for a load balancer to look elsewhere, short enough for a restart.
 _RETRY_AFTER = 5
+#: The options that name other modules of the chain.
+_NAMES = ("upgrade", "otherwise")
 _TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byte)))
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of this module, checked.
+    """The options of this module, checked: see `wshost.settings.options.MODULES`. Sizes are in bytes, times in seconds.
 
     A request is a WebSocket upgrade when it is a GET of HTTP/1.1 with ``Upgrade: websocket`` and
     ``Connection: upgrade`` (RFC 6455 §4.2.1); the rest of the handshake is the other module's.
     """
 
-    #: The paths that are served; the others get 404. None: all. Given as a list of patterns.
+    #: None: all paths are served.
     paths: Routes | None
-    #: Which module of the chain gets WebSocket upgrades; None: the next one.
+    #: None: the next module.
     upgrade: str | None
-    #: Which module of the chain gets whatever is no WebSocket upgrade, on any path, of any method, body and all: it
-    #: sees the request from its first byte. It keeps the connection, also for later upgrades. None: they get 426.
+    #: This module sees the request from its first byte, whatever its method, body and all. It keeps the connection, for
+    #: later upgrades, too.
     otherwise: str | None
-    #: Bytes; a longer request head gets 431.
     max_head_size: int
-    #: More header lines than these get 431.
     max_headers: int
-    #: Seconds from the connection's start until its request head must be complete; then 408.
     timeout: float
 
 
 def prepare(options: Mapping[str, Any]) -> Options:
-    """Check the options: those of `Options`, by their names.
+    """Check the module's own mapping of options.
 
     :raises wshost.results.ConfigurationError: for an unknown one, or a wrong value.
     """
-    reader = Reader("http", options)
-    checked = Options(
-        paths=_routes(reader.strings("paths")) if "paths" in options else None,
-        upgrade=reader.string("upgrade") or None,
-        otherwise=reader.string("otherwise") or None,
-        max_head_size=reader.integer("max_head_size", 16_384, 1),
-        max_headers=reader.integer("max_headers", 100, 1),
-        timeout=reader.seconds("timeout", 5.0),
-    )
-    reader.done()
-    return checked
+    # Here an empty name is as good as none.
+    given = {key: value for key, value in options.items() if key not in _NAMES or value not in ("", None)}
+    checked = module_options("http", given)
+    if checked["paths"] is not None:
+        try:
+            checked["paths"] = Routes(checked["paths"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"http: paths: {error}") from None
+    return Options(**checked)
 
 
 def check(options: Options, chain: Sequence[str], position: int) -> None:
@@ -87,9 +84,10 @@ def check(options: Options, chain: Sequence[str], position: int) -> None:
     """
     if options.upgrade is None and position + 1 == len(chain):
         raise ConfigurationError("http: no module follows to take WebSocket upgrades; add websocket to the chain")
-    for option, name in (("upgrade", options.upgrade), ("otherwise", options.otherwise)):
+    for option in _NAMES:
+        name = getattr(options, option)
         if name is not None and (name not in chain or name == chain[position]):
-            raise ConfigurationError(f"http: {option} is {name!r}, no other module of the chain: {', '.join(chain)}")
+            raise ConfigurationError(f"http: {option}: {name!r} is no other module of the chain: {', '.join(chain)}")
 
 
 def init(options: Options, context: IContext) -> IProtocolDriver:
@@ -229,10 +227,3 @@ def _unavailable(reason: str) -> BadRequest:
 
 def _refuse(bad: BadRequest) -> Close:
     return Close(response(bad.status, bad.reason, bad.headers))
-
-
-def _routes(patterns: list[str]) -> Routes:
-    try:
-        return Routes(patterns)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"http: paths: {error}") from None

@@ -29,7 +29,7 @@ from wshost.protocols.websocket.reader import Frames
 from wshost.results import REFUSED, Accept, Close, Refused, Results, Stop
 
 if TYPE_CHECKING:
-    from wshost.protocols.websocket.module import Options
+    from wshost.protocols.websocket.options import Options
 
 #: One connection may do this much before other connections have their turn: steps of the reader, and bytes of messages
 #: in and of output.
@@ -157,7 +157,7 @@ class WebSocket:
             # A message that refers back to earlier ones is for this peer alone.
             encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
-        reader = self._reader = Frames(self, options.engine, options.lane, inflater)
+        reader = self._reader = Frames(self, options.engine, options.plain_limit, inflater)
         reader.feed(self._unread)
         self._unread = b""
         context.write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))

@@ -1,0 +1,74 @@
+"""The options of the module websocket, checked, as its drivers use them. Knows no connection."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wshost.interfaces import ISessionFactory
+from wshost.protocols.websocket.autobahn_engine import Engine, engine_class
+from wshost.protocols.websocket.browsers import Hosts
+from wshost.protocols.websocket.handshake import Hint
+from wshost.protocols.websocket.origin import Origins
+from wshost.request import TOKEN
+from wshost.results import ConfigurationError
+from wshost.settings.options import module_options
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of the module: see `wshost.settings.options.MODULES`. Times are in seconds."""
+
+    handler: ISessionFactory
+    origins: Origins
+    hosts: Hosts
+    subprotocols: tuple[str, ...]
+    #: Has the limits of messages, frames and fragments.
+    engine: type[Engine]
+    compress: bool
+    #: Whether messages that we compress may refer back to those before, where the client doesn't mind.
+    takeover: bool
+    #: The largest message, in bytes, that is read without the engine; -1 leaves all to the engine.
+    plain_limit: int
+    #: 0 for no pings.
+    ping_interval: float
+    ping_timeout: float
+    close_timeout: float
+    message_timeout: float
+    #: Tells who runs the server when subprotocols are asked for in vain.
+    hint: Hint = field(default_factory=Hint)
+
+
+def prepare(options: Mapping[str, Any]) -> Options:
+    """Check the module's own mapping of options.
+
+    :raises ConfigurationError: for an option that is unknown, wrong or missing.
+    """
+    checked = module_options("websocket", options)
+    handler = checked["handler"]
+    if not ISessionFactory.providedBy(handler):
+        raise ConfigurationError(f"websocket: handler: {handler!r} is not an ISessionFactory")
+    for name in checked["subprotocols"]:
+        if not TOKEN.fullmatch(name):
+            raise ConfigurationError(f"websocket: {name!r} can't be a subprotocol: no client could offer it")
+    size, frame_size = checked["max_message_size"], checked["max_frame_size"]
+    return Options(
+        handler=handler,
+        origins=Origins(checked["origins"]),
+        hosts=Hosts(checked["hosts"]),
+        subprotocols=tuple(checked["subprotocols"]),
+        engine=engine_class(
+            max_message_size=size,
+            max_frame_size=frame_size or size,
+            # The limit is the message's: what can't be compressed becomes somewhat longer by deflating it.
+            max_deflated_size=frame_size or 2 * size + 1_024,
+            max_fragments=checked["max_fragments"],
+        ),
+        compress=checked["compress"],
+        takeover=not checked["server_no_context_takeover"],
+        # As far as C can count.
+        plain_limit=min(size, frame_size or size, sys.maxsize) if checked["fast_lane"] else -1,
+        **{name: checked[name] for name in ("ping_interval", "ping_timeout", "close_timeout", "message_timeout")},
+    )
