@@ -102,7 +102,7 @@ def taken(module: Any, given: dict[str, Any]) -> dict[str, Any]:
 class _Sessions:
     """Stands for a handler."""
 
-    def session(self, channel: Any) -> Any:
+    def session(self, channel: Any, connection: Any) -> Any:
         """Nobody connects."""
 
 

@@ -20,6 +20,7 @@ from wshost.handlers.router import Router
 from wshost.interfaces import IChannel, ISession, ISessionFactory
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
+from wshost.request import ConnectionInfo
 from wshost.results import ConfigurationError
 from wshost.settings.options import OPTIONS, Settings
 
@@ -34,7 +35,7 @@ twisted_factory = Factory.forProtocol(Protocol)
 class Sessions:
     """What somebody may have instead of a handler."""
 
-    def session(self, channel: IChannel) -> ISession:
+    def session(self, channel: IChannel, connection: ConnectionInfo) -> ISession:
         raise NotImplementedError
 
 
@@ -172,18 +173,18 @@ class TestOptionsOfTheServer:
 
 class TestTheHandler:
     def test_is_named(self) -> None:
-        assert adapter(handler="wshost.handlers.echo").handler is echo
+        assert adapter(handler="wshost.handlers.echo").terms.handler is echo
 
     def test_is_given(self) -> None:
-        assert adapter(handler=echo).handler is echo
+        assert adapter(handler=echo).terms.handler is echo
 
     @pytest.mark.parametrize("name", ["handler_module", "handler"])
     def test_is_named_in_the_modules_options(self, name: str) -> None:
-        assert adapter(protocol_module=[("websocket", {name: "wshost.handlers.echo"})]).handler is echo
+        assert adapter(protocol_module=[("websocket", {name: "wshost.handlers.echo"})]).terms.handler is echo
 
     def test_gets_its_options(self) -> None:
-        assert adapter(handler=echo).options == {}
-        assert adapter(handler=echo, handler_option={"room": "1"}).options == {"room": "1"}
+        assert adapter(handler=echo).terms.options == {}
+        assert adapter(handler=echo, handler_option={"room": "1"}).terms.options == {"room": "1"}
 
     @pytest.mark.parametrize("name", ["worker", "connection"])
     def test_is_given_some_by_us(self, name: str) -> None:
@@ -191,7 +192,7 @@ class TestTheHandler:
         assert complaint(handler=echo, handler_option={"room": 1, name: 1}) == expected
 
     def test_gets_its_time(self) -> None:
-        assert adapter(handler=echo, init_timeout=2.5).init_timeout == 2.5
+        assert adapter(handler=echo, init_timeout=2.5).terms.init_timeout == 2.5
 
     def test_may_be_a_session_factory(self) -> None:
         sessions = Sessions()
@@ -227,7 +228,7 @@ class TestRoutes:
         assert list(router.handlers) == ["/echo", "/more/*"]
         for sessions in router.handlers.values():
             assert isinstance(sessions, HandlerAdapter)
-            assert (sessions.handler, sessions.options) == (echo, {"room": 1})
+            assert (sessions.terms.handler, sessions.terms.options) == (echo, {"room": 1})
 
     @pytest.mark.parametrize("options", [{}, {"handler_module": echo}])
     def test_leave_the_other_paths_to_the_handler(self, options: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ def test_is_a_handler() -> None:
 @pytest.mark.parametrize("message", [("text", "hello"), ("text", ""), ("binary", b"\x00\xff")])
 def test_says_back_what_it_hears(message: tuple[str, Any]) -> None:
     channel = Channel()
-    open_session(echo, channel).deliver(message)
+    open_session(echo, channel).handle_message(message)
     assert channel.take() == [("send", message[1])]
 
 
@@ -28,6 +28,6 @@ def test_says_back_what_it_hears(message: tuple[str, Any]) -> None:
 def test_says_nothing_to_what_is_no_message(message: Any) -> None:
     channel = Channel()
     session = open_session(echo, channel)
-    session.deliver(message)
-    session.lost()
+    session.handle_message(message)
+    session.connection_lost()
     assert (channel.calls, channel.failures) == ([], [])

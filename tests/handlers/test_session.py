@@ -71,19 +71,19 @@ class TestInit:
     def test_gets_the_handlers_options_and_its_connection(self, channel: Channel) -> None:
         given: list[Mapping[str, Any]] = []
         adapter = HandlerAdapter(Handler(init=given.append), {"room": "one", "worker": "mine", "connection": "mine"})
-        adapter.session(channel).open(CONNECTION, REF)
+        adapter.session(channel, CONNECTION).open(REF)
         assert given == [{"room": "one", "worker": REF, "connection": CONNECTION}]
 
     @pytest.mark.parametrize("state", [None, "state", ("noreply", "state"), Accept(1, "chat", {"X-A": "b"})])
     @pytest.mark.parametrize("wrap", [lambda state: state, succeed])
     def test_accepts_with_a_state(self, state: Any, wrap: Callable[[Any], Any], channel: Channel) -> None:
         session = begin(Handler(init=lambda options: wrap(state)), channel)
-        assert channel.take() == [("opened", state if isinstance(state, Accept) else Accept(state))]
+        assert channel.take() == [("accept", state if isinstance(state, Accept) else Accept(state))]
         assert not session.busy
 
     def test_gives_handle_its_first_state(self, channel: Channel) -> None:
         handler = Handler(init=lambda options: Accept("first"))
-        begin(handler, channel).deliver(("text", "hello"))
+        begin(handler, channel).handle_message(("text", "hello"))
         assert handler.seen == [(("text", "hello"), "first")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
@@ -91,9 +91,9 @@ class TestInit:
         handler = Handler(init=fails(Reject(401, "who?", {"WWW-Authenticate": "Basic"})))
         session = begin(handler, channel)
         headers = {"WWW-Authenticate": "Basic", "Content-Type": "text/plain; charset=utf-8"}
-        assert channel.take() == [("refused", 401, b"who?", headers)]
+        assert channel.take() == [("reject", 401, b"who?", headers)]
         assert channel.failures == []
-        session.lost()
+        session.connection_lost()
         assert handler.seen == []
 
     def test_that_rejects_with_nothing_that_can_be_sent_refuses_with_500(self, channel: Channel) -> None:
@@ -102,7 +102,7 @@ class TestInit:
                 """Without what Reject's own does."""
 
         begin(Handler(init=raises(Forgetful())), channel)
-        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.take() == [("reject", 500, b"", {})]
         [(what, error)] = channel.failures
         assert (what, type(error)) == ("the handler's init failed", AttributeError)
 
@@ -113,26 +113,26 @@ class TestInit:
     ) -> None:
         handler = Handler(init=fails(error))
         session = begin(handler, channel)
-        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.take() == [("reject", 500, b"", {})]
         assert channel.failures == [("the handler's init failed", error)]
-        session.lost()
+        session.connection_lost()
         assert handler.seen == []
 
     def test_that_never_succeeded_leaves_a_session_that_does_nothing(self, channel: Channel) -> None:
         handler = Handler(init=raises(Reject()))
         session = begin(handler, channel)
         channel.take()
-        session.deliver(("text", "hello"))
-        assert session.info("hello") is False
+        session.handle_message(("text", "hello"))
+        assert session.handle_info("hello") is False
         assert (handler.seen, channel.calls, session.busy) == ([], [], False)
 
     def test_that_the_channel_fails_to_open_is_refused_and_ended(self, channel: Channel) -> None:
-        channel.then["opened"] = raises(ValueError())
+        channel.then["accept"] = raises(ValueError())
         handler = Handler()
         session = begin(handler, channel)
-        assert channel.take() == [("opened", Accept("state")), ("refused", 500, b"", {})]
-        session.deliver(("text", "hello"))
-        session.lost()
+        assert channel.take() == [("accept", Accept("state")), ("reject", 500, b"", {})]
+        session.handle_message(("text", "hello"))
+        session.connection_lost()
         assert handler.seen == [("connection_close", "state")]
 
 
@@ -146,21 +146,21 @@ class TestInitThatTakesItsTime:
         assert session.busy
         channel.turn()
         assert not session.busy
-        assert channel.take() == [("opened", Accept("late")), ("released",)]
+        assert channel.take() == [("accept", Accept("late")), ("proceed",)]
         assert channel.clock.getDelayedCalls() == []
 
     def test_can_reject_as_well(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: gate), channel)
         gate.errback(Reject(404))
-        assert channel.take() == [("refused", 404, b"", {})]
+        assert channel.take() == [("reject", 404, b"", {})]
         assert channel.clock.getDelayedCalls() == []
 
     def test_that_rejects_drops_the_infos_that_wait_for_it(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        assert session.info("dropped")
+        assert session.handle_info("dropped")
         gate.errback(Reject())
         channel.turn()
         assert (handler.seen, session.busy) == ([], False)
@@ -169,7 +169,7 @@ class TestInitThatTakesItsTime:
         gate: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: gate), channel)
         gate.errback(LookupError())
-        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.take() == [("reject", 500, b"", {})]
         assert channel.clock.getDelayedCalls() == []
 
     def test_has_so_much_of_it(self, channel: Channel) -> None:
@@ -179,8 +179,8 @@ class TestInitThatTakesItsTime:
         channel.clock.advance(1.9)
         assert channel.take() == []
         channel.clock.advance(0.1)
-        assert channel.take() == [("refused", 503, b"", {})]
-        session.lost()
+        assert channel.take() == [("reject", 503, b"", {})]
+        session.connection_lost()
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
 
@@ -196,21 +196,25 @@ class TestInitThatTakesItsTime:
         gate: Deferred[Any] = Deferred(cancelled.append)
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        session.lost()
+        session.connection_lost()
         assert cancelled == [gate]
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
 
     def test_that_does_not_heed_that_asks_for_nothing_later(self, channel: Channel) -> None:
         immortal: Deferred[Any] = Deferred()
-        begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).lost()
+        begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).connection_lost()
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
-    def test_does_not_hide_a_fault_of_the_channel(self, channel: Channel) -> None:
+    @pytest.mark.parametrize("late", [True, False])
+    def test_does_not_hide_a_fault_of_the_channel(self, late: bool, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
+        channel.then["reject"] = raises(ValueError("of the channel"))
+        if not late:
+            gate.errback(LookupError())
         session = begin(Handler(init=lambda options: gate), channel)
-        channel.then["refused"] = raises(ValueError("of the channel"))
-        gate.errback(LookupError())
+        if late:
+            gate.errback(LookupError())
         with pytest.raises(ValueError, match="of the channel"):
             channel.turn()
         assert not session.busy
@@ -219,8 +223,8 @@ class TestInitThatTakesItsTime:
         gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        session.lost()
-        session.lost()
+        session.connection_lost()
+        session.connection_lost()
         channel.turn()
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
@@ -231,8 +235,8 @@ class TestInitThatTakesItsTime:
         handler = Handler(init=lambda options: immortal.addErrback(lambda _: gate))
         session = begin(handler, channel)
         channel.clock.advance(5.0)
-        session.lost()
-        assert channel.take() == [("refused", 503, b"", {})]
+        session.connection_lost()
+        assert channel.take() == [("reject", 503, b"", {})]
         gate.callback("state")
         channel.turn()
         assert handler.seen == [("connection_close", "state")]
@@ -241,7 +245,7 @@ class TestInitThatTakesItsTime:
     @pytest.mark.parametrize("error", [Reject(), LookupError()])
     def test_may_fail_long_after_that(self, error: Exception, channel: Channel) -> None:
         handler = Handler(init=lambda options: Deferred(lambda deferred: deferred.errback(error)))
-        begin(handler, channel).lost()
+        begin(handler, channel).connection_lost()
         expected = (
             [] if isinstance(error, Reject) else [("the handler's init failed after it had been given up", error)]
         )
@@ -253,11 +257,11 @@ class TestInitThatTakesItsTime:
         sessions: list[ISession] = []
 
         def init(options: Mapping[str, Any]) -> Deferred[Any]:
-            sessions[0].lost()
+            sessions[0].connection_lost()
             return Deferred(cancelled.append)
 
-        sessions.append(HandlerAdapter(Handler(init=init), {}).session(channel))
-        sessions[0].open(CONNECTION, REF)
+        sessions.append(HandlerAdapter(Handler(init=init), {}).session(channel, CONNECTION))
+        sessions[0].open(REF)
         assert len(cancelled) == 1
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
@@ -265,12 +269,12 @@ class TestInitThatTakesItsTime:
         sessions: list[ISession] = []
 
         def init(options: Mapping[str, Any]) -> str:
-            sessions[0].lost()
+            sessions[0].connection_lost()
             return "state"
 
         handler = Handler(init=init)
-        sessions.append(HandlerAdapter(handler, {}).session(channel))
-        sessions[0].open(CONNECTION, REF)
+        sessions.append(HandlerAdapter(handler, {}).session(channel, CONNECTION))
+        sessions[0].open(REF)
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
@@ -289,7 +293,7 @@ class TestHandle:
     )
     def test_gets_every_message_and_the_state(self, message: Any, channel: Channel) -> None:
         handler = Handler()
-        open_session(handler, channel).deliver(message)
+        open_session(handler, channel).handle_message(message)
         assert handler.seen == [(message, "state")]
         assert channel.calls == []
 
@@ -313,21 +317,21 @@ class TestHandle:
     def test_answers(self, answer: Any, calls: list[Any], wrap: Callable[[Any], Any], channel: Channel) -> None:
         handler = Handler(returns(wrap(answer), ("noreply", "last")))
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.take() == calls
         assert not session.busy
-        session.lost()
+        session.connection_lost()
         assert handler.seen[1:] == [("connection_close", "new")]
         assert channel.failures == []
 
     def test_hears_no_more_after_it_has_closed(self, channel: Channel) -> None:
         handler = Handler(lambda message, state: ("close", state))
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
-        session.deliver(("close", (1000, "")))
-        assert not session.info("hello")
+        session.handle_message(("text", "hello"))
+        session.handle_message(("close", (1000, "")))
+        assert not session.handle_info("hello")
         assert channel.take() == [("close", 1000, "Normal close")]
-        session.lost()
+        session.connection_lost()
         assert handler.seen == [(("text", "hello"), "state"), ("connection_close", "state")]
         assert channel.calls == []
 
@@ -335,7 +339,7 @@ class TestHandle:
         handler = Handler(lambda message, state: ("reply", str(state), state + 1), lambda options: 0)
         session = open_session(handler, channel)
         for _ in range(1_000):
-            session.deliver(("text", ""))
+            session.handle_message(("text", ""))
         assert channel.calls == [("send", str(number)) for number in range(1_000)]
 
 
@@ -351,14 +355,14 @@ class TestHandleThatFails:
 
         handler = Handler(handle)
         session = open_session(handler, channel)
-        session.deliver(("text", "one"))
-        session.deliver(("text", "two"))
+        session.handle_message(("text", "one"))
+        session.handle_message(("text", "two"))
         assert channel.take() == [("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
-        session.deliver(("text", "three"))
-        assert not session.info("four")
+        session.handle_message(("text", "three"))
+        assert not session.handle_info("four")
         assert not session.busy
-        session.lost()
+        session.connection_lost()
         assert [message for message, _ in handler.seen] == [("text", "one"), ("text", "two"), "connection_close"]
         assert handler.seen[-1] == ("connection_close", "good")
 
@@ -367,19 +371,19 @@ class TestHandleThatFails:
     def test_a_wrong_answer_is_a_failure(self, wrap: Any, answer: Any, channel: Channel) -> None:
         handler = Handler(returns(wrap(answer), ("noreply", "state")))
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.take() == [("close", 1011, "")]
         ((_, error),) = channel.failures
         assert isinstance(error, WrongAnswer)
         assert str(error).startswith(f"handle returned {answer!r}: ")
-        session.lost()
+        session.connection_lost()
         assert handler.seen[-1] == ("connection_close", "state")
 
     def test_so_is_what_the_channel_can_not_send(self, channel: Channel) -> None:
         error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
         channel.then["send"] = raises(error)
         session = open_session(Handler(returns(("reply", "\ud800", None))), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.take() == [("send", "\ud800"), ("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
 
@@ -393,7 +397,7 @@ class TestHandleThatFails:
             names.extend(frame.name for frame in traceback.extract_tb(error.__traceback__ if error else None))
 
         channel.log_failure = log_failure  # type: ignore[method-assign]
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         gate.callback(None)
         assert names[-1] == "fail"
 
@@ -402,29 +406,29 @@ class TestHandleThatTakesItsTime:
     def test_keeps_the_session_busy(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(returns(gate)), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert session.busy
         assert channel.take() == []
         gate.callback(("reply", "done", "new"))
         assert session.busy
-        assert channel.take() == [("send", "done"), ("released",)]
+        assert channel.take() == [("send", "done"), ("proceed",)]
         assert not session.busy
 
     @pytest.mark.parametrize("answer", [("close", None), LookupError(), "wrong"])
     def test_lets_a_late_close_leave(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(returns(gate)), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         if isinstance(answer, Exception):
             gate.errback(answer)
         else:
             gate.callback(answer)
-        assert [name for name, *_ in channel.take()] == ["close", "released"]
+        assert [name for name, *_ in channel.take()] == ["close", "proceed"]
         assert not session.busy
 
     def test_may_take_for_ever_while_its_connection_lasts(self, channel: Channel) -> None:
         session = open_session(Handler(returns(Deferred())), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.clock.getDelayedCalls() == []
         assert session.busy
 
@@ -433,48 +437,52 @@ class TestInfo:
     def test_is_handled_at_the_end_of_the_turn_when_idle(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        assert session.info("hello")
+        assert session.handle_info("hello")
         assert handler.seen == []
-        assert channel.take() == [("send", "hello"), ("released",)]
+        assert channel.take() == [("send", "hello"), ("proceed",)]
         assert handler.seen == [(("info", "hello"), "state")]
         assert not session.busy
 
     def test_waits_for_init(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = begin(Handler(echo, lambda options: gate), channel)
-        assert session.info("a")
-        assert session.info("b")
+        assert session.handle_info("a")
+        assert session.handle_info("b")
         gate.callback("state")
-        assert channel.take() == [("opened", Accept("state")), ("send", "a"), ("send", "b"), ("released",)]
+        assert channel.take() == [("accept", Accept("state")), ("send", "a"), ("send", "b"), ("proceed",)]
 
     def test_can_be_sent_by_init_itself(self, channel: Channel) -> None:
         sessions: list[ISession] = []
-        sessions.append(HandlerAdapter(Handler(echo, lambda options: sessions[0].info("first")), {}).session(channel))
-        sessions[0].open(CONNECTION, REF)
-        assert channel.take() == [("opened", Accept(True)), ("send", "first")]
+        sessions.append(
+            HandlerAdapter(Handler(echo, lambda options: sessions[0].handle_info("first")), {}).session(
+                channel, CONNECTION
+            )
+        )
+        sessions[0].open(REF)
+        assert channel.take() == [("accept", Accept(True)), ("send", "first")]
 
     def test_waits_for_what_is_being_handled(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        assert session.info("a")
-        assert session.info("b")
+        session.handle_message(("text", ""))
+        assert session.handle_info("a")
+        assert session.handle_info("b")
         assert channel.take() == []
         gate.callback(("reply", "done", "new"))
-        assert channel.take() == [("send", "done"), ("send", "a"), ("send", "b"), ("released",)]
+        assert channel.take() == [("send", "done"), ("send", "a"), ("send", "b"), ("proceed",)]
         assert handler.seen[1:] == [(("info", "a"), "new"), (("info", "b"), "new")]
 
     def test_that_takes_its_time_lets_leave_what_was_before(self, channel: Channel) -> None:
         gates: list[Deferred[Any]] = [Deferred(), Deferred()]
         session = open_session(Handler(returns(*gates)), channel)
-        session.deliver(("text", ""))
-        session.info("a")
+        session.handle_message(("text", ""))
+        session.handle_info("a")
         gates[0].callback(("reply", "done", None))
-        assert channel.take() == [("send", "done"), ("released",)]
+        assert channel.take() == [("send", "done"), ("proceed",)]
         assert session.busy
         gates[1].callback(("reply", "info done", None))
-        assert channel.take() == [("send", "info done"), ("released",)]
+        assert channel.take() == [("send", "info done"), ("proceed",)]
         assert not session.busy
 
     def test_does_not_interrupt_handle(self, channel: Channel) -> None:
@@ -485,12 +493,12 @@ class TestInfo:
         def handle(message: Any, state: Any) -> Any:
             order.append(f"begin {message[1]}")
             if message[0] == "text":
-                sessions[0].info("inner")
+                sessions[0].handle_info("inner")
             order.append(f"end {message[1]}")
             return ("reply", message[1], state)
 
         sessions.append(open_session(Handler(handle), channel))
-        sessions[0].deliver(("text", "outer"))
+        sessions[0].handle_message(("text", "outer"))
         assert order == ["begin outer", "end outer", "begin inner", "end inner"]
         assert channel.take() == [("send", "outer"), ("send", "inner")]
 
@@ -498,32 +506,32 @@ class TestInfo:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        assert all(session.info(number) for number in range(MAX_INFOS))
-        assert not session.info("one too many")
+        assert all(session.handle_info(number) for number in range(MAX_INFOS))
+        assert not session.handle_info("one too many")
         gate.callback(None)
         channel.turn()
-        while session.waits:
+        while session.has_infos:
             channel.turn()
         assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
-        assert session.info("there is room again")
+        assert session.handle_info("there is room again")
 
     def test_to_oneself_without_end_lets_others_live(self, channel: Channel) -> None:
         sessions: list[ISession] = []
-        handler = Handler(lambda message, state: ("noreply", sessions[0].info("next") and state))
+        handler = Handler(lambda message, state: ("noreply", sessions[0].handle_info("next") and state))
         sessions.append(open_session(handler, channel))
-        assert sessions[0].info("first")
+        assert sessions[0].handle_info("first")
         channel.turn()
         assert len(handler.seen) == INFOS_A_TURN + 1
         assert not sessions[0].busy
         # A message of the peer's has its turn, too.
-        sessions[0].deliver(("text", "hello"))
+        sessions[0].handle_message(("text", "hello"))
         assert sessions[0].busy
         channel.turn()
         assert len(handler.seen) == 2 * (INFOS_A_TURN + 1)
         assert handler.seen[INFOS_A_TURN + 2][0] == ("text", "hello")
         assert not sessions[0].busy
-        assert channel.calls == [("released",)] * 2
-        sessions[0].lost()
+        assert channel.calls == [("proceed",)] * 2
+        sessions[0].connection_lost()
         channel.turn()
         assert handler.seen[-1] == ("connection_close", "state")
         assert channel.clock.getDelayedCalls() == []
@@ -533,74 +541,74 @@ class TestInfo:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.info("dropped")
+        session.handle_message(("text", ""))
+        session.handle_info("dropped")
         gate.callback(answer)
-        session.lost()
+        session.connection_lost()
         channel.turn()
         assert [message for message, _ in handler.seen] == [("text", ""), "connection_close"]
 
     def test_is_handled_before_a_message_that_comes_in_the_same_turn(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        assert session.info("first")
-        session.deliver(("text", "second"))
+        assert session.handle_info("first")
+        session.handle_message(("text", "second"))
         # And no other is to be delivered until then.
         assert session.busy
-        assert channel.take() == [("send", "first"), ("send", "second"), ("released",)]
+        assert channel.take() == [("send", "first"), ("send", "second"), ("proceed",)]
         assert not session.busy
         assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "second")]
 
     def test_lets_what_is_asked_behind_it_wait(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
-        session.info("a")
-        assert session.waits
-        session.behind(lambda: channel.send("between"))
-        session.info("b")
-        assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("released",)]
-        assert not session.waits
+        session.handle_info("a")
+        assert session.has_infos
+        session.after_infos(lambda: channel.send("between"))
+        session.handle_info("b")
+        assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("proceed",)]
+        assert not session.has_infos
 
     def test_what_waits_behind_one_that_was_handled_already_is_done_as_well(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
-        session.info("a")
-        session.deliver(("text", "b"))
-        session.behind(lambda: channel.send("behind"))
-        assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("released",)]
+        session.handle_info("a")
+        session.handle_message(("text", "b"))
+        session.after_infos(lambda: channel.send("behind"))
+        assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("proceed",)]
 
     def test_what_waits_behind_one_that_is_dropped_is_dropped(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
-        session.info("a")
-        session.lost()
-        session.behind(lambda: channel.send("never"))
+        session.handle_info("a")
+        session.connection_lost()
+        session.after_infos(lambda: channel.send("never"))
         assert channel.take() == []
 
     def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
         session = open_session(handler, channel)
-        session.info("a")
-        session.deliver(("text", "slow"))
-        session.info("b")
-        assert channel.take() == [("send", "a"), ("released",)]
+        session.handle_info("a")
+        session.handle_message(("text", "slow"))
+        session.handle_info("b")
+        assert channel.take() == [("send", "a"), ("proceed",)]
         gate.callback(("reply", "done", "new"))
-        assert channel.take() == [("send", "done"), ("send", "b"), ("released",)]
+        assert channel.take() == [("send", "done"), ("send", "b"), ("proceed",)]
 
     def test_a_channel_that_fails_by_what_waited_behind_one_is_told(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        session.info("a")
-        session.behind(raises(LookupError("of the channel")))
+        session.handle_info("a")
+        session.after_infos(raises(LookupError("of the channel")))
         with pytest.raises(LookupError, match="of the channel"):
             channel.turn()
         assert not session.busy
-        session.lost()
+        session.connection_lost()
         assert handler.seen[-1] == ("connection_close", "state")
 
     def test_is_refused_while_the_channel_closes(self, channel: Channel) -> None:
         accepted: list[bool] = []
         session = open_session(Handler(lambda message, state: ("close", state)), channel)
-        channel.then["close"] = lambda: accepted.append(session.info("late"))
-        session.deliver(("text", ""))
+        channel.then["close"] = lambda: accepted.append(session.handle_info("late"))
+        session.handle_message(("text", ""))
         assert accepted == [False]
 
 
@@ -610,44 +618,53 @@ class TestConnectionClose:
     def test_comes_when_idle(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
-        session.lost()
-        session.lost()
+        session.handle_message(("text", "hello"))
+        session.connection_lost()
+        session.connection_lost()
         assert [message for message, _ in handler.seen] == [("text", "hello"), "connection_close"]
 
     @pytest.mark.parametrize(
         "answer", [("reply", "to whom?", None), ("close", None), ("noreply", None), None, 5, succeed(None)]
     )
     def test_has_no_answer(self, answer: Any, channel: Channel) -> None:
-        open_session(Handler(returns(answer)), channel).lost()
+        open_session(Handler(returns(answer)), channel).connection_lost()
         assert (channel.calls, channel.failures) == ([], [])
 
     def test_is_the_end_of_everything(self, channel: Channel) -> None:
         handler = Handler()
         session = open_session(handler, channel)
-        session.lost()
-        session.deliver(("text", "hello"))
-        assert session.info("hello") is False
+        session.connection_lost()
+        session.handle_message(("text", "hello"))
+        assert session.handle_info("hello") is False
         assert handler.seen == [("connection_close", "state")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
     def test_may_fail(self, fails: Any, channel: Channel) -> None:
         error = LookupError()
-        open_session(Handler(fails(error)), channel).lost()
+        open_session(Handler(fails(error)), channel).connection_lost()
         assert channel.failures == [("the handler's handle failed", error)]
         assert channel.calls == []
 
-    def test_comes_after_what_is_being_handled(self, channel: Channel) -> None:
+    def test_may_fail_later(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        open_session(Handler(lambda message, state: gate), channel).connection_lost()
+        error = LookupError()
+        gate.errback(error)
+        assert channel.failures == [("the handler's handle failed", error)]
+        assert channel.calls == []
+
+    @pytest.mark.parametrize("answer", [("reply", "to whom?", "new"), ("pong", "new"), ("close", "new")])
+    def test_comes_after_what_is_being_handled(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.info("dropped")
-        session.lost()
-        session.lost()
+        session.handle_message(("text", ""))
+        session.handle_info("dropped")
+        session.connection_lost()
+        session.connection_lost()
         assert len(handler.seen) == 1
-        assert session.info("late") is False
-        gate.callback(("reply", "to whom?", "new"))
+        assert session.handle_info("late") is False
+        gate.callback(answer)
         channel.turn()
         assert handler.seen[1:] == [("connection_close", "new")]
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
@@ -657,8 +674,8 @@ class TestConnectionClose:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         if isinstance(answer, Exception):
             gate.errback(answer)
         else:
@@ -672,8 +689,8 @@ class TestConnectionClose:
         cancelled: list[Deferred[Any]] = []
         handler = Handler(returns(Deferred(cancelled.append), ("noreply", None)))
         session = open_session(handler, channel, close_grace=3.0)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         channel.clock.advance(2.9)
         assert (len(handler.seen), cancelled) == (1, [])
         channel.clock.advance(0.1)
@@ -686,8 +703,8 @@ class TestConnectionClose:
         immortal: Deferred[Any] = Deferred()
         handler = Handler(returns(immortal.addErrback(lambda _: gate), ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         channel.clock.advance(10.0)
         assert handler.seen[1:] == [("connection_close", "state")]
         gate.callback(("reply", "at last", "too late"))
@@ -698,8 +715,8 @@ class TestConnectionClose:
         error = LookupError()
         handler = Handler(returns(Deferred(raises(error)), ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         channel.clock.advance(10.0)
         assert handler.seen[1:] == [("connection_close", "state")]
         assert channel.failures == [("what the handler waits for can't be cancelled", error)]
@@ -709,12 +726,12 @@ class TestConnectionClose:
 
         def handle(message: Any, state: Any) -> Any:
             if message != "connection_close":
-                sessions[0].lost()
+                sessions[0].connection_lost()
             return ("reply", "to whom?", "new")
 
         handler = Handler(handle)
         sessions.append(open_session(handler, channel))
-        sessions[0].deliver(("text", ""))
+        sessions[0].handle_message(("text", ""))
         assert handler.seen == [(("text", ""), "state"), ("connection_close", "new")]
         assert channel.calls == []
 
@@ -724,12 +741,12 @@ class TestConnectionClose:
         def handle(message: Any, state: Any) -> Any:
             if message == "connection_close":
                 return None
-            sessions[0].lost()
+            sessions[0].connection_lost()
             return Deferred()
 
         handler = Handler(handle)
         sessions.append(open_session(handler, channel))
-        sessions[0].deliver(("text", ""))
+        sessions[0].handle_message(("text", ""))
         assert len(handler.seen) == 1
         channel.clock.advance(10.0)
         assert handler.seen[1:] == [("connection_close", "state")]
@@ -739,16 +756,16 @@ class TestConnectionClose:
     def test_comes_after_an_answer_that_lost_it(self, answer: Any, channel: Channel) -> None:
         handler = Handler(returns(answer, ("noreply", None)))
         session = open_session(handler, channel)
-        channel.then["send"] = channel.then["close"] = session.lost
-        session.deliver(("text", ""))
+        channel.then["send"] = channel.then["close"] = session.connection_lost
+        session.handle_message(("text", ""))
         assert len(channel.calls) == 1
         assert handler.seen[1:] == [("connection_close", "new")]
 
     def test_comes_if_it_was_lost_while_it_opened(self, channel: Channel) -> None:
         handler = Handler()
-        session = HandlerAdapter(handler, {}).session(channel)
-        channel.then["opened"] = session.lost
-        session.open(CONNECTION, REF)
+        session = HandlerAdapter(handler, {}).session(channel, CONNECTION)
+        channel.then["accept"] = session.connection_lost
+        session.open(REF)
         assert handler.seen == [("connection_close", "state")]
 
 
@@ -766,10 +783,10 @@ class TestCoroutines:
                 return ("reply", await gate, [*state, message])
 
         session = open_session(Chat(), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert session.busy
         gate.callback("done")
-        assert channel.take() == [("send", "done"), ("released",)]
+        assert channel.take() == [("send", "done"), ("proceed",)]
 
     @in_loop
     async def test_run_as_tasks_where_there_is_one(self) -> None:
@@ -792,13 +809,13 @@ class TestCoroutines:
         await turns()
         channel.turn()
         for _ in range(3):
-            session.deliver(("text", ""))
-            session.info("")
+            session.handle_message(("text", ""))
+            session.handle_info("")
             while session.busy:
                 await turns()
                 channel.turn()
         assert [call[1] for call in channel.take() if call[0] == "send"] == ["1", "2", "3", "4", "5", "6"]
-        session.lost()
+        session.connection_lost()
         await ended.wait()
         assert channel.failures == []
 
@@ -818,9 +835,9 @@ class TestCoroutines:
                     raise LookupError("at last") from None
 
         session = open_session(Handler(handle), channel)
-        session.deliver(("text", ""))
+        session.handle_message(("text", ""))
         await turns()
-        session.lost()
+        session.connection_lost()
         channel.clock.advance(10.0)
         await turns()
         assert seen == [("text", ""), "connection_close"]
@@ -828,6 +845,29 @@ class TestCoroutines:
         await turns()
         assert [repr(error) for _, error in channel.failures] == ["LookupError('at last')"]
         assert channel.calls == []
+
+    @in_loop
+    async def test_of_a_connection_close_outlive_their_session(self) -> None:
+        """asyncio itself refers to its tasks weakly."""
+        done: list[str] = []
+        gates: list[weakref.ref[Deferred[Any]]] = []
+
+        async def handle(message: Any, state: Any) -> None:
+            gate: Deferred[str] = Deferred()
+            gates.append(weakref.ref(gate))
+            done.append(await gate)
+
+        open_session(Handler(handle), Channel()).connection_lost()
+        await turns()
+        gc.collect()
+        gate = gates[0]()
+        assert gate is not None
+        gate.callback("saved")
+        del gate
+        await turns()
+        assert done == ["saved"]
+        gc.collect()
+        assert gates[0]() is None
 
     @in_loop
     async def test_that_die_quietly_are_not_logged(self) -> None:
@@ -842,9 +882,9 @@ class TestCoroutines:
                 seen.append(message)
 
         session = open_session(Handler(handle), channel)
-        session.deliver(("text", ""))
+        session.handle_message(("text", ""))
         await turns()
-        session.lost()
+        session.connection_lost()
         channel.clock.advance(10.0)
         await turns()
         assert sorted(seen, key=str) == [("text", ""), "connection_close"]
@@ -863,7 +903,7 @@ class TestCoroutines:
 
         session = begin(Handler(init=init), channel)
         await turns()
-        session.lost()
+        session.connection_lost()
         await turns()
         assert log == ["cancelled"]
         assert (channel.calls, channel.failures) == ([], [])
@@ -919,9 +959,9 @@ class TestADeadSession:
     def test_is_freed_at_once(self, answer: Callable[[State], Any], channel: Channel) -> None:
         handler = Forgetful(answer)
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
+        session.handle_message(("text", ""))
         assert handler.state() is not None
-        session.lost()
+        session.connection_lost()
         del session
         # The exceptions hold the frames they have been through.
         channel.failures.clear()
@@ -940,8 +980,8 @@ class TestADeadSession:
 
         handler = Forgetful(wait)
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         del session
         while gates:
             assert handler.state() is not None
@@ -960,8 +1000,8 @@ class TestADeadSession:
 
         handler = Forgetful(wait)
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         del session
         assert handler.state() is not None
         if how == "fails":

@@ -95,7 +95,7 @@ class WebSocket:
         self._seconds: Callable[[], float] = context.clock.seconds
         self._state = _CONNECTING
         self._offer: Offer
-        # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
+        # None before `begin`, and `accept`, and when the connection is gone: the state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
         self._frames: Frames = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
@@ -138,14 +138,15 @@ class WebSocket:
         except BadRequest as error:
             context.perform(self._refuse(error.status, error.reason, error.headers))
             return
-        self._session = self._options.handler.session(self)
-        self._session.open(connection_info(request, self._offer, context.peer, context.tls), context.ref)
+        connection = connection_info(request, self._offer, context.peer, context.tls)
+        self._session = self._options.handler.session(self, connection)
+        self._session.open(context.ref)
         if self._state is _CONNECTING:
             self._hold()
-        # What the session has said right behind its `opened`.
+        # What the session has said right behind its `accept`.
         context.perform(self._take())
 
-    def opened(self, accept: Accept) -> None:
+    def accept(self, accept: Accept) -> None:
         if self._state is not _CONNECTING:
             return
         options, offer = self._options, self._offer
@@ -153,7 +154,7 @@ class WebSocket:
             subprotocol = agree(offer, accept, options.subprotocols)
         except ValueError:
             self.log_failure("the handler's init accepted wrongly")
-            self.refused(500, b"", {})
+            self.reject(500, b"", {})
             return
         if subprotocol is None and offer.subprotocols:
             options.hint.give(offer.subprotocols)
@@ -181,7 +182,7 @@ class WebSocket:
         waits = self._state is _OPEN and self._session.busy
         self._context.perform(self._take() if waits else self._advance())
 
-    def refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def reject(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         if self._state is _CONNECTING:
             self._context.perform(self._refuse(status, body, headers))
 
@@ -222,7 +223,7 @@ class WebSocket:
         if self._state is not _OPEN or self._peer_closed:
             return REFUSED
         session = self._session
-        if session.waits and action != "info":
+        if session.has_infos and action != "info":
             # In the order in which it was asked for.
             return self._take() if self._let_wait(action, *args) else REFUSED
         if not self._act(action, *args):
@@ -235,7 +236,7 @@ class WebSocket:
         if action == "send":
             self.send(*args)
         elif action == "info":
-            return self._session.info(*args)
+            return self._session.handle_info(*args)
         elif action == "ping":
             self.ping(*args)
         elif action == "close":
@@ -247,7 +248,7 @@ class WebSocket:
     def _keep(self, action: str, *args: Any) -> bool:
         """Keep what a ref asks for until the handshake is done; False when it is too much."""
         if action == "info":
-            return self._session.info(*args)
+            return self._session.handle_info(*args)
         size = len(args[0]) if action == "send" else 0
         if action not in {"send", "ping", "close"} or len(self._early) >= EARLY or self._early_size + size > EARLY_SIZE:
             return False
@@ -264,7 +265,7 @@ class WebSocket:
             # What is published meanwhile comes as an action, too.
             self._stop_sharing()
         self._early_size += size
-        self._session.behind(partial(self._act_behind, size, action, *args))
+        self._session.after_infos(partial(self._act_behind, size, action, *args))
         return True
 
     def _act_behind(self, size: int, action: str, *args: Any) -> None:
@@ -278,7 +279,7 @@ class WebSocket:
         """Say good-bye: when the handler has answered, or at once when that is asked a second time."""
         if self._state is _CONNECTING:
             return self._refuse(503, "The server is shutting down.", {})
-        waits = self._state is _OPEN and not self._leaving and (self._session.busy or self._session.waits)
+        waits = self._state is _OPEN and not self._leaving and (self._session.busy or self._session.has_infos)
         self._leaving = True
         if not waits:
             self.close(*(self._farewell if self._peer_closed else GOING_AWAY))
@@ -290,7 +291,7 @@ class WebSocket:
         # They know us as we know them: without a cut here all would wait for the collector.
         self._session = self._frames = self._patience = self._turn = None  # type: ignore[assignment]
         if session is not None:
-            session.lost()
+            session.connection_lost()
 
     def _advance(self) -> Results:
         """Read on until that takes more bytes, the handler or the output is busy, or its turn is over."""
@@ -307,7 +308,7 @@ class WebSocket:
         try:
             while self._state is not _CLOSED:
                 if self._state is _OPEN and (session.busy or context.full or self._leaving):
-                    if self._leaving and not (session.busy or session.waits):
+                    if self._leaving and not (session.busy or session.has_infos):
                         self.close(*GOING_AWAY)
                         continue
                     self._hold()
@@ -354,7 +355,7 @@ class WebSocket:
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         self._share += size
         if self._state is _OPEN:
-            self._session.deliver(message)
+            self._session.handle_message(message)
 
     def receive_into(self, room: memoryview | None) -> None:
         self._context.receive_into(room)
@@ -371,16 +372,16 @@ class WebSocket:
         # A few bytes may have been inflated to that.
         self._share += len(payload)
         if self._state is _OPEN:
-            self._session.deliver(("binary", payload) if is_binary else ("text", payload.decode()))
+            self._session.handle_message(("binary", payload) if is_binary else ("text", payload.decode()))
 
     def on_ping(self, payload: bytes) -> None:
         if self._allow_control():
             self.pong(payload)
-            self._session.deliver(("ping", payload))
+            self._session.handle_message(("ping", payload))
 
     def on_pong(self, payload: bytes) -> None:
         if self._allow_control() and payload != HEARTBEAT:
-            self._session.deliver(("pong", payload))
+            self._session.handle_message(("pong", payload))
 
     def _allow_control(self) -> bool:
         """Say whether one more ping or pong is to be looked at."""
@@ -394,7 +395,7 @@ class WebSocket:
         self._frames.close_lane()
         self._stop_sharing()
         session = self._session
-        session.deliver(("close", (code, reason)))
+        session.handle_message(("close", (code, reason)))
         if session.busy:
             self._context.call_later(self._options.close_timeout, self._answer_overdue)
         else:
@@ -451,7 +452,7 @@ class WebSocket:
             self._frames.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
-    def released(self) -> None:
+    def proceed(self) -> None:
         if self._state is _OPEN and self._peer_closed and not self._session.busy:
             self.close(*self._farewell)
         self._context.perform(self._advance())
