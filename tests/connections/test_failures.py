@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, eventAsJSON, eventsFromJSONLogFile, textFileLogObserver
 from twisted.python.failure import Failure
 
-from wshost.connections.failures import MOST, PERIOD, Failures, asks_to_exit
+from wshost.connections.failures import Failures, asks_to_exit
+from wshost.process.log_limit import MOST, PERIOD
 from wshost.process.log_text import LENGTH
 
 
