@@ -58,13 +58,13 @@ class TestAnAnswer:
             (Named("ping", STATE), Ping(b"")),
         ],
     )
-    def test_is_one_action_and_the_state(self, answer: Any, action: Action) -> None:
+    def test_an_answer_is_parsed_to_one_action_and_the_state(self, answer: Any, action: Action) -> None:
         parsed, state = parse(answer)
         assert parsed == action
         assert state is STATE
 
     @pytest.mark.parametrize("form", ["reply", Form.REPLY])
-    def test_of_a_subclass_counts_by_what_it_holds(self, form: str) -> None:
+    def test_an_answer_of_a_subclass_counts_by_what_it_holds(self, form: str) -> None:
         class Lying(tuple[Any, ...]):
             def __len__(self) -> int:
                 return 2
@@ -74,7 +74,7 @@ class TestAnAnswer:
         assert (action.messages, type(action.messages[0]), state) == (("reply",), str, STATE)
 
     @pytest.mark.parametrize("data", [bytearray(b"x"), memoryview(b"x")])
-    def test_with_data_that_can_change_gets_a_copy(self, data: Any) -> None:
+    def test_data_that_can_change_is_copied(self, data: Any) -> None:
         for answer in (("reply", data, None), ("reply", [data], None)):
             action, _ = parse(answer)
             assert isinstance(action, Reply)
@@ -84,14 +84,14 @@ class TestAnAnswer:
         assert type(action.payload) is bytes
 
     @pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
-    def test_may_close_with_every_code_that_may_be_sent(self, code: int) -> None:
+    def test_close_takes_every_code_that_may_be_sent(self, code: int) -> None:
         """RFC 6455 §7.4."""
         assert parse(("close", code, "", None)) == (Close(code, ""), None)
 
     @pytest.mark.parametrize(
         ("reason", "cut"), [("x" * 200, "x" * 123), ("é" * 62, "é" * 61), ("x" * 121 + "€", "x" * 121)]
     )
-    def test_with_a_long_reason_has_it_cut_between_characters(self, reason: str, cut: str) -> None:
+    def test_a_long_reason_is_cut_between_characters(self, reason: str, cut: str) -> None:
         """RFC 6455 §5.5: a control frame has at most 125 bytes."""
         assert parse(("close", 1000, reason, None)) == (Close(1000, cut), None)
 
@@ -118,7 +118,7 @@ class TestAWrongAnswer:
             (1, None),
         ],
     )
-    def test_of_no_known_form_is_told_all_forms(self, answer: Any) -> None:
+    def test_an_answer_of_no_known_form_is_told_all_forms(self, answer: Any) -> None:
         with pytest.raises(WrongAnswer) as caught:
             parse(answer)
         assert str(caught.value) == f"handle returned {answer!r}: that is none of {FORMS}"
@@ -142,28 +142,28 @@ class TestAWrongAnswer:
             (("close", 1000, "\ud800", None), "surrogates not allowed"),
         ],
     )
-    def test_with_wrong_data_is_told_what_is_right(self, answer: Any, problem: str) -> None:
+    def test_an_answer_with_wrong_data_is_told_what_is_right(self, answer: Any, problem: str) -> None:
         with pytest.raises(WrongAnswer) as caught:
             parse(answer)
         assert str(caught.value).startswith("handle returned (")
         assert problem in str(caught.value)
 
     @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000])
-    def test_is_one_with_a_code_that_may_not_be_sent(self, code: int) -> None:
+    def test_a_code_that_may_not_be_sent_is_wrong(self, code: int) -> None:
         """RFC 6455 §7.4: some are for what was never sent, some for nobody."""
         with pytest.raises(WrongAnswer, match=f"{code} is not a close code to send: 1000-1003, 1007-1014, 3000-4999"):
             parse(("close", code, "", None))
 
-    def test_is_one_whose_form_equals_every_str_but_is_none(self) -> None:
+    def test_a_form_that_equals_every_str_but_is_none_is_wrong(self) -> None:
         with pytest.raises(WrongAnswer, match="that is none of"):
             parse((Always(), None))
 
-    def test_is_shown_shortened(self) -> None:
+    def test_a_long_answer_is_shown_shortened(self) -> None:
         with pytest.raises(WrongAnswer) as caught:
             parse(("reply", 5, {"state": ["x" * 10_000] * 1_000}))
         assert len(str(caught.value)) < 200
 
-    def test_is_shown_even_when_it_has_no_repr(self) -> None:
+    def test_an_answer_without_a_repr_is_shown(self) -> None:
         class Mute:
             def __repr__(self) -> str:
                 raise LookupError

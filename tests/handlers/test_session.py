@@ -57,18 +57,18 @@ def echo(message: Any, state: Any) -> Any:
 
 
 class TestTheContract:
-    def test_is_provided(self, channel: Channel) -> None:
+    def test_sessions_and_channels_provide_their_contracts(self, channel: Channel) -> None:
         verifyClass(ISession, HandlerSession)
         verifyObject(ISession, begin(Handler(), channel))
         verifyObject(IChannel, channel)
 
-    def test_has_no_room_for_more(self, channel: Channel) -> None:
+    def test_sessions_have_no_dict(self, channel: Channel) -> None:
         """There are thousands of them."""
         assert not hasattr(begin(Handler(), channel), "__dict__")
 
 
 class TestInit:
-    def test_gets_the_handlers_options_and_its_connection(self, channel: Channel) -> None:
+    def test_init_gets_the_handlers_options_its_ref_and_its_connection(self, channel: Channel) -> None:
         given: list[Mapping[str, Any]] = []
         adapter = HandlerAdapter(Handler(init=given.append), {"room": "one", "worker": "mine", "connection": "mine"})
         adapter.session(channel, CONNECTION).open(REF)
@@ -76,18 +76,18 @@ class TestInit:
 
     @pytest.mark.parametrize("state", [None, "state", ("noreply", "state"), Accept(1, "chat", {"X-A": "b"})])
     @pytest.mark.parametrize("wrap", [lambda state: state, succeed])
-    def test_accepts_with_a_state(self, state: Any, wrap: Callable[[Any], Any], channel: Channel) -> None:
+    def test_init_accepts_by_returning_a_state(self, state: Any, wrap: Callable[[Any], Any], channel: Channel) -> None:
         session = begin(Handler(init=lambda options: wrap(state)), channel)
         assert channel.take() == [("accept", state if isinstance(state, Accept) else Accept(state))]
         assert not session.busy
 
-    def test_gives_handle_its_first_state(self, channel: Channel) -> None:
+    def test_the_state_of_init_is_the_first_that_handle_gets(self, channel: Channel) -> None:
         handler = Handler(init=lambda options: Accept("first"))
         begin(handler, channel).handle_message(("text", "hello"))
         assert handler.seen == [(("text", "hello"), "first")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
-    def test_can_reject(self, fails: Any, channel: Channel) -> None:
+    def test_reject_is_answered_with_its_status_body_and_headers(self, fails: Any, channel: Channel) -> None:
         handler = Handler(init=fails(Reject(401, "who?", {"WWW-Authenticate": "Basic"})))
         session = begin(handler, channel)
         headers = {"WWW-Authenticate": "Basic", "Content-Type": "text/plain; charset=utf-8"}
@@ -96,7 +96,7 @@ class TestInit:
         session.connection_lost()
         assert handler.seen == []
 
-    def test_that_rejects_with_nothing_that_can_be_sent_refuses_with_500(self, channel: Channel) -> None:
+    def test_a_reject_that_can_not_be_sent_is_answered_with_500(self, channel: Channel) -> None:
         class Forgetful(Reject):
             def __init__(self) -> None:
                 """Without what Reject's own does."""
@@ -108,7 +108,7 @@ class TestInit:
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
     @pytest.mark.parametrize("error", [LookupError("no database"), asyncio.CancelledError(), defer.CancelledError()])
-    def test_that_crashes_is_logged_and_refuses_with_500(
+    def test_an_exception_of_init_is_logged_and_answered_with_500(
         self, fails: Any, error: BaseException, channel: Channel
     ) -> None:
         handler = Handler(init=fails(error))
@@ -118,7 +118,7 @@ class TestInit:
         session.connection_lost()
         assert handler.seen == []
 
-    def test_that_never_succeeded_leaves_a_session_that_does_nothing(self, channel: Channel) -> None:
+    def test_a_rejected_session_ignores_messages_and_infos(self, channel: Channel) -> None:
         handler = Handler(init=raises(Reject()))
         session = begin(handler, channel)
         channel.take()
@@ -126,7 +126,7 @@ class TestInit:
         assert session.handle_info("hello") is False
         assert (handler.seen, channel.calls, session.busy) == ([], [], False)
 
-    def test_that_the_channel_fails_to_open_is_refused_and_ended(self, channel: Channel) -> None:
+    def test_when_the_channel_fails_to_accept_the_connection_is_rejected_and_closed(self, channel: Channel) -> None:
         channel.then["accept"] = raises(ValueError())
         handler = Handler()
         session = begin(handler, channel)
@@ -137,7 +137,7 @@ class TestInit:
 
 
 class TestInitThatTakesItsTime:
-    def test_keeps_the_session_busy(self, channel: Channel) -> None:
+    def test_a_session_is_busy_until_init_is_done(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = begin(Handler(init=lambda options: gate), channel)
         assert session.busy
@@ -149,14 +149,14 @@ class TestInitThatTakesItsTime:
         assert channel.take() == [("accept", Accept("late")), ("proceed",)]
         assert channel.clock.getDelayedCalls() == []
 
-    def test_can_reject_as_well(self, channel: Channel) -> None:
+    def test_a_late_reject_is_answered(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: gate), channel)
         gate.errback(Reject(404))
         assert channel.take() == [("reject", 404, b"", {})]
         assert channel.clock.getDelayedCalls() == []
 
-    def test_that_rejects_drops_the_infos_that_wait_for_it(self, channel: Channel) -> None:
+    def test_infos_that_wait_for_init_are_dropped_when_it_rejects(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
@@ -165,14 +165,14 @@ class TestInitThatTakesItsTime:
         channel.turn()
         assert (handler.seen, session.busy) == ([], False)
 
-    def test_can_crash_as_well(self, channel: Channel) -> None:
+    def test_a_late_exception_is_answered_with_500(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: gate), channel)
         gate.errback(LookupError())
         assert channel.take() == [("reject", 500, b"", {})]
         assert channel.clock.getDelayedCalls() == []
 
-    def test_has_so_much_of_it(self, channel: Channel) -> None:
+    def test_init_that_takes_too_long_is_answered_with_503(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel, init_timeout=2.0)
@@ -184,14 +184,14 @@ class TestInitThatTakesItsTime:
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
 
-    def test_is_cancelled_then(self, channel: Channel) -> None:
+    def test_init_that_takes_too_long_is_cancelled(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
         begin(Handler(init=lambda options: gate), channel)
         channel.clock.advance(5.0)
         assert cancelled == [gate]
 
-    def test_is_cancelled_when_the_connection_is_lost(self, channel: Channel) -> None:
+    def test_init_is_cancelled_when_the_connection_is_lost(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
         handler = Handler(init=lambda options: gate)
@@ -201,13 +201,15 @@ class TestInitThatTakesItsTime:
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
 
-    def test_that_does_not_heed_that_asks_for_nothing_later(self, channel: Channel) -> None:
+    def test_a_cancelled_init_that_goes_on_sets_no_timer(self, channel: Channel) -> None:
         immortal: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).connection_lost()
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
     @pytest.mark.parametrize("late", [True, False])
-    def test_does_not_hide_a_fault_of_the_channel(self, late: bool, channel: Channel) -> None:
+    def test_an_error_of_the_channel_while_rejecting_is_raised_at_the_end_of_the_turn(
+        self, late: bool, channel: Channel
+    ) -> None:
         gate: Deferred[Any] = Deferred()
         channel.then["reject"] = raises(ValueError("of the channel"))
         if not late:
@@ -219,7 +221,7 @@ class TestInitThatTakesItsTime:
             channel.turn()
         assert not session.busy
 
-    def test_may_have_a_state_even_so_which_is_ended_once(self, channel: Channel) -> None:
+    def test_a_cancelled_init_that_still_returns_a_state_gets_one_connection_close(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
@@ -229,7 +231,7 @@ class TestInitThatTakesItsTime:
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
-    def test_may_have_one_long_after_it_was_refused(self, channel: Channel) -> None:
+    def test_a_state_that_comes_after_the_503_gets_a_connection_close(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         immortal: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: immortal.addErrback(lambda _: gate))
@@ -243,7 +245,7 @@ class TestInitThatTakesItsTime:
         assert channel.calls == []
 
     @pytest.mark.parametrize("error", [Reject(), LookupError()])
-    def test_may_fail_long_after_that(self, error: Exception, channel: Channel) -> None:
+    def test_a_late_exception_of_a_cancelled_init_is_logged(self, error: Exception, channel: Channel) -> None:
         handler = Handler(init=lambda options: Deferred(lambda deferred: deferred.errback(error)))
         begin(handler, channel).connection_lost()
         expected = (
@@ -252,7 +254,7 @@ class TestInitThatTakesItsTime:
         assert channel.failures == expected
         assert (channel.calls, handler.seen) == ([], [])
 
-    def test_may_have_lost_its_connection_before_it_waits(self, channel: Channel) -> None:
+    def test_init_is_cancelled_at_once_if_it_has_lost_its_connection_itself(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         sessions: list[ISession] = []
 
@@ -265,7 +267,9 @@ class TestInitThatTakesItsTime:
         assert len(cancelled) == 1
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
-    def test_may_have_lost_it_before_it_succeeds_at_once(self, channel: Channel) -> None:
+    def test_init_that_has_lost_its_connection_itself_and_returns_a_state_gets_a_connection_close(
+        self, channel: Channel
+    ) -> None:
         sessions: list[ISession] = []
 
         def init(options: Mapping[str, Any]) -> str:
@@ -291,7 +295,7 @@ class TestHandle:
             ("close", (None, "")),
         ],
     )
-    def test_gets_every_message_and_the_state(self, message: Any, channel: Channel) -> None:
+    def test_handle_gets_every_message_and_the_state(self, message: Any, channel: Channel) -> None:
         handler = Handler()
         open_session(handler, channel).handle_message(message)
         assert handler.seen == [(message, "state")]
@@ -314,7 +318,9 @@ class TestHandle:
             (("close", 4000, "bye", "new"), [("close", 4000, "bye")]),
         ],
     )
-    def test_answers(self, answer: Any, calls: list[Any], wrap: Callable[[Any], Any], channel: Channel) -> None:
+    def test_every_answer_is_asked_of_the_channel_and_sets_the_state(
+        self, answer: Any, calls: list[Any], wrap: Callable[[Any], Any], channel: Channel
+    ) -> None:
         handler = Handler(returns(wrap(answer), ("noreply", "last")))
         session = open_session(handler, channel)
         session.handle_message(("text", "hello"))
@@ -324,7 +330,7 @@ class TestHandle:
         assert handler.seen[1:] == [("connection_close", "new")]
         assert channel.failures == []
 
-    def test_hears_no_more_after_it_has_closed(self, channel: Channel) -> None:
+    def test_handle_gets_nothing_after_it_has_closed(self, channel: Channel) -> None:
         handler = Handler(lambda message, state: ("close", state))
         session = open_session(handler, channel)
         session.handle_message(("text", "hello"))
@@ -335,7 +341,7 @@ class TestHandle:
         assert handler.seen == [(("text", "hello"), "state"), ("connection_close", "state")]
         assert channel.calls == []
 
-    def test_is_called_with_its_thousandth_state(self, channel: Channel) -> None:
+    def test_each_call_of_handle_gets_the_state_of_the_one_before(self, channel: Channel) -> None:
         handler = Handler(lambda message, state: ("reply", str(state), state + 1), lambda options: 0)
         session = open_session(handler, channel)
         for _ in range(1_000):
@@ -346,7 +352,9 @@ class TestHandle:
 class TestHandleThatFails:
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
     @pytest.mark.parametrize("error", [LookupError("gone"), asyncio.CancelledError(), defer.CancelledError(), Reject()])
-    def test_is_logged_and_closes_with_1011(self, fails: Any, error: BaseException, channel: Channel) -> None:
+    def test_an_exception_of_handle_is_logged_and_closes_with_1011(
+        self, fails: Any, error: BaseException, channel: Channel
+    ) -> None:
         """RFC 6455 §7.4.1."""
         answers = iter([lambda *_: ("noreply", "good"), fails(error), lambda *_: ("noreply", "worse")])
 
@@ -368,7 +376,7 @@ class TestHandleThatFails:
 
     @pytest.mark.parametrize("wrap", [lambda answer: answer, succeed])
     @pytest.mark.parametrize("answer", [None, ("reply", 5, "worse"), ("reply", ["a", 5], "worse"), "reply"])
-    def test_a_wrong_answer_is_a_failure(self, wrap: Any, answer: Any, channel: Channel) -> None:
+    def test_a_wrong_answer_is_logged_and_closes_with_1011(self, wrap: Any, answer: Any, channel: Channel) -> None:
         handler = Handler(returns(wrap(answer), ("noreply", "state")))
         session = open_session(handler, channel)
         session.handle_message(("text", "hello"))
@@ -379,7 +387,7 @@ class TestHandleThatFails:
         session.connection_lost()
         assert handler.seen[-1] == ("connection_close", "state")
 
-    def test_so_is_what_the_channel_can_not_send(self, channel: Channel) -> None:
+    def test_a_message_that_the_channel_can_not_send_closes_with_1011(self, channel: Channel) -> None:
         error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
         channel.then["send"] = raises(error)
         session = open_session(Handler(returns(("reply", "\ud800", None))), channel)
@@ -387,7 +395,7 @@ class TestHandleThatFails:
         assert channel.take() == [("send", "\ud800"), ("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
 
-    def test_is_logged_with_its_own_traceback(self, channel: Channel) -> None:
+    def test_an_exception_is_logged_with_the_traceback_of_where_it_was_raised(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(lambda message, state: gate.addCallback(raises(LookupError()))), channel)
         names: list[str] = []
@@ -403,7 +411,7 @@ class TestHandleThatFails:
 
 
 class TestHandleThatTakesItsTime:
-    def test_keeps_the_session_busy(self, channel: Channel) -> None:
+    def test_a_session_is_busy_until_handle_is_done(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(returns(gate)), channel)
         session.handle_message(("text", "hello"))
@@ -415,7 +423,7 @@ class TestHandleThatTakesItsTime:
         assert not session.busy
 
     @pytest.mark.parametrize("answer", [("close", None), LookupError(), "wrong"])
-    def test_lets_a_late_close_leave(self, answer: Any, channel: Channel) -> None:
+    def test_the_channel_may_proceed_after_a_late_close(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(returns(gate)), channel)
         session.handle_message(("text", "hello"))
@@ -426,7 +434,7 @@ class TestHandleThatTakesItsTime:
         assert [name for name, *_ in channel.take()] == ["close", "proceed"]
         assert not session.busy
 
-    def test_may_take_for_ever_while_its_connection_lasts(self, channel: Channel) -> None:
+    def test_handle_may_take_for_ever_while_its_connection_lasts(self, channel: Channel) -> None:
         session = open_session(Handler(returns(Deferred())), channel)
         session.handle_message(("text", "hello"))
         assert channel.clock.getDelayedCalls() == []
@@ -434,7 +442,7 @@ class TestHandleThatTakesItsTime:
 
 
 class TestInfo:
-    def test_is_handled_at_the_end_of_the_turn_when_idle(self, channel: Channel) -> None:
+    def test_an_info_is_handled_at_the_end_of_the_turn(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
         assert session.handle_info("hello")
@@ -443,7 +451,7 @@ class TestInfo:
         assert handler.seen == [(("info", "hello"), "state")]
         assert not session.busy
 
-    def test_waits_for_init(self, channel: Channel) -> None:
+    def test_infos_wait_for_init(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = begin(Handler(echo, lambda options: gate), channel)
         assert session.handle_info("a")
@@ -451,7 +459,7 @@ class TestInfo:
         gate.callback("state")
         assert channel.take() == [("accept", Accept("state")), ("send", "a"), ("send", "b"), ("proceed",)]
 
-    def test_can_be_sent_by_init_itself(self, channel: Channel) -> None:
+    def test_init_can_send_itself_an_info(self, channel: Channel) -> None:
         sessions: list[ISession] = []
         sessions.append(
             HandlerAdapter(Handler(echo, lambda options: sessions[0].handle_info("first")), {}).session(
@@ -461,7 +469,7 @@ class TestInfo:
         sessions[0].open(REF)
         assert channel.take() == [("accept", Accept(True)), ("send", "first")]
 
-    def test_waits_for_what_is_being_handled(self, channel: Channel) -> None:
+    def test_infos_wait_for_the_message_being_handled(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
         session = open_session(handler, channel)
@@ -473,7 +481,7 @@ class TestInfo:
         assert channel.take() == [("send", "done"), ("send", "a"), ("send", "b"), ("proceed",)]
         assert handler.seen[1:] == [(("info", "a"), "new"), (("info", "b"), "new")]
 
-    def test_that_takes_its_time_lets_leave_what_was_before(self, channel: Channel) -> None:
+    def test_the_answer_before_a_slow_info_is_not_held_up_by_it(self, channel: Channel) -> None:
         gates: list[Deferred[Any]] = [Deferred(), Deferred()]
         session = open_session(Handler(returns(*gates)), channel)
         session.handle_message(("text", ""))
@@ -485,7 +493,7 @@ class TestInfo:
         assert channel.take() == [("send", "info done"), ("proceed",)]
         assert not session.busy
 
-    def test_does_not_interrupt_handle(self, channel: Channel) -> None:
+    def test_an_info_sent_by_handle_is_handled_after_it(self, channel: Channel) -> None:
         """`options["worker"].info()` in `handle` comes back here at once."""
         order: list[str] = []
         sessions: list[ISession] = []
@@ -502,7 +510,7 @@ class TestInfo:
         assert order == ["begin outer", "end outer", "begin inner", "end inner"]
         assert channel.take() == [("send", "outer"), ("send", "inner")]
 
-    def test_is_refused_when_too_many_wait(self, channel: Channel) -> None:
+    def test_infos_are_not_taken_when_too_many_wait(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
@@ -515,7 +523,7 @@ class TestInfo:
         assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
         assert session.handle_info("there is room again")
 
-    def test_to_oneself_without_end_lets_others_live(self, channel: Channel) -> None:
+    def test_a_handler_that_sends_itself_infos_without_end_lets_others_have_their_turn(self, channel: Channel) -> None:
         sessions: list[ISession] = []
         handler = Handler(lambda message, state: ("noreply", sessions[0].handle_info("next") and state))
         sessions.append(open_session(handler, channel))
@@ -537,7 +545,7 @@ class TestInfo:
         assert channel.clock.getDelayedCalls() == []
 
     @pytest.mark.parametrize("answer", [("close", None), "wrong"])
-    def test_is_dropped_when_the_handler_closes(self, answer: Any, channel: Channel) -> None:
+    def test_infos_are_dropped_when_the_handler_closes(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
@@ -548,7 +556,7 @@ class TestInfo:
         channel.turn()
         assert [message for message, _ in handler.seen] == [("text", ""), "connection_close"]
 
-    def test_is_handled_before_a_message_that_comes_in_the_same_turn(self, channel: Channel) -> None:
+    def test_an_info_is_handled_before_a_message_that_comes_later_in_the_turn(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
         assert session.handle_info("first")
@@ -559,7 +567,7 @@ class TestInfo:
         assert not session.busy
         assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "second")]
 
-    def test_lets_what_is_asked_behind_it_wait(self, channel: Channel) -> None:
+    def test_a_call_after_infos_is_made_between_those_before_and_those_after(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
         session.handle_info("a")
         assert session.has_infos
@@ -568,21 +576,21 @@ class TestInfo:
         assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("proceed",)]
         assert not session.has_infos
 
-    def test_what_waits_behind_one_that_was_handled_already_is_done_as_well(self, channel: Channel) -> None:
+    def test_a_call_after_infos_is_made_after_the_message_that_was_queued_too(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
         session.handle_info("a")
         session.handle_message(("text", "b"))
         session.after_infos(lambda: channel.send("behind"))
         assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("proceed",)]
 
-    def test_what_waits_behind_one_that_is_dropped_is_dropped(self, channel: Channel) -> None:
+    def test_a_call_after_infos_is_dropped_with_them(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
         session.handle_info("a")
         session.connection_lost()
         session.after_infos(lambda: channel.send("never"))
         assert channel.take() == []
 
-    def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
+    def test_an_info_waits_for_the_slow_answer_to_a_message_before_it(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
         session = open_session(handler, channel)
@@ -593,7 +601,7 @@ class TestInfo:
         gate.callback(("reply", "done", "new"))
         assert channel.take() == [("send", "done"), ("send", "b"), ("proceed",)]
 
-    def test_a_channel_that_fails_by_what_waited_behind_one_is_told(self, channel: Channel) -> None:
+    def test_an_error_of_a_call_after_infos_is_raised_to_the_channel(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
         session.handle_info("a")
@@ -604,7 +612,7 @@ class TestInfo:
         session.connection_lost()
         assert handler.seen[-1] == ("connection_close", "state")
 
-    def test_is_refused_while_the_channel_closes(self, channel: Channel) -> None:
+    def test_infos_are_not_taken_while_the_channel_closes(self, channel: Channel) -> None:
         accepted: list[bool] = []
         session = open_session(Handler(lambda message, state: ("close", state)), channel)
         channel.then["close"] = lambda: accepted.append(session.handle_info("late"))
@@ -615,7 +623,7 @@ class TestInfo:
 class TestConnectionClose:
     """Exactly once, last, however the connection ended."""
 
-    def test_comes_when_idle(self, channel: Channel) -> None:
+    def test_connection_close_comes_once_when_the_connection_is_lost(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
         session.handle_message(("text", "hello"))
@@ -626,11 +634,11 @@ class TestConnectionClose:
     @pytest.mark.parametrize(
         "answer", [("reply", "to whom?", None), ("close", None), ("noreply", None), None, 5, succeed(None)]
     )
-    def test_has_no_answer(self, answer: Any, channel: Channel) -> None:
+    def test_the_answer_to_connection_close_is_ignored(self, answer: Any, channel: Channel) -> None:
         open_session(Handler(returns(answer)), channel).connection_lost()
         assert (channel.calls, channel.failures) == ([], [])
 
-    def test_is_the_end_of_everything(self, channel: Channel) -> None:
+    def test_nothing_is_handled_after_connection_close(self, channel: Channel) -> None:
         handler = Handler()
         session = open_session(handler, channel)
         session.connection_lost()
@@ -639,13 +647,13 @@ class TestConnectionClose:
         assert handler.seen == [("connection_close", "state")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
-    def test_may_fail(self, fails: Any, channel: Channel) -> None:
+    def test_an_exception_at_connection_close_is_logged(self, fails: Any, channel: Channel) -> None:
         error = LookupError()
         open_session(Handler(fails(error)), channel).connection_lost()
         assert channel.failures == [("the handler's handle failed", error)]
         assert channel.calls == []
 
-    def test_may_fail_later(self, channel: Channel) -> None:
+    def test_a_late_exception_at_connection_close_is_logged(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         open_session(Handler(lambda message, state: gate), channel).connection_lost()
         error = LookupError()
@@ -654,7 +662,7 @@ class TestConnectionClose:
         assert channel.calls == []
 
     @pytest.mark.parametrize("answer", [("reply", "to whom?", "new"), ("pong", "new"), ("close", "new")])
-    def test_comes_after_what_is_being_handled(self, answer: Any, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_message_being_handled(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
@@ -670,7 +678,7 @@ class TestConnectionClose:
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
     @pytest.mark.parametrize("answer", [LookupError(), "wrong"])
-    def test_comes_after_what_fails(self, answer: Any, channel: Channel) -> None:
+    def test_connection_close_comes_after_an_answer_that_fails(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
@@ -685,7 +693,7 @@ class TestConnectionClose:
         assert len(channel.failures) == 1
         assert channel.calls == []
 
-    def test_comes_after_a_grace(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_grace_and_handle_is_cancelled(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         handler = Handler(returns(Deferred(cancelled.append), ("noreply", None)))
         session = open_session(handler, channel, close_grace=3.0)
@@ -698,7 +706,7 @@ class TestConnectionClose:
         assert handler.seen[1:] == [("connection_close", "state")]
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
-    def test_does_not_come_later_for_one_that_will_not_die(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_grace_even_if_handle_goes_on(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         immortal: Deferred[Any] = Deferred()
         handler = Handler(returns(immortal.addErrback(lambda _: gate), ("noreply", None)))
@@ -711,7 +719,7 @@ class TestConnectionClose:
         assert len(handler.seen) == 2
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
-    def test_comes_even_if_cancelling_fails(self, channel: Channel) -> None:
+    def test_connection_close_comes_even_if_cancelling_fails(self, channel: Channel) -> None:
         error = LookupError()
         handler = Handler(returns(Deferred(raises(error)), ("noreply", None)))
         session = open_session(handler, channel)
@@ -721,7 +729,7 @@ class TestConnectionClose:
         assert handler.seen[1:] == [("connection_close", "state")]
         assert channel.failures == [("what the handler waits for can't be cancelled", error)]
 
-    def test_comes_after_a_handle_that_lost_the_connection_itself(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_a_handle_that_loses_the_connection(self, channel: Channel) -> None:
         sessions: list[ISession] = []
 
         def handle(message: Any, state: Any) -> Any:
@@ -735,7 +743,9 @@ class TestConnectionClose:
         assert handler.seen == [(("text", ""), "state"), ("connection_close", "new")]
         assert channel.calls == []
 
-    def test_comes_after_a_handle_that_lost_it_and_then_waits(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_grace_of_a_handle_that_loses_the_connection_and_waits(
+        self, channel: Channel
+    ) -> None:
         sessions: list[ISession] = []
 
         def handle(message: Any, state: Any) -> Any:
@@ -753,7 +763,9 @@ class TestConnectionClose:
         assert channel.clock.getDelayedCalls() == []
 
     @pytest.mark.parametrize("answer", [("reply", ["a", "b", "c"], "new"), ("close", "new")])
-    def test_comes_after_an_answer_that_lost_it(self, answer: Any, channel: Channel) -> None:
+    def test_connection_close_comes_after_an_answer_that_loses_the_connection(
+        self, answer: Any, channel: Channel
+    ) -> None:
         handler = Handler(returns(answer, ("noreply", None)))
         session = open_session(handler, channel)
         channel.then["send"] = channel.then["close"] = session.connection_lost
@@ -761,7 +773,7 @@ class TestConnectionClose:
         assert len(channel.calls) == 1
         assert handler.seen[1:] == [("connection_close", "new")]
 
-    def test_comes_if_it_was_lost_while_it_opened(self, channel: Channel) -> None:
+    def test_connection_close_comes_if_the_connection_is_lost_while_it_is_accepted(self, channel: Channel) -> None:
         handler = Handler()
         session = HandlerAdapter(handler, {}).session(channel, CONNECTION)
         channel.then["accept"] = session.connection_lost
@@ -771,7 +783,7 @@ class TestConnectionClose:
 
 class TestCoroutines:
     @without_loop
-    def test_run_on_deferreds_where_there_is_no_loop(self) -> None:
+    def test_coroutines_await_deferreds_where_there_is_no_loop(self) -> None:
         channel = Channel()
         gate: Deferred[str] = Deferred()
 
@@ -789,7 +801,7 @@ class TestCoroutines:
         assert channel.take() == [("send", "done"), ("proceed",)]
 
     @in_loop
-    async def test_run_as_tasks_where_there_is_one(self) -> None:
+    async def test_coroutines_run_as_tasks_where_there_is_a_loop(self) -> None:
         channel = Channel()
         ended = asyncio.Event()
 
@@ -820,7 +832,7 @@ class TestCoroutines:
         assert channel.failures == []
 
     @in_loop
-    async def test_that_will_not_die_do_not_hold_up_the_end(self) -> None:
+    async def test_a_coroutine_that_ignores_its_cancelling_does_not_hold_up_connection_close(self) -> None:
         channel = Channel()
         gate: Deferred[Any] = Deferred()
         seen: list[Any] = []
@@ -847,7 +859,7 @@ class TestCoroutines:
         assert channel.calls == []
 
     @in_loop
-    async def test_of_a_connection_close_outlive_their_session(self) -> None:
+    async def test_a_coroutine_of_connection_close_outlives_its_session(self) -> None:
         """asyncio itself refers to its tasks weakly."""
         done: list[str] = []
         gates: list[weakref.ref[Deferred[Any]]] = []
@@ -870,7 +882,7 @@ class TestCoroutines:
         assert gates[0]() is None
 
     @in_loop
-    async def test_that_die_quietly_are_not_logged(self) -> None:
+    async def test_a_coroutine_that_ends_when_it_is_cancelled_is_not_logged(self) -> None:
         channel = Channel()
         seen: list[Any] = []
 
@@ -891,7 +903,7 @@ class TestCoroutines:
         assert (channel.calls, channel.failures) == ([], [])
 
     @in_loop
-    async def test_of_init_end_when_the_connection_is_lost(self) -> None:
+    async def test_a_coroutine_of_init_is_cancelled_when_the_connection_is_lost(self) -> None:
         channel = Channel()
         log: list[str] = []
 
@@ -956,7 +968,7 @@ class TestADeadSession:
             crash,
         ],
     )
-    def test_is_freed_at_once(self, answer: Callable[[State], Any], channel: Channel) -> None:
+    def test_a_session_is_freed_without_the_collector(self, answer: Callable[[State], Any], channel: Channel) -> None:
         handler = Forgetful(answer)
         session = open_session(handler, channel)
         session.handle_message(("text", ""))
@@ -969,7 +981,7 @@ class TestADeadSession:
         assert handler.state() is None
 
     @pytest.mark.parametrize("answer", [lambda state: ("noreply", state), lambda state: "wrong", crash])
-    def test_is_freed_when_the_last_it_waits_for_is_done(
+    def test_a_session_is_freed_when_the_last_it_waits_for_is_done(
         self, answer: Callable[[State], Any], channel: Channel
     ) -> None:
         gates: list[Deferred[Any]] = []
@@ -991,7 +1003,7 @@ class TestADeadSession:
         assert handler.state() is None
 
     @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-    def test_is_freed_when_what_it_waits_for(self, how: str, channel: Channel) -> None:
+    def test_a_session_is_freed_when_what_it_waits_for_ends_otherwise(self, how: str, channel: Channel) -> None:
         gates: list[Deferred[Any]] = []
 
         def wait(state: State) -> Deferred[Any]:
