@@ -258,13 +258,13 @@ class IBackplane(Interface):
 
 
 class IHandler(Interface):
-    """What the user writes; usually a Python module. Both may be plain, `async def`, or return a Deferred."""
+    """What the user writes, usually as a Python module. Either function may be `async def`, or return a Deferred."""
 
     def init(options: Mapping[str, Any]) -> Any:
         """Return the state of a new connection, or an `Accept` around it; or raise `Reject`."""
 
     def handle(message: Any, state: Any) -> Any:
-        """Answer one message; see docs/handlers.md for both tables."""
+        """Return the answer to one message. docs/handlers.md lists all messages and answers."""
 
 
 class ISessionFactory(Interface):

@@ -85,7 +85,7 @@ class TestOfAKind:
             limited.logger().info("peer")
         limited.take()
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == []
 
     def test_a_period_begins_with_an_event(self, limited: Limited) -> None:
@@ -110,7 +110,7 @@ class TestOfAKind:
                 limited.logger().failure("", Failure(error))
         assert len(limited.take()) == 2 * MOST
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == [
             "1 more of these were not logged: twisted.x, ValueError",
             "1 more of these were not logged: twisted.x, KeyError",
@@ -122,7 +122,7 @@ class TestOfAKind:
             limited.logger().info(f"peer {number}")
         assert len(limited.take()) == KINDS + MOST
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == [f"{10_000 - KINDS - MOST} more of these were not logged: other kinds"]
 
     def test_events_of_many_threads_are_counted(self, limited: Limited) -> None:
@@ -137,7 +137,7 @@ class TestOfAKind:
             thread.join()
         assert len(limited.take()) == MOST
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == [f"{4_000 - MOST} more of these were not logged: twisted.x, peer"]
 
     def test_the_observer_may_log_itself(self) -> None:
@@ -209,7 +209,7 @@ class TestByOthers:
         assert len(limited.events) == (MOST if some else 100)
         limited.clock.advance(PERIOD)
         limited.take()
-        limited.limit.say()
+        limited.limit.log_left_out()
         said = limited.take()
         assert len(said) == some
         assert all("80 more of these were not logged: twisted.internet.tcp, line 2" in str(text) for text in said)

@@ -61,6 +61,6 @@ class TestShortage:
     def test_a_shortage_is_told_with_its_numbers(self, limit: int, room: int) -> None:
         assert shortage(limit, 1000) == (
             f"max-connections is 1000, and this process may have {limit} files open: that is enough for about {room} "
-            "connections, further ones will be closed without an answer. Raise the hard limit on open files to 1050 "
-            "(ulimit -Hn, LimitNOFILE= of systemd), or lower max-connections"
+            "connections, others will be closed at once. Raise the hard limit on open files to 1050 (ulimit -Hn, "
+            "LimitNOFILE= of systemd), or lower max-connections"
         )

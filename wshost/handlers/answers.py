@@ -48,6 +48,8 @@ class Close:
 
 Action: TypeAlias = Reply | Ping | Pong | Close
 
+_FRAMES: dict[str, type[Ping | Pong]] = {"ping": Ping, "pong": Pong}
+
 
 class WrongAnswer(ValueError):
     """The user's `handle` has returned something that is no answer.
@@ -80,14 +82,10 @@ def parse(answer: Any) -> tuple[Action, Any]:
                     return Reply(tuple([check_message(data)[0] for data in messages])), state
                 case ("reply", data, state):
                     return Reply((check_message(data)[0],)), state
-                case ("ping", state):
-                    return Ping(b""), state
-                case ("ping", data, state):
-                    return Ping(check_payload(data)), state
-                case ("pong", state):
-                    return Pong(b""), state
-                case ("pong", data, state):
-                    return Pong(check_payload(data)), state
+                case ("ping" | "pong" as frame, state):
+                    return _FRAMES[frame](b""), state
+                case ("ping" | "pong" as frame, data, state):
+                    return _FRAMES[frame](check_payload(data)), state
                 case ("close", state):
                     return Close(*NORMAL_CLOSE), state
                 case ("close", code, reason, state):

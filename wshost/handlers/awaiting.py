@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable, iscoroutine
 from operator import methodcaller
 from typing import Any, cast
@@ -129,11 +129,7 @@ class _Steps:
 
     def send(self, value: Any) -> Any:
         self._deferred = None
-        try:
-            waited_for = self._coroutine.send(value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise _ProcessExit(error) from None
-        return self._future(waited_for)
+        return self._step(self._coroutine.send, value)
 
     def throw(self, error: BaseException) -> Any:
         deferred, self._deferred = self._deferred, None
@@ -141,13 +137,13 @@ class _Steps:
             # The task was cancelled, as the futures made here never fail. Nobody will look at the Deferred's failure.
             deferred.addErrback(_ignore)
             deferred.cancel()
-        try:
-            waited_for = self._coroutine.throw(error)
-        except (SystemExit, KeyboardInterrupt) as exit:
-            raise _ProcessExit(exit) from None
-        return self._future(waited_for)
+        return self._step(self._coroutine.throw, error)
 
-    def _future(self, waited_for: Any) -> Any:
+    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            waited_for = step(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise _ProcessExit(error) from None
         if not isinstance(waited_for, Deferred):
             return waited_for
         self._deferred = waited_for

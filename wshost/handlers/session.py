@@ -16,7 +16,7 @@ from zope.interface import classImplements
 
 from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
 from wshost.handlers.awaiting import CANCELLED, awaited, keep
-from wshost.handlers.waiting import Waiting, pass_on
+from wshost.handlers.waiting import Done, Failed, Waiting, pass_on
 from wshost.interfaces import IChannel, IRef, ISession
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
@@ -220,8 +220,7 @@ class HandlerSession:
 
     def _process_queue(self) -> None:
         self.has_infos = False
-        self._go_on()
-        self._proceed()
+        self._go_on_alone()
 
     def _go_on(self) -> None:
         """Handle what is queued; with nothing queued, be free for a message, or end."""
@@ -232,7 +231,9 @@ class HandlerSession:
             if self._stage is Stage.LOST:
                 self._end()
 
-    def _proceed(self) -> None:
+    def _go_on_alone(self) -> None:
+        """Go on outside of a call from the channel, which is to proceed then."""
+        self._go_on()
         # Also when busy again: the output so far does not wait for that.
         if self._stage in {Stage.OPEN, Stage.CLOSING}:
             self._channel.proceed()
@@ -322,7 +323,7 @@ class HandlerSession:
 
     # What is not done at once
 
-    def _finish(self, result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
+    def _finish(self, result: Any, done: Done, failed: Failed) -> None:
         """Give the result of `init` or `handle` to `done`: now, or when it is there."""
         deferred = awaited(result)
         if deferred is None:
@@ -349,8 +350,7 @@ class HandlerSession:
             # The channel has failed. It will say itself that the connection is lost.
             self.busy = False
             raise error
-        self._go_on()
-        self._proceed()
+        self._go_on_alone()
 
     def _handle_overdue(self, waiting: Waiting) -> None:
         waiting.cancel()

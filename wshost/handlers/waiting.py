@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wshost.handlers.awaiting import cause
 from wshost.interfaces import IChannel, Timer
+
+Done: TypeAlias = Callable[[Any], None]
+Failed: TypeAlias = Callable[[BaseException], None]
+Resume: TypeAlias = Callable[[BaseException | None], None]
 
 
 class Waiting:
@@ -29,13 +33,7 @@ class Waiting:
         self._timer: Timer | None = None
         self._started = self._done_at_once = False
 
-    def start(
-        self,
-        deferred: Deferred[Any],
-        done: Callable[[Any], None],
-        failed: Callable[[BaseException], None],
-        resume: Callable[[BaseException | None], None],
-    ) -> bool:
+    def start(self, deferred: Deferred[Any], done: Done, failed: Failed, resume: Resume) -> bool:
         """Wait for a Deferred. When it fires, its result goes to `done`, or its exception to `failed`.
 
         :param deferred: what `awaited` has returned.
@@ -62,13 +60,7 @@ class Waiting:
             except BaseException:  # whatever it is
                 self._channel.log_failure("what the handler waits for can't be cancelled")
 
-    def _fired(
-        self,
-        result: Any,
-        done: Callable[[Any], None],
-        failed: Callable[[BaseException], None],
-        resume: Callable[[BaseException | None], None],
-    ) -> None:
+    def _fired(self, result: Any, done: Done, failed: Failed, resume: Resume) -> None:
         self._deferred = None
         self._stop_timer()
         error = None
@@ -90,7 +82,7 @@ class Waiting:
             timer.cancel()
 
 
-def pass_on(result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
+def pass_on(result: Any, done: Done, failed: Failed) -> None:
     """Give a Deferred's result to `done`; its exception, or one that `done` raises, to `failed` while it is handled."""
     try:
         if isinstance(result, Failure):

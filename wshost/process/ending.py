@@ -113,7 +113,7 @@ class Ending:
 
     def __init__(self, reactor: Any) -> None:
         # Weak: `_endings` must not keep the reactor. While a method runs, its caller has it.
-        self._reactor_ref = ref(reactor)
+        self._reactor: Callable[[], Any] = ref(reactor)
         self._aborts: list[WeakMethod[Callable[[], None]]] = []
         self._watching = False
         # Twisted's handlers, by signal.
@@ -134,7 +134,7 @@ class Ending:
         if self._status is not None or self._first:
             return
         self._draining = True
-        self._reactor.callWhenRunning(self._stop)
+        self._reactor().callWhenRunning(self._stop)
         self._status, text = status_of(error)
         if self._status:
             _statuses.append(ExitStatus(self._status))
@@ -150,13 +150,9 @@ class Ending:
         self._aborts = [other for other in self._aborts if other() is not None and other != method] + [method]
         if not self._watching:
             self._watching = True
-            reactor = self._reactor
+            reactor = self._reactor()
             reactor.addSystemEventTrigger("before", "shutdown", self._drain_begins)
             reactor.callWhenRunning(self._take_signals)
-
-    @property
-    def _reactor(self) -> Any:
-        return self._reactor_ref()
 
     def _drain_begins(self) -> None:
         self._draining = True
@@ -164,13 +160,13 @@ class Ending:
     def _stop(self) -> None:
         # It may be stopping already.
         with suppress(ReactorNotRunning):
-            self._reactor.stop()
+            self._reactor().stop()
 
     def _take_signals(self) -> None:
         """Replace Twisted's handlers, where there are any: they know of no second signal."""
         for name, method in _HANDLED.items():
             number = getattr(signal, name, None)
-            handler = getattr(self._reactor, method, None)
+            handler = getattr(self._reactor(), method, None)
             if number is not None and handler is not None and signal.getsignal(number) == handler:
                 self._handlers[number] = handler
                 signal.signal(number, self._handle)
@@ -188,14 +184,14 @@ class Ending:
             pass
         else:
             self._hurried = True
-            self._reactor.callFromThread(self._hurry)
+            self._reactor().callFromThread(self._hurry)
             # No thread can start while Python ends. `threading.Thread` takes locks that the interrupted code may hold.
             with suppress(RuntimeError):
                 _thread.start_new_thread(self._wait, (number,))
 
     def _hurry(self) -> None:
         _log.info("Received a second signal, ending now.")
-        self._reactor.callLater(GRACE, self._crash)
+        self._reactor().callLater(GRACE, self._crash)
         for method in self._aborts:
             abort = method()
             try:
@@ -206,7 +202,7 @@ class Ending:
 
     def _crash(self) -> None:
         """End the reactor's loop, whatever else is still being waited for."""
-        reactor = self._reactor
+        reactor = self._reactor()
         if reactor.running:
             _log.warn("wshost has stopped, something else has not: ending without it")
             reactor.crash()

@@ -88,7 +88,7 @@ class LogLimit:
 
     def __call__(self, event: dict[str, Any]) -> None:
         if self._counts:
-            self.say()
+            self.log_left_out()
         kind = self._kind(event)
         if kind is None or self._admits(kind):
             self._observer(event)
@@ -96,7 +96,7 @@ class LogLimit:
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log a record of the standard library's `logging`: this makes the object a filter, too."""
         if self._counts:
-            self.say()
+            self.log_left_out()
         failed = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
         return self._admits((record.name, record.levelname, failed))
 
@@ -112,10 +112,10 @@ class LogLimit:
             scheduled, self._scheduled = self._scheduled, True
         if not scheduled and self._later is not None:
             # A little later than the end of the period, as that may be measured by another clock.
-            self._later(PERIOD + 0.1, self.say)
+            self._later(PERIOD + 0.1, self.log_left_out)
         return False
 
-    def say(self) -> None:
+    def log_left_out(self) -> None:
         """Log how many were left out, if the period is over."""
         with self._lock:
             if not self._counts or self._seconds() < self._period_end:

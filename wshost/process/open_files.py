@@ -37,7 +37,6 @@ def shortage(limit: int | None, connections: int) -> str | None:
         return None
     return (
         f"max-connections is {connections}, and this process may have {limit} files open: that is enough for about "
-        f"{max(limit - OTHERS, 0)} connections, further ones will be closed without an answer. Raise the "
-        f"hard limit on open files to {connections + OTHERS} (ulimit -Hn, LimitNOFILE= of systemd), or lower "
-        "max-connections"
+        f"{max(limit - OTHERS, 0)} connections, others will be closed at once. Raise the hard limit on open files to "
+        f"{connections + OTHERS} (ulimit -Hn, LimitNOFILE= of systemd), or lower max-connections"
     )
