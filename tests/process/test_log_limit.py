@@ -12,7 +12,7 @@ from twisted.python import context, log
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from wshost.process.log_limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_others
+from wshost.process.log_limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_library
 
 
 class Limited:
@@ -153,7 +153,7 @@ class TestOfAKind:
         assert texts == ["peer", "again", "again"]
 
 
-class TestByOthers:
+class TestByLibrary:
     @pytest.mark.parametrize(
         ("namespace", "some"),
         [
@@ -172,13 +172,13 @@ class TestByOthers:
         ],
     )
     def test_only_events_of_libraries_are_limited(self, namespace: str, some: bool) -> None:
-        limited = Limited(by_others)
+        limited = Limited(by_library)
         for _ in range(100):
             limited.logger(namespace).info("peer")
         assert len(limited.take()) == (MOST if some else 100)
 
     def test_an_event_without_a_namespace_is_not_limited(self) -> None:
-        assert by_others({"log_format": "x"}) is None
+        assert by_library({"log_format": "x"}) is None
 
     @pytest.mark.parametrize(
         "code",
@@ -192,7 +192,7 @@ class TestByOthers:
     def test_the_caller_of_twisteds_older_functions_is_found(
         self, code: str, module: str, some: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        limited = Limited(by_others)
+        limited = Limited(by_library)
         older = log.LogPublisher(publishPublisher=limited.limit)
         monkeypatch.setattr(log, "theLogPublisher", older)
         monkeypatch.setattr(log, "msg", older.msg)
@@ -217,8 +217,8 @@ class TestByOthers:
     def test_an_event_without_a_caller_is_not_limited(self) -> None:
         """Then it is nobody's."""
         kinds: list[Any] = []
-        names = {"__name__": "twisted.logger", "by_others": by_others, "kinds": kinds}
-        exec("def call():\n    kinds.append(by_others({'log_namespace': 'log_legacy'}))", names)
+        names = {"__name__": "twisted.logger", "by_library": by_library, "kinds": kinds}
+        exec("def call():\n    kinds.append(by_library({'log_namespace': 'log_legacy'}))", names)
         import _thread
 
         call: Callable[..., Any] = names["call"]  # type: ignore[assignment]

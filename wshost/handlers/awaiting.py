@@ -59,13 +59,13 @@ def cause(failure: Failure) -> BaseException:
     return error.error if isinstance(error, _ProcessExit) else error
 
 
+_kept: set[Deferred[Any]] = set()
+
+
 def keep(deferred: Deferred[Any]) -> None:
     """Keep an `awaited` Deferred alive until it has fired, if nobody else does: asyncio refers to its tasks weakly."""
     _kept.add(deferred)
     deferred.addBoth(lambda _: _kept.discard(deferred))
-
-
-_kept: set[Deferred[Any]] = set()
 
 
 def _await_result(result: Any) -> Any:

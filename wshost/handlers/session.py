@@ -220,7 +220,7 @@ class HandlerSession:
 
     def _process_queue(self) -> None:
         self.has_infos = False
-        self._go_on_alone()
+        self._go_on_and_proceed()
 
     def _go_on(self) -> None:
         """Handle what is queued; with nothing queued, be free for a message, or end."""
@@ -231,8 +231,8 @@ class HandlerSession:
             if self._stage is Stage.LOST:
                 self._end()
 
-    def _go_on_alone(self) -> None:
-        """Go on outside of a call from the channel, which is to proceed then."""
+    def _go_on_and_proceed(self) -> None:
+        """Go on outside of a call from the channel, then let the channel proceed."""
         self._go_on()
         # Also when busy again: the output so far does not wait for that.
         if self._stage in {Stage.OPEN, Stage.CLOSING}:
@@ -350,7 +350,7 @@ class HandlerSession:
             # The channel has failed. It will say itself that the connection is lost.
             self.busy = False
             raise error
-        self._go_on_alone()
+        self._go_on_and_proceed()
 
     def _handle_overdue(self, waiting: Waiting) -> None:
         waiting.cancel()

@@ -19,7 +19,7 @@ PERIOD = 10.0
 KINDS = 200
 
 # Libraries that log whatever a peer makes them log.
-_OTHERS = ("twisted", "autobahn", "txaio")
+_LIBRARIES = ("twisted", "autobahn", "txaio")
 # Modules below these that log for the application: Python's warnings, and plugins.
 _APPLICATIONS = ("twisted.logger", "twisted.plugins")
 # Modules that stand between a call of Twisted's older functions and this one.
@@ -31,16 +31,16 @@ def by_format(event: dict[str, Any]) -> Hashable | None:
     return (event.get("log_namespace"), event.get("log_format"), _failed(event))
 
 
-def by_others(event: dict[str, Any]) -> Hashable | None:
+def by_library(event: dict[str, Any]) -> Hashable | None:
     """Return the kind of an event that a library below us has logged; None for an event of the application."""
     if event.get("log_namespace") != "log_legacy":
-        return by_format(event) if _is_others(event.get("log_namespace", "")) else None
+        return by_format(event) if _is_library(event.get("log_namespace", "")) else None
     # Events of Twisted's older functions don't say who has called these.
     frame = sys._getframe(1)  # noqa: SLF001 - any other way takes milliseconds
     while frame.f_back is not None and _within(frame.f_globals.get("__name__", ""), _BETWEEN):
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "")
-    return (module, f"line {frame.f_lineno}", _failed(event)) if _is_others(module) else None
+    return (module, f"line {frame.f_lineno}", _failed(event)) if _is_library(module) else None
 
 
 def _failed(event: dict[str, Any]) -> str:
@@ -48,8 +48,8 @@ def _failed(event: dict[str, Any]) -> str:
     return "" if failure is None else str(getattr(failure.type, "__name__", failure.type))
 
 
-def _is_others(module: str) -> bool:
-    return _within(module, _OTHERS) and not _within(module, _APPLICATIONS)
+def _is_library(module: str) -> bool:
+    return _within(module, _LIBRARIES) and not _within(module, _APPLICATIONS)
 
 
 def _within(module: str, parents: tuple[str, ...]) -> bool:
