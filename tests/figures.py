@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.command import CONFIG
-from wshost.connections import admission, connection, failures, hub, kernel, stream, timers
+from wshost.connections import admission, connection, hub, kernel, stream, timers
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
@@ -74,7 +74,7 @@ _lane, _tls = pure("wshost.protocols.websocket.plain_frames"), pure("wshost.fast
 class _Sessions:
     """Stands for a handler."""
 
-    def session(self, channel: Any) -> Any:
+    def session(self, channel: Any, connection: Any) -> Any:
         """Nobody connects."""
 
 
@@ -180,7 +180,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(hub.Limits, "max_subscriptions")),)),
         ("as what is sent by a Ref: {} messages and {} at most", (count(connection.MAX_KEPT), _MAX_OUTPUT)),
-        ("at most {} in {} seconds; more are counted", (str(failures.MOST), count(failures.PERIOD))),
+        ("at most {} in {} seconds; more are counted", (str(log_limit.MOST), count(log_limit.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_PATIENCE,)),
     ],
     "docs/modules.md": [
@@ -257,7 +257,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (_time("ping_interval"), _time("ping_timeout")),
         ),
         ("never finishes closing | time for it | {} s (`--close-timeout`)", (_time("close_timeout"),)),
-        ("{} failures in {} s, control characters escaped", (str(failures.MOST), count(failures.PERIOD))),
+        ("{} failures in {} s, control characters escaped", (str(log_limit.MOST), count(log_limit.PERIOD))),
         ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(log_limit.KINDS))),
         ("strict reading; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
         ("at a Unix socket | its mode | {} (`mode=`)", (f"{listener.MODE:o}",)),

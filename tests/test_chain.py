@@ -20,6 +20,7 @@ from wshost.interfaces import IChannel, ISession, ISessionFactory
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
 from wshost.protocols.websocket.options import Options
+from wshost.request import ConnectionInfo
 from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
 
@@ -34,7 +35,7 @@ twisted_factory = Factory.forProtocol(Protocol)
 class Sessions:
     """What somebody may have instead of a handler."""
 
-    def session(self, channel: IChannel) -> ISession:
+    def session(self, channel: IChannel, connection: ConnectionInfo) -> ISession:
         raise NotImplementedError
 
 
@@ -165,26 +166,26 @@ class TestOptionsOfTheServer:
             Settings.ping_interval.default,
             Settings.close_timeout.default,
         )
-        assert adapter(handler=echo).init_timeout == Settings.init_timeout.default
+        assert adapter(handler=echo).terms.init_timeout == Settings.init_timeout.default
 
     def test_a_handler_adapter_by_itself_has_the_same_default(self) -> None:
-        assert HandlerAdapter(echo, {}).init_timeout == Settings.init_timeout.default
+        assert HandlerAdapter(echo, {}).terms.init_timeout == Settings.init_timeout.default
 
 
 class TestTheHandler:
     def test_it_is_found_by_name(self) -> None:
-        assert adapter(handler="wshost.handlers.echo").handler is echo
+        assert adapter(handler="wshost.handlers.echo").terms.handler is echo
 
     def test_it_may_be_an_object(self) -> None:
-        assert adapter(handler=echo).handler is echo
+        assert adapter(handler=echo).terms.handler is echo
 
     @pytest.mark.parametrize("name", ["handler_module", "handler"])
     def test_it_may_stand_in_the_options_of_websocket(self, name: str) -> None:
-        assert adapter(protocol_module=[("websocket", {name: "wshost.handlers.echo"})]).handler is echo
+        assert adapter(protocol_module=[("websocket", {name: "wshost.handlers.echo"})]).terms.handler is echo
 
     def test_it_gets_its_options(self) -> None:
-        assert adapter(handler=echo).options == {}
-        assert adapter(handler=echo, handler_option={"room": "1"}).options == {"room": "1"}
+        assert adapter(handler=echo).terms.options == {}
+        assert adapter(handler=echo, handler_option={"room": "1"}).terms.options == {"room": "1"}
 
     @pytest.mark.parametrize("name", ["worker", "connection"])
     def test_its_options_can_not_have_the_names_of_ours(self, name: str) -> None:
@@ -192,7 +193,7 @@ class TestTheHandler:
         assert complaint(handler=echo, handler_option={"room": 1, name: 1}) == expected
 
     def test_it_gets_the_time_for_its_init(self) -> None:
-        assert adapter(handler=echo, init_timeout=2.5).init_timeout == 2.5
+        assert adapter(handler=echo, init_timeout=2.5).terms.init_timeout == 2.5
 
     def test_a_session_factory_is_taken_as_it_is(self) -> None:
         sessions = Sessions()
@@ -221,7 +222,7 @@ class TestRoutes:
         assert list(router.handlers) == ["/echo", "/more/*"]
         for sessions in router.handlers.values():
             assert isinstance(sessions, HandlerAdapter)
-            assert (sessions.handler, sessions.options) == (echo, {"room": 1})
+            assert (sessions.terms.handler, sessions.terms.options) == (echo, {"room": 1})
 
     @pytest.mark.parametrize("options", [{}, {"handler_module": echo}])
     def test_other_paths_are_the_handler_s_where_there_is_one(self, options: dict[str, Any]) -> None:

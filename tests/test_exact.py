@@ -70,26 +70,26 @@ class TestText:
     @pytest.mark.parametrize(
         "value", [Room.HALL, Mixed.HALL, LyingText("hall"), "hall"], ids=lambda v: type(v).__name__
     )
-    def test_is_the_characters(self, value: str) -> None:
+    def test_text_returns_the_characters_as_a_str(self, value: str) -> None:
         assert (text(value), type(text(value))) == ("hall", str)
 
-    def test_that_is_exact_is_not_copied(self) -> None:
+    def test_an_exact_str_is_not_copied(self) -> None:
         value = "x" * 100
         assert text(value) is value
 
     @pytest.mark.parametrize("value", [b"hall", None, 7])
-    def test_is_nothing_else(self, value: Any) -> None:
+    def test_text_takes_nothing_else(self, value: Any) -> None:
         with pytest.raises(TypeError):
             text(value)
 
 
 class TestNumber:
     @pytest.mark.parametrize("value", [1001, Code.GOING_AWAY, LyingNumber(1001)], ids=lambda v: type(v).__name__)
-    def test_is_an_int(self, value: int) -> None:
+    def test_number_returns_an_int(self, value: int) -> None:
         assert (number(value), type(number(value))) == (1001, int)
 
     @pytest.mark.parametrize("value", ["1001", 1001.0, None])
-    def test_is_nothing_else(self, value: Any) -> None:
+    def test_number_takes_nothing_else(self, value: Any) -> None:
         with pytest.raises(TypeError):
             number(value)
 
@@ -109,20 +109,20 @@ class TestOctets:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_are_bytes(self, value: Any) -> None:
+    def test_octets_returns_bytes(self, value: Any) -> None:
         assert (octets(value), type(octets(value))) == (b"abcd", bytes)
 
-    def test_that_are_exact_are_not_copied(self) -> None:
+    def test_exact_bytes_are_not_copied(self) -> None:
         value = bytes(100)
         assert octets(value) is value
 
     @pytest.mark.parametrize("value", ["abcd", None, 4, [97]])
-    def test_are_nothing_else(self, value: Any) -> None:
+    def test_octets_takes_nothing_else(self, value: Any) -> None:
         """`bytes(4)` would be four zeros."""
         with pytest.raises(TypeError, match=f"^bytes are wanted, not {type(value).__name__}$"):
             octets(value)
 
-    def test_are_not_there_any_more(self) -> None:
+    def test_a_released_memoryview_is_a_value_error(self) -> None:
         value = memoryview(b"abcd")
         value.release()
         with pytest.raises(ValueError, match="released"):
@@ -133,33 +133,33 @@ class TestMessage:
     @pytest.mark.parametrize(
         ("value", "exact"), [(Room.HALL, "hall"), ("", ""), (LyingBytes(b"a"), b"a"), (memoryview(b""), b"")]
     )
-    def test_is_text_or_binary(self, value: Any, exact: Any) -> None:
+    def test_message_returns_a_str_or_bytes(self, value: Any, exact: Any) -> None:
         assert (message(value), type(message(value))) == (exact, type(exact))
 
     @pytest.mark.parametrize("value", [None, 7, ["text"]])
-    def test_is_nothing_else(self, value: Any) -> None:
+    def test_message_takes_nothing_else(self, value: Any) -> None:
         with pytest.raises(TypeError, match=f"^a message is a str or bytes, not {type(value).__name__}$"):
             message(value)
 
 
 class TestSeconds:
     @pytest.mark.parametrize("value", [1, 1.0, True])
-    def test_are_a_float(self, value: Any) -> None:
+    def test_seconds_returns_a_float(self, value: Any) -> None:
         assert (seconds(value), type(seconds(value))) == (1.0, float)
 
     @pytest.mark.parametrize("value", [nan, inf, -inf])
-    def test_are_finite(self, value: float) -> None:
+    def test_seconds_takes_only_finite_numbers(self, value: float) -> None:
         with pytest.raises(ValueError, match=f"^{value!r} is no number of seconds$"):
             seconds(value)
 
     @pytest.mark.parametrize("value", ["1", None])
-    def test_are_a_number(self, value: Any) -> None:
+    def test_seconds_takes_only_numbers(self, value: Any) -> None:
         with pytest.raises(TypeError):
             seconds(value)
 
 
 class TestShown:
-    def test_is_short(self) -> None:
+    def test_a_long_value_is_shown_short(self) -> None:
         assert shown(("reply", ["x" * 1_000], [[[[]]]])) == "('reply', ['xxxxxxxxxxxx...xxxxxxxxxxxxx'], [[...]])"
 
     @pytest.mark.parametrize(
@@ -167,5 +167,5 @@ class TestShown:
         [(10**5_000, "<int>"), (Unshowable(), "<Unshowable"), ((10**5_000,), "(<int>,)")],
         ids=["int", "object", "tuple"],
     )
-    def test_never_fails(self, value: Any, how: str) -> None:
+    def test_any_value_can_be_shown(self, value: Any, how: str) -> None:
         assert shown(value).startswith(how)

@@ -72,6 +72,28 @@ PUBLIC: dict[Any, set[str]] = {
     },
     interfaces.ILocalTopics: {"publish_locally(topic, data)"},
     interfaces.IHandler: {"handle(message, state)", "init(options)"},
+    interfaces.ISessionFactory: {"session(channel, connection)"},
+    interfaces.ISession: {
+        "after_infos(call)",
+        "busy",
+        "connection_lost()",
+        "handle_info(message)",
+        "handle_message(message)",
+        "has_infos",
+        "open(ref)",
+    },
+    interfaces.IChannel: {
+        "accept(accept)",
+        "call_later(seconds, call)",
+        "call_soon(call)",
+        "close(code, reason)",
+        "log_failure(what)",
+        "ping(data)",
+        "pong(data)",
+        "proceed()",
+        "reject(status, body, headers)",
+        "send(data)",
+    },
 }
 CONTRACTS = [
     value

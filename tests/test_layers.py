@@ -24,7 +24,7 @@ GROUND: dict[str, set[str]] = {
 #: What each package, or module beside the packages, imports of ours besides itself and the ground floor: modules, or
 #: whole packages. A package that stands in no line knows no other.
 KNOWN: dict[str, set[str]] = {
-    "wshost.connections": {"wshost.process.log_text", "wshost.topics"},
+    "wshost.connections": {"wshost.process.log_limit", "wshost.process.log_text", "wshost.topics"},
     "wshost.fastnet": {"wshost.process.log_limit"},
     "wshost.listening": {
         "wshost.connections.address",

@@ -47,19 +47,19 @@ def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 class TestNames:
-    def test_ours_and_third_parties_enter_by_the_same_door(self, third_party: Path) -> None:
+    def test_names_has_our_modules_and_those_of_third_parties(self, third_party: Path) -> None:
         assert {"factory", "http", "websocket", "incomplete", "renamed", "upper"} <= set(plugins.names())
 
-    def test_are_sorted_for_people(self) -> None:
+    def test_names_are_sorted(self) -> None:
         assert plugins.names() == sorted(plugins.names())
 
-    def test_import_no_module(self, third_party: Path) -> None:
+    def test_names_imports_no_module(self, third_party: Path) -> None:
         plugins.names()
         assert "upper_module" not in sys.modules
 
 
 class TestEndpointParser:
-    def test_is_imported_when_it_is_used(self, third_party: Path) -> None:
+    def test_an_endpoint_is_imported_when_it_is_used(self, third_party: Path) -> None:
         (third_party / "upper_module.py").write_text("def parse(*args, **kwargs): return args, kwargs\n")
         parser = plugins.EndpointParser("upper", "upper_module.parse")
         assert verifyObject(IStreamServerEndpointStringParser, parser)
@@ -68,13 +68,13 @@ class TestEndpointParser:
         endpoint: object = parser.parseStreamServer(None, "80", interface="::1")
         assert endpoint == ((None, "80"), {"interface": "::1"})
 
-    def test_ours_is_found_by_twisted(self) -> None:
+    def test_twisted_finds_our_endpoint(self) -> None:
         found = [parser for parser in getPlugins(IStreamServerEndpointStringParser) if parser.prefix == "fast"]
         assert found == [plugins.EndpointParser("fast", "wshost.fastnet.reactor.parse")]
 
 
 class TestFindByShortName:
-    def test_imports_the_module(self, third_party: Path) -> None:
+    def test_a_short_name_imports_the_module(self, third_party: Path) -> None:
         assert plugins.find("upper").__name__ == "upper_module"
 
     @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ class TestFindByShortName:
             ("renamed", "AttributeError: module 'upper_module' has no attribute 'Former'"),
         ],
     )
-    def test_a_plugin_that_leads_nowhere_is_the_answer_in_one_line(
+    def test_a_plugin_that_leads_nowhere_is_reported_in_one_line(
         self, third_party: Path, name: str, reason: str
     ) -> None:
         with pytest.raises(ConfigurationError) as caught:
@@ -101,13 +101,13 @@ class TestFindByShortName:
 
 
 class TestFindByDottedPath:
-    def test_of_a_module(self) -> None:
+    def test_a_dotted_path_can_lead_to_a_module(self) -> None:
         assert plugins.find("wshost.results").Switch is Switch
 
-    def test_of_an_object(self) -> None:
+    def test_a_dotted_path_can_lead_to_an_object(self) -> None:
         assert plugins.find("wshost.results.Switch") is Switch
 
-    def test_of_an_object_in_an_object(self, third_party: Path) -> None:
+    def test_a_dotted_path_can_lead_to_an_object_in_an_object(self, third_party: Path) -> None:
         assert plugins.find("upper_module.Upper.Inner").__qualname__ == "Upper.Inner"
 
     @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ class TestFindByDottedPath:
             ("a..b", f"InvalidName: {NO_PATH}, not 'a..b'"),
         ],
     )
-    def test_that_leads_nowhere_is_answered_in_one_line(self, name: str, reason: str) -> None:
+    def test_a_dotted_path_that_leads_nowhere_is_reported_in_one_line(self, name: str, reason: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             plugins.find(name)
         assert str(caught.value) == f"protocol module {name!r} can't be imported: {reason}"
 
     @pytest.mark.parametrize("name", ["broken_module", "broken_module.Driver"])
-    def test_an_error_in_the_module_itself_is_shown_as_its_authors(self, third_party: Path, name: str) -> None:
+    def test_an_error_in_the_module_itself_is_shown_with_its_own_traceback(self, third_party: Path, name: str) -> None:
         (third_party / "broken_module.py").write_text("1 / 0\n")
         with pytest.raises(UserCodeError, match=r"can't be imported: ZeroDivisionError: division by zero$") as caught:
             plugins.find(name)
@@ -135,7 +135,9 @@ class TestFindByDottedPath:
 
 class TestFindInTheCurrentDirectory:
     @pytest.mark.parametrize("name", ["here_module", "here_module.Driver"])
-    def test_as_handlers_are(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_modules_are_found_in_the_current_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         (tmp_path / "here_module.py").write_text("class Driver: pass\n")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
@@ -146,6 +148,6 @@ class TestFindInTheCurrentDirectory:
 
 
 @pytest.mark.parametrize("interface", [IPlugin, plugins.IProtocolPlugin])
-def test_protocol_module_provides_what_twisted_looks_for(interface: type[Interface]) -> None:
+def test_protocol_modules_provide_what_twisted_looks_for(interface: type[Interface]) -> None:
     verifyClass(interface, plugins.ProtocolModule)
     verifyObject(interface, plugins.ProtocolModule("switch", "wshost.results.Switch"))

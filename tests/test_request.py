@@ -26,26 +26,26 @@ class TestHeaders:
     """RFC 9110 §5."""
 
     @pytest.mark.parametrize("name", ["X-Id", "x-id", "X-ID"])
-    def test_are_found_in_any_case(self, name: str) -> None:
+    def test_headers_are_found_in_any_case(self, name: str) -> None:
         headers = Headers([("x-Id", "1")])
         assert headers[name] == "1"
         assert name in headers
         assert headers.get(name) == "1"
 
-    def test_that_are_absent_are_a_key_error(self) -> None:
+    def test_a_header_that_is_absent_is_a_key_error(self) -> None:
         headers = Headers()
         with pytest.raises(KeyError):
             headers["x-id"]
         assert "x-id" not in headers
         assert headers.get("x-id") is None
 
-    def test_are_a_mapping_of_lower_case_names(self) -> None:
+    def test_headers_are_a_mapping_of_lower_case_names(self) -> None:
         headers = Headers([("Host", "a"), ("X-Id", "1")])
         assert len(headers) == 2
         assert list(headers) == ["host", "x-id"]
         assert headers == {"host": "a", "x-id": "1"}
 
-    def test_that_come_twice_are_one_list(self) -> None:
+    def test_headers_that_come_twice_are_joined_to_one_list(self) -> None:
         """RFC 9110 §5.3."""
         headers = Headers([("Accept", "a"), ("X", "1"), ("ACCEPT", "b, c"), ("accept", "d")])
         assert headers == {"accept": "a, b, c, d", "x": "1"}
@@ -54,7 +54,7 @@ class TestHeaders:
         """RFC 6265 §5.4; more than one field is legal since RFC 9113 §8.2.3."""
         assert Headers([("Cookie", "a=1"), ("cookie", "b=2")])["Cookie"] == "a=1; b=2"
 
-    def test_show_what_they_hold(self) -> None:
+    def test_headers_show_their_fields(self) -> None:
         assert repr(Headers([("Host", "a")])) == "Headers([('host', 'a')])"
 
 
@@ -72,13 +72,13 @@ class TestListFields:
             (" , ", ()),
         ],
     )
-    def test_are_their_members_without_the_empty_ones(self, value: str, members: tuple[str, ...]) -> None:
+    def test_a_list_field_has_its_members_without_empty_ones(self, value: str, members: tuple[str, ...]) -> None:
         assert Headers([("Connection", value)]).list("connection") == members
 
-    def test_count_over_several_fields(self) -> None:
+    def test_a_list_field_may_come_in_several_fields(self) -> None:
         assert Headers([("Connection", "a"), ("Connection", "b")]).list("Connection") == ("a", "b")
 
-    def test_that_are_absent_have_none(self) -> None:
+    def test_a_list_field_that_is_absent_has_no_members(self) -> None:
         assert Headers().list("connection") == ()
 
 
@@ -86,19 +86,19 @@ class TestValues:
     def test_a_request_has_no_route_without_routes(self) -> None:
         assert Request("GET", "/a?b", "/a", "b", "host", Headers()).route is None
 
-    def test_a_session_without_a_certificate_has_none(self) -> None:
+    def test_a_tls_connection_without_a_certificate_has_none(self) -> None:
         assert TLS().peer_certificate is None
 
-    def test_of_a_bare_connection_little_is_known(self) -> None:
+    def test_a_connection_info_has_defaults(self) -> None:
         info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
         assert (info.cookies, info.origin, info.subprotocols, info.tls, info.route) == ({}, None, (), None, None)
 
-    def test_cookies_that_nobody_sent_are_nobodys_to_set(self) -> None:
+    def test_the_default_cookies_can_not_be_changed(self) -> None:
         info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
         with pytest.raises(TypeError):
             info.cookies["a"] = "1"  # type: ignore[index]
 
-    def test_can_not_be_changed(self) -> None:
+    def test_a_connection_info_can_not_be_changed(self) -> None:
         info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
         with pytest.raises(FrozenInstanceError):
             info.peer = "127.0.0.1:1"  # type: ignore[misc]

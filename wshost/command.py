@@ -17,7 +17,7 @@ from twisted.python import usage
 
 from wshost import __version__
 from wshost.process import allocator, ending, open_files, reactors
-from wshost.process.log_limit import LogLimit, by_others
+from wshost.process.log_limit import LogLimit, by_library
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings import file
@@ -226,7 +226,7 @@ def limit_logs(beginner: Any) -> None:
 
     def begin_limited(observers: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         del beginner.beginLoggingTo
-        limit = LogLimit(LogPublisher(*observers), by_others, _call_later)
+        limit = LogLimit(LogPublisher(*observers), by_library, _call_later)
         # What asyncio logs gets into Twisted's log by stderr.
         logging.getLogger("asyncio").addFilter(limit)
         begin([limit], *args, **kwargs)

@@ -1,7 +1,7 @@
-"""The exact built-in value in what users give, of which a subclass may say anything. Imports nothing of ours.
+"""Turns values that users give into exact built-in ones, such as a subclass of str into a str. Imports nothing of ours.
 
-What is compiled takes no subclasses, an enumeration's member is formatted as its name, and a length may be overridden:
-where a value enters, it becomes what these return. Each costs one look at the type of what is exact already.
+A subclass may override anything: a member of an enumeration is formatted as its name, and a length may lie. Compiled
+code takes no subclasses. So values are converted where they enter. An exact value costs only a check of its type.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _shown.maxlevel = 2
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error message may show it: short, whatever it is."""
+    """Return a short text of any value, for an error message. Never raises."""
     return _shown.repr(value)
 
 
 def text(value: str) -> str:
-    """Return the characters of a str, also of a subclass. :raises TypeError: when it is no str."""
+    """Return a str or an instance of a subclass as a str. :raises TypeError: when it is no str."""
     return value if type(value) is str else str.__str__(value)
 
 
 def number(value: int) -> int:
-    """Return an int, also of a subclass. :raises TypeError: when it is no int."""
+    """Return an int or an instance of a subclass as an int. :raises TypeError: when it is no int."""
     return value if type(value) is int else int.__int__(value)
 
 
 def octets(value: bytes | bytearray | memoryview) -> bytes:
-    """Return bytes as they are now: in C's order, whatever the format of a memoryview.
+    """Return a copy as bytes of what is not exactly bytes. Of a memoryview, that is its memory, whatever its format.
 
     :raises TypeError: when it is none of these.
     :raises ValueError: for a memoryview that was released.
@@ -59,7 +59,7 @@ def octets(value: bytes | bytearray | memoryview) -> bytes:
 
 
 def message(value: str | bytes | bytearray | memoryview) -> str | bytes:
-    """Return a message: a str is a text, and bytes, a bytearray or a memoryview are binary.
+    """Return a message: a str for a text; for bytes, a bytearray or a memoryview, bytes.
 
     :raises TypeError: when it is none of these.
     :raises ValueError: for a memoryview that was released.

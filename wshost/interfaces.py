@@ -279,70 +279,88 @@ class IBackplane(Interface):
 
 
 class IHandler(Interface):
-    """What the user writes; usually a Python module. Both may be plain, `async def`, or return a Deferred."""
+    """What the user writes, usually as a Python module. Either function may be `async def`, or return a Deferred."""
 
     def init(options: Mapping[str, Any]) -> Any:
         """Return the state of a new connection, or an `Accept` around it; or raise `Reject`."""
 
     def handle(message: Any, state: Any) -> Any:
-        """Answer one message; see docs/handlers.md for both tables."""
+        """Return the answer to one message. docs/handlers.md lists all messages and answers."""
 
 
 class ISessionFactory(Interface):
-    """What turns a user's handler into sessions: what the websocket module's option `handler` holds."""
+    """Makes one session for each connection: what the websocket module's option `handler` holds."""
 
-    def session(channel: IChannel) -> ISession:
-        """Start serving one connection."""
+    def session(channel: IChannel, connection: ConnectionInfo) -> ISession:
+        """Return the session of a new connection. It runs when `ISession.open` is called.
+
+        :param channel: how the session acts on its connection.
+        :param connection: who connects, and what for: enough to choose a handler by.
+        """
 
 
 class ISession(Interface):
     """A handler's side of one connection. Messages are handled one at a time, in order."""
 
-    busy = Attribute("True while a message is being handled: deliver no more from the peer")
-    waits = Attribute("True while infos are queued that are handled at the end of the reactor's turn")
+    busy = Attribute("True while the handler is working: no message may be given to it")
+    has_infos = Attribute("True while infos are queued that are handled at the end of the reactor's turn")
 
-    def open(connection: ConnectionInfo, ref: IRef) -> None:
-        """Run the handler's init. It ends in one call of `IChannel.opened` or `IChannel.refused`."""
+    def open(ref: IRef) -> None:
+        """Run the handler's init. The session then calls `IChannel.accept` or `IChannel.reject`, now or later.
 
-    def deliver(message: Any) -> None:
-        """Handle a message from the peer. Only when not busy."""
-
-    def info(message: Any) -> bool:
-        """Queue ``("info", message)``; False when too many wait.
-
-        Whoever calls may be users' code: the handler is not to be called from here, but by `IChannel.call_soon`.
+        :param ref: the handler's own reference to the connection.
         """
 
-    def behind(call: Callable[[], None]) -> None:
-        """Make a call of the channel's when the infos that were queued before have been handled. Only when `waits`."""
+    def handle_message(message: Any) -> None:
+        """Handle a message from the peer. Only called when not busy.
 
-    def lost() -> None:
-        """The connection ended. ``"connection_close"`` follows, once, when what is being handled is done."""
+        :param message: as handlers get it: ``("text", str)``, ``("close", (code, reason))``.
+        """
+
+    def handle_info(message: Any) -> bool:
+        """Queue ``("info", message)`` for the handler.
+
+        The caller may be users' code, so the handler is not called from here, but by `IChannel.call_soon`.
+
+        :returns: False when the message will not be handled: too many infos are queued, or the connection is closing.
+        """
+
+    def after_infos(call: Callable[[], None]) -> None:
+        """Call when the infos that are queued now have been handled; never, when they are dropped.
+
+        Only called while `has_infos`.
+        """
+
+    def connection_lost() -> None:
+        """The connection is gone. The handler gets ``"connection_close"`` once, after what it is doing now."""
 
 
 class IChannel(Interface):
     """What a session may ask of its connection's websocket module."""
 
-    def opened(accept: Accept) -> None:
-        """The handler's init has accepted."""
+    def accept(accept: Accept) -> None:
+        """Complete the opening handshake: the handler's init has accepted the connection."""
 
-    def refused(status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        """The handler's init has rejected, crashed (500) or never answered (503)."""
+    def reject(status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        """Answer the handshake with an HTTP error: init has raised `Reject`, failed (500) or timed out (503)."""
 
     def send(data: str | bytes) -> None:
-        """One message."""
+        """Send one message."""
 
     def ping(data: bytes) -> None:
-        """A ping frame."""
+        """Send a ping frame."""
 
     def pong(data: bytes) -> None:
-        """A pong frame."""
+        """Send a pong frame."""
 
     def close(code: int | None, reason: str) -> None:
-        """Start or answer the closing handshake; None and "" for a Close without a code."""
+        """Start the closing handshake, or answer the peer's Close; None and "" for a Close without a code."""
 
-    def released() -> None:
-        """What the session did by itself can leave; unless it is busy again, more may be delivered."""
+    def proceed() -> None:
+        """The session has worked outside of a call from the channel: let its output leave.
+
+        Unless the session is busy again, the next message may be given to it.
+        """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""

@@ -1,29 +1,29 @@
-"""What may be sent and published: messages, topics, and what control frames carry. Knows nobody who sends it."""
+"""Checks what may be sent and published: messages, topics, and the payloads of control frames. Knows no sender."""
 
 from __future__ import annotations
 
 from wshost.exact import message, number, text
 
-#: What waits for a later turn weighs that much beside its data, in bytes.
+#: What a queued call counts against limits on queues, in bytes, beside its data.
 CALL = 256
-#: A topic's name, in bytes of UTF-8.
+#: The longest name of a topic, in bytes of UTF-8.
 MAX_TOPIC = 255
-#: A control frame's payload, in bytes (RFC 6455 §5.5).
+#: The longest payload of a control frame, in bytes (RFC 6455 §5.5).
 MAX_PAYLOAD = 125
-#: What of it is left for a reason behind the code.
+#: The longest reason of a Close, in bytes of UTF-8: it follows the code, which takes two.
 MAX_REASON = MAX_PAYLOAD - 2
-#: What a handler's ``("close", state)`` says.
+#: The code and reason of a handler's ``("close", state)``.
 NORMAL_CLOSE = (1000, "Normal close")
 
 
 def check_message(data: str | bytes) -> tuple[str | bytes, int]:
-    """Return a message as it is now, and its size in bytes.
+    """Return a message as an exact str or bytes, and its size in bytes. What could change later is copied.
 
     :raises TypeError: when it is neither a str nor bytes.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
     if type(data) is str:
-        # Now, and not when the reactor has come to it and nobody is there to be told.
+        # Lone surrogates must raise here: once the message is queued, nobody is there to be told.
         return data, len(data) if data.isascii() else len(data.encode())
     if type(data) is bytes:
         return data, len(data)
@@ -31,7 +31,7 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
 
 
 def check_topic(topic: str) -> str:
-    """Return the name of a topic.
+    """Return the name of a topic as an exact str.
 
     :raises TypeError: when it is no str.
     :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
@@ -46,15 +46,15 @@ def check_topic(topic: str) -> str:
 
 
 def sendable(code: int) -> bool:
-    """Say whether an endpoint may send this close code (RFC 6455 §7.4.1, and IANA's registry for 1012 to 1014)."""
+    """Return whether an endpoint may send this close code (RFC 6455 §7.4.1, and IANA's registry for 1012 to 1014)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def check_close(code: int | None, reason: str) -> tuple[int | None, str]:
-    """Return the code, and the reason cut to what fits, between characters.
+    """Return a close code and a reason, which is cut between characters to `MAX_REASON` bytes.
 
-    :param code: None for a Close without one; then it has no reason either (RFC 6455 §5.5.1).
-    :raises ValueError: for a code that may not be sent, or a reason that is no text, or has no code before it.
+    :param code: None for a Close without a code; the reason is empty then (RFC 6455 §5.5.1).
+    :raises ValueError: for a code that may not be sent, or a reason that is no text or comes without a code.
     """
     if code is None:
         if reason != "":

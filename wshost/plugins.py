@@ -1,4 +1,4 @@
-"""How protocol modules, and other plugins of ours, are found: by a short name, or by dotted path. Knows none itself."""
+"""Finds protocol modules, by the short name of a Twisted plugin or by dotted path. Knows no module itself."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class ProtocolModule:
 class EndpointParser:
     """A kind of endpoint that is imported only when it is used.
 
-    :param prefix: how the strings begin that describe one.
-    :param path: the dotted path of a function that makes it, of a reactor and the string's arguments.
+    :param prefix: what a description of such an endpoint begins with: ``fast`` for ``fast:8080``.
+    :param path: the dotted path of a function that takes a reactor and the description's arguments, and makes one.
     """
 
     prefix: str
@@ -59,16 +59,16 @@ class EndpointParser:
 
 
 def names() -> list[str]:
-    """The short names of all protocol modules that are installed, sorted."""
+    """Return the short names of all protocol modules that are installed, sorted."""
     return sorted(plugin.name for plugin in getPlugins(IProtocolPlugin))
 
 
 def find(name: str) -> Any:
     """Return the protocol module of this name.
 
-    :param name: a plugin's short name; or a dotted path, from the current directory, too.
+    :param name: a plugin's short name, or a dotted path, also from the current directory.
     :raises wshost.loading.importing.UserCodeError: when its own code raises an exception.
-    :raises ConfigurationError: when there is neither, or it can't be imported.
+    :raises ConfigurationError: when there is no such module, or it can't be imported.
     """
     plugin = next((plugin for plugin in getPlugins(IProtocolPlugin) if plugin.name == name), None)
     if plugin is None:

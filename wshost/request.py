@@ -1,4 +1,4 @@
-"""What a client asked for and who it is: the values that modules hand on and handlers see. Imports nothing of ours."""
+"""What a client asks for, and who it is: values that modules hand on and handlers get. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
 
-#: RFC 9110 §5.6.2.
+#: A token of RFC 9110 §5.6.2.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 T = TypeVar("T")
@@ -20,10 +20,10 @@ _NO_COOKIES: Mapping[str, str] = MappingProxyType({})
 
 
 class Headers(Mapping[str, str]):
-    """The header fields of a request: a mapping in which case makes no difference.
+    """The header fields of a request: a mapping that ignores the case of names.
 
-    A field that came more than once is here once, its values joined by ``", "`` (RFC 9110 §5.3; cookies by
-    ``"; "``, RFC 6265 §5.4). Bytes beyond ASCII are opaque (RFC 9110 §5.5), each the character of its number:
+    The values of a field that came more than once are joined by ``", "`` (RFC 9110 §5.3), those of Cookie by ``"; "``
+    (RFC 6265 §5.4). Bytes beyond ASCII are opaque (RFC 9110 §5.5): a value has the characters of the same numbers, and
     ``value.encode("latin-1")`` are the bytes.
     """
 
@@ -41,7 +41,7 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
 
-    # What `Mapping` has of these raises and catches a KeyError where nothing is found.
+    # `Mapping` has both, but with a KeyError raised and caught for each field that is missing.
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._fields
@@ -65,9 +65,9 @@ class Headers(Mapping[str, str]):
         return f"Headers({list(self._fields.items())!r})"
 
     def list(self, name: str) -> tuple[str, ...]:
-        """The members of a comma-separated field, without the empty ones (RFC 9110 §5.6.1); () when absent.
+        """Return the members of a comma-separated field, without empty ones (RFC 9110 §5.6.1); () when it is absent.
 
-        There are at most 1,000: a request with more was refused, but for Cookie and Referer, in which they are no list.
+        There are at most 1,000, as requests with more are rejected; but for Cookie and Referer, which are no lists.
         """
         value = self._fields.get(name.lower())
         if value is None:
@@ -86,7 +86,7 @@ class Request:
     path: str
     #: The target's query, not decoded and without the ``?``.
     query: str
-    #: The authority that is asked: the Host header, or that of an absolute target.
+    #: The authority that the client asks: from the Host header, or from an absolute target.
     host: str
     headers: Headers
     #: The pattern of `--route` that matched the path, or None without routes.
@@ -95,9 +95,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """What is known of a connection's TLS session."""
+    """What is known of a TLS connection."""
 
-    #: The peer's certificate, when one was asked for and given.
+    #: The peer's certificate, if it was asked for one and gave one.
     peer_certificate: X509 | None = None
 
 
@@ -107,14 +107,14 @@ class ConnectionInfo:
 
     #: The peer's address: ``127.0.0.1:50000``, ``[::1]:50000`` or ``unix:``.
     peer: str
-    #: The authority that the client asked for: ``example.com:8080``.
+    #: The authority that the client asks: ``example.com:8080``.
     host: str
     #: The path, not decoded.
     path: str
     #: The query, not decoded: for `urllib.parse.parse_qs`.
     query: str
     headers: Headers
-    #: The cookies by name (RFC 6265 §4.2.1); of several of one name the first.
+    #: The cookies by name (RFC 6265 §4.2.1); the first of several with one name.
     cookies: Mapping[str, str] = field(default_factory=lambda: _NO_COOKIES)
     #: The Origin header, or None.
     origin: str | None = None

@@ -1,4 +1,4 @@
-"""What protocol modules and handlers may return or raise: values only, checked where they are made."""
+"""The values that protocol modules and handlers return or raise. Each is checked when it is made."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?|")
 
 
 class ConfigurationError(ValueError):
-    """Something in the options is wrong: one line that says what and where. The server does not start."""
+    """Something in the options is wrong, so the server does not start. One line says what and where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
     """Let another module of the chain drive the connection from here on.
 
-    :raises TypeError: when what is unread is no bytes.
+    :raises TypeError: when `unread` is no bytes.
     """
 
     #: The other module's name in the chain.
     name: str
-    #: The bytes that were received but not read; they are the first the other module gets.
+    #: Bytes that were received but not read. The other module gets them first.
     unread: bytes = b""
-    #: What `IContext.request` shall be for the other module.
+    #: The other module's `IContext.request`.
     request: Request | None = None
 
     def __post_init__(self) -> None:
@@ -37,9 +37,9 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Send these last bytes, then close properly: what is buffered leaves first, within a deadline.
+    """Send what is buffered, then these last bytes, then close properly; all that within a deadline.
 
-    :raises TypeError: when they are no bytes.
+    :raises TypeError: when `data` is no bytes.
     """
 
     data: bytes = b""
@@ -52,7 +52,7 @@ class Close:
 class Stop:
     """Abort the connection at once; what is buffered is lost.
 
-    :raises TypeError: when the reason is no str.
+    :raises TypeError: when `reason` is no str.
     """
 
     #: For `handle_connection_close` and the log.
@@ -64,19 +64,19 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What was asked for will not happen: it is unknown to the module, or it comes at the wrong time."""
+    """A module's answer to an action that it does not know, or can't do now. See `REFUSED`."""
 
 
-#: The one instance anybody needs.
+#: The only instance that is needed.
 REFUSED = Refused()
 
 Result: TypeAlias = "bytes | Switch | Close | Stop"
 Results: TypeAlias = "Result | Sequence[Result] | None"
-"""Bytes mean "reply". Of a sequence each is done in order, and nothing after a `Switch`, `Close` or `Stop`."""
+"""Bytes are sent. A sequence is done in order, up to the first `Switch`, `Close` or `Stop`."""
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return these response headers, which then can't break out of their lines.
+    """Return these response headers as a dict, if each stays in its line of the response.
 
     :raises TypeError: when they are no mapping.
     :raises ValueError: for a name that is no token, or a value with control or non-ASCII characters (RFC 9110 §5.5).
@@ -94,13 +94,13 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class Reject(Exception):
-    """Raised by a handler's `init`: refuse the connection with an HTTP response.
+    """Raised by a handler's `init` to reject the connection with an HTTP response.
 
     :param status: the HTTP status, 300 to 599.
-    :param body: the response's body; a str leaves as UTF-8 ``text/plain``.
+    :param body: the response's body; a str is sent as UTF-8, ``text/plain`` unless the headers say otherwise.
     :param headers: more response headers.
     :raises TypeError: when the headers are no mapping.
-    :raises ValueError: when one of them can't be sent.
+    :raises ValueError: when a header can't be sent, or for another status or body.
     """
 
     def __init__(self, status: int = 403, body: str | bytes = b"", headers: Mapping[str, str] | None = None) -> None:
@@ -120,7 +120,7 @@ class Reject(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Returned by a handler's `init` instead of a bare state, to say more about the acceptance.
+    """Returned by a handler's `init` instead of a bare state, to say more in the response.
 
     :raises TypeError: when the headers are no mapping.
     :raises ValueError: when a header can't be sent.

@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, eventAsJSON, eventsFromJSONLogFile, textFileLogObserver
 from twisted.python.failure import Failure
 
-from wshost.connections.failures import MOST, PERIOD, Failures, asks_to_exit
+from wshost.connections.failures import Failures, asks_to_exit
+from wshost.process.log_limit import MOST, PERIOD
 from wshost.process.log_text import LENGTH
 
 
@@ -42,7 +43,7 @@ def as_file(event: Any) -> str:
 
 
 class TestLog:
-    def test_says_whose_and_what_and_where(self, fail: Failing) -> None:
+    def test_a_failure_is_logged_with_its_connection_and_traceback(self, fail: Failing) -> None:
         [event] = fail()
         assert event["log_level"] is LogLevel.error
         assert event["id"] == "c7"
@@ -52,13 +53,13 @@ class TestLog:
         assert 'raise error or ValueError("on purpose")' in trace[2]
         assert trace[-1] == "\tValueError: on purpose"
 
-    def test_has_the_failure_for_who_wants_more(self, fail: Failing) -> None:
+    def test_the_event_has_the_failure(self, fail: Failing) -> None:
         error = ValueError("on purpose")
         [event] = fail(error)
         assert isinstance(event["failure"], Failure)
         assert event["failure"].value is error
 
-    def test_can_be_json(self, fail: Failing) -> None:
+    def test_the_event_can_be_written_as_json(self, fail: Failing) -> None:
         [event] = fail()
         [read] = eventsFromJSONLogFile(io.StringIO("\x1e" + eventAsJSON(event) + "\n"))
         assert read["id"] == "c7"
@@ -67,7 +68,7 @@ class TestLog:
 class TestWhatAPeerSays:
     """CWE-117: it may be in the text of an exception."""
 
-    def test_nothing_forges_a_line_of_the_log(self, fail: Failing) -> None:
+    def test_a_peers_words_can_not_forge_a_line_of_the_log(self, fail: Failing) -> None:
         [event] = fail(ValueError("x\r\n2026-01-01T00:00:00+0000 [-] \x1b[1mroot\x85logged in"))
         lines = as_file(event).splitlines()
         assert all(line.startswith("\t") for line in lines[1:])
@@ -75,7 +76,7 @@ class TestWhatAPeerSays:
 
 
 class TestLength:
-    def test_a_peers_message_can_not_push_the_trace_out(self, fail: Failing) -> None:
+    def test_a_peers_long_message_is_cut_and_the_traceback_stays(self, fail: Failing) -> None:
         [event] = fail(ValueError("x" * 1_000_000))
         text = as_file(event)
         assert len(text) < LENGTH + 200
@@ -83,11 +84,11 @@ class TestLength:
 
 
 class TestRate:
-    def test_so_many_in_a_period(self, fail: Failing) -> None:
+    def test_only_the_first_failures_of_a_period_are_logged(self, fail: Failing) -> None:
         assert len(fail(times=MOST)) == MOST
         assert fail(times=1_000) == []
 
-    def test_the_others_are_counted(self, fail: Failing) -> None:
+    def test_failures_left_out_are_counted_and_the_count_is_logged(self, fail: Failing) -> None:
         fail(times=MOST + 7)
         fail.clock.advance(PERIOD - 0.1)
         assert fail() == []
@@ -96,7 +97,7 @@ class TestRate:
         assert as_file(first).endswith("8 more failures were not logged\n")
         assert second["what"] == "the module failed"
 
-    def test_when_there_were_no_others_nothing_is_said_of_them(self, fail: Failing) -> None:
+    def test_no_count_is_logged_when_no_failure_was_left_out(self, fail: Failing) -> None:
         fail(times=MOST)
         fail.clock.advance(PERIOD)
         assert len(fail()) == 1
@@ -118,7 +119,7 @@ class Unspeakable(Exception):
 
 
 class TestALogThatFails:
-    def test_is_nobodys_end(self, monkeypatch: pytest.MonkeyPatch, fail: Failing) -> None:
+    def test_an_error_of_the_log_is_ignored(self, monkeypatch: pytest.MonkeyPatch, fail: Failing) -> None:
         class Broken:
             def error(self, *args: Any, **kwargs: Any) -> None:
                 raise GeneratorExit
@@ -126,12 +127,12 @@ class TestALogThatFails:
         monkeypatch.setattr(Failures, "log_to", Broken())
         assert fail() == []
 
-    def test_names_what_can_not_be_formatted(self, fail: Failing) -> None:
+    def test_an_exception_that_can_not_be_formatted_is_named(self, fail: Failing) -> None:
         [event] = fail(Unspeakable())
         assert "in __call__" in event["text"]
         assert event["text"].endswith("Unspeakable, which can't be formatted")
 
-    def test_is_for_exceptions_that_are_being_handled(self, fail: Failing) -> None:
+    def test_without_an_exception_to_log_a_lookup_error_is_raised(self, fail: Failing) -> None:
         with pytest.raises(LookupError, match="no exception to log"):
             fail.failures.log("c7", "nothing failed")
 
@@ -148,7 +149,7 @@ class TestWhoAsksTheProcessToEnd:
             (ValueError(), False),
         ],
     )
-    def test_is_told_to_who_can_end_it(self, error: BaseException, asks: bool) -> None:
+    def test_an_exit_also_in_a_group_is_passed_on(self, error: BaseException, asks: bool) -> None:
         left: list[BaseException] = []
         failures = Failures(Clock(), left.append)
         try:

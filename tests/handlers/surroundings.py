@@ -27,6 +27,15 @@ REF: Any = object()
 TURN = 0.001
 
 
+class _Timer:
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def cancel(self) -> None:
+        if self._call.active():
+            self._call.cancel()
+
+
 @implementer(IChannel)
 class Channel:
     """Writes down what is asked of it. By `then`, something happens while a method of it is called."""
@@ -42,11 +51,11 @@ class Channel:
         self.calls.append((name, *arguments))
         self.then.pop(name, lambda: None)()
 
-    def opened(self, accept: Accept) -> None:
-        self._called("opened", accept)
+    def accept(self, accept: Accept) -> None:
+        self._called("accept", accept)
 
-    def refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self._called("refused", status, body, headers)
+    def reject(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self._called("reject", status, body, headers)
 
     def send(self, data: str | bytes) -> None:
         self._called("send", data)
@@ -60,13 +69,11 @@ class Channel:
     def close(self, code: int | None, reason: str) -> None:
         self._called("close", code, reason)
 
-    def released(self) -> None:
-        self._called("released")
+    def proceed(self) -> None:
+        self._called("proceed")
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        # Twisted's own, which minds being cancelled after the call was made.
-        timer: Timer = self.clock.callLater(max(seconds, TURN), call)
-        return timer
+        return _Timer(self.clock.callLater(max(seconds, TURN), call))
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._soon.append(call)
@@ -110,15 +117,15 @@ class Handler:
 
 def begin(handler: Any, channel: Channel, **terms: float) -> ISession:
     """Open a session."""
-    session = HandlerAdapter(handler, {}, **terms).session(channel)
-    session.open(CONNECTION, REF)
+    session = HandlerAdapter(handler, {}, **terms).session(channel, CONNECTION)
+    session.open(REF)
     return session
 
 
 def open_session(handler: Any, channel: Channel, **terms: float) -> ISession:
     """Open one whose handler accepts at once."""
     session = begin(handler, channel, **terms)
-    assert [name for name, *_ in channel.take()] == ["opened"]
+    assert [name for name, *_ in channel.take()] == ["accept"]
     return session
 
 

@@ -56,30 +56,30 @@ async def crash() -> None:
 
 class TestWhatIsThere:
     @pytest.mark.parametrize("value", [None, 0, "text", b"binary", ("noreply", None), [1], object(), answer, iter([])])
-    def test_is_not_awaited(self, value: Any) -> None:
+    def test_what_is_not_awaitable_is_not_awaited(self, value: Any) -> None:
         assert awaited(value) is None
 
     @without_loop
-    def test_nor_is_it_without_a_loop(self) -> None:
+    def test_what_is_not_awaitable_is_not_awaited_without_a_loop(self) -> None:
         assert awaited(("noreply", None)) is None
 
-    def test_nor_is_a_generator(self) -> None:
+    def test_a_generator_is_not_awaited(self) -> None:
         assert awaited(one for one in "abc") is None
 
 
 class TestADeferred:
-    def test_is_itself(self) -> None:
+    def test_a_deferred_is_returned_itself(self) -> None:
         deferred: Deferred[str] = Deferred()
         assert awaited(deferred) is deferred
 
-    def test_fires_with_its_result(self) -> None:
+    def test_a_deferred_fires_with_its_result(self) -> None:
         assert Outcome(succeed("done")).result == "done"
 
-    def test_fails_with_its_failure(self) -> None:
+    def test_a_deferred_fails_with_its_failure(self) -> None:
         error = LookupError()
         assert Outcome(fail(error)).result is error
 
-    def test_of_inline_callbacks_is_one(self) -> None:
+    def test_the_deferred_of_inline_callbacks_is_awaited(self) -> None:
         gate: Deferred[str] = Deferred()
 
         @inlineCallbacks
@@ -91,7 +91,7 @@ class TestADeferred:
         assert outcome.result == "through"
 
     @without_loop
-    def test_whose_callback_is_a_coroutine_function_is_awaited_to_the_end(self) -> None:
+    def test_an_awaitable_result_of_a_deferred_is_awaited_in_turn(self) -> None:
         gate: Deferred[str] = Deferred()
         outcome = Outcome(succeed(gate).addCallback(Awaitable))
         assert outcome.results == []
@@ -103,11 +103,11 @@ class TestWithoutALoop:
     """Twisted runs the coroutine: it can await Deferreds."""
 
     @without_loop
-    def test_a_coroutine_that_never_waits_is_done_at_once(self) -> None:
+    def test_without_a_loop_a_coroutine_that_never_waits_is_done_at_once(self) -> None:
         assert Outcome(answer("now")).result == "now"
 
     @without_loop
-    def test_a_coroutine_goes_on_when_its_deferred_fires(self) -> None:
+    def test_without_a_loop_a_coroutine_goes_on_when_its_deferred_fires(self) -> None:
         gate: Deferred[str] = Deferred()
 
         async def wait() -> str:
@@ -119,31 +119,31 @@ class TestWithoutALoop:
         assert outcome.result == "GO"
 
     @without_loop
-    def test_an_exception_is_a_failure(self) -> None:
+    def test_without_a_loop_an_exception_is_a_failure(self) -> None:
         assert isinstance(Outcome(crash()).result, LookupError)
 
     @without_loop
-    def test_any_awaitable_will_do(self) -> None:
+    def test_without_a_loop_any_awaitable_is_awaited(self) -> None:
         gate: Deferred[str] = Deferred()
         outcome = Outcome(Awaitable(gate))
         gate.callback("go")
         assert outcome.result == "go"
 
     @without_loop
-    def test_a_coroutine_may_return_what_has_to_be_awaited(self) -> None:
+    def test_without_a_loop_an_awaitable_result_is_awaited_in_turn(self) -> None:
         gate: Deferred[str] = Deferred()
         outcomes = [Outcome(answer(succeed("a"))), Outcome(answer(answer("b"))), Outcome(answer(gate))]
         gate.callback("c")
         assert [outcome.result for outcome in outcomes] == ["a", "b", "c"]
 
     @without_loop
-    def test_asyncio_is_not_to_be_had(self) -> None:
+    def test_without_a_loop_asyncio_raises_that_there_is_none(self) -> None:
         error = Outcome(asyncio.sleep(1)).result
         assert isinstance(error, RuntimeError)
         assert "no running event loop" in str(error)
 
     @without_loop
-    def test_cancelling_cancels_what_the_coroutine_waits_for(self) -> None:
+    def test_without_a_loop_cancelling_cancels_the_deferred_that_is_awaited(self) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
 
@@ -157,7 +157,7 @@ class TestWithoutALoop:
         assert isinstance(outcome.result, CANCELLED)
 
     @without_loop
-    def test_one_that_does_not_heed_that_fires_when_it_is_done(self) -> None:
+    def test_without_a_loop_a_coroutine_that_ignores_its_cancelling_fires_when_it_is_done(self) -> None:
         gate: Deferred[str] = Deferred()
 
         async def persist() -> str:
@@ -178,7 +178,7 @@ class TestInALoop:
     """The coroutine is a task, as any of asyncio's."""
 
     @in_loop
-    async def test_it_can_use_asyncio(self) -> None:
+    async def test_a_coroutine_can_use_asyncio(self) -> None:
         async def use() -> str:
             async with asyncio.timeout(10):
                 await asyncio.sleep(0.001)
@@ -190,7 +190,7 @@ class TestInALoop:
         assert outcome.result == "done"
 
     @in_loop
-    async def test_it_is_a_task_of_its_own(self) -> None:
+    async def test_a_coroutine_is_a_task_of_its_own(self) -> None:
         async def who() -> Any:
             return [asyncio.current_task()]
 
@@ -201,29 +201,29 @@ class TestInALoop:
         assert task is not asyncio.current_task()
 
     @in_loop
-    async def test_without_a_wait_it_is_done_at_once_where_python_can_start_it_so(self) -> None:
+    async def test_a_coroutine_that_never_waits_is_done_at_once_since_python_3_12(self) -> None:
         outcome = Outcome(answer("now"))
         assert len(outcome.results) == (sys.version_info >= (3, 12))
         await turns()
         assert outcome.result == "now"
 
     @in_loop
-    async def test_an_exception_is_a_failure(self) -> None:
+    async def test_an_exception_of_a_task_is_a_failure(self) -> None:
         outcome = Outcome(crash())
         await turns()
         assert isinstance(outcome.result, LookupError)
 
     @in_loop
-    async def test_its_repr_names_the_users_coroutine(self) -> None:
+    async def test_the_repr_of_the_task_names_the_users_coroutine(self) -> None:
         async def handle() -> str:
             return repr(asyncio.current_task())
 
         outcome = Outcome(handle())
         await turns()
-        assert "test_its_repr_names_the_users_coroutine.<locals>.handle() running" in outcome.result
+        assert "test_the_repr_of_the_task_names_the_users_coroutine.<locals>.handle() running" in outcome.result
 
     @in_loop
-    async def test_it_has_a_copy_of_the_context(self) -> None:
+    async def test_a_task_has_a_copy_of_the_context(self) -> None:
         variable: ContextVar[str] = ContextVar("variable", default="unset")
         gate: Deferred[None] = Deferred()
 
@@ -243,7 +243,7 @@ class TestInALoop:
         assert variable.get() == "later"
 
     @in_loop
-    async def test_any_awaitable_will_do(self) -> None:
+    async def test_futures_tasks_and_other_awaitables_are_awaited(self) -> None:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         gate: Deferred[str] = Deferred()
         task = asyncio.create_task(answer("task"))
@@ -255,7 +255,7 @@ class TestInALoop:
         assert [outcome.result for outcome in outcomes] == ["future", "object", "task"]
 
     @in_loop
-    async def test_a_future_that_is_done_is_so_at_once(self) -> None:
+    async def test_a_future_that_is_done_fires_at_once(self) -> None:
         loop = asyncio.get_running_loop()
         good, bad, cancelled = loop.create_future(), loop.create_future(), loop.create_future()
         good.set_result("there")
@@ -266,7 +266,7 @@ class TestInALoop:
         assert isinstance(Outcome(cancelled).result, asyncio.CancelledError)
 
     @in_loop
-    async def test_a_coroutine_may_return_what_has_to_be_awaited(self) -> None:
+    async def test_an_awaitable_result_of_a_task_is_awaited_in_turn(self) -> None:
         gate: Deferred[str] = Deferred()
         outcomes = [Outcome(answer(succeed("a"))), Outcome(answer(answer("b"))), Outcome(answer(gate))]
         await turns()
@@ -277,7 +277,7 @@ class TestInALoop:
 
 class TestAwaitingADeferredInALoop:
     @in_loop
-    async def test_gives_its_result(self) -> None:
+    async def test_a_task_gets_the_result_of_a_deferred(self) -> None:
         gate: Deferred[str] = Deferred()
 
         async def wait() -> str:
@@ -294,7 +294,7 @@ class TestAwaitingADeferredInALoop:
         assert outcome.result == "go"
 
     @in_loop
-    async def test_raises_its_failure(self) -> None:
+    async def test_a_task_gets_the_failure_of_a_deferred(self) -> None:
         gate: Deferred[str] = Deferred()
 
         async def wait() -> str:
@@ -310,7 +310,7 @@ class TestAwaitingADeferredInALoop:
         assert outcome.result == "caught gone"
 
     @in_loop
-    async def test_does_not_wait_for_one_that_has_fired(self) -> None:
+    async def test_a_task_does_not_wait_for_a_deferred_that_has_fired(self) -> None:
         async def wait() -> str:
             return await succeed("there")
 
@@ -319,7 +319,7 @@ class TestAwaitingADeferredInALoop:
         assert outcome.result == "there"
 
     @in_loop
-    async def test_waits_for_one_that_waits_for_another(self) -> None:
+    async def test_a_task_waits_for_a_deferred_that_waits_for_another(self) -> None:
         inner: Deferred[str] = Deferred()
         outer = succeed(None).addCallback(lambda _: inner)
 
@@ -333,7 +333,7 @@ class TestAwaitingADeferredInALoop:
         assert outcome.result == "inner"
 
     @in_loop
-    async def test_lets_the_loop_sleep(self) -> None:
+    async def test_a_task_is_woken_once_when_its_deferred_fires(self) -> None:
         class Counted(Deferred[str]):
             asked = 0
 
@@ -355,7 +355,7 @@ class TestAwaitingADeferredInALoop:
         assert (outcome.result, gate.asked) == ("there", 1)
 
     @in_loop
-    async def test_can_be_done_by_two(self) -> None:
+    async def test_two_tasks_can_await_one_deferred(self) -> None:
         gate: Deferred[str] = Deferred()
 
         async def wait() -> str:
@@ -370,7 +370,7 @@ class TestAwaitingADeferredInALoop:
 
 class TestCancellingATask:
     @in_loop
-    async def test_ends_it_in_its_own_time(self) -> None:
+    async def test_a_cancelled_task_ends_in_its_own_time(self) -> None:
         log: list[str] = []
 
         async def wait() -> None:
@@ -389,7 +389,7 @@ class TestCancellingATask:
         assert isinstance(outcome.result, CANCELLED)
 
     @in_loop
-    async def test_cancels_the_deferred_it_awaits(self) -> None:
+    async def test_cancelling_a_task_cancels_the_deferred_it_awaits(self) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
 
@@ -407,7 +407,7 @@ class TestCancellingATask:
         assert outcome.result == "cancelled"
 
     @in_loop
-    async def test_leaves_alone_the_deferred_it_has_awaited(self) -> None:
+    async def test_cancelling_a_task_leaves_alone_a_deferred_it_has_awaited_before(self) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred()
 
@@ -426,7 +426,7 @@ class TestCancellingATask:
         assert cancelled == []
 
     @in_loop
-    async def test_drops_a_failure_that_comes_just_before(self) -> None:
+    async def test_a_failure_just_before_the_cancelling_is_dropped(self) -> None:
         gate: Deferred[Any] = Deferred()
 
         async def wait() -> None:
@@ -440,7 +440,7 @@ class TestCancellingATask:
         assert isinstance(outcome.result, asyncio.CancelledError)
 
     @in_loop
-    async def test_drops_a_failure_that_comes_just_after(self) -> None:
+    async def test_a_failure_just_after_the_cancelling_is_dropped(self) -> None:
         gate: Deferred[Any] = Deferred()
 
         async def wait() -> None:
@@ -454,14 +454,14 @@ class TestCancellingATask:
         assert isinstance(outcome.result, asyncio.CancelledError)
 
     @in_loop
-    async def test_before_its_first_step_ends_it(self) -> None:
+    async def test_a_task_can_be_cancelled_before_its_first_step(self) -> None:
         outcome = Outcome(asyncio.sleep(60))
         outcome.deferred.cancel()
         await turns()
         assert isinstance(outcome.result, asyncio.CancelledError)
 
     @in_loop
-    async def test_that_does_not_heed_it_fires_when_it_is_done(self) -> None:
+    async def test_a_task_that_ignores_its_cancelling_fires_when_it_is_done(self) -> None:
         gate: Deferred[str] = Deferred()
 
         async def persist() -> str:
@@ -481,7 +481,7 @@ class TestCancellingATask:
         assert outcome.result == "late"
 
     @in_loop
-    async def test_that_is_done_changes_nothing(self) -> None:
+    async def test_cancelling_what_is_done_changes_nothing(self) -> None:
         gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         outcome = Outcome(gate)
         await turns()
@@ -492,7 +492,7 @@ class TestCancellingATask:
         assert outcome.result == "done"
 
     @in_loop
-    async def test_that_has_returned_a_deferred_cancels_that(self) -> None:
+    async def test_cancelling_cancels_the_deferred_that_a_task_has_returned(self) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
         outcome = Outcome(answer(gate))
@@ -504,7 +504,7 @@ class TestCancellingATask:
 
 class TestWhenTheLoopEnds:
     @in_loop
-    async def test_what_is_left_ends_quietly(self) -> None:
+    async def test_a_task_that_is_left_when_the_loop_ends_is_not_logged(self) -> None:
         async def wait() -> None:
             await Deferred()
 
@@ -519,7 +519,7 @@ class TestWhatEndsTheProcess:
 
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
     @in_loop
-    async def test_raised_by_a_coroutine(self, error: BaseException) -> None:
+    async def test_an_exit_of_a_task_is_a_failure_and_does_not_stop_the_loop(self, error: BaseException) -> None:
         async def leave() -> None:
             await asyncio.sleep(0)
             raise error
@@ -533,7 +533,9 @@ class TestWhatEndsTheProcess:
 
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
     @in_loop
-    async def test_raised_when_it_is_cancelled(self, error: BaseException) -> None:
+    async def test_an_exit_of_a_cancelled_task_is_a_failure_and_does_not_stop_the_loop(
+        self, error: BaseException
+    ) -> None:
         async def leave() -> None:
             try:
                 await Deferred()
@@ -551,7 +553,7 @@ class TestWhatEndsTheProcess:
 
     @pytest.mark.parametrize("error", [SystemExit(3), LookupError()])
     @without_loop
-    def test_raised_where_there_is_no_loop(self, error: BaseException) -> None:
+    def test_an_exit_without_a_loop_is_a_failure(self, error: BaseException) -> None:
         async def leave() -> None:
             raise error
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from zope.interface import implementer
 from zope.interface.verify import verifyClass, verifyObject
 
 from tests.handlers.surroundings import CONNECTION, REF, Channel, Handler
 from wshost.handlers.adapter import HandlerAdapter
-from wshost.handlers.router import RoutedSession, Router
+from wshost.handlers.router import Router
 from wshost.interfaces import ISession, ISessionFactory
 from wshost.results import Accept
 
@@ -32,57 +33,56 @@ def router(chat: Handler, news: Handler) -> Router:
     return Router({"/chat/*": HandlerAdapter(chat, {}), "/news": HandlerAdapter(news, {})})
 
 
-class TestTheContract:
-    def test_is_provided(self, router: Router, channel: Channel) -> None:
-        verifyClass(ISessionFactory, Router)
-        verifyObject(ISessionFactory, router)
-        verifyClass(ISession, RoutedSession)
-        session = router.session(channel)
-        verifyObject(ISession, session)
-        session.open(replace(CONNECTION, route="/news"), REF)
-        verifyObject(ISession, session)
+def open_session(router: Router, channel: Channel, route: str | None) -> ISession:
+    session = router.session(channel, replace(CONNECTION, route=route))
+    session.open(REF)
+    return session
 
 
-class TestARoute:
-    @pytest.mark.parametrize(("route", "answer"), [("/chat/*", "chat"), ("/news", "news")])
-    def test_leads_to_its_handler(self, route: str, answer: str, router: Router, channel: Channel) -> None:
-        session = router.session(channel)
-        session.open(replace(CONNECTION, route=route), REF)
-        session.deliver(("text", "hello"))
-        assert session.info("hello")
-        assert channel.take() == [("opened", Accept("state")), ("send", answer), ("send", answer), ("released",)]
-
-    def test_leads_to_the_end_as_well(self, router: Router, chat: Handler, news: Handler, channel: Channel) -> None:
-        session = router.session(channel)
-        session.open(replace(CONNECTION, route="/news"), REF)
-        session.lost()
-        assert news.seen == [("connection_close", "state")]
-        assert chat.seen == []
-
-    def test_tells_when_its_handler_is_busy(self, router: Router, channel: Channel) -> None:
-        session = router.session(channel)
-        busy: list[bool] = []
-        channel.then["opened"] = lambda: busy.append(session.busy)
-        session.open(replace(CONNECTION, route="/news"), REF)
-        assert [*busy, session.busy] == [True, False]
-
-    def test_costs_a_message_nothing(self, router: Router, channel: Channel) -> None:
-        routed = router.session(channel)
-        routed.open(replace(CONNECTION, route="/news"), REF)
-        direct = HandlerAdapter(Handler(), {}).session(channel)
-        assert routed.deliver.__self__.__class__ is type(direct)  # type: ignore[attr-defined]
+def test_a_router_is_a_factory_of_sessions(router: Router, channel: Channel) -> None:
+    verifyClass(ISessionFactory, Router)
+    verifyObject(ISessionFactory, router)
+    for route in (None, "/news"):
+        verifyObject(ISession, router.session(channel, replace(CONNECTION, route=route)))
 
 
-class TestNoRoute:
-    @pytest.mark.parametrize("route", [None, "/other"])
-    def test_is_answered_with_404_and_then_not_at_all(
-        self, route: str | None, router: Router, chat: Handler, news: Handler, channel: Channel
-    ) -> None:
-        session = router.session(channel)
-        session.open(replace(CONNECTION, route=route), REF)
-        assert channel.take() == [("refused", 404, b"", {})]
-        session.deliver(("text", "hello"))
-        assert session.info("hello") is False
-        assert session.busy is False
-        session.lost()
-        assert (channel.calls, chat.seen, news.seen) == ([], [], [])
+@pytest.mark.parametrize(("route", "answer"), [("/chat/*", "chat"), ("/news", "news")])
+def test_the_route_decides_which_handler_answers(route: str, answer: str, router: Router, channel: Channel) -> None:
+    session = open_session(router, channel, route)
+    session.handle_message(("text", "hello"))
+    assert channel.take() == [("accept", Accept("state")), ("send", answer)]
+
+
+def test_only_the_handler_of_the_route_hears_of_the_connections_end(
+    router: Router, chat: Handler, news: Handler, channel: Channel
+) -> None:
+    open_session(router, channel, "/news").connection_lost()
+    assert news.seen == [("connection_close", "state")]
+    assert chat.seen == []
+
+
+def test_the_session_is_the_one_of_the_routes_factory(channel: Channel) -> None:
+    """So a message costs nothing more than without routes."""
+    session = HandlerAdapter(Handler(), {}).session(channel, CONNECTION)
+
+    @implementer(ISessionFactory)
+    class Factory:
+        def session(self, *given: object) -> ISession:
+            assert given == (channel, connection)
+            return session
+
+    connection = replace(CONNECTION, route="/own")
+    assert Router({"/own": Factory()}).session(channel, connection) is session
+
+
+@pytest.mark.parametrize("route", [None, "/other"])
+def test_a_connection_without_a_handler_is_rejected_with_404_and_then_ignored(
+    route: str | None, router: Router, chat: Handler, news: Handler, channel: Channel
+) -> None:
+    session = open_session(router, channel, route)
+    assert channel.take() == [("reject", 404, b"", {})]
+    session.handle_message(("text", "hello"))
+    assert session.handle_info("hello") is False
+    assert session.busy is False
+    session.connection_lost()
+    assert (channel.calls, channel.failures, chat.seen, news.seen) == ([], [], [], [])

@@ -57,87 +57,87 @@ def echo(message: Any, state: Any) -> Any:
 
 
 class TestTheContract:
-    def test_is_provided(self, channel: Channel) -> None:
+    def test_sessions_and_channels_provide_their_contracts(self, channel: Channel) -> None:
         verifyClass(ISession, HandlerSession)
         verifyObject(ISession, begin(Handler(), channel))
         verifyObject(IChannel, channel)
 
-    def test_has_no_room_for_more(self, channel: Channel) -> None:
+    def test_sessions_have_no_dict(self, channel: Channel) -> None:
         """There are thousands of them."""
         assert not hasattr(begin(Handler(), channel), "__dict__")
 
 
 class TestInit:
-    def test_gets_the_handlers_options_and_its_connection(self, channel: Channel) -> None:
+    def test_init_gets_the_handlers_options_its_ref_and_its_connection(self, channel: Channel) -> None:
         given: list[Mapping[str, Any]] = []
         adapter = HandlerAdapter(Handler(init=given.append), {"room": "one", "worker": "mine", "connection": "mine"})
-        adapter.session(channel).open(CONNECTION, REF)
+        adapter.session(channel, CONNECTION).open(REF)
         assert given == [{"room": "one", "worker": REF, "connection": CONNECTION}]
 
     @pytest.mark.parametrize("state", [None, "state", ("noreply", "state"), Accept(1, "chat", {"X-A": "b"})])
     @pytest.mark.parametrize("wrap", [lambda state: state, succeed])
-    def test_accepts_with_a_state(self, state: Any, wrap: Callable[[Any], Any], channel: Channel) -> None:
+    def test_init_accepts_by_returning_a_state(self, state: Any, wrap: Callable[[Any], Any], channel: Channel) -> None:
         session = begin(Handler(init=lambda options: wrap(state)), channel)
-        assert channel.take() == [("opened", state if isinstance(state, Accept) else Accept(state))]
+        assert channel.take() == [("accept", state if isinstance(state, Accept) else Accept(state))]
         assert not session.busy
 
-    def test_gives_handle_its_first_state(self, channel: Channel) -> None:
+    def test_the_state_of_init_is_the_first_that_handle_gets(self, channel: Channel) -> None:
         handler = Handler(init=lambda options: Accept("first"))
-        begin(handler, channel).deliver(("text", "hello"))
+        begin(handler, channel).handle_message(("text", "hello"))
         assert handler.seen == [(("text", "hello"), "first")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
-    def test_can_reject(self, fails: Any, channel: Channel) -> None:
+    def test_reject_is_answered_with_its_status_body_and_headers(self, fails: Any, channel: Channel) -> None:
         handler = Handler(init=fails(Reject(401, "who?", {"WWW-Authenticate": "Basic"})))
         session = begin(handler, channel)
         headers = {"WWW-Authenticate": "Basic", "Content-Type": "text/plain; charset=utf-8"}
-        assert channel.take() == [("refused", 401, b"who?", headers)]
+        assert channel.take() == [("reject", 401, b"who?", headers)]
         assert channel.failures == []
-        session.lost()
+        session.connection_lost()
         assert handler.seen == []
 
-    def test_that_rejects_with_nothing_that_can_be_sent_refuses_with_500(self, channel: Channel) -> None:
+    def test_a_reject_that_can_not_be_sent_is_answered_with_500(self, channel: Channel) -> None:
         class Forgetful(Reject):
             def __init__(self) -> None:
                 """Without what Reject's own does."""
 
         begin(Handler(init=raises(Forgetful())), channel)
-        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.take() == [("reject", 500, b"", {})]
         [(what, error)] = channel.failures
         assert (what, type(error)) == ("the handler's init failed", AttributeError)
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda options: fail(error)])
     @pytest.mark.parametrize("error", [LookupError("no database"), asyncio.CancelledError(), defer.CancelledError()])
-    def test_that_crashes_is_logged_and_refuses_with_500(
+    def test_an_exception_of_init_is_logged_and_answered_with_500(
         self, fails: Any, error: BaseException, channel: Channel
     ) -> None:
         handler = Handler(init=fails(error))
         session = begin(handler, channel)
-        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.take() == [("reject", 500, b"", {})]
         assert channel.failures == [("the handler's init failed", error)]
-        session.lost()
+        session.connection_lost()
         assert handler.seen == []
 
-    def test_that_never_succeeded_leaves_a_session_that_does_nothing(self, channel: Channel) -> None:
+    def test_a_rejected_session_ignores_messages_and_infos(self, channel: Channel) -> None:
         handler = Handler(init=raises(Reject()))
         session = begin(handler, channel)
         channel.take()
-        session.deliver(("text", "hello"))
-        assert session.info("hello") is False
+        session.handle_message(("text", "hello"))
+        assert session.handle_info("hello") is False
         assert (handler.seen, channel.calls, session.busy) == ([], [], False)
 
-    def test_that_the_channel_fails_to_open_is_refused_and_ended(self, channel: Channel) -> None:
-        channel.then["opened"] = raises(ValueError())
+    def test_when_the_channel_fails_to_accept_the_connection_is_rejected_and_closed(self, channel: Channel) -> None:
+        channel.then["accept"] = raises(ValueError())
         handler = Handler()
         session = begin(handler, channel)
-        assert channel.take() == [("opened", Accept("state")), ("refused", 500, b"", {})]
-        session.deliver(("text", "hello"))
-        session.lost()
+        assert channel.take() == [("accept", Accept("state")), ("reject", 500, b"", {})]
+        session.handle_message(("text", "hello"))
+        session.connection_lost()
         assert handler.seen == [("connection_close", "state")]
 
 
 class TestInitThatTakesItsTime:
-    def test_keeps_the_session_busy(self, channel: Channel) -> None:
+    def test_a_session_is_busy_until_init_is_done(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = begin(Handler(init=lambda options: gate), channel)
         assert session.busy
@@ -146,131 +146,139 @@ class TestInitThatTakesItsTime:
         assert session.busy
         channel.turn()
         assert not session.busy
-        assert channel.take() == [("opened", Accept("late")), ("released",)]
+        assert channel.take() == [("accept", Accept("late")), ("proceed",)]
         assert channel.clock.getDelayedCalls() == []
 
-    def test_can_reject_as_well(self, channel: Channel) -> None:
+    def test_a_late_reject_is_answered(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: gate), channel)
         gate.errback(Reject(404))
-        assert channel.take() == [("refused", 404, b"", {})]
+        assert channel.take() == [("reject", 404, b"", {})]
         assert channel.clock.getDelayedCalls() == []
 
-    def test_that_rejects_drops_the_infos_that_wait_for_it(self, channel: Channel) -> None:
+    def test_infos_that_wait_for_init_are_dropped_when_it_rejects(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        assert session.info("dropped")
+        assert session.handle_info("dropped")
         gate.errback(Reject())
         channel.turn()
         assert (handler.seen, session.busy) == ([], False)
 
-    def test_can_crash_as_well(self, channel: Channel) -> None:
+    def test_a_late_exception_is_answered_with_500(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         begin(Handler(init=lambda options: gate), channel)
         gate.errback(LookupError())
-        assert channel.take() == [("refused", 500, b"", {})]
+        assert channel.take() == [("reject", 500, b"", {})]
         assert channel.clock.getDelayedCalls() == []
 
-    def test_has_so_much_of_it(self, channel: Channel) -> None:
+    def test_init_that_takes_too_long_is_answered_with_503(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel, init_timeout=2.0)
         channel.clock.advance(1.9)
         assert channel.take() == []
         channel.clock.advance(0.1)
-        assert channel.take() == [("refused", 503, b"", {})]
-        session.lost()
+        assert channel.take() == [("reject", 503, b"", {})]
+        session.connection_lost()
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
 
-    def test_is_cancelled_then(self, channel: Channel) -> None:
+    def test_init_that_takes_too_long_is_cancelled(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
         begin(Handler(init=lambda options: gate), channel)
         channel.clock.advance(5.0)
         assert cancelled == [gate]
 
-    def test_is_cancelled_when_the_connection_is_lost(self, channel: Channel) -> None:
+    def test_init_is_cancelled_when_the_connection_is_lost(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         gate: Deferred[Any] = Deferred(cancelled.append)
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        session.lost()
+        session.connection_lost()
         assert cancelled == [gate]
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
 
-    def test_that_does_not_heed_that_asks_for_nothing_later(self, channel: Channel) -> None:
+    def test_a_cancelled_init_that_goes_on_sets_no_timer(self, channel: Channel) -> None:
         immortal: Deferred[Any] = Deferred()
-        begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).lost()
+        begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).connection_lost()
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
-    def test_does_not_hide_a_fault_of_the_channel(self, channel: Channel) -> None:
+    @pytest.mark.parametrize("late", [True, False])
+    def test_an_error_of_the_channel_while_rejecting_is_raised_at_the_end_of_the_turn(
+        self, late: bool, channel: Channel
+    ) -> None:
         gate: Deferred[Any] = Deferred()
+        channel.then["reject"] = raises(ValueError("of the channel"))
+        if not late:
+            gate.errback(LookupError())
         session = begin(Handler(init=lambda options: gate), channel)
-        channel.then["refused"] = raises(ValueError("of the channel"))
-        gate.errback(LookupError())
+        if late:
+            gate.errback(LookupError())
         with pytest.raises(ValueError, match="of the channel"):
             channel.turn()
         assert not session.busy
 
-    def test_may_have_a_state_even_so_which_is_ended_once(self, channel: Channel) -> None:
+    def test_a_cancelled_init_that_still_returns_a_state_gets_one_connection_close(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        session.lost()
-        session.lost()
+        session.connection_lost()
+        session.connection_lost()
         channel.turn()
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
-    def test_may_have_one_long_after_it_was_refused(self, channel: Channel) -> None:
+    def test_a_state_that_comes_after_the_503_gets_a_connection_close(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         immortal: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: immortal.addErrback(lambda _: gate))
         session = begin(handler, channel)
         channel.clock.advance(5.0)
-        session.lost()
-        assert channel.take() == [("refused", 503, b"", {})]
+        session.connection_lost()
+        assert channel.take() == [("reject", 503, b"", {})]
         gate.callback("state")
         channel.turn()
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
     @pytest.mark.parametrize("error", [Reject(), LookupError()])
-    def test_may_fail_long_after_that(self, error: Exception, channel: Channel) -> None:
+    def test_a_late_exception_of_a_cancelled_init_is_logged(self, error: Exception, channel: Channel) -> None:
         handler = Handler(init=lambda options: Deferred(lambda deferred: deferred.errback(error)))
-        begin(handler, channel).lost()
+        begin(handler, channel).connection_lost()
         expected = (
             [] if isinstance(error, Reject) else [("the handler's init failed after it had been given up", error)]
         )
         assert channel.failures == expected
         assert (channel.calls, handler.seen) == ([], [])
 
-    def test_may_have_lost_its_connection_before_it_waits(self, channel: Channel) -> None:
+    def test_init_is_cancelled_at_once_if_it_has_lost_its_connection_itself(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         sessions: list[ISession] = []
 
         def init(options: Mapping[str, Any]) -> Deferred[Any]:
-            sessions[0].lost()
+            sessions[0].connection_lost()
             return Deferred(cancelled.append)
 
-        sessions.append(HandlerAdapter(Handler(init=init), {}).session(channel))
-        sessions[0].open(CONNECTION, REF)
+        sessions.append(HandlerAdapter(Handler(init=init), {}).session(channel, CONNECTION))
+        sessions[0].open(REF)
         assert len(cancelled) == 1
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
-    def test_may_have_lost_it_before_it_succeeds_at_once(self, channel: Channel) -> None:
+    def test_init_that_has_lost_its_connection_itself_and_returns_a_state_gets_a_connection_close(
+        self, channel: Channel
+    ) -> None:
         sessions: list[ISession] = []
 
         def init(options: Mapping[str, Any]) -> str:
-            sessions[0].lost()
+            sessions[0].connection_lost()
             return "state"
 
         handler = Handler(init=init)
-        sessions.append(HandlerAdapter(handler, {}).session(channel))
-        sessions[0].open(CONNECTION, REF)
+        sessions.append(HandlerAdapter(handler, {}).session(channel, CONNECTION))
+        sessions[0].open(REF)
         assert handler.seen == [("connection_close", "state")]
         assert channel.calls == []
 
@@ -287,9 +295,9 @@ class TestHandle:
             ("close", (None, "")),
         ],
     )
-    def test_gets_every_message_and_the_state(self, message: Any, channel: Channel) -> None:
+    def test_handle_gets_every_message_and_the_state(self, message: Any, channel: Channel) -> None:
         handler = Handler()
-        open_session(handler, channel).deliver(message)
+        open_session(handler, channel).handle_message(message)
         assert handler.seen == [(message, "state")]
         assert channel.calls == []
 
@@ -310,39 +318,43 @@ class TestHandle:
             (("close", 4000, "bye", "new"), [("close", 4000, "bye")]),
         ],
     )
-    def test_answers(self, answer: Any, calls: list[Any], wrap: Callable[[Any], Any], channel: Channel) -> None:
+    def test_every_answer_is_asked_of_the_channel_and_sets_the_state(
+        self, answer: Any, calls: list[Any], wrap: Callable[[Any], Any], channel: Channel
+    ) -> None:
         handler = Handler(returns(wrap(answer), ("noreply", "last")))
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.take() == calls
         assert not session.busy
-        session.lost()
+        session.connection_lost()
         assert handler.seen[1:] == [("connection_close", "new")]
         assert channel.failures == []
 
-    def test_hears_no_more_after_it_has_closed(self, channel: Channel) -> None:
+    def test_handle_gets_nothing_after_it_has_closed(self, channel: Channel) -> None:
         handler = Handler(lambda message, state: ("close", state))
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
-        session.deliver(("close", (1000, "")))
-        assert not session.info("hello")
+        session.handle_message(("text", "hello"))
+        session.handle_message(("close", (1000, "")))
+        assert not session.handle_info("hello")
         assert channel.take() == [("close", 1000, "Normal close")]
-        session.lost()
+        session.connection_lost()
         assert handler.seen == [(("text", "hello"), "state"), ("connection_close", "state")]
         assert channel.calls == []
 
-    def test_is_called_with_its_thousandth_state(self, channel: Channel) -> None:
+    def test_each_call_of_handle_gets_the_state_of_the_one_before(self, channel: Channel) -> None:
         handler = Handler(lambda message, state: ("reply", str(state), state + 1), lambda options: 0)
         session = open_session(handler, channel)
         for _ in range(1_000):
-            session.deliver(("text", ""))
+            session.handle_message(("text", ""))
         assert channel.calls == [("send", str(number)) for number in range(1_000)]
 
 
 class TestHandleThatFails:
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
     @pytest.mark.parametrize("error", [LookupError("gone"), asyncio.CancelledError(), defer.CancelledError(), Reject()])
-    def test_is_logged_and_closes_with_1011(self, fails: Any, error: BaseException, channel: Channel) -> None:
+    def test_an_exception_of_handle_is_logged_and_closes_with_1011(
+        self, fails: Any, error: BaseException, channel: Channel
+    ) -> None:
         """RFC 6455 §7.4.1."""
         answers = iter([lambda *_: ("noreply", "good"), fails(error), lambda *_: ("noreply", "worse")])
 
@@ -351,39 +363,39 @@ class TestHandleThatFails:
 
         handler = Handler(handle)
         session = open_session(handler, channel)
-        session.deliver(("text", "one"))
-        session.deliver(("text", "two"))
+        session.handle_message(("text", "one"))
+        session.handle_message(("text", "two"))
         assert channel.take() == [("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
-        session.deliver(("text", "three"))
-        assert not session.info("four")
+        session.handle_message(("text", "three"))
+        assert not session.handle_info("four")
         assert not session.busy
-        session.lost()
+        session.connection_lost()
         assert [message for message, _ in handler.seen] == [("text", "one"), ("text", "two"), "connection_close"]
         assert handler.seen[-1] == ("connection_close", "good")
 
     @pytest.mark.parametrize("wrap", [lambda answer: answer, succeed])
     @pytest.mark.parametrize("answer", [None, ("reply", 5, "worse"), ("reply", ["a", 5], "worse"), "reply"])
-    def test_a_wrong_answer_is_a_failure(self, wrap: Any, answer: Any, channel: Channel) -> None:
+    def test_a_wrong_answer_is_logged_and_closes_with_1011(self, wrap: Any, answer: Any, channel: Channel) -> None:
         handler = Handler(returns(wrap(answer), ("noreply", "state")))
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.take() == [("close", 1011, "")]
         ((_, error),) = channel.failures
         assert isinstance(error, WrongAnswer)
         assert str(error).startswith(f"handle returned {answer!r}: ")
-        session.lost()
+        session.connection_lost()
         assert handler.seen[-1] == ("connection_close", "state")
 
-    def test_so_is_what_the_channel_can_not_send(self, channel: Channel) -> None:
+    def test_a_message_that_the_channel_can_not_send_closes_with_1011(self, channel: Channel) -> None:
         error = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
         channel.then["send"] = raises(error)
         session = open_session(Handler(returns(("reply", "\ud800", None))), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.take() == [("send", "\ud800"), ("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
 
-    def test_is_logged_with_its_own_traceback(self, channel: Channel) -> None:
+    def test_an_exception_is_logged_with_the_traceback_of_where_it_was_raised(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(lambda message, state: gate.addCallback(raises(LookupError()))), channel)
         names: list[str] = []
@@ -393,91 +405,95 @@ class TestHandleThatFails:
             names.extend(frame.name for frame in traceback.extract_tb(error.__traceback__ if error else None))
 
         channel.log_failure = log_failure  # type: ignore[method-assign]
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         gate.callback(None)
         assert names[-1] == "fail"
 
 
 class TestHandleThatTakesItsTime:
-    def test_keeps_the_session_busy(self, channel: Channel) -> None:
+    def test_a_session_is_busy_until_handle_is_done(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(returns(gate)), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert session.busy
         assert channel.take() == []
         gate.callback(("reply", "done", "new"))
         assert session.busy
-        assert channel.take() == [("send", "done"), ("released",)]
+        assert channel.take() == [("send", "done"), ("proceed",)]
         assert not session.busy
 
     @pytest.mark.parametrize("answer", [("close", None), LookupError(), "wrong"])
-    def test_lets_a_late_close_leave(self, answer: Any, channel: Channel) -> None:
+    def test_the_channel_may_proceed_after_a_late_close(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = open_session(Handler(returns(gate)), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         if isinstance(answer, Exception):
             gate.errback(answer)
         else:
             gate.callback(answer)
-        assert [name for name, *_ in channel.take()] == ["close", "released"]
+        assert [name for name, *_ in channel.take()] == ["close", "proceed"]
         assert not session.busy
 
-    def test_may_take_for_ever_while_its_connection_lasts(self, channel: Channel) -> None:
+    def test_handle_may_take_for_ever_while_its_connection_lasts(self, channel: Channel) -> None:
         session = open_session(Handler(returns(Deferred())), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert channel.clock.getDelayedCalls() == []
         assert session.busy
 
 
 class TestInfo:
-    def test_is_handled_at_the_end_of_the_turn_when_idle(self, channel: Channel) -> None:
+    def test_an_info_is_handled_at_the_end_of_the_turn(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        assert session.info("hello")
+        assert session.handle_info("hello")
         assert handler.seen == []
-        assert channel.take() == [("send", "hello"), ("released",)]
+        assert channel.take() == [("send", "hello"), ("proceed",)]
         assert handler.seen == [(("info", "hello"), "state")]
         assert not session.busy
 
-    def test_waits_for_init(self, channel: Channel) -> None:
+    def test_infos_wait_for_init(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         session = begin(Handler(echo, lambda options: gate), channel)
-        assert session.info("a")
-        assert session.info("b")
+        assert session.handle_info("a")
+        assert session.handle_info("b")
         gate.callback("state")
-        assert channel.take() == [("opened", Accept("state")), ("send", "a"), ("send", "b"), ("released",)]
+        assert channel.take() == [("accept", Accept("state")), ("send", "a"), ("send", "b"), ("proceed",)]
 
-    def test_can_be_sent_by_init_itself(self, channel: Channel) -> None:
+    def test_init_can_send_itself_an_info(self, channel: Channel) -> None:
         sessions: list[ISession] = []
-        sessions.append(HandlerAdapter(Handler(echo, lambda options: sessions[0].info("first")), {}).session(channel))
-        sessions[0].open(CONNECTION, REF)
-        assert channel.take() == [("opened", Accept(True)), ("send", "first")]
+        sessions.append(
+            HandlerAdapter(Handler(echo, lambda options: sessions[0].handle_info("first")), {}).session(
+                channel, CONNECTION
+            )
+        )
+        sessions[0].open(REF)
+        assert channel.take() == [("accept", Accept(True)), ("send", "first")]
 
-    def test_waits_for_what_is_being_handled(self, channel: Channel) -> None:
+    def test_infos_wait_for_the_message_being_handled(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        assert session.info("a")
-        assert session.info("b")
+        session.handle_message(("text", ""))
+        assert session.handle_info("a")
+        assert session.handle_info("b")
         assert channel.take() == []
         gate.callback(("reply", "done", "new"))
-        assert channel.take() == [("send", "done"), ("send", "a"), ("send", "b"), ("released",)]
+        assert channel.take() == [("send", "done"), ("send", "a"), ("send", "b"), ("proceed",)]
         assert handler.seen[1:] == [(("info", "a"), "new"), (("info", "b"), "new")]
 
-    def test_that_takes_its_time_lets_leave_what_was_before(self, channel: Channel) -> None:
+    def test_the_answer_before_a_slow_info_is_not_held_up_by_it(self, channel: Channel) -> None:
         gates: list[Deferred[Any]] = [Deferred(), Deferred()]
         session = open_session(Handler(returns(*gates)), channel)
-        session.deliver(("text", ""))
-        session.info("a")
+        session.handle_message(("text", ""))
+        session.handle_info("a")
         gates[0].callback(("reply", "done", None))
-        assert channel.take() == [("send", "done"), ("released",)]
+        assert channel.take() == [("send", "done"), ("proceed",)]
         assert session.busy
         gates[1].callback(("reply", "info done", None))
-        assert channel.take() == [("send", "info done"), ("released",)]
+        assert channel.take() == [("send", "info done"), ("proceed",)]
         assert not session.busy
 
-    def test_does_not_interrupt_handle(self, channel: Channel) -> None:
+    def test_an_info_sent_by_handle_is_handled_after_it(self, channel: Channel) -> None:
         """`options["worker"].info()` in `handle` comes back here at once."""
         order: list[str] = []
         sessions: list[ISession] = []
@@ -485,180 +501,189 @@ class TestInfo:
         def handle(message: Any, state: Any) -> Any:
             order.append(f"begin {message[1]}")
             if message[0] == "text":
-                sessions[0].info("inner")
+                sessions[0].handle_info("inner")
             order.append(f"end {message[1]}")
             return ("reply", message[1], state)
 
         sessions.append(open_session(Handler(handle), channel))
-        sessions[0].deliver(("text", "outer"))
+        sessions[0].handle_message(("text", "outer"))
         assert order == ["begin outer", "end outer", "begin inner", "end inner"]
         assert channel.take() == [("send", "outer"), ("send", "inner")]
 
-    def test_is_refused_when_too_many_wait(self, channel: Channel) -> None:
+    def test_infos_are_not_taken_when_too_many_wait(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(init=lambda options: gate)
         session = begin(handler, channel)
-        assert all(session.info(number) for number in range(MAX_INFOS))
-        assert not session.info("one too many")
+        assert all(session.handle_info(number) for number in range(MAX_INFOS))
+        assert not session.handle_info("one too many")
         gate.callback(None)
         channel.turn()
-        while session.waits:
+        while session.has_infos:
             channel.turn()
         assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
-        assert session.info("there is room again")
+        assert session.handle_info("there is room again")
 
-    def test_to_oneself_without_end_lets_others_live(self, channel: Channel) -> None:
+    def test_a_handler_that_sends_itself_infos_without_end_lets_others_have_their_turn(self, channel: Channel) -> None:
         sessions: list[ISession] = []
-        handler = Handler(lambda message, state: ("noreply", sessions[0].info("next") and state))
+        handler = Handler(lambda message, state: ("noreply", sessions[0].handle_info("next") and state))
         sessions.append(open_session(handler, channel))
-        assert sessions[0].info("first")
+        assert sessions[0].handle_info("first")
         channel.turn()
         assert len(handler.seen) == INFOS_A_TURN + 1
         assert not sessions[0].busy
         # A message of the peer's has its turn, too.
-        sessions[0].deliver(("text", "hello"))
+        sessions[0].handle_message(("text", "hello"))
         assert sessions[0].busy
         channel.turn()
         assert len(handler.seen) == 2 * (INFOS_A_TURN + 1)
         assert handler.seen[INFOS_A_TURN + 2][0] == ("text", "hello")
         assert not sessions[0].busy
-        assert channel.calls == [("released",)] * 2
-        sessions[0].lost()
+        assert channel.calls == [("proceed",)] * 2
+        sessions[0].connection_lost()
         channel.turn()
         assert handler.seen[-1] == ("connection_close", "state")
         assert channel.clock.getDelayedCalls() == []
 
     @pytest.mark.parametrize("answer", [("close", None), "wrong"])
-    def test_is_dropped_when_the_handler_closes(self, answer: Any, channel: Channel) -> None:
+    def test_infos_are_dropped_when_the_handler_closes(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.info("dropped")
+        session.handle_message(("text", ""))
+        session.handle_info("dropped")
         gate.callback(answer)
-        session.lost()
+        session.connection_lost()
         channel.turn()
         assert [message for message, _ in handler.seen] == [("text", ""), "connection_close"]
 
-    def test_is_handled_before_a_message_that_comes_in_the_same_turn(self, channel: Channel) -> None:
+    def test_an_info_is_handled_before_a_message_that_comes_later_in_the_turn(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        assert session.info("first")
-        session.deliver(("text", "second"))
+        assert session.handle_info("first")
+        session.handle_message(("text", "second"))
         # And no other is to be delivered until then.
         assert session.busy
-        assert channel.take() == [("send", "first"), ("send", "second"), ("released",)]
+        assert channel.take() == [("send", "first"), ("send", "second"), ("proceed",)]
         assert not session.busy
         assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "second")]
 
-    def test_lets_what_is_asked_behind_it_wait(self, channel: Channel) -> None:
+    def test_a_call_after_infos_is_made_between_those_before_and_those_after(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
-        session.info("a")
-        assert session.waits
-        session.behind(lambda: channel.send("between"))
-        session.info("b")
-        assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("released",)]
-        assert not session.waits
+        session.handle_info("a")
+        assert session.has_infos
+        session.after_infos(lambda: channel.send("between"))
+        session.handle_info("b")
+        assert channel.take() == [("send", "a"), ("send", "between"), ("send", "b"), ("proceed",)]
+        assert not session.has_infos
 
-    def test_what_waits_behind_one_that_was_handled_already_is_done_as_well(self, channel: Channel) -> None:
+    def test_a_call_after_infos_is_made_after_the_message_that_was_queued_too(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
-        session.info("a")
-        session.deliver(("text", "b"))
-        session.behind(lambda: channel.send("behind"))
-        assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("released",)]
+        session.handle_info("a")
+        session.handle_message(("text", "b"))
+        session.after_infos(lambda: channel.send("behind"))
+        assert channel.take() == [("send", "a"), ("send", "b"), ("send", "behind"), ("proceed",)]
 
-    def test_what_waits_behind_one_that_is_dropped_is_dropped(self, channel: Channel) -> None:
+    def test_a_call_after_infos_is_dropped_with_them(self, channel: Channel) -> None:
         session = open_session(Handler(echo), channel)
-        session.info("a")
-        session.lost()
-        session.behind(lambda: channel.send("never"))
+        session.handle_info("a")
+        session.connection_lost()
+        session.after_infos(lambda: channel.send("never"))
         assert channel.take() == []
 
-    def test_waits_for_the_answer_to_a_message_that_came_before_the_turns_end(self, channel: Channel) -> None:
+    def test_an_info_waits_for_the_slow_answer_to_a_message_before_it(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(lambda message, state: gate if message[0] == "text" else echo(message, state))
         session = open_session(handler, channel)
-        session.info("a")
-        session.deliver(("text", "slow"))
-        session.info("b")
-        assert channel.take() == [("send", "a"), ("released",)]
+        session.handle_info("a")
+        session.handle_message(("text", "slow"))
+        session.handle_info("b")
+        assert channel.take() == [("send", "a"), ("proceed",)]
         gate.callback(("reply", "done", "new"))
-        assert channel.take() == [("send", "done"), ("send", "b"), ("released",)]
+        assert channel.take() == [("send", "done"), ("send", "b"), ("proceed",)]
 
-    def test_a_channel_that_fails_by_what_waited_behind_one_is_told(self, channel: Channel) -> None:
+    def test_an_error_of_a_call_after_infos_is_raised_to_the_channel(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        session.info("a")
-        session.behind(raises(LookupError("of the channel")))
+        session.handle_info("a")
+        session.after_infos(raises(LookupError("of the channel")))
         with pytest.raises(LookupError, match="of the channel"):
             channel.turn()
         assert not session.busy
-        session.lost()
+        session.connection_lost()
         assert handler.seen[-1] == ("connection_close", "state")
 
-    def test_is_refused_while_the_channel_closes(self, channel: Channel) -> None:
+    def test_infos_are_not_taken_while_the_channel_closes(self, channel: Channel) -> None:
         accepted: list[bool] = []
         session = open_session(Handler(lambda message, state: ("close", state)), channel)
-        channel.then["close"] = lambda: accepted.append(session.info("late"))
-        session.deliver(("text", ""))
+        channel.then["close"] = lambda: accepted.append(session.handle_info("late"))
+        session.handle_message(("text", ""))
         assert accepted == [False]
 
 
 class TestConnectionClose:
     """Exactly once, last, however the connection ended."""
 
-    def test_comes_when_idle(self, channel: Channel) -> None:
+    def test_connection_close_comes_once_when_the_connection_is_lost(self, channel: Channel) -> None:
         handler = Handler(echo)
         session = open_session(handler, channel)
-        session.deliver(("text", "hello"))
-        session.lost()
-        session.lost()
+        session.handle_message(("text", "hello"))
+        session.connection_lost()
+        session.connection_lost()
         assert [message for message, _ in handler.seen] == [("text", "hello"), "connection_close"]
 
     @pytest.mark.parametrize(
         "answer", [("reply", "to whom?", None), ("close", None), ("noreply", None), None, 5, succeed(None)]
     )
-    def test_has_no_answer(self, answer: Any, channel: Channel) -> None:
-        open_session(Handler(returns(answer)), channel).lost()
+    def test_the_answer_to_connection_close_is_ignored(self, answer: Any, channel: Channel) -> None:
+        open_session(Handler(returns(answer)), channel).connection_lost()
         assert (channel.calls, channel.failures) == ([], [])
 
-    def test_is_the_end_of_everything(self, channel: Channel) -> None:
+    def test_nothing_is_handled_after_connection_close(self, channel: Channel) -> None:
         handler = Handler()
         session = open_session(handler, channel)
-        session.lost()
-        session.deliver(("text", "hello"))
-        assert session.info("hello") is False
+        session.connection_lost()
+        session.handle_message(("text", "hello"))
+        assert session.handle_info("hello") is False
         assert handler.seen == [("connection_close", "state")]
 
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
-    def test_may_fail(self, fails: Any, channel: Channel) -> None:
+    def test_an_exception_at_connection_close_is_logged(self, fails: Any, channel: Channel) -> None:
         error = LookupError()
-        open_session(Handler(fails(error)), channel).lost()
+        open_session(Handler(fails(error)), channel).connection_lost()
         assert channel.failures == [("the handler's handle failed", error)]
         assert channel.calls == []
 
-    def test_comes_after_what_is_being_handled(self, channel: Channel) -> None:
+    def test_a_late_exception_at_connection_close_is_logged(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        open_session(Handler(lambda message, state: gate), channel).connection_lost()
+        error = LookupError()
+        gate.errback(error)
+        assert channel.failures == [("the handler's handle failed", error)]
+        assert channel.calls == []
+
+    @pytest.mark.parametrize("answer", [("reply", "to whom?", "new"), ("pong", "new"), ("close", "new")])
+    def test_connection_close_comes_after_the_message_being_handled(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.info("dropped")
-        session.lost()
-        session.lost()
+        session.handle_message(("text", ""))
+        session.handle_info("dropped")
+        session.connection_lost()
+        session.connection_lost()
         assert len(handler.seen) == 1
-        assert session.info("late") is False
-        gate.callback(("reply", "to whom?", "new"))
+        assert session.handle_info("late") is False
+        gate.callback(answer)
         channel.turn()
         assert handler.seen[1:] == [("connection_close", "new")]
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
     @pytest.mark.parametrize("answer", [LookupError(), "wrong"])
-    def test_comes_after_what_fails(self, answer: Any, channel: Channel) -> None:
+    def test_connection_close_comes_after_an_answer_that_fails(self, answer: Any, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         handler = Handler(returns(gate, ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         if isinstance(answer, Exception):
             gate.errback(answer)
         else:
@@ -668,12 +693,12 @@ class TestConnectionClose:
         assert len(channel.failures) == 1
         assert channel.calls == []
 
-    def test_comes_after_a_grace(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_grace_and_handle_is_cancelled(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
         handler = Handler(returns(Deferred(cancelled.append), ("noreply", None)))
         session = open_session(handler, channel, close_grace=3.0)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         channel.clock.advance(2.9)
         assert (len(handler.seen), cancelled) == (1, [])
         channel.clock.advance(0.1)
@@ -681,80 +706,84 @@ class TestConnectionClose:
         assert handler.seen[1:] == [("connection_close", "state")]
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
-    def test_does_not_come_later_for_one_that_will_not_die(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_grace_even_if_handle_goes_on(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         immortal: Deferred[Any] = Deferred()
         handler = Handler(returns(immortal.addErrback(lambda _: gate), ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         channel.clock.advance(10.0)
         assert handler.seen[1:] == [("connection_close", "state")]
         gate.callback(("reply", "at last", "too late"))
         assert len(handler.seen) == 2
         assert (channel.calls, channel.failures, channel.clock.getDelayedCalls()) == ([], [], [])
 
-    def test_comes_even_if_cancelling_fails(self, channel: Channel) -> None:
+    def test_connection_close_comes_even_if_cancelling_fails(self, channel: Channel) -> None:
         error = LookupError()
         handler = Handler(returns(Deferred(raises(error)), ("noreply", None)))
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         channel.clock.advance(10.0)
         assert handler.seen[1:] == [("connection_close", "state")]
         assert channel.failures == [("what the handler waits for can't be cancelled", error)]
 
-    def test_comes_after_a_handle_that_lost_the_connection_itself(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_a_handle_that_loses_the_connection(self, channel: Channel) -> None:
         sessions: list[ISession] = []
 
         def handle(message: Any, state: Any) -> Any:
             if message != "connection_close":
-                sessions[0].lost()
+                sessions[0].connection_lost()
             return ("reply", "to whom?", "new")
 
         handler = Handler(handle)
         sessions.append(open_session(handler, channel))
-        sessions[0].deliver(("text", ""))
+        sessions[0].handle_message(("text", ""))
         assert handler.seen == [(("text", ""), "state"), ("connection_close", "new")]
         assert channel.calls == []
 
-    def test_comes_after_a_handle_that_lost_it_and_then_waits(self, channel: Channel) -> None:
+    def test_connection_close_comes_after_the_grace_of_a_handle_that_loses_the_connection_and_waits(
+        self, channel: Channel
+    ) -> None:
         sessions: list[ISession] = []
 
         def handle(message: Any, state: Any) -> Any:
             if message == "connection_close":
                 return None
-            sessions[0].lost()
+            sessions[0].connection_lost()
             return Deferred()
 
         handler = Handler(handle)
         sessions.append(open_session(handler, channel))
-        sessions[0].deliver(("text", ""))
+        sessions[0].handle_message(("text", ""))
         assert len(handler.seen) == 1
         channel.clock.advance(10.0)
         assert handler.seen[1:] == [("connection_close", "state")]
         assert channel.clock.getDelayedCalls() == []
 
     @pytest.mark.parametrize("answer", [("reply", ["a", "b", "c"], "new"), ("close", "new")])
-    def test_comes_after_an_answer_that_lost_it(self, answer: Any, channel: Channel) -> None:
+    def test_connection_close_comes_after_an_answer_that_loses_the_connection(
+        self, answer: Any, channel: Channel
+    ) -> None:
         handler = Handler(returns(answer, ("noreply", None)))
         session = open_session(handler, channel)
-        channel.then["send"] = channel.then["close"] = session.lost
-        session.deliver(("text", ""))
+        channel.then["send"] = channel.then["close"] = session.connection_lost
+        session.handle_message(("text", ""))
         assert len(channel.calls) == 1
         assert handler.seen[1:] == [("connection_close", "new")]
 
-    def test_comes_if_it_was_lost_while_it_opened(self, channel: Channel) -> None:
+    def test_connection_close_comes_if_the_connection_is_lost_while_it_is_accepted(self, channel: Channel) -> None:
         handler = Handler()
-        session = HandlerAdapter(handler, {}).session(channel)
-        channel.then["opened"] = session.lost
-        session.open(CONNECTION, REF)
+        session = HandlerAdapter(handler, {}).session(channel, CONNECTION)
+        channel.then["accept"] = session.connection_lost
+        session.open(REF)
         assert handler.seen == [("connection_close", "state")]
 
 
 class TestCoroutines:
     @without_loop
-    def test_run_on_deferreds_where_there_is_no_loop(self) -> None:
+    def test_coroutines_await_deferreds_where_there_is_no_loop(self) -> None:
         channel = Channel()
         gate: Deferred[str] = Deferred()
 
@@ -766,13 +795,13 @@ class TestCoroutines:
                 return ("reply", await gate, [*state, message])
 
         session = open_session(Chat(), channel)
-        session.deliver(("text", "hello"))
+        session.handle_message(("text", "hello"))
         assert session.busy
         gate.callback("done")
-        assert channel.take() == [("send", "done"), ("released",)]
+        assert channel.take() == [("send", "done"), ("proceed",)]
 
     @in_loop
-    async def test_run_as_tasks_where_there_is_one(self) -> None:
+    async def test_coroutines_run_as_tasks_where_there_is_a_loop(self) -> None:
         channel = Channel()
         ended = asyncio.Event()
 
@@ -792,18 +821,18 @@ class TestCoroutines:
         await turns()
         channel.turn()
         for _ in range(3):
-            session.deliver(("text", ""))
-            session.info("")
+            session.handle_message(("text", ""))
+            session.handle_info("")
             while session.busy:
                 await turns()
                 channel.turn()
         assert [call[1] for call in channel.take() if call[0] == "send"] == ["1", "2", "3", "4", "5", "6"]
-        session.lost()
+        session.connection_lost()
         await ended.wait()
         assert channel.failures == []
 
     @in_loop
-    async def test_that_will_not_die_do_not_hold_up_the_end(self) -> None:
+    async def test_a_coroutine_that_ignores_its_cancelling_does_not_hold_up_connection_close(self) -> None:
         channel = Channel()
         gate: Deferred[Any] = Deferred()
         seen: list[Any] = []
@@ -818,9 +847,9 @@ class TestCoroutines:
                     raise LookupError("at last") from None
 
         session = open_session(Handler(handle), channel)
-        session.deliver(("text", ""))
+        session.handle_message(("text", ""))
         await turns()
-        session.lost()
+        session.connection_lost()
         channel.clock.advance(10.0)
         await turns()
         assert seen == [("text", ""), "connection_close"]
@@ -830,7 +859,30 @@ class TestCoroutines:
         assert channel.calls == []
 
     @in_loop
-    async def test_that_die_quietly_are_not_logged(self) -> None:
+    async def test_a_coroutine_of_connection_close_outlives_its_session(self) -> None:
+        """asyncio itself refers to its tasks weakly."""
+        done: list[str] = []
+        gates: list[weakref.ref[Deferred[Any]]] = []
+
+        async def handle(message: Any, state: Any) -> None:
+            gate: Deferred[str] = Deferred()
+            gates.append(weakref.ref(gate))
+            done.append(await gate)
+
+        open_session(Handler(handle), Channel()).connection_lost()
+        await turns()
+        gc.collect()
+        gate = gates[0]()
+        assert gate is not None
+        gate.callback("saved")
+        del gate
+        await turns()
+        assert done == ["saved"]
+        gc.collect()
+        assert gates[0]() is None
+
+    @in_loop
+    async def test_a_coroutine_that_ends_when_it_is_cancelled_is_not_logged(self) -> None:
         channel = Channel()
         seen: list[Any] = []
 
@@ -842,16 +894,16 @@ class TestCoroutines:
                 seen.append(message)
 
         session = open_session(Handler(handle), channel)
-        session.deliver(("text", ""))
+        session.handle_message(("text", ""))
         await turns()
-        session.lost()
+        session.connection_lost()
         channel.clock.advance(10.0)
         await turns()
         assert sorted(seen, key=str) == [("text", ""), "connection_close"]
         assert (channel.calls, channel.failures) == ([], [])
 
     @in_loop
-    async def test_of_init_end_when_the_connection_is_lost(self) -> None:
+    async def test_a_coroutine_of_init_is_cancelled_when_the_connection_is_lost(self) -> None:
         channel = Channel()
         log: list[str] = []
 
@@ -863,7 +915,7 @@ class TestCoroutines:
 
         session = begin(Handler(init=init), channel)
         await turns()
-        session.lost()
+        session.connection_lost()
         await turns()
         assert log == ["cancelled"]
         assert (channel.calls, channel.failures) == ([], [])
@@ -916,12 +968,12 @@ class TestADeadSession:
             crash,
         ],
     )
-    def test_is_freed_at_once(self, answer: Callable[[State], Any], channel: Channel) -> None:
+    def test_a_session_is_freed_without_the_collector(self, answer: Callable[[State], Any], channel: Channel) -> None:
         handler = Forgetful(answer)
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
+        session.handle_message(("text", ""))
         assert handler.state() is not None
-        session.lost()
+        session.connection_lost()
         del session
         # The exceptions hold the frames they have been through.
         channel.failures.clear()
@@ -929,7 +981,7 @@ class TestADeadSession:
         assert handler.state() is None
 
     @pytest.mark.parametrize("answer", [lambda state: ("noreply", state), lambda state: "wrong", crash])
-    def test_is_freed_when_the_last_it_waits_for_is_done(
+    def test_a_session_is_freed_when_the_last_it_waits_for_is_done(
         self, answer: Callable[[State], Any], channel: Channel
     ) -> None:
         gates: list[Deferred[Any]] = []
@@ -940,8 +992,8 @@ class TestADeadSession:
 
         handler = Forgetful(wait)
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         del session
         while gates:
             assert handler.state() is not None
@@ -951,7 +1003,7 @@ class TestADeadSession:
         assert handler.state() is None
 
     @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-    def test_is_freed_when_what_it_waits_for(self, how: str, channel: Channel) -> None:
+    def test_a_session_is_freed_when_what_it_waits_for_ends_otherwise(self, how: str, channel: Channel) -> None:
         gates: list[Deferred[Any]] = []
 
         def wait(state: State) -> Deferred[Any]:
@@ -960,8 +1012,8 @@ class TestADeadSession:
 
         handler = Forgetful(wait)
         session = open_session(handler, channel)
-        session.deliver(("text", ""))
-        session.lost()
+        session.handle_message(("text", ""))
+        session.connection_lost()
         del session
         assert handler.state() is not None
         if how == "fails":

@@ -492,26 +492,26 @@ def spoken(method: str) -> Callable[..., Any]:
 
             @implementer(ISessionFactory, ISession)
             class Session:
-                busy = waits = False
+                busy = has_infos = False
 
-                def session(self, channel: Any) -> Any:
+                def session(self, channel: Any, connection: Any) -> Any:
                     self.channel = channel
                     return self
 
-                def open(self, connection: Any, ref: Any) -> None:
-                    self.channel.opened(Accept(None))
+                def open(self, ref: Any) -> None:
+                    self.channel.accept(Accept(None))
 
-                def deliver(self, message: Any) -> None:
+                def handle_message(self, message: Any) -> None:
                     if message == ("text", "go"):
                         found.append(outcome(lambda: getattr(self.channel, method)(*args)))
 
-                def info(self, message: Any) -> bool:
+                def handle_info(self, message: Any) -> bool:
                     return False
 
-                def behind(self, call: Callable[[], None]) -> None:
+                def after_infos(self, call: Callable[[], None]) -> None:
                     """Nothing waits."""
 
-                def lost(self) -> None:
+                def connection_lost(self) -> None:
                     """Nothing."""
 
             session = Session()
@@ -565,7 +565,7 @@ def module_option(name: str) -> Callable[[Any], Any]:
 
 @implementer(ISessionFactory)
 class _Anything:
-    def session(self, channel: Any) -> Any:
+    def session(self, channel: Any, connection: Any) -> Any:
         raise AssertionError
 
 

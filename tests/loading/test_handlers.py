@@ -71,22 +71,22 @@ def failure(handler: Any) -> tuple[str, str]:
 
 
 class TestAModule:
-    def test_is_imported(self) -> None:
+    def test_a_module_is_imported_by_its_dotted_path(self) -> None:
         assert load("wshost.handlers.echo") is echo
 
-    def test_is_found_in_the_current_directory(self, here: Path) -> None:
+    def test_a_module_is_found_in_the_current_directory(self, here: Path) -> None:
         write("chat_here.py")
         assert load("chat_here").__file__ == str(here / "chat_here.py")
         assert sys.path[0] == str(here)
 
-    def test_leaves_a_path_that_has_the_current_directory(self, here: Path) -> None:
+    def test_a_path_that_has_the_current_directory_is_left_alone(self, here: Path) -> None:
         write("chat_here.py")
         sys.path.append(str(here))
         before = sys.path[:]
         load("chat_here")
         assert sys.path == before
 
-    def test_may_be_in_a_package(self) -> None:
+    def test_a_module_may_be_in_a_package_of_the_current_directory(self) -> None:
         write("package_here/__init__.py", "")
         write("package_here/chat.py", "from . import other" + HANDLER)
         write("package_here/other.py", "")
@@ -101,7 +101,7 @@ class TestAModule:
             ("json.decoder.missing_here", "json.decoder.missing_here"),
         ],
     )
-    def test_that_is_not_there_is_named(self, name: str, missing: str) -> None:
+    def test_a_module_that_is_not_there_is_named(self, name: str, missing: str) -> None:
         assert problem(name).startswith(
             f"handler {name!r} can't be imported: ModuleNotFoundError: No module named {missing!r}"
         )
@@ -124,65 +124,65 @@ class TestAModule:
             "chat.txt/x",
         ],
     )
-    def test_is_told_from_what_is_none(self, spec: str) -> None:
+    def test_a_name_that_is_no_dotted_path_is_told_the_forms(self, spec: str) -> None:
         assert problem(spec) == f"handler {spec!r} is neither MODULE[:ATTRIBUTE] nor FILE.py[:ATTRIBUTE]"
 
 
 class TestAFile:
     @pytest.mark.parametrize("form", ["chat_file.py", "./chat_file.py", "{here}/chat_file.py", "sub/../chat_file.py"])
-    def test_is_imported_by_its_stem(self, form: str, here: Path) -> None:
+    def test_a_file_is_imported_by_its_stem(self, form: str, here: Path) -> None:
         write("sub/other.py")
         write("chat_file.py")
         module = load(form.format(here=here))
         assert module.__name__ == "chat_file"
         assert sys.modules["chat_file"] is module
 
-    def test_finds_what_lies_beside_it(self, here: Path) -> None:
+    def test_a_file_can_import_what_lies_beside_it(self, here: Path) -> None:
         write("elsewhere/beside_file.py")
         write("elsewhere/chat_file.py", "from beside_file import init, handle")
         assert load("elsewhere/chat_file.py").handle.__module__ == "beside_file"
         assert sys.path[0] == str(here / "elsewhere")
 
-    def test_needs_no_name_that_python_could_import(self) -> None:
+    def test_a_file_needs_no_name_that_python_could_import(self) -> None:
         write("my-chat.v2.py")
         assert load("my-chat.v2.py").__name__ == "my-chat.v2"
 
-    def test_is_imported_once(self) -> None:
+    def test_a_file_is_imported_once(self) -> None:
         write("chat_file.py")
         assert load("chat_file.py") is load("./chat_file.py")
 
-    def test_that_is_not_there_is_named(self, here: Path) -> None:
+    def test_a_file_that_is_not_there_is_named(self, here: Path) -> None:
         assert problem("chat_file.py") == f"handler 'chat_file.py' can't be found: there is no file {here}/chat_file.py"
 
-    def test_that_is_a_directory_is_no_file(self, here: Path) -> None:
+    def test_a_directory_is_no_file(self, here: Path) -> None:
         (here / "chat_file.py").mkdir()
         assert "there is no file" in problem("chat_file.py")
 
-    def test_does_not_take_the_place_of_another_module(self, here: Path) -> None:
+    def test_a_file_does_not_replace_another_module(self, here: Path) -> None:
         write("json.py")
         assert problem("json.py") == (
             "handler 'json.py' can't be imported as 'json': that is another module already, "
             f"{sys.modules['json'].__file__}; rename the file"
         )
 
-    def test_nor_of_one_of_pythons_own(self) -> None:
+    def test_a_file_does_not_replace_a_built_in_module(self) -> None:
         write("sys.py")
         assert "another module already, a part of Python; rename the file" in problem("sys.py")
 
 
 class TestAnAttribute:
     @pytest.mark.parametrize("spec", ["rooms:one.chat", "rooms.py:one.chat", "{here}/rooms.py:one.chat"])
-    def test_is_the_handler(self, spec: str, here: Path) -> None:
+    def test_an_attribute_can_be_the_handler(self, spec: str, here: Path) -> None:
         write("rooms.py", "from types import SimpleNamespace as S\none = S(chat=S(init=print, handle=print))")
         handler = load(spec.format(here=here))
         assert handler is sys.modules["rooms"].one.chat
 
-    def test_that_is_a_class_is_instantiated(self) -> None:
+    def test_an_attribute_that_is_a_class_is_instantiated(self) -> None:
         write("rooms.py", "class Chat:\n    def init(self, options): pass\n    def handle(self, message, state): pass")
         assert type(load("rooms:Chat")).__name__ == "Chat"
         assert not isinstance(load("rooms:Chat"), type)
 
-    def test_that_is_not_there_is_named(self) -> None:
+    def test_an_attribute_that_is_not_there_is_named(self) -> None:
         write("rooms.py")
         assert problem("rooms:Chat") == "handler 'rooms:Chat' can't be found: module 'rooms' has no attribute 'Chat'"
         assert problem("rooms.py:init.Chat") == (
@@ -201,25 +201,25 @@ class TestWhatIsNoHandler:
             ("def init(options): pass\nhandle = 'x'", "no callable handle"),
         ],
     )
-    def test_is_told_what_it_lacks(self, source: str, missing: str) -> None:
+    def test_a_module_that_is_no_handler_is_told_what_it_lacks(self, source: str, missing: str) -> None:
         write("chat_bare.py", source)
         assert problem("chat_bare") == f"handler 'chat_bare' has {missing}: {NEEDS}"
 
     @pytest.mark.parametrize("handler", [None, 5, object(), {"init": 1}])
-    def test_is_told_so_in_code(self, handler: Any) -> None:
+    def test_an_object_that_is_no_handler_is_told_what_it_lacks(self, handler: Any) -> None:
         assert "has no callable init and no callable handle" in problem(handler)
 
-    def test_is_shown_shortened(self) -> None:
+    def test_a_long_object_is_shown_shortened(self) -> None:
         assert len(problem(["x" * 10_000] * 1_000)) < 400
 
 
 class TestAnObject:
-    def test_can_be_the_handler(self) -> None:
+    def test_an_object_can_be_the_handler(self) -> None:
         handler = SimpleNamespace(init=print, handle=print)
         assert load(handler) is handler
         assert load(echo) is echo
 
-    def test_that_is_a_class_is_instantiated(self) -> None:
+    def test_a_class_is_instantiated(self) -> None:
         class Chat:
             def init(self, options: Any) -> None: ...
             def handle(self, message: Any, state: Any) -> None: ...
@@ -228,7 +228,7 @@ class TestAnObject:
 
 
 class TestTheUsersOwnErrors:
-    def test_are_shown_as_python_would(self, here: Path) -> None:
+    def test_an_error_of_the_user_is_shown_as_python_would(self, here: Path) -> None:
         write("broken_chat.py", "import broken_room\n")
         write("broken_room.py", "def build():\n    return 1 / 0\n\nbuild()\n")
         message, text = failure("broken_chat")
@@ -257,14 +257,16 @@ class TestTheUsersOwnErrors:
             ("import importlib; importlib.import_module('missing_library')", "ModuleNotFoundError: No module"),
         ],
     )
-    def test_are_told_from_a_handler_that_is_not_there(self, spec: str, statement: str, cause: str) -> None:
+    def test_an_import_error_of_the_user_is_told_from_a_handler_that_is_not_there(
+        self, spec: str, statement: str, cause: str
+    ) -> None:
         file = write("broken_chat.py", statement)
         message, text = failure(spec)
         assert message.startswith(f"handler {spec!r} can't be imported: {cause}")
         assert text.startswith(f'Traceback (most recent call last):\n  File "{file}", line 1, in <module>\n')
 
     @pytest.mark.parametrize("spec", ["broken_chat", "broken_chat.py"])
-    def test_of_syntax_are_shown_where_they_are(self, spec: str) -> None:
+    def test_a_syntax_error_is_shown_with_its_line(self, spec: str) -> None:
         file = write("broken_chat.py", "def init(options:\n")
         message, text = failure(spec)
         assert (
@@ -272,7 +274,7 @@ class TestTheUsersOwnErrors:
         )
         assert text.startswith(f'  File "{file}", line 1\n    def init(options:\n')
 
-    def test_are_shown_with_their_causes(self) -> None:
+    def test_an_error_is_shown_with_its_cause(self) -> None:
         source = """
         import importlib
         try:
@@ -285,32 +287,32 @@ class TestTheUsersOwnErrors:
         assert text.count("Traceback (most recent call last):") == 2
         assert text.index("ModuleNotFoundError") < text.index("direct cause") < text.index("LookupError: no library")
 
-    def test_are_shown_with_what_they_came_from(self) -> None:
+    def test_an_error_is_shown_with_its_context(self) -> None:
         write("broken_chat.py", "try:\n    1 / 0\nfinally:\n    missing\n")
         _, text = failure("broken_chat.py")
         assert text.index("ZeroDivisionError") < text.index("During handling") < text.index("NameError")
 
-    def test_leave_no_half_of_a_module_behind(self) -> None:
+    def test_a_module_that_fails_is_not_left_in_sys_modules(self) -> None:
         write("broken_chat.py", "1 / 0")
         failure("broken_chat.py")
         assert "broken_chat" not in sys.modules
         write("broken_chat.py")
         assert load("broken_chat.py").__name__ == "broken_chat"
 
-    def test_may_be_in_a_class(self) -> None:
+    def test_an_error_of_the_users_class_is_shown(self) -> None:
         write("broken_chat.py", "class Chat:\n    def __init__(self):\n        self.room = rooms\n")
         message, text = failure("broken_chat:Chat")
         assert message == "handler 'broken_chat:Chat' can't be instantiated: NameError: name 'rooms' is not defined"
         assert "self.room = rooms" in text
 
-    def test_are_none_when_a_class_wants_arguments(self) -> None:
+    def test_a_class_that_wants_arguments_is_no_error_of_the_users_code(self) -> None:
         write("broken_chat.py", "class Chat:\n    def __init__(self, room): pass\n")
         assert problem("broken_chat:Chat") == (
             "handler 'broken_chat:Chat' can't be instantiated: "
             "TypeError: Chat.__init__() missing 1 required positional argument: 'room'"
         )
 
-    def test_do_not_hide_an_interrupt(self) -> None:
+    def test_a_keyboard_interrupt_is_raised(self) -> None:
         write("broken_chat.py", "raise KeyboardInterrupt")
         with pytest.raises(KeyboardInterrupt):
             load("broken_chat.py")

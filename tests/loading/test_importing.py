@@ -33,11 +33,11 @@ def failure() -> ConfigurationError:
 
 
 class TestRun:
-    def test_returns_what_the_call_returns(self, write: Callable[[str], None]) -> None:
+    def test_run_returns_what_the_call_returns(self, write: Callable[[str], None]) -> None:
         write("answer = 42\n")
         assert run("it can't be imported", importlib.import_module, "users").answer == 42
 
-    def test_shows_the_users_own_traceback_and_nothing_of_ours(self, write: Callable[[str], None]) -> None:
+    def test_the_traceback_has_the_users_frames_and_none_of_ours(self, write: Callable[[str], None]) -> None:
         write("def f():\n    raise RuntimeError('no\\nluck')\n\nf()\n")
         error = failure()
         assert isinstance(error, UserCodeError)
@@ -48,34 +48,34 @@ class TestRun:
         assert lines[-2:] == ["RuntimeError: no", "luck"]
 
     @pytest.mark.parametrize("kind", ["SystemExit", "GeneratorExit", "BaseException"])
-    def test_takes_whatever_is_raised(self, write: Callable[[str], None], kind: str) -> None:
+    def test_whatever_users_code_raises_is_a_configuration_error(self, write: Callable[[str], None], kind: str) -> None:
         write(f"raise {kind}(3)\n")
         assert str(failure()) == f"it can't be imported: {kind}: 3"
 
-    def test_can_be_interrupted(self, write: Callable[[str], None]) -> None:
+    def test_a_keyboard_interrupt_is_raised(self, write: Callable[[str], None]) -> None:
         write("raise KeyboardInterrupt\n")
         with pytest.raises(KeyboardInterrupt):
             run("it can't be imported", importlib.import_module, "users")
 
-    def test_shows_what_the_exception_came_from(self, write: Callable[[str], None]) -> None:
+    def test_the_traceback_has_the_cause_of_the_exception(self, write: Callable[[str], None]) -> None:
         write("try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise KeyError('k') from error\n")
         error = failure()
         assert isinstance(error, UserCodeError)
         assert error.traceback_text.count("File ") == 2
         assert "ZeroDivisionError: division by zero" in error.traceback_text
 
-    def test_shows_where_the_syntax_is_wrong(self, write: Callable[[str], None]) -> None:
+    def test_a_syntax_error_is_shown_with_its_file(self, write: Callable[[str], None]) -> None:
         write("a b\n")
         error = failure()
         assert isinstance(error, UserCodeError)
         assert "users.py" in error.traceback_text
         assert "Traceback" not in error.traceback_text
 
-    def test_an_exit_is_a_failure_too(self, write: Callable[[str], None]) -> None:
+    def test_a_system_exit_is_a_configuration_error(self, write: Callable[[str], None]) -> None:
         write("import sys\nsys.exit('enough')\n")
         assert str(failure()) == "it can't be imported: SystemExit: enough"
 
-    def test_what_is_not_there_has_no_traceback(self) -> None:
+    def test_a_module_that_is_not_there_has_no_traceback(self) -> None:
         error = failure()
         assert not isinstance(error, UserCodeError)
         assert str(error) == "it can't be imported: ModuleNotFoundError: No module named 'users'"

@@ -25,7 +25,7 @@ class Library:
         return self._answer
 
 
-def test_glibc_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glibc_is_told_what_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library(1)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     assert keep_memory()
@@ -33,13 +33,13 @@ def test_glibc_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("library", [Library(0), object()])
-def test_another_library(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_c_library_is_left_alone(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     assert not keep_memory()
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_the_user_knows_better(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_of_the_user_win(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library(1)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     monkeypatch.setenv(name, "1")
@@ -47,7 +47,7 @@ def test_the_user_knows_better(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert not library.asked
 
 
-def test_no_posix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_another_system_than_posix_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.name", "nt")
     assert not keep_memory()
 
@@ -55,7 +55,7 @@ def test_no_posix(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="no glibc"
 )
-def test_memory_is_not_faulted_in_anew() -> None:
+def test_memory_of_large_blocks_is_not_faulted_in_again() -> None:
     program = """
 import resource, sys
 from wshost.process.allocator import keep_memory

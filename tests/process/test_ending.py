@@ -60,7 +60,8 @@ class Process:
         monkeypatch.setattr(os, "kill", self._kill)
         monkeypatch.setattr(os, "_exit", lambda status: self.ends.append(("exit", status, self.now)))
         monkeypatch.setattr(_thread, "start_new_thread", self._thread)
-        monkeypatch.setattr(ending, "_statuses", [])
+        self._statuses: list[int] = []
+        monkeypatch.setattr(ending, "ExitStatus", self._statuses.append)
 
     def send(self, number: int, after: float = 1.0) -> None:
         """Send it a signal."""
@@ -70,10 +71,7 @@ class Process:
     @property
     def status(self) -> int:
         """What it exits with when Python has ended."""
-        ends: list[int] = []
-        for status in ending._statuses:
-            ExitStatus(status._status, ends.append, lambda: True)
-        return ends[0] if ends else 0
+        return self._statuses[0] if self._statuses else 0
 
     def _sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -142,7 +140,7 @@ class TestLeave:
         ],
         ids=repr,
     )
-    def test_stops_the_reactor_and_exits_with_what_python_would(
+    def test_leave_stops_the_reactor_and_exits_as_python_would(
         self,
         process: Process,
         reactor: Stoppable,
@@ -162,42 +160,44 @@ class TestLeave:
         [SystemExit(0), SystemExit(3), SystemExit(-1), SystemExit(256), SystemExit(1 << 70), SystemExit("no more")],
         ids=repr,
     )
-    def test_is_what_python_does(self, capfd: pytest.CaptureFixture[str], error: SystemExit) -> None:
+    def test_the_status_and_the_text_are_those_of_python(
+        self, capfd: pytest.CaptureFixture[str], error: SystemExit
+    ) -> None:
         program = f"raise SystemExit({error.code!r})"
         done = subprocess.run([sys.executable, "-ISc", program], check=False, stderr=subprocess.PIPE, timeout=30)
         status, text = ending.status_of(error)
         assert (status, text) == (done.returncode, done.stderr.decode().rstrip("\n"))
 
-    def test_counts_once(self, process: Process, reactor: Stoppable) -> None:
+    def test_only_the_first_call_counts(self, process: Process, reactor: Stoppable) -> None:
         ending.leave(reactor, SystemExit(3))
         ending.leave(reactor, SystemExit(4))
         ending.leave(reactor, KeyboardInterrupt())
         assert (reactor.stops, process.status) == (1, 3)
 
-    def test_of_a_reactor_that_stops_already_still_has_its_status(self, process: Process, reactor: Stoppable) -> None:
+    def test_the_status_counts_when_the_reactor_is_stopping_already(self, process: Process, reactor: Stoppable) -> None:
         reactor.stop()
         ending.leave(reactor, SystemExit(3))
         assert process.status == 3
 
-    def test_does_not_count_after_a_signal(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_leave_does_not_count_after_a_signal(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
         process.send(signal.SIGTERM)
         ending.leave(reactor, SystemExit(3))
         assert process.status == 0
 
-    def test_raises_nothing(self, monkeypatch: pytest.MonkeyPatch, process: Process, reactor: Stoppable) -> None:
+    def test_leave_raises_nothing(self, monkeypatch: pytest.MonkeyPatch, process: Process, reactor: Stoppable) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "__stderr__", None)
             ending.leave(reactor, SystemExit(Unprintable()))
         assert (reactor.stops, process.status) == (1, 1)
 
-    def test_logs_in_one_line(self, reactor: Stoppable) -> None:
+    def test_leave_logs_one_line(self, reactor: Stoppable) -> None:
         with capturedLogs() as events:
             ending.leave(reactor, SystemExit("no \x1b[31mmore"))
         assert [formatEvent(event) for event in events] == [
             "SystemExit: no \\x1b[31mmore: shutting down, exit status 1"
         ]
 
-    def test_can_be_before_the_reactor_runs(self, reactor: Stoppable) -> None:
+    def test_before_the_reactor_runs_leave_stops_it_when_it_runs(self, reactor: Stoppable) -> None:
         reactor.running = False
         ending.leave(reactor, SystemExit(3))
         assert reactor.stops == 0
@@ -207,18 +207,20 @@ class TestLeave:
 
 
 class TestExitStatus:
-    def test_counts_when_python_has_ended(self) -> None:
+    def test_the_process_exits_only_when_python_has_ended(self) -> None:
         ended: list[int] = []
         ExitStatus(3, ended.append, lambda: False)
         assert ended == []
         ExitStatus(3, ended.append, lambda: True)
         assert ended == [3]
 
-    def test_leaves_nothing_undone(self) -> None:
+    def test_functions_at_exit_are_called_and_output_is_flushed_before_the_exit(self) -> None:
         """Functions at exit run, whenever they were registered, and what was written arrives."""
         program = (
-            "import atexit; atexit.register(print, 'early'); from wshost.process import ending\n"
-            "ending._statuses.append(ending.ExitStatus(3)); atexit.register(print, 'late'); print('written', end='; ')"
+            "import atexit; atexit.register(print, 'early')\n"
+            "from twisted.internet.testing import MemoryReactorClock\nfrom wshost.process import ending\n"
+            "reactor = MemoryReactorClock(); reactor.running = False; ending.leave(reactor, SystemExit(3))\n"
+            "atexit.register(print, 'late'); print('written', end='; ')"
         )
         done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=30)
         assert (done.returncode, done.stdout, done.stderr) == (3, b"written; late\nearly\n", b"")
@@ -226,26 +228,32 @@ class TestExitStatus:
 
 class TestTheFirstSignal:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_is_for_twisted(self, process: Process, reactor: Stoppable, waiting: Waiting, number: int) -> None:
+    def test_the_first_signal_goes_to_twisted(
+        self, process: Process, reactor: Stoppable, waiting: Waiting, number: int
+    ) -> None:
         process.send(number)
         reactor.advance(0)
         assert (reactor.signals, reactor.stops, waiting.aborted) == ([number], 1, 0)
 
     @pytest.mark.usefixtures("waiting")
-    def test_changes_nothing_when_it_drains_already(self, process: Process, reactor: Stoppable) -> None:
+    def test_the_first_signal_changes_nothing_after_leave(self, process: Process, reactor: Stoppable) -> None:
         ending.leave(reactor, SystemExit(3))
         process.send(signal.SIGTERM)
         assert reactor.signals == []
         assert process.status == 3
 
     @pytest.mark.usefixtures("waiting")
-    def test_changes_nothing_when_somebody_has_stopped_the_reactor(self, process: Process, reactor: Stoppable) -> None:
+    def test_the_first_signal_changes_nothing_when_the_reactor_is_stopping(
+        self, process: Process, reactor: Stoppable
+    ) -> None:
         [(begins, _, _)] = reactor.triggers["before"]["shutdown"]
         begins()
         process.send(signal.SIGTERM)
         assert reactor.signals == []
 
-    def test_sent_twice_at_a_time_is_one(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_a_signal_sent_twice_at_a_time_counts_once(
+        self, process: Process, reactor: Stoppable, waiting: Waiting
+    ) -> None:
         process.send(signal.SIGTERM)
         process.send(signal.SIGTERM, DOUBLED / 2)
         reactor.advance(0)
@@ -254,7 +262,9 @@ class TestTheFirstSignal:
 
 class TestASecondSignal:
     @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-    def test_aborts_what_is_left(self, process: Process, reactor: Stoppable, waiting: Waiting, second: int) -> None:
+    def test_a_second_signal_aborts_what_the_drain_waits_for_in_the_reactors_thread(
+        self, process: Process, reactor: Stoppable, waiting: Waiting, second: int
+    ) -> None:
         process.send(signal.SIGTERM)
         reactor.advance(0)
         process.send(second)
@@ -264,28 +274,28 @@ class TestASecondSignal:
         assert (reactor.signals, waiting.aborted) == ([signal.SIGTERM], 1)
         assert [formatEvent(event) for event in events] == ["Received a second signal, ending now."]
 
-    def test_may_be_another_one_at_the_same_time(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_another_signal_at_the_same_time_is_a_second(
+        self, process: Process, reactor: Stoppable, waiting: Waiting
+    ) -> None:
         process.send(signal.SIGTERM)
         process.send(signal.SIGINT, 0)
         reactor.advance(0)
         assert waiting.aborted == 1
 
-    def test_after_a_handler_has_left_is_one_more(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_after_leave_the_second_signal_aborts(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
         ending.leave(reactor, SystemExit(3))
         process.send(signal.SIGTERM)
         process.send(signal.SIGTERM)
         reactor.advance(0)
         assert waiting.aborted == 1
 
-    def test_is_followed_by_a_third_in_vain(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_a_third_signal_changes_nothing(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
         for _ in range(4):
             process.send(signal.SIGTERM)
         reactor.advance(0)
         assert (waiting.aborted, len(process.threads), reactor.signals) == (1, 1, [signal.SIGTERM])
 
-    def test_ends_the_loop_when_there_is_more_to_wait_for(
-        self, process: Process, reactor: Stoppable, waiting: Waiting
-    ) -> None:
+    def test_the_reactors_loop_ends_after_a_grace(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
         process.send(signal.SIGTERM)
         process.send(signal.SIGTERM)
         reactor.advance(0)
@@ -293,7 +303,7 @@ class TestASecondSignal:
         reactor.advance(GRACE)
         assert reactor.hasCrashed
 
-    def test_leaves_a_loop_alone_that_has_ended(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_a_loop_that_has_ended_is_left_alone(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
         process.send(signal.SIGTERM)
         process.send(signal.SIGTERM)
         reactor.advance(0)
@@ -301,7 +311,9 @@ class TestASecondSignal:
         reactor.advance(GRACE)
         assert not reactor.hasCrashed
 
-    def test_aborts_the_others_when_one_fails(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_the_others_are_aborted_when_one_can_not_be(
+        self, process: Process, reactor: Stoppable, waiting: Waiting
+    ) -> None:
         class Failing:
             def abort(self) -> None:
                 raise SystemExit(5)
@@ -316,7 +328,9 @@ class TestASecondSignal:
         assert (waiting.aborted, other.aborted) == (1, 1)
         assert formatEvent(events[-1]) == "what is left could not be aborted"
 
-    def test_aborts_what_is_there_and_once(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+    def test_each_is_aborted_once_and_only_while_its_object_exists(
+        self, process: Process, reactor: Stoppable, waiting: Waiting
+    ) -> None:
         gone = Waiting()
         ending.watch(reactor, gone.abort)
         ending.watch(reactor, waiting.abort)
@@ -327,7 +341,7 @@ class TestASecondSignal:
         assert waiting.aborted == 1
 
     @pytest.mark.usefixtures("waiting")
-    def test_ends_the_process_when_the_reactors_thread_is_held_up(self, process: Process) -> None:
+    def test_the_process_ends_when_the_reactors_thread_is_blocked(self, process: Process) -> None:
         process.send(signal.SIGTERM)
         process.send(signal.SIGINT)
         sent = process.now
@@ -336,7 +350,7 @@ class TestASecondSignal:
         assert process.ends[0] == ("signal", signal.SIGTERM, sent + LIMIT)
 
     @pytest.mark.usefixtures("waiting")
-    def test_ends_the_process_then_as_a_handler_wants_it(self, process: Process, reactor: Stoppable) -> None:
+    def test_the_process_ends_then_with_the_status_of_leave(self, process: Process, reactor: Stoppable) -> None:
         ending.leave(reactor, SystemExit(0))
         process.send(signal.SIGTERM)
         process.send(signal.SIGINT)
@@ -347,7 +361,7 @@ class TestASecondSignal:
 
     @pytest.mark.usefixtures("waiting")
     @pytest.mark.parametrize(("error", "status"), [(None, 128 + signal.SIGTERM), (SystemExit(3), 3)])
-    def test_ends_the_process_when_that_thread_is_lost(
+    def test_the_process_ends_when_the_reactors_thread_never_returns(
         self, process: Process, reactor: Stoppable, error: BaseException | None, status: int
     ) -> None:
         if error is not None:
@@ -361,7 +375,9 @@ class TestASecondSignal:
         assert process.ends == [("exit", status, sent + 2 * LIMIT)]
 
     @pytest.mark.usefixtures("waiting")
-    def test_while_python_ends_is_harmless(self, monkeypatch: pytest.MonkeyPatch, process: Process) -> None:
+    def test_a_second_signal_while_python_ends_is_harmless(
+        self, monkeypatch: pytest.MonkeyPatch, process: Process
+    ) -> None:
         def fail(*args: Any) -> None:
             raise RuntimeError("can't create new thread at interpreter shutdown")
 
@@ -372,7 +388,7 @@ class TestASecondSignal:
 
 
 class TestWatch:
-    def test_begins_when_the_reactor_runs(self, process: Process, reactor: Stoppable) -> None:
+    def test_signals_are_handled_when_the_reactor_runs(self, process: Process, reactor: Stoppable) -> None:
         before = dict(process.handlers)
         reactor.running = False
         waiting = Waiting()
@@ -383,21 +399,21 @@ class TestWatch:
         assert process.handlers.keys() == before.keys()
         assert all(process.handlers[number] != before[number] for number in before)
 
-    def test_leaves_others_handlers_alone(self, process: Process, reactor: Stoppable) -> None:
+    def test_handlers_of_others_are_left_alone(self, process: Process, reactor: Stoppable) -> None:
         process.handlers |= {signal.SIGINT: signal.SIG_IGN}
         waiting = Waiting()
         ending.watch(reactor, waiting.abort)
         assert process.handlers[signal.SIGINT] == signal.SIG_IGN
         assert process.handlers[signal.SIGTERM] != reactor.sigTerm
 
-    def test_does_nothing_where_the_reactor_has_no_handlers(self, process: Process) -> None:
+    def test_nothing_is_handled_where_the_reactor_handles_no_signals(self, process: Process) -> None:
         waiting = Waiting()
         ending.watch(Reactor(), waiting.abort)
         assert process.handlers == {}
 
 
 class TestInterruptQuietly:
-    def test_lasts_until_the_reactor_starts(self, process: Process, reactor: Stoppable) -> None:
+    def test_sigint_has_its_default_until_the_reactor_starts(self, process: Process, reactor: Stoppable) -> None:
         process.handlers[signal.SIGINT] = signal.default_int_handler
         ending.interrupt_quietly(reactor)
         assert process.handlers[signal.SIGINT] == signal.SIG_DFL
@@ -406,12 +422,14 @@ class TestInterruptQuietly:
         assert process.handlers[signal.SIGINT] is signal.default_int_handler
 
     @pytest.mark.parametrize("handler", [signal.SIG_IGN, print])
-    def test_leaves_others_handlers_alone(self, process: Process, reactor: Stoppable, handler: Any) -> None:
+    def test_a_handler_of_others_for_sigint_is_left_alone(
+        self, process: Process, reactor: Stoppable, handler: Any
+    ) -> None:
         process.handlers[signal.SIGINT] = handler
         ending.interrupt_quietly(reactor)
         assert process.handlers[signal.SIGINT] == handler
 
-    def test_is_left_out_where_it_is_not_allowed(
+    def test_outside_of_the_main_thread_no_handler_is_set(
         self, monkeypatch: pytest.MonkeyPatch, process: Process, reactor: Stoppable
     ) -> None:
         process.handlers[signal.SIGINT] = signal.default_int_handler

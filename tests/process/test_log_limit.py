@@ -12,7 +12,7 @@ from twisted.python import context, log
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from wshost.process.log_limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_others
+from wshost.process.log_limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_library
 
 
 class Limited:
@@ -44,14 +44,14 @@ def run_as(module: str, code: str, **names: Any) -> None:
 
 
 class TestOfAKind:
-    def test_there_are_so_many_in_a_period(self, limited: Limited) -> None:
+    def test_only_the_first_of_a_kind_in_a_period_are_logged(self, limited: Limited) -> None:
         assert verifyObject(ILogObserver, limited.limit)
         log = limited.logger()
         for number in range(1_000):
             log.info("peer {number}", number=number)
         assert limited.take() == [f"peer {number}" for number in range(MOST)]
 
-    def test_the_others_are_counted(self, limited: Limited) -> None:
+    def test_those_left_out_are_counted_and_the_count_is_logged(self, limited: Limited) -> None:
         log = limited.logger()
         for number in range(MOST + 7):
             log.info("peer {number}", number=number)
@@ -63,14 +63,14 @@ class TestOfAKind:
         log.info("peer {number}", number="x")
         assert limited.take() == ["7 more of these were not logged: twisted.x, peer {number}", "peer x"]
 
-    def test_the_count_is_a_warning(self, limited: Limited) -> None:
+    def test_the_count_is_logged_as_a_warning(self, limited: Limited) -> None:
         for _ in range(MOST + 1):
             limited.logger().info("peer")
         limited.clock.advance(PERIOD)
         limited.logger().info("other")
         assert [event["log_level"] for event in limited.events[-2:]] == [LogLevel.warn, LogLevel.info]
 
-    def test_the_count_is_said_also_when_nothing_follows(self) -> None:
+    def test_the_count_is_logged_also_when_nothing_follows(self) -> None:
         limited = Limited(later=True)
         for _ in range(2):
             for _ in range(MOST + 7):
@@ -80,12 +80,12 @@ class TestOfAKind:
             limited.clock.advance(PERIOD + 0.2)
             assert limited.take() == ["7 more of these were not logged: twisted.x, peer"]
 
-    def test_nothing_is_said_where_nothing_was_left_out(self, limited: Limited) -> None:
+    def test_no_count_is_logged_when_nothing_was_left_out(self, limited: Limited) -> None:
         for _ in range(MOST):
             limited.logger().info("peer")
         limited.take()
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == []
 
     def test_a_period_begins_with_an_event(self, limited: Limited) -> None:
@@ -96,7 +96,7 @@ class TestOfAKind:
             limited.logger().info("peer")
         assert len(limited.take()) == MOST
 
-    def test_another_does_not_suffer(self, limited: Limited) -> None:
+    def test_another_kind_is_not_limited_with_it(self, limited: Limited) -> None:
         for _ in range(1_000):
             limited.logger().info("peer")
         limited.take()
@@ -104,29 +104,28 @@ class TestOfAKind:
         limited.logger("twisted.y").info("peer")
         assert limited.take() == ["other", "peer"]
 
-    def test_what_fails_otherwise_is_another(self, limited: Limited) -> None:
+    def test_another_exception_makes_another_kind(self, limited: Limited) -> None:
         for error in (ValueError(), KeyError()):
             for _ in range(MOST + 1):
                 limited.logger().failure("", Failure(error))
         assert len(limited.take()) == 2 * MOST
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == [
             "1 more of these were not logged: twisted.x, ValueError",
             "1 more of these were not logged: twisted.x, KeyError",
         ]
 
-    def test_there_is_no_end_of_kinds(self, limited: Limited) -> None:
+    def test_beyond_the_limit_of_kinds_all_further_ones_are_one(self, limited: Limited) -> None:
         """What a peer says may be in the format, where a library does not care."""
         for number in range(10_000):
             limited.logger().info(f"peer {number}")
         assert len(limited.take()) == KINDS + MOST
-        assert len(limited.limit._counts) == KINDS + 1
         limited.clock.advance(PERIOD)
-        limited.limit.say()
+        limited.limit.log_left_out()
         assert limited.take() == [f"{10_000 - KINDS - MOST} more of these were not logged: other kinds"]
 
-    def test_there_may_be_many_threads(self, limited: Limited) -> None:
+    def test_events_of_many_threads_are_counted(self, limited: Limited) -> None:
         def flood() -> None:
             for _ in range(1_000):
                 limited.logger().info("peer")
@@ -137,20 +136,24 @@ class TestOfAKind:
         for thread in threads:
             thread.join()
         assert len(limited.take()) == MOST
-        assert list(limited.limit._counts.values()) == [4_000]
+        limited.clock.advance(PERIOD)
+        limited.limit.log_left_out()
+        assert limited.take() == [f"{4_000 - MOST} more of these were not logged: twisted.x, peer"]
 
-    def test_who_is_told_may_log(self, limited: Limited) -> None:
-        def tell(event: Any) -> None:
-            limited.events.append(event)
-            if len(limited.events) < 3:
-                limited.logger().info("again")
+    def test_the_observer_may_log_itself(self) -> None:
+        texts: list[str | None] = []
 
-        limited.limit._observer = tell
-        limited.logger().info("peer")
-        assert limited.take() == ["peer", "again", "again"]
+        def observer(event: Any) -> None:
+            texts.append(formatEvent(event))
+            if len(texts) < 3:
+                logger.info("again")
+
+        logger = Logger("twisted.x", observer=LogLimit(observer))  # type: ignore[arg-type]
+        logger.info("peer")
+        assert texts == ["peer", "again", "again"]
 
 
-class TestByOthers:
+class TestByLibrary:
     @pytest.mark.parametrize(
         ("namespace", "some"),
         [
@@ -168,14 +171,14 @@ class TestByOthers:
             ("stderr", False),
         ],
     )
-    def test_only_theirs_are_limited(self, namespace: str, some: bool) -> None:
-        limited = Limited(by_others)
+    def test_only_events_of_libraries_are_limited(self, namespace: str, some: bool) -> None:
+        limited = Limited(by_library)
         for _ in range(100):
             limited.logger(namespace).info("peer")
         assert len(limited.take()) == (MOST if some else 100)
 
-    def test_without_a_namespace_it_is_nobodys(self) -> None:
-        assert by_others({"log_format": "x"}) is None
+    def test_an_event_without_a_namespace_is_not_limited(self) -> None:
+        assert by_library({"log_format": "x"}) is None
 
     @pytest.mark.parametrize(
         "code",
@@ -186,10 +189,10 @@ class TestByOthers:
         ],
     )
     @pytest.mark.parametrize(("module", "some"), [("twisted.internet.tcp", True), ("chat", False)])
-    def test_who_calls_the_older_functions_is_found_out(
+    def test_the_caller_of_twisteds_older_functions_is_found(
         self, code: str, module: str, some: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        limited = Limited(by_others)
+        limited = Limited(by_library)
         older = log.LogPublisher(publishPublisher=limited.limit)
         monkeypatch.setattr(log, "theLogPublisher", older)
         monkeypatch.setattr(log, "msg", older.msg)
@@ -206,16 +209,16 @@ class TestByOthers:
         assert len(limited.events) == (MOST if some else 100)
         limited.clock.advance(PERIOD)
         limited.take()
-        limited.limit.say()
+        limited.limit.log_left_out()
         said = limited.take()
         assert len(said) == some
         assert all("80 more of these were not logged: twisted.internet.tcp, line 2" in str(text) for text in said)
 
-    def test_a_stack_may_have_no_other(self) -> None:
+    def test_an_event_without_a_caller_is_not_limited(self) -> None:
         """Then it is nobody's."""
         kinds: list[Any] = []
-        names = {"__name__": "twisted.logger", "by_others": by_others, "kinds": kinds}
-        exec("def call():\n    kinds.append(by_others({'log_namespace': 'log_legacy'}))", names)
+        names = {"__name__": "twisted.logger", "by_library": by_library, "kinds": kinds}
+        exec("def call():\n    kinds.append(by_library({'log_namespace': 'log_legacy'}))", names)
         import _thread
 
         call: Callable[..., Any] = names["call"]  # type: ignore[assignment]
@@ -238,7 +241,9 @@ class TestFilter:
         logger.addHandler(handler)
         return logger
 
-    def test_holds_for_each_kind(self, logger: logging.Logger, limited: Limited) -> None:
+    def test_records_of_the_standard_library_are_limited_by_kind(
+        self, logger: logging.Logger, limited: Limited
+    ) -> None:
         for number in range(100):
             logger.error(f"peer {number}")
             logger.error("x", exc_info=ValueError())

@@ -39,7 +39,7 @@ class TestRaiseLimit:
             (Limits(256, 512, OSError("no")), (256, 512), 256),
         ],
     )
-    def test_to_what_the_process_may_have(
+    def test_the_limit_is_raised_to_the_hard_limit(
         self, monkeypatch: pytest.MonkeyPatch, limits: Limits, then: tuple[int, int], may: int | None
     ) -> None:
         monkeypatch.setattr(resource, "getrlimit", limits.get)
@@ -47,20 +47,20 @@ class TestRaiseLimit:
         assert raise_limit() == may
         assert limits.now == then
 
-    def test_where_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_the_module_resource_there_is_no_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "resource", None)
         assert raise_limit() is None
 
 
 class TestShortage:
     @pytest.mark.parametrize(("limit", "connections"), [(None, 1_000_000), (1000 + OTHERS, 1000)])
-    def test_of_nothing(self, limit: int | None, connections: int) -> None:
+    def test_there_is_no_shortage_where_all_connections_fit(self, limit: int | None, connections: int) -> None:
         assert shortage(limit, connections) is None
 
     @pytest.mark.parametrize(("limit", "room"), [(1049, 999), (60, 10), (20, 0)])
-    def test_is_said_with_its_numbers(self, limit: int, room: int) -> None:
+    def test_a_shortage_is_told_with_its_numbers(self, limit: int, room: int) -> None:
         assert shortage(limit, 1000) == (
             f"max-connections is 1000, and this process may have {limit} files open: that is enough for about {room} "
-            "connections, others will be closed unheard. Raise the hard limit on open files to 1050 (ulimit -Hn, "
+            "connections, others will be closed at once. Raise the hard limit on open files to 1050 (ulimit -Hn, "
             "LimitNOFILE= of systemd), or lower max-connections"
         )

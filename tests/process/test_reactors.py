@@ -57,18 +57,16 @@ def epoll() -> Iterator[EPollReactor]:
 class TestInstall:
     """`twistd --reactor uvloop`"""
 
-    def test_is_on_uvloop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+    def test_install_makes_our_reactor_on_uvloop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
         reactors.install()
-        reactor = reactors.installed()
-        assert isinstance(reactor, reactors.AsyncioReactor)
+        assert isinstance(reactors.installed(), reactors.AsyncioReactor)
         assert [type(loop) for loop in loops] == [uvloop.Loop]
-        assert reactor._asyncioEventloop is loops[0]
 
-    def test_is_found_by_twisted(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+    def test_twisted_finds_it_as_uvloop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
         installReactor("uvloop")
         assert [type(loop) for loop in loops] == [uvloop.Loop]
 
-    def test_says_that_uvloop_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_uvloop_is_an_import_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "uvloop", None)
         with pytest.raises(ImportError, match="uvloop"):
             reactors.install()
@@ -119,12 +117,33 @@ def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
     assert reason.check(expected)
 
 
+def twisteds_reactor(loop: asyncio.AbstractEventLoop) -> AsyncioSelectorReactor:
+    """One that Twisted has made, and that we have told what to do when a task exits."""
+    reactor = AsyncioSelectorReactor(loop)
+    reactors.let_tasks_exit(reactor)
+    return reactor
+
+
+def test_our_reactor_and_those_without_asyncio_need_not_be_told_of_tasks_that_exit(epoll: EPollReactor) -> None:
+    loop = asyncio.new_event_loop()
+    ours = reactors.AsyncioReactor(loop)
+    for reactor in (ours, epoll):
+        reactors.let_tasks_exit(reactor)
+        assert "run" not in vars(reactor)
+    close(ours)
+    loop.close()
+
+
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 class TestATaskThatExits:
     """asyncio lets SystemExit and KeyboardInterrupt out of the loop, and forgets what else the loop was doing."""
 
     def run(
-        self, new_loop: Callable[[], asyncio.AbstractEventLoop], begin: Callable[[Any], object], prepare: Any = None
+        self,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+        begin: Callable[[Any], object],
+        prepare: Any = None,
+        new_reactor: Callable[[asyncio.AbstractEventLoop], Any] = reactors.AsyncioReactor,
     ) -> tuple[list[BaseException], Any]:
         """Run a reactor on this loop that begins by this call.
 
@@ -140,7 +159,7 @@ class TestATaskThatExits:
         def run() -> Any:
             loop = new_loop()
             asyncio.set_event_loop(loop)
-            reactor = reactors.AsyncioReactor(loop)
+            reactor = new_reactor(loop)
             if prepare is not None:
                 prepare(loop)
             reactor.callWhenRunning(begin, reactor)
@@ -155,8 +174,12 @@ class TestATaskThatExits:
             return left, thread.submit(run).result(20)
 
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-    def test_drains_the_server_in_the_same_loop(
-        self, new_loop: Callable[[], asyncio.AbstractEventLoop], error: BaseException
+    @pytest.mark.parametrize("new_reactor", [reactors.AsyncioReactor, twisteds_reactor])
+    def test_a_task_that_exits_drains_the_server_in_the_same_loop(
+        self,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
+        new_reactor: Callable[[asyncio.AbstractEventLoop], Any],
+        error: BaseException,
     ) -> None:
         events: list[str] = []
 
@@ -168,12 +191,14 @@ class TestATaskThatExits:
             asyncio.get_event_loop().create_task(leave())
             asyncio.get_event_loop().call_soon(events.append, "next in turn")
 
-        left, reactor = self.run(new_loop, begin)
+        left, reactor = self.run(new_loop, begin, new_reactor=new_reactor)
         assert left == [error]
         assert events == ["next in turn", "drained"]
         assert not reactor.running
 
-    def test_may_be_the_last_that_the_loop_does(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    def test_an_exit_when_the_loop_was_stopped_already_ends_the_reactor(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
         """A loop that is left has forgotten that it was told to stop."""
         error = SystemExit(4)
 
@@ -199,7 +224,7 @@ class TestATaskThatExits:
         ],
         ids=repr,
     )
-    def test_is_logged_by_nobody_else(
+    def test_only_a_tasks_exit_is_not_logged_by_asyncio(
         self,
         new_loop: Callable[[], asyncio.AbstractEventLoop],
         error: BaseException | None,
@@ -222,7 +247,7 @@ class TestATaskThatExits:
         self.run(new_loop, begin)
         assert bool(logged) is expected
 
-    def test_leaves_an_exception_handler_of_the_users_alone(
+    def test_an_exception_handler_of_the_users_is_left_alone(
         self, new_loop: Callable[[], asyncio.AbstractEventLoop]
     ) -> None:
         theirs: list[Any] = []
@@ -238,67 +263,45 @@ class TestATaskThatExits:
         assert theirs == ["theirs"]
 
 
-class TestLetTasksExit:
-    def test_is_for_others_of_asyncios(
-        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
-    ) -> None:
-        ran: list[Any] = []
-        monkeypatch.setattr(reactors, "_run", lambda *args, **options: ran.append((*args, options)))
-        loops.append(asyncio.new_event_loop())
-        reactor = AsyncioSelectorReactor(loops[0])
-        reactors.let_tasks_exit(reactor)
-        reactor.run(installSignalHandlers=False)
-        assert ran == [(reactor, {"installSignalHandlers": False})]
-        close(reactor)
-
-    def test_leaves_ours_and_those_of_twisted_alone(
-        self, loops: list[asyncio.AbstractEventLoop], epoll: EPollReactor
-    ) -> None:
-        loops.append(asyncio.new_event_loop())
-        ours = reactors.AsyncioReactor(loops[0])
-        for reactor in (ours, epoll):
-            reactors.let_tasks_exit(reactor)
-            assert "run" not in vars(reactor)
-        close(ours)
-
-
 @pytest.mark.usefixtures("loops")
 class TestChoose:
     @pytest.mark.parametrize("daemon", [False, True])
-    def test_takes_asyncio_on_uvloop(self, loops: list[asyncio.AbstractEventLoop], daemon: bool) -> None:
+    def test_asyncio_on_uvloop_is_chosen(self, loops: list[asyncio.AbstractEventLoop], daemon: bool) -> None:
         reactors.choose(daemon=daemon)
-        reactor = reactors.installed()
-        assert isinstance(reactor, AsyncioSelectorReactor)
-        assert isinstance(reactor._asyncioEventloop, uvloop.Loop)
-        assert loops == [reactor._asyncioEventloop]
+        assert isinstance(reactors.installed(), AsyncioSelectorReactor)
+        assert [type(loop) for loop in loops] == [uvloop.Loop]
 
-    def test_takes_asyncios_own_loop_where_uvloop_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_asyncios_own_loop_is_chosen_where_uvloop_is_not_installed(
+        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
+    ) -> None:
         monkeypatch.setitem(sys.modules, "uvloop", None)
         reactors.choose(daemon=False)
-        reactor = reactors.installed()
-        assert isinstance(reactor, AsyncioSelectorReactor)
-        assert isinstance(reactor._asyncioEventloop, asyncio.SelectorEventLoop)
+        assert isinstance(reactors.installed(), AsyncioSelectorReactor)
+        [loop] = loops
+        assert isinstance(loop, asyncio.SelectorEventLoop)
 
     @pytest.mark.parametrize(("platform", "daemon"), [("win32", False), ("darwin", True)])
-    def test_takes_twisteds_default_where_asyncio_would_not_do(
+    def test_twisteds_default_is_chosen_on_windows_and_in_daemons_elsewhere_than_on_linux(
         self, monkeypatch: pytest.MonkeyPatch, platform: str, daemon: bool
     ) -> None:
         monkeypatch.setattr(sys, "platform", platform)
         reactors.choose(daemon=daemon)
         assert isinstance(reactors.installed(), EPollReactor)
 
-    def test_takes_asyncio_in_the_foreground_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_asyncio_is_chosen_in_the_foreground_on_macos(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "platform", "darwin")
         reactors.choose(daemon=False)
         assert isinstance(reactors.installed(), AsyncioSelectorReactor)
 
-    def test_respects_what_the_user_has_chosen(self, monkeypatch: pytest.MonkeyPatch, epoll: EPollReactor) -> None:
+    def test_the_reactor_that_the_user_has_chosen_stays(
+        self, monkeypatch: pytest.MonkeyPatch, epoll: EPollReactor
+    ) -> None:
         monkeypatch.setitem(sys.modules, "twisted.internet.reactor", epoll)
         monkeypatch.setattr(twisted.internet, "reactor", epoll, raising=False)
         reactors.choose(daemon=False)
         assert reactors.installed() is epoll
 
-    def test_gives_it_a_clock_that_only_goes_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_reactors_clock_only_goes_forward(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reactors.choose(daemon=False)
         before = reactors.installed().seconds()
         monkeypatch.setattr(time, "time", lambda: 0.0)
@@ -314,14 +317,14 @@ class TestMonotonicTime:
         monkeypatch.setattr(time, "monotonic", lambda: now["monotonic"])
         return now
 
-    def test_is_the_time_of_day(self, epoll: EPollReactor, now: dict[str, float]) -> None:
+    def test_the_reactors_time_starts_at_the_time_of_day(self, epoll: EPollReactor, now: dict[str, float]) -> None:
         reactors.use_monotonic_time(epoll)
         now["time"] += 10
         now["monotonic"] += 10
         assert epoll.seconds() == 1_800_000_010.0
 
     @pytest.mark.parametrize("jump", [-86_400, 86_400])
-    def test_is_not_moved_when_somebody_sets_the_clock(
+    def test_timers_are_not_moved_when_somebody_sets_the_clock(
         self, epoll: EPollReactor, now: dict[str, float], jump: float
     ) -> None:
         """Twisted's issue 2424."""
@@ -335,7 +338,7 @@ class TestMonotonicTime:
         epoll.runUntilCurrent()
         assert calls == ["called"]
 
-    def test_keeps_the_calls_that_there_are(self, epoll: EPollReactor, now: dict[str, float]) -> None:
+    def test_calls_that_are_scheduled_already_keep_their_time(self, epoll: EPollReactor, now: dict[str, float]) -> None:
         epoll.seconds = time.time
         call = epoll.callLater(5, lambda: None)
         reactors.use_monotonic_time(epoll)

@@ -1,7 +1,4 @@
-"""What becomes of exceptions: they are logged, no faster than a log can bear; and who asks the process to end, ends it.
-
-Knows no connection, but for its id.
-"""
+"""Logs exceptions at a limited rate, and lets those end the process that ask for it. Knows connections by their ids."""
 
 from __future__ import annotations
 
@@ -14,15 +11,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wshost.process.log_text import escaped, shortened
-
-#: Failures logged in a period, and its length in seconds; the others of a period are counted.
-MOST = 20
-PERIOD = 10.0
+from wshost.process.log_limit import MOST, PERIOD
+from wshost.process.log_text import loggable
 
 
 def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
-    """Return what in an exception asks the process to end: itself, or one of a group."""
+    """Return the exception that asks the process to end: this one, or one in its group; None without one."""
     left = [error]
     while left:
         one = left.pop()
@@ -36,7 +30,7 @@ def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
 class Failures:
     """The failures of one host.
 
-    :param clock: for the limit of the rate.
+    :param clock: for the rate: `MOST` failures are logged in `PERIOD` seconds, further ones are counted.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     """
 
@@ -49,10 +43,10 @@ class Failures:
         self._count = 0
 
     def log(self, id: str, what: str) -> None:
-        """Log the exception being handled. Never raises: what can't be logged is lost.
+        """Log the exception being handled. An error of the log is ignored.
 
-        :param id: the connection's.
-        :param what: what failed, as a clause.
+        :param id: the connection's, or "-".
+        :param what: what failed, as a clause: "the handler's init failed".
         :raises LookupError: when no exception is being handled.
         """
         error = sys.exception()
@@ -74,12 +68,12 @@ class Failures:
                 self.log_to.error("{count} more failures were not logged", count=left_out)
         self._count += 1
         if self._count <= MOST:
-            text = escaped(shortened(_formatted(error).rstrip()))
+            text = loggable(_formatted(error).rstrip())
             self.log_to.error("connection {id}: {what}\n{text}", id=id, what=what, text=text, failure=Failure(error))
 
 
 def _formatted(error: BaseException) -> str:
-    """Return an exception with its traceback, as far as its own parts let themselves be formatted."""
+    """Return an exception with its traceback as text, even if its own methods fail."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # whatever they raise

@@ -1,11 +1,12 @@
-"""What `handle` may return, and what it asks of the channel by that; performs nothing."""
+"""What the answers of `handle` mean. Checks each as a whole and makes it one value; knows no channel and no session."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from wshost.exact import message, shown, text
-from wshost.messages import NORMAL_CLOSE, check_close, check_payload
+from wshost.exact import shown, text
+from wshost.messages import NORMAL_CLOSE, check_close, check_message, check_payload
 
 #: Every form an answer can have.
 FORMS = (
@@ -16,56 +17,79 @@ FORMS = (
 _ALL = slice(None)
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send these messages in order; there may be none."""
+
+    messages: tuple[str | bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Send a ping with this payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Send a pong with this payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection; None and "" for a Close without a code."""
+
+    code: int | None
+    reason: str
+
+
+Action: TypeAlias = Reply | Ping | Pong | Close
+
+_FRAMES: dict[str, type[Ping | Pong]] = {"ping": Ping, "pong": Pong}
+
+
 class WrongAnswer(ValueError):
-    """A handler's `handle` has returned what means nothing.
+    """The user's `handle` has returned something that is no answer.
 
     :param answer: what it has returned.
-    :param problem: what is wrong with that, and what is right.
+    :param problem: what is wrong with it, and what is right.
     """
 
     def __init__(self, answer: Any, problem: str) -> None:
         super().__init__(f"handle returned {shown(answer)}: {problem}")
 
 
-def read(answer: Any) -> tuple[list[tuple[Any, ...]], Any]:
+def parse(answer: Any) -> tuple[Action, Any]:
     """Return what an answer asks for, and the new state.
 
-    :returns: the names of `IChannel`'s methods to call in order, each with its arguments; and the state.
-    :raises WrongAnswer: before anything of it could be done.
+    :raises WrongAnswer: when the answer has none of the `FORMS`, or any part of it can't be sent.
     """
-    # A pattern would take a list for a tuple.
+    # `match` would take a list for a tuple.
     if isinstance(answer, tuple):
         exact = answer
         if type(answer) is not tuple or not answer or type(answer[0]) is not str:
-            # Of a subclass, such as a named one, what it holds.
+            # A subclass, such as a named tuple, or an enumeration's member: look at the built-in values in them.
             form, *rest = tuple.__getitem__(answer, _ALL) or (None,)
             exact = (text(form) if isinstance(form, str) else None, *rest)
         try:
             match exact:
                 case ("noreply", state):
-                    return [], state
+                    return Reply(()), state
                 case ("reply", list() | tuple() as messages, state):
-                    return [("send", _message(data)) for data in messages], state
+                    return Reply(tuple([check_message(data)[0] for data in messages])), state
                 case ("reply", data, state):
-                    return [("send", _message(data))], state
+                    return Reply((check_message(data)[0],)), state
                 case ("ping" | "pong" as frame, state):
-                    return [(frame, b"")], state
+                    return _FRAMES[frame](b""), state
                 case ("ping" | "pong" as frame, data, state):
-                    return [(frame, check_payload(data))], state
+                    return _FRAMES[frame](check_payload(data)), state
                 case ("close", state):
-                    return [("close", *NORMAL_CLOSE)], state
+                    return Close(*NORMAL_CLOSE), state
                 case ("close", code, reason, state):
-                    return [("close", *check_close(code, reason))], state
+                    return Close(*check_close(code, reason)), state
         except (TypeError, ValueError) as error:
             raise WrongAnswer(answer, str(error)) from None
     raise WrongAnswer(answer, f"that is none of {FORMS}")
-
-
-def _message(data: Any) -> str | bytes:
-    if not isinstance(data, str | bytes | bytearray | memoryview):
-        raise ValueError(f"{shown(data)} is no message: a str, bytes, or a list of these")
-    checked = message(data)
-    if isinstance(checked, str) and not checked.isascii():
-        # What has lone surrogates can't be sent, and then nothing of the answer shall be.
-        checked.encode()
-    return checked

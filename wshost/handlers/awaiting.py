@@ -1,10 +1,13 @@
-"""Makes a Deferred of what a handler's function has begun but not finished; knows neither handlers nor connections."""
+"""Makes a Deferred of whatever a function returned that has to be awaited. Knows no handlers and no connections.
+
+Owns how coroutines run: as tasks of asyncio's where its loop runs, with Twisted alone elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable, iscoroutine
 from operator import methodcaller
 from typing import Any, cast
@@ -13,33 +16,33 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-#: How what was cancelled fails, in asyncio and in Twisted.
+#: What a cancelled awaitable fails with, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 
 
-class _Exit(Exception):
-    """What a coroutine has raised to end the process. Bare, it would end a task's loop, there and then."""
+class _ProcessExit(Exception):
+    """Carries a SystemExit or KeyboardInterrupt out of a task: raised bare, it would stop the event loop at once."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.error = error
 
 
-# From Python 3.12 on a task takes its first step at once: what never waits costs no turn of the loop.
+# Since Python 3.12, a task may take its first step at once. What never waits is then done without a turn of the loop.
 _EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 def awaited(result: Any) -> Deferred[Any] | None:
-    """Return a Deferred for what is still to come, None for what is there.
+    """Return a Deferred for an awaitable, None for anything else.
 
-    Where an asyncio loop runs, a coroutine becomes a task of it: in its own copy of the context, and with the whole
-    of asyncio at hand. It can await Deferreds besides, but tasks that it makes itself can't: these need
-    `Deferred.asFuture`. Where none runs, a coroutine can await only Deferreds.
+    Where an asyncio loop runs, a coroutine becomes a task of it, with a copy of the context. It can use all of asyncio,
+    and can await Deferreds besides. Tasks that it makes itself can't do that: they need `Deferred.asFuture`. Where no
+    loop runs, a coroutine can await Deferreds only.
 
     :param result: anything that a function has returned.
-    :returns: for a Deferred itself, for any other awaitable a new one, which may have fired. It fires with the
-        awaitable's result or exception; with a result that is awaitable again, when that one does. Cancelling it
-        cancels the awaitable; as a task decides how and when it ends, the Deferred then fires later.
+    :returns: a Deferred itself; for any other awaitable a new Deferred, which may have fired already. It fires with the
+        awaitable's result or exception. A result that is awaitable is awaited in turn. Cancelling the Deferred cancels
+        the awaitable. A task decides how and when it then ends, so the Deferred may fire later, and with a result.
     """
     if isinstance(result, Deferred):
         deferred = result
@@ -47,16 +50,25 @@ def awaited(result: Any) -> Deferred[Any] | None:
         deferred = _begin(result)
     else:
         return None
-    return deferred.addCallback(_settle)
+    return deferred.addCallback(_await_result)
 
 
 def cause(failure: Failure) -> BaseException:
-    """Return what has made an `awaited` Deferred fail."""
+    """Return the exception that has made an `awaited` Deferred fail."""
     error = cast("BaseException", failure.value)
-    return error.error if isinstance(error, _Exit) else error
+    return error.error if isinstance(error, _ProcessExit) else error
 
 
-def _settle(result: Any) -> Any:
+_kept: set[Deferred[Any]] = set()
+
+
+def keep(deferred: Deferred[Any]) -> None:
+    """Keep an `awaited` Deferred alive until it has fired, if nobody else does: asyncio refers to its tasks weakly."""
+    _kept.add(deferred)
+    deferred.addBoth(lambda _: _kept.discard(deferred))
+
+
+def _await_result(result: Any) -> Any:
     deferred = awaited(result)
     return result if deferred is None else deferred
 
@@ -75,12 +87,12 @@ def _begin(awaitable: Awaitable[Any]) -> Deferred[Any]:
 
 async def _value(awaitable: Awaitable[Any]) -> Any:
     value = await awaitable
-    # A Deferred must not fire with another.
+    # A Deferred must not fire with a Deferred.
     return await value if isinstance(value, Deferred) else value
 
 
 class _FutureDeferred(Deferred[Any]):
-    """Fires when the future or task is done, and as it is; cancelling leaves both to the task."""
+    """Fires when a future or task is done, with its result or exception. Cancelling only asks the task to end."""
 
     def __init__(self, future: asyncio.Future[Any]) -> None:
         super().__init__()
@@ -100,9 +112,9 @@ class _FutureDeferred(Deferred[Any]):
 
 @Coroutine.register
 class _Steps:
-    """A coroutine's steps as a task wants them: where it waits for a Deferred, the task sees a future.
+    """Wraps a coroutine for a task: where the coroutine awaits a Deferred, the task sees a future.
 
-    Of the coroutine protocol this has what a task calls.
+    It has those methods of a coroutine that a task calls.
     """
 
     __slots__ = ("_coroutine", "_deferred")
@@ -112,42 +124,38 @@ class _Steps:
         self._deferred: Deferred[Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
-        # What a task's repr and stack show shall be the user's coroutine.
+        # So that a task's repr and stack show the user's coroutine.
         return getattr(self._coroutine, name)
 
     def send(self, value: Any) -> Any:
         self._deferred = None
-        try:
-            waited_for = self._coroutine.send(value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise _Exit(error) from None
-        return self._future(waited_for)
+        return self._step(self._coroutine.send, value)
 
     def throw(self, error: BaseException) -> Any:
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
-            # The futures made here don't fail: the task is cancelled, and nobody will look at the Deferred's failure.
+            # The task was cancelled, as the futures made here never fail. Nobody will look at the Deferred's failure.
             deferred.addErrback(_ignore)
             deferred.cancel()
-        try:
-            waited_for = self._coroutine.throw(error)
-        except (SystemExit, KeyboardInterrupt) as exit:
-            raise _Exit(exit) from None
-        return self._future(waited_for)
+        return self._step(self._coroutine.throw, error)
 
-    def _future(self, waited_for: Any) -> Any:
+    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            waited_for = step(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise _ProcessExit(error) from None
         if not isinstance(waited_for, Deferred):
             return waited_for
         self._deferred = waited_for
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Iterating a future marks it as one that a task waits for.
+        # A task accepts only a future that `__await__` has yielded: that marks it as awaited.
         marked = next(future.__await__())
         waited_for.addBoth(_wake, future)
         return marked
 
 
 def _wake(result: Any, future: asyncio.Future[None]) -> Any:
-    """Let the task go on. The result stays: `Deferred.__await__` reads it from the Deferred when it is resumed."""
+    """Let the task go on. The result stays in the Deferred: `Deferred.__await__` reads it there when it is resumed."""
     if not future.done():
         future.set_result(None)
     return result

@@ -6,9 +6,9 @@ cdef object _OPEN, _LOST, _PLAIN
 
 cdef class HandlerSession:
     cdef object __weakref__
-    cdef public object _adapter, _channel, _handle, _infos, _pending, _stage, _state, _timer
-    cdef public bint busy, waits, _late, _resuming, _held
+    cdef public object _channel, _connection, _handle, _queue, _stage, _state, _terms, _waiting
+    cdef public bint busy, has_infos, _message_queued
 
-    cpdef deliver(self, message)
+    cpdef handle_message(self, message)
     @cython.locals(left=Py_ssize_t)
-    cpdef _work(self, message)
+    cpdef _process(self, item)

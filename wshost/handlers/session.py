@@ -1,31 +1,45 @@
-"""Runs the user's handler for one connection: in order, in time, to its end. Knows no frames and no transport."""
+"""Runs the user's handler for one connection, one message at a time, until the end. Knows no frames, no transport.
+
+What isn't finished when `init` or `handle` returns is for `waiting.py`, what an answer means for `answers.py`.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from wshost.handlers.answers import read
-from wshost.handlers.awaiting import CANCELLED, awaited, cause
-from wshost.interfaces import IChannel, IRef, ISession, Timer
+from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
+from wshost.handlers.awaiting import CANCELLED, awaited, keep
+from wshost.handlers.waiting import Done, Failed, Waiting, pass_on
+from wshost.interfaces import IChannel, IRef, ISession
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
 
-if TYPE_CHECKING:
-    from wshost.handlers.adapter import HandlerAdapter
-
-#: Infos that may wait for the handler of one connection.
+#: How many infos may be queued for one connection's handler.
 MAX_INFOS = 1_024
-#: Infos that are handled on end before it is others' turn: a handler may well send itself the next one.
+#: How many queued infos are handled in a row before other connections have their turn: a handler may well send itself
+#: the next one.
 INFOS_A_TURN = 256
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all sessions of a handler have in common."""
+
+    #: An `IHandler`.
+    handler: Any
+    #: The handler's own, for its `init`.
+    options: Mapping[str, Any]
+    #: Seconds that `init` may take before the connection is rejected with 503.
+    init_timeout: float
+    #: Seconds that `handle` may go on after the connection is gone, before it is cancelled.
+    close_grace: float
 
 
 class Stage(Enum):
@@ -35,15 +49,15 @@ class Stage(Enum):
     INIT = auto()
     #: Messages are handled.
     OPEN = auto()
-    #: The handler has closed or failed: all that is still to come is its "connection_close".
+    #: The handler has closed or failed: all that it will still get is its "connection_close".
     CLOSING = auto()
-    #: The connection is gone, and its "connection_close" waits for what is being handled.
+    #: The connection is gone; "connection_close" waits for what the handler is doing.
     LOST = auto()
-    #: `init` did not succeed or was given up, or "connection_close" has been delivered.
+    #: `init` did not succeed or was given up, or "connection_close" has been handled.
     OVER = auto()
 
 
-# What every message needs, where it is found fastest.
+# Globals of the module, as every message needs them.
 _OPEN, _LOST = Stage.OPEN, Stage.LOST
 _PLAIN = frozenset((str, bytes))
 
@@ -51,91 +65,116 @@ _PLAIN = frozenset((str, bytes))
 class HandlerSession:
     """One connection's handler: its state, and what it is doing. See `wshost.interfaces.ISession`.
 
-    Whatever the handler raises, `BaseException` included, is an end of its connection, and of nothing else.
+    Whatever the handler raises, `BaseException` included, ends its connection, and nothing else.
     """
 
     __slots__ = (
-        "_adapter",
         "_channel",
+        "_connection",
         "_handle",
-        "_held",
-        "_infos",
-        "_late",
-        "_pending",
-        "_resuming",
+        "_message_queued",
+        "_queue",
         "_stage",
         "_state",
-        "_timer",
+        "_terms",
+        "_waiting",
         "busy",
-        "waits",
+        "has_infos",
     )
 
-    def __init__(self, adapter: HandlerAdapter, channel: IChannel) -> None:
-        #: True while `init` or `handle` is running; infos wait then, and nothing may be delivered.
+    def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo) -> None:
+        #: True while `init` or `handle` is running: infos are queued then, and no message may come.
         self.busy = True
-        #: True while infos wait for the end of the reactor's turn.
-        self.waits = False
-        self._adapter = adapter
+        #: True while `_process_queue` is to be called at the end of the reactor's turn.
+        self.has_infos = False
+        self._terms = terms
         self._channel = channel
-        # Both are users' code: `open` looks them up.
-        self._handle: Callable[[Any, Any], Any] = _ignored
+        # None when `init` has it.
+        self._connection: ConnectionInfo | None = connection
+        self._handle: Callable[[Any, Any], Any]
         self._stage = Stage.INIT
         self._state: Any = None
-        # A message of the peer's waits among the infos.
-        self._held = False
-        # Made when the first has to wait: on most connections none ever does.
-        self._infos: deque[Any] | None = None
-        # What `init` or `handle` has begun but not finished; that it was not there at once; that it is there, and what
-        # comes next waits for the turn's end.
-        self._pending: Deferred[Any] | None = None
-        self._late = self._resuming = False
-        self._timer: Timer | None = None
+        # Infos, calls that are to be made after them, and at most one message. None while there was none.
+        self._queue: deque[Any] | None = None
+        self._message_queued = False
+        # From the moment `init` or `handle` has left something unfinished until the session goes on.
+        self._waiting: Waiting | None = None
 
     # From the channel
 
-    def open(self, connection: ConnectionInfo, ref: IRef) -> None:
+    def open(self, ref: IRef) -> None:
         """Run the handler's `init`.
 
-        :param connection: for ``options["connection"]``.
         :param ref: for ``options["worker"]``.
         """
-        options = {**self._adapter.options, "worker": ref, "connection": connection}
+        terms = self._terms
+        options = {**terms.options, "worker": ref, "connection": self._connection}
+        self._connection = None
         try:
-            self._handle = self._adapter.handler.handle
-            result = self._adapter.handler.init(options)
-            pending = awaited(result)
-            if pending is None:
-                self._init_done(result)
-            else:
-                self._wait(pending, self._init_done, self._init_failed)
+            self._handle = terms.handler.handle
+            self._finish(terms.handler.init(options), self._init_done, self._init_failed)
         except BaseException as error:  # whatever it is
             self._init_failed(error)
-        if self._pending is None and not self._resuming:
+        if self._waiting is None:
             self._go_on()
 
-    def deliver(self, message: Any) -> None:
-        """Handle a message, after the infos that have come before it, and before those that have come meanwhile."""
+    def handle_message(self, message: Any) -> None:
+        """Handle a message: after the infos that are queued already, and before those that come meanwhile."""
         if self._stage is not _OPEN:
             return
-        if self._infos:
-            # They have come before it, and wait for the turn's end; so does it, and no more is delivered until then.
-            self._infos.append(message)
-            self.busy = self._held = True
+        if self._queue:
+            # The infos are handled at the end of this turn. Until then, no further message may come.
+            self._queue.append(message)
+            self.busy = self._message_queued = True
         else:
-            self._work(message)
+            self._process(message)
 
-    def _work(self, message: Any) -> None:
-        """Handle a message, or make a call that has waited, and go on with what waits."""
+    def handle_info(self, message: Any) -> bool:
+        """Queue ``("info", message)``. It is handled at the end of this turn, or when the handler is done.
+
+        :returns: False when it will not be handled: the connection is closing, or `MAX_INFOS` are queued already.
+        """
+        if self._stage not in {Stage.INIT, Stage.OPEN}:
+            return False
+        if self._queue is None:
+            self._queue = deque()
+        if len(self._queue) >= MAX_INFOS:
+            return False
+        self._queue.append(("info", message))
+        if not self.busy:
+            self._process_later()
+        return True
+
+    def after_infos(self, call: Callable[[], None]) -> None:
+        """Call when the infos that are queued now have been handled; never, when they are dropped."""
+        if self._queue is not None:
+            self._queue.append(call)
+
+    def connection_lost(self) -> None:
+        """Ask nothing of the channel any more, and let "connection_close" follow what the handler is doing."""
+        if self._stage is Stage.INIT:
+            self._give_up_init()
+        elif self._stage in {Stage.OPEN, Stage.CLOSING}:
+            self._stop_handling(Stage.LOST)
+            if self._waiting is not None:
+                self._limit_wait(self._waiting)
+            elif not self.busy:
+                self._end()
+
+    # One after the other
+
+    def _process(self, item: Any) -> None:
+        """Handle a message, or make a queued call; then do the same with what is queued."""
         self.busy = True
         left = INFOS_A_TURN
         try:
             while True:
-                if type(message) is tuple:
-                    if self._held and message[0] != "info":
-                        self._held = False
+                if type(item) is tuple:
+                    if self._message_queued and item[0] != "info":
+                        self._message_queued = False
                     try:
-                        answer = self._handle(message, self._state)
-                        # Nearly all answers are one of these two.
+                        answer = self._handle(item, self._state)
+                        # Nearly all answers are one of these two, and are not parsed.
                         if (
                             type(answer) is tuple
                             and len(answer) == 3
@@ -147,72 +186,62 @@ class HandlerSession:
                                 self._channel.send(answer[1])
                         elif type(answer) is tuple and len(answer) == 2 and answer[0] == "noreply":
                             self._state = answer[1]
+                        elif type(answer) is tuple:
+                            self._handle_done(answer)
                         else:
-                            self._answer(answer)
+                            self._finish(answer, self._handle_done, self._handle_failed)
                     except BaseException as error:  # whatever it is
                         self._handle_failed(error)
                 else:
-                    message()
-                if self._pending is not None or self._resuming:
+                    item()
+                if self._waiting is not None:
                     return
-                if not self._infos:
+                if not self._queue:
                     break
                 if not left:
-                    # It is others' turn. The peer is read meanwhile, until a message of its waits here, too.
-                    self.busy = self._held
-                    self._work_soon()
+                    # Other connections have their turn. The peer may send meanwhile, unless a message is queued.
+                    self.busy = self._message_queued
+                    self._process_later()
                     return
                 left -= 1
-                message = self._infos.popleft()
+                item = self._queue.popleft()
         except BaseException:
-            # It is the channel that has failed; that it is lost, it will say.
+            # The channel has failed. It will say itself that the connection is lost.
             self.busy = False
             raise
         self.busy = False
         if self._stage is _LOST:
             self._end()
 
-    def info(self, message: Any) -> bool:
-        """Handle ``("info", message)`` when what is being handled is done, at the end of this turn at the earliest.
+    def _process_later(self) -> None:
+        if not self.has_infos:
+            self.has_infos = True
+            self._channel.call_soon(self._process_queue)
 
-        :returns: False when it will not be handled: the connection is closing, or `MAX_INFOS` wait already.
-        """
-        if self._stage not in {Stage.INIT, Stage.OPEN}:
-            return False
-        if self._infos is None:
-            self._infos = deque()
-        if len(self._infos) >= MAX_INFOS:
-            return False
-        self._infos.append(("info", message))
-        if not self.busy:
-            self._work_soon()
-        return True
+    def _process_queue(self) -> None:
+        self.has_infos = False
+        self._go_on_and_proceed()
 
-    def behind(self, call: Callable[[], None]) -> None:
-        """Make a call when the infos that wait have been handled; never, when they are dropped."""
-        if self._infos is not None:
-            self._infos.append(call)
-
-    def _work_soon(self) -> None:
-        if not self.waits:
-            self.waits = True
-            self._channel.call_soon(self._turn_ends)
-
-    def _turn_ends(self) -> None:
-        self.waits = False
-        self._go_on()
-        self._release()
-
-    def lost(self) -> None:
-        """Nothing is asked of the channel any more; "connection_close" follows when what is being handled is done."""
-        if self._stage is Stage.INIT:
-            self._give_init_up()
-        elif self._stage in {Stage.OPEN, Stage.CLOSING}:
-            self._leave_for(Stage.LOST)
-            if self._pending is not None:
-                self._limit()
-            elif not self.busy:
+    def _go_on(self) -> None:
+        """Handle what is queued; with nothing queued, be free for a message, or end."""
+        if self._queue:
+            self._process(self._queue.popleft())
+        else:
+            self.busy = False
+            if self._stage is Stage.LOST:
                 self._end()
+
+    def _go_on_and_proceed(self) -> None:
+        """Go on outside of a call from the channel, then let the channel proceed."""
+        self._go_on()
+        # Also when busy again: the output so far does not wait for that.
+        if self._stage in {Stage.OPEN, Stage.CLOSING}:
+            self._channel.proceed()
+
+    def _stop_handling(self, stage: Stage) -> None:
+        """Drop what is queued. What the handler is doing comes to its end."""
+        self._stage = stage
+        self._queue = None
 
     # Init
 
@@ -220,180 +249,118 @@ class HandlerSession:
         accept = result if isinstance(result, Accept) else Accept(result)
         self._state = accept.state
         if self._stage is Stage.OVER:
-            # It was given up, but what it has made wants an end.
+            # It was given up, but there is a state now, and so a "connection_close" is due.
             self._stage = Stage.LOST
             return
         self._stage = Stage.OPEN
-        self._channel.opened(accept)
+        self._channel.accept(accept)
 
     def _init_failed(self, error: BaseException) -> None:
-        """Refuse for an exception, while it is being handled."""
+        """Reject the connection for an exception, while that is being handled."""
         if self._stage is Stage.OVER:
             if not isinstance(error, (Reject, *CANCELLED)):
                 self._channel.log_failure("the handler's init failed after it had been given up")
             return
-        # With a state, it is the channel that has failed to open, and an end is due.
-        self._leave_for(Stage.OVER if self._stage is Stage.INIT else Stage.CLOSING)
+        # Beyond INIT, init has succeeded and the channel has failed to accept: "connection_close" is still due.
+        self._stop_handling(Stage.OVER if self._stage is Stage.INIT else Stage.CLOSING)
         try:
             if isinstance(error, Reject):
-                self._channel.refused(error.status, error.body, error.headers)
+                self._channel.reject(error.status, error.body, error.headers)
                 return
         except Exception:
-            # A subclass may lack what it has to say, or have what can't be sent.
-            self._refuse()
+            # A subclass of Reject may lack an attribute, or have one that can't be sent.
+            self._reject_failed()
         else:
-            self._refuse()
+            self._reject_failed()
 
-    def _refuse(self) -> None:
-        """Refuse for a failure, while it is being handled."""
+    def _reject_failed(self) -> None:
+        """Reject with 500, and log the exception being handled."""
         try:
-            self._channel.refused(500, b"", {})
+            self._channel.reject(500, b"", {})
         finally:
             self._channel.log_failure("the handler's init failed")
 
     def _init_overdue(self) -> None:
-        self._timer = None
-        self._give_init_up()
-        self._channel.refused(503, b"", {})
+        self._give_up_init()
+        self._channel.reject(503, b"", {})
 
-    def _give_init_up(self) -> None:
-        self._leave_for(Stage.OVER)
-        self._cancel()
+    def _give_up_init(self) -> None:
+        self._stop_handling(Stage.OVER)
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     # Handle
 
-    def _answer(self, answer: Any) -> None:
-        """Perform an answer of any form, or wait for it."""
-        pending = awaited(answer)
-        if pending is None:
-            self._perform(answer)
+    def _handle_done(self, answer: Any) -> None:
+        action, self._state = parse(answer)
+        if isinstance(action, Reply):
+            for data in action.messages:
+                if self._stage is Stage.OPEN:
+                    self._channel.send(data)
+        elif self._stage is not Stage.OPEN:
+            return
+        elif isinstance(action, Ping):
+            self._channel.ping(action.payload)
+        elif isinstance(action, Pong):
+            self._channel.pong(action.payload)
         else:
-            self._wait(pending, self._perform, self._handle_failed)
-
-    def _perform(self, answer: Any) -> None:
-        actions, self._state = read(answer)
-        for method, *arguments in actions:
-            if self._stage is not Stage.OPEN:
-                break
-            if method == "close":
-                self._leave_for(Stage.CLOSING)
-            getattr(self._channel, method)(*arguments)
+            self._close(action)
 
     def _handle_failed(self, error: BaseException) -> None:
-        """Close for an exception, while it is being handled (RFC 6455 §7.4.1)."""
+        """Close for an exception, while that is being handled (RFC 6455 §7.4.1)."""
         if self._stage in {Stage.LOST, Stage.OVER} and isinstance(error, CANCELLED):
             return
         try:
             if self._stage is Stage.OPEN:
-                self._leave_for(Stage.CLOSING)
-                self._channel.close(1011, "")
+                self._close(Close(1011, ""))
         finally:
-            # Behind the end, which is due even if this fails.
+            # Logged last: logging may fail, too, and must not keep the connection open.
             self._channel.log_failure("the handler's handle failed")
 
-    def _leave_for(self, stage: Stage) -> None:
-        """Handle no more; what is being handled comes to its end."""
-        self._stage = stage
-        self._infos = None
+    def _close(self, close: Close) -> None:
+        self._stop_handling(Stage.CLOSING)
+        self._channel.close(close.code, close.reason)
 
     # What is not done at once
 
-    def _wait(
-        self, pending: Deferred[Any], done: Callable[[Any], None], failed: Callable[[BaseException], None]
-    ) -> None:
-        """Take the result when it is there, and then go on; it may be there already."""
-        self._pending = pending
-        self._late = False
-        pending.addBoth(self._settled, done, failed)
-        self._late = True
-        if self._pending is not None:
-            self._limit()
-
-    def _settled(self, result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
-        late = self._late
-        self._pending = None
-        self._stop_timer()
-        error = None
-        try:
-            self._take(result, done, failed)
-        except BaseException as fault:  # nobody would see it here
-            error = fault
-        # What has failed holds this frame now; so that they let go of each other.
-        del result
-        if late or error is not None:
-            # Whoever has made the result come may be users' code.
-            self._resuming = True
-            self._channel.call_soon(partial(self._resume, error))
-
-    def _take(self, result: Any, done: Callable[[Any], None], failed: Callable[[BaseException], None]) -> None:
-        try:
-            if isinstance(result, Failure):
-                raise cause(result)
+    def _finish(self, result: Any, done: Done, failed: Failed) -> None:
+        """Give the result of `init` or `handle` to `done`: now, or when it is there."""
+        deferred = awaited(result)
+        if deferred is None:
             done(result)
-        except BaseException as error:  # whatever it is
-            try:
-                failed(error)
-            finally:
-                # It holds this frame now, and by that those of whoever has let it come: nobody waits for the collector.
-                with suppress(Exception):
-                    error.__traceback__ = None
-        finally:
-            del result
+            return
+        waiting = self._waiting = Waiting(self._channel)
+        if waiting.start(deferred, done, failed, self._resume):
+            self._waiting = None
+        else:
+            self._limit_wait(waiting)
+
+    def _limit_wait(self, waiting: Waiting) -> None:
+        """Let a wait not last for ever; while the connection is open, that is for the handler to see to."""
+        if self._stage is Stage.INIT:
+            waiting.limit(self._terms.init_timeout, self._init_overdue)
+        elif self._stage is Stage.LOST:
+            waiting.limit(self._terms.close_grace, partial(self._handle_overdue, waiting))
+        elif self._stage is Stage.OVER:
+            waiting.cancel()
 
     def _resume(self, error: BaseException | None) -> None:
-        self._resuming = False
+        self._waiting = None
         if error is not None:
-            # The channel has failed; that it is lost, it will say.
+            # The channel has failed. It will say itself that the connection is lost.
             self.busy = False
             raise error
-        self._go_on()
-        self._release()
+        self._go_on_and_proceed()
 
-    def _release(self) -> None:
-        # Busy again or not: an answer does not wait for that of an info.
-        if self._stage in {Stage.OPEN, Stage.CLOSING}:
-            self._channel.released()
-
-    def _go_on(self) -> None:
-        if self._infos:
-            self._work(self._infos.popleft())
-        else:
-            self.busy = False
-            if self._stage is Stage.LOST:
-                self._end()
-
-    def _limit(self) -> None:
-        """Let it not last for ever, where nobody else sees to that."""
-        if self._stage is Stage.INIT:
-            self._timer = self._channel.call_later(self._adapter.init_timeout, self._init_overdue)
-        elif self._stage is Stage.LOST:
-            self._timer = self._channel.call_later(self._adapter.close_grace, self._handle_overdue)
-        elif self._stage is Stage.OVER:
-            self._cancel()
-
-    def _cancel(self) -> None:
-        self._stop_timer()
-        if self._pending is not None:
-            try:
-                self._pending.cancel()
-            except BaseException:  # whatever it is
-                self._channel.log_failure("what the handler waits for can't be cancelled")
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+    def _handle_overdue(self, waiting: Waiting) -> None:
+        waiting.cancel()
+        # The handler may go on in spite of that; nobody waits for it.
+        self._end()
 
     # The end
 
-    def _handle_overdue(self) -> None:
-        self._timer = None
-        self._cancel()
-        # Whether it heeds that or not.
-        self._end()
-
     def _end(self) -> None:
-        """Deliver "connection_close", whatever the handler says to it."""
+        """Give the handler its "connection_close"; what it answers is ignored."""
         self._stage = Stage.OVER
         try:
             ending = awaited(self._handle("connection_close", self._state))
@@ -401,15 +368,11 @@ class HandlerSession:
             self._handle_failed(error)
         else:
             if ending is not None:
-                self._adapter.keep(ending.addBoth(self._take, _ignore, self._handle_failed))
+                keep(ending.addBoth(pass_on, _ignore, self._handle_failed))
 
 
 # Not by a decorator: Cython's classes take none.
 classImplements(HandlerSession, ISession)
-
-
-def _ignored(message: Any, state: Any) -> Any:
-    """Nobody is there yet."""
 
 
 def _ignore(answer: Any) -> None:

@@ -1,4 +1,4 @@
-"""Finds the user's handler by what `--handler` says, and makes sure that it is one; knows no other option."""
+"""Finds the user's handler by what `--handler` says, and checks that it is one. Knows no other option."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec, spec_from_file_location
 from operator import attrgetter
 from pathlib import Path
-from reprlib import repr as short_repr
 from types import ModuleType
 from typing import Any, cast
 
+from wshost.exact import shown
 from wshost.loading.importing import make_importable, run
 from wshost.results import ConfigurationError
 
@@ -21,20 +21,20 @@ _SPEC = re.compile(rf"(?:(?P<path>.+?\.py)|(?P<module>{_NAME}))(?::(?P<attribute
 
 
 def load(handler: Any) -> Any:
-    """Return the handler that is meant.
+    """Return the handler that this option names.
 
-    :param handler: ``MODULE`` or ``MODULE:ATTRIBUTE``. The module is a dotted path to import, from the current
-        directory, too; or a path to a ``.py`` file, which is imported by its stem, as is what lies beside it. The
-        attribute may be dotted. Anything but a str is the handler itself. A class is instantiated without arguments.
-    :returns: what has an `init` and a `handle` that can be called.
+    :param handler: ``MODULE`` or ``MODULE:ATTRIBUTE``, or the handler itself, if it is no str. The module is a dotted
+        path to import, also from the current directory; or the path of a ``.py`` file, which is imported by its stem
+        and can import what lies beside it. The attribute may be dotted. A class is instantiated without arguments.
+    :returns: an object with a callable `init` and a callable `handle`.
     :raises wshost.loading.importing.UserCodeError: when the user's own code raises an exception.
-    :raises ConfigurationError: when nothing is there by that name, or no handler.
+    :raises ConfigurationError: when there is nothing by that name, or it is no handler.
     """
     if isinstance(handler, str):
         name = repr(handler)
         found = _find(name, handler)
     else:
-        name = short_repr(handler)
+        name = shown(handler)
         found = handler
     if isinstance(found, type):
         found = run(f"handler {name} can't be instantiated", found)
@@ -81,7 +81,7 @@ def _load_file(name: str, path: Path) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    # There always is one for a name that ends in .py.
+    # A name that ends in .py always has one.
     spec = cast("ModuleSpec", spec_from_file_location(path.stem, path))
     module = sys.modules[path.stem] = module_from_spec(spec)
     try:

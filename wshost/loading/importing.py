@@ -1,4 +1,4 @@
-"""Runs what users have written for the first time, and tells their code's failures from its absence."""
+"""Runs users' code for the first time, and tells an error in it from code that is not there. Knows no options."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _OURS = Path(__file__).parents[1]
 class UserCodeError(ConfigurationError):
     """The user's own code raised an exception when it was imported or instantiated.
 
-    :param message: one line that says what and where.
-    :param traceback_text: the traceback as Python prints it, without the frames that are ours or the import system's.
+    :param message: one line that says what failed, and how.
+    :param traceback_text: the traceback as Python prints it, without frames of ours and of the import system.
     """
 
     def __init__(self, message: str, traceback_text: str) -> None:
@@ -29,22 +29,21 @@ class UserCodeError(ConfigurationError):
 
 
 def make_importable(directory: Path) -> None:
-    """Let modules be imported from this directory, before any other."""
+    """Let modules be imported from this directory. Unless it is in the path already, it comes first there."""
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
 
 
 def run(failure: str, call: Callable[..., Any], *args: Any) -> Any:
-    """Return what a call returns that may run the user's code.
+    """Make a call that may run the user's code, and return its result.
 
-    :param failure: what it means when the call fails, as a clause.
+    :param failure: what has failed if the call fails, as a clause: "handler 'chat' can't be imported".
     :raises UserCodeError: when the user's own code raises an exception.
-    :raises ConfigurationError: when the call fails without it.
+    :raises ConfigurationError: when the call fails before it comes to the user's code.
     """
     try:
         return call(*args)
     except KeyboardInterrupt:
-        # Nobody's fault.
         raise
     except BaseException as error:
         summary = _without_ours(TracebackException.from_exception(error))
@@ -66,8 +65,5 @@ def _without_ours(summary: TracebackException) -> TracebackException:
 
 
 def _is_ours(filename: str) -> bool:
-    if filename.startswith("<frozen importlib"):
-        return True
-    return filename in {importlib.__file__, reflect.__file__} or Path(filename).is_relative_to(
-        Path(__file__).parents[1]
-    )
+    importing = filename.startswith("<frozen importlib") or filename in {importlib.__file__, reflect.__file__}
+    return importing or Path(filename).is_relative_to(_OURS)

@@ -1,24 +1,25 @@
-"""How the C library's allocator serves this process. Knows nothing of what is allocated."""
+"""How much freed memory the C library's allocator keeps for this process. Knows nothing of what is allocated."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-#: Of mallopt(3).
+# Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-#: Unused memory on top of the heap that is kept, and the size from which on a block is mapped by itself, in bytes.
+#: Bytes of unused memory that stay on top of the heap, and the size from which on a block is mapped by itself.
 KEPT = 32 << 20
 MAPPED = 8 << 20
 
 
 def keep_memory() -> bool:
-    """Let glibc keep a little of the memory that was freed; a server is to use it again at once.
+    """Let glibc keep some of the memory that was freed, as a server soon needs it again.
 
-    By default it goes back to the kernel, and is mapped, faulted in and cleared anew for each large message: that costs
-    more than all that is done with one. What the user has said by environment variables (mallopt(3)) stays.
+    By default, the memory of a large message returns to the kernel. For the next one it is mapped, faulted in and
+    cleared again, which costs more than all else that is done with a message.
 
-    :returns: whether it does now: there may be another C library, or another allocator.
+    :returns: False when nothing was changed: the user has set environment variables of mallopt(3), or the process has
+        another C library or allocator.
     """
     if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return False

@@ -18,40 +18,41 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.reflect import safe_str
 
-from wshost.process.log_text import escaped, shortened
+from wshost.process.log_text import loggable
 
-#: Seconds within which the same signal again is still the first: `timeout`, for one, sends it to the process, and then
-#: to its group.
+#: A signal that is repeated within so many seconds counts once: `timeout`, for one, sends it to the process, and to its
+#: group.
 DOUBLED = 0.05
-#: Seconds that what is left has to end properly, after the signal that is the second.
+#: Seconds from the second signal until the reactor's loop ends, whatever has not stopped by then.
 GRACE = 0.5
-#: Seconds after which the process ends even when the reactor's thread is held up.
+#: Seconds from the second signal until the process ends even if the reactor's thread is blocked.
 LIMIT = 2.0
 
-#: What Twisted calls for each signal that ends a reactor.
+# The reactor's methods that handle signals, by signal.
 _HANDLED = {"SIGINT": "sigInt", "SIGTERM": "sigTerm", "SIGBREAK": "sigBreak"}
 
 _log = Logger("wshost")
 
 
 def leave(reactor: Any, error: BaseException) -> None:
-    """End the process as users' code wants it that has raised this: drain as at SIGTERM, and exit with its status.
+    """End the process because users' code has raised this: drain as after SIGTERM, then exit with the error's status.
 
-    Returns at once and raises nothing. The first one counts; after a signal, only that does. In the reactor's thread.
+    Returns at once, and raises nothing. Called in the reactor's thread. Only the first call counts, and none that comes
+    after a signal.
 
     :param reactor: the one to stop.
-    :param error: a SystemExit, whose code means what it does to Python; or a KeyboardInterrupt, for which it is 130.
+    :param error: a SystemExit, whose code means what it means to Python; or a KeyboardInterrupt, whose status is 130.
     """
     _of(reactor).leave(error)
 
 
 def watch(reactor: Any, abort: Callable[[], None]) -> None:
-    """Let a second signal end the process at once, where Twisted handles the signals.
+    """Let a second signal end the process at once, where Twisted handles signals.
 
-    That begins when the reactor runs: what `callWhenRunning` is given from now on finds that it has begun.
+    This takes effect when the reactor starts, before any call that `callWhenRunning` is given later.
 
-    :param abort: a method, which is called first, in the reactor's thread, unless its object is gone by then: to end
-        what the drain waits for.
+    :param abort: a method that ends what the drain waits for. It is called at the second signal, in the reactor's
+        thread, unless its object is gone by then.
     """
     _of(reactor).watch(abort)
 
@@ -59,22 +60,22 @@ def watch(reactor: Any, abort: Callable[[], None]) -> None:
 def interrupt_quietly(reactor: Any) -> None:
     """Until the reactor starts, let SIGINT end the process as SIGTERM does: without a traceback."""
     ours = threading.current_thread() is threading.main_thread()
-    # Whoever was started with SIGINT ignored, in the background of a script, goes on ignoring it.
+    # A process that was started with SIGINT ignored, as in the background of a script, goes on ignoring it.
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        # Twisted handles it if it finds Python's.
+        # Twisted takes SIGINT over from no other handler than Python's own.
         reactor.addSystemEventTrigger("before", "startup", signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
 class ExitStatus:
-    """What the process will exit with, unless a signal ends it; once it is made.
+    """Makes the process exit with this status, unless a signal ends it.
 
-    Twistd and twist exit with 0 whatever happens. So this waits until all of Python is torn down: threads have ended,
-    `atexit` functions were called, and what was written is flushed.
+    Twistd and twist exit with 0 whatever happens. So this object ends the process itself, when it is deleted at the
+    very end of Python: threads have ended, `atexit` functions were called, and output was flushed.
 
     :param status: 0 to 255.
-    :param exit: what ends the process.
-    :param torn_down: whether that time has come.
+    :param exit: ends the process.
+    :param torn_down: returns whether Python is at its end.
     """
 
     def __init__(
@@ -89,12 +90,12 @@ class ExitStatus:
             self._exit(self._status)
 
 
-#: Goes when the modules go.
+# Deleted when Python deletes its modules.
 _statuses: list[ExitStatus] = []
 
 
 def status_of(error: BaseException) -> tuple[int, str]:
-    """Return what Python would do for this error, had nobody caught it: the exit status, and what it would print.
+    """Return what Python would do if nobody caught this error: the exit status, and what it would print.
 
     :param error: a SystemExit or KeyboardInterrupt.
     """
@@ -102,7 +103,7 @@ def status_of(error: BaseException) -> tuple[int, str]:
     if code is None:
         return 0, ""
     if isinstance(code, int):
-        # Python takes it for a long of C.
+        # Python makes it a C long, and -1 of what does not fit.
         return int(code) & 0xFF if int(code).bit_length() < 64 else 0xFF, ""
     return 1, safe_str(code)
 
@@ -111,20 +112,20 @@ class Ending:
     """How one reactor ends, and with it the process."""
 
     def __init__(self, reactor: Any) -> None:
-        # Who looks this up has the reactor.
-        self._reactor = ref(reactor)
+        # Weak: `_endings` must not keep the reactor. While a method runs, its caller has it.
+        self._reactor: Callable[[], Any] = ref(reactor)
         self._aborts: list[WeakMethod[Callable[[], None]]] = []
         self._watching = False
         # Twisted's handlers, by signal.
         self._handlers: dict[int, Callable[[int, Any], None]] = {}
-        # The first signal, and when it came; 0 is none.
+        # The first signal, 0 for none, and when it came.
         self._first = 0
         self._first_at = 0.0
-        # What users' code wants the process to exit with.
+        # The exit status that users' code has asked for.
         self._status: int | None = None
-        # It drains already.
+        # The server is draining.
         self._draining = False
-        # A second signal was there; and all the same it has not ended.
+        # A second signal has come; and the process has not ended within `LIMIT`.
         self._hurried = False
         self._overdue = False
 
@@ -133,11 +134,11 @@ class Ending:
         if self._status is not None or self._first:
             return
         self._draining = True
-        self._known_reactor().callWhenRunning(self._stop)
+        self._reactor().callWhenRunning(self._stop)
         self._status, text = status_of(error)
         if self._status:
             _statuses.append(ExitStatus(self._status))
-        what = escaped(shortened(f"{type(error).__name__}: {text or self._status}"))
+        what = loggable(f"{type(error).__name__}: {text or self._status}")
         _log.info("{what}: shutting down, exit status {status}", what=what, status=self._status)
         with suppress(Exception):
             # While twistd runs, sys.stderr is its log.
@@ -149,32 +150,29 @@ class Ending:
         self._aborts = [other for other in self._aborts if other() is not None and other != method] + [method]
         if not self._watching:
             self._watching = True
-            reactor = self._known_reactor()
+            reactor = self._reactor()
             reactor.addSystemEventTrigger("before", "shutdown", self._drain_begins)
             reactor.callWhenRunning(self._take_signals)
-
-    def _known_reactor(self) -> Any:
-        return self._reactor()
 
     def _drain_begins(self) -> None:
         self._draining = True
 
     def _stop(self) -> None:
-        # It may end already.
+        # It may be stopping already.
         with suppress(ReactorNotRunning):
-            self._known_reactor().stop()
+            self._reactor().stop()
 
     def _take_signals(self) -> None:
-        """Take the place of Twisted's handlers, where there are any: they know of no second signal."""
+        """Replace Twisted's handlers, where there are any: they know of no second signal."""
         for name, method in _HANDLED.items():
             number = getattr(signal, name, None)
-            handler = getattr(self._known_reactor(), method, None)
+            handler = getattr(self._reactor(), method, None)
             if number is not None and handler is not None and signal.getsignal(number) == handler:
                 self._handlers[number] = handler
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        # Between any two steps of the reactor's thread: what takes longer is for a turn of the reactor.
+        # This interrupts the reactor's thread anywhere, so all but notes is left to the reactor.
         if self._overdue:
             self._end()
         elif not self._first:
@@ -186,14 +184,14 @@ class Ending:
             pass
         else:
             self._hurried = True
-            self._known_reactor().callFromThread(self._hurry)
-            # While Python ends, it lets no thread start. A Thread takes locks that this may have come between.
+            self._reactor().callFromThread(self._hurry)
+            # No thread can start while Python ends. `threading.Thread` takes locks that the interrupted code may hold.
             with suppress(RuntimeError):
                 _thread.start_new_thread(self._wait, (number,))
 
     def _hurry(self) -> None:
         _log.info("Received a second signal, ending now.")
-        self._known_reactor().callLater(GRACE, self._crash)
+        self._reactor().callLater(GRACE, self._crash)
         for method in self._aborts:
             abort = method()
             try:
@@ -203,30 +201,30 @@ class Ending:
                 _log.failure("what is left could not be aborted")
 
     def _crash(self) -> None:
-        """End the reactor's loop, whatever the rest of the drain still waits for."""
-        reactor = self._known_reactor()
+        """End the reactor's loop, whatever else is still being waited for."""
+        reactor = self._reactor()
         if reactor.running:
-            _log.warn("wshost waits for nothing more: something else has not stopped")
+            _log.warn("wshost has stopped, something else has not: ending without it")
             reactor.crash()
 
     def _wait(self, number: int) -> None:
-        """In a thread of its own: end the process when the reactor's thread doesn't."""
+        """End the process if the reactor's thread doesn't. Runs in a thread of its own."""
         time.sleep(LIMIT)
         self._overdue = True
-        # Only the main thread may give a signal its default back. `_handle` runs there, unless that thread is lost.
+        # Only the main thread can restore a signal's default. `_handle` runs there, unless that thread never returns.
         os.kill(os.getpid(), number)
         time.sleep(LIMIT)
         os._exit(128 + self._first if self._status is None else self._status)
 
     def _end(self) -> None:
-        """End the process, here and now, as the reactor would have."""
+        """End the process here and now, with the status that it would have had."""
         if self._status is not None:
             os._exit(self._status)
         signal.signal(self._first, signal.SIG_DFL)
         os.kill(os.getpid(), self._first)
 
 
-# Weak, for a reactor does not know that there is more to it.
+# By reactor, and gone with it.
 _endings: WeakKeyDictionary[Any, Ending] = WeakKeyDictionary()
 
 

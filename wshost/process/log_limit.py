@@ -1,4 +1,4 @@
-"""Limits what is logged of each kind, and says how much was left out. Knows nothing of who logs."""
+"""Limits how many events of a kind are logged, and logs how many were left out. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any
 from twisted.logger import ILogObserver, Logger, LogLevel
 from zope.interface import implementer
 
-#: Events of a kind that are logged in a period, and its length in seconds; the others are counted.
+#: How many events of a kind are logged in a period, and its length in seconds. Further ones are counted.
 MOST = 20
 PERIOD = 10.0
-#: So many kinds are told apart in a period; what comes beyond is one more.
+#: How many kinds are told apart in a period. All further ones count as one.
 KINDS = 200
 
-#: Whose logs a peer may make grow, while they are written for other programs than servers.
-_OTHERS = ("twisted", "autobahn", "txaio")
-#: What of that is the application's: Python's warnings, and plugins.
+# Libraries that log whatever a peer makes them log.
+_LIBRARIES = ("twisted", "autobahn", "txaio")
+# Modules below these that log for the application: Python's warnings, and plugins.
 _APPLICATIONS = ("twisted.logger", "twisted.plugins")
-#: Between who logs by Twisted's older functions and us.
+# Modules that stand between a call of Twisted's older functions and this one.
 _BETWEEN = ("twisted.logger", "twisted.python.log", "twisted.python.threadable", "twisted.python.context", __name__)
 
 
 def by_format(event: dict[str, Any]) -> Hashable | None:
-    """Return an event's kind: who logs it, the text before anything is filled in, and the class of what failed."""
+    """Return an event's kind: who logs it, the text before values are filled in, and the class of the exception."""
     return (event.get("log_namespace"), event.get("log_format"), _failed(event))
 
 
-def by_others(event: dict[str, Any]) -> Hashable | None:
-    """Return the kind of an event that the libraries below us have logged, None for those of the application."""
+def by_library(event: dict[str, Any]) -> Hashable | None:
+    """Return the kind of an event that a library below us has logged; None for an event of the application."""
     if event.get("log_namespace") != "log_legacy":
-        return by_format(event) if _is_others(event.get("log_namespace", "")) else None
-    # Twisted's older functions don't tell who calls them.
-    frame = sys._getframe(1)  # noqa: SLF001 - by any other way it takes milliseconds
+        return by_format(event) if _is_library(event.get("log_namespace", "")) else None
+    # Events of Twisted's older functions don't say who has called these.
+    frame = sys._getframe(1)  # noqa: SLF001 - any other way takes milliseconds
     while frame.f_back is not None and _within(frame.f_globals.get("__name__", ""), _BETWEEN):
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "")
-    return (module, f"line {frame.f_lineno}", _failed(event)) if _is_others(module) else None
+    return (module, f"line {frame.f_lineno}", _failed(event)) if _is_library(module) else None
 
 
 def _failed(event: dict[str, Any]) -> str:
@@ -48,8 +48,8 @@ def _failed(event: dict[str, Any]) -> str:
     return "" if failure is None else str(getattr(failure.type, "__name__", failure.type))
 
 
-def _is_others(module: str) -> bool:
-    return _within(module, _OTHERS) and not _within(module, _APPLICATIONS)
+def _is_library(module: str) -> bool:
+    return _within(module, _LIBRARIES) and not _within(module, _APPLICATIONS)
 
 
 def _within(module: str, parents: tuple[str, ...]) -> bool:
@@ -58,13 +58,13 @@ def _within(module: str, parents: tuple[str, ...]) -> bool:
 
 @implementer(ILogObserver)
 class LogLimit:
-    """Passes events on to another observer, as many of each kind as a log can bear.
+    """Passes events on to another observer, at most `MOST` of each kind in `PERIOD` seconds.
 
-    :param observer: whom to.
-    :param kind: returns an event's kind, None for what is not limited.
-    :param later: is called with a time in seconds and what is to be called then, from any thread; without that, what
-        was left out is said before the next event.
-    :param seconds: the time.
+    :param observer: gets the events, and how many were left out.
+    :param kind: returns an event's kind, or None for an event that is not limited.
+    :param later: called in any thread, with seconds and what to call then. Without it, how many were left out is logged
+        before the next event.
+    :param seconds: returns the time.
     """
 
     def __init__(
@@ -79,48 +79,49 @@ class LogLimit:
         self._later = later
         self._seconds = seconds
         self._log = Logger("wshost", observer=observer)
-        # Whoever is told may log something itself.
+        # Reentrant, as the observer may log something itself.
         self._lock = RLock()
         self._counts: dict[Hashable, int] = {}
-        self._end = 0.0
-        self._awaited = False
+        self._period_end = 0.0
+        # `later` has been called for this period.
+        self._scheduled = False
 
     def __call__(self, event: dict[str, Any]) -> None:
         if self._counts:
-            self.say()
+            self.log_left_out()
         kind = self._kind(event)
         if kind is None or self._admits(kind):
             self._observer(event)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a record of the standard library's `logging` is to be logged: it is a filter, too."""
+        """Return whether to log a record of the standard library's `logging`: this makes the object a filter, too."""
         if self._counts:
-            self.say()
+            self.log_left_out()
         failed = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
         return self._admits((record.name, record.levelname, failed))
 
     def _admits(self, kind: Hashable) -> bool:
         with self._lock:
             if not self._counts:
-                self._end = self._seconds() + PERIOD
+                self._period_end = self._seconds() + PERIOD
             if kind not in self._counts and len(self._counts) >= KINDS:
                 kind = ("other kinds",)
             count = self._counts[kind] = self._counts.get(kind, 0) + 1
             if count <= MOST:
                 return True
-            awaited, self._awaited = self._awaited, True
-        if not awaited and self._later is not None:
-            # No sooner than the period ends, by whatever clock that is.
-            self._later(PERIOD + 0.1, self.say)
+            scheduled, self._scheduled = self._scheduled, True
+        if not scheduled and self._later is not None:
+            # A little later than the end of the period, as that may be measured by another clock.
+            self._later(PERIOD + 0.1, self.log_left_out)
         return False
 
-    def say(self) -> None:
-        """Say how many were left out, if the period is over."""
+    def log_left_out(self) -> None:
+        """Log how many were left out, if the period is over."""
         with self._lock:
-            if not self._counts or self._seconds() < self._end:
+            if not self._counts or self._seconds() < self._period_end:
                 return
             counts, self._counts = self._counts, {}
-            self._awaited = False
+            self._scheduled = False
         for kind, count in counts.items():
             if count > MOST:
                 what = ", ".join(filter(None, kind if isinstance(kind, tuple) else (str(kind),)))

@@ -1,15 +1,15 @@
-"""How many files the process may have open, each connection being one. Knows no connection."""
+"""How many files the process may have open. Each connection is one, but this knows no connections."""
 
 from __future__ import annotations
 
-#: What a server has open beside its connections: sockets that listen, logs, the event loop's own, and the handler's.
+#: Files that a server has open beside its connections: listening sockets, logs, the event loop's, the handler's.
 OTHERS = 50
 
 
 def raise_limit() -> int | None:
-    """Let the process have as many files open as its hard limit says; return how many, None for no limit.
+    """Raise the limit on open files to the hard limit, and return it; None when there is no limit.
 
-    Systems give programs few, for the sake of those that use `select`, and let them ask for more.
+    Systems set a low limit for the sake of programs that use `select`, and let others raise it.
     """
     try:
         import resource  # noqa: PLC0415 - Windows has none
@@ -20,7 +20,7 @@ def raise_limit() -> int | None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
-            # macOS has one more limit, and does not tell it.
+            # macOS has another limit, which can't be asked for.
             pass
         else:
             soft = hard
@@ -28,15 +28,15 @@ def raise_limit() -> int | None:
 
 
 def shortage(limit: int | None, connections: int) -> str | None:
-    """Say in one line that so many connections don't fit; None when they do.
+    """Return one line that says that so many connections don't fit; None when they do.
 
     :param limit: what `raise_limit` has returned.
-    :param connections: how many there may be at one time.
+    :param connections: how many may be open at a time.
     """
     if limit is None or limit >= connections + OTHERS:
         return None
     return (
         f"max-connections is {connections}, and this process may have {limit} files open: that is enough for about "
-        f"{max(limit - OTHERS, 0)} connections, others will be closed unheard. Raise the hard limit on open files to "
+        f"{max(limit - OTHERS, 0)} connections, others will be closed at once. Raise the hard limit on open files to "
         f"{connections + OTHERS} (ulimit -Hn, LimitNOFILE= of systemd), or lower max-connections"
     )

@@ -1,4 +1,4 @@
-"""Which reactor `twistd wshost` runs on, and by which clock. Knows no option."""
+"""Which reactor `twistd wshost` runs on, and the clock of that reactor. Knows no option."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wshost.process import ending
 
 
 def install() -> None:
-    """Install Twisted's asyncio reactor on uvloop: `--reactor uvloop` of twistd.
+    """Install Twisted's asyncio reactor on uvloop, for twistd's `--reactor uvloop`.
 
     :raises ImportError: where there is no uvloop.
     """
@@ -34,13 +34,13 @@ def _install(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def choose(*, daemon: bool) -> None:
-    """Install the reactor, unless the user has named one to twistd; and give it a clock that only goes forward.
+    """Install a reactor, unless the user has named one to twistd, and give it a clock that only goes forward.
 
-    It is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as asyncio's
-    default loop there can't carry Twisted; and so it is in a daemon elsewhere than on Linux, as twistd forks when the
-    reactor is there already, and a kqueue does not survive that.
+    The reactor is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as
+    Twisted can't run on asyncio's default loop there. In a daemon on systems other than Linux it is Twisted's default,
+    too: twistd forks after the reactor is made, and a kqueue does not survive a fork.
 
-    :param daemon: twistd will fork.
+    :param daemon: whether twistd will fork.
     """
     if "twisted.internet.reactor" not in sys.modules and sys.platform != "win32":
         if sys.platform == "linux" or not daemon:
@@ -49,19 +49,19 @@ def choose(*, daemon: bool) -> None:
 
 
 def let_tasks_exit(reactor: Any) -> None:
-    """Let tasks of asyncio's end the process as on our own reactor, on another one that is to run yet."""
+    """Let asyncio tasks end the process by SystemExit, as on our reactor, also on another one that is yet to run."""
     if isinstance(reactor, AsyncioSelectorReactor) and not isinstance(reactor, AsyncioReactor):
         reactor.run = partial(_run, reactor)  # type: ignore[method-assign]
 
 
 class AsyncioReactor(AsyncioSelectorReactor):
-    """Twisted's, noticing a reset that comes right behind data, and draining when a task exits.
+    """Twisted's asyncio reactor, with two faults mended.
 
-    When the kernel has both for a socket, uvloop calls the reader once and then watches the socket no more
-    (``UVPoll._fatal_error``); the reader gets the data, and would never hear of the reset.
+    A reset right behind data is noticed. When the kernel has both for a socket, uvloop calls the reader once, and then
+    no longer watches the socket (``UVPoll._fatal_error``): the reader gets the data, and would never hear of the reset.
 
-    A SystemExit or KeyboardInterrupt that a task or callback of asyncio raises leaves the loop, and would leave the
-    reactor. The loop goes on until the reactor has stopped.
+    The server drains when a task or callback of asyncio raises SystemExit or KeyboardInterrupt. These leave the event
+    loop, and would leave the reactor, too. Here the loop runs again until the reactor has stopped.
     """
 
     def run(self, installSignalHandlers: bool = True) -> None:
@@ -69,7 +69,7 @@ class AsyncioReactor(AsyncioSelectorReactor):
 
     def _readOrWrite(self, selectable: Any, read: bool) -> None:
         super()._readOrWrite(selectable, read)
-        # A connection that this has ended has no socket any more.
+        # A connection that has just ended has no socket any more.
         connection = getattr(selectable, "socket", None) if isinstance(selectable, Connection) else None
         error = 0 if connection is None else connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -77,12 +77,12 @@ class AsyncioReactor(AsyncioSelectorReactor):
 
 
 def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) -> None:
-    """Run a reactor of asyncio's until it is stopped, as `AsyncioSelectorReactor.run` does."""
+    """Run an asyncio reactor until it is stopped, as `AsyncioSelectorReactor.run` does."""
     loop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
     if loop.get_exception_handler() is None:
-        loop.set_exception_handler(_log_unless_told)
+        loop.set_exception_handler(_log_unless_exit)
     reactor.startRunning(installSignalHandlers=installSignalHandlers)
-    # A loop that is left in this way has forgotten that it was to stop.
+    # A loop that an exception has left has forgotten whether it was told to stop.
     while reactor.running:
         try:
             loop.run_forever()
@@ -92,22 +92,22 @@ def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) ->
             break
 
 
-def _log_unless_told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Do as a loop does by itself, but log nothing of a task whose exception has left the loop."""
-    told = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
-    if not (told and isinstance(context.get("future"), asyncio.Task)):
+def _log_unless_exit(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log as a loop does by default, but not the SystemExit of a task: that has left the loop and been dealt with."""
+    exits = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
+    if not (exits and isinstance(context.get("future"), asyncio.Task)):
         loop.default_exception_handler(context)
 
 
 def installed() -> Any:
-    """Return the reactor of this process; when there is none yet, it becomes Twisted's default."""
+    """Return the reactor of this process. If there is none yet, Twisted's default is installed."""
     from twisted.internet import reactor  # noqa: PLC0415
 
     return reactor
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop, or of asyncio where uvloop is not installed."""
+    """Return an event loop of uvloop, or of asyncio where uvloop is not installed."""
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -116,11 +116,11 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def use_monotonic_time(reactor: Any) -> None:
-    """Let a reactor tell the time by the monotonic clock, counted from what the time of day is now.
+    """Let a reactor measure time by the monotonic clock, starting at the present time of day.
 
-    Twisted goes by the time of day: when an administrator or NTP sets that, all timers fire, or none does. It stays
-    the time of day but for such jumps, so that what takes it for that goes on doing so (twisted.web's access log), and
-    calls that are scheduled already keep their time.
+    Twisted measures by the time of day. When somebody sets that clock, all timers fire at once, or none does. The
+    reactor's time still looks like the time of day: twisted.web's access log takes it for that, and calls that are
+    scheduled already keep their time.
     """
     start = time.time() - time.monotonic()
     reactor.seconds = lambda: start + time.monotonic()

@@ -49,52 +49,51 @@ ECHOED = ("close", 1000, "")
 class Session:
     """Writes down what it is told; accepts, and echoes messages, or does what the test says."""
 
-    def __init__(self, factory: "Sessions", channel: IChannel) -> None:
-        self.busy = self.waits = False
+    def __init__(self, factory: "Sessions", channel: IChannel, connection: ConnectionInfo) -> None:
+        self.busy = self.has_infos = False
         self.told: list[Any] = []
         self.behind_infos: list[Callable[[], None]] = []
         self.channel = channel
-        self.connection: ConnectionInfo
+        self.connection = connection
         self.ref: IRef
         self._factory = factory
 
-    def open(self, connection: ConnectionInfo, ref: IRef) -> None:
-        self.connection = connection
+    def open(self, ref: IRef) -> None:
         self.ref = ref
         self._factory.init(self)
 
-    def deliver(self, message: Any) -> None:
+    def handle_message(self, message: Any) -> None:
         assert not self.busy
         self.told.append(message)
         self._factory.handle(self, message)
 
-    def info(self, message: Any) -> bool:
+    def handle_info(self, message: Any) -> bool:
         if message == "one too many":
             return False
         self.told.append(("info", message))
         if not self.busy:
-            self.waits = True
+            self.has_infos = True
             self.channel.call_soon(lambda: self._inform(message))
         return True
 
     def _inform(self, message: Any) -> None:
-        self.waits = False
+        self.has_infos = False
         self._factory.handle(self, ("info", message))
         calls, self.behind_infos = self.behind_infos, []
         for call in calls:
             call()
-        self.channel.released()
+        self.channel.proceed()
 
-    def behind(self, call: Callable[[], None]) -> None:
+    def after_infos(self, call: Callable[[], None]) -> None:
         self.behind_infos.append(call)
 
-    def lost(self) -> None:
+    def connection_lost(self) -> None:
         self.told.append("lost")
 
     def release(self) -> None:
         """Be busy no more."""
         self.busy = False
-        self.channel.released()
+        self.channel.proceed()
 
 
 @implementer(ISessionFactory)
@@ -104,13 +103,13 @@ class Sessions:
         self.handle = handle
         self.made: list[Session] = []
 
-    def session(self, channel: IChannel) -> Session:
-        self.made.append(Session(self, channel))
+    def session(self, channel: IChannel, connection: ConnectionInfo) -> Session:
+        self.made.append(Session(self, channel, connection))
         return self.made[-1]
 
 
 def accept(session: Session) -> None:
-    session.channel.opened(Accept(None))
+    session.channel.accept(Accept(None))
 
 
 def wait(session: Session) -> None:
@@ -267,7 +266,7 @@ class TestOpening:
     )
     def test_a_subprotocol(self, chosen: str | None, used: bytes) -> None:
         server = Server(
-            init=lambda session: session.channel.opened(Accept(None, chosen)), subprotocols=["soap", "chat"]
+            init=lambda session: session.channel.accept(Accept(None, chosen)), subprotocols=["soap", "chat"]
         )
         peer = server.connect()
         response = peer.upgrade(headers={"Sec-WebSocket-Protocol": "chat, wamp, soap"})
@@ -293,11 +292,11 @@ class TestOpening:
     @pytest.mark.parametrize("late", [False, True])
     def test_accepted_wrongly(self, accepted: Accept, late: bool, log: list[LogEvent]) -> None:
         """The handler's fault: it is logged, and its session ends as any other."""
-        server = Server(init=wait if late else lambda session: session.channel.opened(accepted))
+        server = Server(init=wait if late else lambda session: session.channel.accept(accepted))
         peer = server.connect()
         peer.send(request(headers={"Sec-WebSocket-Protocol": "chat"}) + frame(TEXT, b"hello"))
         if late:
-            server.session.channel.opened(accepted)
+            server.session.channel.accept(accepted)
         assert status(peer) == 500
         [event] = log
         assert "the handler's init accepted wrongly" in str(event)
@@ -308,13 +307,13 @@ class TestOpening:
         assert server.idle()
 
     def test_headers(self) -> None:
-        server = Server(init=lambda session: session.channel.opened(Accept(None, None, {"X-Room": "1"})))
+        server = Server(init=lambda session: session.channel.accept(Accept(None, None, {"X-Room": "1"})))
         assert b"\r\nX-Room: 1\r\n" in server.connect().upgrade()
 
     @pytest.mark.parametrize("late", [False, True])
     def test_rejected(self, late: bool) -> None:
         def refuse(session: Session) -> None:
-            session.channel.refused(401, b"who are you?", {"WWW-Authenticate": "Basic"})
+            session.channel.reject(401, b"who are you?", {"WWW-Authenticate": "Basic"})
 
         server = Server(init=wait if late else refuse)
         peer = server.connect()
@@ -352,7 +351,7 @@ class TestOpening:
         server = Server()
         peer = server.open()
         accept(server.session)
-        server.session.channel.refused(500, b"", {})
+        server.session.channel.reject(500, b"", {})
         assert peer.take() == b""
         peer.text("hello")
         assert peer.messages() == ["hello"]
@@ -473,8 +472,8 @@ class TestWhileInitIsPending:
         server.hub.stop()
         assert status(peer) == 503
         accept(server.session)
-        server.session.channel.refused(500, b"", {})
-        server.session.channel.released()
+        server.session.channel.reject(500, b"", {})
+        server.session.channel.proceed()
         assert peer.take() == b""
         peer.leave()
         assert server.told == ["lost"]
@@ -486,7 +485,7 @@ class TestWhileInitIsPending:
         peer.send(request() + frame(TEXT, b"hello"))
         peer.leave()
         accept(server.session)
-        server.session.channel.refused(500, b"", {})
+        server.session.channel.reject(500, b"", {})
         assert server.told == ["lost"]
         assert peer.take() == b""
         assert server.idle()
@@ -549,7 +548,7 @@ class TestMessages:
             channel.send(data)
         channel.ping(b"1")
         channel.pong(b"2")
-        channel.released()
+        channel.proceed()
         assert peer.messages() == ["Köln", "", b"\xff", ("ping", b"1"), ("pong", b"2")]
 
     @pytest.mark.parametrize("compress", [False, True])
@@ -564,7 +563,7 @@ class TestMessages:
         for ask in (channel.send, channel.ping, channel.pong):
             with pytest.raises(TypeError):
                 ask(7)
-        channel.released()
+        channel.proceed()
         assert peer.messages() == [b"data", ("ping", b"1"), ("pong", b"2")] * 2
 
     def test_a_control_frame_has_at_most_125_bytes(self) -> None:
@@ -582,7 +581,7 @@ class TestMessages:
         peer = server.open()
         with pytest.raises(UnicodeEncodeError):
             server.session.channel.send("\ud800")
-        server.session.channel.released()
+        server.session.channel.proceed()
         assert peer.take() == b""
 
     @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
@@ -735,7 +734,7 @@ class TestABusySession:
         server = Server(work)
         peer = server.open()
         fed(peer, frame(TEXT, b"one") + frame(TEXT, b"two"))
-        server.session.channel.released()
+        server.session.channel.proceed()
         assert server.told == [("text", "one")]
         assert not peer.transport.producing
 
@@ -893,7 +892,7 @@ class TestThePeerCloses:
         peer.send(close() + frame(TEXT, b"late"))
         assert not server.session.ref.send("late")
         assert not server.session.ref.close(1000, "")
-        server.session.channel.released()
+        server.session.channel.proceed()
         assert peer.take() == b""
         server.session.channel.close(4_000, "bye")
         server.session.release()
@@ -1067,7 +1066,7 @@ class TestWeClose:
         channel.send("late")
         channel.ping(b"late")
         channel.pong(b"late")
-        channel.released()
+        channel.proceed()
         assert peer.take() == b"\x88\x02\x03\xf3"
 
     def test_the_server_shuts_down(self) -> None:
@@ -1258,7 +1257,7 @@ class TestHeartbeat:
         assert {one.opcode for one in frames(peer.take())} == {PING}
         server.session.busy = False
         elapse(peer, 5)
-        server.session.channel.released()
+        server.session.channel.proceed()
         server.session.release()
         elapse(peer, 19.9)
         assert peer.take() == b""
@@ -1272,12 +1271,12 @@ class TestHeartbeat:
         elapse(peer, 20)
         # An info, say, keeps it busy; so what comes next is not looked at.
         server.session.busy = True
-        server.session.channel.released()
+        server.session.channel.proceed()
         assert not peer.transport.producing
         peer.send(frame(PONG))
         elapse(peer, 9.9)
         server.session.busy = False
-        driver(peer).released()
+        driver(peer).proceed()
         # The reactor has not come to read, and the ping's time is nearly up.
         assert driver(peer).heard_at == peer.reactor.seconds()
         peer.turn()
@@ -1492,13 +1491,13 @@ class TestTheEnd:
         late = gone(peer, server)
         told = list(server.told)
         channel = server.session.channel
-        channel.opened(Accept(None))
-        channel.refused(500, b"", {})
+        channel.accept(Accept(None))
+        channel.reject(500, b"", {})
         channel.send("late")
         channel.ping(b"late")
         channel.pong(b"late")
         channel.close(1000, "late")
-        channel.released()
+        channel.proceed()
         assert late.handle_connection_in(b"late") is None
         for action, args in {
             "send": ("late",),
@@ -1671,7 +1670,7 @@ class TestPublished:
         server.hub.topics.publish_locally("a", "before")
         server.session.channel.close(1000, "")
         server.hub.topics.publish_locally("a", "after")
-        server.session.channel.released()
+        server.session.channel.proceed()
         assert peer.messages() == ["before", ("close", 1000, "")]
 
     def test_before_the_peers_close_and_nothing_while_its_answer_is_awaited(self) -> None:

@@ -18,31 +18,31 @@ from wshost.results import Accept, ConfigurationError
 class Greeter:
     """Says hello."""
 
-    busy = waits = False
+    busy = has_infos = False
 
     def __init__(self, channel: IChannel) -> None:
         self.channel = channel
 
-    def open(self, connection: ConnectionInfo, ref: Any) -> None:
-        self.channel.opened(Accept(None))
+    def open(self, ref: Any) -> None:
+        self.channel.accept(Accept(None))
         self.channel.send("hello")
 
-    def deliver(self, message: Any) -> None:
+    def handle_message(self, message: Any) -> None:
         raise NotImplementedError
 
-    def info(self, message: Any) -> bool:
+    def handle_info(self, message: Any) -> bool:
         raise NotImplementedError
 
-    def behind(self, call: Callable[[], None]) -> None:
+    def after_infos(self, call: Callable[[], None]) -> None:
         raise NotImplementedError
 
-    def lost(self) -> None:
+    def connection_lost(self) -> None:
         """Nothing."""
 
 
 @implementer(ISessionFactory)
 class Greeters:
-    def session(self, channel: IChannel) -> Greeter:
+    def session(self, channel: IChannel, connection: ConnectionInfo) -> Greeter:
         return Greeter(channel)
 
 

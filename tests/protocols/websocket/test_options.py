@@ -5,6 +5,7 @@ from zope.interface import implementer
 
 from wshost.interfaces import IChannel, ISession, ISessionFactory
 from wshost.protocols.websocket.options import prepare
+from wshost.request import ConnectionInfo
 from wshost.results import ConfigurationError
 from wshost.settings.options import MODULES
 
@@ -13,7 +14,7 @@ from wshost.settings.options import MODULES
 class Sessions:
     """Stands for a handler."""
 
-    def session(self, channel: IChannel) -> ISession:
+    def session(self, channel: IChannel, connection: ConnectionInfo) -> ISession:
         raise NotImplementedError
 
 

@@ -132,12 +132,13 @@ class WebSocket:
             return
         # What refs ask for waits for the handler's decision, and so does what the peer sends.
         context.keep_actions()
-        self._session = options.handler.session(self)
-        self._session.open(connection_info(request, offer, context.peer, context.tls), context.ref)
+        connection = connection_info(request, offer, context.peer, context.tls)
+        self._session = options.handler.session(self, connection)
+        self._session.open(context.ref)
         if self._state is _CONNECTING:
             context.pause_reading()
 
-    def opened(self, accept: Accept) -> None:
+    def accept(self, accept: Accept) -> None:
         if self._state is not _CONNECTING:
             return
         context, options, offer = self._context, self._options, self._offer
@@ -145,7 +146,7 @@ class WebSocket:
             subprotocol = agree(offer, accept, options.subprotocols)
         except ValueError:
             self.log_failure("the handler's init accepted wrongly")
-            self.refused(500, b"", {})
+            self.reject(500, b"", {})
             return
         if subprotocol is None and offer.subprotocols:
             options.hint.give(offer.subprotocols)
@@ -172,7 +173,7 @@ class WebSocket:
         if self._state is not _OPEN or not self._session.busy:
             self._advance()
 
-    def refused(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def reject(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         if self._state is _CONNECTING:
             self._refuse(status, body, headers)
 
@@ -208,7 +209,7 @@ class WebSocket:
             self._shut_down()
         elif self._state is not _OPEN or self._close_received:
             return REFUSED
-        elif self._session.waits and action != "info":
+        elif self._session.has_infos and action != "info":
             # Things happen in the order in which they were asked for.
             return None if self._wait_behind_infos(action, *args) else REFUSED
         elif not self._act(action, *args):
@@ -223,7 +224,7 @@ class WebSocket:
         if action == "send":
             self.send(*args)
         elif action == "info":
-            return self._session.info(*args)
+            return self._session.handle_info(*args)
         elif action == "ping":
             self.ping(*args)
         elif action == "close":
@@ -241,7 +242,7 @@ class WebSocket:
             # What is published meanwhile waits, too: it comes as an action.
             self._context.use_encoding(None)
         self._behind_infos += size
-        self._session.behind(partial(self._act_behind_infos, size, action, *args))
+        self._session.after_infos(partial(self._act_behind_infos, size, action, *args))
         return True
 
     def _act_behind_infos(self, size: int, action: str, *args: Any) -> None:
@@ -256,7 +257,7 @@ class WebSocket:
         if self._state is _CONNECTING:
             self._refuse(503, "The server is shutting down.", {})
             return
-        waits = self._state is _OPEN and not self._going_away and (self._session.busy or self._session.waits)
+        waits = self._state is _OPEN and not self._going_away and (self._session.busy or self._session.has_infos)
         self._going_away = True
         if not waits:
             self.close(*(self._peers_close if self._close_received else GOING_AWAY))
@@ -268,7 +269,7 @@ class WebSocket:
         # Break the reference cycles.
         self._session = self._reader = self._message_deadline = self._next_turn = None  # type: ignore[assignment]
         if session is not None:
-            session.lost()
+            session.connection_lost()
 
     def _advance(self) -> None:
         """Read frames until more bytes are needed, the handler is busy, output is full, or the turn is used up."""
@@ -285,7 +286,7 @@ class WebSocket:
         try:
             while self._state is not _CLOSED:
                 if self._state is _OPEN and (session.busy or context.output_full or self._going_away):
-                    if self._going_away and not (session.busy or session.waits):
+                    if self._going_away and not (session.busy or session.has_infos):
                         self.close(*GOING_AWAY)
                         continue
                     context.pause_reading()
@@ -323,7 +324,7 @@ class WebSocket:
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         self._turn_size += size
         if self._state is _OPEN:
-            self._session.deliver(message)
+            self._session.handle_message(message)
 
     def receive_into(self, room: memoryview | None) -> None:
         self._context.receive_into(room)
@@ -338,16 +339,16 @@ class WebSocket:
         # It counts as large as it is inflated.
         self._turn_size += len(payload)
         if self._state is _OPEN:
-            self._session.deliver(("binary", payload) if is_binary else ("text", payload.decode()))
+            self._session.handle_message(("binary", payload) if is_binary else ("text", payload.decode()))
 
     def on_ping(self, payload: bytes) -> None:
         if self._admit_control():
             self.pong(payload)
-            self._session.deliver(("ping", payload))
+            self._session.handle_message(("ping", payload))
 
     def on_pong(self, payload: bytes) -> None:
         if self._admit_control() and payload != HEARTBEAT:
-            self._session.deliver(("pong", payload))
+            self._session.handle_message(("pong", payload))
 
     def _admit_control(self) -> bool:
         """Say whether one more ping or pong is handled; fail the connection when the peer has sent too many."""
@@ -363,7 +364,7 @@ class WebSocket:
         self._reader.close_lane()
         self._context.use_encoding(None)
         session = self._session
-        session.deliver(("close", (code, reason)))
+        session.handle_message(("close", (code, reason)))
         if session.busy:
             self._context.call_later(self._options.close_timeout, self._answer_overdue)
         else:
@@ -407,7 +408,7 @@ class WebSocket:
             self._reader.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
-    def released(self) -> None:
+    def proceed(self) -> None:
         if self._state is _OPEN and self._close_received and not self._session.busy:
             self.close(*self._peers_close)
         self._advance()
