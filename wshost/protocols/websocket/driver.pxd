@@ -2,7 +2,7 @@
 
 cimport cython
 from wshost.protocols.websocket.deflate cimport Deflater
-from wshost.protocols.websocket.reader cimport Frames
+from wshost.protocols.websocket.reader cimport FrameReader
 from wshost.protocols.websocket.plain_frames cimport deflated_frame, frame
 
 cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
@@ -12,7 +12,7 @@ cdef class WebSocket:
     cdef public object _context, _early, _early_size, _encoding, _farewell, _offer, _options, _patience, _seconds, _session, _state
     cdef public object _turn
     cdef public Deflater _deflater
-    cdef public Frames _frames
+    cdef public FrameReader _frames
     cdef public list _out
     cdef public bytes _unread
     cdef public bint _held, _advancing, _peer_closed, _leaving
@@ -23,6 +23,6 @@ cdef class WebSocket:
     cpdef deliver(self, tuple message, Py_ssize_t size)
     cpdef on_write(self, bytes data)
     cpdef send(self, data)
-    @cython.locals(frames=Frames, steps=Py_ssize_t, share=Py_ssize_t)
+    @cython.locals(frames=FrameReader, steps=Py_ssize_t, share=Py_ssize_t)
     cpdef _advance(self)
     cpdef _take(self)

@@ -24,7 +24,7 @@ from wshost.protocols.websocket.extensions import negotiate
 from wshost.protocols.websocket.handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols.websocket.keepalive import Patience
 from wshost.protocols.websocket.plain_frames import deflated_frame, frame
-from wshost.protocols.websocket.reader import Frames
+from wshost.protocols.websocket.reader import FrameReader
 from wshost.results import REFUSED, Accept, Close, Refused, Result, Results, Stop
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class WebSocket:
         self._offer: Offer
         # None before `begin`, and `opened`, and when the connection is gone: the state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
-        self._frames: Frames = None  # type: ignore[assignment]
+        self._frames: FrameReader = None  # type: ignore[assignment]
         self._patience: Patience = None  # type: ignore[assignment]
         #: When the peer's last bytes came; that they do is what `Patience` waits for.
         self.heard_at = 0.0
@@ -165,7 +165,7 @@ class WebSocket:
             # What refers back to what this peer was sent is for nobody else.
             encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
-        self._frames = Frames(self, options.engine, options.lane, inflater)
+        self._frames = FrameReader(self, options.engine, options.plain_limit, inflater)
         self.on_write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._frames.feed(self._unread)
         self._unread = b""
@@ -349,7 +349,7 @@ class WebSocket:
         self._out = []
         return out[0] if len(out) == 1 else out
 
-    # From the lane
+    # From the reader
 
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         self._share += size
@@ -391,7 +391,7 @@ class WebSocket:
     def on_close(self, code: int | None, reason: str) -> None:
         self._peer_closed = True
         self._farewell = (code, reason)
-        self._frames.close_lane()
+        self._frames.leave_to_engine()
         self._stop_sharing()
         session = self._session
         session.deliver(("close", (code, reason)))
@@ -447,7 +447,7 @@ class WebSocket:
             self._frames.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
-            self._frames.close_lane()
+            self._frames.leave_to_engine()
             self._frames.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 

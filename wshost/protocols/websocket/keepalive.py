@@ -12,7 +12,7 @@ from wshost.interfaces import IContext
 
 if TYPE_CHECKING:
     from wshost.protocols.websocket.module import Options
-    from wshost.protocols.websocket.reader import Frames
+    from wshost.protocols.websocket.reader import FrameReader
 
 #: Pings and pongs a second from one peer, and how many at once, before its connection is failed.
 CONTROL_RATE = 100
@@ -62,7 +62,7 @@ class Patience:
         "watches_message",
     )
 
-    def __init__(self, driver: Driver, frames: Frames, context: IContext, options: Options) -> None:
+    def __init__(self, driver: Driver, frames: FrameReader, context: IContext, options: Options) -> None:
         self._driver = driver
         self._frames = frames
         self._context = context

@@ -41,8 +41,8 @@ class Options:
     compress: bool
     #: Whether messages that we compress may refer back to those before, where the client doesn't mind.
     takeover: bool
-    #: The largest message that the fast lane may read, in bytes; -1 leaves all to the engine.
-    lane: int
+    #: The largest message that is read without the engine, in bytes; -1 leaves all to it.
+    plain_limit: int
     ping_interval: float
     ping_timeout: float
     close_timeout: float
@@ -68,8 +68,8 @@ def prepare(options: Mapping[str, Any]) -> Options:
     # The limit is the message's: what can't be compressed becomes somewhat longer by deflating it.
     max_deflated_size = None if "max_frame_size" in options else 2 * max_message_size + 1_024
     max_frame_size = reader.integer("max_frame_size", max_message_size, 1)
-    # As far as C can count, which no message is longer than.
-    lane = min(max_message_size, max_frame_size, sys.maxsize)
+    # More does not fit into a size of C's.
+    plain_limit = min(max_message_size, max_frame_size, sys.maxsize)
     prepared = Options(
         handler=handler,
         origins=Origins(reader.strings("origins")),
@@ -83,7 +83,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
         ),
         compress=reader.boolean("compress", False),
         takeover=not reader.boolean("server_no_context_takeover", False),
-        lane=lane if reader.boolean("fast_lane", FAST_LANE) else -1,
+        plain_limit=plain_limit if reader.boolean("fast_lane", FAST_LANE) else -1,
         ping_interval=reader.seconds("ping_interval", 20.0, 0.0),
         ping_timeout=reader.seconds("ping_timeout", 20.0),
         close_timeout=reader.seconds("close_timeout", 5.0),
