@@ -56,6 +56,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     "async def",
     "nc localhost 7000",
     "pip install .",
+    "pip install --force-reinstall --no-cache-dir",
     "make PYTHON=/path/to/python",
     ".venv/bin/towncrier build --draft",
     "options[…]",
