@@ -5,88 +5,97 @@
 ## make lint          checks style and formatting
 ## make types         checks types
 ## make check         lint, types and test
+## make matrix        check on the oldest CPython found of 3.11 to 3.14, test-compiled on all newer ones; with ARGS=--ends
+##                    on the newest only
 ## make conformance   runs the Autobahn testsuite against wshost
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make docs          builds the documentation into docs/_build
 ##
-## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once.
+## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once. VENV names
+## another directory.
 
 PORT ?= 8080
 HANDLER ?= wshost.handlers.echo
 PYTHON ?=
 ARGS ?=
+VENV ?= .venv
 
-BIN = .venv/bin
+BIN = $(VENV)/bin
 
-.PHONY: help serve test test-engine test-compiled lint types check conformance bench docs
+.PHONY: help serve test test-engine test-compiled lint types check matrix conformance bench docs
 .NOTPARALLEL:
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
-serve: .venv/.installed
+serve: $(VENV)/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
 # What was compiled in place would hide the modules that are measured.
-test: .venv/.installed-test
+test: $(VENV)/.installed-test
 	$(BIN)/python hatch_build.py --clean
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.package_coverage
 
 # Those of listening, of signals and of logs can't tell: no message of theirs is any different.
 TELLING = costs customs deflated examples half_open interop lane oracle public_arguments published raising
-test-engine: .venv/.installed-test
+test-engine: $(VENV)/.installed-test
 	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=3 --dist=loadfile \
 	    tests/protocols tests/handlers tests/regressions $(TELLING:%=tests/integration/test_%.py)
 
 # The compiled modules hide their sources: they go again whatever happens.
-test-compiled: .venv/.installed-test
+test-compiled: $(VENV)/.installed-test
 	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
 	$(BIN)/python hatch_build.py; \
 	$(BIN)/python -c 'import wshost.connections.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile
 
-lint: .venv/.installed-lint
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: .venv/.installed-lint .venv/.installed-test
+types: $(VENV)/.installed-lint $(VENV)/.installed-test
 	$(BIN)/mypy
 
 check: lint types test
 
-conformance: .venv/.installed-test
+# Each CPython has an environment of its own. The oldest checks everything; the others, what users have: the compiled form.
+matrix:
+	@set -e; target=check; found=$$(.ci/pythons $(ARGS)); set -- $$found; \
+	while [ "$$1" ]; do $(MAKE) VENV=.venv-$$1 PYTHON=$$2 $$target; target=test-compiled; shift 2; done
+
+conformance: $(VENV)/.installed-test
 	$(BIN)/python -m tests.conformance
 
 # Users have the compiled modules, from the wheel.
-bench: .venv/.installed-bench
+bench: $(VENV)/.installed-bench
 	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
 	$(BIN)/python hatch_build.py; \
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/.installed-docs
+docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build
 
-# The stamps in .venv make the second run start at once; a changed pyproject.toml installs again.
+# The stamps in $(VENV) make the second run start at once; a changed pyproject.toml installs again.
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.venv/.installed: .venv/.made pyproject.toml
-	@echo 'Installing wshost into .venv'
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo 'Installing wshost into $(VENV)'
 	@$(install) .
 	@touch $@
 
-.venv/.installed-%: .venv/.made pyproject.toml
-	@echo 'Installing wshost and what $* needs into .venv'
+$(VENV)/.installed-%: $(VENV)/.made pyproject.toml
+	@echo 'Installing wshost and what $* needs into $(VENV)'
 	@$(install) '.[$*]'
 	@touch $@
 
 # A Python is tried by running it: being in the PATH proves nothing (pyenv puts each version's name there).
-.venv/.made:
+$(VENV)/.made:
 	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	    found=$$python; \
 	    "$$python" -c 'import ensurepip, venv' 2>/dev/null || continue; \
-	    "$$python" -m venv --clear .venv && touch $@; \
+	    "$$python" -m venv --clear $(VENV) && touch $@; \
 	    exit; \
 	done; \
 	if [ "$$found" ]; then \
