@@ -38,7 +38,8 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m tests.package_coverage
 
 # Those of listening, of signals and of logs can't tell: no message of theirs is any different.
-TELLING = costs customs deflated examples half_open interop lane oracle public_arguments published raising
+TELLING = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
+    fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
 test-engine: $(VENV)/.installed-test
 	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=3 --dist=loadfile \
 	    tests/protocols tests/handlers tests/regressions $(TELLING:%=tests/integration/test_%.py)

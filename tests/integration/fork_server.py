@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -139,7 +138,8 @@ def _main(requests: socket.socket) -> None:
             os.write(status, ended.to_bytes(4, signed=True))
             os._exit(0)
         words, cwd, env = request
-        return _become(words, cwd, env, output)
+        _become(words, cwd, env, output)
+        return
 
 
 if __name__ == "__main__":
