@@ -31,17 +31,22 @@ help:
 serve: $(VENV)/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
+WORKERS = --numprocesses=3 --dist=loadfile
+# The tests of the whole server: no package is measured by them, and measuring takes time.
+WHOLE = tests/integration tests/regressions tests/benchmarks
+
 # What was compiled in place would hide the modules that are measured.
 test: $(VENV)/.installed-test
 	$(BIN)/python hatch_build.py --clean
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
+	$(BIN)/pytest $(WORKERS) $(WHOLE:%=--ignore=%) --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.package_coverage
+	$(BIN)/pytest $(WORKERS) $(WHOLE)
 
 # Those of listening, of signals and of logs can't tell: no message of theirs is any different.
 TELLING = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
     fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
 test-engine: $(VENV)/.installed-test
-	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=3 --dist=loadfile \
+	WSHOST_FAST_LANE=off $(BIN)/pytest $(WORKERS) \
 	    tests/protocols tests/handlers tests/regressions $(TELLING:%=tests/integration/test_%.py)
 
 # The compiled modules hide their sources: they go again whatever happens.
@@ -49,7 +54,7 @@ test-compiled: $(VENV)/.installed-test
 	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
 	$(BIN)/python hatch_build.py; \
 	$(BIN)/python -c 'import wshost.connections.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile
+	$(BIN)/pytest $(WORKERS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check

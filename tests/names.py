@@ -47,7 +47,8 @@ _WORDS = """
     IProtocolFactory IConsumer ISSLTransport callFromThread connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
     .pxd .pyx .tac .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
-    changes/<issue>.<type>.md reports/conformance/<run>/index.html
+    ARGS=--ends PATH
+    changes/<issue>.<type>.<number>.md reports/conformance/<run>/index.html
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
 """
 #: Names of others, examples, and words that are no names of ours. Who adds one makes sure that it is not ours.
@@ -58,9 +59,10 @@ OTHERS = frozenset(_WORDS.split()) | {
     "nc localhost 7000",
     "pip install .",
     "make PYTHON=/path/to/python",
+    "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install haproxy openssl",
+    "apt install gcc haproxy openssl strace",
     "ulimit -Hn",
     "server … ssl send-proxy-v2",
     'Site(…, logPath="access.log")',

@@ -124,24 +124,24 @@ def answer(result: Results) -> tuple[int, dict[str, str], bytes]:
 
 
 class TestInterfaces:
-    def test_the_module(self) -> None:
+    def test_the_module_provides_its_interfaces(self) -> None:
         assert verifyObject(IPreparedModule, http)
         assert verifyObject(ILinkedModule, http)
         assert verifyObject(INegotiatedModule, http)
         assert http.alpn_protocols == (b"http/1.1",)
 
-    def test_the_driver(self) -> None:
+    def test_the_driver_provides_its_interface(self) -> None:
         assert verifyObject(IProtocolDriver, start())
 
-    def test_the_connection_of_these_tests(self) -> None:
+    def test_the_tests_context_provides_icontext(self) -> None:
         assert verifyObject(IContext, Connection())
 
 
 class TestOptions:
-    def test_the_defaults(self) -> None:
+    def test_the_options_have_defaults(self) -> None:
         assert http.prepare({}) == http.Options(None, None, None, 16384, 100, 5.0)
 
-    def test_empty_names_are_none(self) -> None:
+    def test_empty_module_names_mean_none(self) -> None:
         assert http.prepare({"upgrade": "", "otherwise": None}) == http.prepare({})
 
     @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestOptions:
             ({"timeout": 0}, r"^http: timeout .*0"),
         ],
     )
-    def test_wrong_ones_are_named(self, options: dict[str, Any], message: str) -> None:
+    def test_wrong_options_are_named(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigurationError, match=message):
             http.prepare(options)
 
@@ -178,14 +178,14 @@ class TestOptions:
             ({"otherwise": "http"}, ["http", "websocket"], r"^http: otherwise is 'http', no other module"),
         ],
     )
-    def test_modules_that_are_not_there_are_missed(
+    def test_a_module_missing_from_the_chain_is_named(
         self, options: dict[str, str], chain: list[str], message: str
     ) -> None:
         with pytest.raises(ConfigurationError, match=message):
             http.check(http.prepare(options), chain, chain.index("http"))
 
     @pytest.mark.parametrize("options", [{}, {"upgrade": "websocket"}, {"upgrade": "site", "otherwise": "site"}])
-    def test_modules_that_are_there_are_not(self, options: dict[str, str]) -> None:
+    def test_modules_in_the_chain_are_accepted(self, options: dict[str, str]) -> None:
         http.check(http.prepare(options), ["first", "http", "websocket", "site"], 1)
 
 
@@ -195,19 +195,19 @@ class TestLineEnds:
     @pytest.mark.parametrize(
         "parts", [[b"GET / HTTP/1.1\n"], [b"GET / HTTP/1.1\r\nHost: a", b"\n"], [b"GET /", b"\nH"]]
     )
-    def test_a_bare_line_feed_is_refused_when_it_comes(self, parts: list[bytes]) -> None:
+    def test_a_bare_line_feed_gets_400_as_soon_as_it_comes(self, parts: list[bytes]) -> None:
         driver = start()
         for part in parts[:-1]:
             assert driver.handle_connection_in(part) is None
         assert answer(driver.handle_connection_in(parts[-1]))[0] == 400
 
-    def test_one_that_has_its_cr_is_not_even_when_they_come_apart(self) -> None:
+    def test_cr_and_lf_may_come_in_two_reads(self) -> None:
         driver = start()
         for byte in UPGRADE[:-1]:
             assert driver.handle_connection_in(bytes([byte])) is None
         assert switch(driver.handle_connection_in(UPGRADE[-1:]))[0] == "websocket"
 
-    def test_one_behind_the_head_is_not_ours(self) -> None:
+    def test_a_bare_line_feed_after_the_head_is_not_looked_at(self) -> None:
         assert switch(receive(UPGRADE + b"\n"))[1] == b"\n"
 
 
@@ -216,7 +216,7 @@ class TestEmptyLines:
 
     @pytest.mark.parametrize("count", [1, 2, 8])
     @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
-    def test_they_are_ignored(self, count: int, size: int) -> None:
+    def test_empty_lines_before_the_request_are_ignored(self, count: int, size: int) -> None:
         driver = start()
         data = b"\r\n" * count + UPGRADE + b"\x81"
         end = len(data) - 1
@@ -226,62 +226,62 @@ class TestEmptyLines:
         assert (name, request.path) == ("websocket", "/chat")
         assert unread == (b"" if end % size == 0 else b"\x81")
 
-    def test_they_are_not_handed_on(self) -> None:
+    def test_empty_lines_are_not_handed_on(self) -> None:
         """Others may take no more than one."""
         assert switch(receive(b"\r\n\r\n" + POST, otherwise="site"))[:2] == ("site", POST)
 
     @pytest.mark.parametrize("size", [1, 2, 3, 1_000])
-    def test_too_many_are_400(self, size: int) -> None:
+    def test_too_many_empty_lines_get_400(self, size: int) -> None:
         driver = start()
         data = b"\r\n" * 9
         results = [driver.handle_connection_in(data[at : at + size]) for at in range(0, len(data), size)]
         assert answer(next(result for result in results if result is not None))[0] == 400
 
     @pytest.mark.parametrize("data", [b"\n", b"\r\n\n", b"\r\r\n", b"\n\r\n", b"\r\n\rG", b"\r\n \r\n", b"\r\n\0"])
-    def test_anything_else_is_400(self, data: bytes) -> None:
+    def test_anything_else_before_the_request_gets_400(self, data: bytes) -> None:
         assert answer(receive(data + UPGRADE))[0] == 400
         driver = start()
         results = [driver.handle_connection_in(bytes([byte])) for byte in data + UPGRADE]
         assert answer(next(result for result in results if result is not None))[0] == 400
 
-    def test_a_bare_line_feed_is_none(self) -> None:
+    def test_a_bare_line_feed_is_no_empty_line(self) -> None:
         """RFC 9112 §2.2 allows it; a proxy in front may see it otherwise."""
         assert answer(receive(b"\n" + UPGRADE))[0] == 400
 
     @pytest.mark.parametrize("data", [b"\r", b"\r\n", b"\r\n\r"])
-    def test_alone_they_are_no_request(self, data: bytes) -> None:
+    def test_empty_lines_alone_are_no_request(self, data: bytes) -> None:
         connection = Connection()
         assert start(connection).handle_connection_in(data) is None
         connection.clock.advance(5)
         assert connection.performed == [Close()]
 
-    def test_behind_the_head_they_are_data(self) -> None:
+    def test_empty_lines_after_the_head_are_data(self) -> None:
         assert switch(receive(UPGRADE + b"\r\n"))[1] == b"\r\n"
 
-    def test_they_leave_the_head_its_size(self) -> None:
+    def test_empty_lines_do_not_count_to_the_heads_size(self) -> None:
         assert switch(receive(b"\r\n" * 8 + UPGRADE, max_head_size=len(UPGRADE)))[0] == "websocket"
 
 
 class TestUpgrade:
     """RFC 6455 §4.2.1, RFC 9110 §7.8."""
 
-    def test_the_next_module_gets_it(self) -> None:
+    def test_the_next_module_gets_upgrades(self) -> None:
         name, unread, request = switch(receive(UPGRADE))
         assert (name, unread) == ("websocket", b"")
         assert (request.method, request.path, request.query) == ("GET", "/chat", "room=1")
         assert (request.host, request.route) == ("example.com", None)
         assert request.headers["sec-websocket-key"] == "dGhlIHNhbXBsZSBub25jZQ=="
 
-    def test_or_the_one_that_is_named(self) -> None:
+    def test_the_module_named_by_upgrade_gets_upgrades(self) -> None:
         assert switch(receive(UPGRADE, upgrade="mine"))[0] == "mine"
         assert switch(start(Connection(following=None), upgrade="mine").handle_connection_in(UPGRADE))[0] == "mine"
 
-    def test_what_comes_after_the_head_goes_along(self) -> None:
+    def test_bytes_after_the_head_are_handed_on(self) -> None:
         assert switch(receive(UPGRADE + b"\x81\x80\0\0\0\0\r\n\r\n"))[1] == b"\x81\x80\0\0\0\0\r\n\r\n"
 
     @pytest.mark.parametrize("upgrade", [b"WebSocket", b"h2c, websocket", b"a/1,WEBSOCKET ,b"])
     @pytest.mark.parametrize("connection", [b"upgrade", b"keep-alive,UPGRADE"])
-    def test_lists_in_any_case(self, upgrade: bytes, connection: bytes) -> None:
+    def test_upgrade_and_connection_are_case_insensitive_lists(self, upgrade: bytes, connection: bytes) -> None:
         data = UPGRADE.replace(b": websocket", b": " + upgrade).replace(b"keep-alive, Upgrade", connection)
         assert switch(receive(data))[0] == "websocket"
 
@@ -296,7 +296,7 @@ class TestUpgrade:
             (b"HTTP/1.1", b"HTTP/1.0"),
         ],
     )
-    def test_what_is_none_gets_426(self, old: bytes, new: bytes) -> None:
+    def test_a_request_without_upgrade_gets_426(self, old: bytes, new: bytes) -> None:
         """RFC 9110 §15.5.22."""
         status, headers, body = answer(receive(UPGRADE.replace(old, new)))
         assert (status, headers["Upgrade"], headers["Connection"]) == (426, "websocket", "close, Upgrade")
@@ -307,7 +307,7 @@ class TestUpgrade:
 class TestChunks:
     """Bytes come as they like, and none gets lost."""
 
-    def test_byte_by_byte(self) -> None:
+    def test_a_head_may_come_byte_by_byte(self) -> None:
         driver = start()
         results = [driver.handle_connection_in(bytes([byte])) for byte in UPGRADE]
         assert results[:-1] == [None] * (len(UPGRADE) - 1)
@@ -315,7 +315,7 @@ class TestChunks:
 
     @settings(deadline=None)
     @given(st.binary(max_size=40), st.lists(st.integers(1, 60), min_size=1), st.sampled_from([UPGRADE, PAGE]))
-    def test_any_chunks(self, rest: bytes, sizes: list[int], head: bytes) -> None:
+    def test_a_head_may_come_in_any_chunks(self, rest: bytes, sizes: list[int], head: bytes) -> None:
         data = head + rest
         driver = start(otherwise="site")
         fed = 0
@@ -329,7 +329,7 @@ class TestChunks:
         assert unread + data[fed:] == (rest if head is UPGRADE else data)
         assert (name, request) == switch(receive(data, otherwise="site"))[::2]
 
-    def test_the_end_is_searched_for_in_what_is_new(self) -> None:
+    def test_a_head_in_single_bytes_takes_linear_time(self) -> None:
         class Counting(bytearray):
             searched = 0
 
@@ -360,12 +360,12 @@ class TestOtherwise:
             b"GET /?" + b"a&" * 200 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         ],
     )
-    def test_it_gets_every_byte_and_the_request(self, data: bytes) -> None:
+    def test_the_module_named_by_otherwise_gets_every_byte_and_the_request(self, data: bytes) -> None:
         name, unread, request = switch(receive(data, otherwise="site", paths=["/chat"]))
         assert (name, unread) == ("site", data)
         assert request.method == data.partition(b" ")[0].decode()
 
-    def test_upgrades_are_not_its(self) -> None:
+    def test_the_module_named_by_otherwise_gets_no_upgrades(self) -> None:
         assert switch(receive(UPGRADE, otherwise="site"))[0] == "websocket"
         assert answer(receive(UPGRADE, otherwise="site", paths=["/other"]))[0] == 404
 
@@ -379,10 +379,10 @@ class TestOtherwise:
             (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 16384, 431),
         ],
     )
-    def test_bad_heads_are_nobodys(self, data: bytes, status: int) -> None:
+    def test_malformed_heads_are_refused_before_otherwise(self, data: bytes, status: int) -> None:
         assert answer(receive(data, otherwise="site"))[0] == status
 
-    def test_twisted_web_serves_them(self) -> None:
+    def test_twisted_web_may_serve_other_requests(self) -> None:
         class Form(Resource):
             isLeaf = True
 
@@ -403,7 +403,7 @@ class TestOtherwise:
 
 class TestPaths:
     @pytest.mark.parametrize(("paths", "route"), [(["/chat"], "/chat"), (["/other", "/*"], "/*")])
-    def test_the_pattern_goes_along(self, paths: list[str], route: str) -> None:
+    def test_the_matching_pattern_is_handed_on(self, paths: list[str], route: str) -> None:
         assert switch(receive(UPGRADE, paths=paths))[2].route == route
 
     def test_other_paths_get_404(self) -> None:
@@ -424,30 +424,30 @@ class TestRefusals:
             (POST, 405),
         ],
     )
-    def test_each_has_its_status(self, data: bytes, status: int) -> None:
+    def test_each_refusal_has_its_status(self, data: bytes, status: int) -> None:
         assert answer(receive(data))[0] == status
 
-    def test_405_says_what_is_allowed(self) -> None:
+    def test_a_405_response_names_the_allowed_method(self) -> None:
         """RFC 9110 §15.5.6."""
         assert answer(receive(POST))[1]["Allow"] == "GET"
 
-    def test_head_gets_no_body(self) -> None:
+    def test_the_response_to_head_has_no_body(self) -> None:
         """RFC 9110 §9.3.2."""
         assert answer(receive(PAGE.replace(b"GET", b"HEAD")))[::2] == (405, b"")
 
     @pytest.mark.parametrize(
         "data", [b"\x16", b"\x16\x03\x01\x02\x00", b"\rG", b"\r\r", b"\n", b" ", b"\0", b"\x80", b"{", b"("]
     )
-    def test_garbage_is_refused_at_its_first_byte(self, data: bytes) -> None:
+    def test_garbage_gets_400_at_its_first_byte(self, data: bytes) -> None:
         assert answer(receive(data))[0] == 400
 
-    def test_input_after_one_is_ignored(self) -> None:
+    def test_input_after_a_refusal_is_ignored(self) -> None:
         driver = start()
         assert answer(driver.handle_connection_in(POST))[0] == 405
         assert driver.handle_connection_in(UPGRADE) is None
         assert driver.handle_connection_in(b"\x16") is None
 
-    def test_the_answer_repeats_nothing_the_peer_said(self) -> None:
+    def test_a_refusal_repeats_nothing_of_the_request(self) -> None:
         result = receive(b"GET /<script> HTTP/1.1\r\nHost: <script>\r\n\r\n")
         assert b"script" not in answer(result)[2]
 
@@ -455,18 +455,18 @@ class TestRefusals:
 class TestHeadSize:
     """RFC 6585 §5."""
 
-    def test_a_head_may_be_as_long_as_allowed(self) -> None:
+    def test_a_head_as_long_as_the_limit_is_accepted(self) -> None:
         assert switch(receive(UPGRADE + b"more", max_head_size=len(UPGRADE)))[:2] == ("websocket", b"more")
 
-    def test_a_longer_one_gets_431(self) -> None:
+    def test_a_longer_head_gets_431(self) -> None:
         assert answer(receive(UPGRADE, max_head_size=len(UPGRADE) - 1))[0] == 431
 
-    def test_as_soon_as_it_can_be_known(self) -> None:
+    def test_a_head_without_an_end_gets_431_at_the_limit(self) -> None:
         driver = start(max_head_size=32)
         assert driver.handle_connection_in(b"G" * 31) is None
         assert answer(driver.handle_connection_in(b"G"))[0] == 431
 
-    def test_the_default_is_16_kib(self) -> None:
+    def test_the_default_limit_of_a_head_is_16_kib(self) -> None:
         driver = start()
         assert driver.handle_connection_in(b"G" * 16383) is None
         assert answer(driver.handle_connection_in(b"G"))[0] == 431
@@ -488,7 +488,7 @@ class TestTimeout:
         assert [answer(result)[0] for result in connection.performed] == [408]
         assert driver.handle_connection_in(UPGRADE[-1:]) is None
 
-    def test_each_byte_does_not_start_it_anew(self) -> None:
+    def test_a_byte_does_not_restart_the_timeout(self) -> None:
         connection = Connection()
         driver = start(connection, timeout=2)
         for byte in UPGRADE[:20]:
@@ -496,7 +496,7 @@ class TestTimeout:
             driver.handle_connection_in(bytes([byte]))
         assert [answer(result)[0] for result in connection.performed] == [408]
 
-    def test_a_silent_peer_gets_nothing(self) -> None:
+    def test_a_silent_peer_is_closed_without_an_answer(self) -> None:
         connection = Connection()
         driver = start(connection)
         connection.clock.advance(5)
@@ -504,12 +504,12 @@ class TestTimeout:
         assert driver.handle_connection_in(UPGRADE) is None
 
     @pytest.mark.parametrize("data", [UPGRADE, PAGE, b"\x16", b"G" * 16384])
-    def test_it_ends_with_the_head(self, data: bytes) -> None:
+    def test_the_timeout_ends_with_the_head(self, data: bytes) -> None:
         connection = Connection()
         assert start(connection).handle_connection_in(data) is not None
         assert connection.clock.getDelayedCalls() == []
 
-    def test_it_ends_with_the_connection(self) -> None:
+    def test_the_timeout_ends_with_the_connection(self) -> None:
         connection = Connection()
         driver = start(connection)
         driver.handle_connection_in(b"GET")
@@ -520,7 +520,7 @@ class TestTimeout:
 
 
 class TestFullServer:
-    def test_it_answers_503_at_once(self) -> None:
+    def test_a_full_server_answers_503_at_once(self) -> None:
         """RFC 9110 §15.6.4."""
         connection = Connection(admitted=False)
         driver = start(connection)
@@ -534,7 +534,7 @@ class TestFullServer:
 
 class TestActions:
     @pytest.mark.parametrize("received", [b"", b"GET / HT"])
-    def test_shutdown_gets_503(self, received: bytes) -> None:
+    def test_a_shutdown_answers_503(self, received: bytes) -> None:
         connection = Connection()
         driver = start(connection)
         if received:
@@ -546,7 +546,7 @@ class TestActions:
         assert driver.handle_connection_in(UPGRADE) is None
         assert connection.clock.getDelayedCalls() == []
 
-    def test_one_last_word_is_enough(self) -> None:
+    def test_a_shutdown_after_a_response_writes_nothing(self) -> None:
         driver = start()
         driver.handle_connection_in(POST)
         assert driver.handle_action("shutdown") is None
@@ -554,7 +554,7 @@ class TestActions:
     @pytest.mark.parametrize(
         "action", [("send", "hi"), ("ping", b""), ("close", 1000, ""), ("info", 1), ("drained",), ("whatever",)]
     )
-    def test_others_are_not_known(self, action: tuple[Any, ...]) -> None:
+    def test_unknown_actions_are_refused(self, action: tuple[Any, ...]) -> None:
         driver = start()
         assert driver.handle_action(*action) is REFUSED
         assert switch(driver.handle_connection_in(UPGRADE))[0] == "websocket"
