@@ -117,19 +117,19 @@ def _become(words: list[str], cwd: str, env: dict[str, str], output: int) -> Non
 
 
 def _main(requests: socket.socket) -> None:
-    """Fork a server for each request: a keeper, which waits for it to report its exit status, and the server."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    """Fork a keeper for each request, which forks the server, waits for its end and reports its exit status."""
+    keepers: list[int] = []
     while True:
         size, descriptors, _, _ = socket.recv_fds(requests, 4, 2)
         if not size:
-            return
+            break
         output, status = descriptors
-        request = json.loads(requests.recv(int.from_bytes(size), socket.MSG_WAITALL))
-        if os.fork():
+        words, cwd, env = json.loads(requests.recv(int.from_bytes(size), socket.MSG_WAITALL))
+        if keeper := os.fork():
             os.close(output)
             os.close(status)
+            keepers = [one for one in [*keepers, keeper] if not os.waitpid(one, os.WNOHANG)[0]]
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         requests.detach()
         if server := os.fork():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -137,9 +137,10 @@ def _main(requests: socket.socket) -> None:
             ended = os.waitstatus_to_exitcode(os.waitpid(server, 0)[1])
             os.write(status, ended.to_bytes(4, signed=True))
             os._exit(0)
-        words, cwd, env = request
         _become(words, cwd, env, output)
         return
+    for keeper in keepers:
+        os.waitpid(keeper, 0)
 
 
 if __name__ == "__main__":
