@@ -1,12 +1,12 @@
 ## make serve         runs wshost; PORT and HANDLER say where and what
-## make test          runs every test, and measures that each module is covered by its own test file
-## make test-engine   runs those that can tell, without the fast lane
+## make test          runs every test, and measures that the tests of each package cover it wholly
+## make test-engine   runs the tests that the fast lane matters to, with the fast lane off
 ## make test-compiled runs every test on the compiled modules
 ## make lint          checks style and formatting
 ## make types         checks types
-## make check         lint, types and test
-## make matrix        check on the oldest CPython found of 3.11 to 3.14, test-compiled on all newer ones; with ARGS=--ends
-##                    on the newest only
+## make check         runs lint, types and test
+## make matrix        runs check on the oldest CPython of 3.11 to 3.14 found, and test-compiled on each newer one; with
+##                    ARGS=--ends on the newest only
 ## make conformance   runs the Autobahn testsuite against wshost
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make docs          builds the documentation into docs/_build
@@ -35,14 +35,14 @@ WORKERS = --numprocesses=3 --dist=loadfile
 # The tests of the whole server: no package is measured by them, and measuring takes time.
 WHOLE = tests/integration tests/regressions tests/benchmarks
 
-# What was compiled in place would hide the modules that are measured.
+# Modules compiled in place would hide the sources that are measured.
 test: $(VENV)/.installed-test
 	$(BIN)/python hatch_build.py --clean
 	$(BIN)/pytest $(WORKERS) $(WHOLE:%=--ignore=%) --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.package_coverage
 	$(BIN)/pytest $(WORKERS) $(WHOLE)
 
-# Those of listening, of signals and of logs can't tell: no message of theirs is any different.
+# The other integration tests are about listening, signals and logs: they send no frames that the engine would read.
 TELLING = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
     fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
 test-engine: $(VENV)/.installed-test
