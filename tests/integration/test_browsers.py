@@ -67,7 +67,7 @@ class TestRebinding:
             assert answer(server, f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}") == 101
             assert answer(server, f"localhost:{server.port}", "http://evil.example") == 403
             assert answer(server, "evil.example", None) == 101
-            server.wait_for("a browser has asked for the host 'evil.example'.*--host")
+            server.wait_for("a browser asked for the host 'evil.example'.*--host")
             assert server.log.count("--host") == 1
 
     def test_only_names_given_by_the_host_option_are_served(self) -> None:

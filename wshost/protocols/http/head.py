@@ -131,7 +131,7 @@ def demand_get(request: Request) -> None:
         # A response to HEAD has no body (RFC 9110 §9.3.2).
         raise BadRequest(405, "" if request.method == "HEAD" else "Only GET is served here.", {"Allow": "GET"})
     if "transfer-encoding" in request.headers or request.headers.get("content-length", "").strip("0"):
-        raise BadRequest(413, "No request body is taken here.")
+        raise BadRequest(413, "Request bodies are not accepted here.")
     if request.query.count("&") >= _MAX_QUERY_FIELDS:
         raise BadRequest(400, "There are too many query fields.")
 

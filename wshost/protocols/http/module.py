@@ -86,7 +86,7 @@ def check(options: Options, chain: Sequence[str], position: int) -> None:
     :raises wshost.results.ConfigurationError: when one is missing.
     """
     if options.upgrade is None and position + 1 == len(chain):
-        raise ConfigurationError("http: no module follows to take WebSocket upgrades; add websocket to the chain")
+        raise ConfigurationError("http: no module follows that accepts WebSocket upgrades; add websocket to the chain")
     for option, name in (("upgrade", options.upgrade), ("otherwise", options.otherwise)):
         if name is not None and (name not in chain or name == chain[position]):
             raise ConfigurationError(f"http: {option} is {name!r}, no other module of the chain: {', '.join(chain)}")

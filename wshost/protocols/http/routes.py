@@ -40,13 +40,13 @@ class Routes:
                 )
             if _AMBIGUOUS.search(pattern):
                 raise ConfigurationError(
-                    f"the path pattern {pattern!r} never matches: no dot segments, no hidden slashes"
+                    f"the path pattern {pattern!r} never matches: it has a dot segment, a backslash or an encoded slash"
                 )
             if pattern in self._exact or pattern in prefixes:
-                raise ConfigurationError(f"the path pattern {pattern!r} is there twice")
+                raise ConfigurationError(f"the path pattern {pattern!r} is given twice")
             (prefixes if pattern.endswith("*") else self._exact).add(pattern)
         if not self._exact and not prefixes:
-            raise ConfigurationError("an empty list of path patterns matches nothing; leave it out to take every path")
+            raise ConfigurationError("an empty list of path patterns matches nothing; leave it out to serve every path")
         self._prefixes = sorted(prefixes, key=len, reverse=True)
 
     def match(self, path: str) -> str | None:

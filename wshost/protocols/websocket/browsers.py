@@ -62,8 +62,8 @@ class Hosts:
         if not self._told:
             self._told = True
             _log.warn(
-                "a browser has asked for the host {name!r}, and got 421: is that this server, say behind a proxy, then "
-                "name it with --host (this is said once)",
+                "a browser asked for the host {name!r} and got 421: if this server has that name, for example behind a "
+                "proxy, name it with --host (logged once)",
                 name=name[:_LENGTH],
             )
 
@@ -106,10 +106,10 @@ def check_browser(request: Request, context: IContext, origins: Origins, hosts: 
         name = ""
     listed, own = origins.lists(origin), is_own(origin, request.host, context.tls is not None)
     if hosts.given:
-        known, advice = hosts.have(name), "This server has no such name: those that it has are given by --host."
+        known, advice = hosts.have(name), "This server has no such name: name its hosts with --host."
     else:
         known = listed or (origins.given and not own) or not _is_local(context.host_address) or _is_loopback(name)
-        advice = "Browsers must ask for a name of this machine, such as localhost, or one that is given by --host."
+        advice = "Browsers must ask for a local name, such as localhost, or for one named with --host."
     if not known:
         hosts.tell(name)
         raise BadRequest(421, advice)

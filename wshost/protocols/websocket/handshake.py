@@ -81,7 +81,7 @@ def check(request: Request) -> Offer:
 def _check_count(headers: Headers, name: str, separator: str, most: int) -> None:
     """Make sure that a field has at most so many parts."""
     if headers.get(name, "").count(separator) >= most:
-        raise BadRequest(431, "Too much is offered: cookies, subprotocols, extensions or their parameters.")
+        raise BadRequest(431, "There are too many cookies, subprotocols, extensions or parameters.")
 
 
 def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:
@@ -93,11 +93,11 @@ def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | No
     """
     for name in accept.headers:
         if name.lower() in _OURS or name.lower().startswith(_PREFIX):
-            raise ValueError(f"the header {name} is not the handler's to send")
+            raise ValueError(f"a handler may not send the header {name}")
     if accept.subprotocol is None:
         return next((name for name in subprotocols if name in offer.subprotocols), None)
     if accept.subprotocol not in offer.subprotocols:
-        raise ValueError(f"subprotocol {accept.subprotocol!r} is none of those offered: {offer.subprotocols}")
+        raise ValueError(f"the client did not offer the subprotocol {accept.subprotocol!r}, only {offer.subprotocols}")
     return accept.subprotocol
 
 
@@ -120,8 +120,8 @@ class Hint:
         if not self._given:
             self._given = True
             self.log_to.warn(
-                "a client asked for a subprotocol, {offered}, and was given none, for which browsers and others fail; "
-                "--subprotocol names those that are agreed to (this is said once)",
+                "a client asked for the subprotocol {offered} and got none, so browsers fail the connection: "
+                "name the supported ones with --subprotocol (logged once)",
                 offered=", ".join(offered)[:200],
             )
 
