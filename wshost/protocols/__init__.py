@@ -1,1 +1,1 @@
-"""The protocols of a connection's chain: each turns bytes into results, and does no I/O."""
+"""The protocol modules of a connection's chain: each turns bytes into results, and does no I/O."""

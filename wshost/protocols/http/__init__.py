@@ -1,1 +1,1 @@
-"""The module http: a bounded request head, then a refusal or a switch. No frames."""
+"""The module http: reads one bounded request head, then refuses it or switches to another module. Knows no frames."""
