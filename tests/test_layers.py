@@ -48,7 +48,6 @@ CONFINED = {
     # Installed and looked up there; everybody else is given it.
     "twisted.internet.reactor": {"wshost.process.reactors"},
     "uvloop": {"wshost.process.reactors"},
-    "aiofastnet": {"wshost.fastnet.tls_transport", "wshost.fastnet.transport"},
 }
 
 

@@ -16,7 +16,7 @@ from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 
 from tests.certificates import pem, self_signed
-from wshost.fastnet.negotiation import ClientHello, agree, answer, reason, spoken
+from wshost.fastnet.negotiation import ClientHello, acceptable_protocols, check_ciphers, openssl_reason, server_answers
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -27,14 +27,14 @@ class Speaking(Factory):
 
 class TestSpoken:
     def test_is_what_the_factory_says(self) -> None:
-        assert spoken(Speaking()) == (b"chat", b"http/1.1")
+        assert acceptable_protocols(Speaking()) == (b"chat", b"http/1.1")
 
     def test_is_nothing_where_it_says_nothing(self) -> None:
-        assert spoken(Factory()) == ()
-        assert spoken(WrappingFactory(Factory())) == ()
+        assert acceptable_protocols(Factory()) == ()
+        assert acceptable_protocols(WrappingFactory(Factory())) == ()
 
     def test_is_seen_through_wrappers(self) -> None:
-        assert spoken(HAProxyWrappingFactory(WrappingFactory(Speaking()))) == (b"chat", b"http/1.1")
+        assert acceptable_protocols(HAProxyWrappingFactory(WrappingFactory(Speaking()))) == (b"chat", b"http/1.1")
 
 
 def hello(*protocols: str, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -152,26 +152,26 @@ class TestAgree:
         said: list[bytes] = []
 
         def noted(client: bytes) -> bytes:
-            said.append(answer(context)(client))
+            said.append(server_answers(context)(client))
             return said[0]
 
-        agree(noted)
+        check_ciphers(noted)
         assert said[0].startswith(b"\x16\3\3"), "a ServerHello"
 
     @pytest.mark.parametrize("curve", [ec.SECP256K1(), ec.SECP224R1()], ids=lambda curve: curve.name)
     def test_fails_on_others(self, context: ssl.SSLContext, curve: ec.EllipticCurve, tmp_path: Path) -> None:
         self.certify(context, curve, tmp_path)
         with pytest.raises(ssl.SSLError) as caught:
-            agree(answer(context))
-        assert reason(caught.value) == "no shared cipher"
+            check_ciphers(server_answers(context))
+        assert openssl_reason(caught.value) == "no shared cipher"
 
     def test_fails_where_the_client_refuses(self) -> None:
         refusing: Callable[[bytes], Any] = lambda _: b"\x15\3\3\0\2\2\x28"  # noqa: E731
         with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
-            agree(refusing)
+            check_ciphers(refusing)
 
     def test_needs_no_clients_certificate(self, context: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("localhost").configure_cert(context)
         context.verify_mode = ssl.CERT_REQUIRED
-        assert answer(context)(hello()).startswith(b"\x16\3\3")
-        agree(answer(context))
+        assert server_answers(context)(hello()).startswith(b"\x16\3\3")
+        check_ciphers(server_answers(context))

@@ -18,7 +18,8 @@ from zope.interface.verify import verifyObject
 
 from tests.certificates import pem, self_signed
 from wshost.fastnet import reactor as listening
-from wshost.fastnet.reactor import FastReactor, parse, server_context
+from wshost.fastnet.negotiation import server_context
+from wshost.fastnet.reactor import FastReactor, parse
 
 
 class Recording:

@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import HalfCloseable, Port, Producer, Recorder, turn
 from wshost.fastnet.secure import SecureTransport
+from wshost.fastnet.socket_transport import HIGH_WATER
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
@@ -159,10 +160,43 @@ class TestData:
     def test_that_waits_does_so_with_a_paused_producer(self, connect: Connect) -> None:
         pair, producer = connect(), Producer()
         pair.transport.registerProducer(producer, True)
-        pair.transport.write(b"x" * 100_000)
+        pair.transport.write(b"x" * HIGH_WATER)
+        assert producer.asked == []
+        pair.transport.write(b"x")
         assert producer.asked == ["pause"]
-        assert pair.shake().read() == b"x" * 100_000
+        assert pair.shake().read() == b"x" * (HIGH_WATER + 1)
         assert producer.asked == ["pause", "resume"]
+
+    def test_that_waits_may_be_a_pull_producers(self, connect: Connect) -> None:
+        pair, producer = connect(), Producer()
+
+        def produce() -> None:
+            if len(producer.asked) <= 3:
+                pair.transport.write(b"x")
+            else:
+                pair.transport.unregisterProducer()
+
+        producer.on_resume = produce
+        pair.transport.registerProducer(producer, False)
+        assert producer.asked == ["resume"]
+        assert pair.shake().read() == b"xxx"
+
+    def test_is_not_read_into_the_protocols_buffer(self, connect: Connect) -> None:
+        class Buffered(Recorder):
+            def buffer_updated(self, nbytes: int) -> None:
+                """Never called."""
+
+        pair = connect(Buffered()).shake()
+        assert not pair.transport.receive_into(bytearray(10))
+        assert pair.send(b"hello").protocol.received == b"hello"
+
+    def test_that_comes_early_waits_until_reading_goes_on(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.pauseProducing()
+        pair.shake().send(b"hello")
+        assert pair.protocol.received == b""
+        pair.transport.resumeProducing()
+        assert pair.turn().protocol.received == b"hello"
 
 
 class TestTheHandshake:

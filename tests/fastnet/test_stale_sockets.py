@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.error import CannotListenError
 
-from wshost.fastnet.stale_sockets import vacant
+from wshost.fastnet.stale_sockets import replacing_stale_socket
 
 
 @pytest.fixture
@@ -47,22 +47,22 @@ def left(path: Path) -> list[str]:
 class TestWhatNobodyListensOn:
     def test_is_removed(self, path: Path) -> None:
         leave(path)
-        with vacant(os.fsencode(path)):
+        with replacing_stale_socket(os.fsencode(path)):
             assert left(path) == []
 
     def test_is_removed_without_a_lock(self, path: Path) -> None:
         bound(path).close()
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == []
 
     def test_may_be_a_lock_without_its_socket(self, path: Path) -> None:
         leave(path)
         path.unlink()
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == []
 
     def test_may_be_nothing(self, path: Path) -> None:
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == []
             bound(path).close()
         assert left(path) == ["x"]
@@ -70,12 +70,12 @@ class TestWhatNobodyListensOn:
     def test_may_be_in_the_current_directory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         leave(path)
         monkeypatch.chdir(path.parent)
-        with vacant("x"):
+        with replacing_stale_socket("x"):
             assert left(path) == []
 
     def test_is_none_of_its_business_where_it_has_no_directory(self, path: Path) -> None:
         for name in (str(path.with_name("none") / "x"), "\0abstract", b"\0abstract"):
-            with vacant(name):
+            with replacing_stale_socket(name):
                 pass
 
 
@@ -84,7 +84,7 @@ class TestAServerThatLives:
         with bound(path) as server:
             server.listen()
             lock(path).symlink_to("999999999")
-            with pytest.raises(CannotListenError) as caught, vacant(os.fsencode(path)):
+            with pytest.raises(CannotListenError) as caught, replacing_stale_socket(os.fsencode(path)):
                 pytest.fail("it was told to listen")
         assert str(caught.value.socketError) == "a server listens there already"
         assert left(path) == ["x", "x.lock"]
@@ -93,7 +93,10 @@ class TestAServerThatLives:
         with bound(path) as server, socket.socket(socket.AF_UNIX) as client:
             server.listen(0)
             client.connect(str(path))
-            with pytest.raises(CannotListenError, match="a server listens there already"), vacant(str(path)):
+            with (
+                pytest.raises(CannotListenError, match="a server listens there already"),
+                replacing_stale_socket(str(path)),
+            ):
                 pytest.fail("it was told to listen")
 
 
@@ -111,13 +114,13 @@ class TestWhatIsKept:
         else:
             os.mkfifo(path)
         before = left(path)
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == before
         if path.is_dir():
             path.rmdir()
 
     def test_because_it_is_another_kind_of_socket(self, path: Path) -> None:
-        with bound(path, socket.SOCK_DGRAM), vacant(str(path)):
+        with bound(path, socket.SOCK_DGRAM), replacing_stale_socket(str(path)):
             assert left(path) == ["x"]
 
     def test_because_it_can_not_be_asked(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +132,7 @@ class TestWhatIsKept:
 
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", Refused)
-            with vacant(str(path)):
+            with replacing_stale_socket(str(path)):
                 assert left(path) == ["x"]
 
     def test_because_it_can_not_be_seen(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +143,7 @@ class TestWhatIsKept:
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "lstat", lstat)
-            with vacant(str(path)):
+            with replacing_stale_socket(str(path)):
                 pass
         assert left(path) == ["x", "x.lock"]
 
@@ -151,14 +154,14 @@ class TestWhatIsKept:
             lock(path).symlink_to(target)
         else:
             lock(path).write_text("mine")
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == ["x.lock"]
 
 
 class TestTwoThatStartAtOnce:
     def test_wait_for_each_other(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between the first one's binding and its listening nobody seems to listen."""
-        first = vacant(str(path))
+        first = replacing_stale_socket(str(path))
         first.__enter__()
         server = bound(path)
 
@@ -167,7 +170,7 @@ class TestTwoThatStartAtOnce:
             first.__exit__(None, None, None)
 
         monkeypatch.setattr(time, "sleep", sleep)
-        with pytest.raises(CannotListenError), vacant(str(path)):
+        with pytest.raises(CannotListenError), replacing_stale_socket(str(path)):
             pytest.fail("it was told to listen")
         assert left(path) == ["x"]
         server.close()
@@ -185,9 +188,9 @@ class TestTwoThatStartAtOnce:
         monkeypatch.setattr(time, "monotonic", lambda: now)
         bound(path).close()
         before = len(list(Path("/proc/self/fd").iterdir()))
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             bound(path).close()
-            with vacant(str(path)):
+            with replacing_stale_socket(str(path)):
                 assert left(path) == []
         assert 0.9 < sum(slept) < 1.1
         assert len(list(Path("/proc/self/fd").iterdir())) == before

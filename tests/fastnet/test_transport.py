@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import uvloop
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConsumer, ILoggingContext, IPushProducer, ISystemHandle, ITCPTransport
 from twisted.logger import capturedLogs, formatEvent
@@ -15,7 +16,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import HalfCloseable, Port, Producer, Recorder, everything, turn
-from wshost.fastnet.transport import HIGH_WATER, Transport, _address
+from wshost.fastnet.transport import Transport
 
 #: More than the kernel takes at once.
 MUCH = b"m" * (1 << 22)
@@ -55,8 +56,7 @@ class Pair:
         return data
 
     def finish(self) -> None:
-        if not self.transport.disconnected:
-            self.transport.abortConnection()
+        self.transport.disconnect()
         self.turn()
         self.peer.close()
 
@@ -104,12 +104,10 @@ class TestData:
         pair.transport.writeSequence([b"two ", b"three"])
         assert everything(pair.peer) == b"one two three"
 
-    def test_goes_out_when_it_was_too_early(self, connect: Connect) -> None:
+    def test_goes_out_before_the_loop_has_turned(self, connect: Connect) -> None:
         pair = connect()
         pair.transport.write(b"one ")
         pair.transport.write(b"two")
-        assert everything(pair.peer) == b""
-        pair.turn()
         assert everything(pair.peer) == b"one two"
 
     def test_goes_out_in_order_however_much(self, pair: Pair) -> None:
@@ -258,7 +256,7 @@ class TestLoseConnection:
         with capturedLogs() as events:
             pair.turn()
         assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
-        assert "failed to lose its connection" in str(formatEvent(events[0]))
+        assert "failed in connectionLost" in str(formatEvent(events[0]))
 
 
 class TestAbortConnection:
@@ -398,27 +396,6 @@ class TestStreamingProducers:
         pair.transport.write(b"little")
         assert producer.asked == []
         pair.transport.write(MUCH)
-        assert producer.asked == ["pause"]
-        pair.drain()
-        assert producer.asked == ["pause", "resume"]
-
-    def test_are_paused_while_it_is_early(self, connect: Connect, producer: Producer) -> None:
-        pair = connect()
-        pair.transport.registerProducer(producer, True)
-        pair.transport.write(b"x" * HIGH_WATER)
-        assert producer.asked == []
-        pair.transport.write(b"x")
-        pair.transport.write(b"x")
-        assert producer.asked == ["pause"]
-        pair.turn()
-        assert producer.asked == ["pause", "resume"]
-        assert everything(pair.peer) == b"x" * (HIGH_WATER + 2)
-
-    def test_stay_paused_when_what_came_early_is_too_much(self, connect: Connect, producer: Producer) -> None:
-        pair = connect()
-        pair.transport.registerProducer(producer, True)
-        pair.transport.write(MUCH)
-        pair.turn()
         assert producer.asked == ["pause"]
         pair.drain()
         assert producer.asked == ["pause", "resume"]
@@ -575,74 +552,67 @@ class Wrapper(Recorder):
         return getattr(self.transport, name)
 
 
-#: What a transport below has to be, where all is compiled; mypy knows no base that is only found by running.
-LAYER: Any = Transport.__base__
-
-
-class Under(LAYER):  # type: ignore[misc]
-    """A transport below that reads into buffers, and notes which."""
-
-    def __init__(self) -> None:
-        self.buffers: list[Any] = []
-
-    def receive_into(self, buffer: Any) -> None:
-        self.buffers.append(buffer)
-
-    def abort(self) -> None:
-        self.buffers.append("aborted")
-
-    def pause_reading(self) -> None:
-        """It has nothing to read."""
-
-
 class TestReadingIntoABuffer:
-    def buffered(self, pair: Pair) -> Under:
-        under = Under()
-        pair.transport._under.abort()
-        pair.transport._under = under
-        return under
+    """By asyncio's `buffer_updated`, which Twisted has not."""
 
-    def test_is_for_the_transport_below(self, connect: Connect) -> None:
-        pair = connect(Buffered()).turn()
-        under = self.buffered(pair)
-        room = bytearray(5)
+    def receive(self, pair: Pair, data: bytes) -> None:
+        pair.peer.send(data)
+        pair.turn()
+
+    def test_goes_on_until_the_buffer_is_full(self, connect: Connect) -> None:
+        pair, room = connect(Buffered()).turn(), bytearray(5)
         assert pair.transport.receive_into(room)
+        self.receive(pair, b"one")
+        self.receive(pair, b"two")
+        assert (bytes(room), pair.protocol.events, pair.protocol.received) == (b"onetw", [3, 2], b"o")
+
+    def test_is_ended_by_none(self, connect: Connect) -> None:
+        pair, room = connect(Buffered()).turn(), bytearray(5)
+        pair.transport.receive_into(room)
         assert pair.transport.receive_into(None)
-        assert under.buffers == [room, None]
-        pair.transport.buffer_updated(3)
-        assert pair.protocol.events == [3]
-        assert pair.protocol.received == b""
+        self.receive(pair, b"one")
+        assert (bytes(room), pair.protocol.received) == (bytes(5), b"one")
+
+    def test_takes_buffers_of_any_items(self, connect: Connect) -> None:
+        pair, room = connect(Buffered()).turn(), array("I", [0, 0])
+        assert pair.transport.receive_into(room)
+        self.receive(pair, b"12345")
+        assert room.tobytes() == b"12345\0\0\0"
+
+    def test_keeps_the_buffer_from_being_resized_or_released(self, connect: Connect) -> None:
+        """Or the kernel would write where something else is by now."""
+        pair, room = connect(Buffered()).turn(), bytearray(5)
+        view = memoryview(room)
+        pair.transport.receive_into(view)
+        view.release()
+        with pytest.raises(BufferError):
+            del room[3:]
+        self.receive(pair, b"one")
+        assert bytes(room) == b"one\0\0"
 
     def test_that_fails_the_protocol_ends_the_connection(self, connect: Connect) -> None:
         pair = connect(Buffered()).turn()
-        self.buffered(pair)
+        pair.transport.receive_into(bytearray(5))
         pair.protocol.on_data = lambda data: failing()
         with capturedLogs() as events:
-            pair.transport.buffer_updated(3)
+            self.receive(pair, b"one")
         assert [event["log_failure"].type for event in events] == [ZeroDivisionError]
-
-    def test_where_that_can_not_it_can_not_either(self, connect: Connect) -> None:
-        pair = connect(Buffered()).turn()
-        pair.transport._under.abort()
-        pair.transport._under = LAYER()
-        assert not pair.transport.receive_into(bytearray(5))
-        pair.transport._under = Under()
+        assert pair.protocol.lost is ZeroDivisionError
 
     @pytest.mark.parametrize("buffer", [b"data", bytearray(), memoryview(bytearray(4))[::2], memoryview(b"data")])
-    def test_takes_a_buffer_that_can_be_read_into(self, connect: Connect, buffer: Any) -> None:
+    def test_takes_only_a_buffer_that_can_be_read_into(self, pair: Pair, buffer: Any) -> None:
         """Also where none can be: the same is said everywhere."""
-        pair = connect().turn()
         with pytest.raises(ValueError, match=r"^that is no buffer to read into: writable, contiguous, and with room"):
             pair.transport.receive_into(buffer)
         with pytest.raises(TypeError):
             pair.transport.receive_into("data")
 
     @pytest.mark.parametrize("kind", [Recorder, Wrapper])
-    def test_is_for_protocols_that_know_of_it(self, connect: Connect, kind: type[Recorder]) -> None:
-        pair = connect(kind()).turn()
-        under = self.buffered(pair)
-        assert not pair.transport.receive_into(bytearray(5))
-        assert under.buffers == []
+    def test_is_refused_for_protocols_without_buffer_updated(self, connect: Connect, kind: type[Recorder]) -> None:
+        pair, room = connect(kind()).turn(), bytearray(5)
+        assert not pair.transport.receive_into(room)
+        self.receive(pair, b"one")
+        assert (bytes(room), pair.protocol.received) == (bytes(5), b"one")
 
     def test_is_over_at_the_end(self, connect: Connect) -> None:
         pair = connect(Buffered()).turn()
@@ -656,7 +626,7 @@ class TestReadingIntoABuffer:
 def test_what_is_not_there_is_missed_as_in_python() -> None:
     """Where it is compiled, it is no crash."""
     with pytest.raises(AttributeError):
-        Transport.__new__(Transport).write(b"data")
+        Transport.__new__(Transport).get_write_buffer_size()
 
 
 class TestReasons:
@@ -670,12 +640,16 @@ class TestReasons:
         ],
     )
     def test_are_twisteds(self, pair: Pair, error: BaseException | None, value: Exception) -> None:
-        reason = pair.transport._explain(error)
+        pair.transport.connection_lost(error)
+        reason = pair.protocol.reason
+        assert reason is not None
         assert (type(reason.value), str(reason.value)) == (type(value), str(value))
 
     def test_that_twisted_has_none_for_stay(self, pair: Pair) -> None:
         error = RuntimeError("odd")
-        assert pair.transport._explain(error).value is error
+        pair.transport.connection_lost(error)
+        assert pair.protocol.reason is not None
+        assert pair.protocol.reason.value is error
 
 
 class TestTheSocket:
@@ -696,19 +670,6 @@ class TestTheSocket:
     def test_has_addresses(self, pair: Pair) -> None:
         assert pair.transport.getHost() == UNIXAddress(None)
         assert pair.transport.getPeer() == UNIXAddress(None)
-
-    @pytest.mark.parametrize(
-        ("name", "address"),
-        [
-            (("127.0.0.1", 80), IPv4Address("TCP", "127.0.0.1", 80)),
-            (("::1", 80, 0, 0), IPv6Address("TCP", "::1", 80)),
-            (("fe80::1%lo", 80, 0, 1), IPv6Address("TCP", "fe80::1%lo", 80, 0, 1)),
-            (("fe80::1", 80, 0, 1), IPv6Address("TCP", "fe80::1%lo", 80, 0, 1)),
-            ("/run/x", UNIXAddress("/run/x")),
-        ],
-    )
-    def test_has_addresses_of_each_family(self, name: Any, address: Any) -> None:
-        assert _address(name) == address
 
     def test_has_no_delay_to_set_when_it_is_of_unix(self, pair: Pair) -> None:
         pair.transport.setTcpNoDelay(True)

@@ -300,7 +300,7 @@ class TestWhatIsWrong:
             (("server.pem", "text.pem"), "text.pem: no private key in PEM"),
             (("server.pem", "broken.key"), "broken.key: no private key in PEM"),
             (("server.pem", "encrypted.key"), "encrypted.key: the private key is encrypted; decrypt it first"),
-            (("server.pem", "exchange.key"), "exchange.key: a private key of this kind is of no use for TLS"),
+            (("server.pem", "exchange.key"), "exchange.key: TLS can't use a private key of this kind"),
             (
                 ("server.pem", "other.key"),
                 "other.key: the private key is not that of the (first) certificate in server.pem",

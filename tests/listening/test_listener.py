@@ -193,7 +193,16 @@ class TestFastest:
         Listener(reactor, "haproxy:tcp:8080", Certificates(certificate)).listen(Factory())
         assert [fast.context for fast in made] == [None]
 
-    def test_is_twisteds_own_where_aiofastnet_is_missing(
+    def test_tls_of_a_fast_endpoint_is_announced(
+        self, reactor: AsyncioSelectorReactor, certificate: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port = Port(IPv4Address("TCP", "127.0.0.1", 8443))
+        monkeypatch.setattr(FastReactor, "listenTCP", lambda *_, **__: port)
+        listener = Listener(reactor, f"fast:8443:cert={certificate}", None)
+        listener.listen(Factory())
+        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8443 (http -> websocket)"]
+
+    def test_endpoints_listen_with_twisteds_ports_where_there_are_no_unix_sockets(
         self, reactor: AsyncioSelectorReactor, made: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "wshost.fastnet.reactor", None)
@@ -442,13 +451,6 @@ class TestAnnounce:
         listener = Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://0.0.0.0:8080 (http -> websocket)"]
-
-    def test_says_that_the_port_is_tls(self, reactor: Reactor, certificate: str) -> None:
-        """`fast:` endpoints may bring their own."""
-        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", None)
-        listener.listen(Factory())
-        reactor.ports[0].context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
 
     def test_says_nothing_while_it_does_not_listen(self, reactor: Reactor) -> None:
         assert announced(Listener(reactor, "tcp:8080", None)) == []
