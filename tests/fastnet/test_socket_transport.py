@@ -168,7 +168,9 @@ def interrupt(transport: Any) -> None:
 
 
 class TestOutput:
-    def test_arrives_in_order_whatever_is_written_from_within(self, connect: Callable[..., Pair]) -> None:
+    def test_output_written_from_pause_writing_and_resume_writing_arrives_in_order(
+        self, connect: Callable[..., Pair]
+    ) -> None:
         pair = connect(
             pause_writing=lambda transport: transport.write_nocheck(b"2" + MUCH),
             resume_writing=lambda transport: transport.write_nocheck(b"3"),
@@ -179,7 +181,7 @@ class TestOutput:
         assert pair.protocol.told == ["pause_writing", "resume_writing"]
 
     @pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
-    def test_goes_on_when_the_protocol_fails_at_pausing(self, connect: Callable[..., Pair], call: str) -> None:
+    def test_output_goes_on_when_the_protocol_fails_at_pausing(self, connect: Callable[..., Pair], call: str) -> None:
         pair = connect(**{call: fail})
         pair.transport.write_nocheck(MUCH)
         pair.transport.write_nocheck(b"end")
@@ -189,7 +191,7 @@ class TestOutput:
         assert pair.protocol.told == ["pause_writing", "resume_writing"]
 
     @pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
-    def test_ends_when_it_is_aborted_from_within(self, connect: Callable[..., Pair], call: str) -> None:
+    def test_output_ends_when_the_protocol_aborts_at_pausing(self, connect: Callable[..., Pair], call: str) -> None:
         pair = connect(**{call: lambda transport: transport.abort()})
         pair.transport.write_nocheck(MUCH)
         pair.go_on()
@@ -198,7 +200,7 @@ class TestOutput:
         assert pair.protocol.told[-2:] == [call, "connection_lost"]
         assert MUCH.startswith(pair.arrived)
 
-    def test_leaves_before_the_half_and_the_whole_are_closed(self, connect: Callable[..., Pair]) -> None:
+    def test_output_is_sent_before_the_half_and_the_connection_are_closed(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         pair.transport.write_nocheck(MUCH)
         pair.transport.write_eof()
@@ -209,7 +211,7 @@ class TestOutput:
         assert pair.protocol.told[-1] == "connection_lost"
         assert pair.protocol.error is None
 
-    def test_waits_when_the_kernel_takes_nothing(self, connect: Callable[..., Pair]) -> None:
+    def test_output_waits_when_the_kernel_takes_nothing(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         fill(pair.ours)
         pair.transport.write_nocheck(b"end")
@@ -217,13 +219,13 @@ class TestOutput:
         pair.go_on()
         assert pair.arrived.strip(b"\0") == b"end"
 
-    def test_lets_the_process_be_ended(self, connect: Callable[..., Pair]) -> None:
+    def test_a_keyboard_interrupt_at_pausing_is_raised(self, connect: Callable[..., Pair]) -> None:
         pair = connect(pause_writing=interrupt)
         with pytest.raises(KeyboardInterrupt):
             pair.transport.write_nocheck(MUCH)
 
     @pytest.mark.parametrize("size", [1, len(MUCH)])
-    def test_fails_when_the_peer_has_gone(self, connect: Callable[..., Pair], size: int) -> None:
+    def test_output_to_a_peer_that_has_gone_ends_the_connection(self, connect: Callable[..., Pair], size: int) -> None:
         pair = connect()
         pair.transport.write_nocheck(MUCH[:size])
         # Then only writing tells.
@@ -238,7 +240,7 @@ class TestOutput:
 
 class TestInput:
     @pytest.mark.parametrize("call", ["data_received", "eof_received"])
-    def test_ends_for_a_protocol_that_fails(self, connect: Callable[..., Pair], call: str) -> None:
+    def test_a_protocol_that_fails_on_input_loses_its_connection(self, connect: Callable[..., Pair], call: str) -> None:
         pair = connect(**{call: fail})
         pair.peer.send(b"x")
         pair.peer.shutdown(socket.SHUT_WR)
@@ -248,7 +250,7 @@ class TestInput:
         assert pair.protocol.error is pair.loop.errors[0]
 
     @pytest.mark.parametrize("end", ["close", "abort"])
-    def test_stops_at_once(self, connect: Callable[..., Pair], end: str) -> None:
+    def test_no_input_is_read_after_close_and_abort(self, connect: Callable[..., Pair], end: str) -> None:
         pair = connect(data_received=lambda transport: getattr(transport, end)())
         [reader] = pair.loop.calls.values()
         for data in b"one", b"two":
@@ -258,7 +260,7 @@ class TestInput:
         assert pair.protocol.told == ["data_received", "connection_lost"]
         assert pair.protocol.received == b"one"
 
-    def test_waits_while_it_is_paused(self, connect: Callable[..., Pair]) -> None:
+    def test_no_input_is_read_while_reading_is_paused(self, connect: Callable[..., Pair]) -> None:
         pair = connect(data_received=lambda transport: transport.pause_reading())
         for data in b"one", b"two":
             pair.peer.send(data)
@@ -268,7 +270,7 @@ class TestInput:
         pair.go_on()
         assert pair.protocol.received == b"onetwo"
 
-    def test_goes_on_when_the_loop_was_wrong(self, connect: Callable[..., Pair]) -> None:
+    def test_a_read_that_finds_nothing_changes_nothing(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         [reader] = pair.loop.calls.values()
         reader()
@@ -276,7 +278,7 @@ class TestInput:
         pair.go_on()
         assert pair.protocol.told == ["data_received"]
 
-    def test_lets_the_process_be_ended(self, connect: Callable[..., Pair]) -> None:
+    def test_a_keyboard_interrupt_on_input_is_raised(self, connect: Callable[..., Pair]) -> None:
         pair = connect(data_received=interrupt)
         [reader] = pair.loop.calls.values()
         pair.peer.send(b"one")
@@ -285,7 +287,7 @@ class TestInput:
 
 
 class TestInputIntoABuffer:
-    def test_until_it_is_full(self, connect: Callable[..., Pair]) -> None:
+    def test_input_fills_the_buffer_and_no_more(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         room = bytearray(10)
         pair.transport.receive_into(memoryview(room)[2:])
@@ -296,7 +298,7 @@ class TestInputIntoABuffer:
         assert pair.protocol.updates == [3, 3, 2]
         assert pair.protocol.received == b"ree"
 
-    def test_until_there_is_none(self, connect: Callable[..., Pair]) -> None:
+    def test_none_ends_the_use_of_the_buffer(self, connect: Callable[..., Pair]) -> None:
         pair = connect(buffer_updated=lambda transport: transport.receive_into(None))
         room = bytearray(10)
         pair.transport.receive_into(memoryview(room))
@@ -306,7 +308,7 @@ class TestInputIntoABuffer:
         assert room == b"one" + bytes(7)
         assert pair.protocol.received == b"two"
 
-    def test_another_may_follow(self, connect: Callable[..., Pair]) -> None:
+    def test_another_buffer_may_follow_a_full_one(self, connect: Callable[..., Pair]) -> None:
         rooms = [bytearray(3), bytearray(4)]
         pair = connect(buffer_updated=lambda transport: rooms[1:] and transport.receive_into(memoryview(rooms.pop())))
         first, second = rooms
@@ -315,7 +317,7 @@ class TestInputIntoABuffer:
         pair.go_on()
         assert [bytes(first), bytes(second)] == [b"one", b"two\0"]
 
-    def test_much_in_turns(self, connect: Callable[..., Pair]) -> None:
+    def test_one_read_fills_at_most_256_kib(self, connect: Callable[..., Pair]) -> None:
         """One peer has no longer turns than another."""
         pair = connect()
         room = bytearray(len(MUCH))
@@ -329,7 +331,7 @@ class TestInputIntoABuffer:
         assert max(pair.protocol.updates) <= 262_144
 
     @pytest.mark.parametrize("end", ["close", "abort"])
-    def test_ends_with_the_connection(self, connect: Callable[..., Pair], end: str) -> None:
+    def test_the_end_of_the_connection_releases_the_buffer(self, connect: Callable[..., Pair], end: str) -> None:
         pair = connect(buffer_updated=lambda transport: getattr(transport, end)())
         room = bytearray(10)
         pair.transport.receive_into(memoryview(room))
@@ -340,7 +342,7 @@ class TestInputIntoABuffer:
         room += b"more"
         assert pair.protocol.told == ["buffer_updated", "connection_lost"]
 
-    def test_sees_the_peers_end(self, connect: Callable[..., Pair]) -> None:
+    def test_the_peers_end_is_noticed_while_a_buffer_is_filled(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         pair.transport.receive_into(memoryview(bytearray(10)))
         pair.peer.send(b"one")
@@ -348,7 +350,7 @@ class TestInputIntoABuffer:
         pair.go_on()
         assert pair.protocol.told == ["buffer_updated", "eof_received", "connection_lost"]
 
-    def test_fails_when_the_peer_has_gone(self, connect: Callable[..., Pair]) -> None:
+    def test_a_reset_is_noticed_while_a_buffer_is_filled(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         pair.transport.receive_into(memoryview(bytearray(10)))
         pair.transport.write_nocheck(b"never read")
@@ -356,7 +358,7 @@ class TestInputIntoABuffer:
         pair.go_on()
         assert isinstance(pair.protocol.error, ConnectionResetError)
 
-    def test_of_a_protocol_that_fails(self, connect: Callable[..., Pair]) -> None:
+    def test_a_protocol_that_fails_on_its_buffer_loses_its_connection(self, connect: Callable[..., Pair]) -> None:
         pair = connect(buffer_updated=fail)
         pair.transport.receive_into(memoryview(bytearray(10)))
         pair.peer.send(b"one")
@@ -366,7 +368,7 @@ class TestInputIntoABuffer:
 
 
 class TestTheEnd:
-    def test_leaves_alone_who_gets_its_descriptor_next(self, connect: Callable[..., Pair]) -> None:
+    def test_a_lost_transport_leaves_the_next_owner_of_its_descriptor_alone(self, connect: Callable[..., Pair]) -> None:
         others, their_peer = socket.socketpair()
         pair = connect()
         transport, calls = pair.transport, list(pair.loop.calls.values())
@@ -390,7 +392,9 @@ class TestTheEnd:
         assert pair.protocol.told == ["pause_writing", "connection_lost"]
 
     @pytest.mark.parametrize("seed", range(100))
-    def test_comes_once_and_nothing_is_mixed_up_before(self, connect: Callable[..., Pair], seed: int) -> None:
+    def test_connection_lost_comes_once_and_output_is_never_mixed_up(
+        self, connect: Callable[..., Pair], seed: int
+    ) -> None:
         chance = random.Random(seed)
         written = bytearray()
         ended: list[str] = []

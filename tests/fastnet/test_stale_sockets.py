@@ -45,42 +45,42 @@ def left(path: Path) -> list[str]:
 
 
 class TestWhatNobodyListensOn:
-    def test_is_removed(self, path: Path) -> None:
+    def test_a_stale_socket_is_removed_with_its_lock(self, path: Path) -> None:
         leave(path)
         with replacing_stale_socket(os.fsencode(path)):
             assert left(path) == []
 
-    def test_is_removed_without_a_lock(self, path: Path) -> None:
+    def test_a_stale_socket_without_a_lock_is_removed(self, path: Path) -> None:
         bound(path).close()
         with replacing_stale_socket(str(path)):
             assert left(path) == []
 
-    def test_may_be_a_lock_without_its_socket(self, path: Path) -> None:
+    def test_a_stale_lock_without_its_socket_is_removed(self, path: Path) -> None:
         leave(path)
         path.unlink()
         with replacing_stale_socket(str(path)):
             assert left(path) == []
 
-    def test_may_be_nothing(self, path: Path) -> None:
+    def test_a_free_path_is_left_to_the_block(self, path: Path) -> None:
         with replacing_stale_socket(str(path)):
             assert left(path) == []
             bound(path).close()
         assert left(path) == ["x"]
 
-    def test_may_be_in_the_current_directory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_relative_path_is_one_in_the_current_directory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         leave(path)
         monkeypatch.chdir(path.parent)
         with replacing_stale_socket("x"):
             assert left(path) == []
 
-    def test_is_none_of_its_business_where_it_has_no_directory(self, path: Path) -> None:
+    def test_a_path_without_a_directory_is_left_alone(self, path: Path) -> None:
         for name in (str(path.with_name("none") / "x"), "\0abstract", b"\0abstract"):
             with replacing_stale_socket(name):
                 pass
 
 
 class TestAServerThatLives:
-    def test_keeps_its_socket(self, path: Path) -> None:
+    def test_a_living_servers_socket_is_kept(self, path: Path) -> None:
         with bound(path) as server:
             server.listen()
             lock(path).symlink_to("999999999")
@@ -89,7 +89,7 @@ class TestAServerThatLives:
         assert str(caught.value.socketError) == "a server listens there already"
         assert left(path) == ["x", "x.lock"]
 
-    def test_keeps_it_also_while_it_is_busy(self, path: Path) -> None:
+    def test_a_busy_servers_socket_is_kept(self, path: Path) -> None:
         with bound(path) as server, socket.socket(socket.AF_UNIX) as client:
             server.listen(0)
             client.connect(str(path))
@@ -102,7 +102,7 @@ class TestAServerThatLives:
 
 class TestWhatIsKept:
     @pytest.mark.parametrize("what", ["a file", "a directory", "a link to a file", "a pipe"])
-    def test_because_it_is_no_socket(self, path: Path, what: str) -> None:
+    def test_what_is_no_socket_is_kept(self, path: Path, what: str) -> None:
         target = path.with_name("target")
         if what == "a file":
             path.write_text("x", encoding="ascii")
@@ -119,11 +119,11 @@ class TestWhatIsKept:
         if path.is_dir():
             path.rmdir()
 
-    def test_because_it_is_another_kind_of_socket(self, path: Path) -> None:
+    def test_another_kind_of_socket_is_kept(self, path: Path) -> None:
         with bound(path, socket.SOCK_DGRAM), replacing_stale_socket(str(path)):
             assert left(path) == ["x"]
 
-    def test_because_it_can_not_be_asked(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_socket_that_can_not_be_connected_to_is_kept(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         bound(path).close()
 
         class Refused(socket.socket):
@@ -135,7 +135,7 @@ class TestWhatIsKept:
             with replacing_stale_socket(str(path)):
                 assert left(path) == ["x"]
 
-    def test_because_it_can_not_be_seen(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_path_that_can_not_be_seen_is_kept(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         leave(path)
 
         def lstat(self: Path) -> os.stat_result:
@@ -148,7 +148,7 @@ class TestWhatIsKept:
         assert left(path) == ["x", "x.lock"]
 
     @pytest.mark.parametrize("target", ["a-file", "12x", ""])
-    def test_because_it_is_no_lock(self, path: Path, target: str) -> None:
+    def test_a_lock_that_is_not_twisteds_is_kept(self, path: Path, target: str) -> None:
         bound(path).close()
         if target:
             lock(path).symlink_to(target)
@@ -159,7 +159,9 @@ class TestWhatIsKept:
 
 
 class TestTwoThatStartAtOnce:
-    def test_wait_for_each_other(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_starting_server_waits_for_another_in_the_same_directory(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Between the first one's binding and its listening nobody seems to listen."""
         first = replacing_stale_socket(str(path))
         first.__enter__()
@@ -175,7 +177,7 @@ class TestTwoThatStartAtOnce:
         assert left(path) == ["x"]
         server.close()
 
-    def test_do_not_wait_for_ever(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_starting_server_does_not_wait_for_ever(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         slept: list[float] = []
         now = 0.0
 
