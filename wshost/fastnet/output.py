@@ -19,7 +19,7 @@ from wshost.fastnet.layers import Layer
 from wshost.fastnet.socket_transport import HIGH_WATER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from wshost.fastnet.layers import Lower
 
@@ -129,10 +129,7 @@ class Output(Layer):
         """Much is unsent, says the layer below."""
         if self._producer is not None and self._streaming and not self._producer_paused:
             self._producer_paused = True
-            try:
-                self._producer.pauseProducing()
-            except BaseException:  # as Twisted's transports: what fails is this connection
-                self._fail()
+            self._call(self._producer.pauseProducing)
 
     def resume_writing(self) -> None:
         """Little is unsent, says the layer below."""
@@ -140,7 +137,7 @@ class Output(Layer):
             self._pull_later()
         elif self._producer_paused:
             self._producer_paused = False
-            self._resume_producer()
+            self._call(self._producer.resumeProducing)
         else:
             self._close_if_due()
 
@@ -183,13 +180,7 @@ class Output(Layer):
     def _pull(self) -> None:
         self._producer_paused = False
         if self._state is _PULLING and not self._transport.get_write_buffer_size():
-            self._resume_producer()
-
-    def _resume_producer(self) -> None:
-        try:
-            self._producer.resumeProducing()
-        except BaseException:  # as Twisted's transports: what fails is this connection
-            self._fail()
+            self._call(self._producer.resumeProducing)
 
     # Closing
 
@@ -232,10 +223,7 @@ class Output(Layer):
         self._transport.write_eof()
         protocol = IHalfCloseableProtocol(self.protocol, None)
         if protocol is not None:
-            try:
-                protocol.writeConnectionLost()
-            except BaseException:  # as Twisted's transports: what fails is this connection
-                self._fail()
+            self._call(protocol.writeConnectionLost)
 
     def stopConsuming(self) -> None:
         self.unregisterProducer()
@@ -252,6 +240,13 @@ class Output(Layer):
         """End the connection because the reactor stops, and tell the protocol while there is time."""
         self._abort(Failure(ConnectionLost()))
         self.connection_lost(None)
+
+    def _call(self, call: Callable[[], object]) -> None:
+        """Call the protocol or its producer. As with Twisted's transports, what fails is this connection."""
+        try:
+            call()
+        except BaseException:
+            self._fail()
 
     def _fail(self) -> None:
         """End the connection for the exception being handled, which is the protocol's."""
@@ -284,11 +279,11 @@ class Output(Layer):
         try:
             if producer is not None:
                 producer.stopProducing()
-        except BaseException:  # as Twisted's transports: what fails is this connection
+        except BaseException:  # the protocol must hear of the end, too
             self.server.loop.log.failure("the producer of {transport} failed to stop", transport=self)
         try:
             protocol.connectionLost(reason)
-        except BaseException:  # as Twisted's transports: what fails is this connection
+        except BaseException:  # the connection has ended already
             self.server.loop.log.failure("{protocol} failed in connectionLost", protocol=protocol)
 
     def _explain(self, exc: BaseException | None) -> Failure:

@@ -45,10 +45,7 @@ class SecureTransport(Transport):
 
     def handshake_completed(self) -> None:
         if IHandshakeListener.providedBy(self.protocol):
-            try:
-                self.protocol.handshakeCompleted()
-            except BaseException:  # as Twisted's transports: what fails is this connection
-                self._fail()
+            self._call(self.protocol.handshakeCompleted)
         if self._state is State.CLOSED:
             return
         self._state = State.OPEN

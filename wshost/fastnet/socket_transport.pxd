@@ -13,18 +13,15 @@ cdef class SocketTransport(Layer):
     cdef bint _reading, _closing, _protocol_paused
     cdef object _buffer, _loop, _sock
     cdef Py_ssize_t _unsent, _sent, _high, _low, _filled
-    cdef object __weakref__
 
     @cython.locals(data=bytes, filled=Py_ssize_t)
     cpdef _read_ready(self)
-    cdef Py_ssize_t _fill(self, buffer) except -1
     cdef _stop_reading(self)
     @cython.locals(size=Py_ssize_t, sent=Py_ssize_t)
     cpdef write_nocheck(self, data)
     cdef Py_ssize_t _send(self, data, Py_ssize_t start) except -1
     @cython.locals(sent=Py_ssize_t)
     cpdef _write_ready(self)
-    cdef _end_backlog(self)
     cdef _pause_or_resume_protocol(self)
     cdef _shut_down_writing(self)
     cdef _force_close(self, error)

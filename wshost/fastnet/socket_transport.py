@@ -26,7 +26,6 @@ class SocketTransport(Layer):
     """
 
     __slots__ = (
-        "__weakref__",
         "_backlog",
         "_buffer",
         "_closing",
@@ -84,7 +83,10 @@ class SocketTransport(Layer):
             if self._buffer is None:
                 data = recv(self._fd)
             else:
-                filled = self._fill(self._buffer)
+                filled = recv_into(self._fd, self._buffer, self._filled)
+                self._filled += filled
+                if self._filled == len(self._buffer):
+                    self._buffer = None
         except BlockingIOError:
             return
         except OSError as error:
@@ -114,14 +116,6 @@ class SocketTransport(Layer):
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 self._force_close(OSError(code, os.strerror(code)))
-
-    def _fill(self, buffer: memoryview) -> int:
-        """Read into the protocol's buffer."""
-        size = recv_into(self._fd, buffer, self._filled)
-        self._filled += size
-        if self._filled == len(buffer):
-            self._buffer = None
-        return size
 
     def receive_into(self, buffer: memoryview | None) -> bool:
         """Read into this, and call the protocol's `buffer_updated`, until it is full.
@@ -190,17 +184,14 @@ class SocketTransport(Layer):
             self._backlog.popleft()
             self._sent = 0
             if not self._backlog:
-                self._end_backlog()
+                # All is sent: do what was to come behind it.
+                self._backlog = None
+                self._loop.remove_writer(self._fd)
+                if self._closing:
+                    self._force_close(None)
+                elif self._eof:
+                    self._shut_down_writing()
         self._pause_or_resume_protocol()
-
-    def _end_backlog(self) -> None:
-        """All is sent: do what was to come behind it."""
-        self._backlog = None
-        self._loop.remove_writer(self._fd)
-        if self._closing:
-            self._force_close(None)
-        elif self._eof:
-            self._shut_down_writing()
 
     def _pause_or_resume_protocol(self) -> None:
         """Tell the protocol when too much is unsent, and when little is."""

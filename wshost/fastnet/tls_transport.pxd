@@ -8,7 +8,6 @@ cdef int _HANDSHAKING, _OPEN, _CLOSING, _LOST
 cdef Py_ssize_t _CONTENT, _ALLOWANCE, _PRICE, _MOST_ANSWERS, _PIECE
 
 cdef class TLSTransport(Layer):
-    cdef object __weakref__
     cdef public object ssl_object, _records
     cdef object _deadline, _deferred, _error, _handshake, _loop
     cdef Layer _protocol, _transport

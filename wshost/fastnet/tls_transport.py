@@ -47,7 +47,6 @@ class TLSTransport(Layer):
     """
 
     __slots__ = (
-        "__weakref__",
         "_allowance",
         "_answers",
         "_buffers",

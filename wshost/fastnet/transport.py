@@ -83,10 +83,7 @@ class Transport(Output):
         if protocol is None:
             self._abort(Failure(ConnectionDone()))
             return False
-        try:
-            protocol.readConnectionLost()
-        except BaseException:  # as Twisted's transports: what fails is this connection
-            self._fail()
+        self._call(protocol.readConnectionLost)
         return True
 
     def pauseProducing(self) -> None:
