@@ -75,7 +75,7 @@ def _parse_line(data: bytes | bytearray) -> Header | None:
         # The rest of the line is to be ignored.
         return Header(None, None, size)
     if protocol not in _FAMILIES or len(rest) != 4:
-        raise InvalidHeader("it is another protocol, or not two addresses and two ports")
+        raise InvalidHeader("the protocol is unknown, or there are not two addresses and two ports")
     family = _FAMILIES[protocol]
     source, destination, source_port, destination_port = rest
     return Header(
@@ -90,12 +90,12 @@ def _packed(family: int, text: bytes) -> bytes:
         # Leading zeros, zones and short forms of IPv4 are refused.
         return socket.inet_pton(family, text.decode("ascii"))
     except (OSError, ValueError):
-        raise InvalidHeader("it is no address of its kind") from None
+        raise InvalidHeader("an address is invalid") from None
 
 
 def _port(text: bytes) -> int:
     if not _PORT.fullmatch(text) or int(text) > 0xFFFF:
-        raise InvalidHeader("it is no port")
+        raise InvalidHeader("a port is invalid")
     return int(text)
 
 
@@ -108,19 +108,19 @@ def _address(family: int, kind: str, packed: bytes, port: int) -> IAddress:
 def _parse_binary(data: bytes | bytearray) -> Header | None:
     """Version 2 (§2.2)."""
     if len(data) > 12 and data[12] not in {_LOCAL, _PROXY}:
-        raise InvalidHeader("it is another version, or another command")
+        raise InvalidHeader("the version or the command is unknown")
     if len(data) < _FIXED:
         return None
     command = data[12]
     family, protocol = data[13] >> 4, data[13] & 0x0F
     size = _FIXED + int.from_bytes(data[14:16], "big")
     if command == _PROXY and (family not in _SIZES or protocol > _DGRAM):
-        raise InvalidHeader("it is another family, or another protocol")
+        raise InvalidHeader("the family or the protocol is unknown")
     # If either is unspecified, the addresses mean nothing.
     unspecified = command == _LOCAL or _UNSPEC in {family, protocol}
     width, both = _SIZES[_UNSPEC if unspecified else family]
     if size < _FIXED + both:
-        raise InvalidHeader("it has no room for the addresses")
+        raise InvalidHeader("the length leaves no room for the addresses")
     if len(data) < size:
         return None
     if unspecified:
