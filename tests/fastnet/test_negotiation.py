@@ -20,21 +20,21 @@ from wshost.fastnet.negotiation import ClientHello, acceptable_protocols, check_
 
 
 @implementer(IProtocolNegotiationFactory)
-class Speaking(Factory):
+class Negotiating(Factory):
     def acceptableProtocols(self) -> list[bytes]:
         return [b"chat", b"http/1.1"]
 
 
-class TestSpoken:
+class TestAcceptableProtocols:
     def test_the_factory_says_which_protocols_it_accepts(self) -> None:
-        assert acceptable_protocols(Speaking()) == (b"chat", b"http/1.1")
+        assert acceptable_protocols(Negotiating()) == (b"chat", b"http/1.1")
 
     def test_a_factory_that_says_nothing_accepts_no_protocol(self) -> None:
         assert acceptable_protocols(Factory()) == ()
         assert acceptable_protocols(WrappingFactory(Factory())) == ()
 
     def test_a_wrapping_factory_accepts_what_the_wrapped_one_does(self) -> None:
-        assert acceptable_protocols(HAProxyWrappingFactory(WrappingFactory(Speaking()))) == (b"chat", b"http/1.1")
+        assert acceptable_protocols(HAProxyWrappingFactory(WrappingFactory(Negotiating()))) == (b"chat", b"http/1.1")
 
 
 def hello(*protocols: str, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -136,7 +136,7 @@ class TestClientHello:
             assert ClientHello().feed(record(cut)) in {(), (b"h2",)}
 
 
-class TestAgree:
+class TestCheckCiphers:
     @pytest.fixture
     def context(self) -> ssl.SSLContext:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -136,12 +136,12 @@ class TestTcp:
         assert reactor.tcpServers == [(8080, factory, BACKLOG, listener)]
 
 
-class TestFastest:
-    """On asyncio's reactor, what an endpoint listens with is ours."""
+class TestOnAsynciosReactor:
+    """Endpoints listen with our own ports."""
 
     @pytest.fixture
     def made(self, monkeypatch: pytest.MonkeyPatch) -> list[FastReactor]:
-        """Those whose ports are fast, as they are made."""
+        """The reactors with our own ports, as they are made."""
         made: list[FastReactor] = []
 
         class Noted(FastReactor):

@@ -45,16 +45,17 @@ class Buffers:
         return output
 
 
-_thread = threading.local()
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.buffers = Buffers()
+
+
+_thread = _Thread()
 
 
 def shared_buffers() -> Buffers:
     """Return the buffers of this thread."""
-    try:
-        found: Buffers = _thread.buffers
-    except AttributeError:
-        found = _thread.buffers = Buffers()
-    return found
+    return _thread.buffers
 
 
 def end_of_records(data: bytes, start: int) -> int:
