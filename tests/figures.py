@@ -272,7 +272,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "may send {} of them, and one more for each {} of data",
             (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
         ),
-        ("has to answer by itself may wait up to {}.", (size(_tls._ANSWERS),)),
+        ("has to answer by itself may wait up to {}.", (size(_tls._MOST_ANSWERS),)),
         (
             "{} connections, each at all its limits, are {} GiB and more",
             (
