@@ -296,7 +296,7 @@ class Connection:
         :param size: what it weighs while it waits, in bytes.
         :returns: whether it was accepted.
         """
-        stream, most = self.stream, self._shared.max_output
+        stream, most = self.stream, self._shared.limits.max_output
         if stream.closing or (stream.output_full and action in _BRINGS_OUTPUT):
             return False
         if action not in _BRINGS_OUTPUT:
@@ -346,7 +346,7 @@ class Connection:
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""
         size = CALL + (len(args[0]) if action == "send" else 0)
-        if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.max_output:
+        if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.limits.max_output:
             return False
         self._kept_size += size
         self._kept.append((action, args))
