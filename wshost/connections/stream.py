@@ -76,7 +76,7 @@ class Stream:
         self._id = id
         self._shared = shared
         self._max_output = shared.limits.max_output
-        self._drained: Callable[[], object] | None = drained
+        self._drained = drained
         # What the transport was not given yet; the size of its last write; the size of all that waits here or there.
         self._out: list[bytes] = []
         self._handed_over = 0
@@ -117,8 +117,8 @@ class Stream:
             self._stall.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
-        # Break the reference cycles.
-        self._stall = self._deadline = self._drained = None
+        # Break the reference cycles: nothing is flushed any more.
+        self._stall = self._deadline = self._drained = None  # type: ignore[assignment]
 
     # From the transport, to which this is a producer
 
@@ -211,8 +211,7 @@ class Stream:
         elif self.output_full:
             self.output_full = False
             self.regulate()
-            if self._drained is not None:
-                self._drained()
+            self._drained()
 
     def _check_full(self) -> None:
         if self._queued >= self._max_output:
