@@ -1,4 +1,11 @@
-"""Twisted's ports, endpoints and transports, on an asyncio reactor's event loop. Knows nothing else of wshost.
+"""Twisted's ports, endpoints and transports, faster, on an asyncio reactor's event loop.
 
-Below the transports are sockets and TLS of our own; where nothing is compiled, the sockets are aiofastnet's.
+A connection is made of layers, each of which knows only its neighbours (`layers`): the socket (`socket_transport`, with
+its system calls in `syscalls`), TLS where there is some (`tls_transport`, with `tls_records` and `tls_handshake`), and
+on top one of Twisted's transports (`transport` with `output`; `secure` with TLS). What a socket receives goes up by
+`data_received`, to the protocol. What the protocol writes goes down by `write_nocheck`; the lowest layer keeps what the
+kernel does not take. Ports (`port`) accept the sockets, and `reactor` gives the ports to Twisted's endpoints. What TLS
+agrees on is in `negotiation`, addresses are in `addresses`, what killed servers have left is for `stale_sockets`.
+
+Nothing here may know of WebSocket, or of wshost's options, connections and handlers: any Twisted program could use it.
 """
