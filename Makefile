@@ -1,7 +1,7 @@
 ## make serve         runs wshost; PORT and HANDLER say where and what
-## make test          runs every test, and measures that each module is covered by its own test file
-## make test-engine   runs those that can tell, without the fast lane
-## make test-compiled runs every test on the compiled modules
+## make test          runs every test twice, on Python and on the compiled modules; measures coverage
+## make test-engine   runs the tests of messages again, with every frame read by Autobahn
+## make test-asan     runs the unit tests, and random conversations, on compiled modules that check their memory
 ## make lint          checks style and formatting
 ## make types         checks types
 ## make check         lint, types and test
@@ -18,7 +18,7 @@ ARGS ?=
 
 BIN = .venv/bin
 
-.PHONY: help serve test test-engine test-compiled lint types check conformance bench docs
+.PHONY: help serve test test-engine test-asan lint types check conformance bench docs
 .NOTPARALLEL:
 
 help:
@@ -27,24 +27,30 @@ help:
 serve: .venv/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
-# What was compiled in place would hide the modules that are measured.
+PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile
+
+# What is up to date is not compiled again.
 test: .venv/.installed-test
-	$(BIN)/python hatch_build.py --clean
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile --cov --cov-context=test --cov-report=term:skip-covered
+	WSHOST_PURE=1 $(PYTEST) --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.package_coverage
+	$(BIN)/python hatch_build.py
+	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(PYTEST)
 
-# Those of listening, of signals and of logs can't tell: no message of theirs is any different.
-TELLING = costs customs deflated examples half_open interop lane oracle public_arguments published raising
+# The other integration tests start processes, end them, and read their logs: it makes no difference to them.
+MESSAGES = costs customs deflated examples half_open interop lane oracle public_arguments published raising
 test-engine: .venv/.installed-test
-	WSHOST_FAST_LANE=off $(BIN)/pytest --numprocesses=3 --dist=loadfile \
-	    tests/protocols tests/handlers tests/regressions $(TELLING:%=tests/integration/test_%.py)
+	WSHOST_FAST_LANE=off $(PYTEST) \
+	    tests/protocols tests/handlers tests/regressions $(MESSAGES:%=tests/integration/test_%.py)
 
-# The compiled modules hide their sources: they go again whatever happens.
-test-compiled: .venv/.installed-test
-	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
-	$(BIN)/python hatch_build.py; \
-	$(BIN)/python -c 'import wshost.connections.connection as built; assert built.__file__.endswith(".so"), built.__file__'; \
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile
+# Without the tests of wheels, which compile in other ways, and of what is not compiled at all.
+SANITIZED = tests/compiled tests/connections tests/fastnet tests/handlers tests/protocols tests/topics \
+    $(addprefix tests/integration/test_,deflated.py lane.py oracle.py)
+ASAN = build/asan
+test-asan: .venv/.installed-test
+	CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' \
+	    LDFLAGS='-fsanitize=address,undefined' $(BIN)/python hatch_build.py $(ASAN)
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+	    ASAN_OPTIONS=detect_leaks=0 WSHOST_COMPILED=$(CURDIR)/$(ASAN) $(PYTEST) $(SANITIZED)
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
@@ -60,9 +66,8 @@ conformance: .venv/.installed-test
 
 # Users have the compiled modules, from the wheel.
 bench: .venv/.installed-bench
-	@trap '$(BIN)/python hatch_build.py --clean' EXIT; trap 'exit 1' INT TERM; set -e; \
-	$(BIN)/python hatch_build.py; \
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python hatch_build.py
+	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

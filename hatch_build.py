@@ -1,15 +1,19 @@
-"""Builds the compiled modules into the wheel, from the same sources, where a C compiler is found; without, it is pure.
+"""Compiles what every message goes through, from the same sources: into the wheel, where a C compiler is found.
 
-`python hatch_build.py` builds them in place, beside their sources, and `python hatch_build.py --clean` removes them.
+`python hatch_build.py [DIRECTORY]` does it for this checkout: into `wshost/compiled`, or into another directory for
+``WSHOST_COMPILED`` to name. ``CFLAGS`` reach the compiler. ``WSHOST_PURE=1`` makes a wheel with nothing compiled in it.
 """
 
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +31,31 @@ COMPILED = (
     "wshost/handlers/session",
     "wshost/protocols/websocket/deflate",
     "wshost/protocols/websocket/driver",
+    "wshost/protocols/websocket/masking",
     "wshost/protocols/websocket/reader",
     "wshost/protocols/websocket/plain_frames",
     "wshost/protocols/websocket/partial_frame",
 )
+#: Where it is looked for, and what does. That is run, not imported: what wshost imports may not be there yet.
+PLACE = ROOT / "wshost" / "compiled"
+CHOOSER = runpy.run_path(str(PLACE / "__init__.py"))
 
 
-def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> list[Path]:
-    """Compile modules into a tree below a directory; return their files.
+def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> dict[str, Path]:
+    """Compile modules below a directory; what is up to date there is not compiled again.
 
+    :returns: for each file its path in the directory that the chooser looks into.
     :raises Exception: whatever Cython, setuptools or the compiler fail with.
     """
     from Cython.Build import cythonize  # noqa: PLC0415 - only where it is to be used
     from setuptools import Distribution, Extension  # noqa: PLC0415
 
+    os.environ.setdefault("CFLAGS", "-O3 -g0")
     extensions = []
     for module in modules:
         pyx = Path(f"{module}.pyx")
         source = pyx if (ROOT / pyx).exists() else pyx.with_suffix(".py")
-        extensions.append(Extension(module.replace("/", "."), [str(source)], extra_compile_args=["-O3", "-g0"]))
+        extensions.append(Extension(module.replace("/", "."), [str(source)]))
     before = Path.cwd()
     os.chdir(ROOT)
     try:
@@ -65,53 +75,71 @@ def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> list[Pat
         command: Any = distribution.get_command_obj("build_ext")
         command.build_lib = str(directory / "lib")
         command.build_temp = str(directory / "o")
+        command.parallel = True
         command.ensure_finalized()
         command.run()
-        return [Path(path) for path in command.get_outputs()]
     finally:
         os.chdir(before)
+    built = {str(Path(path).relative_to(directory / "lib" / "wshost")): Path(path) for path in command.get_outputs()}
+    built[CHOOSER["SOURCES"]] = directory / "sources"
+    built[CHOOSER["SOURCES"]].write_text("".join(_sources(modules)))
+    return built
+
+
+def _sources(modules: Sequence[str]) -> Iterator[str]:
+    """Return what modules are compiled from, as the chooser reads it."""
+    for name in (f"{module}.{kind}" for module in modules for kind in ("py", "pyx", "pxd")):
+        if (ROOT / name).exists():
+            yield f"{sha256((ROOT / name).read_bytes()).hexdigest()}  {name}\n"
 
 
 class Compile(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts the compiled modules into a wheel. An editable install goes without: they would hide what is edited."""
+    """Puts into a wheel what is compiled, or why nothing is. An editable install has neither."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable" or os.environ.get("WSHOST_PURE"):
+        if version == "editable":
             return
         self._directory = tempfile.TemporaryDirectory()
         directory = Path(self._directory.name)
-        try:
-            compiled = compile_into(directory)
-        except Exception as error:
-            self.app.display_warning(f"wshost will be slower: its compiled modules can't be built: {error}")
-            return
-        build_data["pure_python"] = False
-        build_data["infer_tag"] = True
-        build_data["force_include"].update({str(path): str(path.relative_to(directory / "lib")) for path in compiled})
+        compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+        built, why = {}, ""
+        if CHOOSER["PURE"]:
+            why = "WSHOST_PURE was set when it was built"
+        elif shutil.which(compiler) is None:
+            why = "no C compiler was found when it was built"
+        else:
+            try:
+                built = compile_into(directory)
+            except Exception as error:
+                why = f"it could not be compiled: {' '.join(str(error).split())}"
+        if why:
+            self.app.display_warning(f"wshost will run as pure Python, which is slower: {why}")
+            built = {CHOOSER["REASON"]: directory / "reason"}
+            built[CHOOSER["REASON"]].write_text(why)
+        build_data["pure_python"] = bool(why)
+        build_data["infer_tag"] = not why
+        build_data["force_include"].update({str(path): f"wshost/compiled/{name}" for name, path in built.items()})
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if hasattr(self, "_directory"):
             self._directory.cleanup()
 
 
-def in_place() -> None:
-    """Compile the modules beside their sources."""
-    with tempfile.TemporaryDirectory() as directory:
-        for path in compile_into(Path(directory)):
-            # Not by `replace`: it may be another file system.
-            shutil.move(path, ROOT / path.relative_to(Path(directory) / "lib"))
-
-
-def clean() -> None:
-    """Remove what `in_place` has built."""
-    for module in COMPILED:
-        for path in ROOT.glob(f"{module}.*.so"):
-            path.unlink()
+def compile_here(place: Path = PLACE) -> None:
+    """Compile for this checkout, and put it into a directory for the chooser to look into."""
+    # What is compiled otherwise is made elsewhere; a changed source alone is seen by its time.
+    how = sha256(Path(__file__).read_bytes() + os.environ.get("CFLAGS", "").encode()).hexdigest()
+    built = compile_into(ROOT / "build" / how[:12])
+    (place / CHOOSER["SOURCES"]).unlink(missing_ok=True)
+    for old in place.rglob(f"*{CHOOSER['SUFFIX']}"):
+        old.unlink()
+    # The list of sources comes last: without it, nothing there is used.
+    for name, path in built.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, place / name)
 
 
 if __name__ == "__main__":
-    clean()
-    if "--clean" not in sys.argv[1:]:
-        in_place()
+    compile_here(*map(Path, sys.argv[1:]))

@@ -28,7 +28,7 @@ from typing import Any
 
 import trustme
 
-from hatch_build import compile_into
+from hatch_build import PLACE, compile_here
 from tests.integration.server import SCRIPTS, running_server
 from wshost.process.reactors import new_event_loop
 
@@ -52,12 +52,12 @@ CASES_AT_ONCE = 2
 class Run:
     """What is tested: over TCP or TLS, on a reactor that `twistd --reactor` names, or the default one.
 
-    Compiled, as a wheel is, or in Python only, as a checkout is.
+    Compiled, as a wheel is, or Python.
     """
 
     secure: bool
     reactor: str | None
-    #: Whether plain messages go beside the engine.
+    #: Whether plain messages are read without the engine.
     fast_lane: bool = True
     compiled: bool = True
 
@@ -109,26 +109,10 @@ def judge(name: str, seconds: float, report: Path) -> Outcome:
     return outcome
 
 
-def build(directory: Path, compiled: bool) -> Path:
-    """Make a copy of wshost, to be tested in its place: what is built in there would hide its sources from others.
-
-    :returns: what is to be in the `PYTHONPATH`.
-    :raises Exception: when it can't be compiled.
-    """
-    tree = directory / ("compiled" if compiled else "python")
-    shutil.copytree(ROOT / "wshost", tree / "wshost", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    if compiled:
-        made = directory / "made"
-        compile_into(made)
-        shutil.copytree(made / "lib", tree, dirs_exist_ok=True)
-    return tree
-
-
-def test(name: str, tree: Path, kosoku: Sequence[str]) -> Outcome:
+def test(name: str, kosoku: Sequence[str]) -> Outcome:
     """Run the suite once.
 
     :param name: one of `RUNS`; its report is replaced.
-    :param tree: where wshost is taken from.
     :param kosoku: more arguments for it.
     """
     run, report = RUNS[name], REPORTS / name
@@ -140,7 +124,8 @@ def test(name: str, tree: Path, kosoku: Sequence[str]) -> Outcome:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             trust = certify(directory / "server.pem")
             options.append(f"--tls-cert={directory / 'server.pem'}")
-        environment = {"PYTHONPATH": str(tree), "WSHOST_FAST_LANE": "on" if run.fast_lane else "off"}
+        form = {"WSHOST_COMPILED": str(PLACE)} if run.compiled else {"WSHOST_PURE": "1"}
+        environment = {"WSHOST_FAST_LANE": "on" if run.fast_lane else "off", **form}
         server = stack.enter_context(running_server(*options, reactor=run.reactor, env=environment))
         url = stack.enter_context(tls_relay(server.port, trust)) if run.secure else server.url
         start = time.monotonic()
@@ -231,20 +216,20 @@ def main() -> int:
     packages = ("wshost", "autobahn", "Twisted", "uvloop", "kosoku")
     print("Python", platform.python_version(), *(f"· {package} {version(package)}" for package in packages))
     print(
-        f"{'run':10} {'modules':>8} {'lane':>4} {'cases':>6} {'OK':>6} {'informational':>14} {'non-strict':>11}"
-        f" {'failed':>7} {'seconds':>8}"
+        f"{'run':10} {'modules':>8} {'plain frames':>12} {'cases':>6} {'OK':>6} {'informational':>14}"
+        f" {'non-strict':>11} {'failed':>7} {'seconds':>8}"
     )
     start = time.monotonic()
     good = True
-    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(arguments.at_once) as pool:
-        kinds = {RUNS[name].compiled for name in names}
-        trees = {compiled: build(Path(directory), compiled) for compiled in sorted(kinds)}
-        for outcome in pool.map(lambda name: test(name, trees[RUNS[name].compiled], kosoku), names):
+    if any(RUNS[name].compiled for name in names):
+        compile_here()
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        for outcome in pool.map(lambda name: test(name, kosoku), names):
             run, counts = RUNS[outcome.name], outcome.counts
             print(
-                f"{outcome.name:10} {'compiled' if run.compiled else 'Python':>8} {'on' if run.fast_lane else 'off':>4}"
-                f" {counts.total():6} {counts['ok']:6} {counts['informational']:14} {counts['non-strict']:11}"
-                f" {counts['failed']:7} {outcome.seconds:8.0f}"
+                f"{outcome.name:10} {'compiled' if run.compiled else 'Python':>8}"
+                f" {'here' if run.fast_lane else 'Autobahn':>12} {counts.total():6} {counts['ok']:6}"
+                f" {counts['informational']:14} {counts['non-strict']:11} {counts['failed']:7} {outcome.seconds:8.0f}"
             )
             if counts.total() != cases:
                 print(f"  {counts.total()} cases instead of {cases}")

@@ -67,7 +67,7 @@ def pure(name: str) -> Any:
     return module
 
 
-_lane, _tls = pure("wshost.protocols.websocket.plain_frames"), pure("wshost.fastnet.tls_transport")
+_masking, _tls = pure("wshost.protocols.websocket.masking"), pure("wshost.fastnet.tls_transport")
 
 
 @implementer(ISessionFactory)
@@ -286,7 +286,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     ],
     # Pages of measured figures: what of the code they name.
     "docs/performance.md": [
-        ("has C in its wheel, does it from {} on", (size(_lane._LARGE),)),
+        ("has C in its wheel, does it from {} on", (size(_masking._LARGE),)),
         ("to keep up to {} of freed memory", (size(allocator.KEPT),)),
         ("deflated by ISA-L (`isal`) at level {},", (str(deflate.LEVEL),)),
     ],

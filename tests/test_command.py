@@ -128,11 +128,11 @@ class TestTheCommandLine:
         assert caught.value.code == 1
         assert capfd.readouterr() == ("", f"wshost: {complaint}\n")
 
-    def test_version_prints_the_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_version_prints_the_version_and_which_form_runs(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             parsed("--version")
         assert caught.value.code == 0
-        assert capsys.readouterr().out == f"wshost {wshost.__version__}\n"
+        assert capsys.readouterr().out == f"wshost {wshost.__version__} ({wshost.compiled.form()})\n"
 
 
 class TestTheReactor:

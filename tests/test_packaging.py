@@ -18,7 +18,7 @@ from email.message import Message
 from email.parser import Parser
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -26,8 +26,11 @@ from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from websockets.sync.client import connect
 
-from hatch_build import COMPILED
+import hatch_build
+import wshost
+from hatch_build import COMPILED, Compile
 from tests.compiler import need_compiler
+from wshost.compiled import REASON, SOURCES, SUFFIX
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = "twisted/plugins/wshost_plugin.py"
@@ -54,7 +57,9 @@ class Built(NamedTuple):
 
 def environment(**variables: str) -> dict[str, str]:
     """The variables of this process but for those that change what a Python imports or measures."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV", "WSHOST", "CFLAGS"))
+    }
     return kept | variables
 
 
@@ -135,11 +140,12 @@ def commands(usage: str) -> set[str]:
     return set(re.findall(r"^    ([\w-]+) ", usage.partition("\nCommands:\n")[2], re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The sdist, and the wheel built from it."""
     directory = tmp_path_factory.mktemp("built")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT, cwd=directory)
+    # It is quickest compiled without being optimized.
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT, cwd=directory, CFLAGS="-O0 -g0")
     (wheel,) = directory.glob("*.whl")
     (sdist,) = directory.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
@@ -147,14 +153,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         return Built(wheel, sdist, Parser().parsestr(archive.read(name).decode()))
 
 
-@pytest.fixture(scope="module")
-def pure(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The wheel built where there is no compiler, and what was said to that."""
+@pytest.fixture(scope="session")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel built where there is no compiler."""
     directory = tmp_path_factory.mktemp("pure")
     command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(directory), str(ROOT))
-    said = run(sys.executable, *command, cwd=directory, CC="/nonexistent/cc")
+    run(sys.executable, *command, cwd=directory, CC="/nonexistent/cc")
     (wheel,) = directory.glob("*.whl")
-    return wheel, said
+    return wheel
 
 
 def held_by(wheel: Path) -> set[str]:
@@ -176,7 +182,7 @@ def built_for(wheel: Path) -> frozenset[Tag]:
     return parse_wheel_filename(wheel.name)[3]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def requirements(built: Built) -> list[str]:
     return built.metadata.get_all("Requires-Dist", [])
 
@@ -187,7 +193,7 @@ def bare(tmp_path: Path, requirements: list[str]) -> Site:
     return Site(tmp_path / "site", requirements)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(built: Built, requirements: list[str], tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site with wshost in it; not to be changed."""
     site = Site(tmp_path_factory.mktemp("installed"), requirements)
@@ -208,35 +214,24 @@ def read_only(installed: Site) -> Iterator[Site]:
 
 
 class TestWheel:
-    def test_holds_the_package_the_plugin_and_nothing_else(self, built: Built) -> None:
+    def test_a_compiled_wheel_holds_the_package_the_plugin_and_nothing_else(self, built: Built) -> None:
         """Above all no `twisted/plugins/__init__.py`: pip would put it in the place of Twisted's own."""
         need_compiler()
-        compiled = {module + sysconfig.get_config_var("EXT_SUFFIX") for module in COMPILED}
-        assert held_by(built.wheel) == sources() | compiled
+        compiled = {f"{module.replace('wshost', 'wshost/compiled', 1)}{SUFFIX}" for module in COMPILED}
+        assert held_by(built.wheel) == sources() | compiled | {f"wshost/compiled/{SOURCES}"}
 
-    def test_is_for_the_python_and_the_platform_it_was_compiled_for(self, built: Built) -> None:
+    def test_a_compiled_wheel_is_for_one_python_and_platform(self, built: Built) -> None:
         need_compiler()
         python = f"cp{sys.version_info.major}{sys.version_info.minor}"
         [tag] = built_for(built.wheel)
         assert (tag.interpreter, tag.abi) == (python, python)
         assert tag.platform.startswith(sys.platform)
 
-    def test_is_for_all_and_says_so_without_a_compiler(self, pure: tuple[Path, str]) -> None:
-        wheel, said = pure
-        assert held_by(wheel) == sources()
-        assert built_for(wheel) == {Tag("py3", "none", "any")}
-        assert "wshost will be slower: its compiled modules can't be built" in said
-        assert "Traceback" not in said
+    def test_a_pure_wheel_is_for_every_python_and_holds_the_reason(self, pure: Path) -> None:
+        assert held_by(pure) == sources() | {f"wshost/compiled/{REASON}"}
+        assert built_for(pure) == {Tag("py3", "none", "any")}
 
-    def test_is_for_all_where_that_is_asked_for(self, tmp_path: Path) -> None:
-        command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(ROOT))
-        said = run(sys.executable, *command, cwd=tmp_path, WSHOST_PURE="1")
-        (wheel,) = tmp_path.glob("*.whl")
-        assert held_by(wheel) == sources()
-        assert built_for(wheel) == {Tag("py3", "none", "any")}
-        assert "slower" not in said
-
-    def test_says_what_it_is(self, built: Built) -> None:
+    def test_the_metadata_say_what_it_is(self, built: Built) -> None:
         metadata = built.metadata
         assert metadata["Name"] == "wshost"
         assert metadata["Requires-Python"] == ">=3.11"
@@ -245,7 +240,7 @@ class TestWheel:
         assert metadata["Description-Content-Type"] == "text/markdown"
         assert str(parse_wheel_filename(built.wheel.name)[1]) == metadata["Version"]
 
-    def test_installs_on_its_own_only_what_runs_it(self, requirements: list[str]) -> None:
+    def test_only_what_runs_it_is_required(self, requirements: list[str]) -> None:
         unconditional = {canonicalize_name(Requirement(text).name) for text in requirements if "extra ==" not in text}
         assert unconditional == {"aiofastnet", "autobahn", "isal", "pyopenssl", "twisted", "uvloop", "zope-interface"}
 
@@ -277,25 +272,25 @@ class TestInstalled:
         found = installed.run("-P", "-c", "import wshost; print(wshost.__file__)")
         assert Path(found.strip()).is_relative_to(installed.packages)
 
-    def test_is_compiled(self, installed: Site) -> None:
-        """What `test_serves` runs."""
+    def test_the_compiled_modules_run(self, installed: Site) -> None:
+        """Also in what `test_serves` starts."""
         need_compiler()
+        assert installed.run(*TWISTD, "wshost", "--version") == f"wshost {wshost.__version__} (compiled)\n"
         names = ", ".join(module.replace("/", ".") for module in COMPILED)
         files = f"print(*(sys.modules[name].__file__ for name in '{names}'.split(', ')), sep='\\n')"
         found = installed.run("-P", "-c", f"import sys, {names}; {files}")
         for file in map(Path, found.splitlines()):
-            assert file.is_relative_to(installed.packages)
-            assert file.name.endswith(sysconfig.get_config_var("EXT_SUFFIX"))
+            assert file.is_relative_to(installed.packages / "wshost" / "compiled")
+            assert file.name.endswith(SUFFIX)
 
-    def test_works_without_a_compiler(self, bare: Site, pure: tuple[Path, str]) -> None:
-        bare.install(pure[0])
+    def test_without_a_compiler_it_runs_and_says_that_it_is_slower(self, bare: Site, pure: Path) -> None:
+        bare.install(pure)
         assert "wshost" in commands(bare.run(*TWISTD, "--help"))
-        found = bare.run(
-            "-P",
-            "-c",
-            "import wshost.server, wshost.connections.connection; print(wshost.connections.connection.__file__)",
-        )
-        assert Path(found.strip()) == bare.packages / "wshost" / "connection.py"
+        said = bare.run(*TWISTD, "wshost", "--version")
+        why = "pure Python, which is slower: no C compiler was found when it was built"
+        assert said == f"wshost {wshost.__version__} ({why})\n"
+        found = bare.run("-P", "-c", "import wshost.connections.connection as it; print(it.__file__)")
+        assert Path(found.strip()) == bare.packages / "wshost" / "connections" / "connection.py"
 
     def test_coexists_with_others_plugins(self, installed: Site, tmp_path: Path) -> None:
         directory = tmp_path / "twisted" / "plugins"
@@ -377,9 +372,67 @@ class TestInstalledEditable:
         site = Site(tmp_path / "site", [*requirements, "hatchling"])
         site.install("--editable", checkout)
         assert "wshost" in commands(site.run(*TWISTD, "--help"))
-        found = site.run(
-            "-P", "-c", "import wshost.connections.connection; print(wshost.connections.connection.__file__)"
-        )
-        # Not what is compiled: it would hide what is edited.
-        assert Path(found.strip()) == checkout / "wshost" / "connection.py"
-        assert list(tmp_path.glob("*/wshost/**/*.so")) == []
+        found = site.run("-P", "-c", "import wshost.connections.connection as it; print(it.__file__)")
+        assert Path(found.strip()) == checkout / "wshost" / "connections" / "connection.py"
+        said = site.run(*TWISTD, "wshost", "--version")
+        why = "pure Python, which is slower: nothing is compiled for this Python"
+        assert said == f"wshost {wshost.__version__} ({why})\n"
+
+
+class App:
+    """What hatchling gives to build hooks, as far as ours uses it."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def display_warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class TestBuildHook:
+    def build(self) -> tuple[dict[str, Any], str, list[str]]:
+        """Have a wheel's contents made; return what the hook says of it, why it is pure, and the warnings."""
+        app = App()
+        data: dict[str, Any] = {"force_include": {}}
+        hook = Compile(str(ROOT), {}, None, None, "", "wheel", app)  # type: ignore[arg-type]
+        hook.initialize("standard", data)
+        [(file, name)] = data["force_include"].items()
+        assert name == f"wshost/compiled/{REASON}"
+        why = Path(file).read_text()
+        hook.finalize("standard", data, "")
+        assert not Path(file).exists()
+        return data, why, app.warnings
+
+    @pytest.mark.parametrize(
+        ("compiler", "why"),
+        [
+            ("/nonexistent/cc", "no C compiler was found when it was built"),
+            (sys.executable, "it could not be compiled: the reason, in two lines"),
+        ],
+    )
+    def test_a_wheel_is_pure_where_compiling_fails(
+        self, monkeypatch: pytest.MonkeyPatch, compiler: str, why: str
+    ) -> None:
+        def fail(directory: Path) -> None:
+            raise OSError("the reason,\nin two lines")
+
+        monkeypatch.setenv("CC", compiler)
+        monkeypatch.setattr(hatch_build, "compile_into", fail)
+        monkeypatch.setitem(hatch_build.CHOOSER, "PURE", False)
+        data, reason, warnings = self.build()
+        assert (data["pure_python"], data["infer_tag"]) == (True, False)
+        assert reason == why
+        assert warnings == [f"wshost will run as pure Python, which is slower: {why}"]
+
+    def test_a_wheel_is_pure_where_that_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(hatch_build.CHOOSER, "PURE", True)
+        data, reason, _ = self.build()
+        assert (data["pure_python"], data["infer_tag"]) == (True, False)
+        assert reason == "WSHOST_PURE was set when it was built"
+
+    def test_an_editable_install_compiles_nothing(self) -> None:
+        data: dict[str, Any] = {"force_include": {}}
+        hook = Compile(str(ROOT), {}, None, None, "", "wheel", App())  # type: ignore[arg-type]
+        hook.initialize("editable", data)
+        hook.finalize("editable", data, "")
+        assert data == {"force_include": {}}

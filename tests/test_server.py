@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from tests.ports import Reactor
 from wshost.backplanes.memory import MemoryBackplane
+from wshost.compiled import form
 from wshost.connections.hub import Hub, Limits
 from wshost.handlers import echo
 from wshost.listening.listener import Listener
@@ -178,26 +179,26 @@ class TestStart:
         server.privilegedStartService()
         assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
         assert listening(server) == [
-            "wshost listening on ws://:80 (http -> websocket)",
-            "wshost listening on unix:/run/x (http -> websocket)",
+            f"wshost listening on ws://:80 (http -> websocket; {form()})",
+            f"wshost listening on unix:/run/x (http -> websocket; {form()})",
         ]
         assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
 
     def test_takes_the_ports_otherwise(self, reactor: Reactor) -> None:
         server = service({"handler": echo}, reactor)
-        assert listening(server) == ["wshost listening on ws://127.0.0.1:8080 (http -> websocket)"]
+        assert listening(server) == [f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()})"]
         assert hello(reactor) == HELLO_BACK
 
     def test_says_what_is_served_without_websockets(self, reactor: Reactor) -> None:
         factory = "tests.test_chain.twisted_factory"
         server = service({"protocol_modules": [factory]}, reactor)
-        assert listening(server) == [f"wshost listening on tcp://127.0.0.1:8080 ({factory})"]
+        assert listening(server) == [f"wshost listening on tcp://127.0.0.1:8080 ({factory}; {form()})"]
 
     def test_speaks_tls(self, reactor: Reactor, tmp_path: Path) -> None:
         path = str(tmp_path / "both.pem")
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
         server = service({"handler": echo, "tls_cert": path}, reactor)
-        assert listening(server) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
+        assert listening(server) == [f"wshost listening on wss://127.0.0.1:8080 (http -> websocket; {form()})"]
         assert isinstance(reactor.tcpServers[0][1], TLSMemoryBIOFactory)
 
     def test_can_leave_unix_sockets_for_later(self, reactor: Reactor) -> None:
@@ -391,7 +392,9 @@ class TestTheBackplane:
         assert listening(server) == ["waiting for the backplane to connect"]
         with capturedLogs() as events:
             backplane.connecting.callback(None)
-        assert [formatEvent(event) for event in events] == ["wshost listening on ws://127.0.0.1:80 (http -> websocket)"]
+        assert [formatEvent(event) for event in events] == [
+            f"wshost listening on ws://127.0.0.1:80 (http -> websocket; {form()})"
+        ]
         assert hello(reactor) == HELLO_BACK
 
     def test_is_waited_for_by_clients(self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,7 +539,7 @@ class TestAnnouncing:
         with capturedLogs() as events:
             run(reactor)
         assert [formatEvent(event) for event in events] == [
-            "wshost listening on ws://127.0.0.1:8080 (http -> websocket)"
+            f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()})"
         ]
 
     def test_is_left_out_after_a_stop(self, reactor: Reactor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wshost import compiled
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Accept", "ConnectionInfo", "Ref", "Reject", "publish", "service"]
+
+compiled.install()
 
 _LAZY = {"Ref": "wshost.connections.ref", "publish": "wshost.server", "service": "wshost.server"}
 

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
-from wshost import __version__
+from wshost import __version__, compiled
 from wshost.process import allocator, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_library
 from wshost.results import ConfigurationError
@@ -83,7 +83,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version, and exit."""
-        print(f"wshost {__version__}")
+        print(f"wshost {__version__} ({compiled.form()})")
         sys.exit(0)
 
     def parseOptions(self, options: list[str] | None = None) -> None:

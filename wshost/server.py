@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
-from wshost import chain
+from wshost import chain, compiled
 from wshost.backplanes.memory import SHARED
 from wshost.connections.hub import Hub, Limits
 from wshost.interfaces import IBackplane
@@ -177,7 +177,8 @@ class Server(MultiService):
         if listeners is self._listeners:
             names = [link.name for link in self._chain]
             for listener in listeners:
-                listener.announce(" -> ".join(names), *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
+                how = f"{' -> '.join(names)}; {compiled.form()}"
+                listener.announce(how, *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
 
     def _fail(self, failure: Failure) -> None:
         """The backplane has not connected, and won't."""

@@ -132,7 +132,7 @@ class TestServing:
     def test_says_where_it_listens_in_any_encoding(self) -> None:
         """A line that can't be encoded would be lost."""
         with running_server(env={"PYTHONIOENCODING": "ascii"}) as server:
-            assert re.search(r"wshost listening on ws://127\.0\.0\.1:\d+ \(http -> websocket\)\n", server.log)
+            assert re.search(r"wshost listening on ws://127\.0\.0\.1:\d+ \(http -> websocket; .+\)\n", server.log)
 
     def test_takes_handlers_of_the_current_directory_and_their_options(self) -> None:
         with (

@@ -24,7 +24,7 @@ MUCH = b"much" * 500_000
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The transport's module, as it is in the source now."""
     need_compiler()
-    [built] = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/socket_transport"])
+    built, _ = compile_into(tmp_path_factory.mktemp("socket"), ["wshost/fastnet/socket_transport"]).values()
     return loaded("wshost.fastnet.socket_transport", built)
 
 

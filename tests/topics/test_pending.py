@@ -12,7 +12,7 @@ from wsproto.events import Message
 from zope.interface import implementer
 
 from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
-from wshost.protocols.websocket.encodings import FRAMES, DeflatedFrames
+from wshost.protocols.websocket.encodings import FRAMES, DeflatedFrameEncoding
 from wshost.topics import publication
 
 
@@ -86,9 +86,9 @@ class TestCompression:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         encoded: list[str | bytes] = []
-        encode = DeflatedFrames.encode
+        encode = DeflatedFrameEncoding.encode
 
-        def counting_encode(self: DeflatedFrames, data: str | bytes) -> bytes:
+        def counting_encode(self: DeflatedFrameEncoding, data: str | bytes) -> bytes:
             encoded.append(data)
             return encode(self, data)
 
@@ -97,7 +97,7 @@ class TestCompression:
         others = [rooms.open_deflated("/a", f"{NO_CONTEXT}; server_max_window_bits=9") for _ in range(50)]
         for peer in same + others:
             writes(peer)
-        monkeypatch.setattr(DeflatedFrames, "encode", counting_encode)
+        monkeypatch.setattr(DeflatedFrameEncoding, "encode", counting_encode)
         burst: list[str | bytes] = ["message" * 100, b"message" * 100]
         rooms.publish("a", *burst)
         for group in (same, others):

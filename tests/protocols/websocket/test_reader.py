@@ -8,7 +8,7 @@ import pytest
 from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
 from wshost.protocols.websocket.autobahn_engine import Engine, engine_class
 from wshost.protocols.websocket.deflate import STREAM, Inflater
-from wshost.protocols.websocket.reader import SLICE, Frames
+from wshost.protocols.websocket.reader import SLICE, FrameReader
 
 LIMIT = 1 << 20
 #: Sizes about those where a frame changes its form, or becomes more than a slice or the limit.
@@ -22,7 +22,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any]] = []
-        self.by_lane = 0
+        self.read_here = 0
         self.sizes: list[int] = []
         self.written = b""
         self.dropped = False
@@ -34,7 +34,7 @@ class Sink:
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         self.messages.append(message)
         self.sizes.append(size)
-        self.by_lane += 1
+        self.read_here += 1
 
     def on_write(self, data: bytes) -> None:
         self.written += data
@@ -56,12 +56,12 @@ class Sink:
 
 
 class Reader:
-    """Frames, and what they tell."""
+    """A reader of frames, and what it tells."""
 
     def __init__(self, limit: int = LIMIT, inflater: Inflater | None = None) -> None:
         self.sink = Sink()
         self.engines: list[Engine] = []
-        self.frames = Frames(self.sink, self._make, limit, inflater)
+        self.frames = FrameReader(self.sink, self._make, limit, inflater)
 
     def _make(self, sink: Any, inflater: Inflater | None) -> Engine:
         self.engines.append(ENGINE(sink, inflater))
@@ -101,7 +101,7 @@ def cuts(data: bytes) -> Iterator[tuple[bytes, ...]]:
 
 class TestPlainMessages:
     @pytest.mark.parametrize("size", SIZES[:-1])
-    def test_are_read_by_the_lane(self, size: int) -> None:
+    def test_plain_messages_need_no_engine(self, size: int) -> None:
         payload = random.Random(size).randbytes(size)
         data = frame(BINARY, payload)
         for pieces in cuts(data):
@@ -112,9 +112,9 @@ class TestPlainMessages:
             assert not reader.frames.inside
             assert not reader.frames.waits
             if len(pieces[0]) >= len(data) - size:
-                assert (reader.sink.by_lane, reader.engines) == (1, [])
+                assert (reader.sink.read_here, reader.engines) == (1, [])
 
-    def test_in_one_step_each(self, reader: Reader) -> None:
+    def test_each_message_takes_one_step(self, reader: Reader) -> None:
         reader.frames.feed(frame(TEXT, b"one") + frame(TEXT, "zwö".encode()) + frame(TEXT, b"three")[:-1])
         assert (reader.frames.inside, reader.frames.waits) == (True, True)
         assert reader.frames.step()
@@ -133,7 +133,7 @@ class TestPlainMessages:
         assert reader.told[2:] == [("text", "three"), ("text", "four")]
         assert reader.engines == []
 
-    def test_of_which_only_the_head_is_there(self, reader: Reader) -> None:
+    def test_the_payload_may_come_after_the_head(self, reader: Reader) -> None:
         reader.feed(head(BINARY, 5))
         assert reader.frames.inside
         assert reader.told == []
@@ -142,31 +142,31 @@ class TestPlainMessages:
         assert reader.sink.sizes == [5, 10]
 
     @pytest.mark.parametrize("size", SIZES)
-    def test_are_the_engine_s_without_a_lane(self, size: int) -> None:
+    def test_without_a_limit_the_engine_reads_every_frame(self, size: int) -> None:
         data = frame(TEXT, b"a" * size) + frame(TEXT, b"next")
         reader = Reader(-1)
         reader.feed(data)
-        assert reader.sink.by_lane == 0
+        assert reader.sink.read_here == 0
         if size <= LIMIT:
             assert reader.told == [("text", "a" * size), ("text", "next")]
         else:
             assert close_code(reader.sink.written) == 1009
 
-    def test_are_the_engine_s_when_the_lane_is_closed(self, reader: Reader) -> None:
+    def test_later_frames_can_be_left_to_the_engine(self, reader: Reader) -> None:
         reader.feed(frame(TEXT, b"one"), head(TEXT, 3))
-        reader.frames.close_lane()
+        reader.frames.leave_to_engine()
         reader.feed(frame(TEXT, b"two")[6:] + frame(TEXT, b"three"))
         assert reader.told == [("text", "one"), ("text", "two"), ("text", "three")]
-        assert reader.sink.by_lane == 2
+        assert reader.sink.read_here == 2
         [engine] = reader.engines
         assert reader.frames.engine is engine
 
 
-class TestAllElse:
-    """It is the engine's, byte for byte."""
+class TestOtherFrames:
+    """The engine reads them, byte for byte."""
 
-    @pytest.mark.parametrize("lane", [LIMIT, -1])
-    def test_in_its_order(self, lane: int) -> None:
+    @pytest.mark.parametrize("limit", [LIMIT, -1])
+    def test_messages_and_control_frames_are_told_in_order(self, limit: int) -> None:
         data = (
             frame(TEXT, b"one")
             + frame(PING, b"two")
@@ -177,7 +177,7 @@ class TestAllElse:
             + close(1000, "six")
         )
         for pieces in [(data,), *cuts(data)]:
-            reader = Reader(lane)
+            reader = Reader(limit)
             reader.feed(*pieces)
             assert reader.told == [
                 ("text", "one"),
@@ -206,19 +206,19 @@ class TestAllElse:
         ],
         ids=["UTF-8", "UTF-8 far off", "size", "RSV", "opcode", "mask", "16", "64", "63 bits", "continuation", "ping"],
     )
-    @pytest.mark.parametrize("lane", [LIMIT, -1])
-    def test_what_is_wrong(self, lane: int, data: bytes, code: int) -> None:
+    @pytest.mark.parametrize("limit", [LIMIT, -1])
+    def test_invalid_frames_are_closed_with_the_right_code(self, limit: int, data: bytes, code: int) -> None:
         for pieces in cuts(frame(TEXT, b"hello") + data):
-            reader = Reader(lane)
+            reader = Reader(limit)
             reader.feed(*pieces)
             assert reader.told == [("text", "hello")]
             assert close_code(reader.sink.written) == code
             assert reader.sink.dropped
 
-    def test_text_that_goes_wrong_before_it_is_all_there(self, reader: Reader) -> None:
+    def test_invalid_text_is_closed_with_1007_before_it_is_all_there(self, reader: Reader) -> None:
         reader.feed(frame(TEXT, b"a\xff" + b"a" * 1_000)[:20])
         assert close_code(reader.sink.written) == 1007
-        assert reader.sink.by_lane == 0
+        assert reader.sink.read_here == 0
 
 
 class TestDeflatedMessages:
@@ -228,8 +228,8 @@ class TestDeflatedMessages:
     def reader(limit: int = LIMIT) -> Reader:
         return Reader(limit, Inflater(15, LIMIT))
 
-    @pytest.mark.parametrize("lane", [LIMIT, -1])
-    def test_are_inflated_in_their_order(self, lane: int) -> None:
+    @pytest.mark.parametrize("limit", [LIMIT, -1])
+    def test_deflated_messages_are_inflated_in_order(self, limit: int) -> None:
         compressor = zlib.compressobj(wbits=-15)
 
         whole, second, third = (
@@ -244,7 +244,7 @@ class TestDeflatedMessages:
             + frame(BINARY, third, rsv=RSV1)
         )
         for pieces in [(data,), *cuts(data)]:
-            reader = self.reader(lane)
+            reader = self.reader(limit)
             reader.feed(*pieces)
             assert reader.told == [
                 ("text", "hello hello"),
@@ -254,9 +254,9 @@ class TestDeflatedMessages:
             ]
             assert reader.frames.arrived == 4
             if len(pieces) == 1:
-                assert reader.sink.by_lane == (3 if lane == LIMIT else 0)
+                assert reader.sink.read_here == (3 if limit == LIMIT else 0)
 
-    @pytest.mark.parametrize("lane", [LIMIT, -1])
+    @pytest.mark.parametrize("limit", [LIMIT, -1])
     @pytest.mark.parametrize(
         ("opcode", "payload", "code"),
         [
@@ -280,15 +280,17 @@ class TestDeflatedMessages:
             "not UTF-8 behind it",
         ],
     )
-    def test_that_are_wrong(self, opcode: int, payload: bytes, code: int, lane: int) -> None:
-        reader = self.reader(lane)
+    def test_invalid_ones_are_closed_with_the_right_code(
+        self, opcode: int, payload: bytes, code: int, limit: int
+    ) -> None:
+        reader = self.reader(limit)
         reader.feed(frame(opcode, payload, rsv=RSV1))
         assert reader.told == []
         assert close_code(reader.sink.written) == code
         assert reader.sink.dropped
 
-    def test_streams_on_end_cost_a_share(self) -> None:
-        """Beside what is in them: a peer that sends nothing else has less of a turn."""
+    def test_each_deflate_stream_of_a_message_adds_to_its_size(self) -> None:
+        """So that a peer that sends only empty streams gets less of a turn."""
         reader = self.reader()
         reader.feed(frame(BINARY, b"\3\0" * 100 + b"\0", rsv=RSV1))
         assert reader.told == [("binary", b"")]
@@ -296,7 +298,7 @@ class TestDeflatedMessages:
 
 
 class TestTheEngine:
-    def test_is_there_only_while_it_has_something_to_judge(self, reader: Reader) -> None:
+    def test_an_engine_is_released_after_each_message_or_control_frame(self, reader: Reader) -> None:
         for times in range(1, 4):
             reader.feed(frame(PING), frame(TEXT, b"hel", fin=False), frame(CONTINUATION, b"lo"))
             assert len(reader.engines) == 2 * times
@@ -305,16 +307,16 @@ class TestTheEngine:
         assert len(reader.engines) == 6
         assert reader.frames.arrived == 7
 
-    def test_is_the_same_while_it_is_needed(self) -> None:
+    def test_without_a_limit_one_engine_stays(self) -> None:
         reader = Reader(-1)
         engine = reader.frames.engine
         reader.feed(frame(PING), frame(TEXT, b"plain"), frame(PING))
         assert reader.engines == [engine]
         assert reader.frames.engine is engine
-        assert reader.sink.by_lane == 0
+        assert reader.sink.read_here == 0
         assert reader.frames.arrived == 3
 
-    def test_is_fed_slices_and_nothing_of_the_next_frame(self) -> None:
+    def test_the_engine_is_fed_slices_that_end_with_the_frame(self) -> None:
         reader = Reader(LIMIT)
         reader.frames.feed(frame(BINARY, bytes(3 * SLICE), fin=False) + frame(CONTINUATION) + frame(TEXT, b"next"))
         fed: list[int] = []
@@ -322,10 +324,10 @@ class TestTheEngine:
             fed.append(len(reader.frames.engine.data) if reader.frames.inside else 0)
         assert 0 < max(fed) <= SLICE
         assert reader.told == [("binary", bytes(3 * SLICE)), ("text", "next")]
-        assert reader.sink.by_lane == 1
+        assert reader.sink.read_here == 1
 
     @pytest.mark.parametrize("kind", [PING, PONG])
-    def test_has_a_step_of_its_own(self, reader: Reader, kind: int) -> None:
+    def test_a_control_frame_and_the_next_message_take_separate_steps(self, reader: Reader, kind: int) -> None:
         """What it tells of may keep the handler busy: no message comes in the same step."""
         reader.frames.feed(frame(kind, b"one") + frame(TEXT, b"two"))
         while not reader.told:
@@ -358,7 +360,7 @@ class TestRoom:
             pass
         assert not reader.frames.waits
 
-    def test_for_the_rest(self, reader: Reader) -> None:
+    def test_the_room_is_as_large_as_the_rest_of_the_payload(self, reader: Reader) -> None:
         room, rest = self.begun(reader, 20_000)
         assert len(room) == len(rest)
         self.fill(reader, room, rest[:30_000])
@@ -372,14 +374,14 @@ class TestRoom:
         assert reader.told[1:] == [("text", "more")]
         assert len(reader.sink.rooms) == 1
 
-    def test_is_told_once_there_is_any(self, reader: Reader) -> None:
+    def test_the_sink_gets_room_when_an_eighth_of_the_payload_is_there(self, reader: Reader) -> None:
         data = frame(TEXT, self.PAYLOAD)
         reader.feed(data[:1_000])
         assert reader.sink.rooms == []
         reader.feed(data[1_000:30_000])
         assert len(reader.sink.rooms) == 1
 
-    def test_is_told_again_where_the_bytes_come_otherwise(self, reader: Reader) -> None:
+    def test_the_sink_gets_room_again_after_bytes_were_fed(self, reader: Reader) -> None:
         _, rest = self.begun(reader, 20_000)
         reader.feed(rest[:10_000])
         [_, room] = reader.sink.rooms
@@ -387,7 +389,7 @@ class TestRoom:
         self.fill(reader, room, rest[10_000:])
         assert reader.told == [("text", self.PAYLOAD.decode())]
 
-    def test_what_was_read_together_waits_for_its_step(self, reader: Reader) -> None:
+    def test_bytes_in_the_room_are_read_by_the_next_step(self, reader: Reader) -> None:
         room, rest = self.begun(reader, 20_000)
         room[:] = rest
         reader.frames.filled(1_000)
@@ -396,7 +398,7 @@ class TestRoom:
         assert reader.frames.step()
         assert reader.told == [("text", self.PAYLOAD.decode())]
 
-    def test_is_taken_back_from_a_text_that_is_none(self, reader: Reader) -> None:
+    def test_invalid_text_takes_the_room_back(self, reader: Reader) -> None:
         """RFC 6455 §8.1: at once."""
         room, rest = self.begun(reader, 20_000)
         self.fill(reader, room, rest[:1_000].replace(rest[:1], bytes((rest[0] ^ 0x80,)), 1))
@@ -404,19 +406,19 @@ class TestRoom:
         assert close_code(reader.sink.written) == 1007
 
 
-class TestAPeerThatGoes:
-    @pytest.mark.parametrize("lane", [-1, LIMIT])
-    def test_is_answered_without_a_code(self, lane: int) -> None:
-        reader = Reader(lane)
+class TestClose:
+    @pytest.mark.parametrize("limit", [-1, LIMIT])
+    def test_a_close_can_be_answered_without_a_code(self, limit: int) -> None:
+        reader = Reader(limit)
         reader.feed(close(1000))
         reader.frames.answer_close(None, b"")
         assert reader.sink.written == b"\x88\x00"
         assert reader.sink.dropped
 
     @pytest.mark.parametrize(("code", "reason"), [(None, ""), (1000, ""), (1001, "tschüß")])
-    @pytest.mark.parametrize("lane", [-1, LIMIT])
-    def test_is_answered_the_same(self, lane: int, code: int | None, reason: str) -> None:
-        reader = Reader(lane)
+    @pytest.mark.parametrize("limit", [-1, LIMIT])
+    def test_a_close_is_answered_the_same_by_the_engine(self, limit: int, code: int | None, reason: str) -> None:
+        reader = Reader(limit)
         reader.frames.feed(frame(TEXT, b"last") + close(code, reason))
         while len(reader.told) < 2:
             assert reader.frames.step()
@@ -424,9 +426,9 @@ class TestAPeerThatGoes:
         reader.frames.answer_close(1000, b"so long")
         assert reader.sink.written == b"\x88\x09\x03\xe8so long"
         assert reader.sink.dropped
-        assert len(reader.engines) == (1 if lane < 0 else 0)
+        assert len(reader.engines) == (1 if limit < 0 else 0)
 
-    def test_with_a_complaint_is_the_engine_s(self, reader: Reader) -> None:
+    def test_a_close_with_an_error_code_is_read_by_the_engine(self, reader: Reader) -> None:
         reader.feed(close(1002, "unheard of"))
         assert reader.told == [("close", (1002, "unheard of"))]
         assert len(reader.engines) == 1

@@ -3,7 +3,7 @@
 cimport cython
 from wshost.protocols.websocket.deflate cimport Deflater
 from wshost.protocols.websocket.plain_frames cimport deflated_frame, frame
-from wshost.protocols.websocket.reader cimport Frames
+from wshost.protocols.websocket.reader cimport FrameReader
 
 cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
 
@@ -12,7 +12,7 @@ cdef class WebSocket:
     cdef public object _context, _control_rate, _encoding, _message_deadline, _next_turn, _offer, _options, _peers_close
     cdef public object _seconds, _session, _state
     cdef public Deflater _deflater
-    cdef public Frames _reader
+    cdef public FrameReader _reader
     cdef public bytes _unread
     cdef public bint _advancing, _close_received, _going_away
     cdef public Py_ssize_t _behind_infos, _turn_size
@@ -22,5 +22,5 @@ cdef class WebSocket:
     cpdef deliver(self, tuple message, Py_ssize_t size)
     cpdef on_write(self, bytes data)
     cpdef send(self, data)
-    @cython.locals(reader=Frames, steps=Py_ssize_t, turn_size=Py_ssize_t)
+    @cython.locals(reader=FrameReader, steps=Py_ssize_t, turn_size=Py_ssize_t)
     cpdef _advance(self)

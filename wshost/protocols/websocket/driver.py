@@ -25,7 +25,7 @@ from wshost.protocols.websocket.extensions import negotiate
 from wshost.protocols.websocket.handshake import Offer, acceptance, agree, check, connection_info
 from wshost.protocols.websocket.keepalive import ControlRate, Keepalive, MessageDeadline
 from wshost.protocols.websocket.plain_frames import deflated_frame, frame
-from wshost.protocols.websocket.reader import Frames
+from wshost.protocols.websocket.reader import FrameReader
 from wshost.results import REFUSED, Accept, Close, Refused, Results, Stop
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class WebSocket:
         self._offer: Offer
         # None before `begin`, and when the connection is gone. The state says when not to look.
         self._session: ISession = None  # type: ignore[assignment]
-        self._reader: Frames = None  # type: ignore[assignment]
+        self._reader: FrameReader = None  # type: ignore[assignment]
         # What the peer has sent before the handler has decided: until then there is no reader.
         self._unread = b""
         # Made when the first is needed.
@@ -158,7 +158,7 @@ class WebSocket:
             # A message that refers back to earlier ones is for this peer alone.
             encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
-        reader = self._reader = Frames(self, options.engine, options.plain_limit, inflater)
+        reader = self._reader = FrameReader(self, options.engine, options.plain_limit, inflater)
         reader.feed(self._unread)
         self._unread = b""
         context.write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
@@ -361,7 +361,7 @@ class WebSocket:
     def on_close(self, code: int | None, reason: str) -> None:
         self._close_received = True
         self._peers_close = (code, reason)
-        self._reader.close_lane()
+        self._reader.leave_to_engine()
         self._context.use_encoding(None)
         session = self._session
         session.handle_message(("close", (code, reason)))
@@ -404,7 +404,7 @@ class WebSocket:
             self._reader.answer_close(code, reason.encode())
         else:
             self._state = _CLOSING
-            self._reader.close_lane()
+            self._reader.leave_to_engine()
             self._reader.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 

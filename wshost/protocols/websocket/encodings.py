@@ -12,7 +12,7 @@ from wshost.protocols.websocket.plain_frames import deflated_frame, frame
 
 
 @implementer(IEncoding)
-class Frames:
+class FrameEncoding:
     """Each message in one unmasked frame; text is UTF-8 (RFC 6455 §5.2)."""
 
     def encode(self, data: str | bytes) -> bytes:
@@ -20,7 +20,7 @@ class Frames:
 
 
 @implementer(IEncoding)
-class DeflatedFrames:
+class DeflatedFrameEncoding:
     """The same, deflated, where no message refers back to those before (RFC 7692 §7.1.1.1).
 
     :param window_bits: of the LZ77 window that was agreed on.
@@ -34,11 +34,11 @@ class DeflatedFrames:
         return deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes))
 
 
-#: The one instance, by which connections that share are known.
-FRAMES = Frames()
+#: The one instance: connections that are sent the same bytes are known by it.
+FRAMES = FrameEncoding()
 
 
 @cache
-def deflated_frames(window_bits: int) -> DeflatedFrames:
-    """Return the one instance for connections with such a window, of which there are few."""
-    return DeflatedFrames(window_bits)
+def deflated_frames(window_bits: int) -> DeflatedFrameEncoding:
+    """Return the one instance for a window; connections that are sent the same bytes are known by it."""
+    return DeflatedFrameEncoding(window_bits)

@@ -1,12 +1,11 @@
-"""The fast lane: a message in one frame, read and written without the engine.
+"""Frames that need no engine: a message in one frame, and a plain Close. Knows RFC 6455 §5.2; no state, and no peer.
 
-It judges nothing: what is not plainly right it leaves alone, for the engine to see from its first byte. Knows the bytes
-of RFC 6455 §5.2; no state, and not who sends them. `plain_frames.pyx` is the same in Cython.
+It rejects nothing: for a frame that is not plainly right it returns None, and the engine judges it from its first byte.
 """
 
 from __future__ import annotations
 
-from wshost.protocols.websocket.autobahn_engine import xor
+from wshost.protocols.websocket.masking import framed, unmask, unmask_text
 
 #: The first byte of a message's only frame, without extensions.
 TEXT, BINARY = 0x81, 0x82
@@ -14,10 +13,8 @@ TEXT, BINARY = 0x81, 0x82
 DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
 #: That of a Close (RFC 6455 §5.5.1).
 CLOSE = 0x88
-# With what codes peers go that have nothing to complain of (RFC 6455 §7.4.1).
-_GOING = frozenset({None, 1000, 1001})
-#: From this size on Autobahn's C is faster than Python's integers.
-_LARGE = 2_048
+#: A peer that closes with one of these codes, or with none, has nothing to complain of (RFC 6455 §7.4.1).
+NORMAL, GOING_AWAY = 1000, 1001
 
 
 def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int] | None:
@@ -28,20 +25,14 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
     :param limit: the largest payload to read, in bytes; with -1 there is none.
     :returns: the message, as handlers get it, and where the next frame begins; None unless it is a whole and valid one.
     """
-    found = head(data, at, limit)
-    if found is None:
-        return None
-    first, size, start = found
+    first, size, start = _plain(data, at, len(data), limit, TEXT)
     stop = start + size
-    if stop > len(data):
+    if not first or stop > len(data):
         return None
-    payload = unmasked(data[start:stop], data[start - 4 : start])
     if first == BINARY:
-        return ("binary", payload), stop
-    try:
-        return ("text", payload.decode()), stop
-    except UnicodeDecodeError:
-        return None
+        return ("binary", unmask(data, start, size)), stop
+    text = unmask_text(data, start, size)
+    return None if text is None else (("text", text), stop)
 
 
 def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] | None:
@@ -49,32 +40,29 @@ def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] |
 
     :returns: its payload, whether it is binary, and where the next frame begins; None unless it is a whole one.
     """
-    found = _head(data, at, limit, DEFLATED_TEXT, DEFLATED_BINARY)
-    if found is None:
-        return None
-    first, size, start = found
+    first, size, start = _plain(data, at, len(data), limit, DEFLATED_TEXT)
     stop = start + size
-    if stop > len(data):
+    if not first or stop > len(data):
         return None
-    return unmasked(data[start:stop], data[start - 4 : start]), first == DEFLATED_BINARY, stop
+    return unmask(data, start, size), first == DEFLATED_BINARY, stop
 
 
 def take_close(data: bytes, at: int) -> tuple[int | None, str, int] | None:
     """Read a Close.
 
-    :returns: its code or None, its reason, and where the next frame begins; None unless it is a whole one, of a peer
-        that goes as it should: with 1000, 1001 or no code, and a reason that is UTF-8.
+    :returns: its code or None, its reason, and where the next frame begins; None unless it is a whole and valid one,
+        with 1000, 1001 or no code.
     """
-    if len(data) - at < 6 or data[at] != CLOSE:
-        return None
-    size = data[at + 1] - 0x80
-    start = at + 6
+    size, start = _extent(data, at, len(data))
     stop = start + size
-    if not 0 <= size <= 125 or size == 1 or stop > len(data):
+    # So far behind a frame's beginning only a payload of up to 125 bytes begins, if it is masked.
+    if start != at + 6 or stop > len(data) or data[at] != CLOSE:
         return None
-    payload = unmasked(data[start:stop], data[at + 2 : start])
-    code = payload[0] << 8 | payload[1] if size else None
-    if code not in _GOING:
+    if not size:
+        return None, "", stop
+    payload = unmask(data, start, size)
+    code = payload[0] << 8 | payload[1] if size > 1 else 0
+    if code != NORMAL and code != GOING_AWAY:  # noqa: PLR1714 - the faster form
         return None
     try:
         return code, payload[2:].decode(), stop
@@ -82,49 +70,58 @@ def take_close(data: bytes, at: int) -> tuple[int | None, str, int] | None:
         return None
 
 
-def head(data: bytes, at: int, limit: int) -> tuple[int, int, int] | None:
-    """Read the head of a frame.
+def head(data: bytes, at: int, limit: int) -> tuple[bool, int, int] | None:
+    """Read the head of a message's only frame, of which the payload need not be there.
 
-    :returns: its first byte, its payload's size, and where that begins; None unless it is whole and plain: `TEXT` or
-        `BINARY`, masked, its size not larger than the limit, and written as short as it can be.
+    :returns: whether it is text, its payload's size, and where that begins; None unless the head is whole and plain:
+        masked, its size not larger than the limit, and written as short as it can be.
     """
-    return _head(data, at, limit, TEXT, BINARY)
+    first, size, start = _plain(data, at, len(data), limit, TEXT)
+    return (first == TEXT, size, start) if first else None
 
 
-def _head(data: bytes, at: int, limit: int, text: int, binary: int) -> tuple[int, int, int] | None:
-    length = len(data)
-    if length - at < 6:
-        return None
-    first, size = data[at], data[at + 1] & 0x7F
-    if (first != text and first != binary) or data[at + 1] < 0x80:  # noqa: PLR1714 - the faster form
-        return None
-    start = at + 6
+def _plain(data: bytes, at: int, length: int, limit: int, text: int) -> tuple[int, int, int]:
+    """Do what `head` does, where the first byte is `text`, or that of binary messages, which is the next.
+
+    :returns: the first byte, 0 for None; the rest as there.
+    """
+    if length - at < 6 or (data[at] != text and data[at] != text + 1) or data[at + 1] < 0x80:
+        return 0, 0, 0
+    size, start, least = data[at + 1] - 0x80, at + 6, 0
+    if size > 125:
+        size, start = _extent(data, at, length)
+        least = 126 if start == at + 8 else 65_536
+    if not least <= size <= limit or start > length:
+        return 0, 0, 0
+    return data[at], size, start
+
+
+def frame_size(data: bytes, at: int) -> int:
+    """Return how long a frame is, of whatever kind, with its head; -1 while that can't be known, or can't be right."""
+    size, start = _extent(data, at, len(data))
+    return start + size - at if start > at else -1
+
+
+def _extent(data: bytes, at: int, length: int) -> tuple[int, int]:
+    """Read the size of a frame's payload, and where it begins (RFC 6455 §5.2).
+
+    :returns: both; twice -1 while the length is not all there, and when it is more than any memory can hold.
+    """
+    start = at + 2
+    if start > length:
+        return -1, -1
+    masked, size = data[at + 1] >> 7, data[at + 1] & 0x7F
     if size == 126:
-        start = at + 8
+        start += 2
+        if start > length:
+            return -1, -1
         size = data[at + 2] << 8 | data[at + 3]
-        if size < 126:
-            return None
     elif size == 127:
-        start = at + 14
-        size = int.from_bytes(data[at + 2 : at + 10], "big")
-        if size < 65_536:
-            return None
-    return None if size > limit or start > length else (first, size, start)
-
-
-def unmasked(payload: bytes, key: bytes) -> bytes:
-    """Return a payload without its mask (RFC 6455 §5.3).
-
-    :param key: of four bytes.
-    :raises ValueError: when it is not.
-    """
-    if len(key) != 4:
-        raise ValueError("a key has four bytes")
-    size = len(payload)
-    if size >= _LARGE:
-        return xor(payload, key)
-    mask = int.from_bytes((key * ((size + 3) >> 2))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")
+        start += 8
+        if start > length or data[at + 2] >= 0x40:
+            return -1, -1
+        size = int.from_bytes(data[at + 2 : start], "big")
+    return size, start + 4 * masked
 
 
 def frame(data: str | bytes) -> bytes:
@@ -133,22 +130,9 @@ def frame(data: str | bytes) -> bytes:
     :raises TypeError: for anything else.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
-    if isinstance(data, str):
-        return _framed(TEXT, data.encode())
-    if isinstance(data, bytes):
-        return _framed(BINARY, data)
-    raise TypeError("a message is a str or bytes")
+    return framed(TEXT if isinstance(data, str) else BINARY, data)
 
 
 def deflated_frame(payload: bytes, is_binary: bool) -> bytes:
     """Return a message, of which this is the deflated payload, as a server sends it."""
-    return _framed(DEFLATED_BINARY if is_binary else DEFLATED_TEXT, payload)
-
-
-def _framed(first: int, payload: bytes) -> bytes:
-    size = len(payload)
-    if size < 126:
-        return bytes((first, size)) + payload
-    if size < 65_536:
-        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+    return framed(DEFLATED_BINARY if is_binary else DEFLATED_TEXT, payload)

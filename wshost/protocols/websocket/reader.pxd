@@ -2,11 +2,11 @@
 
 cimport cython
 from wshost.protocols.websocket.deflate cimport Inflater
-from wshost.protocols.websocket.plain_frames cimport head, take, take_deflated
+from wshost.protocols.websocket.plain_frames cimport frame_size, head, take, take_close, take_deflated
 
-cdef class Frames:
+cdef class FrameReader:
     cdef object __weakref__
-    cdef public object _engine, _long, _make_engine, _sink
+    cdef public object _engine, _make_engine, _partial, _sink
     cdef public Inflater _inflater
     cdef public bytes _data
     cdef public Py_ssize_t _at, _filled, _known, _limit, _read

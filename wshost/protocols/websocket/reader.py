@@ -1,6 +1,6 @@
-"""What one peer sends, frame by frame: which of them the lane reads and which the engine. Knows no connection's state.
+"""What one peer sends, frame by frame: which are read here, and which by the engine. Knows no connection's state.
 
-The lane (`plain_frames.py`) may read a frame while the engine is between messages; all else the engine gets.
+Between messages, a plain frame is read here, by `plain_frames.py`. All else is for the engine.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from wshost.protocols.websocket import autobahn_engine
 from wshost.protocols.websocket.autobahn_engine import Engine
 from wshost.protocols.websocket.control import CLOSE, control_frame
 from wshost.protocols.websocket.deflate import STREAM, Corrupt, Inflater, TooLong
-from wshost.protocols.websocket.partial_frame import LongFrame
-from wshost.protocols.websocket.plain_frames import head, take, take_close, take_deflated
+from wshost.protocols.websocket.partial_frame import PartialFrame
+from wshost.protocols.websocket.plain_frames import frame_size, head, take, take_close, take_deflated
 
 #: The engine gets its input in slices, as each of its steps copies what is left of one.
 SLICE = 8_192
@@ -23,7 +23,7 @@ _utf_8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Sink(autobahn_engine.Sink, Protocol):
-    """Whom the lane and the engine tell."""
+    """Whom the reader and its engine tell."""
 
     def deliver(self, message: tuple[str, Any], size: int) -> None:
         """A whole message came.
@@ -33,19 +33,19 @@ class Sink(autobahn_engine.Sink, Protocol):
         """
 
     def receive_into(self, room: memoryview | None) -> None:
-        """What the peer sends next is part of a large frame, and may be read into here; `Frames.filled` takes it.
+        """What the peer sends next is part of a large frame, and may be read into here; `FrameReader.filled` takes it.
 
         :param room: the rest of the frame's payload; None takes back what was said before.
         """
 
 
-class Frames:
+class FrameReader:
     """The frames of one peer, from the open connection on.
 
     :param sink: is told of all.
     :param make_engine: makes an engine for the sink; there is one only while there is something to judge.
-    :param limit: the largest message that the lane may read, in bytes; -1 leaves all to the engine.
-    :param inflater: where permessage-deflate was agreed on; the lane and the engines share it.
+    :param limit: the largest message that is read without the engine, in bytes; -1 leaves all to it.
+    :param inflater: where permessage-deflate was agreed on; it is shared with the engines.
     """
 
     __slots__ = (
@@ -57,8 +57,8 @@ class Frames:
         "_inflater",
         "_known",
         "_limit",
-        "_long",
         "_make_engine",
+        "_partial",
         "_read",
         "_sink",
     )
@@ -75,17 +75,17 @@ class Frames:
         self._inflater = inflater
         self._engine: Engine | None = None
         self._limit = limit
-        # What was fed, and where in it nobody has been yet.
+        # What was fed, and up to where it has been read.
         self._data = b""
         self._at = 0
-        # The engine is in the middle of something, and that many bytes of its frame are still to be fed; -1 when its
-        # head was not all there.
+        # Whether the engine is within a message or a frame, and how many bytes of that frame it is still to get; -1
+        # when the frame's length was not all there.
         self._engaged = False
         self._known = 0
-        # What the lane is in the middle of, and how much was read into its room that nobody has looked at.
-        self._long: LongFrame | None = None
+        # The plain frame that is not all there yet; and how many bytes were read into its room and not looked at yet.
+        self._partial: PartialFrame | None = None
         self._filled = 0
-        # How many messages the lane has read, and engines that are no more.
+        # How many messages arrived here, or at engines that were let go.
         self._read = 0
 
     @property
@@ -103,7 +103,7 @@ class Frames:
     @property
     def inside(self) -> bool:
         """True in the middle of a message or a frame, or when there is more to do."""
-        return self._engaged or self._long is not None or self._at < len(self._data)
+        return self._engaged or self._partial is not None or self._at < len(self._data)
 
     @property
     def waits(self) -> bool:
@@ -119,8 +119,8 @@ class Frames:
         """Take so many bytes from the peer that were read into the room that the sink was told of."""
         self._filled += count
 
-    def close_lane(self) -> None:
-        """Leave all to the engine from here on: there is something to judge in every frame."""
+    def leave_to_engine(self) -> None:
+        """Leave every frame to the engine from here on: in a closing handshake each has to be judged."""
         self._limit = -1
 
     def answer_close(self, code: int | None, reason: bytes) -> None:
@@ -140,8 +140,8 @@ class Frames:
         if self._engaged and (self._go_on_judging() or not self._engaged):
             return True
         at = self._at
-        if self._long is not None and (self._filled or at < len(self._data)):
-            return self._go_on(self._long)
+        if self._partial is not None and (self._filled or at < len(self._data)):
+            return self._go_on(self._partial)
         if at == len(self._data):
             self._data = b""
             self._at = 0
@@ -169,7 +169,7 @@ class Frames:
         return False
 
     def _begin(self) -> bool:
-        """Begin what the lane can't read at once."""
+        """Begin a frame that is not a whole plain message."""
         data, at = self._data, self._at
         if self._inflater is not None:
             deflated = take_deflated(data, at, self._limit)
@@ -178,9 +178,9 @@ class Frames:
                 return self._inflate(self._inflater, payload, is_binary)
         found = head(data, at, self._limit)
         if found is not None:
-            first, size, start = found
+            is_text, size, start = found
             if start + size > len(data):
-                self._long = LongFrame(first, size, data[start - 4 : start])
+                self._partial = PartialFrame(is_text, size, data[start - 4 : start])
                 self._at = start
                 return True
         closing = take_close(data, at) if self._limit >= 0 else None
@@ -217,10 +217,10 @@ class Frames:
             self.engine.fail_size()
 
     def _hand_over(self) -> bool:
-        """Give the engine a slice: not of the next frame, too, if that can be known."""
+        """Give the engine a slice, which ends with the frame at the latest, if its length is known."""
         data, at = self._data, self._at
         if self._known == 0:
-            self._known = _size(data, at) or -1
+            self._known = frame_size(data, at)
         stop = min(at + SLICE, len(data))
         if self._known > 0:
             stop = min(at + self._known, stop)
@@ -229,7 +229,7 @@ class Frames:
         self._at = stop
         return True
 
-    def _go_on(self, frame: LongFrame) -> bool:
+    def _go_on(self, frame: PartialFrame) -> bool:
         count, self._filled = self._filled, 0
         try:
             if count:
@@ -237,12 +237,12 @@ class Frames:
             else:
                 self._at = frame.add(self._data, self._at)
         except UnicodeDecodeError:
-            self._long = None
+            self._partial = None
             self._sink.receive_into(None)
             self.engine.fail_payload()
             return False
         if not frame.left:
-            self._long = None
+            self._partial = None
             self._read += 1
             self._sink.deliver(frame.message(), frame.size)
         elif not count:
@@ -250,19 +250,3 @@ class Frames:
             if room is not None:
                 self._sink.receive_into(room)
         return True
-
-
-def _size(data: bytes, at: int) -> int:
-    """Return the size of the frame that begins there, 0 when it can't be known yet, or can't be right."""
-    head = data[at : at + 10]
-    if len(head) < 2:
-        return 0
-    masked, size = divmod(head[1], 128)
-    extra = {126: 2, 127: 8}.get(size, 0)
-    if len(head) < 2 + extra:
-        return 0
-    if extra:
-        size = int.from_bytes(head[2 : 2 + extra], "big")
-        if size >= 1 << 62:
-            return 0
-    return 2 + extra + 4 * masked + size
