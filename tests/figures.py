@@ -148,12 +148,12 @@ _PATIENCE = count(hub.ANSWER_TIME * 100)
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "README.md": [("All {} cases of the Autobahn testsuite", (str(conformance.CASES),))],
     "docs/architecture.md": [
-        ("in slices of {}, byte for byte", (size(reader.SLICE),)),
+        ("hands a slice of at most {} to the engine", (size(reader.SLICE),)),
         (
-            "So does a connection that has had its turn: {} steps, or {} of messages in and output, then the other",
+            "when a connection has had its turn: {} steps, or {} of messages and output; then the other",
             (count(driver.STEPS), size(driver.TURN_SIZE)),
         ),
-        ("to take no more than {} that it can't send", (size(kernel.MAX_UNSENT),)),
+        ("to keep no more than {} of unsent output", (size(kernel.MAX_UNSENT),)),
         (
             "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
             (count(timers.LOOK), count(timers.MOST)),
@@ -299,10 +299,9 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
 OTHERS: dict[str, list[str]] = {
     "README.md": ["or 64KiB, 1MiB, 1GiB", "Apache License 2.0"],
     "docs/architecture.md": [
-        "asks at step 2",
+        "A ref enters at step 2",
         "So a burst of 16 messages is answered by one system call",
-        "and 4 messages to each of 1,000 connections by 1,000, not 4,000.",
-        "Twistd exits with 0 or by a signal",
+        "twistd can't exit with another status than 0",
     ],
     "docs/handlers.md": ["A topic is a str of 1 to"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],

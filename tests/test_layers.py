@@ -208,6 +208,43 @@ class TestCircles:
         assert imported_modules("wshost.connections.hub", statement) == imported
 
 
+def test_only_the_assembly_and_its_own_package_know_the_hub() -> None:
+    hub = "wshost.connections.hub"
+    assert {module for module, path in MODULES.items() if hub in imported_modules(module, path.read_text())} == {
+        "wshost.server"
+    }
+
+
+def writes_to_a_transport(source: str) -> bool:
+    """Whether something called a transport is written to."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Attribute(attr=name) | ast.Name(id=name), attr="write" | "writeSequence"):
+                if name.strip("_") == "transport":
+                    return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("source", "writes"),
+    [
+        ("self.transport.write(data)", True),
+        ("write = transport.writeSequence", True),
+        ("self._context.write(data)", False),
+        ("self.transport.loseConnection()", False),
+    ],
+)
+def test_what_writes_to_a_transport_is_seen(source: str, writes: bool) -> None:
+    assert writes_to_a_transport(source) is writes
+
+
+def test_of_what_knows_connections_only_the_stream_writes_to_a_transport() -> None:
+    """Transports over other transports do so, too: those of fastnet, and the one behind a proxy's header."""
+    writers = {module for module, path in MODULES.items() if writes_to_a_transport(path.read_text())}
+    transports = {module for module in writers if part(module) in {"wshost.fastnet", "wshost.listening"}}
+    assert writers - transports == {"wshost.connections.stream"}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_says_first_what_it_owns(module: str) -> None:
     assert ast.get_docstring(ast.parse(MODULES[module].read_text()))
