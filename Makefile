@@ -1,97 +1,114 @@
 ## make serve         runs wshost; PORT and HANDLER say where and what
-## make test          runs every test twice, on Python and on the compiled modules; measures coverage
+## make test          runs every test on both forms, Python and compiled; measures that the tests of each package cover it
+## make test-compiled compiles the modules, and runs every test on them
 ## make test-engine   runs the tests of messages again, with every frame read by Autobahn
 ## make test-asan     runs the unit tests, and random conversations, on compiled modules that check their memory
 ## make lint          checks style and formatting
 ## make types         checks types
-## make check         lint, types and test
+## make check         runs lint, types and test
+## make matrix        runs check on the oldest CPython of 3.11 to 3.14 found, and test-compiled on each newer one; with
+##                    ARGS=--ends on the newest only
 ## make conformance   runs the Autobahn testsuite against wshost
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make docs          builds the documentation into docs/_build
 ##
-## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once.
+## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once. VENV names
+## another directory.
 
 PORT ?= 8080
 HANDLER ?= wshost.handlers.echo
 PYTHON ?=
 ARGS ?=
+VENV ?= .venv
 
-BIN = .venv/bin
+BIN = $(VENV)/bin
 
-.PHONY: help serve test test-engine test-asan lint types check conformance bench docs
+.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench docs
 .NOTPARALLEL:
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
-serve: .venv/.installed
+serve: $(VENV)/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
 PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile
+# The tests of the whole server: no package is measured by them, and measuring takes time.
+WHOLE = tests/integration tests/regressions tests/benchmarks
+
+test: $(VENV)/.installed-test
+	WSHOST_PURE=1 $(PYTEST) $(WHOLE:%=--ignore=%) --cov --cov-context=test --cov-report=term:skip-covered
+	$(BIN)/python -m tests.package_coverage
+	WSHOST_PURE=1 $(PYTEST) $(WHOLE)
+	$(MAKE) test-compiled
 
 # What is up to date is not compiled again.
-test: .venv/.installed-test
-	WSHOST_PURE=1 $(PYTEST) --cov --cov-context=test --cov-report=term:skip-covered
-	$(BIN)/python -m tests.package_coverage
+test-compiled: $(VENV)/.installed-test
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(PYTEST)
 
-# The other integration tests start processes, end them, and read their logs: it makes no difference to them.
-MESSAGES = costs customs deflated examples half_open interop lane oracle public_arguments published raising
-test-engine: .venv/.installed-test
+# The other integration tests are about listening, signals and logs: they send no frames that the engine would read.
+MESSAGES = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
+    fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
+test-engine: $(VENV)/.installed-test
 	WSHOST_FAST_LANE=off $(PYTEST) \
 	    tests/protocols tests/handlers tests/regressions $(MESSAGES:%=tests/integration/test_%.py)
 
 # Without the tests of wheels, which compile in other ways, and of what is not compiled at all.
 SANITIZED = tests/compiled tests/connections tests/fastnet tests/handlers tests/protocols tests/topics \
-    $(addprefix tests/integration/test_,deflated.py lane.py oracle.py)
+    $(MESSAGES:%=tests/integration/test_%.py)
 ASAN = build/asan
-test-asan: .venv/.installed-test
+test-asan: $(VENV)/.installed-test
 	CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' \
 	    LDFLAGS='-fsanitize=address,undefined' $(BIN)/python hatch_build.py $(ASAN)
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 	    ASAN_OPTIONS=detect_leaks=0 WSHOST_COMPILED=$(CURDIR)/$(ASAN) $(PYTEST) $(SANITIZED)
 
-lint: .venv/.installed-lint
+lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: .venv/.installed-lint .venv/.installed-test
+types: $(VENV)/.installed-lint $(VENV)/.installed-test
 	$(BIN)/mypy
 
 check: lint types test
 
-conformance: .venv/.installed-test
+# Each CPython has an environment of its own. The oldest checks everything; the others, what users have: the compiled form.
+matrix:
+	@set -e; target=check; found=$$(.ci/pythons $(ARGS)); set -- $$found; \
+	while [ "$$1" ]; do $(MAKE) VENV=.venv-$$1 PYTHON=$$2 $$target; target=test-compiled; shift 2; done
+
+conformance: $(VENV)/.installed-test
 	$(BIN)/python -m tests.conformance
 
 # Users have the compiled modules, from the wheel.
-bench: .venv/.installed-bench
+bench: $(VENV)/.installed-bench
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/.installed-docs
+docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build
 
-# The stamps in .venv make the second run start at once; a changed pyproject.toml installs again.
+# The stamps in $(VENV) make the second run start at once; a changed pyproject.toml installs again.
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.venv/.installed: .venv/.made pyproject.toml
-	@echo 'Installing wshost into .venv'
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo 'Installing wshost into $(VENV)'
 	@$(install) .
 	@touch $@
 
-.venv/.installed-%: .venv/.made pyproject.toml
-	@echo 'Installing wshost and what $* needs into .venv'
+$(VENV)/.installed-%: $(VENV)/.made pyproject.toml
+	@echo 'Installing wshost and what $* needs into $(VENV)'
 	@$(install) '.[$*]'
 	@touch $@
 
 # A Python is tried by running it: being in the PATH proves nothing (pyenv puts each version's name there).
-.venv/.made:
+$(VENV)/.made:
 	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 	    found=$$python; \
 	    "$$python" -c 'import ensurepip, venv' 2>/dev/null || continue; \
-	    "$$python" -m venv --clear .venv && touch $@; \
+	    "$$python" -m venv --clear $(VENV) && touch $@; \
 	    exit; \
 	done; \
 	if [ "$$found" ]; then \

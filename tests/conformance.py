@@ -1,7 +1,7 @@
-"""Runs the Autobahn testsuite, by kosoku, against real servers and prints the verdicts; knows nothing of wshost inside.
+"""Runs the Autobahn testsuite, by kosoku, against real servers and prints the verdicts. Knows no internals of wshost.
 
-Usage: ``python -m tests.conformance``; ``--help`` lists the options. Exit status 0 means: every case ran, none failed,
-none was non-strict.
+Usage: ``python -m tests.conformance``; ``--help`` lists the options. The exit status is 0 if every case ran, none
+failed and none was non-strict.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from wshost.process.reactors import new_event_loop
 ROOT = Path(__file__).parent.parent
 REPORTS = Path("reports", "conformance")
 
-#: What the suite asks for beyond the defaults: messages of 16 MiB, others in 65,536 frames, and compression.
+#: What the suite needs beyond the defaults: messages of 16 MiB, messages in 65,536 fragments, and compression.
 SERVER = ("--max-message-size=16MiB", "--compress", "--protocol-module=websocket,max-fragments=65536")
 
-#: How many cases the suite has; and without those that `--quick` leaves out, the costly ones.
+#: The number of cases; the costly groups that `--quick` leaves out; the number without them.
 CASES = 517
 COSTLY = ("9.*", "12.*", "13.*")
 QUICK_CASES = 247
 
-#: Servers tested at one time, and cases at one time on each.
+#: Servers tested at the same time, and cases at the same time on each.
 RUNS_AT_ONCE = 2
 CASES_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is tested: over TCP or TLS, on a reactor that `twistd --reactor` names, or the default one.
+    """One run of the suite."""
 
-    Compiled, as a wheel is, or Python.
-    """
-
+    #: Over TLS, or over TCP.
     secure: bool
+    #: The name for `twistd --reactor`; None is the default reactor.
     reactor: str | None
-    #: Whether plain messages are read without the engine.
+    #: Whether plain frames are read without the engine.
     fast_lane: bool = True
+    #: The form of wshost: compiled, as in a wheel, or pure.
     compiled: bool = True
 
 
@@ -72,7 +72,7 @@ RUNS = {
 
 @dataclass
 class Outcome:
-    """What came out of a run."""
+    """The result of a run."""
 
     name: str
     seconds: float
@@ -82,12 +82,12 @@ class Outcome:
     complaints: list[str] = field(default_factory=list)
 
     def good(self, cases: int) -> bool:
-        """Whether so many cases ran, and nothing is to complain of."""
+        """Whether this number of cases ran, without a complaint."""
         return self.counts.total() == cases and not self.complaints
 
 
 def verdict(behavior: str, behavior_close: str) -> str:
-    """Return one word for a case, out of the testsuite's two: on the messages, and on the closing."""
+    """Return one word for the testsuite's two verdicts on a case: on the messages, and on the closing."""
     both = {behavior, behavior_close}
     if both == {"OK"}:
         return "ok"
@@ -113,7 +113,7 @@ def test(name: str, kosoku: Sequence[str]) -> Outcome:
     """Run the suite once.
 
     :param name: one of `RUNS`; its report is replaced.
-    :param kosoku: more arguments for it.
+    :param kosoku: more arguments for kosoku.
     """
     run, report = RUNS[name], REPORTS / name
     shutil.rmtree(report, ignore_errors=True)
@@ -144,7 +144,7 @@ def test(name: str, kosoku: Sequence[str]) -> Outcome:
 
 
 def certify(path: Path) -> ssl.SSLContext:
-    """Write a certificate for localhost, with its key, and return what trusts it and nothing else."""
+    """Write a certificate for localhost and its key, and return a context that trusts only it."""
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     context = ssl.create_default_context()
@@ -154,10 +154,10 @@ def certify(path: Path) -> ssl.SSLContext:
 
 @contextmanager
 def tls_relay(port: int, trust: ssl.SSLContext) -> Iterator[str]:
-    """Relay TCP connections to a TLS server, byte for byte, as kosoku speaks no TLS.
+    """Relay TCP connections to a TLS server, as kosoku speaks no TLS.
 
-    :param port: the server's, on this machine.
-    :param trust: what verifies its certificate.
+    :param port: the server's port on this machine.
+    :param trust: verifies the server's certificate.
     :returns: the URL for kosoku.
     """
 
@@ -189,7 +189,7 @@ def tls_relay(port: int, trust: ssl.SSLContext) -> Iterator[str]:
 
 
 async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    """Write what is read, until one of both ends; then end the other."""
+    """Copy from one stream to the other until one ends; then close the target."""
     with suppress(OSError):
         while data := await source.read(65_536):
             target.write(data)
@@ -198,7 +198,7 @@ async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> No
 
 
 def main() -> int:
-    """Test what the command line asks for; return the exit status."""
+    """Run what the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"all by default: {', '.join(RUNS)}")
     parser.add_argument("--quick", action="store_true", help=f"leave out the costly groups: {', '.join(COSTLY)}")
@@ -216,7 +216,7 @@ def main() -> int:
     packages = ("wshost", "autobahn", "Twisted", "uvloop", "kosoku")
     print("Python", platform.python_version(), *(f"· {package} {version(package)}" for package in packages))
     print(
-        f"{'run':10} {'modules':>8} {'plain frames':>12} {'cases':>6} {'OK':>6} {'informational':>14}"
+        f"{'run':10} {'form':>8} {'plain frames':>12} {'cases':>6} {'OK':>6} {'informational':>14}"
         f" {'non-strict':>11} {'failed':>7} {'seconds':>8}"
     )
     start = time.monotonic()
@@ -227,7 +227,7 @@ def main() -> int:
         for outcome in pool.map(lambda name: test(name, kosoku), names):
             run, counts = RUNS[outcome.name], outcome.counts
             print(
-                f"{outcome.name:10} {'compiled' if run.compiled else 'Python':>8}"
+                f"{outcome.name:10} {'compiled' if run.compiled else 'pure':>8}"
                 f" {'here' if run.fast_lane else 'Autobahn':>12} {counts.total():6} {counts['ok']:6}"
                 f" {counts['informational']:14} {counts['non-strict']:11} {counts['failed']:7} {outcome.seconds:8.0f}"
             )

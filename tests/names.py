@@ -41,12 +41,13 @@ _WORDS = """
     tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:index=0
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
-    accept4 close epoll_ctl ssl isal nc openssl twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
+    accept4 close epoll_ctl ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
     LimitNOFILE LimitNOFILE= X-Forwarded-For GLIBC_TUNABLES MALLOC_…
     IProtocolFactory IConsumer ISSLTransport connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509
     .pxd .pyx .tac .venv docs/_build doc feature fix removal pyproject.toml PORT= HANDLER= ARGS=--help
-    changes/<issue>.<type>.md reports/conformance/<run>/index.html
+    ARGS=--ends PATH
+    changes/<issue>.<type>.<number>.md reports/conformance/<run>/index.html
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
 """
 #: Names of others, examples, and words that are no names of ours. Who adds one makes sure that it is not ours.
@@ -56,10 +57,12 @@ OTHERS = frozenset(_WORDS.split()) | {
     "async def",
     "nc localhost 7000",
     "pip install .",
+    "pip install --force-reinstall --no-cache-dir",
     "make PYTHON=/path/to/python",
+    "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install haproxy openssl",
+    "apt install gcc haproxy openssl strace",
     "ulimit -Hn",
     "server … ssl send-proxy-v2",
     'Site(…, logPath="access.log")',

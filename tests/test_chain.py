@@ -258,7 +258,7 @@ class TestRoutes:
 @pytest.mark.parametrize(
     ("modules", "expected"),
     [
-        (["http"], "http: no module follows to take WebSocket upgrades"),
+        (["http"], "http: no module follows that accepts WebSocket upgrades"),
         (["websocket", "tests.test_chain.unprepared"], "websocket: needs a module before it"),
     ],
 )

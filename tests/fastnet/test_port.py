@@ -58,7 +58,7 @@ class Speaking:
 
 
 class TestPorts:
-    """What they do on sockets, Twisted's own tests see (tests/integration/test_twisted.py)."""
+    """What they do on sockets, Twisted's own tests see (tests/integration/test_twisteds_own_tests.py)."""
 
     @pytest.mark.parametrize(
         ("context", "transport"), [(None, Transport), (ssl.create_default_context(), SecureTransport)]

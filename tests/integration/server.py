@@ -1,4 +1,4 @@
-"""Real `twistd wshost` processes, started and ended for one test; knows nothing of what is tested with them."""
+"""Runs `twistd wshost` in processes of its own; must not know what is tested with them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
+
+from tests.integration.fork_server import ForkedProcess
 
 #: The scripts of the environment that runs the tests.
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -32,7 +34,7 @@ _PORT = re.compile(r":(\d+)$")
 class Server:
     """A server in its own process; its log goes to a file that nobody needs to empty."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, output: IO[bytes]) -> None:
         self._process = process
         self._output = output
         self.pid = process.pid
@@ -81,7 +83,7 @@ class Server:
             return self._process.wait(seconds), self.log
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.wait(seconds)
             raise
 
 
@@ -96,6 +98,7 @@ def running_server(
     before: Sequence[str] = (),
     own: Sequence[str] = ("--nodaemon", "--pidfile="),
     ready: re.Pattern[str] = _LISTENING,
+    forked: bool = True,
 ) -> Iterator[Server]:
     """Run `twistd wshost` in the foreground until the block ends.
 
@@ -110,20 +113,27 @@ def running_server(
     :param before: a command that becomes the server in the end, by ``exec``.
     :param own: options of twistd itself.
     :param ready: what its log says when the block may begin; the URL, if there is one, is the first group.
+    :param forked: start it quickly, by `ForkedProcess`. Where it can't be, it is started as a shell does it: behind
+        another command, and with variables that Python itself reads.
     """
     words = [str(SCRIPTS / command), *(own if command == "twistd" else ["--log-format=text"])]
     if reactor:
         words.append(f"--reactor={reactor}")
     words += ["--python", application] if application else ["wshost", *_completed(options)]
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [*INTERRUPTIBLE, *before, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-        )
+        variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+        process: subprocess.Popen[bytes] | ForkedProcess
+        if forked and not before and not any(name.startswith("PYTHON") for name in env or {}):
+            process = ForkedProcess(words, str(cwd or Path.cwd()), variables, output)
+        else:
+            process = subprocess.Popen(
+                [*INTERRUPTIBLE, *before, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env=variables,
+            )
         server = Server(process, output)
         try:
             found = server.wait_for(ready)

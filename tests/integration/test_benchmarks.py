@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize("cell", ["latency-64", "deflate-200", "connect", "flood-messages"])
-def test_a_cell(cell: str, tmp_path: Path) -> None:
+def test_each_benchmark_runs_for_a_moment(cell: str, tmp_path: Path) -> None:
     options = ["--only", f"^{cell}$", "--servers=wshost", "--rounds=1", "--seconds=0.2"]
     files = [f"--json={tmp_path / 'all.json'}", f"--charts={tmp_path}"]
     ended = subprocess.run(
@@ -37,7 +37,7 @@ def test_a_cell(cell: str, tmp_path: Path) -> None:
     assert "import wshost brings in no reactor, no TLS" in ended.stdout
 
 
-def test_a_name_that_nobody_has() -> None:
+def test_an_unknown_benchmark_is_refused() -> None:
     command = [sys.executable, "-m", "benchmarks", "--servers=wshots"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 2

@@ -56,9 +56,10 @@ def answer(server: Server, host: str, origin: str | None, ahead: bytes = b"") ->
 class TestRebinding:
     """A page of evil.example has its own name lead to a server on this machine."""
 
-    @pytest.mark.parametrize("reactor", [None, "epoll"])
-    @pytest.mark.parametrize("options", [[], ["--origin=https://app.example"]], ids=["bare", "origin"])
-    def test_on_a_loopback_address(self, options: list[str], reactor: str | None) -> None:
+    @pytest.mark.parametrize(
+        ("reactor", "options"), [(None, []), ("epoll", ["--origin=https://app.example"])], ids=["bare", "origin"]
+    )
+    def test_on_a_loopback_address_a_foreign_host_gets_421(self, options: list[str], reactor: str | None) -> None:
         with running_server(ECHO, *options, reactor=reactor) as server:
             for _ in range(3):
                 assert answer(server, f"evil.example:{server.port}", f"http://evil.example:{server.port}") == 421
@@ -66,17 +67,17 @@ class TestRebinding:
             assert answer(server, f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}") == 101
             assert answer(server, f"localhost:{server.port}", "http://evil.example") == 403
             assert answer(server, "evil.example", None) == 101
-            server.wait_for("a browser has asked for the host 'evil.example'.*--host")
+            server.wait_for("a browser asked for the host 'evil.example'.*--host")
             assert server.log.count("--host") == 1
 
-    def test_by_a_name_that_it_was_given(self) -> None:
+    def test_only_names_given_by_the_host_option_are_served(self) -> None:
         with running_server(ECHO, "--host=chat.example.com", "--host=*.example.org") as server:
             assert answer(server, "chat.example.com", "https://chat.example.com") == 101
             assert answer(server, "a.example.org", "http://a.example.org") == 101
             assert answer(server, "evil.example", "http://evil.example") == 421
             assert answer(server, "localhost", "http://localhost") == 421
 
-    def test_by_the_proxy_protocol(self) -> None:
+    def test_behind_the_proxy_protocol_the_address_in_its_header_decides(self) -> None:
         """A proxy says which address its client has connected to."""
         ahead = b"PROXY TCP4 198.51.100.7 203.0.113.1 50000 443\r\n"
         with running_server("--listen=haproxy:tcp:0:interface=127.0.0.1", ECHO) as server:
@@ -85,12 +86,12 @@ class TestRebinding:
             assert answer(server, "chat.example.com", "https://chat.example.com", ahead) == 101
             assert answer(server, "evil.example", "https://evil.example", ahead) == 421
 
-    def test_on_a_unix_socket(self, tmp_path: Path) -> None:
+    def test_on_a_unix_socket_any_name_is_served(self, tmp_path: Path) -> None:
         with running_server(f"--listen=unix:{tmp_path}/socket", ECHO) as server:
             assert answer(server, "chat.example.com", "https://chat.example.com") == 101
 
     @pytest.mark.parametrize("reactor", [None, "epoll"])
-    def test_by_another_scheme(self, tmp_path: Path, reactor: str | None) -> None:
+    def test_over_tls_an_http_origin_gets_403(self, tmp_path: Path, reactor: str | None) -> None:
         """The page of an attacker on the network, who can't forge https."""
         authority = trustme.CA()
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
@@ -105,7 +106,7 @@ class TestRebinding:
 
 
 class TestApplications:
-    def test_have_origins_of_their_own(self) -> None:
+    def test_an_application_origin_is_served_only_if_an_option_names_it(self) -> None:
         origins = ["file://", "capacitor://localhost", "app://x", "vscode-webview://1ga8gk0ss5cqk8t1d3pqkm2m8k"]
         with running_server(ECHO, *(f"--origin={origin}" for origin in origins)) as server:
             for origin in origins:
@@ -121,13 +122,13 @@ class TestHeads:
         with running_server(ECHO, "--compress", reactor=request.param) as server:
             yield server
 
-    def test_with_a_utf_8_cookie(self, server: Server) -> None:
+    def test_a_utf_8_cookie_is_accepted(self, server: Server) -> None:
         lines = "Cookie: name=Zoë; theme=日本語\r\nUser-Agent: Grüße/1.0 ✓\r\n\r\n"
         with dial(server, request()[:-2] + lines.encode()) as client:
             assert status(client.recv(65_536)) == 101
 
     @pytest.mark.parametrize("cut", [0, 1, 2, 3])
-    def test_behind_empty_lines(self, server: Server, cut: int) -> None:
+    def test_empty_lines_before_the_request_are_ignored(self, server: Server, cut: int) -> None:
         """RFC 9112 §2.2."""
         data = b"\r\n\r\n" + request()
         with dial(server, data[:cut]) as client:
@@ -137,7 +138,7 @@ class TestHeads:
             assert status(client.recv(65_536)) == 101
 
     @pytest.mark.parametrize("member", [b"a,", b"permessage-deflate; client_max_window_bits,", b"a;b,", b"a;"])
-    def test_with_offers_without_end(self, server: Server, member: bytes) -> None:
+    def test_an_endless_list_of_extensions_gets_431(self, server: Server, member: bytes) -> None:
         line = b"Sec-WebSocket-Extensions: " + member * (15_000 // len(member)) + b"a"
         with dial(server, request()[:-2] + line + b"\r\n\r\n") as client:
             assert status(client.recv(65_536)) == 431

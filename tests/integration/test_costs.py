@@ -1,4 +1,4 @@
-"""What an echoed message costs, in what can be counted: writes, calls, system calls, memory. No clock, no noise."""
+"""What an echoed message costs in writes, calls, system calls and memory: counted, not timed."""
 
 from __future__ import annotations
 
@@ -47,27 +47,27 @@ def calls_of(call: Callable[[], None]) -> int:
 
 class TestInMemory:
     @pytest.mark.parametrize("count", [1, 16])
-    def test_a_burst_leaves_in_one_write(self, count: int) -> None:
+    def test_the_answers_to_a_burst_leave_in_one_write(self, count: int) -> None:
         peer = MemoryHost(echo).open()
         peer.transport.writes.clear()
         fed(peer, MESSAGE * count)
         assert peer.transport.writes == [ANSWER * count]
 
     @pytest.mark.parametrize(("count", "most"), [(1, 75), (16, 36)])
-    def test_calls(self, count: int, most: int) -> None:
-        """Of the modules in Python; compiled, the profiler sees fewer."""
+    def test_an_echoed_message_costs_at_most_75_calls_and_in_a_burst_36(self, count: int, most: int) -> None:
+        """The bounds are for the modules in Python; of compiled ones the profiler sees fewer calls."""
         peer = MemoryHost(echo, websocket_options={"fast_lane": True}).open()
         fed(peer, MESSAGE * count)
         assert calls_of(lambda: fed(peer, MESSAGE * count)) / count <= most
 
-    def test_no_reactor_call(self) -> None:
+    def test_a_burst_schedules_nothing_on_the_reactor(self) -> None:
         peer = MemoryHost(echo, websocket_options={"ping_interval": 0}).open()
         peer.turn()
         before = peer.reactor.getDelayedCalls()
         fed(peer, MESSAGE * 16)
         assert peer.reactor.getDelayedCalls() == before
 
-    def test_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ten_thousand_echoed_messages_leave_no_memory_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         peer = MemoryHost(echo).open()
         monkeypatch.setattr(peer.transport, "write", len)
         burst = MESSAGE * 16
@@ -123,7 +123,7 @@ class TestSystemCalls:
         return Counter(found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line)))
 
     @pytest.mark.parametrize("burst", [1, 16])
-    def test_of_an_echo(self, burst: int, tmp_path: Path) -> None:
+    def test_a_burst_costs_one_read_one_write_and_one_wait(self, burst: int, tmp_path: Path) -> None:
         calls = self.counted(tmp_path, burst)
         waits = sum(count for name, count in calls.items() if name.startswith("epoll_p") or name == "epoll_wait")
         # One read, one write and one wait, whatever the burst; what strace had not written yet is a few lines.

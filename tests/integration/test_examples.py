@@ -65,7 +65,7 @@ def says(client: ClientConnection) -> str | bytes:
 
 
 class TestCounter:
-    def test_counts_for_each_connection(self) -> None:
+    def test_the_counter_counts_per_connection(self) -> None:
         with example(handler="counter") as server, connect(server.url) as one, connect(server.url) as other:
             one.send("hello")
             assert says(one) == "1: hello"
@@ -76,7 +76,7 @@ class TestCounter:
 
 
 class TestChat:
-    def test_tells_all_what_one_says(self) -> None:
+    def test_the_chat_tells_all_what_one_says(self) -> None:
         with example(handler="chat") as server, connect(f"{server.url}/?name=Ada") as ada:
             with connect(f"{server.url}/?name=Charles") as charles:
                 assert says(ada) == "Charles comes in"
@@ -84,7 +84,7 @@ class TestChat:
                 assert says(ada) == says(charles) == "Charles: Good evening"
             assert says(ada) == "Charles leaves"
 
-    def test_tells_twenty_in_order_what_several_say_at_once(self) -> None:
+    def test_the_chat_tells_twenty_clients_in_one_order_what_several_say_at_once(self) -> None:
         with example(handler="chat") as server, ExitStack() as stack:
             clients = [
                 stack.enter_context(connect(f"{server.url}/?name={number}", max_queue=None)) for number in range(20)
@@ -102,7 +102,7 @@ class TestChat:
                 said = [text for text in heard[0] if str(text).startswith(f"{number}: ")]
                 assert said == [f"{number}: {text}" for text in range(number, 20)]
 
-    def test_refuses_who_has_no_name(self) -> None:
+    def test_the_chat_refuses_a_client_without_a_name(self) -> None:
         with example(handler="chat") as server, pytest.raises(InvalidStatus) as refused:
             connect(server.url)
         response = refused.value.response
@@ -117,20 +117,20 @@ class TestDoor:
             yield server
 
     @pytest.mark.parametrize("cookie", ["", "token=", "token=other"])
-    def test_is_closed_without_the_token(self, server: Server, cookie: str) -> None:
+    def test_the_door_refuses_a_client_without_the_token(self, server: Server, cookie: str) -> None:
         with pytest.raises(InvalidStatus) as refused:
             connect(server.url, additional_headers={"Cookie": cookie})
         response = refused.value.response
         assert (response.status_code, response.body) == (401, b"Log in first.\n")
         assert response.headers["WWW-Authenticate"] == 'Cookie realm="chat"'
 
-    def test_opens_for_the_token(self, server: Server) -> None:
+    def test_the_door_opens_for_the_token(self, server: Server) -> None:
         with connect(server.url, additional_headers={"Cookie": "token=sesame"}) as client:
             client.send("Ada")
             assert says(client) == "Hello, Ada"
             assert client.subprotocol is None
 
-    def test_greets_by_the_subprotocol(self, server: Server) -> None:
+    def test_the_door_greets_by_the_subprotocol(self, server: Server) -> None:
         offered = [Subprotocol("greeting.v1"), Subprotocol("greeting.v2")]
         cookie = {"Cookie": "token=sesame"}
         with connect(f"{server.url}/hall", subprotocols=offered, additional_headers=cookie) as client:
@@ -142,13 +142,13 @@ class TestDoor:
 
 
 class TestAlarm:
-    def test_rings_when_it_is_time(self) -> None:
+    def test_the_alarm_rings_after_the_seconds_asked_for(self) -> None:
         with example(handler="alarm") as server, connect(server.url) as client:
             client.send("0.2")
             client.send("0.1")
             assert [says(client), says(client)] == ["0.1 s are over", "0.2 s are over"]
 
-    def test_what_is_no_number_ends_its_own_connection_only(self) -> None:
+    def test_the_alarm_ends_only_the_connection_that_sends_no_number(self) -> None:
         with example(handler="alarm") as server, connect(server.url) as client, connect(server.url) as other:
             client.send("soon")
             with pytest.raises(ConnectionClosedError) as closed:
@@ -162,7 +162,7 @@ class TestAlarm:
 
 class TestDigest:
     @pytest.mark.parametrize("reactor", [None, "epoll"])
-    def test_answers_in_order(self, reactor: str | None) -> None:
+    def test_the_digest_answers_in_order(self, reactor: str | None) -> None:
         passwords = ["one", "two", "three"]
         digests = [hashlib.scrypt(one.encode(), salt=b"docs", n=2**14, r=8, p=1).hex() for one in passwords]
         with example(handler="digest", reactor=reactor) as server, connect(server.url) as client:
@@ -172,27 +172,27 @@ class TestDigest:
 
 
 class TestLineEcho:
-    def test_echoes_lines_without_http(self) -> None:
+    def test_the_line_echo_needs_no_http(self) -> None:
         with chain("examples.line_echo") as server, dial(server) as client, client.makefile("rb") as lines:
             assert server.url.startswith("tcp://")
             assert lines.readline() == b"Say something.\n"
             client.sendall(b"one\ntwo\nquit\nnever read\n")
             assert lines.read() == b"one\ntwo\nGood-bye.\n"
 
-    def test_has_a_limit(self) -> None:
+    def test_the_line_echo_limits_the_length_of_a_line(self) -> None:
         with chain("examples.line_echo") as server, dial(server) as client:
             assert client.recv(100) == b"Say something.\n"
             client.sendall(bytes(1_025))
             with pytest.raises(ConnectionResetError):
                 client.recv(100)
 
-    def test_says_so_when_the_server_stops(self) -> None:
+    def test_the_line_echo_says_goodbye_when_the_server_stops(self) -> None:
         with chain("examples.line_echo") as server, dial(server) as client, client.makefile("rb") as lines:
             assert lines.readline() == b"Say something.\n"
             os.kill(server.pid, signal.SIGTERM)
             assert lines.read() == b"The server stops.\n"
 
-    def test_is_tested_without_a_socket(self) -> None:
+    def test_the_line_echos_own_test_passes(self) -> None:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/test_line_echo.py"]
         done = subprocess.run(command, cwd=DOCS, check=False, capture_output=True, text=True)
         assert "1 passed" in done.stdout, done.stdout + done.stderr
@@ -207,32 +207,32 @@ class TestKnock:
         with chain(*cls.MODULES, handler="examples.counter") as server:
             yield server
 
-    def test_lets_through_who_knows_the_word(self, server: Server) -> None:
+    def test_the_knock_lets_through_a_client_that_knows_the_word(self, server: Server) -> None:
         knocking = dial(server)
         knocking.sendall(b"sesame\n")
         with connect(server.url, sock=knocking) as client:
             client.send("hello")
             assert says(client) == "1: hello"
 
-    def test_loses_nothing_that_comes_with_the_word(self, server: Server) -> None:
+    def test_the_knock_loses_nothing_that_comes_with_the_word(self, server: Server) -> None:
         with dial(server) as client:
             client.sendall(b"sesame\n" + request())
             assert client.recv(12) == b"HTTP/1.1 101"
 
-    def test_hangs_up_on_others(self, server: Server) -> None:
+    def test_the_knock_hangs_up_on_a_client_that_does_not_know_the_word(self, server: Server) -> None:
         with dial(server) as client:
             client.sendall(request())
             with pytest.raises(ConnectionResetError):
                 client.recv(100)
 
     @pytest.mark.parametrize("options", ["", ",word=1", ",word=a,wrod=b"])
-    def test_checks_its_options_when_the_server_starts(self, options: str) -> None:
+    def test_the_knock_checks_its_options_when_the_server_starts(self, options: str) -> None:
         modules = (f"examples.knock{options}", "http", "websocket")
         complaint = "wshost: knock: give it a word and nothing else, as in knock,word=sesame\n"
         with pytest.raises(AssertionError, match=complaint), chain(*modules, handler="examples.counter"):
             """It does not start."""
 
-    def test_is_found_by_its_short_name(self, tmp_path: Path) -> None:
+    def test_the_knock_is_found_by_its_short_name(self, tmp_path: Path) -> None:
         """As an installed distribution would have it."""
         plugins = tmp_path / "twisted" / "plugins"
         plugins.mkdir(parents=True)
@@ -259,7 +259,7 @@ class TestWebsite:
         with chain(*request.param, handler="examples.chat") as server:
             yield server
 
-    def test_answers_who_does_not_ask_for_websocket(self, server: Server) -> None:
+    def test_the_website_answers_plain_http_requests(self, server: Server) -> None:
         client = HTTPConnection("127.0.0.1", server.port)
         for _ in range(2):
             client.request("GET", "/chat.html")
@@ -290,7 +290,7 @@ class TestWebsite:
             "/.",
         ],
     )
-    def test_has_nothing_but_its_folder_and_one_answer(self, server: Server, path: str) -> None:
+    def test_the_website_serves_nothing_outside_its_folder(self, server: Server, path: str) -> None:
         before = server.log
         client = HTTPConnection("127.0.0.1", server.port)
         client.request("GET", path)
@@ -311,7 +311,7 @@ class TestWebsite:
         ],
         ids=str,
     )
-    def test_lets_no_header_write_a_traceback(self, server: Server, headers: dict[str, str]) -> None:
+    def test_no_header_makes_the_website_log_a_traceback(self, server: Server, headers: dict[str, str]) -> None:
         before = server.log
         for method, path, status in (("GET", "/chat.html", 200), ("HEAD", "/chat.html", 200), ("HEAD", "/no", 404)):
             client = HTTPConnection("127.0.0.1", server.port)
@@ -322,14 +322,14 @@ class TestWebsite:
 
     @pytest.mark.parametrize("first", [b"", b"GET /chat.html HTTP/1.1\r\nHost: a\r\n\r\n"])
     @pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-    def test_takes_no_body(self, server: Server, first: bytes, body: bytes) -> None:
+    def test_the_website_refuses_a_request_body(self, server: Server, first: bytes, body: bytes) -> None:
         before = server.log
         with dial(server) as client, client.makefile("rb") as answers:
             client.sendall(first + b"POST /chat.html HTTP/1.1\r\nHost: a\r\n" + body)
             assert b"HTTP/1.1 413 " in answers.read()
         assert server.log == before
 
-    def test_follows_no_symlink(self, tmp_path: Path) -> None:
+    def test_the_website_follows_no_symlink(self, tmp_path: Path) -> None:
         site = tmp_path / "website"
         (site / "below").mkdir(parents=True)
         (site / ".git").mkdir()
@@ -374,7 +374,7 @@ class TestWebsite:
         ],
         ids=["silent", "the line dribbles", "the head dribbles"],
     )
-    def test_waits_for_nobody_without_end(self, first: bytes, more: bytes) -> None:
+    def test_the_website_drops_idle_clients(self, first: bytes, more: bytes) -> None:
         spec = importlib.util.spec_from_file_location("website", EXAMPLES / "website.py")
         assert spec is not None
         assert spec.loader is not None
@@ -402,12 +402,12 @@ class TestWebsite:
         peer.leave()
         website.factory.doStop()
 
-    def test_leaves_websocket_alone(self, server: Server) -> None:
+    def test_the_website_leaves_websocket_upgrades_to_wshost(self, server: Server) -> None:
         with connect(f"{server.url}/?name=Ada") as client:
             client.send("hello")
             assert says(client) == "Ada: hello"
 
-    def test_is_configured_by_a_file(self) -> None:
+    def test_the_website_runs_from_its_toml_file(self) -> None:
         with running_server("--config=website.toml", "--port=0", cwd=EXAMPLES) as server:
             client = HTTPConnection("127.0.0.1", server.port)
             client.request("GET", "/chat.html")
@@ -419,7 +419,7 @@ class TestWebsite:
 
 
 class TestEmbedded:
-    def test_runs_with_the_options_of_wsserver(self, tmp_path: Path) -> None:
+    def test_the_embedded_server_runs_with_the_options_of_wsserver(self, tmp_path: Path) -> None:
         application = (EXAMPLES / "embedded.tac").read_text()
         assert '"port": 8080' in application
         (tmp_path / "embedded.tac").write_text(application.replace('"port": 8080', '"port": 0'))
@@ -499,7 +499,7 @@ def find_page(file: Path) -> str:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 class TestChatPage:
-    def test_talks_to_the_chat_room(self, tmp_path: Path) -> None:
+    def test_the_chat_page_talks_to_the_chat_room(self, tmp_path: Path) -> None:
         modules = ("http,otherwise=examples.website.factory", "websocket", "examples.website.factory")
         url = "http://localhost:8080/chat.html?name=Ada"
         with chain(*modules, handler="examples.chat") as server, browser(tmp_path, server.port, url) as page:
@@ -514,7 +514,9 @@ class TestChatPage:
             page.wait_for("Charles leaves")
 
     @pytest.mark.parametrize(("allowed", "text"), [(True, "You are in."), (False, "The connection is closed: 1006")])
-    def test_of_another_website_needs_its_origin_allowed(self, tmp_path: Path, allowed: bool, text: str) -> None:
+    def test_the_chat_page_of_another_website_needs_its_origin_allowed(
+        self, tmp_path: Path, allowed: bool, text: str
+    ) -> None:
         """As in the tutorial: the page from one server, the chat room on another."""
         with chain("examples.website.factory") as website:
             origin = f"http://localhost:{website.port}"

@@ -86,7 +86,7 @@ class TestTheBytes:
     """Of doc/proxy-protocol.txt."""
 
     @pytest.mark.parametrize(("header", "source", "destination"), VALID)
-    def test_that_are_valid_tell_who_is_there(
+    def test_a_valid_header_names_the_client(
         self, server: Server, header: bytes, source: object, destination: object
     ) -> None:
         with dial(server) as client:
@@ -95,7 +95,7 @@ class TestTheBytes:
             assert said(client) == f"{address(source) if source else name} plain"  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("header", [header for header, _, _ in VALID if len(header) < 60][::3])
-    def test_may_come_one_by_one(self, server: Server, header: bytes) -> None:
+    def test_a_header_may_come_byte_by_byte(self, server: Server, header: bytes) -> None:
         with dial(server) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for byte in header:
@@ -106,13 +106,17 @@ class TestTheBytes:
             assert said(client).endswith(" plain")
 
     @pytest.mark.parametrize("data", INVALID[::3])
-    def test_that_are_none_end_it_at_once_and_quietly(self, server: Server, data: bytes) -> None:
+    def test_an_invalid_header_closes_the_connection_at_once_and_logs_nothing(
+        self, server: Server, data: bytes
+    ) -> None:
         with dial(server) as client:
             client.sendall(data)
             assert heard_until_the_end(client)[0] == b""
 
     @pytest.mark.parametrize("data", [b"", b"P", b"PROXY TCP4 192.0.2.1", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"])
-    def test_that_never_come_end_it_by_the_handshakes_timeout(self, server: Server, data: bytes) -> None:
+    def test_an_unfinished_header_closes_the_connection_after_the_handshake_timeout(
+        self, server: Server, data: bytes
+    ) -> None:
         with dial(server) as client:
             client.sendall(data)
             heard, seconds = heard_until_the_end(client)
@@ -120,20 +124,20 @@ class TestTheBytes:
         assert 0.5 < seconds < SOON
 
     @pytest.mark.parametrize("data", [b"", b"PROXY TCP4 192.0.2.1", b"PROXY UNKNOWN\r\n"])
-    def test_may_end_there(self, server: Server, data: bytes) -> None:
+    def test_a_connection_may_end_in_or_behind_the_header(self, server: Server, data: bytes) -> None:
         """As those of a health check."""
         with dial(server) as client:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             assert heard_until_the_end(client)[0] == b""
 
-    def test_let_a_peer_close_its_half_first(self, server: Server) -> None:
+    def test_a_half_closed_peer_still_gets_its_answer(self, server: Server) -> None:
         with dial(server) as client:
             client.sendall(b"PROXY UNKNOWN\r\n" + ASK)
             client.shutdown(socket.SHUT_WR)
             assert said(client).endswith(" plain")
 
-    def test_count_by_the_address_in_them(self) -> None:
+    def test_max_connections_per_address_counts_by_the_address_in_the_header(self) -> None:
         """Whether or not anything comes behind it."""
         with (
             proxied_server(
@@ -156,7 +160,7 @@ class TestTLS:
 
     @pytest.mark.parametrize("reactor", REACTORS)
     @pytest.mark.parametrize("own", [False, True])
-    def test_comes_second(self, certificate: Path, reactor: str, own: bool) -> None:
+    def test_tls_begins_behind_the_header(self, certificate: Path, reactor: str, own: bool) -> None:
         options = (
             [f"--listen=haproxy:ssl:0:interface=127.0.0.1:privateKey={certificate}"]
             if own
@@ -261,7 +265,7 @@ class TestHAProxy:
             ("send-proxy-v2 proxy-v2-options ssl,cert-cn,authority,crc32c,unique-id", "http"),
         ],
     )
-    def test_tells_who_its_clients_are(self, server: Server, mode: str, how: str) -> None:
+    def test_haproxy_names_its_clients(self, server: Server, mode: str, how: str) -> None:
         """Its health checks are LOCAL ones; a client of its Unix socket has no address, or one without a name."""
         with haproxy(f"127.0.0.1:{server.port}", how, mode) as proxy:
             assert proxy.status() == ("UP", "L7OK")
@@ -278,7 +282,7 @@ class TestHAProxy:
             assert who.startswith("127.0.0.1:") or who == "unix: plain"
 
     @pytest.mark.parametrize("how", ["send-proxy", "send-proxy-v2"])
-    def test_may_come_by_a_unix_socket(self, how: str) -> None:
+    def test_haproxy_may_connect_by_a_unix_socket(self, how: str) -> None:
         with tempfile.TemporaryDirectory(dir="/tmp") as directory:
             path = f"{directory}/chat.sock"
             with (
@@ -292,7 +296,7 @@ class TestHAProxy:
 
     @pytest.mark.parametrize("how", ["send-proxy", "send-proxy-v2"])
     @pytest.mark.parametrize("own", [False, True])
-    def test_may_speak_tls_with_the_server(self, certificate: Path, how: str, own: bool) -> None:
+    def test_haproxy_may_speak_tls_with_the_server(self, certificate: Path, how: str, own: bool) -> None:
         options = (
             [f"--listen=haproxy:ssl:0:interface=127.0.0.1:privateKey={certificate}"]
             if own

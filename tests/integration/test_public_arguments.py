@@ -1,4 +1,4 @@
-"""Every public argument, by what kinds of values people give: one table, of which both forms must say the same.
+"""Every public argument with every kind of value that people give: one table of expected answers.
 
 What is compiled takes exact types and counts in C; what is not takes what Python takes. `make test` runs this on the
 one, `make test-compiled` on the other, and what is expected is written once.
@@ -907,7 +907,9 @@ TABLE = list(rows())
 
 
 @pytest.mark.parametrize(("door", "given", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_both_forms_say_the_same(door: Callable[..., Any], given: tuple[Any, ...], expected: Any) -> None:
+def test_each_argument_gets_the_expected_answer(
+    door: Callable[..., Any], given: tuple[Any, ...], expected: Any
+) -> None:
     assert door(*given) == expected
 
 

@@ -1,4 +1,4 @@
-"""Peers that read slowly, or not at all, with the kernel's buffers between, which tell by leaps of what is read."""
+"""Peers that read slowly or not at all, on real sockets: the kernel reports what they have read in leaps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def handle(message, state):
             return ("reply", bytes(int(count)), state)
     return ("noreply", state)
 """
-#: Seconds that a peer may take nothing for; and that it is watched, which is longer than any may be silent.
+#: Seconds for which a peer may read nothing; seconds for which each is watched, longer than any may read nothing.
 STALL = 1
 WATCHED = STALL * MAX_SAVED_STALLS + 3
 #: More than all buffers take.
@@ -42,24 +42,26 @@ MUCH = 8_000_000
 Connect = Callable[[int], socket.socket]
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio", "epoll"])
-def reactor(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+#: Kinds of endpoints, each on wshost's own ports and on Twisted's; both event loops have those of wshost.
+TCP = ["uvloop-tcp", "epoll-tcp"]
+TLS = ["asyncio-tls", "epoll-tls"]
+UNIX = ["uvloop-unix", "epoll-unix"]
 
 
-@pytest.fixture(scope="module", params=["tcp", "tls", "unix"])
-def server(request: pytest.FixtureRequest, reactor: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose patience is short, on one kind of endpoint."""
+@pytest.fixture(scope="module", params=[*TCP, *TLS, *UNIX])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a short stall timeout, on one kind of endpoint."""
+    reactor, kind = request.param.split("-")
     directory = tmp_path_factory.mktemp("slow")
     (directory / "generous.py").write_text(HANDLER)
     options = [f"--handler={directory / 'generous.py'}", f"--stall-timeout={STALL}"]
-    # A ping waits behind what is read so slowly.
+    # A ping waits behind output that is read slowly: it must not end the connection.
     options += ["--ping-interval=1", "--ping-timeout=1"]
-    if request.param == "tls":
+    if kind == "tls":
         path = directory / "server.pem"
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
         options.append(f"--tls-cert={path}")
-    elif request.param == "unix":
+    elif kind == "unix":
         options.append(f"--listen=unix:{directory / 'socket'}")
     with running_server(*options, reactor=reactor) as server:
         yield server
@@ -122,8 +124,8 @@ def lasts(client: socket.socket) -> float:
     return time.monotonic() - start
 
 
-def test_steady_ones_are_served_and_others_are_dropped(connect: Connect) -> None:
-    """What is asked for is more than all buffers hold, so that who is dropped can't have read so much."""
+def test_peers_that_read_steadily_are_served_and_those_that_do_not_read_are_dropped(connect: Connect) -> None:
+    """Each peer asks for more than all buffers hold, so a peer that is dropped can't have read it all."""
     with ThreadPoolExecutor() as pool:
         default = pool.submit(read, connect(0), 40_000, WATCHED)
         large = pool.submit(read, connect(200_000), 80_000, WATCHED)
@@ -137,9 +139,9 @@ def test_steady_ones_are_served_and_others_are_dropped(connect: Connect) -> None
         assert STALL * 0.9 < little.result() < STALL * MAX_SAVED_STALLS + 2
 
 
-@pytest.mark.parametrize("server", ["tcp", "tls"], indirect=True)
-def test_the_kernel_holds_little_for_who_does_not_read(server: Server, connect: Connect) -> None:
-    """What it takes, no limit of ours counts. A Unix socket's buffer is small by itself."""
+@pytest.mark.parametrize("server", [*TCP, *TLS], indirect=True)
+def test_the_kernel_holds_little_output_for_a_peer_that_does_not_read(server: Server, connect: Connect) -> None:
+    """No limit of ours counts what the kernel holds. A Unix socket's buffer is small by itself."""
     with connect(4_096):
         time.sleep(0.5)
         assert 0 < send_queue(server.port) < 2 * MAX_UNSENT + 100_000

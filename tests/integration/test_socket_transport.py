@@ -174,12 +174,12 @@ class TestOutput:
     @pytest.mark.parametrize(
         "data", [None, "text", bytearray(b"x"), memoryview(b"x")], ids=lambda data: type(data).__name__
     )
-    def test_is_bytes(self, connect: Callable[..., Pair], data: Any) -> None:
+    def test_output_that_is_not_bytes_is_refused(self, connect: Callable[..., Pair], data: Any) -> None:
         pair = connect()
         with pytest.raises(TypeError, match="bytes"):
             pair.transport.write_nocheck(data)
 
-    def test_may_be_of_a_subclass(self, connect: Callable[..., Pair]) -> None:
+    def test_output_may_be_of_a_subclass_of_bytes(self, connect: Callable[..., Pair]) -> None:
         class Bytes(bytes):
             pass
 
@@ -188,7 +188,7 @@ class TestOutput:
         pair.go_on()
         assert pair.arrived == MUCH
 
-    def test_arrives_in_order_whatever_is_written_from_within(self, connect: Callable[..., Pair]) -> None:
+    def test_output_written_from_within_callbacks_arrives_in_order(self, connect: Callable[..., Pair]) -> None:
         pair = connect(
             pause_writing=lambda transport: transport.write_nocheck(b"2" + MUCH),
             resume_writing=lambda transport: transport.write_nocheck(b"3"),
@@ -199,7 +199,9 @@ class TestOutput:
         assert pair.protocol.told == ["pause_writing", "resume_writing"]
 
     @pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
-    def test_goes_on_when_the_protocol_fails_at_pausing(self, connect: Callable[..., Pair], call: str) -> None:
+    def test_output_goes_on_when_the_protocols_pause_writing_raises(
+        self, connect: Callable[..., Pair], call: str
+    ) -> None:
         pair = connect(**{call: fail})
         pair.transport.write_nocheck(MUCH)
         pair.transport.write_nocheck(b"end")
@@ -209,7 +211,7 @@ class TestOutput:
         assert pair.protocol.told == ["pause_writing", "resume_writing"]
 
     @pytest.mark.parametrize("call", ["pause_writing", "resume_writing"])
-    def test_ends_when_it_is_aborted_from_within(self, connect: Callable[..., Pair], call: str) -> None:
+    def test_output_ends_when_a_callback_aborts(self, connect: Callable[..., Pair], call: str) -> None:
         pair = connect(**{call: lambda transport: transport.abort()})
         pair.transport.write_nocheck(MUCH)
         pair.go_on()
@@ -218,7 +220,7 @@ class TestOutput:
         assert pair.protocol.told[-2:] == [call, "connection_lost"]
         assert MUCH.startswith(pair.arrived)
 
-    def test_leaves_before_the_half_and_the_whole_are_closed(self, connect: Callable[..., Pair]) -> None:
+    def test_output_leaves_before_a_half_close_and_a_close(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         pair.transport.write_nocheck(MUCH)
         pair.transport.write_eof()
@@ -229,7 +231,9 @@ class TestOutput:
         assert pair.protocol.told[-1] == "connection_lost"
         assert pair.protocol.error is None
 
-    def test_fails_when_the_peer_has_gone(self, connect: Callable[..., Pair]) -> None:
+    def test_output_to_a_peer_that_has_gone_ends_the_connection_with_its_error(
+        self, connect: Callable[..., Pair]
+    ) -> None:
         pair = connect()
         pair.transport.write_nocheck(MUCH)
         pair.peer.close()
@@ -241,7 +245,7 @@ class TestOutput:
 
 class TestInput:
     @pytest.mark.parametrize("call", ["data_received", "eof_received"])
-    def test_ends_for_a_protocol_that_fails(self, connect: Callable[..., Pair], call: str) -> None:
+    def test_a_protocol_whose_data_received_raises_is_ended(self, connect: Callable[..., Pair], call: str) -> None:
         pair = connect(**{call: fail})
         pair.peer.send(b"x")
         pair.peer.shutdown(socket.SHUT_WR)
@@ -251,7 +255,7 @@ class TestInput:
         assert pair.protocol.error is pair.loop.errors[0]
 
     @pytest.mark.parametrize("end", ["close", "abort"])
-    def test_stops_at_once(self, connect: Callable[..., Pair], end: str) -> None:
+    def test_input_stops_at_once_when_a_callback_closes(self, connect: Callable[..., Pair], end: str) -> None:
         pair = connect(data_received=lambda transport: getattr(transport, end)())
         [reader] = pair.loop.calls.values()
         for data in b"one", b"two":
@@ -261,7 +265,7 @@ class TestInput:
         assert pair.protocol.told == ["data_received", "connection_lost"]
         assert pair.protocol.received == b"one"
 
-    def test_waits_while_it_is_paused(self, connect: Callable[..., Pair]) -> None:
+    def test_input_waits_while_reading_is_paused(self, connect: Callable[..., Pair]) -> None:
         pair = connect(data_received=lambda transport: transport.pause_reading())
         for data in b"one", b"two":
             pair.peer.send(data)
@@ -273,7 +277,7 @@ class TestInput:
 
 
 class TestInputIntoABuffer:
-    def test_until_it_is_full(self, connect: Callable[..., Pair]) -> None:
+    def test_input_fills_the_protocols_buffer_then_comes_as_data(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         room = bytearray(10)
         pair.transport.receive_into(memoryview(room)[2:])
@@ -284,7 +288,7 @@ class TestInputIntoABuffer:
         assert pair.protocol.updates == [3, 3, 2]
         assert pair.protocol.received == b"ree"
 
-    def test_until_there_is_none(self, connect: Callable[..., Pair]) -> None:
+    def test_input_comes_as_data_when_the_protocol_has_no_buffer_any_more(self, connect: Callable[..., Pair]) -> None:
         pair = connect(buffer_updated=lambda transport: transport.receive_into(None))
         room = bytearray(10)
         pair.transport.receive_into(room)
@@ -294,7 +298,7 @@ class TestInputIntoABuffer:
         assert room == b"one" + bytes(7)
         assert pair.protocol.received == b"two"
 
-    def test_another_may_follow(self, connect: Callable[..., Pair]) -> None:
+    def test_one_buffer_may_follow_another(self, connect: Callable[..., Pair]) -> None:
         rooms = [bytearray(3), bytearray(4)]
         pair = connect(buffer_updated=lambda transport: rooms[1:] and transport.receive_into(rooms.pop()))
         first, second = rooms
@@ -303,7 +307,7 @@ class TestInputIntoABuffer:
         pair.go_on()
         assert [bytes(first), bytes(second)] == [b"one", b"two\0"]
 
-    def test_much_in_turns(self, connect: Callable[..., Pair]) -> None:
+    def test_much_input_into_a_buffer_takes_several_turns(self, connect: Callable[..., Pair]) -> None:
         """One peer has no longer turns than another."""
         pair = connect()
         room = bytearray(len(MUCH))
@@ -316,7 +320,7 @@ class TestInputIntoABuffer:
         assert room == MUCH
         assert max(pair.protocol.updates) <= 262_144
 
-    def test_can_not_be_taken_away(self, connect: Callable[..., Pair]) -> None:
+    def test_a_buffer_cannot_be_resized_while_it_is_read_into(self, connect: Callable[..., Pair]) -> None:
         """Or the kernel would write where something else is by now."""
         pair = connect()
         room = bytearray(10)
@@ -330,16 +334,16 @@ class TestInputIntoABuffer:
         assert room == b"one" + bytes(7)
 
     @pytest.mark.parametrize("error", [BufferError, TypeError])
-    def test_is_writable(self, connect: Callable[..., Pair], error: type[Exception]) -> None:
+    def test_a_read_only_buffer_is_refused(self, connect: Callable[..., Pair], error: type[Exception]) -> None:
         with pytest.raises(error):
             connect().transport.receive_into({BufferError: b"12345", TypeError: "12345"}[error])
 
-    def test_has_room(self, connect: Callable[..., Pair]) -> None:
+    def test_an_empty_buffer_is_refused(self, connect: Callable[..., Pair]) -> None:
         with pytest.raises(ValueError, match="no room"):
             connect().transport.receive_into(bytearray())
 
     @pytest.mark.parametrize("end", ["close", "abort"])
-    def test_ends_with_the_connection(self, connect: Callable[..., Pair], end: str) -> None:
+    def test_a_buffer_is_released_when_the_connection_ends(self, connect: Callable[..., Pair], end: str) -> None:
         pair = connect(buffer_updated=lambda transport: getattr(transport, end)())
         room = bytearray(10)
         pair.transport.receive_into(room)
@@ -350,7 +354,7 @@ class TestInputIntoABuffer:
         room += b"more"
         assert pair.protocol.told == ["buffer_updated", "connection_lost"]
 
-    def test_sees_the_peers_end(self, connect: Callable[..., Pair]) -> None:
+    def test_the_peers_end_is_seen_while_reading_into_a_buffer(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         pair.transport.receive_into(bytearray(10))
         pair.peer.send(b"one")
@@ -358,7 +362,9 @@ class TestInputIntoABuffer:
         pair.go_on()
         assert pair.protocol.told == ["buffer_updated", "eof_received", "connection_lost"]
 
-    def test_fails_when_the_peer_has_gone(self, connect: Callable[..., Pair]) -> None:
+    def test_a_reset_while_reading_into_a_buffer_ends_the_connection_with_its_error(
+        self, connect: Callable[..., Pair]
+    ) -> None:
         pair = connect()
         pair.transport.receive_into(bytearray(10))
         pair.transport.write_nocheck(b"never read")
@@ -366,7 +372,7 @@ class TestInputIntoABuffer:
         pair.go_on()
         assert isinstance(pair.protocol.error, ConnectionResetError)
 
-    def test_of_a_protocol_that_fails(self, connect: Callable[..., Pair]) -> None:
+    def test_a_protocol_whose_buffer_updated_raises_is_ended(self, connect: Callable[..., Pair]) -> None:
         pair = connect(buffer_updated=fail)
         pair.transport.receive_into(bytearray(10))
         pair.peer.send(b"one")
@@ -376,7 +382,9 @@ class TestInputIntoABuffer:
 
 
 class TestTheEnd:
-    def test_leaves_alone_who_gets_its_descriptor_next(self, connect: Callable[..., Pair]) -> None:
+    def test_a_closed_transport_leaves_the_next_owner_of_its_descriptor_alone(
+        self, connect: Callable[..., Pair]
+    ) -> None:
         others, their_peer = socket.socketpair()
         pair = connect()
         transport, calls = pair.transport, list(pair.loop.calls.values())
@@ -400,7 +408,7 @@ class TestTheEnd:
         assert pair.protocol.told == ["pause_writing", "connection_lost"]
 
     @pytest.mark.parametrize("seed", range(100))
-    def test_comes_once_and_nothing_is_mixed_up_before(self, connect: Callable[..., Pair], seed: int) -> None:
+    def test_connection_lost_comes_once_whatever_is_done_before(self, connect: Callable[..., Pair], seed: int) -> None:
         chance = random.Random(seed)
         written = bytearray()
         ended: list[str] = []

@@ -1,4 +1,4 @@
-"""TLS as it comes: real sockets, the standard library's client, on both kinds of reactor (RFC 8446, RFC 9325)."""
+"""TLS with the standard library's client, and how silent or ended TLS connections go, on both kinds of reactor."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ class TestVersions:
     """RFC 8996: TLS 1.2 is the oldest that is spoken."""
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-    def test_spoken(self, server: Server, context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
+    def test_tls_1_2_and_1_3_are_spoken_without_compression(
+        self, server: Server, context: ssl.SSLContext, version: ssl.TLSVersion
+    ) -> None:
         context.minimum_version = context.maximum_version = version
         with secure(server, context) as client:
             assert client.version() == version.name.replace("_", ".")
@@ -142,31 +144,39 @@ class TestVersions:
 
     @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-    def test_too_old(self, server: Server, context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
+    def test_tls_1_0_and_1_1_are_refused(
+        self, server: Server, context: ssl.SSLContext, version: ssl.TLSVersion
+    ) -> None:
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = version
         with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
             secure(server, context)
 
-    def test_the_log_says_so(self, server: Server) -> None:
+    def test_the_log_names_a_wss_url(self, server: Server) -> None:
         assert server.url.startswith("wss://")
 
 
 class TestClientCertificates:
     """`--tls-client-ca`: who has no certificate of that authority does not get as far as a request."""
 
-    def test_the_handler_sees_it(self, demanding: Server, context: ssl.SSLContext, authority: trustme.CA) -> None:
+    def test_the_handler_sees_the_clients_certificate(
+        self, demanding: Server, context: ssl.SSLContext, authority: trustme.CA
+    ) -> None:
         authority.issue_cert("alice@example.com", common_name="alice").configure_cert(context)
         assert "CN=alice" in ask(demanding, context, "who am I").split(",")
 
-    def test_without_one(self, demanding: Server, context: ssl.SSLContext) -> None:
+    def test_a_client_without_a_certificate_is_not_heard(self, demanding: Server, context: ssl.SSLContext) -> None:
         assert_not_heard(demanding, context)
 
-    def test_of_another_authority(self, demanding: Server, context: ssl.SSLContext) -> None:
+    def test_a_client_with_another_authoritys_certificate_is_not_heard(
+        self, demanding: Server, context: ssl.SSLContext
+    ) -> None:
         trustme.CA().issue_cert("alice@example.com", common_name="alice").configure_cert(context)
         assert_not_heard(demanding, context)
 
-    def test_where_none_is_demanded(self, server: Server, context: ssl.SSLContext, authority: trustme.CA) -> None:
+    def test_a_certificate_that_is_not_demanded_is_not_looked_at(
+        self, server: Server, context: ssl.SSLContext, authority: trustme.CA
+    ) -> None:
         authority.issue_cert("alice@example.com", common_name="alice").configure_cert(context)
         assert ask(server, context, "who am I") == "no certificate"
 
@@ -175,7 +185,9 @@ class TestSilence:
     """From the TCP connection to the end of the request head there is one deadline, TLS included."""
 
     @pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
-    def test_before_the_handshake(self, server: Server, context: ssl.SSLContext, said: bytes) -> None:
+    def test_a_peer_silent_before_the_tls_handshake_is_dropped_in_time(
+        self, server: Server, context: ssl.SSLContext, said: bytes
+    ) -> None:
         start = time.monotonic()
         client = dial(server)
         client.sendall(said)
@@ -183,24 +195,30 @@ class TestSilence:
         assert time.monotonic() - start > 0.9
         assert_alone(server, context)
 
-    def test_before_the_request(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_a_peer_silent_after_the_tls_handshake_is_dropped_in_time(
+        self, server: Server, context: ssl.SSLContext
+    ) -> None:
         start = time.monotonic()
         assert_gone(secure(server, context), start)
 
-    def test_in_the_request(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_a_peer_silent_within_its_request_gets_408(self, server: Server, context: ssl.SSLContext) -> None:
         client = secure(server, context)
         client.sendall(request()[:-2])
         assert wire.status(read_to_the_end(client)) == 408
         client.close()
 
-    def test_after_our_close(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_a_peer_that_does_not_answer_our_close_is_dropped_in_time(
+        self, server: Server, context: ssl.SSLContext
+    ) -> None:
         """Neither the Close nor the close_notify is answered, nor read."""
         client = upgraded(server, context)
         client.sendall(wire.frame(wire.TEXT, b"close me"))
         assert_alone(server, context)
         client.close()
 
-    def test_after_a_refusal(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_a_refused_peer_that_goes_on_sending_is_dropped_in_time(
+        self, server: Server, context: ssl.SSLContext
+    ) -> None:
         client = secure(server, context)
         client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n" + b"x" * 100_000)
         start = time.monotonic()
@@ -210,12 +228,12 @@ class TestSilence:
 class TestCloseNotify:
     """RFC 8446 §6.1: an end that is none of TLS's may be anybody's."""
 
-    def test_we_send_one_after_the_closing_handshake(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_close_notify_follows_the_closing_handshake(self, server: Server, context: ssl.SSLContext) -> None:
         with upgraded(server, context) as client:
             client.sendall(wire.close(1000, "bye"))
             assert wire.close_code(read_to_the_end(client)) == 1000
 
-    def test_we_send_one_after_a_refusal(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_close_notify_follows_a_refusal(self, server: Server, context: ssl.SSLContext) -> None:
         with secure(server, context) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             response = read_to_the_end(client)
@@ -223,7 +241,7 @@ class TestCloseNotify:
         head, _, body = response.partition(b"\r\n\r\n")
         assert b"Content-Length: %d" % len(body) in head
 
-    def test_a_peers_is_the_end(self, server: Server, context: ssl.SSLContext) -> None:
+    def test_a_peers_close_notify_ends_the_connection(self, server: Server, context: ssl.SSLContext) -> None:
         client = upgraded(server, context)
         plain = client.unwrap()
         assert read_to_the_end(plain) == b""
@@ -231,7 +249,9 @@ class TestCloseNotify:
         assert_alone(server, context)
 
     @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
-    def test_an_end_without_one(self, server: Server, context: ssl.SSLContext, how: str) -> None:
+    def test_a_tcp_end_without_close_notify_ends_the_connection(
+        self, server: Server, context: ssl.SSLContext, how: str
+    ) -> None:
         client = upgraded(server, context)
         if how == "half-close":
             client.shutdown(socket.SHUT_WR)
@@ -249,7 +269,7 @@ class TestOtherThanTLS:
         "data",
         [request(), b"GET / HTTP/1.0\r\n\r\n", b"\x80\x2e\x01\x00\x02", b"\0" * 10_000, b"\x16\x03\x01\xff\xff" * 99],
     )
-    def test_it_is_no_request(self, server: Server, context: ssl.SSLContext, data: bytes) -> None:
+    def test_what_is_not_tls_gets_no_http_response(self, server: Server, context: ssl.SSLContext, data: bytes) -> None:
         start = time.monotonic()
         client = dial(server)
         client.sendall(data)

@@ -1,4 +1,4 @@
-"""TLS as browsers, curl, Java and OpenSSL's own tools speak it, on each way to listen (RFC 8446, RFC 7301)."""
+"""TLS as browsers, curl, Java and OpenSSL speak it, on each way to listen (RFC 8446, RFC 7301)."""
 
 from __future__ import annotations
 
@@ -93,6 +93,9 @@ PROCESSES = {
     "tac": Process(None, True, ("ssl:", TCP)),
 }
 WAYS = [(name, number) for name, process in PROCESSES.items() for number in range(len(process.listen))]
+#: One of each implementation of TLS, and of what may stand before it: wshost's ports and Twisted's, the PROXY protocol,
+#: `ssl:`. The other ways only listen by other means; what is agreed on with a client is tried on all.
+KINDS = [("default", 0), ("default", 1), ("default, own TLS", 0), ("asyncio", 0), ("epoll", 0), ("epoll", 1)]
 DEMANDING = [("default", 0), ("default", 1), ("default", 2), ("asyncio", 0), ("epoll", 0), ("epoll", 1), ("epoll", 4)]
 
 
@@ -189,6 +192,11 @@ def _name(way: tuple[str, int]) -> str:
 
 @pytest.fixture(params=WAYS, ids=_name)
 def way(request: pytest.FixtureRequest, servers: Servers) -> Way:
+    return servers.way(*request.param)
+
+
+@pytest.fixture(params=KINDS, ids=_name)
+def kind(request: pytest.FixtureRequest, servers: Servers) -> Way:
     return servers.way(*request.param)
 
 
@@ -374,7 +382,7 @@ class TestALPN:
             assert client.ask("who am I") == "no certificate"
             client.close()
 
-    def test_none_is_where_none_is_offered(self, way: Way, context: ssl.SSLContext) -> None:
+    def test_no_protocol_is_selected_if_none_is_offered(self, way: Way, context: ssl.SSLContext) -> None:
         with Client(way, context) as client:
             assert client.upgrade().tls.selected_alpn_protocol() is None
             client.close()
@@ -385,7 +393,7 @@ class TestALPN:
         [(["h2"], whole), (["h2", "h3", "http/1.0", "HTTP/1.1"], whole), (["h2"], bytewise), (["h2"], records(50))],
         ids=["h2", "others", "bytewise", "records"],
     )
-    def test_who_offers_others_alone_is_told(
+    def test_a_client_that_offers_only_other_protocols_gets_the_alert(
         self, way: Way, context: ssl.SSLContext, version: ssl.TLSVersion, offered: list[str], pieces: Any
     ) -> None:
         context.minimum_version = context.maximum_version = version
@@ -396,7 +404,7 @@ class TestALPN:
         ):
             client.shake()
 
-    def test_the_next_one_is_served(self, way: Way, context: ssl.SSLContext) -> None:
+    def test_after_refused_clients_the_next_one_is_served(self, way: Way, context: ssl.SSLContext) -> None:
         refused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         refused.set_alpn_protocols(["h2"])
         for _ in range(3):
@@ -422,9 +430,9 @@ class TestServerNames:
         ],
         ids=["known", "unknown", "dot", "IPv4", "IPv6", "IDN", "long", "none"],
     )
-    def test_are_all_served(self, way: Way, context: ssl.SSLContext, name: str | None) -> None:
+    def test_any_server_name_is_served(self, kind: Way, context: ssl.SSLContext, name: str | None) -> None:
         context.check_hostname = False
-        with Client(way, context, name=name) as client:
+        with Client(kind, context, name=name) as client:
             client.upgrade().close()
 
 
@@ -432,32 +440,32 @@ class TestVersions:
     """RFC 8996: TLS 1.2 is the oldest that is spoken."""
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-    def test_spoken(self, way: Way, context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
+    def test_tls_1_2_and_1_3_are_spoken(self, kind: Way, context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
         context.minimum_version = context.maximum_version = version
-        with Client(way, context) as client:
+        with Client(kind, context) as client:
             assert client.upgrade().tls.version() == version.name.replace("_", ".")
             client.close()
 
     @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
-    def test_too_old(self, way: Way, context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
+    def test_tls_1_0_and_1_1_get_an_alert(self, kind: Way, context: ssl.SSLContext, version: ssl.TLSVersion) -> None:
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = version
-        with Client(way, context) as client, pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+        with Client(kind, context) as client, pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
             client.shake()
 
-    def test_a_client_without_a_cipher_of_ours_is_told(self, way: Way, context: ssl.SSLContext) -> None:
+    def test_a_client_without_a_common_cipher_gets_an_alert(self, kind: Way, context: ssl.SSLContext) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("AES128-SHA:@SECLEVEL=0")
-        with Client(way, context) as client, pytest.raises(ssl.SSLError, match="ALERT_HANDSHAKE_FAILURE"):
+        with Client(kind, context) as client, pytest.raises(ssl.SSLError, match="ALERT_HANDSHAKE_FAILURE"):
             client.shake()
 
     @pytest.mark.parametrize("curve", ["prime256v1", "secp384r1", "secp521r1"])
-    def test_a_client_is_asked_for_a_key_that_we_take(self, way: Way, context: ssl.SSLContext, curve: str) -> None:
+    def test_a_client_with_any_common_curve_is_served(self, kind: Way, context: ssl.SSLContext, curve: str) -> None:
         """RFC 8446 §4.1.4: HelloRetryRequest."""
         context.set_ecdh_curve(curve)
         context.set_alpn_protocols(["h2", "http/1.1"])
-        with Client(way, context) as client:
+        with Client(kind, context) as client:
             assert client.upgrade().tls.selected_alpn_protocol() == "http/1.1"
             client.close()
 
@@ -467,8 +475,8 @@ class TestResumption:
 
     @pytest.mark.parametrize("tickets", [True, False], ids=["tickets", "no tickets"])
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-    def test_a_client_that_comes_back(
-        self, way: Way, context: ssl.SSLContext, version: ssl.TLSVersion, tickets: bool
+    def test_a_client_that_comes_back_with_a_session_is_served(
+        self, kind: Way, context: ssl.SSLContext, version: ssl.TLSVersion, tickets: bool
     ) -> None:
         context.minimum_version = context.maximum_version = version
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -476,14 +484,14 @@ class TestResumption:
             context.options |= ssl.OP_NO_TICKET
         session = None
         for _ in range(3):
-            with Client(way, context, session=session) as client:
+            with Client(kind, context, session=session) as client:
                 assert client.upgrade().ask("who am I") == "no certificate"
                 assert client.tls.selected_alpn_protocol() == "http/1.1"
                 session = client.tls.session
                 client.close()
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-    def test_a_client_with_a_certificate_is_still_known(
+    def test_a_resumed_session_keeps_the_clients_certificate(
         self, demanding: Way, context: ssl.SSLContext, authority: trustme.CA, version: ssl.TLSVersion
     ) -> None:
         context.minimum_version = context.maximum_version = version
@@ -496,17 +504,17 @@ class TestResumption:
                 client.close()
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-    def test_a_session_brings_no_way_around_alpn(
-        self, way: Way, context: ssl.SSLContext, version: ssl.TLSVersion
+    def test_a_resumed_session_without_a_common_protocol_gets_the_alert(
+        self, kind: Way, context: ssl.SSLContext, version: ssl.TLSVersion
     ) -> None:
         context.minimum_version = context.maximum_version = version
-        with Client(way, context) as client:
+        with Client(kind, context) as client:
             client.upgrade()
             session = client.tls.session
             client.close()
         context.set_alpn_protocols(["h2"])
         with (
-            Client(way, context, session=session) as client,
+            Client(kind, context, session=session) as client,
             pytest.raises(ssl.SSLError, match=TOLD),
         ):
             client.shake()
@@ -517,34 +525,36 @@ class TestPieces:
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
     @pytest.mark.parametrize("pieces", [bytewise, records(1), records(100)], ids=["bytes", "tiny", "small"])
-    def test_come_together(
-        self, way: Way, context: ssl.SSLContext, version: ssl.TLSVersion, pieces: Callable[[bytes], list[bytes]]
+    def test_a_client_hello_in_pieces_is_read(
+        self, kind: Way, context: ssl.SSLContext, version: ssl.TLSVersion, pieces: Callable[[bytes], list[bytes]]
     ) -> None:
         context.minimum_version = context.maximum_version = version
         context.set_alpn_protocols(["h2", "http/1.1"])
-        with Client(way, context, pieces=pieces) as client:
+        with Client(kind, context, pieces=pieces) as client:
             assert client.upgrade().tls.selected_alpn_protocol() == "http/1.1"
             client.close()
 
-    def test_it_may_be_longer_than_a_record(self, way: Way, context: ssl.SSLContext) -> None:
+    def test_a_client_hello_longer_than_a_record_is_read(self, kind: Way, context: ssl.SSLContext) -> None:
         context.set_alpn_protocols([*("x" * 250 + f"{number:03}" for number in range(120)), "http/1.1"])
-        with Client(way, context) as client:
+        with Client(kind, context) as client:
             assert client.upgrade().tls.selected_alpn_protocol() == "http/1.1"
             client.close()
 
-    def test_one_without_an_end_is_refused(self, way: Way, context: ssl.SSLContext) -> None:
-        client = way.dial()
+    def test_an_endless_client_hello_is_refused(self, kind: Way, context: ssl.SSLContext) -> None:
+        client = kind.dial()
         with client, suppress(ConnectionError):
             client.sendall(b"\x16\x03\x01\x00\x04\x01\xff\xff\xff")
             for _ in range(20):
                 client.sendall(b"\x16\x03\x01\x40\x00" + bytes(1 << 14))
             while client.recv(1 << 16):
                 pass
-        assert_served(way, context)
+        assert_served(kind, context)
 
-    def test_the_request_may_come_with_the_handshakes_end(self, way: Way, context: ssl.SSLContext) -> None:
+    def test_a_request_in_one_piece_with_the_handshakes_end_is_answered(
+        self, kind: Way, context: ssl.SSLContext
+    ) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        with Client(way, context) as client:
+        with Client(kind, context) as client:
             client.shake(behind=request() + wire.frame(wire.TEXT, b"who am I") + wire.close())
             data = b""
             while more := client.read():
@@ -555,14 +565,16 @@ class TestPieces:
 
 
 class TestClientCertificates:
-    def test_offered_where_none_is_demanded(self, way: Way, context: ssl.SSLContext, authority: trustme.CA) -> None:
+    def test_a_certificate_that_is_not_demanded_is_not_looked_at(
+        self, kind: Way, context: ssl.SSLContext, authority: trustme.CA
+    ) -> None:
         authority.issue_cert("ada@example.com", common_name="ada").configure_cert(context)
         context.post_handshake_auth = True
-        assert_served(way, context)
+        assert_served(kind, context)
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
     @pytest.mark.parametrize("whose", ["nobody's", "another authority's"])
-    def test_that_are_not_the_authoritys_are_refused(
+    def test_a_client_without_the_authoritys_certificate_is_refused(
         self, demanding: Way, context: ssl.SSLContext, version: ssl.TLSVersion, whose: str
     ) -> None:
         context.minimum_version = context.maximum_version = version
@@ -579,8 +591,10 @@ class TestTheEnd:
 
     @pytest.mark.parametrize("how", ["close", "half-close", "reset"])
     @pytest.mark.parametrize("when", ["TCP", "TLS", "WebSocket", "Close"])
-    def test_without_close_notify(self, way: Way, context: ssl.SSLContext, when: str, how: str) -> None:
-        with Client(way, context) as client:
+    def test_an_end_without_close_notify_leaves_nothing_behind(
+        self, kind: Way, context: ssl.SSLContext, when: str, how: str
+    ) -> None:
+        with Client(kind, context) as client:
             if when == "TLS":
                 client.shake()
             elif when != "TCP":
@@ -594,21 +608,23 @@ class TestTheEnd:
                         pass
             elif how == "reset":
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        assert_alone(way, context)
+        assert_alone(kind, context)
 
-    def test_a_client_that_does_not_trust_us(self, way: Way, context: ssl.SSLContext) -> None:
-        with Client(way, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as client:
+    def test_a_client_that_does_not_trust_the_server_leaves_nothing_behind(
+        self, kind: Way, context: ssl.SSLContext
+    ) -> None:
+        with Client(kind, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as client:
             with pytest.raises(ssl.SSLCertVerificationError):
                 client.shake()
             # It says why.
             client.flush()
-        assert_alone(way, context)
+        assert_alone(kind, context)
 
 
 class TestRenegotiation:
     """RFC 5746; it is what makes a server work hard for little."""
 
-    def test_is_refused(self, way: Way, context: ssl.SSLContext) -> None:
+    def test_renegotiation_is_refused(self, way: Way, context: ssl.SSLContext) -> None:
         theirs = SSL.Context(SSL.TLS_METHOD)
         theirs.set_max_proto_version(SSL.TLS1_2_VERSION)
         client = SSL.Connection(theirs, None)
@@ -657,7 +673,9 @@ class TestACertificateThatNoClientTakes:
         ],
         ids=["fast", "ssl:", "fast:", "epoll, haproxy:", "epoll, ssl:"],
     )
-    def test_is_refused_at_the_start(self, tmp_path: Path, reactor: list[str], options: list[str]) -> None:
+    def test_a_certificate_that_no_client_accepts_is_refused_at_the_start(
+        self, tmp_path: Path, reactor: list[str], options: list[str]
+    ) -> None:
         key = ec.generate_private_key(ec.SECP256K1())
         (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
         ended = subprocess.run(

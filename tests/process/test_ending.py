@@ -166,7 +166,9 @@ class TestLeave:
         program = f"raise SystemExit({error.code!r})"
         done = subprocess.run([sys.executable, "-ISc", program], check=False, stderr=subprocess.PIPE, timeout=30)
         status, text = ending.status_of(error)
-        assert (status, text) == (done.returncode, done.stderr.decode().rstrip("\n"))
+        # Of a number that is too large, Python 3.13 also tells that its own shutdown stumbled over it.
+        printed = done.stderr.decode().partition("Exception ignored on threading shutdown:")[0]
+        assert (status, text) == (done.returncode, printed.rstrip("\n"))
 
     def test_only_the_first_call_counts(self, process: Process, reactor: Stoppable) -> None:
         ending.leave(reactor, SystemExit(3))

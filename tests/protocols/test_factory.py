@@ -121,16 +121,16 @@ SHOUT = quiet(Shout)
 
 
 class TestPrepare:
-    def test_provides_the_interface(self) -> None:
+    def test_the_module_provides_its_interfaces(self) -> None:
         verifyObject(IPreparedModule, factory)
 
-    def test_takes_a_factory(self) -> None:
+    def test_prepare_accepts_a_factory(self) -> None:
         assert factory.prepare({"factory": SHOUT}) is SHOUT
 
-    def test_or_where_one_is(self) -> None:
+    def test_prepare_accepts_the_dotted_path_of_a_factory(self) -> None:
         assert factory.prepare({"factory": f"{__name__}.SHOUT"}) is SHOUT
 
-    def test_starts_it_once(self) -> None:
+    def test_prepare_starts_the_factory_once(self) -> None:
         """As a port does that listens."""
         notes = Notes()
         host = serve(notes)
@@ -153,7 +153,7 @@ class TestPrepare:
             ({"factory": ""}, "factory: '' can't be imported: "),
         ],
     )
-    def test_says_what_is_wrong(self, options: dict[str, Any], text: str) -> None:
+    def test_prepare_names_what_is_wrong(self, options: dict[str, Any], text: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             factory.prepare(options)
         assert str(caught.value).startswith(text)
@@ -187,18 +187,18 @@ class TestLineReceiver:
         chain = [link("gate", Gate()), link("factory", factory, {"factory": SHOUT})]
         return MemoryHost(chain=chain).connect()
 
-    def test_speaks(self) -> None:
+    def test_a_line_receiver_answers_lines(self) -> None:
         peer = self.connect()
         peer.send(b"knock\nhello\r\nwor")
         peer.send(b"ld\r\n")
         assert peer.take() == b"come in\r\nHELLO\r\nWORLD\r\n"
 
-    def test_what_it_says_to_one_read_leaves_in_one_write(self) -> None:
+    def test_the_answers_to_one_read_leave_in_one_write(self) -> None:
         peer = self.connect()
         peer.send(b"knock\none\r\ntwo\r\nthree\r\n")
         assert peer.transport.writes == [b"come in\r\nONE\r\nTWO\r\nTHREE\r\n"]
 
-    def test_ends(self) -> None:
+    def test_a_line_receiver_may_close(self) -> None:
         peer = self.connect()
         peer.send(b"knock\nquit\r\nnever\r\n")
         peer.send(b"never\r\n")
@@ -207,17 +207,17 @@ class TestLineReceiver:
 
 
 class TestDriver:
-    def test_provides_the_interfaces(self) -> None:
+    def test_the_driver_provides_its_interfaces(self) -> None:
         _, note = connect()
         for interface in (IProtocolDriver, ITCPTransport, IConsumer, IPushProducer):
             verifyObject(interface, note.transport)
 
-    def test_the_factory_is_told_who_comes(self) -> None:
+    def test_the_factory_gets_the_peers_address(self) -> None:
         notes = Notes()
         serve(notes).connect("192.0.2.1", 4711)
         assert notes.addresses == [IPv4Address("TCP", "192.0.2.1", 4711)]
 
-    def test_a_factory_may_not_want_it(self) -> None:
+    def test_a_factory_that_builds_nothing_closes_the_connection(self) -> None:
         class Nobody(Factory):
             noisy = False
 
@@ -230,12 +230,12 @@ class TestDriver:
         peer.leave()
         assert peer.take() == b""
 
-    def test_knows_no_action_but_its_own(self) -> None:
+    def test_the_driver_refuses_unknown_actions(self) -> None:
         peer, _ = connect()
         assert not peer.connection.ref.send(b"x")
         assert not peer.connection.ref.info("x")
 
-    def test_has_nothing_to_say_when_the_server_stops(self) -> None:
+    def test_the_driver_writes_nothing_when_the_server_stops(self) -> None:
         peer, note = connect()
         peer.connection.shut_down()
         peer.turn()
@@ -245,14 +245,14 @@ class TestDriver:
 
 
 class TestTransport:
-    def test_writes(self) -> None:
+    def test_the_transport_writes_what_the_protocol_writes(self) -> None:
         peer, note = connect()
         note.transport.write(b"one ")
         note.transport.writeSequence([b"two ", b"three"])
         assert peer.take() == b"one two three"
 
     @pytest.mark.parametrize("data", ["text", 7, None, bytearray(b"x")])
-    def test_tells_who_writes_something_else(self, data: Any) -> None:
+    def test_the_transport_refuses_to_write_anything_but_bytes(self, data: Any) -> None:
         """Not the connection, which others' code would end for it."""
         peer, note = connect()
         with pytest.raises(TypeError, match=f"a transport writes bytes, not {type(data).__name__}"):
@@ -260,12 +260,12 @@ class TestTransport:
         note.transport.write(b"fine")
         assert peer.take() == b"fine"
 
-    def test_knows_both_addresses(self) -> None:
+    def test_the_transport_knows_both_addresses(self) -> None:
         peer, note = connect()
         assert note.transport.getPeer() == peer.transport.getPeer()
         assert note.transport.getHost() == peer.transport.getHost()
 
-    def test_reading_pauses_and_resumes(self) -> None:
+    def test_the_protocol_pauses_and_resumes_reading(self) -> None:
         peer, note = connect()
         note.transport.pauseProducing()
         peer.send(b"unheard")
@@ -274,7 +274,7 @@ class TestTransport:
         peer.turn()
         assert note.received == b"unheard"
 
-    def test_what_is_tcps_is_not_its_to_decide(self) -> None:
+    def test_settings_of_tcp_are_ignored(self) -> None:
         _, note = connect()
         note.transport.setTcpNoDelay(False)
         note.transport.setTcpKeepAlive(True)
@@ -282,7 +282,7 @@ class TestTransport:
         assert not note.transport.getTcpKeepAlive()
 
     @pytest.mark.parametrize("lose", ["loseConnection", "loseWriteConnection", "stopProducing"])
-    def test_is_lost_when_all_has_left(self, lose: str) -> None:
+    def test_the_connection_closes_when_all_output_has_left(self, lose: str) -> None:
         peer, note = connect()
         note.transport.write(b"bye")
         assert not note.transport.disconnecting
@@ -293,14 +293,14 @@ class TestTransport:
         peer.half_close()
         assert [type(reason) for reason in note.lost] == [ConnectionDone]
 
-    def test_writes_nothing_then(self) -> None:
+    def test_nothing_is_written_after_lose_connection(self) -> None:
         peer, note = connect()
         note.transport.loseConnection()
         note.transport.write(b"never")
         note.transport.loseConnection()
         assert peer.take() == b""
 
-    def test_is_aborted_at_once(self) -> None:
+    def test_abort_connection_ends_the_connection_at_once(self) -> None:
         peer, note = connect()
         note.transport.write(b"never")
         note.transport.abortConnection()
@@ -320,23 +320,23 @@ class TestTransport:
             (lambda peer: [peer.connection.abort("the server stopped"), peer.turn()], ConnectionLost),
         ],
     )
-    def test_says_how_it_was_lost(self, end: Callable[[Peer], object], kind: type[Exception]) -> None:
+    def test_connection_lost_gets_the_kind_of_loss(self, end: Callable[[Peer], object], kind: type[Exception]) -> None:
         peer, note = connect()
         end(peer)
         assert [type(reason) for reason in note.lost] == [kind]
 
-    def test_says_why(self) -> None:
+    def test_connection_lost_gets_the_reason(self) -> None:
         peer, note = connect()
         peer.connection.abort("the server stopped")
         peer.turn()
         assert "the server stopped" in str(note.lost[0])
 
-    def test_works_from_the_start(self) -> None:
+    def test_the_transport_works_from_connection_made_on(self) -> None:
         peer, note = connect(lambda note: note.transport.write(b"hello"))
         assert peer.take() == b"hello"
         assert note.connected
 
-    def test_a_protocol_that_fails_ends_its_connection(self, events: Any) -> None:
+    def test_a_protocol_that_raises_ends_its_connection(self, events: Any) -> None:
         peer, note = connect()
         note.dataReceived = None  # type: ignore[assignment, method-assign]
         peer.send(b"x")
@@ -347,18 +347,18 @@ class TestTransport:
 
 
 class TestTLS:
-    def test_is_seen_by_who_looks_for_it(self) -> None:
+    def test_with_tls_the_transport_provides_issltransport(self) -> None:
         _, plain = connect()
         _, secure = connect(secure=True)
         assert not ISSLTransport.providedBy(plain.transport)
         assert ISSLTransport.providedBy(secure.transport)
 
     @pytest.mark.parametrize("secure", [False, True])
-    def test_a_peer_may_have_no_certificate(self, secure: bool) -> None:
+    def test_the_peers_certificate_is_none_without_one(self, secure: bool) -> None:
         _, note = connect(secure=secure)
         assert note.transport.getPeerCertificate() is None
 
-    def test_or_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_peers_certificate_is_returned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         peer, note = connect(secure=True)
         certificate = object()
         monkeypatch.setattr(peer.transport, "getPeerCertificate", lambda: certificate)
@@ -405,7 +405,7 @@ class Pull:
 
 
 class TestPushProducer:
-    def test_pauses_while_the_output_is_full(self) -> None:
+    def test_a_push_producer_pauses_while_the_output_is_full(self) -> None:
         peer, note = connect()
         peer.transport.reading = False
         note.transport.registerProducer(push := Push(note), True)
@@ -418,14 +418,14 @@ class TestPushProducer:
         peer.transport.drain()
         assert push.asked == ["pause", "resume"]
 
-    def test_is_stopped_when_the_connection_is_lost(self) -> None:
+    def test_a_push_producer_is_stopped_when_the_connection_is_lost(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(push := Push(note), True)
         peer.leave()
         assert push.asked == ["stop"]
         assert len(note.lost) == 1
 
-    def test_that_fails_to_stop_does_not_hide_the_loss(self, events: Any) -> None:
+    def test_a_producer_that_fails_to_stop_does_not_hide_the_loss(self, events: Any) -> None:
         peer, note = connect()
         note.transport.registerProducer(object(), True)
         peer.leave()
@@ -433,7 +433,7 @@ class TestPushProducer:
         assert len(events) == 1
         events.clear()
 
-    def test_once_unregistered_it_is_left_alone(self) -> None:
+    def test_an_unregistered_producer_is_left_alone(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(push := Push(note), True)
         note.transport.unregisterProducer()
@@ -442,7 +442,7 @@ class TestPushProducer:
         peer.leave()
         assert push.asked == []
 
-    def test_the_connection_is_not_lost_before_it_is_done(self) -> None:
+    def test_the_connection_does_not_close_before_a_push_producer_is_done(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(Push(note), True)
         note.transport.loseConnection()
@@ -454,7 +454,7 @@ class TestPushProducer:
         assert peer.transport.half_closed
         assert note.received == b""
 
-    def test_there_is_one(self) -> None:
+    def test_a_second_producer_is_refused(self) -> None:
         _, note = connect()
         note.transport.registerProducer(Push(note), True)
         with pytest.raises(RuntimeError, match="another producer is registered"):
@@ -463,7 +463,7 @@ class TestPushProducer:
     @pytest.mark.parametrize(
         "end", [lambda peer, note: peer.leave(), lambda peer, note: note.transport.loseConnection()]
     )
-    def test_that_comes_too_late_is_stopped(self, end: Callable[[Peer, Note], object]) -> None:
+    def test_a_producer_registered_after_the_end_is_stopped(self, end: Callable[[Peer, Note], object]) -> None:
         peer, note = connect()
         end(peer, note)
         for streaming in (True, False):
@@ -472,7 +472,7 @@ class TestPushProducer:
 
 
 class TestPullProducer:
-    def test_is_asked_until_it_is_done(self) -> None:
+    def test_a_pull_producer_is_asked_until_it_is_done(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(pull := Pull(note, 20), False)
         for _ in range(10):
@@ -481,7 +481,7 @@ class TestPullProducer:
         assert peer.take() == bytes(200_000)
         assert not pull.stopped
 
-    def test_is_asked_once_a_turn(self) -> None:
+    def test_a_pull_producer_is_asked_once_a_turn(self) -> None:
         """It is others' turn, too."""
         turns: list[int] = []
         peer, note = connect()
@@ -492,7 +492,7 @@ class TestPullProducer:
         peer.turn()
         assert turns == [2]
 
-    def test_is_not_asked_while_the_output_is_full(self) -> None:
+    def test_a_pull_producer_is_not_asked_while_the_output_is_full(self) -> None:
         peer, note = connect()
         peer.transport.reading = False
         note.transport.registerProducer(pull := Pull(note, 100), False)
@@ -507,7 +507,7 @@ class TestPullProducer:
             peer.turn()
         assert peer.take() == bytes(1_000_000)
 
-    def test_is_not_asked_twice_a_turn_when_the_output_drains(self) -> None:
+    def test_a_pull_producer_is_not_asked_twice_a_turn_when_the_output_drains(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(pull := Pull(note, 100, size=1), False)
         asked = pull.asked
@@ -516,11 +516,11 @@ class TestPullProducer:
         assert pull.asked == asked
         assert peer.connection.ask(0, "drained")
 
-    def test_drained_without_one_is_nothing(self) -> None:
+    def test_drained_without_a_producer_does_nothing(self) -> None:
         peer, _ = connect()
         assert peer.connection.ask(0, "drained")
 
-    def test_may_make_way_for_a_push_producer(self) -> None:
+    def test_a_push_producer_may_follow_a_pull_producer(self) -> None:
         peer, note = connect()
         push = Push(note)
 
@@ -533,7 +533,7 @@ class TestPullProducer:
         peer.turn()
         assert push.asked == []
 
-    def test_may_make_way_for_another(self) -> None:
+    def test_another_pull_producer_may_follow(self) -> None:
         peer, note = connect()
         second = Pull(note, 3)
 
@@ -548,7 +548,7 @@ class TestPullProducer:
             peer.turn()
         assert second.asked == 3
 
-    def test_is_stopped_when_the_connection_is_lost(self) -> None:
+    def test_a_pull_producer_is_stopped_when_the_connection_is_lost(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(pull := Pull(note, 100), False)
         peer.transport.lose(ConnectionDone())
@@ -557,7 +557,7 @@ class TestPullProducer:
         assert pull.stopped
         assert pull.asked == asked
 
-    def test_the_connection_is_not_lost_before_it_is_done(self) -> None:
+    def test_the_connection_does_not_close_before_a_pull_producer_is_done(self) -> None:
         peer, note = connect()
         note.transport.registerProducer(Pull(note, 3), False)
         note.transport.loseConnection()
@@ -641,14 +641,14 @@ class TestSite:
         yield MemoryHost(chain=chain, reactor=reactor, max_output=LIMIT)
         site.doStop()
 
-    def test_answers(self, host: MemoryHost) -> None:
+    def test_twisted_web_answers_a_request(self, host: MemoryHost) -> None:
         peer = host.connect()
         peer.send(GET % b"/page")
         head, _, body = peer.take().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert body == b"hello"
 
-    def test_and_again_on_the_same_connection(self, host: MemoryHost) -> None:
+    def test_twisted_web_answers_again_on_the_same_connection(self, host: MemoryHost) -> None:
         peer = host.connect()
         peer.send(GET % b"/page" + (GET % b"/secure")[:20])
         assert peer.take().endswith(b"\r\n\r\nhello")
@@ -656,7 +656,7 @@ class TestSite:
         assert peer.take().endswith(b"\r\n\r\nplain")
         assert not peer.transport.half_closed
 
-    def test_does_not_send_faster_than_the_peer_reads(self, host: MemoryHost) -> None:
+    def test_twisted_web_sends_no_faster_than_the_peer_reads(self, host: MemoryHost) -> None:
         peer = host.connect()
         peer.transport.reading = False
         peer.send(GET % b"/big")
@@ -668,24 +668,24 @@ class TestSite:
         assert max(map(len, peer.transport.writes)) < LIMIT + 10_000
 
     @pytest.mark.parametrize(("secure", "body"), [(False, b"plain"), (True, b"secure")])
-    def test_knows_whether_it_is_tls(self, host: MemoryHost, secure: bool, body: bytes) -> None:
+    def test_twisted_web_knows_whether_there_is_tls(self, host: MemoryHost, secure: bool, body: bytes) -> None:
         peer = host.connect(secure=secure)
         peer.send(GET % b"/secure")
         assert peer.take().endswith(b"\r\n\r\n" + body)
 
-    def test_closes_when_it_is_asked_to(self, host: MemoryHost) -> None:
+    def test_twisted_web_closes_when_it_is_asked_to(self, host: MemoryHost) -> None:
         peer = host.connect()
         peer.send((GET % b"/page").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         assert peer.take().endswith(b"hello")
         assert peer.transport.half_closed
 
-    def test_learns_that_the_peer_has_gone(self, host: MemoryHost) -> None:
+    def test_twisted_web_learns_that_the_peer_has_gone(self, host: MemoryHost) -> None:
         peer = host.connect()
         peer.send(GET % b"/endless")
         peer.leave(ConnectionLost())
         assert not host.hub.shared.registry.all()
 
-    def test_drops_who_says_nothing(self, host: MemoryHost) -> None:
+    def test_twisted_web_drops_a_silent_peer(self, host: MemoryHost) -> None:
         """Its own timeout, by our clock."""
         peer = host.connect()
         peer.send(GET % b"/page")

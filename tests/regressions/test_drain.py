@@ -1,4 +1,4 @@
-"""What a handler is still answering when the server stops, is answered: within the drain timeout."""
+"""When the server stops, pending answers still leave, within the drain timeout."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stopping() -> Stopping:
     return Stopping(drain_timeout=10.0)
 
 
-def test_an_answer_that_is_awaited_leaves_before_the_good_bye(stopping: Stopping) -> None:
+def test_a_pending_answer_leaves_before_the_close_with_1001(stopping: Stopping) -> None:
     stopped = stopping.host.hub.stop()
     assert stopping.peer.messages() == []
     stopping.answer()
@@ -60,13 +60,13 @@ def test_an_answer_that_is_awaited_leaves_before_the_good_bye(stopping: Stopping
     assert stopping.host.idle()
 
 
-def test_who_waits_for_nothing_is_told_at_once(stopping: Stopping) -> None:
+def test_a_peer_without_a_pending_answer_gets_1001_at_once(stopping: Stopping) -> None:
     other = stopping.host.open()
     stopping.host.hub.stop()
     assert other.messages() == [BYE]
 
 
-def test_what_the_peer_has_sent_behind_it_is_not_begun(stopping: Stopping) -> None:
+def test_messages_behind_a_pending_one_are_not_handled(stopping: Stopping) -> None:
     stopping.peer.text("slow, too")
     stopping.host.hub.stop()
     stopping.answer()
@@ -74,21 +74,21 @@ def test_what_the_peer_has_sent_behind_it_is_not_begun(stopping: Stopping) -> No
     assert ("text", "slow, too") not in stopping.handler.seen
 
 
-def test_infos_that_have_come_before_are_handled(stopping: Stopping) -> None:
+def test_infos_asked_before_the_stop_are_handled(stopping: Stopping) -> None:
     assert stopping.handler.refs[0].info("echoed info")
     stopping.host.hub.stop()
     stopping.answer()
     assert stopping.peer.messages() == ["the answer", "echoed info", BYE]
 
 
-def test_refs_may_send_meanwhile(stopping: Stopping) -> None:
+def test_refs_may_send_while_an_answer_is_pending(stopping: Stopping) -> None:
     stopping.host.hub.stop()
     assert stopping.handler.refs[0].send("progress")
     assert stopping.peer.messages() == ["progress"]
 
 
 @pytest.mark.parametrize("result", [ValueError("on purpose"), "wrong"])
-def test_one_that_fails_closes_with_1011(stopping: Stopping, result: Any) -> None:
+def test_a_pending_answer_that_fails_closes_with_1011(stopping: Stopping, result: Any) -> None:
     stopping.host.hub.stop()
     gate = stopping.handler.gates.pop()
     if isinstance(result, Exception):
@@ -98,7 +98,7 @@ def test_one_that_fails_closes_with_1011(stopping: Stopping, result: Any) -> Non
     assert [message[:2] for message in stopping.peer.messages()] == [("close", 1011)]
 
 
-def test_one_that_never_comes_is_given_up_in_time_for_a_good_bye(stopping: Stopping) -> None:
+def test_an_answer_that_never_comes_is_given_up_and_1001_sent(stopping: Stopping) -> None:
     stopping.host.hub.stop()
     stopping.peer.turn(8.9)
     assert stopping.peer.messages() == []
@@ -108,14 +108,14 @@ def test_one_that_never_comes_is_given_up_in_time_for_a_good_bye(stopping: Stopp
     assert stopping.peer.gone
 
 
-def test_a_close_of_the_peers_is_answered_meanwhile(stopping: Stopping) -> None:
+def test_a_peers_close_is_answered_while_an_answer_is_pending(stopping: Stopping) -> None:
     stopping.host.hub.stop()
     stopping.answer()
     stopping.peer.leave()
     assert stopping.handler.seen[-1] == "connection_close"
 
 
-def test_one_that_is_asked_for_by_the_handler_itself_comes() -> None:
+def test_a_handler_that_stops_the_server_still_answers() -> None:
     """Who ends the server from a message still answers that."""
 
     class Ending(Handler):
@@ -131,7 +131,7 @@ def test_one_that_is_asked_for_by_the_handler_itself_comes() -> None:
     assert peer.messages() == ["ending", BYE]
 
 
-def test_what_was_asked_before_the_stop_is_done() -> None:
+def test_what_was_asked_of_a_ref_before_the_stop_is_done() -> None:
     handler = Handler()
     host = MemoryHost(handler)
     peer = host.open()
@@ -141,7 +141,7 @@ def test_what_was_asked_before_the_stop_is_done() -> None:
     assert peer.messages() == ["echo the info", "last", BYE]
 
 
-def test_a_close_that_is_being_answered_is_answered_in_time() -> None:
+def test_a_peers_close_that_is_being_handled_is_answered_in_time() -> None:
     """Where the time for that ends behind the drain's."""
 
     class Slow(Handler):
@@ -157,7 +157,7 @@ def test_a_close_that_is_being_answered_is_answered_in_time() -> None:
     assert peer.messages() == [("close", 4000, "bye")]
 
 
-def test_whose_answer_never_comes_is_cancelled_and_told_of_the_end(stopping: Stopping) -> None:
+def test_a_handler_whose_answer_never_comes_is_cancelled_and_told_of_the_end(stopping: Stopping) -> None:
     cancelled: list[Deferred[Any]] = []
     stopping.handler.gates[0]._canceller = cancelled.append
     stopped = stopping.host.hub.stop()

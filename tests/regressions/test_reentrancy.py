@@ -1,4 +1,4 @@
-"""Users' code is never entered from users' code; who asks is first come, first served; and no chain costs stack."""
+"""Users' code is never entered from users' code, actions keep their order, and no chain of them costs stack."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serve(does: Callable[[Handler, Any, int], Any], count: int, **limits: Any) -
 
 
 class TestAHandlerIsNotEnteredFromAnother:
-    def test_by_an_info_to_the_other(self) -> None:
+    def test_an_info_to_another_handler_runs_after_the_senders_call(self) -> None:
         def does(handler: Handler, message: Any, number: int) -> None:
             if message == ("text", "go"):
                 assert handler.refs[1].info("news")
@@ -60,7 +60,7 @@ class TestAHandlerIsNotEnteredFromAnother:
         peers[0].text("go")
         assert handler.seen == [(0, ("text", "go")), (1, ("info", "news"))]
 
-    def test_by_an_info_to_itself(self) -> None:
+    def test_an_info_to_itself_runs_after_the_handlers_call(self) -> None:
         def does(handler: Handler, message: Any, number: int) -> Any:
             if message == ("text", "go"):
                 handler.refs[0].info("news")
@@ -72,7 +72,7 @@ class TestAHandlerIsNotEnteredFromAnother:
         assert peer.messages() == ["first", "second"]
 
     @pytest.mark.parametrize("action", ["close", "send", "ping", "subscribe", "unsubscribe"])
-    def test_by_whatever_else_is_asked_of_the_other(self, action: str) -> None:
+    def test_any_action_on_another_handler_runs_after_the_senders_call(self, action: str) -> None:
         def does(handler: Handler, message: Any, number: int) -> None:
             if message == ("text", "go"):
                 arguments = {"close": (1000, ""), "send": ("x",), "ping": (b"x",)}.get(action, ("topic",))
@@ -84,7 +84,7 @@ class TestAHandlerIsNotEnteredFromAnother:
             peer.leave()
         assert [message for number, message in handler.seen if number == 1] == ["connection_close"]
 
-    def test_by_the_deferred_that_the_other_awaits(self) -> None:
+    def test_firing_another_handlers_deferred_resumes_it_after_the_call(self) -> None:
         """What waits behind an answer is handled when he who let it come has returned."""
         gate: Deferred[Any] = Deferred()
 
@@ -104,7 +104,7 @@ class TestAHandlerIsNotEnteredFromAnother:
         assert peers[0].messages() == ["late"]
         assert handler.seen[2:] == [(0, ("info", "behind it")), (0, ("text", "and behind that"))]
 
-    def test_by_publishing(self) -> None:
+    def test_publishing_enters_no_other_handler(self) -> None:
         entered: list[str] = []
 
         def handle(data: Any, ref: Any) -> Any:
@@ -119,7 +119,7 @@ class TestAHandlerIsNotEnteredFromAnother:
         peers[0].text("publish")
         assert [peer.messages() for peer in peers] == [["news"], ["news"]]
 
-    def test_by_stopping_the_server(self) -> None:
+    def test_stopping_the_server_enters_no_other_handler(self) -> None:
         stopped: list[Any] = []
 
         def does(handler: Handler, message: Any, number: int) -> None:
@@ -137,7 +137,7 @@ class TestAHandlerIsNotEnteredFromAnother:
         assert stopped[0].called
 
     @without_loop
-    def test_by_the_end_of_an_init_that_was_given_up(self) -> None:
+    def test_the_end_of_an_init_that_was_given_up_enters_no_other_handler(self) -> None:
         gate: Deferred[Any] = Deferred()
 
         class Late(Handler):
@@ -166,7 +166,7 @@ class TestAHandlerIsNotEnteredFromAnother:
 
 
 class TestAChain:
-    def test_of_any_length_costs_no_stack(self) -> None:
+    def test_a_chain_of_infos_of_any_length_costs_no_stack(self) -> None:
         length = 3 * sys.getrecursionlimit()
         depths: set[int] = set()
 
@@ -195,7 +195,7 @@ class TestAChain:
 
 
 class TestOrder:
-    def test_of_what_is_sent_later_stays_also_where_many_infos_wait(self) -> None:
+    def test_messages_sent_later_keep_their_order_behind_many_infos(self) -> None:
         def does(handler: Handler, message: Any, number: int) -> Any:
             if message == ("text", "go"):
                 assert all(handler.refs[1].info(count) for count in range(600))
@@ -207,7 +207,7 @@ class TestOrder:
         assert handler.refs[1].send("end")
         assert peers[1].messages() == [*map(str, range(600)), "end"]
 
-    def test_of_what_is_published_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_published_messages_keep_their_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def handle(data: Any, ref: Any) -> Any:
             if data == "go":
                 other = rooms.handler.refs[1]
@@ -229,7 +229,7 @@ class TestOrder:
         assert peers[1].messages() == ["5"]
         assert encoded == ["5"]
 
-    def test_a_handler_that_informs_itself_for_ever_hears_its_peer(self) -> None:
+    def test_a_handler_that_informs_itself_forever_still_hears_its_peer(self) -> None:
         def does(handler: Handler, message: Any, number: int) -> Any:
             if message[0] == "info" or message == ("text", "begin"):
                 handler.refs[0].info("next")
@@ -253,7 +253,7 @@ class TestOrder:
         assert said == ["begin", "go on", "and on"]
         assert ("close", (1000, "")) in [message for _, message in handler.seen]
 
-    def test_of_what_one_sender_asks_stays(self) -> None:
+    def test_actions_of_one_sender_keep_their_order(self) -> None:
         """As if each were done at once: what an info brings, what is sent, and the end."""
 
         def does(handler: Handler, message: Any, number: int) -> Any:
@@ -274,14 +274,14 @@ class TestOrder:
         peers[0].text("go")
         assert peers[1].messages() == ["1", "2", "3", ("ping", b"4"), "5", ("close", 4000, "6")]
 
-    def test_of_infos_before_a_message_that_comes_in_the_same_turn(self) -> None:
+    def test_infos_come_before_a_message_of_the_same_turn(self) -> None:
         handler, [peer] = serve(lambda handler, message, number: None, 1)
         handler.refs[0].info("first")
         peer.connection.dataReceived(peer.frames.send(Message("second")))
         peer.turn()
         assert [message for _, message in handler.seen] == [("info", "first"), ("text", "second")]
 
-    def test_what_waits_behind_infos_is_bounded(self) -> None:
+    def test_input_behind_infos_is_bounded(self) -> None:
         def does(handler: Handler, message: Any, number: int) -> None:
             if message == ("text", "go"):
                 other = handler.refs[1]
@@ -334,7 +334,7 @@ class Module:
 
 
 class TestModules:
-    def test_are_asked_when_no_users_code_is_running(self) -> None:
+    def test_modules_are_asked_when_no_users_code_is_running(self) -> None:
         host = MemoryHost(chain=[Link("module", Module(), None)])
         peers = [host.connect() for _ in range(300)]
         peers[0].send(b"go")
@@ -343,7 +343,7 @@ class TestModules:
         assert [peer.take() for peer in peers[1:]] == [b"was asked"] * 299
         assert not any(peer.gone for peer in peers)
 
-    def test_may_switch_in_circles_for_a_while_only(self) -> None:
+    def test_modules_that_switch_in_circles_end_the_connection(self) -> None:
         class Circle(Module):
             def init(self, options: Any, context: Any) -> Module:
                 context.perform(Switch(options))
@@ -353,7 +353,7 @@ class TestModules:
         assert host.connect().gone
         assert host.idle()
 
-    def test_that_switch_from_within_anothers_code_switch_when_that_has_returned(self) -> None:
+    def test_a_switch_asked_from_within_users_code_happens_after_it(self) -> None:
         """Whoever performs what it is given may be in the middle of anything."""
         inside: list[str] = []
 
@@ -387,7 +387,7 @@ class TestModules:
         peers[1].connection.dataReceived(b"more")
         assert peers[1].take() == b"b:unread more"
 
-    def test_are_told_that_the_server_stops_when_nobodys_code_is_running(self) -> None:
+    def test_modules_hear_of_a_stop_when_no_users_code_is_running(self) -> None:
         class Stopping(Module):
             def handle_connection_in(self, data: bytes) -> None:
                 self.inside = True
@@ -407,7 +407,7 @@ class TestModules:
         peer.send(b"stop")
         assert peer.take() == b"bye"
 
-    def test_end_when_their_code_has_returned(self) -> None:
+    def test_a_module_ends_after_its_own_code_has_returned(self) -> None:
         class Ends(Module):
             closed = 0
 

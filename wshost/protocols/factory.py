@@ -1,4 +1,4 @@
-"""Any Twisted `IProtocolFactory` as a protocol module: its protocols see a transport and never learn of the chain."""
+"""Runs the protocols of any Twisted `IProtocolFactory` as a protocol module. They see a transport, not the chain."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 moduleProvides(IPreparedModule)
 
-#: How Twisted's reason begins when both sides have closed properly.
+#: The begin of the reason that Twisted gives for a clean close.
 _CLEAN = str(ConnectionDone()).removesuffix(".")
 
 
 def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
-    """Return the option `factory`: an `IProtocolFactory`, or the dotted path of one, from the current directory, too.
+    """Return the option `factory`: an `IProtocolFactory`, or its dotted path, also in the current directory.
 
-    It is started here, as by a port that listens; nobody stops it, as modules don't learn of a server's end.
+    The factory is started here, as a listening port would. Nobody stops it, as modules don't hear of a server's end.
 
-    :raises ConfigurationError: when it is none, or there are other options.
+    :raises ConfigurationError: when the option is no factory, or there are other options.
     """
     factory = module_options("factory", options)["factory"]
     if isinstance(factory, str):
@@ -57,24 +57,24 @@ def init(options: IProtocolFactory, context: IContext) -> FactoryDriver:
 
 @implementer(IPromptDriver, ITCPTransport, IConsumer, IPushProducer)
 class FactoryDriver:
-    """A driver to the connection, and the transport to the protocol.
+    """The driver of a connection, and the transport of its protocol.
 
-    Protocols may ask it for what TCP has; how TCP is used the connection decides.
+    It provides `ITCPTransport`, but ignores settings of TCP: those are the connection's.
 
-    :param factory: builds the protocol; when it builds none, the connection closes.
+    :param factory: builds the protocol; when it returns None, the connection closes.
     """
 
     def __init__(self, factory: IProtocolFactory, context: IContext) -> None:
-        #: Nothing comes in any more, and nothing but the producer's goes out.
+        #: Input is dropped from now on, and only a registered producer still writes.
         self.disconnecting = False
         self._context = context
         self._producer: Any = None
         self._streaming = False
-        # When to ask a producer that must be asked each time.
+        # The next call of a pull producer.
         self._turn: Timer | None = None
         self._aborted = False
         if context.tls is not None:
-            # By this, twisted.web knows that a request is secure.
+            # twisted.web takes a request for secure by this interface.
             alsoProvides(self, ISSLTransport)
         self._protocol: IProtocol | None = factory.buildProtocol(context.peer_address)
         if self._protocol is None:
@@ -136,7 +136,7 @@ class FactoryDriver:
         self._context.perform(Stop("the protocol aborted"))
 
     def loseWriteConnection(self) -> None:
-        """Lose it: who has no more to write hears no more, either."""
+        """Close the connection: half-closing is not supported."""
         self.loseConnection()
 
     def getPeer(self) -> Any:
@@ -158,7 +158,7 @@ class FactoryDriver:
         """Nothing."""
 
     def getPeerCertificate(self) -> X509 | None:
-        """Return the peer's certificate, when this is TLS and there is one."""
+        """Return the peer's certificate; None without TLS or without one."""
         tls = self._context.tls
         return None if tls is None else tls.peer_certificate
 
@@ -188,7 +188,7 @@ class FactoryDriver:
         self.loseConnection()
 
     def _pull(self) -> None:
-        """Let a producer that must be asked each time go on: once a turn, while there is room."""
+        """Ask a pull producer for more: once a turn, while the output is not full."""
         self._turn = None
         if self._producer is None or self._streaming or self._context.output_full:
             return

@@ -178,7 +178,7 @@ class TestOptions:
             ({"timeout": 0}, r"^http: timeout: 0 is not a number of seconds from 0.001 to "),
         ],
     )
-    def test_wrong_ones_are_named(self, options: dict[str, Any], message: str) -> None:
+    def test_wrong_options_are_named(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigurationError, match=message):
             http.prepare(options)
 
@@ -213,7 +213,7 @@ class TestLineEnds:
     @pytest.mark.parametrize(
         "parts", [[b"GET / HTTP/1.1\n"], [b"GET / HTTP/1.1\r\nHost: a", b"\n"], [b"GET /", b"\nH"]]
     )
-    def test_a_bare_line_feed_is_refused_when_it_comes(self, parts: list[bytes]) -> None:
+    def test_a_bare_line_feed_gets_400_as_soon_as_it_comes(self, parts: list[bytes]) -> None:
         driver = start()
         for part in parts[:-1]:
             assert driver.handle_connection_in(part) is None
@@ -244,7 +244,7 @@ class TestEmptyLines:
         assert (name, request.path) == ("websocket", "/chat")
         assert unread == (b"" if end % size == 0 else b"\x81")
 
-    def test_they_are_not_handed_on(self) -> None:
+    def test_empty_lines_are_not_handed_on(self) -> None:
         """Others may take no more than one."""
         assert switch(receive(b"\r\n\r\n" + POST, otherwise="site"))[:2] == ("site", POST)
 
@@ -283,7 +283,7 @@ class TestEmptyLines:
 class TestUpgrade:
     """RFC 6455 §4.2.1, RFC 9110 §7.8."""
 
-    def test_the_next_module_gets_it(self) -> None:
+    def test_the_next_module_gets_upgrades(self) -> None:
         name, unread, request = switch(receive(UPGRADE))
         assert (name, unread) == ("websocket", b"")
         assert (request.method, request.path, request.query) == ("GET", "/chat", "room=1")
@@ -378,7 +378,7 @@ class TestOtherwise:
             b"GET /?" + b"a&" * 200 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
         ],
     )
-    def test_it_gets_every_byte_and_the_request(self, data: bytes) -> None:
+    def test_the_module_named_by_otherwise_gets_every_byte_and_the_request(self, data: bytes) -> None:
         name, unread, request = switch(receive(data, otherwise="site", paths=["/chat"]))
         assert (name, unread) == ("site", data)
         assert request.method == data.partition(b" ")[0].decode()
@@ -442,21 +442,21 @@ class TestRefusals:
             (POST, 405),
         ],
     )
-    def test_each_has_its_status(self, data: bytes, status: int) -> None:
+    def test_each_refusal_has_its_status(self, data: bytes, status: int) -> None:
         assert answer(receive(data))[0] == status
 
-    def test_405_says_what_is_allowed(self) -> None:
+    def test_a_405_response_names_the_allowed_method(self) -> None:
         """RFC 9110 §15.5.6."""
         assert answer(receive(POST))[1]["Allow"] == "GET"
 
-    def test_head_gets_no_body(self) -> None:
+    def test_the_response_to_head_has_no_body(self) -> None:
         """RFC 9110 §9.3.2."""
         assert answer(receive(PAGE.replace(b"GET", b"HEAD")))[::2] == (405, b"")
 
     @pytest.mark.parametrize(
         "data", [b"\x16", b"\x16\x03\x01\x02\x00", b"\rG", b"\r\r", b"\n", b" ", b"\0", b"\x80", b"{", b"("]
     )
-    def test_garbage_is_refused_at_its_first_byte(self, data: bytes) -> None:
+    def test_garbage_gets_400_at_its_first_byte(self, data: bytes) -> None:
         assert answer(receive(data))[0] == 400
 
     def test_input_after_a_refusal_is_ignored(self) -> None:
@@ -473,10 +473,10 @@ class TestRefusals:
 class TestHeadSize:
     """RFC 6585 §5."""
 
-    def test_a_head_may_be_as_long_as_allowed(self) -> None:
+    def test_a_head_as_long_as_the_limit_is_accepted(self) -> None:
         assert switch(receive(UPGRADE + b"more", max_head_size=len(UPGRADE)))[:2] == ("websocket", b"more")
 
-    def test_a_longer_one_gets_431(self) -> None:
+    def test_a_longer_head_gets_431(self) -> None:
         assert answer(receive(UPGRADE, max_head_size=len(UPGRADE) - 1))[0] == 431
 
     def test_it_gets_it_at_the_first_byte_too_many(self) -> None:
@@ -552,7 +552,7 @@ class TestFullServer:
 
 class TestActions:
     @pytest.mark.parametrize("received", [b"", b"GET / HT"])
-    def test_shutdown_gets_503(self, received: bytes) -> None:
+    def test_a_shutdown_answers_503(self, received: bytes) -> None:
         connection = Connection()
         driver = start(connection)
         if received:

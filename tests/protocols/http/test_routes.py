@@ -24,7 +24,7 @@ class TestSpecificity:
             ("/*", "/*"),
         ],
     )
-    def test_the_most_specific_pattern_matches(self, path: str, pattern: str) -> None:
+    def test_the_most_specific_pattern_wins(self, path: str, pattern: str) -> None:
         assert self.ROUTES.match(path) == pattern
 
     def test_the_order_of_the_patterns_makes_no_difference(self) -> None:
@@ -64,7 +64,7 @@ class TestAmbiguousPaths:
             "/chat\\admin",
         ],
     )
-    def test_they_match_nothing(self, path: str) -> None:
+    def test_ambiguous_paths_match_nothing(self, path: str) -> None:
         assert Routes(["/*", "/chat/*"]).match(path) is None
 
     @pytest.mark.parametrize("path", ["/...", "/.hidden", "/a.", "/a..b", "/..a", "/%2e%2e%2e", "/a%2e/b", "/%252f"])
@@ -90,12 +90,12 @@ class TestBadPatterns:
             ([7], "7 is not a path pattern"),
             (["/a/../b"], "'/a/../b' never matches"),
             (["/a%2Fb/*"], "'/a%2Fb/\\*' never matches"),
-            (["/a", "/b", "/a"], "'/a' is there twice"),
-            (["/a/*", "/a/*"], "'/a/\\*' is there twice"),
+            (["/a", "/b", "/a"], "'/a' is given twice"),
+            (["/a/*", "/a/*"], "'/a/\\*' is given twice"),
             ([], "an empty list"),
             ("/chat", "a list, not '/chat'"),
         ],
     )
-    def test_they_are_named(self, patterns: list[str], message: str) -> None:
+    def test_wrong_patterns_are_named(self, patterns: list[str], message: str) -> None:
         with pytest.raises(ConfigurationError, match=message):
             Routes(patterns)

@@ -122,10 +122,10 @@ def raw(opcode: int, size: int, *, fin: bool = True, rsv: int = 0, length: int |
 class TestOpening:
     """RFC 6455 §4.2.2."""
 
-    def test_nothing_is_written(self) -> None:
+    def test_a_new_engine_writes_nothing(self) -> None:
         assert Client(DEFLATE).take() == b""
 
-    def test_one_connection_knows_nothing_of_another(self) -> None:
+    def test_engines_share_no_state(self) -> None:
         one, other = Client(DEFLATE), Client(DEFLATE, max_message_size=1)
         one.send(frame(TEXT, b"xx", fin=False))
         assert other.send(frame(TEXT, b"x")) == [("text", b"x")]
@@ -164,23 +164,23 @@ class TestReceiving:
     """RFC 6455 §5."""
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 8_192])
-    def test_a_conversation(self, size: int) -> None:
+    def test_each_kind_of_frame_is_reported(self, size: int) -> None:
         client = Client()
         assert client.send(CONVERSATION, size) == TOLD
         assert client.take() == b""
 
-    def test_cut_in_two_anywhere(self) -> None:
+    def test_a_conversation_cut_anywhere_is_reported_alike(self) -> None:
         for cut in range(1, len(CONVERSATION)):
             client = Client()
             told = [*client.send(CONVERSATION[:cut]), *client.send(CONVERSATION[cut:])]
             assert told == TOLD, cut
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-    def test_lengths(self, size: int) -> None:
+    def test_messages_of_each_length_form_are_reported(self, size: int) -> None:
         payload = random.Random(size).randbytes(size)
         assert Client().send(frame(BINARY, payload)) == [("binary", payload)]
 
-    def test_steps_are_small(self) -> None:
+    def test_a_step_parses_at_most_one_frame(self) -> None:
         """So that whoever drives it can do something else in between."""
         client = Client()
         client.engine.feed(frame(TEXT) * 3)
@@ -191,12 +191,12 @@ class TestReceiving:
             told.append(len(client.sink.events))
         assert told == [0, 1, 1, 2, 2, 3]
 
-    def test_nothing_to_do(self) -> None:
+    def test_a_step_without_bytes_returns_false(self) -> None:
         client = Client()
         assert not client.engine.step()
         assert client.send(frame(TEXT)[:1]) == []
 
-    def test_where_it_stands(self) -> None:
+    def test_inside_says_whether_a_message_or_frame_is_incomplete(self) -> None:
         client = Client()
         stands = []
         for part in (
@@ -269,21 +269,21 @@ class TestFailing:
     """RFC 6455 §7.1.7: say why, and look at nothing more."""
 
     @pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN)
-    def test_it_fails(self, data: bytes, code: int) -> None:
+    def test_each_violation_is_closed_with_its_code(self, data: bytes, code: int) -> None:
         assert Client().fails(data) == code
 
     @pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN)
-    def test_it_fails_in_pieces(self, data: bytes, code: int) -> None:
+    def test_each_violation_in_pieces_is_closed_with_its_code(self, data: bytes, code: int) -> None:
         assert Client().fails(data, 1) == code
 
     @pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN)
-    def test_what_came_before_counts(self, data: bytes, code: int) -> None:
+    def test_messages_before_a_violation_are_reported(self, data: bytes, code: int) -> None:
         client = Client()
         assert client.send(frame(TEXT, b"hello") + data + frame(TEXT, b"more")) == [("text", b"hello"), ("drop",)]
         assert len(list(frames(client.take()))) == 1
 
     @pytest.mark.parametrize(("data", "code"), BROKEN.values(), ids=BROKEN)
-    def test_behind_our_own_close(self, data: bytes, code: int) -> None:
+    def test_a_violation_after_our_close_drops_the_connection(self, data: bytes, code: int) -> None:
         """There is no second Close."""
         client = Client()
         client.engine.start_close(1000, b"")
@@ -292,11 +292,11 @@ class TestFailing:
         assert client.take() == b""
 
     @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999])
-    def test_close_codes_that_are_none(self, code: int) -> None:
+    def test_valid_close_codes_are_reported(self, code: int) -> None:
         """RFC 6455 §7.4, and IANA's registry for 1012 to 1014, the last of which Autobahn lacks."""
         assert Client().send(close(code)) == [("close", code, "")]
 
-    def test_the_reason_does_not_depend_on_where_the_bytes_are_cut(self) -> None:
+    def test_the_close_reason_does_not_depend_on_where_the_bytes_are_cut(self) -> None:
         """Text that is not UTF-8, in data that can't be inflated further on."""
         data = frame(TEXT, Deflater()(b"\xff" * 100) + b"\xff" * 10, rsv=RSV1)
         written = set()
@@ -306,7 +306,7 @@ class TestFailing:
             written.add(client.take())
         assert written == {b"\x88\x1f\x03\xefinvalid UTF-8 or deflate data"}
 
-    def test_by_whoever_drives_it(self) -> None:
+    def test_the_driver_may_fail_the_connection(self) -> None:
         client = Client()
         client.engine.fail(1008, "that w\xe4s enough" * 20)
         assert client.sink.events == [("drop",)]
@@ -316,37 +316,37 @@ class TestFailing:
         assert client.sink.events == [("drop",)]
         assert client.take() == b""
 
-    def test_with_the_peer_s_close_unanswered(self) -> None:
+    def test_failing_with_an_unanswered_close_sends_one_close(self) -> None:
         client = Client()
         client.send(close())
         client.engine.fail(1008, "late")
         assert client.sink.events == [("close", 1000, ""), ("drop",)]
         assert client.take() == b"\x88\x06\x03\xf0late"
 
-    def test_in_the_middle_of_a_step(self) -> None:
+    def test_the_driver_may_fail_the_connection_within_a_step(self) -> None:
         client = Client()
         client.sink.then = lambda: client.engine.fail(1008, "no pings")
         assert client.send(frame(PING) + frame(TEXT)) == [("ping", b""), ("drop",)]
 
 
 class TestLimits:
-    def test_a_message_as_long_as_allowed(self) -> None:
+    def test_a_message_as_long_as_the_limit_is_reported(self) -> None:
         client = Client(max_message_size=10, max_frame_size=10)
         assert client.send(frame(TEXT, b"x" * 10)) == [("text", b"x" * 10)]
         data = frame(TEXT, b"x" * 4, fin=False) + frame(CONTINUATION, b"y" * 6)
         assert client.send(data) == [("text", b"xxxxyyyyyy")]
 
-    def test_a_longer_one(self) -> None:
+    def test_a_longer_message_is_closed_with_1009(self) -> None:
         assert Client(max_message_size=10).fails(head(TEXT, 11)) == 1009
         assert Client(max_message_size=10).fails(frame(TEXT, b"x" * 4, fin=False) + head(CONTINUATION, 7)) == 1009
 
-    def test_a_longer_frame(self) -> None:
+    def test_a_longer_frame_is_closed_with_1009(self) -> None:
         data = frame(TEXT, b"x" * 5, fin=False) + frame(CONTINUATION, b"x" * 5)
         assert Client(max_frame_size=5).send(data) == [("text", b"x" * 10)]
         assert Client(max_frame_size=5).fails(head(TEXT, 6)) == 1009
 
     @pytest.mark.parametrize("payload", [b"", b"x"])
-    def test_fragments(self, payload: bytes) -> None:
+    def test_too_many_fragments_are_closed_with_1009(self, payload: bytes) -> None:
         """CVE-2026-48779 and others: each of them costs, empty or not."""
         client = Client(max_fragments=4)
         data = frame(TEXT, payload, fin=False) + frame(CONTINUATION, payload, fin=False) * 2
@@ -355,7 +355,7 @@ class TestLimits:
             assert client.send(data + frame(PING) + frame(CONTINUATION)) == [("ping", b""), ("text", payload * 3)]
         assert client.fails(data + frame(CONTINUATION, fin=False) + frame(CONTINUATION)) == 1009
 
-    def test_pieces_cost_no_more_than_the_message(self) -> None:
+    def test_pieces_take_no_more_memory_than_the_message(self) -> None:
         """A message that comes byte by byte is kept as one."""
         client = Client()
         client.send(head(BINARY, 20_000))
@@ -365,7 +365,7 @@ class TestLimits:
         tracemalloc.stop()
         assert kept < 60_000
 
-    def test_nothing_is_kept_of_what_has_arrived(self) -> None:
+    def test_nothing_is_kept_of_reported_messages(self) -> None:
         client = Client()
         tracemalloc.start()
         client.send(frame(BINARY, b"x" * LIMIT))
@@ -386,7 +386,7 @@ class TestClosing:
             (close(4_999, "näh" * 30), (4_999, "näh" * 30)),
         ],
     )
-    def test_the_peer_s(self, sent: bytes, told: tuple[int | None, str]) -> None:
+    def test_a_peers_close_is_reported_and_answered(self, sent: bytes, told: tuple[int | None, str]) -> None:
         client = Client()
         assert client.send(sent) == [("close", *told)]
         assert client.take() == b""
@@ -397,13 +397,13 @@ class TestClosing:
         assert client.take() == b""
         assert client.send(frame(TEXT)) == []
 
-    def test_answered_at_once(self) -> None:
+    def test_a_peers_close_may_be_answered_at_once(self) -> None:
         client = Client()
         client.sink.then = lambda: client.engine.answer_close(1000, b"")
         assert client.send(frame(CLOSE)) == [("close", None, ""), ("drop",)]
         assert client.take() == b"\x88\x02\x03\xe8"
 
-    def test_ours(self) -> None:
+    def test_our_close_ends_with_the_peers_answer(self) -> None:
         client = Client()
         client.engine.start_close(1001, b"going away")
         assert client.take() == b"\x88\x0c\x03\xe9going away"
@@ -411,7 +411,7 @@ class TestClosing:
         assert client.send(close(1001)) == [("drop",)]
         assert client.take() == b""
 
-    def test_twice(self) -> None:
+    def test_a_second_close_is_not_sent(self) -> None:
         client = Client()
         client.engine.start_close(1001, b"")
         client.engine.start_close(1002, b"")
@@ -419,7 +419,7 @@ class TestClosing:
 
 
 class TestDeflateOff:
-    def test_off(self) -> None:
+    def test_without_deflate_a_compressed_frame_is_closed_with_1002(self) -> None:
         client = Client()
         assert client.fails(frame(TEXT, Deflater()(b"hello"), rsv=RSV1)) == 1002
 
@@ -432,7 +432,7 @@ class TestDeflate:
 
     @pytest.mark.parametrize("takeover", [True, False])
     @pytest.mark.parametrize("size", [1, 8_192])
-    def test_receiving(self, takeover: bool, size: int) -> None:
+    def test_a_deflated_message_is_inflated(self, takeover: bool, size: int) -> None:
         """Our peers may keep their context or not: that is theirs to choose."""
         client, deflater = Client(DEFLATE), Deflater()
         for text in TEXTS:
@@ -440,7 +440,7 @@ class TestDeflate:
                 deflater = Deflater()
             assert client.send(frame(TEXT, deflater(text), rsv=RSV1), size) == [("text", text)]
 
-    def test_receiving_fragments(self) -> None:
+    def test_a_deflated_message_in_fragments_is_inflated(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
         for text in TEXTS:
             data = deflater(text)
@@ -448,24 +448,24 @@ class TestDeflate:
             sent = frame(TEXT, data[:cut], fin=False, rsv=RSV1) + frame(PING) + frame(CONTINUATION, data[cut:])
             assert client.send(sent) == [("ping", b""), ("text", text)]
 
-    def test_receiving_what_is_not_compressed(self) -> None:
+    def test_a_plain_message_is_reported_with_deflate_agreed_on(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
         assert client.send(frame(TEXT, deflater(b"hello"), rsv=RSV1)) == [("text", b"hello")]
         assert client.send(frame(TEXT, b"plain")) == [("text", b"plain")]
         assert client.send(frame(TEXT, deflater(b"hello"), rsv=RSV1)) == [("text", b"hello")]
 
     @pytest.mark.parametrize("window_bits", [9, WINDOW_BITS])
-    def test_the_window_that_was_asked_for_is_enough(self, window_bits: int) -> None:
+    def test_a_message_with_the_agreed_window_is_inflated(self, window_bits: int) -> None:
         client, deflater = Client(f"{DEFLATE}; client_max_window_bits"), Deflater(window_bits)
         data = random.Random(1).randbytes(3_000) * 3
         assert client.send(frame(BINARY, deflater(data), rsv=RSV1)) == [("binary", data)]
 
-    def test_a_window_larger_than_that(self) -> None:
+    def test_a_message_with_a_larger_window_is_closed_with_1007(self) -> None:
         client, deflater = Client(f"{DEFLATE}; client_max_window_bits"), Deflater(15)
         data = random.Random(1).randbytes(20_000) * 2
         assert client.fails(frame(BINARY, deflater(data), rsv=RSV1)) == 1007
 
-    def test_the_context_is_shared_with_who_inflates_whole_messages(self) -> None:
+    def test_the_inflater_is_shared_with_the_fast_lane(self) -> None:
         client, deflater = Client(DEFLATE), Deflater()
         assert client.inflater is not None
         for text in TEXTS:
@@ -473,7 +473,7 @@ class TestDeflate:
             assert client.send(frame(BINARY, deflater(text), rsv=RSV1)) == [("binary", text)]
         assert client.engine.arrived == len(TEXTS)
 
-    def test_control_frames_are_not_compressed(self) -> None:
+    def test_compressed_control_frames_are_closed_with_1002(self) -> None:
         """RFC 7692 §6: RSV1 there is a violation."""
         client = Client(DEFLATE)
         client.engine.start_close(1000, b"")
@@ -482,22 +482,22 @@ class TestDeflate:
             assert Client(DEFLATE).fails(frame(opcode, b"", rsv=RSV1)) == 1002
 
     @pytest.mark.parametrize("rsv", [0x20, 0x10, 0x60])
-    def test_other_bits(self, rsv: int) -> None:
+    def test_other_reserved_bits_are_closed_with_1002(self, rsv: int) -> None:
         assert Client(DEFLATE).fails(frame(TEXT, b"x", rsv=rsv)) == 1002
 
-    def test_only_the_first_frame_says_so(self) -> None:
+    def test_a_compressed_continuation_is_closed_with_1002(self) -> None:
         data = Deflater()(b"hello")
         sent = frame(TEXT, data[:1], fin=False, rsv=RSV1) + frame(CONTINUATION, data[1:], rsv=RSV1)
         assert Client(DEFLATE).fails(sent) == 1002
 
-    def test_text_is_utf_8_inside(self) -> None:
+    def test_deflated_text_that_is_not_utf_8_is_closed_with_1007(self) -> None:
         assert Client(DEFLATE).fails(frame(TEXT, Deflater()(b"\xff"), rsv=RSV1)) == 1007
 
 
 class TestFramesOfDeflatedMessages:
     """The limit is the message's: what can't be compressed becomes longer by deflating it."""
 
-    def test_may_be_longer_than_the_message(self) -> None:
+    def test_a_deflated_frame_may_be_longer_than_its_message(self) -> None:
         message = random.Random(1).randbytes(100_000)
         data = Deflater()(message)
         assert len(data) > len(message)
@@ -508,7 +508,7 @@ class TestFramesOfDeflatedMessages:
         # Plain ones may not.
         assert client.fails(head(BINARY, 100_001)) == 1009
 
-    def test_have_a_limit_of_their_own(self) -> None:
+    def test_deflated_frames_have_a_limit_of_their_own(self) -> None:
         client = Client(DEFLATE, max_deflated_size=1_000)
         assert client.send(head(BINARY, 1_000, rsv=RSV1)) == []
         assert Client(DEFLATE, max_deflated_size=1_000).fails(head(BINARY, 1_001, rsv=RSV1)) == 1009
@@ -516,7 +516,7 @@ class TestFramesOfDeflatedMessages:
         assert Client(DEFLATE, max_frame_size=1_000).fails(head(BINARY, 1_001, rsv=RSV1)) == 1009
 
     @pytest.mark.parametrize("size", [1, 8_192])
-    def test_with_no_deflate_in_it(self, size: int) -> None:
+    def test_a_compressed_frame_without_deflate_data_is_closed_with_1007(self, size: int) -> None:
         """RFC 7692 §7.2.3.6: an empty message has at least an empty block. One that has none is none, at once."""
         assert Client(DEFLATE).fails(frame(TEXT, b"", rsv=RSV1), size) == 1007
         assert Client(DEFLATE).fails(frame(TEXT, fin=False, rsv=RSV1) + frame(CONTINUATION), size) == 1007
@@ -525,7 +525,7 @@ class TestFramesOfDeflatedMessages:
 
     @pytest.mark.parametrize("size", [1, 8_192])
     @pytest.mark.parametrize(("text", "code"), [(b"\xff" + b"a" * 2_000, 1007), (b"a" * 2_000 + b"\xff", 1009)])
-    def test_of_bad_utf_8_and_too_much_the_first_counts(self, text: bytes, code: int, size: int) -> None:
+    def test_of_bad_utf_8_and_an_exceeded_limit_the_first_counts(self, text: bytes, code: int, size: int) -> None:
         client = Client(DEFLATE, max_message_size=1_000)
         assert client.fails(frame(TEXT, Deflater()(text), rsv=RSV1), size) == code
         binary = Client(DEFLATE, max_message_size=1_000)
@@ -536,12 +536,12 @@ class TestBombs:
     """CVE-2018-1000518, CVE-2026-77528: what inflates is bounded while it does."""
 
     @pytest.mark.parametrize("size", [100, 8_192])
-    def test_up_to_the_limit(self, size: int) -> None:
+    def test_a_bomb_up_to_the_limit_is_inflated(self, size: int) -> None:
         client = Client(DEFLATE, max_message_size=100_000)
         assert client.send(frame(BINARY, Deflater()(b"\0" * 100_000), rsv=RSV1), size) == [("binary", b"\0" * 100_000)]
 
     @pytest.mark.parametrize("pieces", [1, 3])
-    def test_beyond_the_limit(self, pieces: int) -> None:
+    def test_a_bomb_beyond_the_limit_is_closed_with_1009(self, pieces: int) -> None:
         """zlib's longest match is 258 bytes: one that goes beyond the limit must not be cut there (Autobahn does)."""
         for more in range(1, 301):
             deflater = Deflater()
@@ -549,7 +549,7 @@ class TestBombs:
             data.append(deflater(b"\0" * (100_000 - 100_000 // pieces * (pieces - 1) + more)))
             assert Client(DEFLATE, max_message_size=100_000).fails(frame(BINARY, b"".join(data), rsv=RSV1)) == 1009
 
-    def test_beyond_the_limit_by_fragments(self) -> None:
+    def test_a_bomb_in_fragments_is_closed_with_1009(self) -> None:
         deflater = Deflater()
         sent = frame(BINARY, deflater(b"\0" * 99_999) + TAIL, fin=False, rsv=RSV1)
         full = frame(CONTINUATION, deflater(b"\0") + TAIL, fin=False)
@@ -560,7 +560,7 @@ class TestBombs:
         assert client.send(sent + full + frame(CONTINUATION, deflater(b""))) == [("binary", b"\0" * 100_000)]
 
     @pytest.mark.parametrize("fragments", [1, 100])
-    def test_a_gibibyte_of_zeros(self, fragments: int) -> None:
+    def test_a_gibibyte_of_zeros_takes_bounded_memory(self, fragments: int) -> None:
         compressor = zlib.compressobj(9, wbits=-15)
         mebibyte = compressor.compress(b"\0" * (1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)
         gibibyte = mebibyte * 1_024
@@ -579,7 +579,7 @@ class TestBombs:
         tracemalloc.stop()
         assert peak < 4 * LIMIT
 
-    def test_what_was_not_a_bomb_is_not_one_the_next_time(self) -> None:
+    def test_earlier_messages_do_not_count_to_the_limit(self) -> None:
         client, deflater = Client(DEFLATE, max_message_size=1_000), Deflater()
         for _ in range(10):
             assert client.send(frame(BINARY, deflater(b"\0" * 1_000), rsv=RSV1)) == [("binary", b"\0" * 1_000)]
@@ -599,19 +599,19 @@ class TestCorruptDeflate:
             zlib.compressobj(wbits=-15, zdict=b"hello hello").compress(b"") + b"\x4a\x02\x11\x00",
         ],
     )
-    def test_it_fails(self, data: bytes, size: int) -> None:
+    def test_corrupt_deflate_data_is_closed_with_1007(self, data: bytes, size: int) -> None:
         assert Client(DEFLATE).fails(frame(BINARY, data, rsv=RSV1), size) == 1007
 
-    def test_at_the_end(self) -> None:
+    def test_deflate_data_corrupt_at_its_end_is_closed_with_1007(self) -> None:
         """The four bytes that end a message, RFC 7692 §7.2.2, are not the end of this one."""
         assert Client(DEFLATE).fails(frame(BINARY, b"\x01\x05", rsv=RSV1)) == 1007
 
-    def test_a_block_that_is_cut(self) -> None:
+    def test_a_truncated_block_is_closed_with_1007(self) -> None:
         """Nine bytes are announced and five are there: Autobahn hands these over."""
         data = b"\x00\x09\x00\xf6\xffhello"
         assert Client(DEFLATE).fails(frame(BINARY, data, rsv=RSV1)) == 1007
 
-    def test_random(self) -> None:
+    def test_random_deflate_data_is_inflated_or_drops_the_connection(self) -> None:
         rng = random.Random(6455)
         for _ in range(500):
             client = Client(DEFLATE)
@@ -627,7 +627,7 @@ class TestLastBlocks:
 
     @pytest.mark.parametrize("data", [HELLO, HELLO[:-1]])
     @pytest.mark.parametrize("size", [1, 8_192])
-    def test_streams_on_end(self, data: bytes, size: int) -> None:
+    def test_streams_after_final_blocks_are_inflated(self, data: bytes, size: int) -> None:
         """Autobahn hears nothing behind the first."""
         client = Client(DEFLATE)
         for _ in range(3):
@@ -636,7 +636,7 @@ class TestLastBlocks:
 
     @pytest.mark.parametrize("more", [HELLO, b"\0\0", b"x"])
     @pytest.mark.parametrize("fragments", [False, True])
-    def test_data_behind_it(self, more: bytes, fragments: bool) -> None:
+    def test_data_after_a_final_block_is_closed_with_1007(self, more: bytes, fragments: bool) -> None:
         """It is no part of the message, and nothing else either."""
         sent = frame(TEXT, self.HELLO + more, rsv=RSV1)
         if fragments:
@@ -667,7 +667,7 @@ sys.exit("twisted.internet.reactor" in sys.modules)
 
 
 class TestQuiet:
-    def test_nothing_is_logged_and_no_reactor_touched(self) -> None:
+    def test_the_engine_logs_nothing_and_uses_no_reactor(self) -> None:
         done = subprocess.run(
             [sys.executable, "-c", QUIETLY], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )
@@ -675,7 +675,7 @@ class TestQuiet:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5, 70_000])
-def test_masking(size: int) -> None:
+def test_xor_masks_as_rfc_6455_says(size: int) -> None:
     """RFC 6455 §5.3."""
     data = random.Random(size).randbytes(size)
     assert xor(data, b"\x01\x00\xff\x80") == bytes(one ^ b"\x01\x00\xff\x80"[at % 4] for at, one in enumerate(data))

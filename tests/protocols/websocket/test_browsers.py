@@ -50,7 +50,7 @@ class TestNoBrowser:
     @pytest.mark.parametrize("host", ["evil.example", "localhost", ""])
     @pytest.mark.parametrize("at", [OUTSIDE, LOOPBACK])
     @pytest.mark.parametrize("hosts", [[], ["chat.example.com"]])
-    def test_may_connect(self, host: str, at: IAddress, hosts: list[str]) -> None:
+    def test_a_client_without_an_origin_may_connect(self, host: str, at: IAddress, hosts: list[str]) -> None:
         assert answer(host, None, at=at, hosts=hosts) == 101
 
 
@@ -89,7 +89,7 @@ class TestRebinding:
         ],
         ids=str,
     )
-    def test_is_refused_where_connections_come_by_the_loopback(self, name: str, port: str, at: IAddress) -> None:
+    def test_on_a_loopback_address_a_foreign_host_gets_421(self, name: str, port: str, at: IAddress) -> None:
         assert answer(f"{name}{port}", f"http://{name}{port}", at=at) == 421
         assert answer(f"{name}{port}", "https://other.example", at=at) == 421
 
@@ -110,7 +110,7 @@ class TestRebinding:
         ],
     )
     @pytest.mark.parametrize("at", [LOOPBACK, IPv6Address("TCP", "::1", 8080)], ids=str)
-    def test_names_of_the_loopback_are_nobody_elses(self, name: str, at: IAddress) -> None:
+    def test_on_a_loopback_address_loopback_names_are_accepted(self, name: str, at: IAddress) -> None:
         assert answer(f"{name}:8080", f"http://{name}:8080", at=at) == 101
         assert answer(f"{name}:8080", "http://evil.example", at=at) == 403
         assert answer(f"{name}:8080", "http://evil.example:8080", at=at) == 403
@@ -120,23 +120,23 @@ class TestRebinding:
         [OUTSIDE, IPv6Address("TCP", "2001:db8::1", 1), UNIXAddress("/run/chat"), HostnameAddress(b"a", 1), object()],
         ids=lambda at: type(at).__name__,
     )
-    def test_elsewhere_any_name_may_be_ours(self, at: Any) -> None:
+    def test_on_another_address_any_name_is_accepted(self, at: Any) -> None:
         """A Unix socket no browser can reach: there a proxy is in front."""
         assert answer("chat.example.com", "https://chat.example.com", at=at) == 101
 
-    def test_a_page_that_is_listed_is_known_by_its_own_name(self) -> None:
+    def test_a_page_of_a_listed_origin_is_accepted(self) -> None:
         origins = ["https://app.example", "null"]
         assert answer("chat.example.com", "https://app.example", at=LOOPBACK, origins=origins) == 101
         assert answer("chat.example.com", "null", at=LOOPBACK, origins=origins) == 101
 
-    def test_others_are_not_let_in_by_it(self) -> None:
+    def test_a_listed_origin_lets_no_other_in(self) -> None:
         """That some origin is given says nothing of our names."""
         origins = ["https://app.example"]
         assert answer("evil.example", "http://evil.example", at=LOOPBACK, origins=origins) == 421
         assert answer("chat.example.com", "http://evil.example", at=LOOPBACK, origins=origins) == 403
         assert answer("localhost", "http://localhost", at=LOOPBACK, origins=origins) == 101
 
-    def test_who_lets_any_page_in_lets_in_any(self) -> None:
+    def test_with_the_origin_star_any_page_is_accepted(self) -> None:
         assert answer("evil.example", "http://evil.example", at=LOOPBACK, origins=["*"]) == 101
         assert answer("evil.example", "null", at=LOOPBACK, origins=["*"]) == 101
 
@@ -164,7 +164,7 @@ class TestHosts:
         ],
     )
     @pytest.mark.parametrize("at", [OUTSIDE, LOOPBACK, UNIXAddress("/run/chat")], ids=str)
-    def test_are_taken_on_any_port(self, option: str, name: str, at: IAddress) -> None:
+    def test_named_hosts_are_accepted_on_any_port(self, option: str, name: str, at: IAddress) -> None:
         for port in ("", ":80", ":8443"):
             assert answer(f"{name}{port}", f"http://{name}{port}", hosts=["other.example", option], at=at) == 101
 
@@ -189,17 +189,17 @@ class TestHosts:
         ],
     )
     @pytest.mark.parametrize("at", [OUTSIDE, LOOPBACK, UNIXAddress("/run/chat")], ids=str)
-    def test_are_all(self, option: str, name: str, at: IAddress) -> None:
+    def test_with_host_options_other_hosts_get_421(self, option: str, name: str, at: IAddress) -> None:
         assert answer(name, f"http://{name}", hosts=[option], at=at) == 421
         assert answer(name, "https://app.example", hosts=[option], at=at, origins=["https://app.example"]) == 421
         assert answer(name, "https://app.example", hosts=[option], at=at, origins=["*"]) == 421
 
-    def test_a_page_of_another_origin_is_not_let_in_by_them(self) -> None:
+    def test_a_named_host_lets_no_foreign_origin_in(self) -> None:
         assert answer("chat.example.com", "http://evil.example", hosts=["chat.example.com"]) == 403
         assert answer("chat.example.com", "http://evil.example", hosts=["*"], at=LOOPBACK) == 403
         assert answer("chat.example.com", "null", hosts=["*"]) == 403
 
-    def test_what_is_no_host_is_none_of_them(self) -> None:
+    def test_an_empty_host_is_none_of_the_named_ones(self) -> None:
         """A module of somebody else's may hand over a request without one."""
         assert answer("", "http://example.com", hosts=["example.com"]) == 421
         assert answer("", "http://example.com", at=LOOPBACK) == 421
@@ -221,10 +221,12 @@ class TestScheme:
             ("https://h", "h", False, 101),
         ],
     )
-    def test_is_that_of_the_connection(self, origin: str, host: str, secure: bool, expected: int) -> None:
+    def test_the_origins_scheme_must_be_that_of_the_connection(
+        self, origin: str, host: str, secure: bool, expected: int
+    ) -> None:
         assert answer(host, origin, secure=secure) == expected
 
-    def test_may_be_listed(self) -> None:
+    def test_an_origin_of_another_scheme_may_be_listed(self) -> None:
         assert answer("h", "http://h", secure=True, origins=["http://h"]) == 101
 
 
@@ -240,7 +242,7 @@ class TestLog:
         yield events
         globalLogPublisher.removeObserver(observer)
 
-    def test_says_once_which_option_to_set(self, events: list[LogEvent]) -> None:
+    def test_a_refused_host_is_logged_once_with_the_option_to_set(self, events: list[LogEvent]) -> None:
         hosts, connection = Hosts(), Connection(LOOPBACK, False)
         bodies = set()
         for name in ("chat.example.com", "'$(reboot)'", "x" * 10_000):
@@ -256,7 +258,7 @@ class TestLog:
         assert "--host" in body
         assert "chat.example.com" not in body
 
-    def test_is_short(self, events: list[LogEvent]) -> None:
+    def test_the_log_line_is_bounded(self, events: list[LogEvent]) -> None:
         Hosts(["chat.example.com"]).tell("x" * 10_000)
         assert len(formatEvent(events[0])) < 500
 
@@ -291,11 +293,11 @@ class TestBadOptions:
             None,
         ],
     )
-    def test_are_named(self, option: Any) -> None:
+    def test_wrong_hosts_are_named(self, option: Any) -> None:
         with pytest.raises(ConfigurationError, match="is not a host: write") as caught:
             Hosts(["example.com", option])
         assert str(caught.value).startswith(repr(option))
 
-    def test_are_a_list(self) -> None:
+    def test_hosts_must_be_a_list(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^hosts are a list, not 'example.com'$"):
             Hosts("example.com")

@@ -45,7 +45,7 @@ class TestDeflating:
 
     @pytest.mark.parametrize("takeover", [True, False])
     @pytest.mark.parametrize("window_bits", range(9, 16))
-    def test_a_peer_with_that_window_inflates_it(self, window_bits: int, takeover: bool) -> None:
+    def test_a_peer_with_the_agreed_window_inflates_messages(self, window_bits: int, takeover: bool) -> None:
         deflater, stream = Deflater(window_bits, takeover), zlib.decompressobj(-window_bits)
         noise = random.Random(window_bits)
         for size in (0, 1, 100, 3_000, 30_000):
@@ -54,13 +54,13 @@ class TestDeflating:
             assert stream.decompress(deflater.deflate(data) + TAIL) == data
         assert stream.decompress(deflater.deflate(b"") + TAIL) == b""
 
-    def test_text_becomes_shorter(self) -> None:
+    def test_deflated_text_is_shorter(self) -> None:
         deflater = Deflater(WINDOW_BITS, takeover=True)
         assert len(deflater.deflate(TEXT)) < len(TEXT) / 3
         # What was said before is said more shortly.
         assert len(deflater.deflate(TEXT[:500])) < 200
 
-    def test_without_takeover_each_message_stands_for_itself(self) -> None:
+    def test_without_takeover_each_message_inflates_alone(self) -> None:
         """RFC 7692 §7.1.1.1."""
         deflater = Deflater(WINDOW_BITS, takeover=False)
         first = deflater.deflate(TEXT[:500])
@@ -68,7 +68,7 @@ class TestDeflating:
         assert deflater.deflate(TEXT[:500]) == first
         assert zlib.decompressobj(-WINDOW_BITS).decompress(first + TAIL) == TEXT[:500]
 
-    def test_it_costs_little(self) -> None:
+    def test_zlibs_deflater_takes_at_most_32_kib(self) -> None:
         """zlib's part is bounded by what we ask it for; only its default would be 256 KiB."""
         assert (1 << (WINDOW_BITS + 2)) + (1 << (MEMORY_LEVEL + 9)) <= 32_768
 
@@ -77,12 +77,12 @@ class TestInflating:
     """RFC 7692 §7.2.2."""
 
     @pytest.mark.parametrize("window_bits", range(9, 16))
-    def test_what_a_peer_deflates(self, window_bits: int) -> None:
+    def test_deflated_messages_are_inflated(self, window_bits: int) -> None:
         inflater, deflate = Inflater(window_bits, 1 << 20), peer(window_bits)
         for text in [TEXT, *TEXTS, TEXT]:
             assert inflater.inflate(deflate(text)) == text
 
-    def test_what_comes_in_pieces(self) -> None:
+    def test_a_message_in_pieces_is_inflated(self) -> None:
         inflater, deflate = Inflater(15, 1 << 20), peer()
         for text in TEXTS:
             payload = deflate(text)
@@ -92,7 +92,7 @@ class TestInflating:
             assert b"".join(pieces) == text
             assert inflater.inflate(deflate(text)) == text
 
-    def test_up_to_the_limit_and_no_further(self) -> None:
+    def test_a_message_is_inflated_up_to_the_limit_only(self) -> None:
         """zlib's longest match is 258 bytes: one that goes beyond the limit must not be cut there."""
         assert Inflater(15, 10_000).inflate(peer()(bytes(10_000))) == bytes(10_000)
         for more in range(1, 301):
@@ -100,16 +100,16 @@ class TestInflating:
                 Inflater(15, 10_000).inflate(peer()(bytes(10_000 + more)))
 
     @pytest.mark.parametrize("limit", [2**63 - 2, 2**63 - 1, 10**19])
-    def test_hardly_any_limit(self, limit: int) -> None:
+    def test_a_huge_limit_is_accepted(self, limit: int) -> None:
         assert Inflater(15, limit).inflate(peer()(bytes(10_000))) == bytes(10_000)
 
-    def test_the_limit_is_each_message_s(self) -> None:
+    def test_each_message_has_the_whole_limit(self) -> None:
         inflater, deflate = Inflater(15, 1_000), peer()
         for _ in range(10):
             assert inflater.inflate(deflate(bytes(1_000))) == bytes(1_000)
 
     @pytest.mark.parametrize("pieces", [2, 5])
-    def test_the_limit_counts_all_pieces(self, pieces: int) -> None:
+    def test_the_limit_counts_all_pieces_of_a_message(self, pieces: int) -> None:
         inflater, deflate = Inflater(15, 1_000), peer()
         inflater.begin()
         for _ in range(pieces):
@@ -132,16 +132,16 @@ class TestInflating:
             LAST + b"\0",
         ],
     )
-    def test_what_is_no_message(self, payload: bytes) -> None:
+    def test_malformed_messages_are_corrupt(self, payload: bytes) -> None:
         with pytest.raises(Corrupt):
             Inflater(15, 100).inflate(payload)
 
-    def test_a_window_larger_than_agreed(self) -> None:
+    def test_a_reference_beyond_the_agreed_window_is_corrupt(self) -> None:
         data = random.Random(1).randbytes(20_000) * 2
         with pytest.raises(Corrupt):
             Inflater(WINDOW_BITS, 1 << 20).inflate(peer(15)(data))
 
-    def test_without_takeover_nothing_is_kept(self) -> None:
+    def test_without_takeover_nothing_is_kept_between_messages(self) -> None:
         """RFC 7692 §7.1.1.2: what was agreed on holds; and an idle connection has no window."""
         inflater, deflate = Inflater(15, 1 << 20, takeover=False), peer()
         assert inflater.inflate(deflate(TEXT)) == TEXT
@@ -173,27 +173,27 @@ class TestFinalBlocks:
     """RFC 7692 §7.2.1: a message may have blocks that are marked as final, anywhere, and more behind them."""
 
     @pytest.mark.parametrize("payload", [LAST, LAST[:-1]])
-    def test_streams_on_end(self, payload: bytes, size: int) -> None:
+    def test_streams_after_final_blocks_are_inflated(self, payload: bytes, size: int) -> None:
         """§7.2.3.4: a sender may end each message by one."""
         inflater = Inflater(15, 100)
         for _ in range(3):
             assert ways(inflater, payload, size) == b"Hello"
         assert ways(inflater, peer()(b"Hello"), size) == b"Hello"
 
-    def test_blocks_behind_one(self, size: int) -> None:
+    def test_blocks_after_a_final_block_are_inflated(self, size: int) -> None:
         inflater = Inflater(15, 100)
         assert ways(inflater, LAST[:-1] * 3 + peer()(b" there"), size) == b"HelloHelloHello there"
         assert ways(inflater, LAST[:-1] * 2 + b"\0", size) == b"HelloHello"
 
     @pytest.mark.parametrize("payload", [b"\1", LAST[:-1] + b"\1"])
-    def test_the_empty_one_at_the_end_may_be_one(self, payload: bytes, size: int) -> None:
+    def test_the_empty_block_at_the_end_may_be_final(self, payload: bytes, size: int) -> None:
         inflater = Inflater(15, 100)
         for _ in range(3):
             assert ways(inflater, payload, size) in {b"", b"Hello"}
 
     @pytest.mark.parametrize("window_bits", [9, 12, 15])
     @pytest.mark.parametrize("first", [False, True])
-    def test_the_window_stays(self, window_bits: int, first: bool, size: int) -> None:
+    def test_a_stream_may_refer_back_across_a_final_block(self, window_bits: int, first: bool, size: int) -> None:
         """§7.2.2: what comes next refers back to what was before it, in the same message and in others."""
         inflater, noise = Inflater(window_bits, 1 << 20), random.Random(window_bits)
         window = 1 << window_bits
@@ -211,14 +211,14 @@ class TestFinalBlocks:
             assert ways(inflater, payload + b"\0", size) == data
             said += data
 
-    def test_the_window_stays_within_a_message_without_takeover(self, size: int) -> None:
+    def test_without_takeover_a_stream_may_refer_back_within_its_message(self, size: int) -> None:
         inflater = Inflater(15, 1 << 20, takeover=False)
         for _ in range(2):
             assert ways(inflater, final(TEXT) + final(TEXT, TEXT) + b"\0", size or 5_000) == TEXT + TEXT
         with pytest.raises(Corrupt):
             ways(inflater, final(TEXT, TEXT) + b"\0", size)
 
-    def test_the_limit_counts_all(self, size: int) -> None:
+    def test_the_limit_counts_all_streams(self, size: int) -> None:
         assert ways(Inflater(15, 200), final(bytes(100)) * 2 + b"\0", size) == bytes(200)
         with pytest.raises(TooLong) as caught:
             ways(Inflater(15, 199), final(b"a" * 100) + final(b"b" * 100) + b"\0", size)
@@ -226,7 +226,7 @@ class TestFinalBlocks:
         if not size:
             assert caught.value.inflated == b"a" * 100 + b"b" * 100
 
-    def test_there_is_an_end_to_them(self, size: int) -> None:
+    def test_too_many_streams_are_too_long(self, size: int) -> None:
         """Each costs, and brings nothing."""
         inflater = Inflater(15, 100)
         assert ways(inflater, b"\3\0" * (MAX_STREAMS - 1) + b"\0", size) == b""
@@ -234,7 +234,7 @@ class TestFinalBlocks:
         with pytest.raises(TooLong):
             ways(inflater, b"\3\0" * MAX_STREAMS + b"\0", size)
 
-    def test_many_cost_time_that_is_linear(self, size: int) -> None:
+    def test_many_streams_take_linear_time(self, size: int) -> None:
         """Behind each of them, zlib hands back all that it has no use for."""
         inflater = Inflater(15, 1 << 26)
         noise = random.Random(1).randbytes(1 << 20)
@@ -243,7 +243,7 @@ class TestFinalBlocks:
         assert ways(inflater, payload, size and 8_192) == noise
         assert time.process_time() - start < 1
 
-    def test_what_is_behind_one_and_no_block(self, size: int) -> None:
+    def test_bytes_after_a_final_block_that_are_no_block_are_corrupt(self, size: int) -> None:
         for more in (b"x", LAST, b"\0\0", b"\7"):
             with pytest.raises(Corrupt):
                 ways(Inflater(15, 100), LAST + more, size)
@@ -253,7 +253,7 @@ class TestFinalBlocks:
 class TestACutMessage:
     """RFC 7692 §7.2.1: a message ends with an empty block; what ends elsewhere is none, at once."""
 
-    def test_no_deflate_at_all(self, size: int) -> None:
+    def test_an_empty_payload_is_corrupt(self, size: int) -> None:
         with pytest.raises(Corrupt):
             ways(Inflater(15, 100), b"", size)
         inflater = Inflater(15, 100)
@@ -263,7 +263,7 @@ class TestACutMessage:
 
     @pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FINISH])
     @pytest.mark.parametrize("strategy", [zlib.Z_FIXED, zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY])
-    def test_at_any_bit(self, strategy: int, flush: int, size: int) -> None:
+    def test_a_message_truncated_at_any_bit_is_corrupt(self, strategy: int, flush: int, size: int) -> None:
         """One of fixed codes, and one in the head of a block, once went through."""
         stream = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
         payload = (stream.compress(TEXT[:70]) + stream.flush(flush)).removesuffix(TAIL)

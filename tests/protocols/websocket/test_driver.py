@@ -1367,7 +1367,7 @@ class TestSlowMessages:
         assert not peer.transport.half_closed
 
 
-class TestALongFrame:
+class TestAPartialFrame:
     def test_that_ends_behind_our_close_is_dropped(self) -> None:
         """RFC 6455 §5.5.1: what comes behind a Close is not to be processed."""
         server = Server()

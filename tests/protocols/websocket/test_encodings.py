@@ -13,7 +13,7 @@ from wshost.protocols.websocket.encodings import FRAMES, deflated_frames
 from wshost.protocols.websocket.plain_frames import deflated_frame
 
 
-def test_provides_the_interface() -> None:
+def test_frames_provides_iencoding() -> None:
     assert verifyObject(IEncoding, FRAMES)
 
 
@@ -32,12 +32,12 @@ class TestFrames:
         ],
         ids=["empty", "empty binary", "short", "medium", "the longest medium", "long"],
     )
-    def test_have_their_length_in_the_shortest_form(self, data: str | bytes, head: str) -> None:
+    def test_frames_have_their_length_in_the_shortest_form(self, data: str | bytes, head: str) -> None:
         payload = data.encode() if isinstance(data, str) else data
         assert FRAMES.encode(data) == bytes.fromhex(head) + payload
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-    def test_are_read_by_others(self, size: int) -> None:
+    def test_other_libraries_read_the_frames(self, size: int) -> None:
         client = Connection(ConnectionType.CLIENT)
         client.receive_data(FRAMES.encode("x" * size) + FRAMES.encode(b"y" * size))
         text, binary = client.events()
@@ -51,15 +51,15 @@ class TestFrames:
 class TestDeflatedFrames:
     """RFC 7692 §7.2.1, without a context that is taken over."""
 
-    def test_provide_the_interface(self) -> None:
+    def test_deflated_frames_provide_iencoding(self) -> None:
         assert verifyObject(IEncoding, deflated_frames(12))
 
-    def test_there_is_one_for_each_window(self) -> None:
+    def test_there_is_one_encoding_for_each_window(self) -> None:
         assert deflated_frames(12) is deflated_frames(12)
         assert deflated_frames(12) is not deflated_frames(9)
 
     @pytest.mark.parametrize("window_bits", range(9, 16))
-    def test_each_is_what_a_connection_of_its_own_would_send(self, window_bits: int) -> None:
+    def test_a_deflated_frame_equals_that_of_a_single_connection(self, window_bits: int) -> None:
         for data in ("", "x" * 5_000, "x" * 5_000, bytes(range(256)) * 20):
             payload = data.encode() if isinstance(data, str) else data
             deflated = Deflater(window_bits, takeover=False).deflate(payload)
@@ -67,7 +67,7 @@ class TestDeflatedFrames:
             assert deflated_frames(window_bits).encode(data) == expected
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-    def test_are_read_by_others(self, size: int) -> None:
+    def test_other_libraries_read_the_deflated_frames(self, size: int) -> None:
         for _ in range(2):
             # One that has not seen those before.
             deflate = PerMessageDeflate()

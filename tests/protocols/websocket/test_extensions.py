@@ -54,7 +54,7 @@ class TestAccepted:
             ),
         ],
     )
-    def test_by_what_was_offered(self, offer: str, answer: str) -> None:
+    def test_the_response_answers_the_offered_parameters(self, offer: str, answer: str) -> None:
         agreed = negotiate(DEFLATE + offer)
         assert agreed is not None
         assert agreed.response == DEFLATE + answer
@@ -73,11 +73,11 @@ class TestAccepted:
             ("; client_no_context_takeover", Agreement("; client_no_context_takeover", WINDOW_BITS, 15, True, False)),
         ],
     )
-    def test_what_is_agreed_on(self, offer: str, agreed: Agreement) -> None:
+    def test_the_agreement_has_windows_and_takeover(self, offer: str, agreed: Agreement) -> None:
         assert negotiate(DEFLATE + offer) == agreed._replace(response=DEFLATE + agreed.response)
 
     @pytest.mark.parametrize("offer", [DEFLATE, f"{DEFLATE}; server_no_context_takeover"])
-    def test_without_takeover_by_our_choice(self, offer: str) -> None:
+    def test_the_server_may_choose_no_context_takeover(self, offer: str) -> None:
         """RFC 7692 §7.1.1.1: a server may say so unasked."""
         agreed = negotiate(offer, takeover=False)
         assert agreed == (f"{DEFLATE}; server_no_context_takeover", WINDOW_BITS, 15, False, True)
@@ -110,7 +110,7 @@ class TestDeclined:
             "permessage-deflate; server_max_window_bits=10; server_max_window_bits=11",
         ],
     )
-    def test_what_may_not_be_accepted(self, offer: str) -> None:
+    def test_unacceptable_offers_are_declined(self, offer: str) -> None:
         assert negotiate(offer) is None
         assert negotiate(f"{offer}, {offer}") is None
         following = f"foo, {offer}, {DEFLATE}; server_no_context_takeover, {DEFLATE}"
@@ -118,7 +118,7 @@ class TestDeclined:
         assert agreed is not None
         assert agreed.response == f"{DEFLATE}; server_no_context_takeover"
 
-    def test_the_first_that_can_be_is_accepted(self) -> None:
+    def test_the_first_acceptable_offer_is_accepted(self) -> None:
         agreed = negotiate(f"foo, {DEFLATE}, {DEFLATE}; server_max_window_bits=9")
         assert agreed is not None
         assert agreed.response == DEFLATE
@@ -149,7 +149,7 @@ class TestNegotiationByTheValueOffered:
     """Every parameter, present and absent, with a value and without, quoted, and as one of several."""
 
     @given(offer=offers(), quoted=st.booleans(), takeover=st.booleans(), before=st.sampled_from(["", "foo; a=1, "]))
-    def test_is_what_the_rfc_allows_and_what_clients_take(
+    def test_each_offered_value_gets_an_answer_that_the_rfc_allows_and_clients_accept(
         self, offer: dict[str, Any], quoted: bool, takeover: bool, before: str
     ) -> None:
         text = written(offer, quoted)
@@ -184,7 +184,7 @@ class TestNegotiationByTheValueOffered:
         assert theirs.local_max_window_bits <= agreed.client_window_bits
         assert ws_ext_parse(agreed.response) != (0, False)
 
-    def test_websockets_sees_what_was_wrong(self) -> None:
+    def test_websockets_refuses_answers_that_the_rfc_does_not_allow(self) -> None:
         """What this test is for: offered 9 bits, wshost once answered 12."""
         factory = ClientPerMessageDeflateFactory(client_max_window_bits=9)
         with pytest.raises(NegotiationError, match="unsupported client_max_window_bits"):
@@ -192,7 +192,7 @@ class TestNegotiationByTheValueOffered:
 
     @pytest.mark.parametrize("ours", range(9, 16))
     @pytest.mark.parametrize("theirs", range(8, 16))
-    def test_both_windows_are_kept_to(self, ours: int, theirs: int) -> None:
+    def test_messages_keep_to_both_agreed_windows(self, ours: int, theirs: int) -> None:
         agreed = negotiate(f"{DEFLATE}; server_max_window_bits={ours}; client_max_window_bits={theirs}")
         assert agreed is not None
         noise = random.Random(ours * theirs)
@@ -220,7 +220,7 @@ class TestNegotiationByTheValueOffered:
         DEFLATE + '; client_max_window_bits="' + "\\9" * 100_000 + '"',
     ],
 )
-def test_time_is_linear_in_the_header_s_size(extensions: str) -> None:
+def test_negotiation_takes_linear_time(extensions: str) -> None:
     start = time.process_time()
     assert negotiate(extensions) is None
     assert time.process_time() - start < 1

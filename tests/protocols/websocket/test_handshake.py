@@ -29,10 +29,10 @@ def refusal(headers: Mapping[str, str | None]) -> BadRequest:
 class TestOffer:
     """RFC 6455 §4.2.1."""
 
-    def test_the_least(self) -> None:
+    def test_a_minimal_request_is_a_valid_offer(self) -> None:
         assert check(request({})) == Offer(KEY, "", ())
 
-    def test_the_most(self) -> None:
+    def test_an_offer_has_subprotocols_and_extensions(self) -> None:
         headers = {
             "Sec-WebSocket-Protocol": "chat, soap ,,wamp.2.json",
             "Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits",
@@ -41,17 +41,17 @@ class TestOffer:
             KEY, "permessage-deflate; client_max_window_bits", ("chat", "soap", "wamp.2.json")
         )
 
-    def test_no_version(self) -> None:
+    def test_a_missing_version_gets_400(self) -> None:
         assert refusal({"Sec-WebSocket-Version": None}).status == 400
 
     @pytest.mark.parametrize("version", ["", "8", "14", "13, 8", "013", "1３", "13 "])
-    def test_another_version(self, version: str) -> None:
+    def test_another_version_gets_426(self, version: str) -> None:
         """RFC 6455 §4.4; RFC 9110 §15.5.22 asks for Upgrade."""
         refused = refusal({"Sec-WebSocket-Version": version})
         assert refused.status == 426
         assert refused.headers == {"Sec-WebSocket-Version": "13", "Upgrade": "websocket"}
 
-    def test_no_key(self) -> None:
+    def test_a_missing_key_gets_400(self) -> None:
         assert refusal({"Sec-WebSocket-Key": None}).status == 400
 
     @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ class TestOffer:
             base64.b64encode(b"x" * 17).decode(),
         ],
     )
-    def test_no_nonce(self, key: str) -> None:
+    def test_a_key_that_is_not_16_bytes_in_base64_gets_400(self, key: str) -> None:
         assert refusal({"Sec-WebSocket-Key": key}).status == 400
 
     @pytest.mark.parametrize("subprotocols", ["chat, chat", "chat soap", "a@b", '"chat"', "ch\xe4t"])
-    def test_subprotocols_are_different_tokens(self, subprotocols: str) -> None:
+    def test_subprotocols_that_are_not_different_tokens_get_400(self, subprotocols: str) -> None:
         assert refusal({"Sec-WebSocket-Protocol": subprotocols}).status == 400
 
-    def test_subprotocols_differ_by_case(self) -> None:
+    def test_subprotocols_may_differ_by_case_alone(self) -> None:
         assert check(request({"Sec-WebSocket-Protocol": "chat, Chat"})).subprotocols == ("chat", "Chat")
 
     @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ class TestOffer:
             "permessage-deflate; client_max_window_bits; server_max_window_bits=10, permessage-deflate",
         ],
     )
-    def test_extensions(self, extensions: str) -> None:
+    def test_well_formed_extensions_are_accepted(self, extensions: str) -> None:
         assert check(request({"Sec-WebSocket-Extensions": extensions})).extensions == extensions
 
     @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ class TestOffer:
             "f\xf6o",
         ],
     )
-    def test_malformed_extensions(self, extensions: str) -> None:
+    def test_malformed_extensions_get_400(self, extensions: str) -> None:
         """RFC 6455 §9.1: the recipient must fail the connection."""
         assert refusal({"Sec-WebSocket-Extensions": f"permessage-deflate, {extensions}"}).status == 400
 
@@ -130,7 +130,7 @@ class TestOffer:
         ],
         ids=["subprotocols", "extensions", "parameters", "cookies"],
     )
-    def test_lists_have_a_number(self, name: str, separator: str, most: int) -> None:
+    def test_too_long_lists_get_431(self, name: str, separator: str, most: int) -> None:
         """Each member costs more than its bytes."""
         members = [f"a{number}" for number in range(most)]
         check(request({name: separator.join(members)}))
@@ -156,19 +156,21 @@ class TestAgreement:
         ("ours", "agreed"),
         [([], None), (["wamp"], None), (["soap"], "soap"), (["soap", "chat"], "soap"), (["wamp", "chat"], "chat")],
     )
-    def test_the_server_s_order_counts(self, ours: list[str], agreed: str | None) -> None:
+    def test_the_servers_order_of_subprotocols_counts(self, ours: list[str], agreed: str | None) -> None:
         assert agree(self.OFFER, Accept(None), ours) == agreed
 
     @pytest.mark.parametrize("ours", [[], ["chat"]])
-    def test_the_handler_s_choice_wins(self, ours: list[str]) -> None:
+    def test_the_handlers_choice_of_a_subprotocol_wins(self, ours: list[str]) -> None:
         assert agree(self.OFFER, Accept(None, "soap"), ours) == "soap"
 
     @pytest.mark.parametrize("chosen", ["wamp", "Chat", ""])
-    def test_a_choice_that_is_not_offered(self, chosen: str) -> None:
-        with pytest.raises(ValueError, match=r"^subprotocol '.*' is none of those offered: \('chat', 'soap'\)$"):
+    def test_a_choice_that_was_not_offered_is_an_error(self, chosen: str) -> None:
+        with pytest.raises(
+            ValueError, match=r"^the client did not offer the subprotocol '.*', only \('chat', 'soap'\)$"
+        ):
             agree(self.OFFER, Accept(None, chosen), ["chat"])
 
-    def test_headers(self) -> None:
+    def test_other_headers_of_the_handler_are_allowed(self) -> None:
         assert agree(self.OFFER, Accept(None, None, {"Set-Cookie": "a=b", "X-Sec-WebSocket-Y": "z"}), []) is None
 
     @pytest.mark.parametrize(
@@ -182,8 +184,8 @@ class TestAgreement:
             "sec-websocket-protocol",
         ],
     )
-    def test_headers_that_are_ours(self, name: str) -> None:
-        with pytest.raises(ValueError, match=f"^the header {name} is not the handler's to send$"):
+    def test_headers_of_the_handshake_are_an_error(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"^a handler may not send the header {name}$"):
             agree(self.OFFER, Accept(None, None, {"X-Room": "1", name: "1"}), [])
 
 
@@ -208,19 +210,19 @@ class TestCookies:
             ('a="b', {"a": '"b'}),
         ],
     )
-    def test_by_name(self, header: str, found: dict[str, str]) -> None:
+    def test_cookies_are_returned_by_name(self, header: str, found: dict[str, str]) -> None:
         assert cookies(header) == found
 
 
 class TestConnectionInfo:
-    def test_the_least(self) -> None:
+    def test_connection_info_of_a_minimal_request(self) -> None:
         asked = request({})
         info = connection_info(asked, check(asked), "unix:", None)
         assert (info.peer, info.host, info.path, info.query) == ("unix:", "example.com", "/chat", "room=1")
         assert info.headers is asked.headers
         assert (info.cookies, info.origin, info.subprotocols, info.tls, info.route) == ({}, None, (), None, None)
 
-    def test_the_most(self) -> None:
+    def test_connection_info_of_a_request_with_everything(self) -> None:
         headers = {"Origin": "https://example.com", "Cookie": "a=b", "Sec-WebSocket-Protocol": "soap, chat"}
         asked, tls = request(headers, route="/*"), TLS()
         info = connection_info(asked, check(asked), "[::1]:50000", tls)
@@ -231,7 +233,7 @@ class TestConnectionInfo:
 class TestAcceptance:
     """RFC 6455 §4.2.2."""
 
-    def test_the_least(self) -> None:
+    def test_a_101_has_the_accept_header(self) -> None:
         assert acceptance(KEY, None, "", {}) == (
             b"HTTP/1.1 101 Switching Protocols\r\n"
             b"Upgrade: websocket\r\n"
@@ -240,7 +242,7 @@ class TestAcceptance:
             b"\r\n"
         )
 
-    def test_the_most(self) -> None:
+    def test_a_101_has_subprotocol_extensions_and_headers(self) -> None:
         headers = {"X-Room": "1", "Set-Cookie": "a=b; Secure"}
         assert acceptance(KEY, "chat", "permessage-deflate", headers).split(b"\r\n") == [
             b"HTTP/1.1 101 Switching Protocols",
@@ -259,7 +261,7 @@ class TestAcceptance:
 class TestHint:
     """Who asks for subprotocols in vain fails, in most clients, and does not see why."""
 
-    def test_the_log_says_it_once_and_names_the_option(self) -> None:
+    def test_an_unmet_subprotocol_is_logged_once_with_the_option_to_set(self) -> None:
         events: list[LogEvent] = []
         observe = cast("ILogObserver", events.append)
         hint = Hint()
@@ -271,7 +273,7 @@ class TestHint:
         finally:
             globalLogPublisher.removeObserver(observe)
         first, other = (formatEvent(event) for event in events)
-        assert "asked for a subprotocol, chat, " in first
+        assert "asked for the subprotocol chat, x" in first
         assert "--subprotocol" in first
         assert len(first) < 500
-        assert "asked for a subprotocol, soap, " in other
+        assert "asked for the subprotocol soap and got none" in other

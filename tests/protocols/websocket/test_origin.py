@@ -8,7 +8,7 @@ class TestNoOrigin:
     """RFC 6455 §10.2: only browsers send one, and only they carry their user's cookies to strangers."""
 
     @pytest.mark.parametrize("options", [[], ["null"], ["https://a.example"], ["*"]])
-    def test_it_is_allowed(self, options: list[str]) -> None:
+    def test_a_request_without_origin_is_allowed(self, options: list[str]) -> None:
         assert Origins(options).allows(None, "example.com")
 
 
@@ -32,7 +32,7 @@ class TestSameOrigin:
             ("https://[2001:DB8::1]", "[2001:db8::1]:443"),
         ],
     )
-    def test_it_is_allowed(self, origin: str, host: str) -> None:
+    def test_the_servers_own_origin_is_allowed(self, origin: str, host: str) -> None:
         assert Origins().allows(origin, host)
         assert Origins(["https://other.example"]).allows(origin, host)
 
@@ -57,7 +57,7 @@ class TestSameOrigin:
             ("http://", ""),
         ],
     )
-    def test_another_is_not(self, origin: str, host: str) -> None:
+    def test_another_origin_is_not_allowed(self, origin: str, host: str) -> None:
         assert not Origins().allows(origin, host)
 
 
@@ -119,15 +119,15 @@ class TestForgedOrigins:
     """Cross-site WebSocket hijacking: none of these may pass for https://good.example.com, or as of the same origin."""
 
     @pytest.mark.parametrize("origin", FORGED)
-    def test_no_exact_option_lets_them_in(self, origin: str) -> None:
+    def test_no_exact_option_allows_a_forged_origin(self, origin: str) -> None:
         assert not Origins(["https://good.example.com"]).allows(origin, "server.example")
 
     @pytest.mark.parametrize("origin", FORGED)
-    def test_none_is_of_the_same_origin(self, origin: str) -> None:
+    def test_no_forged_origin_is_the_servers_own(self, origin: str) -> None:
         assert not Origins().allows(origin, "good.example.com:8443")
 
     @pytest.mark.parametrize("origin", [*FORGED, "https://good.example.com"])
-    def test_none_is_below_it(self, origin: str) -> None:
+    def test_no_wildcard_allows_a_forged_origin(self, origin: str) -> None:
         assert not Origins(["https://*.good.example.com"]).allows(origin, "server.example")
 
 
@@ -145,14 +145,14 @@ class TestExactOptions:
             ("chrome-extension://abcdefghij", "chrome-extension://abcdefghij"),
         ],
     )
-    def test_that_origin_is_allowed(self, option: str, origin: str) -> None:
+    def test_a_listed_origin_is_allowed(self, option: str, origin: str) -> None:
         assert Origins(["null", option]).allows(origin, "server.example")
 
-    def test_it_is_allowed_whatever_the_host(self) -> None:
+    def test_a_listed_origin_is_allowed_whatever_the_host(self) -> None:
         assert Origins(["https://app.example.com"]).allows("https://app.example.com", "")
 
     @pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", "http://localhost"])
-    def test_another_port_or_scheme_is_not(self, origin: str) -> None:
+    def test_a_listed_name_with_another_port_or_scheme_is_not_allowed(self, origin: str) -> None:
         assert not Origins(["http://localhost:3000"]).allows(origin, "server.example")
 
 
@@ -160,7 +160,7 @@ class TestWildcardOptions:
     @pytest.mark.parametrize(
         "origin", ["https://a.example.com", "https://A.b.Example.com", "https://a.example.com:443"]
     )
-    def test_every_name_below_is_allowed(self, origin: str) -> None:
+    def test_a_wildcard_allows_every_name_below(self, origin: str) -> None:
         assert Origins(["https://other.example", "https://*.example.com"]).allows(origin, "server.example")
 
     @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ class TestWildcardOptions:
             "null",
         ],
     )
-    def test_the_apex_and_other_names_ports_and_schemes_are_not(self, origin: str) -> None:
+    def test_a_wildcard_allows_neither_the_apex_nor_other_ports_and_schemes(self, origin: str) -> None:
         assert not Origins(["https://*.example.com"]).allows(origin, "server.example")
 
-    def test_a_port_belongs_to_it(self) -> None:
+    def test_a_wildcard_may_have_a_port(self) -> None:
         origins = Origins(["http://*.localhost:3000"])
         assert origins.allows("http://app.localhost:3000", "server.example")
         assert not origins.allows("http://app.localhost", "server.example")
@@ -219,16 +219,16 @@ class TestApplications:
     """Pages of applications and extensions have schemes of their own (RFC 6454 §4), whose host may be empty."""
 
     @pytest.mark.parametrize("origin", SENT)
-    def test_are_allowed_when_said(self, origin: str) -> None:
+    def test_a_listed_application_is_allowed(self, origin: str) -> None:
         assert Origins(["https://other.example", origin]).allows(origin, "server.example")
 
     @pytest.mark.parametrize("origin", SENT)
-    def test_are_not_otherwise(self, origin: str) -> None:
+    def test_an_unlisted_application_is_not_allowed(self, origin: str) -> None:
         others = [other for other in SENT if other != origin]
         assert not Origins([*others, "null", "https://*.example"]).allows(origin, "server.example")
 
     @pytest.mark.parametrize("origin", [one for one in SENT if not one.startswith("http")])
-    def test_are_never_the_server_s_own(self, origin: str) -> None:
+    def test_an_application_is_never_the_servers_own_origin(self, origin: str) -> None:
         assert not Origins().allows(origin, origin.partition("://")[2] or "localhost")
 
     @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ class TestApplications:
             "http://",
         ],
     )
-    def test_what_only_looks_like_files_is_none(self, origin: str) -> None:
+    def test_what_only_looks_like_a_file_origin_is_not_allowed(self, origin: str) -> None:
         assert not Origins(["file://"]).allows(origin, "server.example")
 
     @pytest.mark.parametrize("scheme", ["moz-extension", "VSCode-webview", "x"])
-    def test_all_of_a_scheme(self, scheme: str) -> None:
+    def test_all_origins_of_a_scheme_may_be_listed(self, scheme: str) -> None:
         """Each installation of Firefox has its own id of an extension, each start of VS Code those of its webviews."""
         origins = Origins([f"{scheme}://*"])
         for origin in (f"{scheme}://a", f"{scheme.lower()}://b_c-d.e:1", f"{scheme.upper()}://"):
@@ -270,13 +270,13 @@ class TestOwnScheme:
         assert Origins().allows(f"http://h{port}", host) is ((port or ":80") == (host[1:] or ":80"))
         assert Origins().allows(f"https://h{port}", host, secure=True) is ((port or ":443") == (host[1:] or ":443"))
 
-    def test_what_is_listed_is_let_in(self) -> None:
+    def test_a_listed_origin_of_another_scheme_is_allowed(self) -> None:
         assert Origins(["http://h"]).allows("http://h", "h", secure=True)
 
 
 class TestGiven:
     @pytest.mark.parametrize("option", ["*", "null", "https://a.example", "https://*.example", "app://*"])
-    def test_says_whether_there_is_any(self, option: str) -> None:
+    def test_given_says_whether_there_are_options(self, option: str) -> None:
         assert Origins([option]).given
         assert not Origins().given
 
@@ -284,11 +284,11 @@ class TestGiven:
 class TestNull:
     """RFC 6454 §6.1: what opaque origins are written as, those of sandboxed frames and data: URLs; anyone has them."""
 
-    def test_it_is_allowed_when_said(self) -> None:
+    def test_a_listed_null_origin_is_allowed(self) -> None:
         assert Origins(["null"]).allows("null", "example.com")
 
     @pytest.mark.parametrize("origin", ["NULL", "null ", "file://"])
-    def test_only_the_word_itself(self, origin: str) -> None:
+    def test_only_the_exact_word_is_the_null_origin(self, origin: str) -> None:
         assert not Origins(["null"]).allows(origin, "example.com")
 
 
@@ -330,6 +330,6 @@ class TestBadOptions:
             ("https://example.com", "a list, not 'https://example.com'"),
         ],
     )
-    def test_they_are_named(self, options: list[str], message: str) -> None:
+    def test_wrong_origins_are_named(self, options: list[str], message: str) -> None:
         with pytest.raises(ConfigurationError, match=message.replace("https://*", r"https://\*")):
             Origins(options)

@@ -1,4 +1,4 @@
-"""The text of HTTP/1.1 heads (RFC 9112): reads a request's, writes a refusal's; must not know sockets or WebSocket."""
+"""The text of HTTP/1.1 heads (RFC 9112): parses requests, writes responses. Must not know sockets or WebSocket."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ipaddress import IPv6Address
 from wshost.request import TOKEN, Headers, Request
 from wshost.results import check_headers
 
-#: Whoever splits the query: what it costs is bounded here.
+#: Query fields of a request: handlers split the query, and what that costs is bounded here.
 _MAX_QUERY_FIELDS = 100
-#: Members of a field that is split at its commas: of any, and of those that every request has split.
+#: Members of a comma-separated field, and of the two that are split in every request.
 _MAX_MEMBERS = 1_000
 _MAX_MEMBERS_OF = {"connection": 100, "upgrade": 100}
-#: In a request with no more of them no field has too many.
+#: With no more commas than this in the whole head, no field has too many members.
 _FEW = min(_MAX_MEMBERS_OF.values())
 
 _CONTROLS = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
-_TARGET = re.compile(r'[!"$-~]+')  # visible, and no fragment
-# TOKEN and _TARGET end in a "+"; one more, and they are as long as they can be, and nothing is tried twice.
+_TARGET = re.compile(r'[!"$-~]+')  # visible ASCII without "#"
+# TOKEN and _TARGET end in "+"; the extra "+" makes them possessive: no backtracking.
 _HEAD = re.compile(
     rf"({TOKEN.pattern}+) ({_TARGET.pattern}+) (HTTP/1\.[01])\r\n"
     rf"((?:{TOKEN.pattern}+:[\t -~\x80-\xff]*+\r\n)*+)\r\n"  # obs-text, too (RFC 9110 §5.5)
@@ -36,7 +36,7 @@ _AUTHORITY = re.compile(
     r"(?:\[([0-9A-Fa-f:.]++)\]|((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})++))(?::([0-9]{0,5}))?"
 )
 
-#: Fields of which there is one or none. Of two, a proxy in front might believe the first and we the last.
+#: Fields that may come only once. Of two, a proxy in front might take the first and wshost the last.
 _SINGLETONS = frozenset(
     {
         "authorization",  # RFC 9110 §11.6.2
@@ -51,10 +51,10 @@ _SINGLETONS = frozenset(
     }
 )
 
-#: What `response` says itself, whatever its caller says.
+#: Header fields that `response` sets itself; the caller's are left out.
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
-#: What is parsed and compared, here or by whoever gets the request, and so must be ASCII; with all that begins so.
+#: Fields that are parsed or compared, here or by a later module, and so must be ASCII; also all with the prefix below.
 _ASCII = _SINGLETONS | {
     "connection",
     "expect",
@@ -84,16 +84,16 @@ class BadRequest(Exception):
 
 
 def parse(head: bytes, *, max_headers: int = 100) -> Request:
-    """Read a request head, strictly, in time linear in its length.
+    """Parse a request head, strictly, in time linear in its length.
 
-    Of any method, and announcing a body or not: that is `demand_get`'s to judge. HTTP/1.0 is read, too, but its
-    Upgrade field is not (RFC 9110 §7.8: a server must ignore it), and it may lack Host: ``request.host`` is "" then.
+    Any method is accepted, with or without a body: `demand_get` refuses those. HTTP/1.0 is accepted, too; its Upgrade
+    field is ignored (RFC 9110 §7.8), and without a Host field ``request.host`` is "".
 
-    Bytes beyond ASCII are opaque (RFC 9110 §5.5). They may be in the values of fields that nobody parses, each as the
-    character of its number (Latin-1).
+    Non-ASCII bytes are allowed in the values of fields that nobody parses (RFC 9110 §5.5), decoded as Latin-1.
 
-    :param head: everything up to the first empty line, with it: ends in CRLF CRLF. Its length is the caller's to bound.
-    :param max_headers: how many header lines are allowed.
+    :param head: the bytes up to and including the first empty line, so it ends in CRLF CRLF. The caller bounds its
+        length.
+    :param max_headers: the most header lines allowed.
     :raises BadRequest: 400, 431 for too many headers or members of one, 505 for another version of HTTP (RFC 9112
         §§2–6).
     """
@@ -123,7 +123,7 @@ def parse(head: bytes, *, max_headers: int = 100) -> Request:
 
 
 def demand_get(request: Request) -> None:
-    """Make sure that this is a GET without a body, and with no more query fields than are worth parsing.
+    """Make sure that this is a GET without a body, and with at most 100 query fields.
 
     :raises BadRequest: 405, 413 or 400.
     """
@@ -131,7 +131,7 @@ def demand_get(request: Request) -> None:
         # A response to HEAD has no body (RFC 9110 §9.3.2).
         raise BadRequest(405, "" if request.method == "HEAD" else "Only GET is served here.", {"Allow": "GET"})
     if "transfer-encoding" in request.headers or request.headers.get("content-length", "").strip("0"):
-        raise BadRequest(413, "No request body is taken here.")
+        raise BadRequest(413, "Request bodies are not accepted here.")
     if request.query.count("&") >= _MAX_QUERY_FIELDS:
         raise BadRequest(400, "There are too many query fields.")
 
@@ -141,7 +141,7 @@ def split_authority(authority: str) -> tuple[str, int | None]:
     """Split and normalise ``uri-host [":" port]`` (RFC 9110 §7.2).
 
     :returns: the host, in lower case, an IPv6 address in its brackets and shortest form; and the port, or None.
-    :raises ValueError: when it is no such thing: userinfo, an empty host or one that is no ASCII are not.
+    :raises ValueError: when it is malformed: userinfo, an empty host and non-ASCII characters are not allowed.
     """
     match = _AUTHORITY.fullmatch(authority)
     if not match:
@@ -155,13 +155,13 @@ def split_authority(authority: str) -> tuple[str, int | None]:
 def response(status: int, body: bytes | str = b"", headers: Mapping[str, str] | None = None) -> bytes:
     """Write a response after which the connection is closed.
 
-    Its reason phrase is the standard one, and no part of it can break out of its place.
+    Its reason phrase is the standard one. No value can break out of its line.
 
     :param status: 300 to 599.
-    :param body: bytes leave as they are; a str leaves as UTF-8 ``text/plain``, unless the headers say otherwise.
-        A 304 has none (RFC 9110 §15.4.5).
-    :param headers: more headers. Connection, Content-Length, Date and Transfer-Encoding among them are left out:
-        they are said here. With Upgrade, Connection says so (RFC 9110 §7.8).
+    :param body: bytes are sent as they are; a str is sent as UTF-8 ``text/plain``, unless the headers say otherwise.
+        A 304 has no body (RFC 9110 §15.4.5).
+    :param headers: more headers. Connection, Content-Length, Date and Transfer-Encoding among them are left out, as
+        they are set here. With Upgrade among them, Connection names it (RFC 9110 §7.8).
     :raises ValueError: for a header that can't be sent.
     """
     fields = {name: value for name, value in check_headers(headers or {}).items() if name.lower() not in _FRAMING}
@@ -188,7 +188,7 @@ def _phrase(status: int) -> str:
 
 
 def _fault(head: bytes) -> BadRequest:
-    """Say what is wrong with a head that is none."""
+    """Return the error for a malformed head."""
     if len(head.translate(None, _CONTROLS)) < len(head):
         return BadRequest(400, "A control character is in the request head.")
     if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
@@ -200,7 +200,7 @@ def _fault(head: bytes) -> BadRequest:
         return BadRequest(505, "Only HTTP/1.1 is spoken here.")
     if not _TARGET.fullmatch(parts[1]):
         return _bad_target()
-    # White space before the colon, folded lines and names that are no ASCII, too (RFC 9112 §§5.1, 5.2).
+    # Also: white space before the colon, folded lines, non-ASCII names (RFC 9112 §§5.1, 5.2).
     return BadRequest(400, "A line of the request head is no header field.")
 
 
@@ -239,7 +239,7 @@ def _check_ascii(headers: Headers) -> None:
 
 def _check_lists(headers: Headers) -> None:
     for name, value in headers.items():
-        # Those in cookies and in URLs separate nothing.
+        # In cookies and URLs, commas separate nothing.
         if name not in {"cookie", "referer"} and value.count(",") >= _MAX_MEMBERS_OF.get(name, _MAX_MEMBERS):
             raise BadRequest(431, "A header field has too many members.")
 
@@ -248,7 +248,7 @@ def _check_framing(headers: Headers, version: str) -> None:
     length = headers.get("content-length")
     if length is not None and not length.isdigit():
         raise BadRequest(400, "The Content-Length is not a number.")
-    # RFC 9112 §6.1: the tools of request smuggling.
+    # Request smuggling (RFC 9112 §6.1).
     if "transfer-encoding" in headers and (length is not None or version == "HTTP/1.0"):
         raise BadRequest(400, "The length of the request body is ambiguous.")
 

@@ -1,4 +1,4 @@
-"""The first protocol of a chain: a bounded request head, then a refusal or a switch; must not know frames."""
+"""The module http of a chain: reads one bounded request head, then refuses it or switches. Must not know frames."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from wshost.settings.options import module_options
 
 moduleProvides(IPreparedModule, ILinkedModule, INegotiatedModule)
 
-#: By this name, TLS negotiates it (RFC 7301 §6).
+#: The name of this protocol in TLS's ALPN (RFC 7301 §6).
 alpn_protocols = (b"http/1.1",)
 
 _END = b"\r\n\r\n"
 _CR = 0x0D
-#: Empty lines before the request line that are ignored; some clients send one behind a body.
+#: The most empty lines that are ignored before the request line; some clients send one after a body.
 _EMPTY_LINES = 8
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-#: Seconds: long enough for a load balancer to look elsewhere, short enough for a restart.
+#: Seconds of the Retry-After field: enough for a load balancer to try another server, and for a restart.
 _RETRY_AFTER = 5
 #: The options that name other modules of the chain.
 _NAMES = ("upgrade", "otherwise")
@@ -46,15 +46,14 @@ class Options:
     """The options of this module, checked: see `wshost.settings.options.MODULES`. Sizes are in bytes, times in seconds.
 
     A request is a WebSocket upgrade when it is a GET of HTTP/1.1 with ``Upgrade: websocket`` and
-    ``Connection: upgrade`` (RFC 6455 §4.2.1); the rest of the handshake is the other module's.
+    ``Connection: upgrade`` (RFC 6455 §4.2.1); the module switched to checks the rest of the handshake.
     """
 
     #: None: all paths are served.
     paths: Routes | None
-    #: None: the next module.
+    #: None: the next module of the chain.
     upgrade: str | None
-    #: This module sees the request from its first byte, whatever its method, body and all. It keeps the connection, for
-    #: later upgrades, too.
+    #: This module gets a request from the first byte of its head on, and keeps the connection, also for later upgrades.
     otherwise: str | None
     max_head_size: int
     max_headers: int
@@ -64,7 +63,7 @@ class Options:
 def prepare(options: Mapping[str, Any]) -> Options:
     """Check the module's own mapping of options.
 
-    :raises wshost.results.ConfigurationError: for an unknown one, or a wrong value.
+    :raises wshost.results.ConfigurationError: for an unknown name or a wrong value.
     """
     # Here an empty name is as good as none.
     given = {key: value for key, value in options.items() if key not in _NAMES or value not in ("", None)}
@@ -78,12 +77,12 @@ def prepare(options: Mapping[str, Any]) -> Options:
 
 
 def check(options: Options, chain: Sequence[str], position: int) -> None:
-    """Make sure that there are modules to switch to.
+    """Make sure that the modules to switch to are in the chain.
 
     :raises wshost.results.ConfigurationError: when one is missing.
     """
     if options.upgrade is None and position + 1 == len(chain):
-        raise ConfigurationError("http: no module follows to take WebSocket upgrades; add websocket to the chain")
+        raise ConfigurationError("http: no module follows that accepts WebSocket upgrades; add websocket to the chain")
     for option in _NAMES:
         name = getattr(options, option)
         if name is not None and (name not in chain or name == chain[position]):
@@ -91,8 +90,8 @@ def check(options: Options, chain: Sequence[str], position: int) -> None:
 
 
 def init(options: Options, context: IContext) -> IProtocolDriver:
-    """Start waiting for a request head; or refuse the connection, when it is not admitted."""
-    # `check` has seen to it that one of the two is there.
+    """Start to wait for a request head, or refuse the connection when the server is full."""
+    # `check` made sure that one of the two exists.
     driver = _Driver(options, options.upgrade or context.next_module, context)
     driver.start()
     return driver
@@ -105,7 +104,7 @@ class _Driver:
         self._upgrade = upgrade
         self._context = context
         self._received = bytearray()
-        # Empty lines that came before the request line, and the first byte of one more.
+        # Empty lines seen before the request line, and the CR of one that is incomplete.
         self._empty_lines = 0
         self._cr = b""
         self._done = False
@@ -134,7 +133,7 @@ class _Driver:
         if action != "shutdown":
             return REFUSED
         if self._done:
-            return None  # the last word is out already
+            return None  # the response has been sent already
         self._finish()
         return _refuse(_unavailable("The server is shutting down."))
 
@@ -150,7 +149,7 @@ class _Driver:
         start = 0
         limit = self._options.max_head_size
         if self._received:
-            # The end may have begun in what came before.
+            # The CRLF CRLF may have begun in the bytes before.
             start = max(0, len(self._received) - len(_END) + 1)
             received = self._received
             received += data
@@ -168,7 +167,7 @@ class _Driver:
         return None
 
     def _skip(self, data: bytes) -> bytes:
-        """Return what is behind empty lines, which are ignored before the request line (RFC 9112 §2.2)."""
+        """Return the bytes after the empty lines that precede the request line (RFC 9112 §2.2)."""
         data = self._cr + data
         while data.startswith(b"\r\n"):
             self._empty_lines += 1
@@ -195,7 +194,7 @@ class _Driver:
         return Switch(self._upgrade, received[size:], request)
 
     def _time_out(self) -> None:
-        # A client that has asked nothing, say a browser's spare connection, expects no answer.
+        # A client that has sent nothing expects no answer: it may be a browser's spare connection.
         close = _refuse(BadRequest(408, "The request head took too long.")) if self._received else Close()
         self._finish()
         self._context.perform(close)
@@ -217,7 +216,7 @@ def _is_upgrade(request: Request) -> bool:
 
 def _has(headers: Headers, name: str, member: str) -> bool:
     value = headers.get(name, "").lower()
-    # Nearly all of them have one member.
+    # The common case is a single member.
     return value == member or any(one.lower() == member for one in headers.list(name))
 
 

@@ -1,4 +1,4 @@
-"""Which of the configured patterns a request's path matches; must not know what is done then."""
+"""Matches the paths of requests against configured patterns. Must not know what is done with the result."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 
 from wshost.results import ConfigurationError
 
-_PATH = re.compile(r'/[!"$-)+->@-~]*')  # visible ASCII without # * ?
-#: Dot segments and hidden slashes, encoded or not: what a proxy or a handler that decodes would see as another path.
+_PATH = re.compile(r'/[!"$-)+->@-~]*')  # visible ASCII without "#", "*" and "?"
+#: Dot segments, backslashes and encoded slashes: a proxy or handler that decodes them would see another path.
 _AMBIGUOUS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)|%2f|%5c|\\", re.IGNORECASE)
 
 
 class Routes:
-    """Patterns for paths, the most specific first.
+    """A set of path patterns; the most specific one that matches wins.
 
     ``/chat`` matches that path only. ``/chat/*`` matches ``/chat/`` and everything below, but not ``/chat``; ``/*``
-    matches every path. An exact pattern goes before a prefix, a longer prefix before a shorter one.
+    matches every path. An exact pattern wins over a prefix, a longer prefix over a shorter one.
 
-    Paths are compared as they came: in their case, and not decoded. A path with a segment ``.`` or ``..``, a
+    Paths are compared as they came, with their case and not decoded. A path with a segment ``.`` or ``..``, a
     backslash or an encoded slash matches nothing, not even ``/*``: clients resolve dot segments before they send
-    (RFC 3986 §5.2.4), and a path that somebody else might read differently must not pass for one that is allowed.
+    (RFC 3986 §5.2.4), and a path that a proxy may read otherwise must not pass for an allowed one.
 
     :param patterns: at least one.
-    :raises wshost.results.ConfigurationError: for a pattern that is none, comes twice or can't match.
+    :raises wshost.results.ConfigurationError: for a malformed pattern, one that comes twice, or one that can't match.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -40,19 +40,19 @@ class Routes:
                 )
             if _AMBIGUOUS.search(pattern):
                 raise ConfigurationError(
-                    f"the path pattern {pattern!r} never matches: no dot segments, no hidden slashes"
+                    f"the path pattern {pattern!r} never matches: it has a dot segment, a backslash or an encoded slash"
                 )
             if pattern in self._exact or pattern in prefixes:
-                raise ConfigurationError(f"the path pattern {pattern!r} is there twice")
+                raise ConfigurationError(f"the path pattern {pattern!r} is given twice")
             (prefixes if pattern.endswith("*") else self._exact).add(pattern)
         if not self._exact and not prefixes:
-            raise ConfigurationError("an empty list of path patterns matches nothing; leave it out to take every path")
+            raise ConfigurationError("an empty list of path patterns matches nothing; leave it out to serve every path")
         self._prefixes = sorted(prefixes, key=len, reverse=True)
 
     def match(self, path: str) -> str | None:
-        """Return the most specific pattern that this path matches, or None.
+        """Return the most specific pattern that matches a path, or None.
 
-        :param path: not decoded, and without the query: `Request.path`.
+        :param path: `Request.path`: not decoded, without the query.
         """
         if _AMBIGUOUS.search(path):
             return None

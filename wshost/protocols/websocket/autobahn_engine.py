@@ -1,7 +1,7 @@
-"""Autobahn as an engine without I/O: frames in, callbacks out. The only file that imports autobahn.
+"""Autobahn as an engine without I/O: frames in, callbacks out. The only file that imports Autobahn.
 
-The engine never sees an HTTP request: the head was parsed, judged and answered before (`handshake.py`), and where that
-leaves Autobahn is set here. It starts no timer, writes to no transport and logs nothing; whoever drives it does.
+The engine never sees an HTTP request: `handshake.py` has answered it, and the engine starts in the state that follows.
+It starts no timer, writes to no transport and logs nothing; its driver does.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from wshost.protocols.websocket.deflate import Corrupt, Inflater, TooLong  # noq
 
 
 class Sink(Protocol):
-    """Whom the engine tells; the calls come from within `Engine.step`, `Engine.fail` and the like."""
+    """Receives what the engine reports, from within calls such as `Engine.step` and `Engine.fail`."""
 
     def on_write(self, data: bytes) -> None:
-        """These bytes are for the peer."""
+        """Send these bytes to the peer."""
 
     def on_message(self, payload: bytes, is_binary: bool) -> None:
-        """A whole message came; text is valid UTF-8."""
+        """A whole message has arrived; text is valid UTF-8."""
 
     def on_ping(self, payload: bytes) -> None:
-        """A ping came; it is not answered yet."""
+        """A ping has arrived; it is not answered yet."""
 
     def on_pong(self, payload: bytes) -> None:
-        """A pong came."""
+        """A pong has arrived."""
 
     def on_close(self, code: int | None, reason: str) -> None:
-        """The peer starts the closing handshake; answer with `Engine.answer_close`."""
+        """The peer has started the closing handshake; answer with `Engine.answer_close`."""
 
     def on_drop(self) -> None:
-        """The connection is over for the engine; nothing more will come of it."""
+        """The engine is done with the connection and reports nothing more."""
 
 
 class _Silence:
-    """A logger for Autobahn, which logs what peers do to it: how often would be theirs to say."""
+    """A logger for Autobahn that drops everything: peers could fill the log."""
 
     def debug(self, *_args: Any, **_event: Any) -> None:
         """Drop it."""
@@ -53,18 +53,17 @@ class _Silence:
 
 
 class _Deflate:
-    """permessage-deflate (RFC 7692) as Autobahn asks for it, for messages that come.
+    """permessage-deflate (RFC 7692) of incoming messages, behind Autobahn's interface.
 
-    Autobahn's own asks zlib for exactly the allowed length, and so can't tell a message that ends there from one whose
-    last match goes on beyond: that one arrives cut. What inflates only together with the four bytes that end a message,
-    and what follows a block marked as final, it drops.
+    Autobahn's own class asks zlib for exactly the allowed length, so a message that is longer may arrive truncated. It
+    also drops the output of the four bytes that end a message, and all that follows a final block.
     """
 
     EXTENSION_NAME = PerMessageDeflate.EXTENSION_NAME
 
     def __init__(self, inflater: Inflater) -> None:
         self._inflater = inflater
-        #: What there is of a message that is too long.
+        #: The content of a message that is too long, up to the limit.
         self.exceeding = b""
 
     def start_decompress_message(self) -> None:
@@ -87,10 +86,10 @@ class _Deflate:
 
 
 class Engine(WebSocketServerProtocol):
-    """One WebSocket connection, from the accepted handshake on. Made by a class that `engine_class` returns.
+    """One WebSocket connection after its handshake. `engine_class` returns subclasses with limits.
 
-    :param sink: is told what happens.
-    :param inflater: of the connection, where permessage-deflate was agreed on.
+    :param sink: receives what the engine reports.
+    :param inflater: the connection's, if permessage-deflate was agreed on.
     """
 
     # Autobahn copies its options from the factory to each connection; ours are class attributes (`engine_class`).
@@ -99,11 +98,11 @@ class Engine(WebSocketServerProtocol):
     logOctets = logFrames = trackTimings = False
     utf8validateIncoming = applyMask = requireMaskedClientFrames = True
     maskServerFrames = echoCloseCodeReason = False
-    # By this it looks at nothing behind what is wrong; that it drops the connection without a word is overridden.
+    # Stop parsing at the first error. That Autobahn would then drop the connection without a Close is overridden.
     failByDrop = True
     autoFragmentSize = openHandshakeTimeout = closeHandshakeTimeout = 0
     autoPingInterval = autoPingTimeout = 0
-    # Autobahn's limits count compressed bytes as if they were inflated, before they are: ours are `max_message_size`…
+    # Off: Autobahn's limits count compressed bytes. Those of wshost are `max_message_size` and the others below.
     maxMessagePayloadSize = maxFramePayloadSize = 0
     peer = ""
 
@@ -122,45 +121,45 @@ class Engine(WebSocketServerProtocol):
         #: How many messages, and control frames between messages, have arrived.
         self.arrived = 0
         self._connectionMade()
-        # Where Autobahn stands when it has answered the handshake.
+        # The state of Autobahn after an accepted handshake.
         self.state = self.STATE_OPEN
         self.websocket_version = 13
         self.inside_message = False
         self.current_frame = None  # type: ignore[assignment]
         if inflater is not None:
             self._perMessageCompress = _Deflate(inflater)
-        # Of no use here, and a kilobyte of each connection.
+        # Unused; it takes a kilobyte per connection.
         del self.send_queue
 
     # What the driver calls
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the peer; `step` looks at them."""
+        """Add bytes from the peer, for `step` to parse."""
         self.data += data
 
     def step(self) -> bool:
-        """Take one step: a frame's head, or what is there of its payload.
+        """Parse one frame's head, or the available part of its payload.
 
-        :returns: False when there is nothing more to do before more bytes are fed.
+        :returns: False when more bytes are needed.
         """
         return self.state != self.STATE_CLOSED and bool(self.processData())
 
     @property
     def inside(self) -> bool:
-        """True in the middle of a message or a frame."""
+        """Whether a message or a frame is incomplete."""
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
     def start_close(self, code: int | None, reason: bytes) -> None:
-        """Send a Close, without a code an empty one; the peer's answer is followed by `Sink.on_drop`."""
+        """Send a Close, an empty one without a code. After the peer's answer comes `Sink.on_drop`."""
         self.sendCloseFrame(code, reason)
 
     def answer_close(self, code: int | None, reason: bytes) -> None:
-        """Answer the peer's Close, without a code by an empty one."""
+        """Answer the peer's Close; without a code, by an empty one."""
         self.sendCloseFrame(code, reason, isReply=True)
         self.dropConnection()
 
     def fail(self, code: int, reason: str) -> None:
-        """Fail the connection (RFC 6455 §7.1.7): say why, unless a Close is out already, and look at nothing more."""
+        """Fail the connection (RFC 6455 §7.1.7): send a Close, unless one was sent, and parse nothing more."""
         self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
         self.dropConnection()
 
@@ -169,8 +168,8 @@ class Engine(WebSocketServerProtocol):
         self.fail(1009, f"a message of more than {self.max_message_size} bytes")
 
     def fail_payload(self) -> None:
-        """Fail the connection for what a message holds (RFC 6455 §8.1)."""
-        # Of bad UTF-8 and bad deflate data in one message, which is seen first depends on where the bytes were cut.
+        """Fail the connection for the content of a message (RFC 6455 §8.1)."""
+        # One reason for both: which of two faults in a message is seen first depends on where the bytes were cut.
         self.fail(1007, "invalid UTF-8 or deflate data")
 
     # What Autobahn calls
@@ -186,7 +185,7 @@ class Engine(WebSocketServerProtocol):
         self._sink.on_write(data)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
-        # Autobahn's answers at once, where we may do so later; and of IANA's codes it lacks 1014.
+        # Autobahn's own method answers at once, and does not know code 1014; here the driver answers, maybe later.
         if code is not None and not sendable(code):
             self.fail(1002, f"invalid close code {code}")
             return True
@@ -213,7 +212,7 @@ class Engine(WebSocketServerProtocol):
     def _onMessageFrameBegin(self, length: int) -> None:
         self._fragments += 1
         if self._isMessageCompressed:
-            # How large the message is shows as it is inflated.
+            # The size of the message is known only as it is inflated.
             size, most = len(self._message), self.max_deflated_size
         else:
             size, most = len(self._message) + length, self.max_frame_size
@@ -225,18 +224,18 @@ class Engine(WebSocketServerProtocol):
             self.fail(1009, f"a message of more than {self.max_fragments} fragments")
 
     def _max_message_size_exceeded(self, *_sizes_and_reason: Any) -> None:
-        # Of bad UTF-8 and too much of it, the first counts, wherever the bytes were cut.
+        # A message that is both too long and bad UTF-8: what comes first in it counts, wherever the bytes were cut.
         if self.message_is_binary or self.utf8validator.validate(self._perMessageCompress.exceeding)[0]:
             self.fail_size()
         else:
             self.fail_payload()
 
     def _onMessageFrameData(self, payload: bytes) -> None:
-        # Autobahn keeps a list of what came with each read: some twenty bytes for one, if the peer will have it so.
+        # Autobahn's own method keeps a list of pieces: a peer that sends single bytes makes it twenty times as large.
         self._message += payload
 
     def _onMessageFrameEnd(self) -> None:
-        """Nothing: `_onMessageFrameData` has put it where it belongs."""
+        """Do nothing: `_onMessageFrameData` has added the payload."""
 
     def _onMessageEnd(self) -> None:
         self.arrived += 1
@@ -253,7 +252,7 @@ class Engine(WebSocketServerProtocol):
 
 
 def xor(data: bytes, key: bytes) -> bytes:
-    """Return data masked, or without its mask (RFC 6455 §5.3)."""
+    """Mask or unmask data (RFC 6455 §5.3)."""
     masked: bytes = create_xor_masker(key, len(data)).process(data)
     return masked
 
@@ -261,12 +260,12 @@ def xor(data: bytes, key: bytes) -> bytes:
 def engine_class(
     *, max_message_size: int, max_frame_size: int, max_fragments: int, max_deflated_size: int | None = None
 ) -> type[Engine]:
-    """Return an `Engine` class with these options.
+    """Return an `Engine` class with these limits.
 
     :param max_message_size: bytes of a message, inflated; more fails the connection with 1009.
     :param max_frame_size: bytes of a frame; more fails the connection with 1009.
     :param max_fragments: frames of a message; more fail the connection with 1009.
-    :param max_deflated_size: bytes of a frame of a deflated message, as it comes; `max_frame_size` by default.
+    :param max_deflated_size: bytes of a frame of a deflated message, before inflating; `max_frame_size` by default.
     """
     return type(
         "Engine",

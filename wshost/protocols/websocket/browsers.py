@@ -1,4 +1,4 @@
-"""Which requests of browsers are taken: those that ask for a name of this server, from a page that may connect."""
+"""Checks a browser's Host and Origin: it must ask for a name of this server, from a page that may connect."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from wshost.request import Request
 from wshost.results import ConfigurationError
 
 _NAME = re.compile(r"[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*\.?")
-#: As much of a name as one can have (RFC 1035 §2.3.4): what is logged of it.
+#: The longest host name (RFC 1035 §2.3.4); no more of a name is logged.
 _LENGTH = 255
 
 _log = Logger("wshost")
 
 
 class Hosts:
-    """The names that this server has.
+    """The host names of this server.
 
-    A page of evil.example may have its own name lead to this server (DNS rebinding). Then Host and Origin are the same,
-    and only who knows the server's names can tell.
+    The owner of evil.example may point that name at this server's address (DNS rebinding). Then Host and Origin agree,
+    and only a list of the server's own names tells the request from a good one.
 
-    :param options: each ``chat.example.com``, ``*.example.com`` for every name below it but not itself, an address, or
-        ``"*"`` for any. Of any port.
+    :param options: each is a name, as ``chat.example.com``, or ``*.example.com`` for every name below it but not
+        itself, or an address, or ``"*"`` for any. Ports don't matter.
     :raises wshost.results.ConfigurationError: for anything else.
     """
 
     def __init__(self, options: Iterable[str] = ()) -> None:
         if isinstance(options, str):
             raise ConfigurationError(f"hosts are a list, not {options!r}")
-        #: Whether there are any.
+        #: Whether there is any option.
         self.given = False
         self._any = False
         self._exact: set[str] = set()
@@ -50,20 +50,20 @@ class Hosts:
                 self._add(option)
 
     def have(self, name: str) -> bool:
-        """Say whether the options name this.
+        """Return whether the options name this host.
 
-        :param name: a host, as `split_authority` returns it.
+        :param name: as `split_authority` returns it.
         """
         name = name.removesuffix(".")
         return self._any or name in self._exact or any(name.endswith(below) for below in self._below)
 
     def tell(self, name: str) -> None:
-        """Log that a browser has asked for another name; the first time, as peers may ask for many."""
+        """Log that a browser asked for another name: the first time only, as peers could fill the log."""
         if not self._told:
             self._told = True
             _log.warn(
-                "a browser has asked for the host {name!r}, and got 421: is that this server, say behind a proxy, then "
-                "name it with --host (this is said once)",
+                "a browser asked for the host {name!r} and got 421: if this server has that name, for example behind a "
+                "proxy, name it with --host (logged once)",
                 name=name[:_LENGTH],
             )
 
@@ -89,13 +89,13 @@ class Hosts:
 
 
 def check_browser(request: Request, context: IContext, origins: Origins, hosts: Hosts) -> None:
-    """Make sure that this is no browser, or one that may connect.
+    """Make sure that a browser may connect; a request without an Origin field comes from none.
 
-    Where no hosts are given, what comes in by a loopback address must ask for a loopback name or address; but for pages
-    that the options name, or, where they name some, for all but the server's own.
+    Without host options, a connection to a loopback address must ask for a loopback name or address. Exempt are pages
+    of a listed origin; and, where origins are listed, all pages but the server's own.
 
-    :param context: for our address, and TLS.
-    :raises BadRequest: 421 when it asks for a name that this server has not, 403 when it comes from another page.
+    :param context: tells the server's own address, and whether there is TLS.
+    :raises BadRequest: 421 when the host is none of this server's, 403 when the origin may not connect.
     """
     origin = request.headers.get("origin")
     if origin is None:
@@ -106,10 +106,10 @@ def check_browser(request: Request, context: IContext, origins: Origins, hosts: 
         name = ""
     listed, own = origins.lists(origin), is_own(origin, request.host, context.tls is not None)
     if hosts.given:
-        known, advice = hosts.have(name), "This server has no such name: those that it has are given by --host."
+        known, advice = hosts.have(name), "This server has no such name: name its hosts with --host."
     else:
         known = listed or (origins.given and not own) or not _is_local(context.host_address) or _is_loopback(name)
-        advice = "Browsers must ask for a name of this machine, such as localhost, or one that is given by --host."
+        advice = "Browsers must ask for a local name, such as localhost, or for one named with --host."
     if not known:
         hosts.tell(name)
         raise BadRequest(421, advice)
@@ -118,7 +118,7 @@ def check_browser(request: Request, context: IContext, origins: Origins, hosts: 
 
 
 def _is_local(address: IAddress) -> bool:
-    """Say whether only this machine can connect to it. A Unix socket is none of these: no browser can."""
+    """Return whether only this machine can connect to an address. Browsers can't connect to Unix sockets at all."""
     host = getattr(address, "host", None)
     return isinstance(host, str) and _is_loopback_address(host)
 

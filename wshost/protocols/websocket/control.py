@@ -1,4 +1,4 @@
-"""Control frames as a server sends them (RFC 6455 §5.5). Knows no state."""
+"""Encodes control frames (RFC 6455 §5.5). Knows no connection."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ CLOSE, PING, PONG = 8, 9, 10
 
 
 def control_frame(opcode: int, payload: bytes) -> bytes:
-    """Return a control frame as a server sends it (RFC 6455 §5.5).
+    """Return an unmasked control frame, as a server sends it.
 
-    :param payload: of at most `MAX_PAYLOAD` bytes.
+    :param opcode: `CLOSE`, `PING` or `PONG`.
+    :param payload: at most 125 bytes.
     """
     return bytes((0x80 | opcode, len(payload))) + payload

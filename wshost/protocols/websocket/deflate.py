@@ -1,8 +1,7 @@
-"""What deflates a connection's messages, and inflates them no further than they may be (RFC 7692 §7.2).
+"""Deflates and inflates the messages of a connection, never beyond the size limit (RFC 7692 §7.2). Knows no frames.
 
-ISA-L deflates, where it is installed: 16 KiB of JSON in an eighth of zlib's time. zlib inflates: a small message
-in half of ISA-L's time; and its decompressors, once used, have a fifth of the memory (`python -m benchmarks.deflate`).
-Knows no frames.
+ISA-L deflates, where it is installed: it takes an eighth of zlib's time for 16 KiB of JSON. zlib inflates: it takes
+half of ISA-L's time for a small message, and a fifth of the memory (`python -m benchmarks.deflate`).
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ try:
 except ImportError:  # pragma: no cover - PyPy, for one, has no wheel
     codec = zlib  # type: ignore[misc]
 
-#: LZ77 window, of both directions where the client lets us choose, and zlib's memory level for deflating: by these its
-#: compressors take 37 KiB instead of 256. ISA-L's take 63.
+#: The LZ77 window of both directions, where the client leaves the choice to us. With this and the memory level below,
+#: a compressor of zlib takes 37 KiB instead of 256; one of ISA-L takes 63.
 WINDOW_BITS = 12
-#: The window where nothing smaller was agreed on (RFC 7692 §7.1.2).
+#: The window without an agreement on a smaller one (RFC 7692 §7.1.2).
 MAX_WINDOW_BITS = 15
 MEMORY_LEVEL = 5
-#: In ISA-L more takes three times the memory, for two hundredths of the size; in zlib more takes time.
+#: A higher level takes three times the memory in ISA-L, to save 2 % of the size; in zlib it takes more time.
 LEVEL = 1
 
-#: Streams of deflate in one message, each but the last ended by a block that is marked as final (RFC 7692 §7.2.1).
+#: The most deflate streams in one message; each but the last ends with a final block (RFC 7692 §7.2.1).
 MAX_STREAMS = 256
-#: What beginning another one weighs, beside the bytes of a message.
+#: The cost of beginning another stream, in bytes of a message that cost as much.
 STREAM = 512
 
-#: What ends a message, and is left out (RFC 7692 §7.2.1).
+#: The end of a flushed message, which is not sent (RFC 7692 §7.2.1).
 _TAIL = b"\0\0\xff\xff"
-# With that, a message ends with an empty block, and more of those change nothing. To one that was cut within a block
-# they add something, or are an error there. In the head of a block it takes many until it comes to that: 120 bytes were
-# enough for each cut of a hundred thousand.
+# A complete message plus _TAIL ends with an empty block, and more empty blocks change nothing. Within a truncated block
+# they yield bytes or an error. Within the head of a block that takes many of them: 120 bytes were enough for each of a
+# hundred thousand truncated messages.
 _MORE = b"\0\0\0\xff\xff" * 24
 _END = _TAIL + _MORE
-# What is behind a final block is given to zlib in pieces of this size: it hands back what it has no use for.
+# After a final block zlib gets pieces of this size, as it copies and returns all that follows the next final block.
 _PIECE = 4_096
 _SYNC_FLUSH = zlib.Z_SYNC_FLUSH
 _error = zlib.error
 
 
 class TooLong(Exception):
-    """A message is longer than it may be, or of too many streams.
+    """A message exceeds the size limit, or has too many streams.
 
-    :param inflated: what the last piece holds, no further than is allowed; one byte of it may be too many.
+    :param inflated: the content of the last piece, up to the limit or one byte beyond it.
     """
 
     def __init__(self, inflated: bytes = b"") -> None:
@@ -57,14 +56,14 @@ class TooLong(Exception):
 
 
 class Corrupt(Exception):
-    """What came is no deflated message."""
+    """The input is no deflated message."""
 
 
 class Deflater:
-    """What deflates messages, one after the other.
+    """Deflates one message after the other.
 
-    :param window_bits: of the LZ77 window, 9 to 15.
-    :param takeover: each message may refer back to those before it. Where not, it depends on nothing but itself.
+    :param window_bits: the size of the LZ77 window, 9 to 15.
+    :param takeover: whether a message may refer back to earlier ones.
     """
 
     __slots__ = ("_stream", "_takeover", "_window_bits")
@@ -75,7 +74,7 @@ class Deflater:
         self._stream: Any = None
 
     def deflate(self, message: bytes) -> bytes:
-        """Return a message's payload (RFC 7692 §7.2.1)."""
+        """Return the payload of a message, deflated (RFC 7692 §7.2.1)."""
         stream = self._stream
         if stream is None:
             stream = codec.compressobj(LEVEL, codec.DEFLATED, -self._window_bits, MEMORY_LEVEL)
@@ -86,48 +85,48 @@ class Deflater:
 
 
 class Inflater:
-    """What inflates messages, one after the other, each as a whole or piece by piece.
+    """Inflates one message after the other, each as a whole or piece by piece.
 
-    zlib is asked for one byte more than is allowed: by that, a message that ends there is told from one that goes on.
+    zlib is asked for one byte beyond the limit, to tell a message that ends at the limit from one that goes on.
 
-    Behind a block that is marked as final, another stream begins, which may refer back to what was before (RFC 7692
-    §7.2.2). zlib doesn't say what that was, so the last of all that was inflated is kept here.
+    After a final block another stream begins, which may refer back to earlier output (RFC 7692 §7.2.2). zlib forgets
+    its window there, so the end of the output is kept here.
 
-    :param window_bits: of the peer's LZ77 window.
+    :param window_bits: the size of the peer's LZ77 window.
     :param limit: the largest message, in bytes.
-    :param takeover: messages may refer back to those before; where not, nothing is kept between them.
+    :param takeover: whether messages may refer back to earlier ones; if not, nothing is kept between them.
     """
 
     __slots__ = ("_ended", "_left", "_limit", "_size", "_stream", "_takeover", "_window", "_window_bits", "streams")
 
     def __init__(self, window_bits: int, limit: int, takeover: bool = True) -> None:
-        # A peer's zlib may well have made 9 bits of 8; and ours takes 8 for 9 or not, as its version is.
+        # A peer's zlib may use 9 bits when asked for 8; whether ours does depends on its version.
         self._window_bits = max(window_bits, 9)
-        # What zlib can be asked for.
+        # The most that zlib can be asked for.
         self._limit = min(limit, sys.maxsize - 1)
         self._takeover = takeover
-        # How much of the limit the message leaves.
+        # How much more of the current message the limit allows.
         self._left = self._limit
         self._stream: Any = None
-        # The window of what comes next, and perhaps as much again.
+        # The end of the output: at least a window, at most two.
         self._window = bytearray()
         self._size = 1 << self._window_bits
-        # A final block was the last that came.
+        # Whether the last block was a final one.
         self._ended = False
-        #: How many streams the message has gone on to.
+        #: How many streams followed the first in this message.
         self.streams = 0
 
     def inflate(self, payload: bytes) -> bytes:
         """Return a whole message.
 
         :raises TooLong: when it exceeds the limit.
-        :raises Corrupt: when that is none.
+        :raises Corrupt: when it is malformed or truncated.
         """
         stream = self._stream
         if stream is None:
             self.begin()
             stream = self._stream
-        # What `begin`, `add` and `end` do, at once.
+        # The fast form of `begin`, `add` and `end`.
         self.streams = 0
         limit = self._limit
         try:
@@ -151,7 +150,7 @@ class Inflater:
         return message
 
     def begin(self) -> None:
-        """A message begins."""
+        """Begin a message."""
         self._left = self._limit
         self._ended = False
         self.streams = 0
@@ -159,14 +158,14 @@ class Inflater:
             self._begin_stream()
 
     def add(self, payload: bytes) -> bytes:
-        """Return what the next piece of a payload holds; raises what `inflate` does."""
+        """Inflate the next piece of a payload; raises what `inflate` does."""
         if self._ended:
             return self._go_on(payload, b"")
         inflated = self._add(payload)
         return self._go_on(self._end_stream(), inflated) if self._stream.eof else inflated
 
     def end(self) -> None:
-        """A message ends; raises what `inflate` does."""
+        """End a message; raises what `inflate` does."""
         if not self._ended:
             try:
                 cut = self._stream.decompress(_END, 1)
@@ -178,7 +177,7 @@ class Inflater:
             self._forget()
 
     def _end_final(self, cut: bytes) -> None:
-        """A message ends with an empty block that is final, or is cut."""
+        """Accept a message that ends with an empty final block; refuse a truncated one."""
         if cut or self._end_stream() != _MORE:
             raise Corrupt
 
@@ -199,7 +198,7 @@ class Inflater:
         return inflated
 
     def _remember(self, inflated: bytes, size: int) -> None:
-        """Keep what a next stream may refer back to."""
+        """Keep the output that a next stream may refer back to."""
         window = self._window
         if size < self._size:
             window += inflated
@@ -211,18 +210,21 @@ class Inflater:
     def _begin_stream(self) -> None:
         window = self._window
         bits = -self._window_bits
-        # Without one, it needs no memory for a window before it is used.
+        # Without a dictionary, zlib allocates no window before it is used.
         self._stream = zlib.decompressobj(bits, zdict=window) if window else zlib.decompressobj(bits)
 
     def _end_stream(self) -> bytes:
-        """Behind a final block: return what is there of the next stream."""
+        """After a final block: return the bytes of the next stream that zlib has already been given."""
         unused: bytes = self._stream.unused_data
         self._stream = None
         self._ended = True
         return unused
 
     def _go_on(self, payload: bytes, before: bytes) -> bytes:
-        """Return what a payload holds that begins behind a final block; and before it, what was before."""
+        """Inflate a payload that begins after a final block.
+
+        :param before: output of the same message, to put in front.
+        """
         parts = [before]
         at = 0
         while at < len(payload):

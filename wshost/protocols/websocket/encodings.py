@@ -1,4 +1,4 @@
-"""Published messages as frames, the same bytes for every connection with the same parameters. Knows no connection."""
+"""Encodes published messages once for all connections with the same parameters. Knows no connection."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class FrameEncoding:
 
 @implementer(IEncoding)
 class DeflatedFrameEncoding:
-    """The same, deflated, where no message refers back to those before (RFC 7692 §7.1.1.1).
+    """Each message deflated by itself, without a context (RFC 7692 §7.1.1.1), in one frame.
 
-    :param window_bits: of the LZ77 window that was agreed on.
+    :param window_bits: the size of the LZ77 window that was agreed on.
     """
 
     def __init__(self, window_bits: int) -> None:
@@ -34,11 +34,11 @@ class DeflatedFrameEncoding:
         return deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes))
 
 
-#: The one instance: connections that are sent the same bytes are known by it.
+#: The only instance: connections are grouped by the identity of their encoding.
 FRAMES = FrameEncoding()
 
 
 @cache
 def deflated_frames(window_bits: int) -> DeflatedFrameEncoding:
-    """Return the one instance for a window; connections that are sent the same bytes are known by it."""
+    """Return the only instance for this window size."""
     return DeflatedFrameEncoding(window_bits)

@@ -1,4 +1,4 @@
-"""What is agreed on about permessage-deflate (RFC 7692 §7.1). Knows no connection, and deflates nothing."""
+"""Negotiates permessage-deflate (RFC 7692 §7.1). Knows no connection, and deflates nothing."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from wshost.protocols.websocket.deflate import MAX_WINDOW_BITS, WINDOW_BITS
 #: The extension's name (RFC 7692 §7).
 DEFLATE = "permessage-deflate"
 
-# The values that a window may have; nothing else is one, not even with a leading zero (RFC 7692 §7.1.2).
+# The valid window sizes; a leading zero is not allowed (RFC 7692 §7.1.2).
 _WINDOWS = {str(bits): bits for bits in range(8, MAX_WINDOW_BITS + 1)}
-#: The smallest window that zlib and ISA-L deflate with: zlib takes 8 for 9, and a peer that has asked for 8 would fail.
+#: The smallest window that zlib and ISA-L deflate with: asked for 8, zlib uses 9, and a peer that asked for 8 fails.
 MIN_WINDOW_BITS = 9
 
 
 class Agreement(NamedTuple):
-    """What was agreed on."""
+    """The parameters agreed on."""
 
-    #: The Sec-WebSocket-Extensions of the response.
+    #: The response's Sec-WebSocket-Extensions.
     response: str
-    #: The LZ77 windows of what we send, and of what comes.
+    #: The LZ77 windows, in bits, of the messages that we send and of those that we receive.
     server_window_bits: int
     client_window_bits: int
-    #: Messages that we send refer back to those before.
+    #: Whether messages that we send refer back to earlier ones.
     server_takeover: bool
-    #: Messages that come may refer back to those before.
+    #: Whether messages that we receive may refer back to earlier ones.
     client_takeover: bool
 
 
 def negotiate(extensions: str, takeover: bool = True) -> Agreement | None:
-    """Agree on extensions (RFC 6455 §9.1), in time linear in their size.
+    """Negotiate extensions (RFC 6455 §9.1), in time linear in their size.
 
-    The client's first offer of permessage-deflate that can be accepted is; others, and other extensions, are declined
-    without a word (RFC 7692 §5.1).
+    The client's first acceptable offer of permessage-deflate is accepted. Other offers and other extensions are
+    declined by leaving them out (RFC 7692 §5.1).
 
-    :param extensions: the Sec-WebSocket-Extensions of the request, of which the form was checked.
-    :param takeover: whether we want our messages to refer back to those before, where the client doesn't mind.
-    :returns: None when there is nothing to agree on.
+    :param extensions: the request's Sec-WebSocket-Extensions, already checked to be well-formed.
+    :param takeover: whether our messages shall refer back to earlier ones, where the client allows it.
+    :returns: None when no offer is acceptable.
     """
     for offer in extensions.split(","):
         name, *parameters = offer.split(";")
@@ -49,8 +49,8 @@ def negotiate(extensions: str, takeover: bool = True) -> Agreement | None:
 
 
 def _accept(parameters: list[str], takeover: bool) -> Agreement | None:
-    """Accept one offer; None where it has to be declined (RFC 7692 §7.1)."""
-    # With four names and none twice, there can be no more: whatever a client writes, it is not read further.
+    """Accept one offer; return None to decline it (RFC 7692 §7.1)."""
+    # The four names may come once each, so this ends after five parameters, however many a client sends.
     offered: dict[str, str | None] = {}
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
@@ -62,9 +62,9 @@ def _accept(parameters: list[str], takeover: bool) -> Agreement | None:
     response = [DEFLATE]
     server_takeover = takeover and "server_no_context_takeover" not in offered
     if not server_takeover:
-        # A server may say so unasked, too (RFC 7692 §7.1.1.1).
+        # A server may include it unasked, too (RFC 7692 §7.1.1.1).
         response.append("server_no_context_takeover")
-    # Allowed is to leave this out (RFC 7692 §7.1.1.2), but there are clients that insist: Go's gorilla.
+    # It may be left out (RFC 7692 §7.1.1.2), but some clients insist on it: Go's gorilla.
     client_takeover = "client_no_context_takeover" not in offered
     if not client_takeover:
         response.append("client_no_context_takeover")
@@ -76,7 +76,7 @@ def _accept(parameters: list[str], takeover: bool) -> Agreement | None:
         response.append(f"server_max_window_bits={server_window_bits}")
     client_window_bits = MAX_WINDOW_BITS
     if "client_max_window_bits" in offered:
-        # Never more than the client has said (RFC 7692 §7.1.2.2); without a value it leaves the choice to us.
+        # At most the client's value (RFC 7692 §7.1.2.2); without a value, the choice is ours.
         client_window_bits = min(WINDOW_BITS, _WINDOWS[offered["client_max_window_bits"] or str(MAX_WINDOW_BITS)])
         response.append(f"client_max_window_bits={client_window_bits}")
     return Agreement("; ".join(response), server_window_bits, client_window_bits, server_takeover, client_takeover)
@@ -91,6 +91,6 @@ def _is_valid(name: str, value: str | None) -> bool:
 
 
 def _unquoted(value: str) -> str:
-    """Return a parameter's value: what is quoted there, or escaped in quotes, is a token, too (RFC 6455 §9.1)."""
+    """Return a parameter's value without quotes and backslashes; the handshake checked its form (RFC 6455 §9.1)."""
     value = value.strip(" \t")
     return value[1:-1].replace("\\", "") if value.startswith('"') else value

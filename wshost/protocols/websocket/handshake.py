@@ -1,4 +1,4 @@
-"""The opening handshake as RFC 6455 §4.2 has it: what makes a request a valid offer. Knows no Autobahn, no handler."""
+"""The opening handshake (RFC 6455 §4.2): checks a request, writes the 101. Must not know Autobahn or handlers."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from wshost.protocols.http.head import BadRequest
 from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request
 from wshost.results import Accept
 
-# RFC 6455 §9.1: what is quoted there, or escaped in quotes, is a token, too.
+# The text within quotes must be a token, too, once unescaped (RFC 6455 §9.1).
 _TOKEN = f"{TOKEN.pattern}+"
 _QUOTED = rf'"(?:\\?{_TOKEN})++"'
 _EXTENSION = re.compile(rf"{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED}))?)*+")
 
-#: Subprotocols, extensions, parameters of all extensions; and more cookies than browsers send to one site.
+#: The most subprotocols, extensions, and parameters of all extensions together; cookies: more than browsers send.
 _MAX_MEMBERS = 100
 _MAX_PARAMETERS = 100
 _MAX_COOKIES = 500
 
-#: What the key is hashed with (RFC 6455 §1.3).
+#: The GUID that the key is hashed with (RFC 6455 §1.3).
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: What of the 101 response is not the handler's to say, besides all that begins with the prefix (RFC 6455 §4.2.2).
+#: Response headers that a handler may not set, besides all with the prefix (RFC 6455 §4.2.2).
 _OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _PREFIX = "sec-websocket-"
 
 
 class Offer(NamedTuple):
-    """What a client's valid opening handshake asks for."""
+    """What a valid opening handshake offers."""
 
     #: The Sec-WebSocket-Key: 16 bytes in base64.
     key: str
-    #: The Sec-WebSocket-Extensions, "" without.
+    #: The Sec-WebSocket-Extensions header; "" without one.
     extensions: str
     #: The subprotocols, in the client's order of preference.
     subprotocols: tuple[str, ...]
 
 
 def check(request: Request) -> Offer:
-    """Return what this upgrade request offers.
+    """Check an upgrade request and return what it offers.
 
-    :raises BadRequest: 426 for another version than 13, 431 for lists that are too long, 400 for anything else that
-        RFC 6455 §4.2.1 does not allow.
+    :raises BadRequest: 426 for another version than 13, 431 for a list that is too long, 400 for any other violation of
+        RFC 6455 §4.2.1.
     """
     headers = request.headers
-    # What is split into parts is counted before: each part costs a hundred times what its bytes do.
+    # Count the parts before splitting: a part costs a hundred times as much as its bytes.
     _check_count(headers, "cookie", ";", _MAX_COOKIES)
     _check_count(headers, "sec-websocket-protocol", ",", _MAX_MEMBERS)
     _check_count(headers, "sec-websocket-extensions", ",", _MAX_MEMBERS)
@@ -79,32 +79,32 @@ def check(request: Request) -> Offer:
 
 
 def _check_count(headers: Headers, name: str, separator: str, most: int) -> None:
-    """Make sure that a field has no more parts than this."""
+    """Make sure that a field has at most so many parts."""
     if headers.get(name, "").count(separator) >= most:
-        raise BadRequest(431, "Too much is offered: cookies, subprotocols, extensions or their parameters.")
+        raise BadRequest(431, "There are too many cookies, subprotocols, extensions or parameters.")
 
 
 def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:
-    """Return the subprotocol to use, None for none.
+    """Return the subprotocol to use; None when there is none.
 
-    :param accept: what the handler has said; its choice wins.
-    :param subprotocols: the server's, the preferred first.
-    :raises ValueError: when the handler says what it may not: a subprotocol that is not offered, a header that is ours.
+    :param accept: the handler's answer; its choice wins.
+    :param subprotocols: those of the server, the preferred one first.
+    :raises ValueError: when the handler chooses a subprotocol that is not offered, or sets a header that it may not.
     """
     for name in accept.headers:
         if name.lower() in _OURS or name.lower().startswith(_PREFIX):
-            raise ValueError(f"the header {name} is not the handler's to send")
+            raise ValueError(f"a handler may not send the header {name}")
     if accept.subprotocol is None:
         return next((name for name in subprotocols if name in offer.subprotocols), None)
     if accept.subprotocol not in offer.subprotocols:
-        raise ValueError(f"subprotocol {accept.subprotocol!r} is none of those offered: {offer.subprotocols}")
+        raise ValueError(f"the client did not offer the subprotocol {accept.subprotocol!r}, only {offer.subprotocols}")
     return accept.subprotocol
 
 
 class Hint:
-    """Tells the log, once, that a client asked for subprotocols and is given none.
+    """Logs once that a client asked for subprotocols and got none.
 
-    That is allowed (RFC 6455 §4.2.2), but Chromium, Node's ws and undici fail such a connection, and don't say why.
+    That is allowed (RFC 6455 §4.2.2), but Chromium, Node's ws and undici then fail the connection without saying why.
     """
 
     log_to = Logger("wshost")
@@ -113,25 +113,26 @@ class Hint:
         self._given = False
 
     def give(self, offered: tuple[str, ...]) -> None:
-        """Say so, at the first time.
+        """Log it, the first time only.
 
-        :param offered: the subprotocols: tokens, so that no control character is in them.
+        :param offered: the subprotocols; they are tokens, so without control characters.
         """
         if not self._given:
             self._given = True
             self.log_to.warn(
-                "a client asked for a subprotocol, {offered}, and was given none, for which browsers and others fail; "
-                "--subprotocol names those that are agreed to (this is said once)",
+                "a client asked for the subprotocol {offered} and got none, so browsers fail the connection: "
+                "name the supported ones with --subprotocol (logged once)",
                 offered=", ".join(offered)[:200],
             )
 
 
 def acceptance(key: str, subprotocol: str | None, extensions: str, headers: Mapping[str, str]) -> bytes:
-    """Return the response that opens the connection (RFC 6455 §4.2.2).
+    """Return the 101 response (RFC 6455 §4.2.2).
 
     :param key: the request's Sec-WebSocket-Key.
-    :param extensions: those agreed on, "" for none.
-    :param headers: more of them, checked.
+    :param subprotocol: the one agreed on, or None.
+    :param extensions: the Sec-WebSocket-Extensions agreed on; "" for none.
+    :param headers: more headers, already checked.
     """
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -145,7 +146,7 @@ def acceptance(key: str, subprotocol: str | None, extensions: str, headers: Mapp
 
 
 def cookies(header: str) -> Mapping[str, str]:
-    """Return the cookies of a Cookie header by name; of several of one name the first (RFC 6265 §4.2.1, §5.4)."""
+    """Return the cookies of a Cookie header by name; the first of each name counts (RFC 6265 §4.2.1, §5.4)."""
     found: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.strip(" \t").partition("=")
@@ -155,7 +156,7 @@ def cookies(header: str) -> Mapping[str, str]:
 
 
 def connection_info(request: Request, offer: Offer, peer: str, tls: TLS | None) -> ConnectionInfo:
-    """Return what a handler is told of its connection."""
+    """Return what a handler's init is told about its connection."""
     headers = request.headers
     return ConnectionInfo(
         peer=peer,

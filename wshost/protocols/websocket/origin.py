@@ -1,4 +1,4 @@
-"""Which web pages' scripts may connect (RFC 6454, RFC 6455 §10.2); must not know how they are refused."""
+"""Decides which web pages may connect, by origin (RFC 6454, RFC 6455 §10.2). Must not know how others are refused."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 class Origins:
     """The origins that are allowed besides the server's own.
 
-    A browser names in the Origin header the page that connects, and sends the user's cookies whatever page that is:
-    a server that does not look can be used by any page in the user's name (cross-site WebSocket hijacking).
+    A browser sends the user's cookies whichever page connects, and names that page in the Origin header. Unless the
+    server checks it, any page can act in the user's name (cross-site WebSocket hijacking).
 
-    :param options: each ``https://app.example.com`` with an optional port; ``https://*.example.com`` for every name
-        below it but not itself; ``file://`` or ``app://localhost``, the origin of an application's or an extension's
-        pages, and ``moz-extension://*`` for all of such a scheme; ``"null"`` for all pages with an opaque origin;
-        or ``"*"`` for any.
+    :param options: each is ``https://app.example.com``, with an optional port; ``https://*.example.com`` for every name
+        below it but not itself; ``file://`` or ``app://localhost`` for the pages of an application or extension, and
+        ``moz-extension://*`` for all origins of such a scheme; ``"null"`` for all pages with an opaque origin; or
+        ``"*"`` for any.
     :raises wshost.results.ConfigurationError: for anything else.
     """
 
     def __init__(self, options: Iterable[str] = ()) -> None:
         if isinstance(options, str):
             raise ConfigurationError(f"origins are a list, not {options!r}")
-        #: Whether there are any.
+        #: Whether there is any option.
         self.given = False
         self._any = False
         self._null = False
@@ -46,16 +46,16 @@ class Origins:
                 self._add(option)
 
     def allows(self, origin: str | None, host: str, secure: bool = False) -> bool:
-        """Say whether a page of this origin may connect: it is listed, or the server's own.
+        """Return whether a page may connect: its origin is listed, or the server's own.
 
-        :param origin: the Origin header, or None when there is none: then this is no browser, and allowed.
-        :param host: the authority that the request asks, `Request.host`.
-        :param secure: whether the connection is one of TLS that ends here.
+        :param origin: the Origin header. None, without one: then the client is no browser, and may connect.
+        :param host: the authority that the request asks for: `Request.host`.
+        :param secure: whether wshost itself ends TLS on this connection.
         """
         return origin is None or self.lists(origin) or is_own(origin, host, secure)
 
     def lists(self, origin: str) -> bool:
-        """Say whether the options name this origin."""
+        """Return whether the options name this origin."""
         if self._any:
             return True
         if origin == "null":
@@ -96,17 +96,17 @@ class Origins:
 
 
 def is_own(origin: str, host: str, secure: bool) -> bool:
-    """Say whether a page of this origin comes from where its connection goes to (RFC 6454 §5).
+    """Return whether a page connects to the server that it came from (RFC 6454 §5).
 
-    That means: it has the host and port that the request asks, a missing port being the default one of the page's
-    scheme, which is https where TLS ends here. Else a proxy in front may end it: then it is http or https. Names are
-    compared in any case, otherwise as they are: ``example.com.`` is not ``example.com``, as it is not to a browser.
+    Its host and port must be those that the request asks for. A missing port is the default one of the page's scheme.
+    The scheme must be https where wshost itself ends TLS; otherwise it may be http or https, as a proxy in front may
+    end TLS. Host names are compared case-insensitively; ``example.com.`` differs from ``example.com``, as in browsers.
 
-    Both are the client's to choose. So this says nothing of whose host that is; see `Hosts`.
+    Both values come from the client, so they don't prove that the host is this server's: see `Hosts`.
 
     :param origin: the Origin header.
-    :param host: the authority that the request asks, `Request.host`.
-    :param secure: whether the connection is one of TLS that ends here.
+    :param host: the authority that the request asks for: `Request.host`.
+    :param secure: whether wshost itself ends TLS on this connection.
     """
     try:
         scheme, name, port = _split(origin)
@@ -119,7 +119,10 @@ def is_own(origin: str, host: str, secure: bool) -> bool:
 
 
 def _split(origin: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of an origin (RFC 6454 §6.2). :raises ValueError: when it is none."""
+    """Return scheme, host and port of an origin (RFC 6454 §6.2).
+
+    :raises ValueError: when it is malformed.
+    """
     scheme, separator, authority = origin.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         raise ValueError("not an origin")
@@ -131,7 +134,7 @@ def _split(origin: str) -> tuple[str, str, int | None]:
 
 
 def _is_private(scheme: str) -> bool:
-    """Say whether this is the scheme of files, an application or extensions: whose hosts are no names, or empty."""
+    """Return whether this is the scheme of files, applications or extensions, where hosts are empty or no names."""
     return _SCHEME.fullmatch(scheme) is not None and scheme.lower() not in _OF_THE_WEB
 
 

@@ -1,7 +1,7 @@
-"""Any frames, cut anywhere: wshost sees in them what an independent parser, wsproto, sees.
+"""Random frames, cut anywhere: wshost reads from them what an independent parser, wsproto, reads.
 
-``WSHOST_TEST_EXAMPLES=100000 pytest tests/integration/test_oracle.py`` tries so many scripts in each test instead of
-the few that every run of the tests has time for.
+``WSHOST_TEST_EXAMPLES=100000 pytest tests/integration/test_agreement_with_wsproto.py``
+tries so many scripts in each test instead of the few that every run of the tests has time for.
 
 Where wsproto is not the judge we want, `CORRECTIONS` says why, and shows it.
 """
@@ -502,7 +502,7 @@ thoroughly = settings(
 
 
 @pytest.mark.parametrize("reason", CORRECTIONS)
-def test_wsproto_is_no_oracle_where(reason: str) -> None:
+def test_wsproto_is_corrected_where_it_differs_from_the_rfc(reason: str) -> None:
     script, seen = CORRECTIONS[reason]
     data = [script.encode()]
     assert wsproto(script, data, corrected=False) == seen
@@ -515,7 +515,7 @@ def test_wsproto_is_no_oracle_where(reason: str) -> None:
 @given(scripts())
 @example(Script(False, [beginning, Frame(encode(CLOSE, struct.pack("!H", BAD_GATEWAY)))]))
 @example(Script(True, [HELLO, HELLO, Message(TEXT, b"", compressed=True), HELLO]))
-def test_the_same_is_seen_as_by_wsproto(script: Script) -> None:
+def test_wshost_reads_the_same_messages_as_wsproto(script: Script) -> None:
     chunks = list(script.chunks())
     seen, sent = wshost(script, chunks)
     assert seen == wsproto(script, chunks)
@@ -543,14 +543,14 @@ def test_the_same_is_seen_as_by_wsproto(script: Script) -> None:
 
 @thoroughly
 @given(scripts())
-def test_the_same_leaves_wherever_the_bytes_are_cut(script: Script) -> None:
+def test_the_answers_do_not_depend_on_where_the_bytes_are_cut(script: Script) -> None:
     whole = wshost(script, [script.encode()])
     assert wshost(script, list(script.chunks())) == whole
 
 
 @thoroughly
 @given(scripts(), st.integers(0, 1))
-def test_all_is_over_when_the_peer_leaves(script: Script, skipped: int) -> None:
+def test_nothing_is_left_when_the_peer_leaves_at_any_byte(script: Script, skipped: int) -> None:
     """At any byte."""
     recorder = Recorder()
     host = MemoryHost(recorder, websocket_options={"compress": True})

@@ -1,4 +1,4 @@
-"""What a peer can have logged, and what becomes of a server without descriptors: on both kinds of reactor."""
+"""A server without free file descriptors, and limits on what peers can have logged, on both kinds of reactor."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TestWithoutDescriptors:
         with running_server("--port=0", reactor=reactor, before=limited(80, 80)) as server:
             yield server
 
-    def test_who_is_there_is_served_and_others_are_when_some_have_gone(self, server: Server) -> None:
+    def test_without_free_descriptors_open_connections_are_served_and_new_ones_wait(self, server: Server) -> None:
         with ExitStack() as stack:
             first = stack.enter_context(dial(server))
             first.sendall(request())
@@ -65,7 +65,7 @@ class TestWithoutDescriptors:
                     other.sendall(request())
             # Who is not closed at once.
             assert echoes(first, b"still here")
-            for _ in range(20):
+            for _ in range(8):
                 for _ in range(100):
                     with suppress(OSError):
                         dial(server).close()
@@ -88,13 +88,13 @@ class TestWithoutDescriptors:
         assert len(server.log) < 20_000
         server.wait_for("more of these were not logged")
 
-    def test_it_is_said_at_the_start(self, server: Server) -> None:
+    def test_too_few_descriptors_for_max_connections_are_logged_at_the_start(self, server: Server) -> None:
         assert re.search(
             r"max-connections is 10000, and this process may have 80 files open: that is .* 30 conn", server.log
         )
 
 
-def test_the_limit_is_raised() -> None:
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
     with running_server("--port=0", "--max-connections=100", before=limited(64, 500)) as server:
         limits = Path(f"/proc/{server.pid}/limits").read_text(encoding="ascii")
         assert re.search(r"Max open files +500 +500 ", limits)
@@ -102,7 +102,7 @@ def test_the_limit_is_raised() -> None:
 
 
 class TestAnotherProgramsLog:
-    def test_of_twisteds_website(self, tmp_path: Path) -> None:
+    def test_tracebacks_that_twisted_web_logs_are_limited(self, tmp_path: Path) -> None:
         (tmp_path / "site.html").write_text("hello", encoding="ascii")
         (tmp_path / "web.py").write_text(WEBSITE, encoding="ascii")
         modules = ("http,otherwise=web.factory", "websocket", "web.factory")

@@ -1,4 +1,4 @@
-"""A call that is left by an unusual way leaves nothing set: whatever calls out to others' code is tried."""
+"""Each call that wshost makes into others' code raises once: the server stays well."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def logged() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize(("owner", "name"), CALLS, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_one_that_raises_is_an_end_of_its_connection_alone(
+def test_any_raising_callback_ends_its_own_connection_only(
     owner: type, name: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = Handler()
@@ -202,7 +202,7 @@ def test_one_that_raises_is_an_end_of_its_connection_alone(
 
 
 @pytest.mark.parametrize("error", [PanicException(), GeneratorExit(), KeyboardInterrupt(), SystemExit(3)])
-def test_a_burst_that_ends_in_one_stops_no_clock(error: BaseException) -> None:
+def test_a_burst_that_ends_in_an_exception_leaves_the_timers_running(error: BaseException) -> None:
     """Where messages are left for a later turn, it is a timer in which the handler raises."""
 
     class Bursting(Handler):

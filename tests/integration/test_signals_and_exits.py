@@ -1,4 +1,4 @@
-"""How a server ends where that is not as usual: told twice, told at once, told by itself; and what it waits for."""
+"""Unusual ends of a server: two signals, a signal at the start, an exit in users' code, a backplane not connected."""
 
 from __future__ import annotations
 
@@ -167,12 +167,10 @@ class TestASecondSignal:
             (None, "TERM TERM TERM"),
             (None, "INT TERM INT"),
             ("asyncio", "INT INT INT"),
-            ("asyncio", "TERM INT TERM"),
-            ("epoll", "TERM TERM TERM"),
-            ("epoll", "INT INT INT"),
+            ("epoll", "TERM INT TERM"),
         ],
     )
-    def test_aborts_what_is_left(self, reactor: str | None, how: str) -> None:
+    def test_a_second_signal_aborts_the_connections_that_are_left(self, reactor: str | None, how: str) -> None:
         first, second, third = (signal.Signals[f"SIG{name}"] for name in how.split())
         with (
             running_server(*PATIENT, reactor=reactor, own=["--nodaemon", "--pidfile=pid"]) as server,
@@ -190,7 +188,7 @@ class TestASecondSignal:
         assert "Server Shut Down." in log
         assert not Path("pid").exists()
 
-    def test_sent_twice_at_a_time_is_one(self) -> None:
+    def test_two_signals_at_the_same_moment_count_as_one(self) -> None:
         """As `timeout` does it, and a shell's Ctrl-C below a parent that passes it on."""
         with running_server("--drain-timeout", "1", "--close-timeout", "60") as server, silent_peer(server):
             started = time.monotonic()
@@ -202,7 +200,7 @@ class TestASecondSignal:
         assert "Traceback" not in log
 
     @pytest.mark.parametrize("reactor", ["uvloop", "asyncio", "epoll"])
-    def test_waits_for_no_other_service(self, reactor: str) -> None:
+    def test_a_second_signal_does_not_wait_for_other_services(self, reactor: str) -> None:
         Path("stuck.tac").write_text(STUCK, encoding="ascii")
         own = ["--nodaemon", "--pidfile=pid"]
         with (
@@ -219,7 +217,7 @@ class TestASecondSignal:
         assert not Path("pid").exists()
 
     @pytest.mark.parametrize("reactor", REACTORS)
-    def test_waits_for_no_handler(self, reactor: str | None) -> None:
+    def test_a_second_signal_does_not_wait_for_a_handler_that_blocks(self, reactor: str | None) -> None:
         with (
             running_server("--handler", "leaving", reactor=reactor) as server,
             connect(server.url, proxy=None) as client,
@@ -233,7 +231,7 @@ class TestASecondSignal:
         assert status == -signal.SIGTERM
         assert "Traceback" not in log
 
-    def test_waits_for_no_thread(self) -> None:
+    def test_a_second_signal_does_not_wait_for_a_thread(self) -> None:
         with running_server("--handler", "leaving") as server, connect(server.url, proxy=None) as client:
             client.send("thread")
             assert client.recv(timeout=10) == "done"
@@ -260,7 +258,7 @@ class TestATaskThatExits:
             ("uvloop", "sys.exit(3)", 3, None),
         ],
     )
-    def test_drains_the_server_and_its_status_is_that_of_the_process(
+    def test_a_task_that_exits_drains_the_server_and_sets_the_exit_status(
         self, reactor: str | None, how: str, expected: int, printed: str | None
     ) -> None:
         with running_server("--handler", "leaving", reactor=reactor, own=["--nodaemon", "--pidfile=pid"]) as server:
@@ -282,7 +280,7 @@ class TestATaskThatExits:
         assert Path("closed").exists()
         assert Path("atexit").exists()
 
-    def test_does_so_in_an_application(self) -> None:
+    def test_a_task_that_exits_ends_an_application_too(self) -> None:
         Path("chat.tac").write_text(TAC, encoding="ascii")
         with running_server(application="chat.tac", reactor="asyncio") as server:
             with connect(server.url, proxy=None) as client:
@@ -304,9 +302,12 @@ class TestWhatUsersCodeEndsWith:
             assert client.close_code == 1001
         return server.wait()
 
-    @pytest.mark.parametrize("reactor", REACTORS)
-    @pytest.mark.parametrize("application", [None, "chat.tac"])
-    def test_is_the_status_of_twistd(self, application: str | None, reactor: str | None) -> None:
+    @pytest.mark.parametrize(
+        ("application", "reactor"), [(None, None), ("chat.tac", None), ("chat.tac", "asyncio"), (None, "epoll")]
+    )
+    def test_an_exit_in_users_code_is_the_exit_status_of_twistd(
+        self, application: str | None, reactor: str | None
+    ) -> None:
         Path("chat.tac").write_text(TAC, encoding="ascii")
         own = ["--nodaemon", "--pidfile=pid"]
         with running_server("--handler", "leaving", application=application, reactor=reactor, own=own) as server:
@@ -317,11 +318,11 @@ class TestWhatUsersCodeEndsWith:
         assert Path("atexit").exists()
         assert not Path("pid").exists()
 
-    def test_is_the_status_of_twist(self) -> None:
+    def test_an_exit_in_users_code_is_the_exit_status_of_twist(self) -> None:
         with running_server("--handler", "leaving", command="twist") as server:
             assert self.ends(server)[0] == 3
 
-    def test_is_the_status_of_a_program(self) -> None:
+    def test_an_exit_in_users_code_is_the_exit_status_of_a_program_that_runs_the_reactor(self) -> None:
         Path("program.py").write_text(PROGRAM, encoding="ascii")
         with running_server(before=(sys.executable, "program.py")) as server:
             status, log = self.ends(server)
@@ -329,7 +330,7 @@ class TestWhatUsersCodeEndsWith:
         assert log.endswith("back in the program\n")
         assert Path("atexit").exists()
 
-    def test_ends_a_daemon(self) -> None:
+    def test_an_exit_in_users_code_ends_a_daemon(self) -> None:
         words = ["--pidfile=pid", "--logfile=log", "wshost", "--port=0", "--handler=leaving"]
         subprocess.run([str(SCRIPTS / "twistd"), *words], check=True, timeout=30)
         url = wait_for(r"wshost listening on (\S+)")[1]
@@ -356,7 +357,7 @@ def wait_for(pattern: str) -> re.Match[str]:
 
 
 class TestADaemonThatIsToldTwice:
-    def test_ends_now(self) -> None:
+    def test_a_second_signal_ends_a_daemon_at_once(self) -> None:
         words = ["--pidfile=pid", "--logfile=log", "wshost", "--port=0", "--handler=wshost.handlers.echo", *PATIENT]
         subprocess.run([str(SCRIPTS / "twistd"), *words], check=True, timeout=30)
         port = int(wait_for(r"wshost listening on ws://127.0.0.1:(\d+)")[1])
@@ -375,7 +376,7 @@ class TestADaemonThatIsToldTwice:
         assert "Traceback" not in Path("log").read_text(encoding="utf-8")
 
 
-def test_a_server_of_these_tests_can_be_interrupted_wherever_they_run() -> None:
+def test_the_tests_servers_can_be_interrupted_even_if_the_tests_ignore_sigint() -> None:
     """A shell that is not interactive has what it starts in the background ignore SIGINT, and so on down."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -388,17 +389,16 @@ def test_a_server_of_these_tests_can_be_interrupted_wherever_they_run() -> None:
 class TestAtOnce:
     """It says that it listens when it is ready for signals."""
 
-    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("reactor", REACTORS)
-    def test_a_signal_is_heeded(self, reactor: str | None, how: signal.Signals) -> None:
-        for _ in range(2):
+    def test_a_signal_right_after_the_listening_line_ends_the_server(self, reactor: str | None) -> None:
+        for how in (signal.SIGTERM, signal.SIGINT):
             with running_server(reactor=reactor) as server:
                 status, log = server.stop(how)
             assert status == -how
             assert "Server Shut Down." in log
             assert "Traceback" not in log
 
-    def test_an_interrupt_before_is_no_traceback(self) -> None:
+    def test_an_interrupt_during_the_start_prints_no_traceback(self) -> None:
         Path("slow.py").write_text("print('starting', flush=True)\nimport time\ntime.sleep(60)\n", encoding="ascii")
         with running_server("--handler", "slow", ready=re.compile("^starting", re.MULTILINE)) as server:
             status, log = server.stop(signal.SIGINT)
@@ -430,7 +430,7 @@ class TestABackplaneThatIsNotConnected:
             yield server
 
     @pytest.mark.parametrize("reactor", ["asyncio", "epoll"])
-    def test_lets_clients_wait(self, reactor: str) -> None:
+    def test_clients_wait_until_the_backplane_is_connected(self, reactor: str) -> None:
         with self.waiting_server(reactor) as server:
             with socket.create_connection(("127.0.0.1", server.port), timeout=0.5) as peer:
                 peer.sendall(HANDSHAKE)
@@ -443,13 +443,13 @@ class TestABackplaneThatIsNotConnected:
                 assert peer.recv(1 << 16).startswith(b"HTTP/1.1 101 ")
             assert server.stop()[0] == -signal.SIGTERM
 
-    def test_is_no_hindrance_to_the_end(self) -> None:
+    def test_a_signal_ends_a_server_that_waits_for_its_backplane(self) -> None:
         with self.waiting_server(None) as server:
             status, log = server.stop()
         assert status == -signal.SIGTERM
         assert "Traceback" not in log
 
-    def test_and_can_not_be_is_said(self) -> None:
+    def test_a_backplane_that_cannot_connect_is_logged_and_stops_listening(self) -> None:
         with self.waiting_server("asyncio") as server:
             Path("broker").write_text("refused", encoding="ascii")
             server.wait_for(r"the backplane can't connect: \[Errno 111\] Connection refused\n")

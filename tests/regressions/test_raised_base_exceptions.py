@@ -1,4 +1,4 @@
-"""What must happen, happens whatever users' code raises: not only for an `Exception`."""
+"""Users' code raises what is no `Exception`: connections close, places are freed, exits end the process."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def logged() -> Iterator[Any]:
 @pytest.mark.parametrize("make", RAISED)
 class TestWhateverIsRaised:
     @without_loop
-    def test_in_init_is_refused_with_500(self, make: Any, how: Any) -> None:
+    def test_whatever_init_raises_gets_500(self, make: Any, how: Any) -> None:
         host = Raising("init", how, make, max_connections=1)
         peer = host.connect()
         assert peer.upgrade().startswith(b"HTTP/1.1 500 ")
@@ -124,7 +124,7 @@ class TestWhateverIsRaised:
         assert host.is_well()
 
     @without_loop
-    def test_at_a_message_closes_with_1011_and_is_the_end(self, make: Any, how: Any) -> None:
+    def test_whatever_is_raised_at_a_message_closes_with_1011(self, make: Any, how: Any) -> None:
         host = Raising("text", how, make, max_connections=1)
         peer = host.open()
         peer.text("raise")
@@ -134,7 +134,7 @@ class TestWhateverIsRaised:
         assert host.is_well()
 
     @without_loop
-    def test_at_an_info_from_a_thread_closes_with_1011(self, make: Any, how: Any) -> None:
+    def test_whatever_is_raised_at_an_info_from_a_thread_closes_with_1011(self, make: Any, how: Any) -> None:
         host = Raising("info", how, make)
         peer = host.open()
         assert peer.connection.ask_later(1, "info", "news")
@@ -144,7 +144,7 @@ class TestWhateverIsRaised:
         assert host.is_well()
 
     @without_loop
-    def test_at_an_info_from_another_handler_is_not_the_senders_end(self, make: Any, how: Any) -> None:
+    def test_whatever_is_raised_at_an_info_does_not_end_its_sender(self, make: Any, how: Any) -> None:
         host = Raising("info", how, make)
         peer, sender = host.open(), host.open()
         sender.text("inform the first")
@@ -157,7 +157,7 @@ class TestWhateverIsRaised:
         assert host.is_well()
 
     @without_loop
-    def test_at_the_connections_end_frees_its_place_and_lets_the_server_stop(self, make: Any, how: Any) -> None:
+    def test_whatever_is_raised_at_the_end_frees_the_place_and_lets_the_server_stop(self, make: Any, how: Any) -> None:
         host = Raising("connection_close", how, make, max_connections=1)
         host.open().leave()
         assert host.handler.ended == 1
@@ -169,7 +169,7 @@ class TestWhateverIsRaised:
         assert host.idle()
 
     @without_loop
-    def test_that_asks_the_process_to_end_is_heard(self, make: Any, how: Any) -> None:
+    def test_an_exit_raised_anywhere_ends_the_process(self, make: Any, how: Any) -> None:
         host = Raising("text", how, make)
         host.open().text("raise")
         asks = isinstance(make(), (SystemExit, KeyboardInterrupt))
@@ -196,7 +196,7 @@ class TestALogThatFails:
 
     @pytest.mark.parametrize("where", ["init", "text", "info", "connection_close"])
     @without_loop
-    def test_costs_a_log_line(self, where: str) -> None:
+    def test_a_log_observer_that_fails_costs_a_log_line_only(self, where: str) -> None:
         host = Raising(where, plainly, ValueError)
         peer = host.connect()
         assert peer.upgrade().startswith(b"HTTP/1.1 500 " if where == "init" else b"HTTP/1.1 101 ")
@@ -209,7 +209,7 @@ class TestALogThatFails:
         assert not host.hub.shared.registry.all()
 
 
-def test_an_exception_that_can_not_be_formatted_is_named(logged: Any) -> None:
+def test_an_exception_that_cannot_be_formatted_is_named(logged: Any) -> None:
     host = Raising("text", plainly, Unspeakable)
     peer = host.open()
     peer.text("raise")
@@ -219,7 +219,7 @@ def test_an_exception_that_can_not_be_formatted_is_named(logged: Any) -> None:
     assert event["text"].endswith("Unspeakable, which can't be formatted")
 
 
-def test_a_group_that_holds_one_asks_the_process_to_end() -> None:
+def test_an_exception_group_with_an_exit_ends_the_process() -> None:
     inner = SystemExit(3)
     host = Raising("text", plainly, lambda: BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [inner])]))
     host.open().text("raise")
@@ -235,7 +235,7 @@ def waiting(gates: list[Deferred[Any]]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("make", RAISED)
-def test_what_is_raised_late_closes_with_1011(make: Any) -> None:
+def test_an_exception_raised_late_closes_with_1011(make: Any) -> None:
     gates: list[Deferred[Any]] = []
     host = Raising("text", waiting(gates), make)
     peer: Peer = host.open()
@@ -290,7 +290,7 @@ def silent() -> Iterator[None]:
 @pytest.mark.parametrize("how", STYLES)
 @pytest.mark.parametrize("where", ["init", "text", "info"])
 @without_loop
-def test_one_that_can_not_be_looked_at_is_as_any_other(where: str, how: Any, make: Any) -> None:
+def test_an_exception_whose_attributes_raise_closes_with_1011(where: str, how: Any, make: Any) -> None:
     host = Raising(where, how, make)
     other = host.hub
     peer = host.connect()
@@ -306,7 +306,7 @@ def test_one_that_can_not_be_looked_at_is_as_any_other(where: str, how: Any, mak
     assert host.is_well()
 
 
-def test_a_handler_of_which_the_parts_raise_is_refused_with_500() -> None:
+def test_a_handler_whose_attributes_raise_gets_500() -> None:
     class Broken:
         def init(self, options: Any) -> None:
             """Accept."""

@@ -1,4 +1,4 @@
-"""Peers that are there and are not: on real sockets, with the kernel's buffers between, over TCP and TLS."""
+"""Peers that read nothing, answer nothing or leave unnoticed: on real sockets, over TCP and TLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import trustme
 from tests.integration.server import Server, running_server
 from tests.memory import request
 from tests.regressions import wire
-from tests.regressions.test_truncation import assert_rests, sockets
+from tests.regressions.test_end_at_every_byte import assert_rests, sockets
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -33,7 +33,7 @@ class Endpoint(NamedTuple):
 
 @pytest.fixture(scope="module", params=["default", "epoll", "default-tls", "epoll-tls"])
 def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """A server whose patience is short."""
+    """A server with timeouts of a second."""
     reactor, _, tls = request.param.partition("-")
     options = ["--stall-timeout=1", "--close-timeout=1", "--ping-interval=1", "--ping-timeout=1"]
     context = None
@@ -78,8 +78,8 @@ def assert_well(endpoint: Endpoint) -> None:
     assert time.monotonic() - start < 3
 
 
-def test_a_peer_that_never_reads(endpoint: Endpoint) -> None:
-    """It is not read from any more, when 1 MiB waits for it, and dropped."""
+def test_a_peer_that_never_reads_costs_bounded_memory_and_is_dropped(endpoint: Endpoint) -> None:
+    """When 1 MiB of output waits for it, the server stops reading from it, and drops it later."""
     assert_well(endpoint)
     before = memory(endpoint.server)
     data = wire.frame(wire.BINARY, b"x" * 100_000)
@@ -90,8 +90,9 @@ def test_a_peer_that_never_reads(endpoint: Endpoint) -> None:
     assert_well(endpoint)
 
 
-def test_a_peer_that_says_nothing(endpoint: Endpoint) -> None:
-    """It reads, but answers no ping."""
+@pytest.mark.parametrize("endpoint", ["default-tls", "epoll"], indirect=True)
+def test_a_peer_that_answers_no_ping_is_dropped(endpoint: Endpoint) -> None:
+    """The peer reads, but sends no pong."""
     with upgraded(endpoint) as client:
         start = time.monotonic()
         data = b""
@@ -116,8 +117,8 @@ def handle(message, state):
 
 
 @pytest.mark.parametrize("reactor", [None, "epoll"], ids=["default", "epoll"])
-def test_a_peer_that_leaves_while_its_handler_hangs(reactor: str | None, tmp_path: Path) -> None:
-    """While reading is paused, no reactor tells of its end; a ping finds it out, and another sees it."""
+def test_a_peer_that_leaves_while_its_handler_hangs_is_noticed_by_a_ping(reactor: str | None, tmp_path: Path) -> None:
+    """While reading is paused, no reactor reports the peer's end. A ping makes its kernel answer with a reset."""
     (tmp_path / "hanging.py").write_text(HANGING)
     with running_server(f"--handler={tmp_path / 'hanging.py'}", "--ping-interval=1", reactor=reactor) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:

@@ -1,4 +1,4 @@
-"""What is published to clients that we did not write, with and without permessage-deflate in a context (RFC 7692)."""
+"""Broadcasts to the clients of another library, with each kind of permessage-deflate and without (RFC 7692)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         assert "Traceback" not in server.log
 
 
-def test_reaches_clients_that_deflate_in_any_way(server: Server) -> None:
+def test_a_broadcast_reaches_clients_whatever_compression_they_agreed_on(server: Server) -> None:
     ways = [ClientPerMessageDeflateFactory(server_no_context_takeover=True, server_max_window_bits=bits)
             for bits in (None, None, 12, 9)] + [ClientPerMessageDeflateFactory()]  # fmt: skip
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Unix sockets as servers leave and find them: killed, living, and in each other's way, on both kinds of reactor."""
+"""Unix sockets that killed servers left, that living servers use, and who may connect, on both kinds of reactor."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def killed(server: Server) -> None:
 
 
 class TestWhatAKilledServerLeft:
-    def test_is_taken(self, path: Path, listen: str, reactor: str | None) -> None:
+    def test_the_socket_of_a_killed_server_is_taken_over(self, path: Path, listen: str, reactor: str | None) -> None:
         with running_server(listen, reactor=reactor) as server:
             killed(server)
         assert path.is_socket()
@@ -73,7 +73,7 @@ class TestWhatAKilledServerLeft:
             assert serves(path)
         assert [*path.parent.iterdir()] == []
 
-    def test_is_taken_also_when_its_lock_names_another_process(
+    def test_the_socket_of_a_killed_server_is_taken_over_though_its_lock_names_another_process(
         self, path: Path, listen: str, reactor: str | None
     ) -> None:
         """One that lives: ids are used again, in a container most of all."""
@@ -105,7 +105,7 @@ def attempt(listen: str, reactor: str | None) -> tuple[int, list[str]]:
 
 
 class TestWhatIsInUse:
-    def test_by_a_server_that_lives_is_said_in_a_line(self, path: Path, listen: str, reactor: str | None) -> None:
+    def test_the_socket_of_a_living_server_is_left_to_it(self, path: Path, listen: str, reactor: str | None) -> None:
         with running_server(listen, reactor=reactor):
             # A lock that is none keeps nobody out.
             path.with_name("chat.sock.lock").unlink(missing_ok=True)
@@ -113,7 +113,7 @@ class TestWhatIsInUse:
             assert (status, lines) == (1, [f"wshost: can't listen on {listen[9:]}: a server listens there already"])
             assert serves(path)
 
-    def test_by_a_file_is_kept(self, path: Path, listen: str, reactor: str | None) -> None:
+    def test_a_file_in_the_sockets_place_is_kept(self, path: Path, listen: str, reactor: str | None) -> None:
         path.write_text("mine", encoding="ascii")
         status, lines = attempt(listen, reactor)
         assert (status, lines) == (1, [f"wshost: can't listen on {listen[9:]}: Address already in use"])
@@ -121,7 +121,9 @@ class TestWhatIsInUse:
 
 
 class TestWhoMayConnect:
-    def test_is_its_user_and_its_group(self, path: Path, listen: str, reactor: str | None) -> None:
+    def test_a_unix_socket_is_open_to_its_user_and_group_by_default(
+        self, path: Path, listen: str, reactor: str | None
+    ) -> None:
         """Those of the directory, where that hands on its group."""
         os.chown(path.parent, -1, 4711 if os.getuid() == 0 else os.getgid())
         path.parent.chmod(0o2750)
@@ -130,6 +132,6 @@ class TestWhoMayConnect:
             assert stat.S_IMODE(found.st_mode) == 0o660
             assert found.st_gid == path.parent.stat().st_gid
 
-    def test_is_who_may_by_its_mode(self, path: Path) -> None:
+    def test_a_unix_socket_gets_the_mode_that_the_endpoint_names(self, path: Path) -> None:
         with running_server(f"--listen=unix:{path}:mode=606"):
             assert stat.S_IMODE(path.stat().st_mode) == 0o606

@@ -1,4 +1,4 @@
-"""A conversation ends at every byte, in every way, and nothing remains of it: RFC 6455 §7.1, and what comes to pass."""
+"""A conversation that ends at any byte, in any way, leaves nothing behind (RFC 6455 §7.1)."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def cut(handler: Handler, size: int, end: Callable[[Peer], None]) -> MemoryHost:
 class TestEveryByte:
     @pytest.mark.parametrize("end", [half_close, leave, reset])
     @pytest.mark.parametrize("kind", [Handler, Slow, Stuck])
-    def test_nothing_remains(self, kind: type[Handler], end: Callable[[Peer], None], log: Log) -> None:
+    def test_nothing_is_left_when_a_conversation_ends_at_any_byte(
+        self, kind: type[Handler], end: Callable[[Peer], None], log: Log
+    ) -> None:
         for size in range(len(BYTES) + 1):
             handler = kind()
             host = cut(handler, size, end)
@@ -136,18 +138,18 @@ class TestEveryByte:
 
     @pytest.mark.parametrize("end", [fall_silent, vanish])
     @pytest.mark.parametrize("kind", [Handler, Slow])
-    def test_nothing_remains_when_nothing_comes(
+    def test_nothing_is_left_when_a_peer_falls_silent_at_any_byte(
         self, kind: type[Handler], end: Callable[[Peer], None], log: Log
     ) -> None:
-        self.test_nothing_remains(kind, end, log)
+        self.test_nothing_is_left_when_a_conversation_ends_at_any_byte(kind, end, log)
 
-    def test_all_of_it_is_heard_when_all_of_it_was_sent(self) -> None:
+    def test_a_whole_conversation_is_heard(self) -> None:
         for kind in (Handler, Slow):
             handler = kind()
             cut(handler, len(BYTES), follow)
             assert handler.heard == [*MESSAGES, "connection_close"]
 
-    def test_no_object_remains(self) -> None:
+    def test_no_object_of_an_ended_connection_is_left(self) -> None:
         def objects() -> set[int]:
             gc.collect()
             kinds = (Connection, HandlerSession, WebSocket, Engine)
@@ -224,7 +226,9 @@ def end_socket(client: socket.socket, how: str) -> None:
 class TestSockets:
     @pytest.mark.parametrize("reactor", [None, "epoll"], ids=["default", "epoll"])
     @pytest.mark.parametrize("kind", ["plain", "async"])
-    def test_nothing_remains(self, reactor: str | None, kind: str, tmp_path: Path) -> None:
+    def test_no_socket_is_left_when_a_conversation_ends_at_any_byte(
+        self, reactor: str | None, kind: str, tmp_path: Path
+    ) -> None:
         handler = "wshost.handlers.echo"
         if kind == "async":
             handler = str(tmp_path / "slow.py")

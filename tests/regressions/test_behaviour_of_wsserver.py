@@ -1,4 +1,4 @@
-"""wsserver, behaviour by behaviour: each is kept, or bettered where it was a fault of the original.
+"""The behaviours of wsserver, the original: each is kept, or corrected where it was a fault.
 
 A test's class is named after what it is about, and its docstring says what the original did. Most go through
 `wshost.service`, as somebody who comes from there would.
@@ -95,7 +95,7 @@ def start(reactor: Reactor) -> Iterator[Callable[..., Any]]:
 class TestOptions:
     """`port` (8080), `number_of_workers` and `worker_options` (no default), `register`; reuseaddr, no bind address."""
 
-    def test_the_originals(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_the_originals_options_start_a_server(self, start: Callable[..., Any], reactor: Reactor) -> None:
         start(options(replying("reply", "hi")))
         assert reactor.tcpServers[0][0] == 8080
         peer = connect(reactor)
@@ -103,7 +103,7 @@ class TestOptions:
         peer.text("hello")
         assert peer.messages() == ["hi"]
 
-    def test_as_erlang_writes_them(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_options_as_pairs_start_a_server(self, start: Callable[..., Any], reactor: Reactor) -> None:
         handler = replying("reply", "hi")
         start(
             [
@@ -117,19 +117,19 @@ class TestOptions:
         )
         assert status(connect(reactor).upgrade()) == 101
 
-    def test_all_but_the_handler_have_a_default(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_every_option_but_the_handler_has_a_default(self, start: Callable[..., Any], reactor: Reactor) -> None:
         start({"handler": Handler()})
         port, _, backlog, interface = reactor.tcpServers[0]
         assert (port, interface) == (8080, "127.0.0.1")
         assert backlog > 100
 
-    def test_what_is_missing_or_wrong_is_said(self) -> None:
+    def test_a_missing_handler_and_a_wrong_port_are_named(self) -> None:
         with pytest.raises(ConfigurationError, match="there is no handler"):
             wshost.service({"port": 8080})
         with pytest.raises(ConfigurationError, match="port"):
             wshost.service(options(Handler(), port="http"))
 
-    def test_an_interface_and_endpoints_besides(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_an_interface_and_endpoints_can_be_given(self, start: Callable[..., Any], reactor: Reactor) -> None:
         start({"handler": Handler(), "port": 0, "interface": "::1"})
         start({"handler": Handler(), "listen": ["tcp:8081:interface=127.0.0.2:backlog=7"]})
         assert [server[3] for server in reactor.tcpServers] == ["::1", "127.0.0.2"]
@@ -139,13 +139,15 @@ class TestOptions:
 class TestNumberOfWorkers:
     """N workers served one connection each: the one more connected, and got no 101 until another had gone."""
 
-    def test_one_more_is_told_so_at_once(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_a_connection_beyond_number_of_workers_gets_503_at_once(
+        self, start: Callable[..., Any], reactor: Reactor
+    ) -> None:
         start(options(Handler(), number_of_workers=2))
         peers = [connect(reactor) for _ in range(2)]
         assert [status(peer.upgrade()) for peer in peers] == [101, 101]
         assert status(connect(reactor).take()) == 503
 
-    def test_one_that_goes_makes_room(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_a_connection_that_ends_makes_room_for_another(self, start: Callable[..., Any], reactor: Reactor) -> None:
         start(options(Handler(), number_of_workers=1))
         first = connect(reactor)
         first.upgrade()
@@ -156,7 +158,7 @@ class TestNumberOfWorkers:
 class TestSupervision:
     """A worker that crashed was replaced, any number of times; the others did not notice."""
 
-    def test_a_crash_is_the_end_of_one_connection(self) -> None:
+    def test_a_crash_ends_one_connection_only(self) -> None:
         def crash(message: Any) -> tuple[Any, ...]:
             if message == ("text", "crash"):
                 raise RuntimeError
@@ -182,7 +184,7 @@ class TestRegister:
         server.setServiceParent(application)
         assert IServiceCollection(application).getServiceNamed("chat") is server
 
-    def test_one_without_is_stopped_like_any(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_a_service_without_a_name_can_be_stopped(self, start: Callable[..., Any], reactor: Reactor) -> None:
         server = start(options(Handler()))
         stopped = server.stopService()
         reactor.ports[0].closed.callback(None)  # type: ignore[union-attr]
@@ -192,7 +194,9 @@ class TestRegister:
 class TestStop:
     """The socket was closed: clients got no Close, and handlers were not told."""
 
-    def test_clients_get_1001_and_handlers_are_told(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_at_a_stop_clients_get_1001_and_handlers_connection_close(
+        self, start: Callable[..., Any], reactor: Reactor
+    ) -> None:
         handler = Handler()
         server = start(options(handler))
         peer = connect(reactor)
@@ -210,14 +214,14 @@ class TestStop:
 class TestInit:
     """init got the worker's pid, before the 101 was written; it could not refuse."""
 
-    def test_it_gets_the_worker_and_returns_the_state(self) -> None:
+    def test_init_gets_the_worker_and_returns_the_state(self) -> None:
         handler = replying("reply", "hi")
         peer = MemoryHost(handler).open()
         peer.text("a")
         assert handler.worker.send("b")
         assert peer.messages() == ["hi", "b"]
 
-    def test_it_runs_before_the_101(self) -> None:
+    def test_init_runs_before_the_101(self) -> None:
         written: list[bytes] = []
 
         class Watching(Handler):
@@ -233,7 +237,7 @@ class TestInit:
 class TestMessages:
     """`{text, ByteList}`, `{binary, Bin}`, `{ping, L}`, `{pong, L}`, `{close, {Code, Reason}}`, `connection_close`."""
 
-    def test_all_of_them(self) -> None:
+    def test_a_handler_gets_each_kind_of_message(self) -> None:
         handler = Handler()
         peer = MemoryHost(handler).open()
         peer.send(
@@ -253,7 +257,7 @@ class TestMessages:
             "connection_close",
         ]
 
-    def test_a_close_without_a_code(self) -> None:
+    def test_a_close_without_a_code_comes_as_none(self) -> None:
         handler = Handler()
         MemoryHost(handler).open().send(wire.close(None))
         assert handler.heard == [("close", (None, ""))]
@@ -275,12 +279,12 @@ class TestAnswers:
             (("close", 4001, "bye"), [("close", 4001, "bye")]),
         ],
     )
-    def test_all_of_them(self, answer: tuple[Any, ...], frames: list[Any]) -> None:
+    def test_each_answer_sends_its_frame(self, answer: tuple[Any, ...], frames: list[Any]) -> None:
         peer = MemoryHost(replying(*answer)).open()
         peer.text("now")
         assert peer.messages() == frames
 
-    def test_several_at_once(self) -> None:
+    def test_a_list_of_replies_sends_one_frame_each(self) -> None:
         peer = MemoryHost(replying("reply", ["a", b"b", ""])).open()
         peer.text("now")
         assert peer.messages() == ["a", b"b", ""]
@@ -290,12 +294,12 @@ class TestCloseOutOfTheBlue:
     """`{close, …}` to anything but a close crashed the worker."""
 
     @pytest.mark.parametrize("data", [frame(TEXT, b"x"), frame(BINARY, b"x"), frame(PING), frame(PONG)])
-    def test_it_closes(self, data: bytes) -> None:
+    def test_a_close_answer_to_any_message_closes(self, data: bytes) -> None:
         peer = MemoryHost(Handler(lambda message: ("close", 4001, "bye"))).open()
         peer.send(data)
         assert close_code(peer.take()) == 4001
 
-    def test_it_closes_for_an_info(self) -> None:
+    def test_a_close_answer_to_an_info_closes(self) -> None:
         handler = Handler(lambda message: ("close",))
         peer = MemoryHost(handler).open()
         assert handler.worker.info("go")
@@ -310,7 +314,7 @@ class TestPeerCloses:
         ("answer", "code"),
         [(("noreply",), 1000), (("reply", "too late"), 1000), (("close",), 1000), (("close", 4001, "bye"), 4001)],
     )
-    def test_it_is_answered(self, answer: tuple[Any, ...], code: int) -> None:
+    def test_a_peers_close_is_answered(self, answer: tuple[Any, ...], code: int) -> None:
         handler = Handler(lambda message: answer if message[0] == "close" else ("noreply",))
         host = MemoryHost(handler)
         peer = host.open()
@@ -336,7 +340,9 @@ class TestConnectionClose:
         ],
         ids=["peer's Close", "our Close", "crash", "TCP close", "reset", "half-close", "protocol error"],
     )
-    def test_it_comes_once(self, end: Callable[[Peer, Handler], Any]) -> None:
+    def test_connection_close_comes_once_whatever_ends_the_connection(
+        self, end: Callable[[Peer, Handler], Any]
+    ) -> None:
         def answer(message: Any) -> tuple[Any, ...]:
             if message == ("text", "crash"):
                 raise RuntimeError
@@ -351,7 +357,7 @@ class TestConnectionClose:
         assert handler.heard.count("connection_close") == 1
         assert handler.heard[-1] == "connection_close"
 
-    def test_what_it_returns_is_ignored(self) -> None:
+    def test_the_answer_to_connection_close_is_ignored(self) -> None:
         handler = Handler(lambda message: ("reply", "too late"))
         MemoryHost(handler).open().leave()
         assert handler.heard == ["connection_close"]
@@ -360,7 +366,7 @@ class TestConnectionClose:
 class TestPings:
     """A client's pings were not answered."""
 
-    def test_they_are(self) -> None:
+    def test_a_ping_gets_its_pong(self) -> None:
         peer = MemoryHost(Handler()).open()
         peer.send(frame(PING, b"there?"))
         assert peer.messages() == [("pong", b"there?")]
@@ -370,7 +376,7 @@ class TestReplies:
     """Always text; beyond code point 255 a crash; an empty one was not sent."""
 
     @pytest.mark.parametrize("data", ["hi", "", "grüße, 世界 🎉", b"hi", b"", b"\x00\xff"])
-    def test_str_is_text_and_bytes_are_binary(self, data: str | bytes) -> None:
+    def test_a_reply_of_str_is_text_and_of_bytes_binary(self, data: str | bytes) -> None:
         handler = replying("reply", data)
         peer = MemoryHost(handler).open()
         peer.text("now")
@@ -381,7 +387,7 @@ class TestReplies:
 class TestOutgoingFragments:
     """What was longer than 4,096 bytes left in frames of that size."""
 
-    def test_a_message_is_one_frame(self) -> None:
+    def test_a_long_reply_is_one_frame(self) -> None:
         peer = MemoryHost(replying("reply", "x" * 100_000)).open()
         peer.text("now")
         assert [(one.opcode, len(one.payload), one.fin) for one in frames(peer.take())] == [(TEXT, 100_000, True)]
@@ -399,7 +405,7 @@ class TestBuffering:
             peer.send(data[start : start + size])
         assert handler.heard == [("binary", b"x" * 2_000), ("text", "end")]
 
-    def test_a_ping_between_fragments(self) -> None:
+    def test_a_ping_between_fragments_is_handled(self) -> None:
         handler = Handler()
         peer = MemoryHost(handler).open()
         peer.send(frame(TEXT, b"a", fin=False) + frame(PING) + frame(CONTINUATION, b"b"))
@@ -421,12 +427,12 @@ class TestProtocolErrors:
         ],
         ids=["UTF-8", "RSV", "unmasked", "opcode", "control opcode", "size"],
     )
-    def test_they_have_their_code(self, data: bytes, code: int) -> None:
+    def test_each_protocol_error_is_closed_with_its_code(self, data: bytes, code: int) -> None:
         peer = MemoryHost(Handler()).open()
         peer.send(data)
         assert close_code(peer.take()) == code
 
-    def test_time(self) -> None:
+    def test_silent_peers_are_dropped(self) -> None:
         host = MemoryHost(Handler())
         peer, silent = host.connect(), host.open()
         for _ in range(45):
@@ -434,7 +440,9 @@ class TestProtocolErrors:
         assert peer.gone
         assert silent.gone
 
-    def test_extension_subprotocol_origin_and_path(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_compression_subprotocol_origin_and_path_are_checked(
+        self, start: Callable[..., Any], reactor: Reactor
+    ) -> None:
         start({"route": {"/chat": Handler()}, "subprotocol": ["v2"], "compress": True})
         head = connect(reactor).upgrade(
             "/chat", {"Sec-WebSocket-Protocol": "v1, v2", "Sec-WebSocket-Extensions": "permessage-deflate"}
@@ -448,7 +456,7 @@ class TestProtocolErrors:
 class TestActions:
     """send, ping and close never failed, and were ignored while closing, when a data frame crashed the worker."""
 
-    def test_they_say_whether_they_were_accepted(self) -> None:
+    def test_actions_return_whether_they_were_accepted(self) -> None:
         handler = Handler()
         peer = MemoryHost(handler).open()
         worker = handler.worker
@@ -458,7 +466,7 @@ class TestActions:
         peer.leave()
         assert worker.send("e") is worker.ping() is worker.close() is False
 
-    def test_a_data_frame_while_closing(self) -> None:
+    def test_a_data_frame_while_closing_is_ignored(self) -> None:
         handler = Handler()
         peer = MemoryHost(handler).open()
         handler.worker.close()
@@ -466,7 +474,7 @@ class TestActions:
         peer.leave()
         assert handler.heard == ["connection_close"]
 
-    def test_a_close_has_its_time(self) -> None:
+    def test_a_close_that_is_not_answered_ends_the_connection(self) -> None:
         handler = Handler()
         peer = MemoryHost(handler).open()
         handler.worker.close()
@@ -489,19 +497,19 @@ class TestHTTP:
             (b"garbage\r\n\r\n", 400),
         ],
     )
-    def test_bad_requests_have_their_answer(self, data: bytes, answer: int) -> None:
+    def test_each_bad_request_gets_its_status(self, data: bytes, answer: int) -> None:
         peer = MemoryHost(Handler()).connect()
         peer.send(data)
         assert status(peer.take()) == answer
 
-    def test_an_early_end(self) -> None:
+    def test_a_peer_that_leaves_within_its_request_leaves_nothing(self) -> None:
         host = MemoryHost(Handler())
         peer = host.connect()
         peer.send(b"GET / HT")
         peer.leave()
         assert host.idle()
 
-    def test_what_is_behind_the_head_is_kept(self) -> None:
+    def test_a_frame_behind_the_request_is_handled(self) -> None:
         handler = Handler()
         MemoryHost(handler).connect().upgrade(after=frame(TEXT, b"first"))
         assert handler.heard == [("text", "first")]
@@ -540,7 +548,7 @@ knock = KnockModule()
 class TestProtocolModules:
     """init, handle_connection_in, handle_action, handle_connection_close; but the modules were hard-coded."""
 
-    def test_any_may_be_first(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_any_module_may_be_the_first(self, start: Callable[..., Any], reactor: Reactor) -> None:
         start(
             {
                 "worker_options": {
@@ -565,7 +573,7 @@ class TestProtocolModules:
 class TestErrorsOfSockets:
     """An error of accept or of TCP ended one process of two; a worker, and its slot, were lost."""
 
-    def test_no_slot_is_lost(self) -> None:
+    def test_resets_free_their_places(self) -> None:
         host = MemoryHost(Handler(), max_connections=1)
         for _ in range(20):
             host.connect().leave(ConnectionLost())
@@ -580,7 +588,9 @@ class TestReadme:
     """Its example names `protocol_modules`, the code reads `protocol_modules_options`: one or the other failed."""
 
     @pytest.mark.parametrize("key", ["protocol_modules", "protocol_modules_options"])
-    def test_both_names_are_read(self, key: str, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_both_names_of_protocol_modules_are_read(
+        self, key: str, start: Callable[..., Any], reactor: Reactor
+    ) -> None:
         handler = replying("reply", "hi")
         start(
             {
@@ -628,12 +638,14 @@ class TestToDos:
         head = MemoryHost(Choosing()).connect().upgrade(headers={"Sec-WebSocket-Protocol": "a, b"})
         assert b"Sec-WebSocket-Protocol: b\r\n" in head
 
-    def test_one_resource_only(self, start: Callable[..., Any], reactor: Reactor) -> None:
+    def test_only_routed_paths_are_served(self, start: Callable[..., Any], reactor: Reactor) -> None:
         start({"route": {"/chat": Handler(), "/feed/*": Handler()}})
         answers = [status(connect(reactor).upgrade(path)) for path in ("/chat", "/feed/1", "/", "/chat/", "/chatter")]
         assert answers == [101, 101, 404, 404, 404]
 
-    def test_tls(self, start: Callable[..., Any], reactor: Reactor, tmp_path: Any) -> None:
+    def test_a_certificate_makes_the_server_listen_with_tls(
+        self, start: Callable[..., Any], reactor: Reactor, tmp_path: Any
+    ) -> None:
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
         start({"handler": Handler(), "tls_cert": str(tmp_path / "server.pem")})
         assert isinstance(reactor.tcpServers[0][1], TLSMemoryBIOFactory)

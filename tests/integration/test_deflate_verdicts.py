@@ -1,7 +1,8 @@
-"""Any deflated messages, whole, cut, changed, behind final blocks: one verdict, by whichever way they are read.
+"""Random deflated messages, whole, cut or changed: each way to inflate them comes to the same verdict.
 
-By the lane or the engine, in one piece or many, it is that of `tests/deflate.py`, which knows no zlib.
-``WSHOST_TEST_EXAMPLES=100000 pytest tests/integration/test_deflated.py`` tries so many conversations.
+The ways are the fast lane and the engine, with a message in one piece or many. The judge is `tests/deflate.py`, which
+inflates without zlib.
+``WSHOST_TEST_EXAMPLES=100000 pytest tests/integration/test_deflate_verdicts.py`` tries so many conversations.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def seen(sent: list[bytes], *, fast_lane: bool) -> tuple[list[Any], int | None]:
 
 @thorough
 @given(chance=chances)
-def test_each_message_is_what_it_is_by_the_letter(chance: Random) -> None:
+def test_the_inflater_agrees_with_an_inflater_written_from_the_rfc(chance: Random) -> None:
     whole, piecewise = Inflater(15, LIMIT), Inflater(15, LIMIT)
 
     def by_pieces(deflated: bytes) -> bytes:
@@ -160,7 +161,7 @@ def test_each_message_is_what_it_is_by_the_letter(chance: Random) -> None:
 
 @thorough
 @given(chance=chances)
-def test_the_lane_and_the_engine_see_the_same_wherever_it_is_cut(chance: Random) -> None:
+def test_fast_lane_and_engine_read_the_same_messages_wherever_they_are_cut(chance: Random) -> None:
     data = b""
     told: list[Any] = []
     code: int | None = None

@@ -1,7 +1,7 @@
-"""Any frames, cut anywhere, to any handler: with the fast lane a server says and writes what it does without.
+"""Random conversations with random handlers: a server with the fast lane does what one without it does.
 
-``WSHOST_TEST_EXAMPLES=100000 pytest tests/integration/test_lane.py`` tries so many conversations in each test instead
-of the few that every run of the tests has time for.
+``WSHOST_TEST_EXAMPLES=100000 pytest tests/integration/test_fast_lane_equivalence.py`` tries so many conversations
+in each test instead of the few that every run of the tests has time for.
 """
 
 from __future__ import annotations
@@ -328,26 +328,30 @@ def compare(steps: Sequence[Step], behaviours: Sequence[str], *, compress: bool 
 class TestTheLaneIsNotSeen:
     @thorough
     @given(pieces=pieces(frames))
-    def test_by_one_who_is_echoed(self, pieces: list[bytes]) -> None:
+    def test_an_echoed_peer_gets_the_same_bytes_with_and_without_the_fast_lane(self, pieces: list[bytes]) -> None:
         compare([Step("feed", piece) for piece in pieces], ["echo"])
 
     @thorough
     @given(
         pieces=pieces(st.lists(st.one_of(good, good, fragmented(compressed=True), broken()), min_size=1, max_size=8))
     )
-    def test_where_messages_may_be_compressed(self, pieces: list[bytes]) -> None:
+    def test_a_peer_with_compression_gets_the_same_bytes_with_and_without_the_fast_lane(
+        self, pieces: list[bytes]
+    ) -> None:
         compare([Step("feed", piece) for piece in pieces], ["echo"], compress=True)
 
     @thorough
     @given(steps=stories(frames), behaviours=behaviours, compress=st.booleans())
-    def test_by_a_handler_that_does_anything_at_any_time(
+    def test_any_handler_and_its_peer_see_the_same_with_and_without_the_fast_lane(
         self, steps: list[Step], behaviours: list[str], compress: bool
     ) -> None:
         compare(steps, behaviours, compress=compress)
 
     @thorough
     @given(count=st.integers(200, 1_500), size=st.sampled_from([0, 1, 130]), cut=st.integers(1, 5_000))
-    def test_by_one_who_sends_so_much_that_it_takes_turns(self, count: int, size: int, cut: int) -> None:
+    def test_a_peer_that_sends_more_than_one_turn_takes_gets_the_same_bytes(
+        self, count: int, size: int, cut: int
+    ) -> None:
         data = (encode(TEXT, b"a" * size) + encode(BINARY, b"b")) * count
         pieces = [data[:cut], data[cut:]] if cut < len(data) else [data]
         compare([*(Step("feed", piece) for piece in pieces), Step("pass", 1.0)], ["echo", "silent"])

@@ -1,4 +1,4 @@
-"""Clients that we did not write talk to a real server: on both kinds of reactor, over TCP and TLS, deflated and not.
+"""Clients of other libraries talk to a real server: on both kinds of reactor, over TCP and TLS, deflated and not.
 
 Each has one conversation with each server, of which every test looks at one part.
 """
@@ -102,51 +102,51 @@ def report(conversation: tuple[Report, bool]) -> Report:
     return conversation[0]
 
 
-def test_text(report: Report) -> None:
+def test_text_is_echoed(report: Report) -> None:
     assert report["text"] == TEXT
 
 
-def test_binary(report: Report) -> None:
+def test_binary_is_echoed(report: Report) -> None:
     assert bytes.fromhex(report["binary"]) == BINARY
 
 
-def test_empty_messages(report: Report) -> None:
+def test_empty_messages_are_echoed(report: Report) -> None:
     assert (report["empty text"], report["empty binary"]) == ("", "")
 
 
-def test_a_mebibyte(report: Report) -> None:
+def test_a_message_of_a_mebibyte_is_echoed(report: Report) -> None:
     assert report["mebibyte"] is True
 
 
-def test_fragments(report: Report) -> None:
+def test_a_fragmented_message_is_echoed_whole(report: Report) -> None:
     assert report["fragments"] == "".join(FRAGMENTS)
 
 
-def test_ping(report: Report) -> None:
+def test_a_clients_ping_gets_its_pong(report: Report) -> None:
     assert report["ping"] == "are you there"
 
 
-def test_ping_from_the_server(report: Report) -> None:
+def test_a_servers_ping_gets_its_pong(report: Report) -> None:
     assert report["ping from the server"] == "pong: server"
 
 
-def test_close_from_the_server(report: Report) -> None:
+def test_a_client_sees_the_servers_close_code_and_reason(report: Report) -> None:
     assert report["close from the server"] == [4001, "enough"]
 
 
-def test_close_from_the_client(report: Report) -> None:
+def test_the_handler_sees_the_clients_close_code_and_may_answer_with_its_own(report: Report) -> None:
     assert report["close to the server"] == [4002, "bye"]
     assert report["answer to a close"] == [4003, "you too"]
 
 
-def test_subprotocol(report: Report) -> None:
+def test_the_servers_subprotocol_is_agreed_on(report: Report) -> None:
     assert report["subprotocol"] == "v2"
 
 
-def test_compression(conversation: tuple[Report, bool]) -> None:
+def test_compression_is_agreed_on_if_the_client_offers_it(conversation: tuple[Report, bool]) -> None:
     report, deflate = conversation
     assert report["compressed"] is deflate
 
 
-def test_rejected(report: Report) -> None:
+def test_a_rejected_client_sees_status_403(report: Report) -> None:
     assert report["rejected"] == 403

@@ -1,4 +1,4 @@
-"""What is allowed, and yet nobody else does it so: wshost's answers, beside those of three other servers.
+"""wshost's answers to unusual handshakes and closings, beside those of three other servers.
 
 All are asked what `answers.py` asks. Where wshost's answer is not that of websockets, aiohttp or Node's ws, the reason
 is here: a client that is made for them has to get on with wshost, too.
@@ -99,7 +99,7 @@ def all_answers() -> dict[str, dict[str, Any]]:
     return {name: {**kinds["handshakes"], **kinds["closings"]} for name, kinds in found.items()}
 
 
-def test_there_is_enough_to_compare(all_answers: dict[str, dict[str, Any]]) -> None:
+def test_every_server_answered_every_question(all_answers: dict[str, dict[str, Any]]) -> None:
     assert len(HANDSHAKES) >= 30
     assert len(CLOSINGS) >= 20
     for answered in all_answers.values():
@@ -107,12 +107,14 @@ def test_there_is_enough_to_compare(all_answers: dict[str, dict[str, Any]]) -> N
 
 
 @pytest.mark.parametrize("question", [*HANDSHAKES, *CLOSINGS])
-def test_where_others_answer_otherwise_there_is_a_reason(question: str, all_answers: dict[str, dict[str, Any]]) -> None:
+def test_where_another_server_answers_otherwise_a_reason_is_written_down(
+    question: str, all_answers: dict[str, dict[str, Any]]
+) -> None:
     ours = all_answers["wshost"][question]
     others = {name for name in (WS, WEBSOCKETS, AIOHTTP) if all_answers[name][question] != ours}
     explained, reason = EXPLAINED.get(question, (set(), "nothing is to be explained"))
     assert others == explained, (ours, {name: all_answers[name][question] for name in all_answers}, reason)
 
 
-def test_nothing_else_is_explained() -> None:
+def test_reasons_are_written_down_for_existing_questions_only() -> None:
     assert EXPLAINED.keys() <= HANDSHAKES.keys() | CLOSINGS.keys()
