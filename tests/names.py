@@ -134,7 +134,7 @@ ROOTS: dict[str, set[str]] = {
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
-_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "shutdown", "worker", "connection"}
+_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "drained", "shutdown", "worker", "connection"}
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
 _TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 
