@@ -194,13 +194,13 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("and its group may connect: the mode is {}.", (f"{listener.MODE:o}",)),
         ("or has not after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
-        ("Beyond {} kinds, what comes is of one.", (count(log_limit.KINDS),)),
+        ("Beyond {} kinds, all further events are of one kind.", (count(log_limit.KINDS),)),
         (
             "after {} seconds it waits for nothing, after {} seconds not even for a handler or a thread",
             (count(ending.GRACE), count(ending.LIMIT)),
         ),
         ("that is still at work, after {} not for one", (count(2 * ending.LIMIT),)),
-        ("The same signal within {} milliseconds is still the first", (count(ending.DOUBLED * 1000),)),
+        ("The same signal within {} milliseconds does not count as a second one", (count(ending.DOUBLED * 1000),)),
         ("KeyboardInterrupt is {}.", (str(ending.status_of(KeyboardInterrupt())[0]),)),
     ],
     "docs/security.md": [
