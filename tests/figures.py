@@ -227,7 +227,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("no further than the message's limit | {}; compression is off", (size(DEFAULTS["max_message_size"]),)),
         ("marked as final | {} and {}; {} | close 1009", (*_deflated(), count(deflate.MAX_STREAMS))),
         ("| {} bits, level {}:", (str(deflate.WINDOW_BITS), str(deflate.MEMORY_LEVEL))),
-        ("the time until the peer ends, too | {} s (`--close-timeout`)", (_time("close_timeout"),)),
+        ("the time until the peer ends | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("| {} a second, {} at once |", (count(keepalive.CONTROL_RATE), count(keepalive.CONTROL_BURST))),
         (
             "{} steps a turn, or {} of messages and output, then the others",
@@ -235,7 +235,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
         ("503 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
-        ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
+        ("the output that waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
         (
             "| {} s, and a second for each {}, up to {} s in all (`--stall-timeout`, and {} times that)",
             (
@@ -246,8 +246,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             ),
         ),
         ("and a second for each {} that it has taken", (_MIN_RATE,)),
-        ("never more than {} times `--stall-timeout` at once", (_MOST_STALLS,)),
-        ("Who reads steadily, {} a second or more", (_MIN_RATE,)),
+        ("but never more than {} times `--stall-timeout` at once", (_MOST_STALLS,)),
+        ("A peer that reads steadily, {} a second or more", (_MIN_RATE,)),
         ("and after {} times that at the latest", (_MOST_STALLS,)),
         # A kilobyte of a buffer is one of 1,000 bytes here.
         ("it is some {} seconds", (f"{round(DEFAULTS['stall_timeout'] + 64_000 / stream.MIN_RATE, -1):g}",)),
@@ -259,9 +259,9 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("never finishes closing | time for it | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("{} failures in {} s, control characters escaped", (str(log_limit.MOST), count(log_limit.PERIOD))),
         ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(log_limit.KINDS))),
-        ("strict reading; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
+        ("strict parsing; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
         ("at a Unix socket | its mode | {} (`mode=`)", (f"{listener.MODE:o}",)),
-        ("is not held against peers: {} seconds of it count at most", (count(timers.MOST),)),
+        ("At most {} seconds of such a time count against any", (count(timers.MOST),)),
         ("as many turns of its loop as {} seconds fit into the limit", (count(timers.MOST),)),
         ("The handshake is in the {} seconds of the request;", (_time("handshake_timeout"),)),
         (
@@ -269,7 +269,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (count(_tls.HANDSHAKE_TIMEOUT), count(_tls.SHUTDOWN_TIMEOUT)),
         ),
         (
-            "may send {} of them, and one more for each {} of data",
+            "A peer may send {} of them, and one more for each {} of data.",
             (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
         ),
         ("has to answer by itself may wait up to {}.", (size(_tls._ANSWERS),)),
@@ -317,7 +317,7 @@ OTHERS: dict[str, list[str]] = {
     "docs/security.md": [
         "some 80 KiB a connection that has used both directions",
         "127.0.0.0/8",
-        "lead to 127.0.0.1",
+        "resolve to 127.0.0.1",
         "in version 2",
         "a receive buffer of 200 KB, a reader of 20 KB a second was seen to be silent for 17 seconds",
         "to have taken 260 KB",
