@@ -54,9 +54,9 @@ test-engine: $(VENV)/.installed-test
 	WSHOST_FAST_LANE=off $(PYTEST) \
 	    tests/protocols tests/handlers tests/regressions $(MESSAGES:%=tests/integration/test_%.py)
 
-# Without the tests of wheels, which compile in other ways, and of what is not compiled at all.
-SANITIZED = tests/compiled tests/connections tests/fastnet tests/handlers tests/protocols tests/topics \
-    $(MESSAGES:%=tests/integration/test_%.py)
+# Without the tests of wheels, which compile in other ways.
+SANITIZED = $(filter-out $(WHOLE:%=%/%) tests/test_packaging.py, \
+    $(wildcard tests/test_*.py tests/*/test_*.py tests/*/*/test_*.py)) $(MESSAGES:%=tests/integration/test_%.py)
 ASAN = build/asan
 test-asan: $(VENV)/.installed-test
 	CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' \

@@ -20,8 +20,8 @@ from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 from zope.interface import alsoProvides, implementer
 
 from wshost.connections.connection import Connection
-from wshost.connections.hub import Hub, Limits
-from wshost.connections.shared import Link
+from wshost.connections.hub import Hub
+from wshost.connections.shared import Limits, Link
 from wshost.connections.timers import LOOK
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import IBackplane

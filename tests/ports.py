@@ -20,8 +20,6 @@ class Port:
     def __init__(self, host: IAddress) -> None:
         self._host = host
         self.closed: Deferred[None] | None = None
-        #: For TLS of its own, which only ours have.
-        self.context: Any = None
 
     def startListening(self) -> None:
         """Nothing."""

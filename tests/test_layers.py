@@ -49,7 +49,6 @@ CONFINED = {
     # Installed and looked up there; everybody else is given it.
     "twisted.internet.reactor": {"wshost.process.reactors"},
     "uvloop": {"wshost.process.reactors"},
-    "aiofastnet": {"wshost.fastnet.tls_transport", "wshost.fastnet.transport"},
 }
 
 
@@ -59,8 +58,6 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(ROOT.glob("wshost/**/*.py"))}
-#: Those that have no other form than the compiled one.
-COMPILED = {module_name(path) for path in ROOT.glob("wshost/**/*.pyx")} - MODULES.keys()
 
 
 def named() -> Iterator[str]:
@@ -104,7 +101,7 @@ def is_allowed(module: str, name: str) -> bool:
             return module in modules
     if module in ASSEMBLY or not within(name, "wshost"):
         return True
-    imported = max((known for known in MODULES.keys() | COMPILED if within(name, known)), key=len)
+    imported = max((known for known in MODULES if within(name, known)), key=len)
     if module in GROUND:
         return imported in GROUND[module]
     if part(imported) == part(module):

@@ -242,7 +242,7 @@ class TestWheel:
 
     def test_only_what_runs_it_is_required(self, requirements: list[str]) -> None:
         unconditional = {canonicalize_name(Requirement(text).name) for text in requirements if "extra ==" not in text}
-        assert unconditional == {"aiofastnet", "autobahn", "isal", "pyopenssl", "twisted", "uvloop", "zope-interface"}
+        assert unconditional == {"autobahn", "isal", "pyopenssl", "twisted", "uvloop", "zope-interface"}
 
 
 class TestSdist:

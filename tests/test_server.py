@@ -20,7 +20,8 @@ from zope.interface.verify import verifyObject
 from tests.ports import Reactor
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.compiled import form
-from wshost.connections.hub import Hub, Limits
+from wshost.connections.hub import Hub
+from wshost.connections.shared import Limits
 from wshost.handlers import echo
 from wshost.listening.listener import Listener
 from wshost.process import ending, reactors

@@ -32,7 +32,7 @@ QUESTIONS = [
     ("Which stream writes to a connection's socket?", "connections/stream", "self.transport.write("),
     ("Which stream drops peers that are slow to read?", "connections/stream", "did not read what it was sent"),
     ("Where is a publication to a topic joined for many?", "topics/publication", "def join("),
-    ("Who has subscriptions to a topic?", "topics/subscriptions", ">= self._max_subscriptions"),
+    ("Who has subscriptions to a topic?", "topics/subscriptions", "len(subscriber.topics) >="),
     ("Where are certificates loaded?", "listening/certificates", "def _private_key("),
     ("Which session runs the handler?", "handlers/session", "self._handle(item, self._state)"),
     ("What do a handler's answers mean?", "handlers/answers", "FORMS = ("),

@@ -18,7 +18,8 @@ from twisted.python.reflect import safe_str
 
 from wshost import chain, compiled
 from wshost.backplanes.memory import SHARED
-from wshost.connections.hub import Hub, Limits
+from wshost.connections.hub import Hub
+from wshost.connections.shared import Limits
 from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
 from wshost.messages import check_message, check_topic

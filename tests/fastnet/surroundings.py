@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -111,6 +112,13 @@ class Producer:
     def stopProducing(self) -> None:
         self.asked.append("stop")
         self.on_stop()
+
+
+def fill(sock: socket.socket) -> None:
+    """Send until the kernel takes no more."""
+    with suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(1 << 16))
 
 
 def everything(peer: socket.socket) -> bytes:

@@ -16,25 +16,25 @@ from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 
 from tests.certificates import pem, self_signed
-from wshost.fastnet.negotiation import ClientHello, agree, answer, reason, spoken
+from wshost.fastnet.negotiation import ClientHello, acceptable_protocols, check_ciphers, openssl_reason, server_answers
 
 
 @implementer(IProtocolNegotiationFactory)
-class Speaking(Factory):
+class Negotiating(Factory):
     def acceptableProtocols(self) -> list[bytes]:
         return [b"chat", b"http/1.1"]
 
 
-class TestSpoken:
-    def test_is_what_the_factory_says(self) -> None:
-        assert spoken(Speaking()) == (b"chat", b"http/1.1")
+class TestAcceptableProtocols:
+    def test_the_factory_says_which_protocols_it_accepts(self) -> None:
+        assert acceptable_protocols(Negotiating()) == (b"chat", b"http/1.1")
 
-    def test_is_nothing_where_it_says_nothing(self) -> None:
-        assert spoken(Factory()) == ()
-        assert spoken(WrappingFactory(Factory())) == ()
+    def test_a_factory_that_says_nothing_accepts_no_protocol(self) -> None:
+        assert acceptable_protocols(Factory()) == ()
+        assert acceptable_protocols(WrappingFactory(Factory())) == ()
 
-    def test_is_seen_through_wrappers(self) -> None:
-        assert spoken(HAProxyWrappingFactory(WrappingFactory(Speaking()))) == (b"chat", b"http/1.1")
+    def test_a_wrapping_factory_accepts_what_the_wrapped_one_does(self) -> None:
+        assert acceptable_protocols(HAProxyWrappingFactory(WrappingFactory(Negotiating()))) == (b"chat", b"http/1.1")
 
 
 def hello(*protocols: str, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
@@ -70,27 +70,27 @@ class TestClientHello:
     """RFC 8446 §4.1.2, RFC 7301 §3.1."""
 
     @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-    def test_tells_what_is_offered(self, maximum: ssl.TLSVersion) -> None:
+    def test_a_client_hello_tells_the_offered_protocols(self, maximum: ssl.TLSVersion) -> None:
         assert ClientHello().feed(hello("h2", "http/1.1", maximum=maximum)) == (b"h2", b"http/1.1")
         assert ClientHello().feed(hello(maximum=maximum)) == ()
 
-    def test_is_read_when_it_is_whole(self) -> None:
+    def test_a_client_hello_is_read_when_it_is_whole(self) -> None:
         told = ClientHello()
         whole = hello("h2")[5:]
         for at in range(len(whole) - 1):
             assert told.feed(record(whole[at : at + 1])) is None
         assert told.feed(record(whole[-1:])) == (b"h2",)
 
-    def test_may_be_in_many_records_at_once(self) -> None:
+    def test_a_client_hello_may_be_in_many_records(self) -> None:
         whole = hello("h2")[5:]
         parts = [record(whole[at : at + 7]) for at in range(0, len(whole), 7)]
         assert ClientHello().feed(b"".join(parts)) == (b"h2",)
 
-    def test_is_looked_for_among_other_extensions(self) -> None:
+    def test_other_extensions_are_skipped(self) -> None:
         hello = message((0x0A0A, b""), (0, b"name"), alpn(b"\n\n", b"h2"), (21, bytes(9)))
         assert ClientHello().feed(record(hello)) == (b"\n\n", b"h2")
 
-    def test_may_be_the_oldest_form(self) -> None:
+    def test_a_client_hello_without_extensions_offers_nothing(self) -> None:
         """RFC 5246 §7.4.1.2: extensions may be left out, with their length."""
         body = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0"
         assert ClientHello().feed(record(b"\1" + len(body).to_bytes(3) + body)) == ()
@@ -113,11 +113,11 @@ class TestClientHello:
             *["nothing more", "no body", "no random"],
         ],
     )
-    def test_is_openssls_to_judge(self, records: bytes) -> None:
+    def test_a_malformed_client_hello_offers_nothing(self, records: bytes) -> None:
         assert ClientHello().feed(records) == ()
 
     @pytest.mark.parametrize("kind", [20, 21, 23], ids=["change of ciphers", "alert", "early data"])
-    def test_may_have_others_around_it(self, kind: int) -> None:
+    def test_records_of_other_types_are_skipped(self, kind: int) -> None:
         """RFC 8446 §2.3, §D.4."""
         other = record(b"\1", kind)
         assert ClientHello().feed(hello("h2") + other + record(bytes(100), kind)) == (b"h2",)
@@ -125,10 +125,10 @@ class TestClientHello:
         assert told.feed(other) is None
         assert told.feed(hello("h2")) == (b"h2",)
 
-    def test_has_not_come_where_something_else_has(self) -> None:
+    def test_plain_http_is_no_client_hello(self) -> None:
         assert ClientHello().feed(b"GET / HTTP/1.1\r\n\r\n") is None
 
-    def test_any_end_of_it_is_no_more_than_no_offer(self) -> None:
+    def test_a_client_hello_is_read_no_further_than_it_goes(self) -> None:
         """Whatever the lengths in it say, it is read no further than it goes."""
         whole = message((0, b"name"), alpn(b"h2"))
         for end in range(4, len(whole)):
@@ -136,7 +136,7 @@ class TestClientHello:
             assert ClientHello().feed(record(cut)) in {(), (b"h2",)}
 
 
-class TestAgree:
+class TestCheckCiphers:
     @pytest.fixture
     def context(self) -> ssl.SSLContext:
         return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -147,31 +147,35 @@ class TestAgree:
         context.load_cert_chain(where / "both.pem")
 
     @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
-    def test_is_done_on_common_curves(self, context: ssl.SSLContext, curve: ec.EllipticCurve, tmp_path: Path) -> None:
+    def test_common_curves_have_a_common_cipher(
+        self, context: ssl.SSLContext, curve: ec.EllipticCurve, tmp_path: Path
+    ) -> None:
         self.certify(context, curve, tmp_path)
         said: list[bytes] = []
 
         def noted(client: bytes) -> bytes:
-            said.append(answer(context)(client))
+            said.append(server_answers(context)(client))
             return said[0]
 
-        agree(noted)
+        check_ciphers(noted)
         assert said[0].startswith(b"\x16\3\3"), "a ServerHello"
 
     @pytest.mark.parametrize("curve", [ec.SECP256K1(), ec.SECP224R1()], ids=lambda curve: curve.name)
-    def test_fails_on_others(self, context: ssl.SSLContext, curve: ec.EllipticCurve, tmp_path: Path) -> None:
+    def test_other_curves_have_no_common_cipher(
+        self, context: ssl.SSLContext, curve: ec.EllipticCurve, tmp_path: Path
+    ) -> None:
         self.certify(context, curve, tmp_path)
         with pytest.raises(ssl.SSLError) as caught:
-            agree(answer(context))
-        assert reason(caught.value) == "no shared cipher"
+            check_ciphers(server_answers(context))
+        assert openssl_reason(caught.value) == "no shared cipher"
 
-    def test_fails_where_the_client_refuses(self) -> None:
+    def test_a_client_that_refuses_raises_its_error(self) -> None:
         refusing: Callable[[bytes], Any] = lambda _: b"\x15\3\3\0\2\2\x28"  # noqa: E731
         with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
-            agree(refusing)
+            check_ciphers(refusing)
 
-    def test_needs_no_clients_certificate(self, context: ssl.SSLContext) -> None:
+    def test_no_certificate_of_the_client_is_needed(self, context: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("localhost").configure_cert(context)
         context.verify_mode = ssl.CERT_REQUIRED
-        assert answer(context)(hello()).startswith(b"\x16\3\3")
-        agree(answer(context))
+        assert server_answers(context)(hello()).startswith(b"\x16\3\3")
+        check_ciphers(server_answers(context))

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from twisted.internet import tcp
-from twisted.internet.address import IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import CannotListenError, ConnectionAborted
 from twisted.internet.interfaces import IListeningPort, IProtocolNegotiationFactory
@@ -63,29 +62,31 @@ class TestPorts:
     @pytest.mark.parametrize(
         ("context", "transport"), [(None, Transport), (ssl.create_default_context(), SecureTransport)]
     )
-    def test_know_which_transport(self, reactor: FakeReactor, context: Any, transport: type) -> None:
+    def test_ports_make_transports_with_tls_where_they_have_a_context(
+        self, reactor: FakeReactor, context: Any, transport: type
+    ) -> None:
         port = Port(0, Recorder, 7, "127.0.0.1", reactor, context=context)
         assert verifyObject(IListeningPort, port)
         assert (port.transport, port.context, port.backlog) == (transport, context, 7)
         assert isinstance(port.loop, Loop)
 
-    def test_have_tls_select_what_the_factory_speaks(self, reactor: FakeReactor) -> None:
+    def test_tls_selects_what_the_factory_speaks(self, reactor: FakeReactor) -> None:
         context: Any = Selecting()
         port = Port(0, Speaking(), 7, "127.0.0.1", reactor, context=context)
         assert port.protocols == (b"chat", b"http/1.1")
         assert context.selected == ["chat", "http/1.1"]
 
-    def test_leave_tls_alone_otherwise(self, reactor: FakeReactor) -> None:
+    def test_tls_selects_nothing_for_a_factory_that_says_nothing(self, reactor: FakeReactor) -> None:
         context: Any = Selecting()
         assert Port(0, Factory(), 7, "127.0.0.1", reactor, context=context).protocols == ()
         assert context.selected is None
         assert Port(0, Speaking(), 7, "127.0.0.1", reactor).protocols == ()
 
-    def test_of_unix_know_it_too(self, reactor: FakeReactor, tmp_path: Path) -> None:
+    def test_unix_ports_make_plain_transports(self, reactor: FakeReactor, tmp_path: Path) -> None:
         port = UNIXPort(str(tmp_path / "x"), Recorder, 7, 0o600, reactor, 1)
         assert (port.transport, port.context, port.backlog, port.mode) == (Transport, None, 7, 0o600)
 
-    def test_of_unix_take_the_place_of_a_killed_servers(
+    def test_unix_ports_replace_the_socket_of_a_killed_server(
         self, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         reactor = AsyncioSelectorReactor(loop)
@@ -163,7 +164,7 @@ class Waiting:
 
 
 class TestAccepting:
-    def test_as_many_as_wait(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+    def test_all_waiting_connections_are_accepted(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
         waiting = Waiting(reactor, addresses=[("127.0.0.1", 50_000 + number) for number in range(3)])
         waiting.port.doRead()
         assert [addr.port for addr in waiting.factory.addresses] == [50_000, 50_001, 50_002]
@@ -172,7 +173,7 @@ class TestAccepting:
         assert waiting.port.loop.connections == set(transports)
         waiting.end(loop)
 
-    def test_is_others_turn_after_some_more_than_the_last_time(
+    def test_one_turn_accepts_at_most_20_more_than_the_last(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
     ) -> None:
         waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 25)
@@ -185,7 +186,9 @@ class TestAccepting:
         assert counts == [(1, 21), (21, 41), (3, 3), (0, 1)]
         waiting.end(loop)
 
-    def test_ends_when_it_listens_no_more(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+    def test_accepting_ends_when_the_port_stops_listening(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
         waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 2)
 
         def build() -> Recorder:
@@ -197,7 +200,7 @@ class TestAccepting:
         assert len(waiting.factory.built) == len(waiting.socket.waiting) == 1
         waiting.end(loop)
 
-    def test_is_refused_by_a_factory_that_builds_nothing(
+    def test_a_factory_that_builds_nothing_refuses_the_connection(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
     ) -> None:
         waiting = Waiting(reactor)
@@ -207,7 +210,9 @@ class TestAccepting:
         assert waiting.port.sessionno == 0
         waiting.end(loop)
 
-    def test_goes_on_behind_a_factory_that_fails(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+    def test_accepting_goes_on_after_a_factory_that_fails(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
         waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 2)
         failures = [ZeroDivisionError()]
 
@@ -224,7 +229,9 @@ class TestAccepting:
         assert len(waiting.factory.built) == 1
         waiting.end(loop)
 
-    def test_ends_a_connection_that_fails_at_once(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+    def test_a_protocol_that_fails_when_it_is_connected_loses_its_connection(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
         class Failing(Recorder):
             def connectionMade(self) -> None:
                 raise ZeroDivisionError
@@ -240,7 +247,7 @@ class TestAccepting:
         waiting.end(loop)
 
     @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPERM])
-    def test_goes_on_behind_one_that_is_gone(
+    def test_accepting_goes_on_after_a_connection_that_is_gone(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, error: int
     ) -> None:
         waiting = Waiting(reactor)
@@ -252,7 +259,9 @@ class TestAccepting:
         assert len(waiting.factory.built) == 1
         waiting.end(loop)
 
-    def test_logs_no_more_than_a_log_can_bear(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+    def test_failures_to_connect_are_logged_within_limits(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
         waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 50)
 
         def build() -> None:
@@ -265,17 +274,22 @@ class TestAccepting:
         assert all(waiting.is_closed(number) for number in range(50))
         waiting.end(loop)
 
-    def test_knows_the_interface_of_a_link_local_address(
+    def test_a_link_local_peers_address_has_its_interface(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(socket, "getnameinfo", lambda addr, _flags: (f"{addr[0]}%eth0", "50000"))
-        waiting = Waiting(reactor, addresses=[("fe80::1", 50_000, 0, 2), ("::1", 50_000, 0, 0)])
-        waiting.port._addressType = IPv6Address
+
+        def kind(port: int, factory: Any, backlog: int, _interface: str, reactor: Any) -> Port:
+            return Port(port, factory, backlog, "::1", reactor)
+
+        waiting = Waiting(reactor, kind, [("fe80::1", 50_000, 0, 2), ("::1", 50_000, 0, 0)])
         waiting.port.doRead()
         assert [addr.host for addr in waiting.factory.addresses] == ["fe80::1%eth0", "::1"]
         waiting.end(loop)
 
-    def test_from_a_unix_socket(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+    def test_a_unix_sockets_peer_has_a_unix_address(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, tmp_path: Path
+    ) -> None:
         def kind(_port: int, factory: Any, *_others: Any) -> UNIXPort:
             return UNIXPort(str(tmp_path / "x"), factory, 7, 0o600, reactor)
 
@@ -284,7 +298,7 @@ class TestAccepting:
         assert [addr.name for addr in waiting.factory.addresses] == [b""]
         waiting.end(loop)
 
-    def test_straight_from_the_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+    def test_the_event_loop_calls_the_port_directly(self, loop: asyncio.AbstractEventLoop) -> None:
         reactor = AsyncioSelectorReactor(loop)
         factory = Factory()
         port: Any = Port(0, factory, 7, "127.0.0.1", reactor)
@@ -338,7 +352,7 @@ class Paused:
 class TestOutOfDescriptors:
     """Whoever listens is told of the same peer again and again, until it is accepted."""
 
-    def test_peers_are_turned_away(
+    def test_waiting_connections_are_closed_while_no_descriptor_is_free(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         spare = Spare(True)
@@ -350,10 +364,10 @@ class TestOutOfDescriptors:
         assert spare.events == ["given", "taken"]
         assert [waiting.is_closed(number) for number in range(REFUSALS + 2)] == [False, *[True] * REFUSALS, False]
         assert len(waiting.factory.built) == 1
-        assert [formatEvent(event) for event in events] == ["Too many open files: connections were closed"]
+        assert [formatEvent(event) for event in events] == ["Too many open files: waiting connections were closed"]
         waiting.end(loop)
 
-    def test_all_may_be_turned_away(
+    def test_all_waiting_connections_may_be_closed(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(tcp, "_reservedFD", Spare(True))
@@ -373,7 +387,7 @@ class TestOutOfDescriptors:
             (errno.ENOMEM, True),
         ],
     )
-    def test_or_else_they_wait(
+    def test_without_a_spare_descriptor_accepting_pauses(
         self,
         reactor: FakeReactor,
         loop: asyncio.AbstractEventLoop,
@@ -393,7 +407,7 @@ class TestOutOfDescriptors:
         assert paused.asked == ["stop", "start"]
 
     @pytest.mark.parametrize("name", ["connected", "disconnecting"])
-    def test_a_port_that_was_closed_stays_closed(
+    def test_a_port_that_was_closed_does_not_resume_accepting(
         self, reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         waiting = Waiting(reactor, addresses=[])
@@ -406,7 +420,7 @@ class TestOutOfDescriptors:
 
 
 class TestLoop:
-    def test_one_that_fails_to_end_keeps_no_other_from_it(self, reactor: FakeReactor) -> None:
+    def test_a_connection_that_fails_to_end_does_not_stop_the_others_ending(self, reactor: FakeReactor) -> None:
         """Of those that the reactor's end finds."""
         ended: list[Any] = []
 
@@ -419,15 +433,15 @@ class TestLoop:
         connections: set[Any] = {Connection(), Connection()}
         loop.connections |= connections
         with capturedLogs() as events:
-            loop._disconnect_all()
+            reactor.triggers[0]()
         assert set(ended) == connections
         assert [event["log_failure"].type for event in events] == [ZeroDivisionError] * 2
 
-    def test_is_one_of_each_reactor(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+    def test_each_reactor_has_one_loop(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
         assert loop_of(reactor) is loop_of(reactor)
         assert loop_of(reactor) is not loop_of(FakeReactor(loop))
 
-    def test_is_that_of_twisteds_reactor(self, loop: asyncio.AbstractEventLoop) -> None:
+    def test_the_loop_is_that_of_twisteds_reactor(self, loop: asyncio.AbstractEventLoop) -> None:
         reactor = AsyncioSelectorReactor(loop)
         called: list[str] = []
         loop_of(reactor).call_soon(called.append, "x")
@@ -436,7 +450,7 @@ class TestLoop:
         for reader in reactor.removeAll():
             reader.connectionLost(None)
 
-    def test_ends_its_connections_with_the_reactor(self, reactor: FakeReactor) -> None:
+    def test_the_reactors_stop_disconnects_all(self, reactor: FakeReactor) -> None:
         class Connection:
             ended = False
 
@@ -451,19 +465,16 @@ class TestLoop:
         trigger()
         assert [connection.ended for connection in connections] == [True, True]
 
-    def test_logs_errors_to_twisteds_log(self, reactor: FakeReactor) -> None:
+    def test_errors_are_logged_to_twisteds_log(self, reactor: FakeReactor) -> None:
         with capturedLogs() as events:
             loop_of(reactor).call_exception_handler({"message": "odd {things}", "exception": ZeroDivisionError("x")})
         assert [str(formatEvent(event)).partition("\n")[0] for event in events] == ["odd {things}"]
         assert events[0]["log_failure"].type is ZeroDivisionError
 
-    def test_does_not_log_that_a_peer_left_in_its_handshake(self, reactor: FakeReactor) -> None:
-        with capturedLogs() as events:
-            loop_of(reactor).call_exception_handler({"message": "x", "exception": ConnectionResetError})
-        assert events == []
 
-
-def test_a_socket_is_told_to_whom_it_belongs(reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+def test_a_transport_belongs_to_its_ports_connections_until_its_end(
+    reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+) -> None:
     """As `twisted.internet.tcp.Port` makes it."""
     port = Port(0, Recorder, 7, "127.0.0.1", reactor)
     ours, theirs = socket.socketpair()

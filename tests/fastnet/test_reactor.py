@@ -18,7 +18,8 @@ from zope.interface.verify import verifyObject
 
 from tests.certificates import pem, self_signed
 from wshost.fastnet import reactor as listening
-from wshost.fastnet.reactor import FastReactor, parse, server_context
+from wshost.fastnet.negotiation import server_context
+from wshost.fastnet.reactor import FastReactor, parse
 
 
 class Recording:
@@ -73,14 +74,14 @@ def listen(endpoint: Any, factory: Factory) -> Recording:
 
 class TestFastReactor:
     @pytest.mark.parametrize("interface", [IReactorTCP, IReactorUNIX, IReactorTime])
-    def test_is_a_reactor(self, reactor: AsyncioSelectorReactor, interface: Any) -> None:
+    def test_a_fast_reactor_provides_twisteds_interfaces(self, reactor: AsyncioSelectorReactor, interface: Any) -> None:
         assert verifyObject(interface, FastReactor(reactor))
 
-    def test_is_otherwise_the_one_it_stands_for(self, reactor: AsyncioSelectorReactor) -> None:
+    def test_all_else_is_done_by_the_wrapped_reactor(self, reactor: AsyncioSelectorReactor) -> None:
         assert FastReactor(reactor).callLater == reactor.callLater
 
     @pytest.mark.parametrize("context", [None, server_context()])
-    def test_listens_for_twisteds_endpoints(
+    def test_twisteds_endpoints_listen_with_our_ports(
         self, reactor: AsyncioSelectorReactor, factory: Factory, context: ssl.SSLContext | None
     ) -> None:
         fast = FastReactor(reactor, context)
@@ -100,7 +101,7 @@ class TestParse:
             ({"port": "80", "interface": "::1"}, TCP6ServerEndpoint, (80, 50, "::1")),
         ],
     )
-    def test_tcp(
+    def test_a_port_and_an_interface_make_a_tcp_endpoint(
         self, reactor: AsyncioSelectorReactor, factory: Factory, given: dict[str, str], kind: type, args: Any
     ) -> None:
         endpoint = parse(reactor, **given)
@@ -110,26 +111,30 @@ class TestParse:
         assert port.args == (number, factory, backlog, interface, reactor)
         assert port.context is None
 
-    def test_unix(self, reactor: AsyncioSelectorReactor, factory: Factory) -> None:
+    def test_unix_makes_a_unix_endpoint(self, reactor: AsyncioSelectorReactor, factory: Factory) -> None:
         port = listen(parse(reactor, unix="/run/x"), factory)
         assert port.args == ("/run/x", factory, 50, 0o660, reactor, True)
         port = listen(parse(reactor, unix="/run/x", backlog="7", mode="600", lockfile="0"), factory)
         assert port.args == ("/run/x", factory, 7, 0o600, reactor, False)
 
-    def test_tls(self, reactor: AsyncioSelectorReactor, factory: Factory, certificate: Path) -> None:
+    def test_cert_makes_tls_1_2_or_later(
+        self, reactor: AsyncioSelectorReactor, factory: Factory, certificate: Path
+    ) -> None:
         for key in (None, str(certificate)):
             context = listen(parse(reactor, "443", cert=str(certificate), key=key), factory).context
             assert context is not None
             assert context.minimum_version == ssl.TLSVersion.TLSv1_2
             assert context.options & ssl.OP_NO_RENEGOTIATION
 
-    def test_a_certificate_that_no_client_takes(self, reactor: AsyncioSelectorReactor, tmp_path: Path) -> None:
+    def test_a_certificate_without_a_common_cipher_is_refused(
+        self, reactor: AsyncioSelectorReactor, tmp_path: Path
+    ) -> None:
         key = ec.generate_private_key(ec.SECP224R1())
         (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
         with pytest.raises(ValueError, match=r"odd\.pem: clients can't agree on a cipher for it: no shared cipher$"):
             parse(reactor, "443", cert=str(tmp_path / "odd.pem"))
 
-    def test_another_reactor(self) -> None:
+    def test_a_reactor_that_is_not_asyncios_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"^fast: needs asyncio's reactor$"):
             parse(MemoryReactorClock(), "80")
 
@@ -142,6 +147,8 @@ class TestParse:
             ({"port": "eighty"}, "eighty"),
         ],
     )
-    def test_what_does_not_fit(self, reactor: AsyncioSelectorReactor, given: dict[str, str], complaint: str) -> None:
+    def test_arguments_that_do_not_fit_are_refused(
+        self, reactor: AsyncioSelectorReactor, given: dict[str, str], complaint: str
+    ) -> None:
         with pytest.raises(ValueError, match=complaint):
             parse(reactor, **given)

@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import HalfCloseable, Port, Producer, Recorder, turn
 from wshost.fastnet.secure import SecureTransport
+from wshost.fastnet.socket_transport import HIGH_WATER
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
@@ -137,18 +138,18 @@ def pair(connect: Connect) -> Pair:
 
 class TestInterfaces:
     @pytest.mark.parametrize("interface", [ISSLTransport, INegotiated])
-    def test_are_provided(self, pair: Pair, interface: Any) -> None:
+    def test_transports_provide_twisteds_interfaces_for_tls(self, pair: Pair, interface: Any) -> None:
         assert verifyObject(interface, pair.transport)
 
 
 class TestData:
-    def test_goes_both_ways(self, pair: Pair) -> None:
+    def test_data_goes_both_ways(self, pair: Pair) -> None:
         pair.send(b"hello")
         assert pair.protocol.received == b"hello"
         pair.transport.write(b"hello back")
         assert pair.read() == b"hello back"
 
-    def test_waits_for_the_handshake(self, connect: Connect) -> None:
+    def test_data_written_early_is_sent_after_the_handshake(self, connect: Connect) -> None:
         pair = connect()
         pair.transport.write(b"early")
         pair.turn()
@@ -156,17 +157,50 @@ class TestData:
         assert pair.shake().read() == b"early"
         assert not pair.transport.handshaking
 
-    def test_that_waits_does_so_with_a_paused_producer(self, connect: Connect) -> None:
+    def test_a_streaming_producer_is_paused_while_much_waits_for_the_handshake(self, connect: Connect) -> None:
         pair, producer = connect(), Producer()
         pair.transport.registerProducer(producer, True)
-        pair.transport.write(b"x" * 100_000)
+        pair.transport.write(b"x" * HIGH_WATER)
+        assert producer.asked == []
+        pair.transport.write(b"x")
         assert producer.asked == ["pause"]
-        assert pair.shake().read() == b"x" * 100_000
+        assert pair.shake().read() == b"x" * (HIGH_WATER + 1)
         assert producer.asked == ["pause", "resume"]
+
+    def test_a_pull_producer_can_register_before_the_handshake(self, connect: Connect) -> None:
+        pair, producer = connect(), Producer()
+
+        def produce() -> None:
+            if len(producer.asked) <= 3:
+                pair.transport.write(b"x")
+            else:
+                pair.transport.unregisterProducer()
+
+        producer.on_resume = produce
+        pair.transport.registerProducer(producer, False)
+        assert producer.asked == ["resume"]
+        assert pair.shake().read() == b"xxx"
+
+    def test_data_is_not_read_into_the_protocols_buffer(self, connect: Connect) -> None:
+        class Buffered(Recorder):
+            def buffer_updated(self, nbytes: int) -> None:
+                """Never called."""
+
+        pair = connect(Buffered()).shake()
+        assert not pair.transport.receive_into(bytearray(10))
+        assert pair.send(b"hello").protocol.received == b"hello"
+
+    def test_reading_that_is_paused_before_the_handshake_stays_paused(self, connect: Connect) -> None:
+        pair = connect()
+        pair.transport.pauseProducing()
+        pair.shake().send(b"hello")
+        assert pair.protocol.received == b""
+        pair.transport.resumeProducing()
+        assert pair.turn().protocol.received == b"hello"
 
 
 class TestTheHandshake:
-    def test_is_told_to_who_listens(self, connect: Connect) -> None:
+    def test_a_handshake_listener_is_told_when_the_handshake_is_done(self, connect: Connect) -> None:
         @implementer(IHandshakeListener)
         class Listener(Recorder):
             def handshakeCompleted(self) -> None:
@@ -176,7 +210,7 @@ class TestTheHandshake:
         assert pair.protocol.events == []
         assert pair.shake().protocol.events == ["shaken"]
 
-    def test_that_fails_who_listens_ends_the_connection(self, connect: Connect) -> None:
+    def test_a_handshake_listener_that_fails_loses_its_connection(self, connect: Connect) -> None:
         @implementer(IHandshakeListener)
         class Failing(Recorder):
             def handshakeCompleted(self) -> None:
@@ -187,13 +221,13 @@ class TestTheHandshake:
         assert pair.protocol.lost is ZeroDivisionError
         assert len(events) == 1
 
-    def test_that_fails_is_the_reason(self, connect: Connect) -> None:
+    def test_a_failed_handshake_is_the_reason_of_the_end(self, connect: Connect) -> None:
         pair = connect()
         pair.peer.send(b"GET / HTTP/1.1\r\n\r\n")
         assert pair.turn().protocol.lost is ssl.SSLError
         assert pair.protocol.events == ["lost"]
 
-    def test_that_fails_tells_the_peer_why(self, connect: Connect, ours: ssl.SSLContext) -> None:
+    def test_a_failed_handshake_tells_the_peer_why(self, connect: Connect, ours: ssl.SSLContext) -> None:
         """RFC 8446 §6.2"""
         ours.verify_mode = ssl.CERT_REQUIRED
         pair = connect().shake()
@@ -202,7 +236,7 @@ class TestTheHandshake:
         assert pair.protocol.lost is ssl.SSLError
 
     @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01"])
-    def test_that_the_peer_leaves_is_no_trouble(self, connect: Connect, said: bytes) -> None:
+    def test_a_peer_that_leaves_in_the_handshake_is_not_logged(self, connect: Connect, said: bytes) -> None:
         pair = connect()
         pair.peer.send(said)
         pair.peer.close()
@@ -214,7 +248,7 @@ class TestTheHandshake:
 
 class TestThePeersEnd:
     @pytest.mark.parametrize("protocol", [Recorder, HalfCloseable])
-    def test_is_answered(self, connect: Connect, protocol: type[Recorder]) -> None:
+    def test_a_close_notify_is_answered(self, connect: Connect, protocol: type[Recorder]) -> None:
         pair = connect(protocol()).shake()
         with suppress(ssl.SSLWantReadError):
             pair.client.unwrap()
@@ -224,13 +258,13 @@ class TestThePeersEnd:
         assert pair.protocol.lost is ConnectionDone
         assert pair.read() == b"<end>"
 
-    def test_without_close_notify_may_be_anybodys(self, pair: Pair) -> None:
+    def test_an_end_without_close_notify_is_a_lost_connection(self, pair: Pair) -> None:
         pair.peer.shutdown(socket.SHUT_WR)
         assert pair.turn().protocol.lost is ConnectionLost
 
 
 class TestLoseConnection:
-    def test_says_so(self, pair: Pair) -> None:
+    def test_lose_connection_sends_a_close_notify_and_waits_for_the_peers(self, pair: Pair) -> None:
         pair.transport.write(b"bye")
         pair.transport.loseConnection()
         pair.transport.write(b"too late")
@@ -241,7 +275,7 @@ class TestLoseConnection:
         pair.exchange()
         assert pair.protocol.lost is ConnectionDone
 
-    def test_reads_the_peers_answer_though_reading_is_paused(self, pair: Pair) -> None:
+    def test_the_peers_close_notify_is_read_though_reading_is_paused(self, pair: Pair) -> None:
         pair.transport.pauseProducing()
         pair.send(b"not heard")
         pair.transport.loseConnection()
@@ -252,7 +286,7 @@ class TestLoseConnection:
         assert pair.protocol.lost is ConnectionDone
         assert pair.protocol.received == b""
 
-    def test_before_the_handshake_aborts(self, connect: Connect) -> None:
+    def test_lose_connection_before_the_handshake_aborts(self, connect: Connect) -> None:
         """As Twisted has it, where nothing was written."""
         pair = connect()
         pair.transport.loseConnection()
@@ -260,13 +294,13 @@ class TestLoseConnection:
         assert pair.turn().protocol.lost is ConnectionAborted
         assert pair.transport.disconnecting
 
-    def test_before_the_handshake_waits_for_what_was_written(self, connect: Connect) -> None:
+    def test_lose_connection_before_the_handshake_sends_what_was_written(self, connect: Connect) -> None:
         pair = connect()
         pair.transport.write(b"bye")
         pair.transport.loseConnection()
         assert pair.shake().read() == b"bye<end>"
 
-    def test_of_a_half_is_one_of_the_whole(self, pair: Pair) -> None:
+    def test_lose_write_connection_loses_the_connection(self, pair: Pair) -> None:
         pair.transport.loseWriteConnection()
         assert pair.transport.disconnecting
         assert pair.read() == b"<end>"
@@ -274,7 +308,7 @@ class TestLoseConnection:
 
 class TestAbortConnection:
     @pytest.mark.parametrize("shaken", [True, False])
-    def test_tells_nobody(self, connect: Connect, shaken: bool) -> None:
+    def test_abort_connection_sends_no_close_notify(self, connect: Connect, shaken: bool) -> None:
         pair = connect()
         if shaken:
             pair.shake()
@@ -285,7 +319,7 @@ class TestAbortConnection:
         assert pair.protocol.lost is ConnectionAborted
 
     @pytest.mark.parametrize("shaken", [True, False])
-    def test_by_the_reactors_end(self, connect: Connect, shaken: bool) -> None:
+    def test_the_reactors_stop_ends_connections(self, connect: Connect, shaken: bool) -> None:
         pair = connect()
         if shaken:
             pair.shake()
@@ -296,10 +330,10 @@ class TestAbortConnection:
 
 
 class TestThePeer:
-    def test_may_have_no_certificate(self, pair: Pair) -> None:
+    def test_a_peer_may_have_no_certificate(self, pair: Pair) -> None:
         assert pair.transport.getPeerCertificate() is None
 
-    def test_may_have_one(
+    def test_the_peers_certificate_is_known_when_the_handshake_is_done(
         self, connect: Connect, ours: ssl.SSLContext, theirs: ssl.SSLContext, authority: trustme.CA
     ) -> None:
         authority.issue_cert("ada@example.com", common_name="ada").configure_cert(theirs)
@@ -321,12 +355,12 @@ class TestThePeer:
         assert [one.to_cryptography() for one in seen] == [certificate.to_cryptography()]
         assert "CN=ada" in certificate.to_cryptography().subject.rfc4514_string()
 
-    def test_has_agreed_on_a_protocol(self, connect: Connect) -> None:
+    def test_the_negotiated_protocol_is_known_after_the_handshake(self, connect: Connect) -> None:
         pair = connect()
         assert pair.transport.negotiatedProtocol is None
         assert pair.shake().transport.negotiatedProtocol == b"chat"
 
-    def test_that_has_left_has_nothing(self, pair: Pair) -> None:
+    def test_nothing_is_known_of_a_peer_after_the_end(self, pair: Pair) -> None:
         pair.transport.abortConnection()
         pair.turn()
         assert pair.transport.getPeerCertificate() is None

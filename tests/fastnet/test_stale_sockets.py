@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.error import CannotListenError
 
-from wshost.fastnet.stale_sockets import vacant
+from wshost.fastnet.stale_sockets import replacing_stale_socket
 
 
 @pytest.fixture
@@ -45,61 +45,64 @@ def left(path: Path) -> list[str]:
 
 
 class TestWhatNobodyListensOn:
-    def test_is_removed(self, path: Path) -> None:
+    def test_a_stale_socket_is_removed_with_its_lock(self, path: Path) -> None:
         leave(path)
-        with vacant(os.fsencode(path)):
+        with replacing_stale_socket(os.fsencode(path)):
             assert left(path) == []
 
-    def test_is_removed_without_a_lock(self, path: Path) -> None:
+    def test_a_stale_socket_without_a_lock_is_removed(self, path: Path) -> None:
         bound(path).close()
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == []
 
-    def test_may_be_a_lock_without_its_socket(self, path: Path) -> None:
+    def test_a_stale_lock_without_its_socket_is_removed(self, path: Path) -> None:
         leave(path)
         path.unlink()
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == []
 
-    def test_may_be_nothing(self, path: Path) -> None:
-        with vacant(str(path)):
+    def test_a_free_path_is_left_to_the_block(self, path: Path) -> None:
+        with replacing_stale_socket(str(path)):
             assert left(path) == []
             bound(path).close()
         assert left(path) == ["x"]
 
-    def test_may_be_in_the_current_directory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_relative_path_is_one_in_the_current_directory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         leave(path)
         monkeypatch.chdir(path.parent)
-        with vacant("x"):
+        with replacing_stale_socket("x"):
             assert left(path) == []
 
-    def test_is_none_of_its_business_where_it_has_no_directory(self, path: Path) -> None:
+    def test_a_path_without_a_directory_is_left_alone(self, path: Path) -> None:
         for name in (str(path.with_name("none") / "x"), "\0abstract", b"\0abstract"):
-            with vacant(name):
+            with replacing_stale_socket(name):
                 pass
 
 
 class TestAServerThatLives:
-    def test_keeps_its_socket(self, path: Path) -> None:
+    def test_a_living_servers_socket_is_kept(self, path: Path) -> None:
         with bound(path) as server:
             server.listen()
             lock(path).symlink_to("999999999")
-            with pytest.raises(CannotListenError) as caught, vacant(os.fsencode(path)):
+            with pytest.raises(CannotListenError) as caught, replacing_stale_socket(os.fsencode(path)):
                 pytest.fail("it was told to listen")
         assert str(caught.value.socketError) == "a server listens there already"
         assert left(path) == ["x", "x.lock"]
 
-    def test_keeps_it_also_while_it_is_busy(self, path: Path) -> None:
+    def test_a_busy_servers_socket_is_kept(self, path: Path) -> None:
         with bound(path) as server, socket.socket(socket.AF_UNIX) as client:
             server.listen(0)
             client.connect(str(path))
-            with pytest.raises(CannotListenError, match="a server listens there already"), vacant(str(path)):
+            with (
+                pytest.raises(CannotListenError, match="a server listens there already"),
+                replacing_stale_socket(str(path)),
+            ):
                 pytest.fail("it was told to listen")
 
 
 class TestWhatIsKept:
     @pytest.mark.parametrize("what", ["a file", "a directory", "a link to a file", "a pipe"])
-    def test_because_it_is_no_socket(self, path: Path, what: str) -> None:
+    def test_what_is_no_socket_is_kept(self, path: Path, what: str) -> None:
         target = path.with_name("target")
         if what == "a file":
             path.write_text("x", encoding="ascii")
@@ -111,16 +114,16 @@ class TestWhatIsKept:
         else:
             os.mkfifo(path)
         before = left(path)
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == before
         if path.is_dir():
             path.rmdir()
 
-    def test_because_it_is_another_kind_of_socket(self, path: Path) -> None:
-        with bound(path, socket.SOCK_DGRAM), vacant(str(path)):
+    def test_another_kind_of_socket_is_kept(self, path: Path) -> None:
+        with bound(path, socket.SOCK_DGRAM), replacing_stale_socket(str(path)):
             assert left(path) == ["x"]
 
-    def test_because_it_can_not_be_asked(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_socket_that_can_not_be_connected_to_is_kept(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         bound(path).close()
 
         class Refused(socket.socket):
@@ -129,10 +132,10 @@ class TestWhatIsKept:
 
         with monkeypatch.context() as patch:
             patch.setattr(socket, "socket", Refused)
-            with vacant(str(path)):
+            with replacing_stale_socket(str(path)):
                 assert left(path) == ["x"]
 
-    def test_because_it_can_not_be_seen(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_path_that_can_not_be_seen_is_kept(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         leave(path)
 
         def lstat(self: Path) -> os.stat_result:
@@ -140,25 +143,27 @@ class TestWhatIsKept:
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "lstat", lstat)
-            with vacant(str(path)):
+            with replacing_stale_socket(str(path)):
                 pass
         assert left(path) == ["x", "x.lock"]
 
     @pytest.mark.parametrize("target", ["a-file", "12x", ""])
-    def test_because_it_is_no_lock(self, path: Path, target: str) -> None:
+    def test_a_lock_that_is_not_twisteds_is_kept(self, path: Path, target: str) -> None:
         bound(path).close()
         if target:
             lock(path).symlink_to(target)
         else:
             lock(path).write_text("mine")
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             assert left(path) == ["x.lock"]
 
 
 class TestTwoThatStartAtOnce:
-    def test_wait_for_each_other(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_starting_server_waits_for_another_in_the_same_directory(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Between the first one's binding and its listening nobody seems to listen."""
-        first = vacant(str(path))
+        first = replacing_stale_socket(str(path))
         first.__enter__()
         server = bound(path)
 
@@ -167,12 +172,12 @@ class TestTwoThatStartAtOnce:
             first.__exit__(None, None, None)
 
         monkeypatch.setattr(time, "sleep", sleep)
-        with pytest.raises(CannotListenError), vacant(str(path)):
+        with pytest.raises(CannotListenError), replacing_stale_socket(str(path)):
             pytest.fail("it was told to listen")
         assert left(path) == ["x"]
         server.close()
 
-    def test_do_not_wait_for_ever(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_starting_server_does_not_wait_for_ever(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         slept: list[float] = []
         now = 0.0
 
@@ -185,9 +190,9 @@ class TestTwoThatStartAtOnce:
         monkeypatch.setattr(time, "monotonic", lambda: now)
         bound(path).close()
         before = len(list(Path("/proc/self/fd").iterdir()))
-        with vacant(str(path)):
+        with replacing_stale_socket(str(path)):
             bound(path).close()
-            with vacant(str(path)):
+            with replacing_stale_socket(str(path)):
                 assert left(path) == []
         assert 0.9 < sum(slept) < 1.1
         assert len(list(Path("/proc/self/fd").iterdir())) == before

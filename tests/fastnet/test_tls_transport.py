@@ -16,20 +16,29 @@ from OpenSSL import SSL
 
 from tests.fastnet.records import Records
 from tests.fastnet.surroundings import turn
-from wshost.fastnet.tls_transport import HANDSHAKE_TIMEOUT, PARTS, SHUTDOWN_TIMEOUT, TLSTransport, buffers
+from wshost.fastnet.layers import Layer
+from wshost.fastnet.tls_records import shared_buffers
+from wshost.fastnet.tls_transport import HANDSHAKE_TIMEOUT, PARTS, SHUTDOWN_TIMEOUT, TLSTransport
 
 #: More than the kernel keeps for a peer that does not read.
 MUCH = bytes(range(256)) * 12_000
 #: This thread's.
-BUFFERS = buffers()
+BUFFERS = shared_buffers()
 
 
 class Sparing:
-    """OpenSSL's connection, of which one call takes three bytes at most."""
+    """A context of which a connection takes three bytes at most in one call."""
 
-    def __init__(self, connection: ssl.SSLObject) -> None:
-        self.connection = connection
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
         self.calls = 0
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> Any:
+        self.connection = self.context.wrap_bio(*args, **kwargs)
+        self.do_handshake = self.connection.do_handshake
+        self.read = self.connection.read
+        self.unwrap = self.connection.unwrap
+        return self
 
     def write(self, data: bytes) -> int:
         self.calls += 1
@@ -72,11 +81,7 @@ class Loop:
         return [timer.seconds for timer in self.timers if not timer.cancelled]
 
 
-#: What a layer above has to be, where all is compiled; mypy knows no base that is only found by running.
-LAYER: Any = TLSTransport.__base__
-
-
-class Recorder(LAYER):  # type: ignore[misc]
+class Recorder(Layer):
     """A protocol that notes what it is told, and then does what the test wants."""
 
     def __init__(self, **reactions: Callable[[Any], Any]) -> None:
@@ -96,13 +101,15 @@ class Recorder(LAYER):  # type: ignore[misc]
         if name in self.reactions:
             self.reactions[name](self.transport)
 
-    def connection_made(self, transport: Any) -> None:
-        assert transport is self.transport
+    def handshake_completed(self) -> None:
         self._react("made")
 
     def data_received(self, data: bytes) -> None:
         self.chunks.append(data)
         self._react("data")
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Never called: what TLS reads is to be decrypted."""
 
     def eof_received(self) -> bool:
         self._react("eof")
@@ -131,7 +138,8 @@ class Pair:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client: Any = theirs.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self.protocol = protocol
-        self.transport = protocol.transport = TLSTransport(loop, mine, protocol, ours, protocols)
+        ticking: Any = loop
+        self.transport = protocol.transport = TLSTransport(ticking, mine, protocol, ours, protocols)
 
     def turn(self) -> Pair:
         turn(self.loop.loop)
@@ -247,7 +255,7 @@ class TestALPN:
     """RFC 7301 §3.2: who offers none of our protocols is refused; Python's `ssl` would go on without one."""
 
     @pytest.mark.parametrize("offered", [[], ["http/1.1"], ["h2", "http/1.1"]], ids=["nothing", "ours", "ours, too"])
-    def test_who_offers_ours_is_served(
+    def test_clients_that_offer_our_protocol_or_none_are_served(
         self, connect: Connect, ours: ssl.SSLContext, theirs: ssl.SSLContext, offered: list[str]
     ) -> None:
         ours.set_alpn_protocols(["http/1.1"])
@@ -260,7 +268,7 @@ class TestALPN:
 
     @pytest.mark.parametrize("size", [1, 100, 10_000])
     @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-    def test_who_offers_others_is_refused(
+    def test_clients_that_offer_only_other_protocols_are_refused(
         self, connect: Connect, theirs: ssl.SSLContext, maximum: ssl.TLSVersion, size: int
     ) -> None:
         theirs.maximum_version = maximum
@@ -278,27 +286,29 @@ class TestALPN:
         assert "ALPN" in str(pair.protocol.error)
         assert pair.loop.waiting == []
 
-    def test_nobody_is_where_there_is_nothing_to_select(self, connect: Connect, theirs: ssl.SSLContext) -> None:
+    def test_no_client_is_refused_where_there_is_no_protocol_to_select(
+        self, connect: Connect, theirs: ssl.SSLContext
+    ) -> None:
         theirs.set_alpn_protocols(["h2"])
         pair = connect().shake()
         assert pair.protocol.told == ["made"]
         assert pair.client.selected_alpn_protocol() is None
 
-    def test_what_is_no_client_hello_is_openssls_to_refuse(self, connect: Connect) -> None:
+    def test_openssl_refuses_what_is_no_client_hello(self, connect: Connect) -> None:
         pair = connect(b"http/1.1").turn().feed(b"GET / HTTP/1.1\r\n\r\n")
         assert pair.protocol.told == ["lost"]
         assert "ALPN" not in str(pair.protocol.error)
 
 
 class TestTheHandshake:
-    def test_is_told_when_it_is_done(self, connect: Connect) -> None:
+    def test_the_handshakes_end_is_told(self, connect: Connect) -> None:
         pair = connect().turn()
         assert pair.protocol.told == []
         assert pair.loop.waiting == [HANDSHAKE_TIMEOUT / PARTS]
         assert pair.shake().protocol.told == ["made"]
         assert pair.loop.waiting == []
 
-    def test_may_come_byte_by_byte(self, connect: Connect) -> None:
+    def test_the_handshake_may_come_byte_by_byte(self, connect: Connect) -> None:
         pair = connect()
         while pair.protocol.told == []:
             for byte in pair.step():
@@ -307,7 +317,7 @@ class TestTheHandshake:
         pair.feed(pair.encrypt(b"hello"))
         assert pair.protocol.chunks == [b"hello"]
 
-    def test_may_be_one_of_many_at_a_time(self, connect: Connect) -> None:
+    def test_many_handshakes_can_go_on_at_once(self, connect: Connect) -> None:
         """They share what OpenSSL reads from and writes to."""
         pairs = [connect() for _ in range(4)]
         for _ in range(3):
@@ -321,7 +331,7 @@ class TestTheHandshake:
         assert [pair.protocol.received for pair in pairs] == [b"0", b"1", b"2", b"3"]
         assert [pair.read() for pair in pairs] == [b"to 0", b"to 1", b"to 2", b"to 3"]
 
-    def test_that_takes_too_long_ends(self, connect: Connect) -> None:
+    def test_a_handshake_that_takes_too_long_ends_the_connection(self, connect: Connect) -> None:
         """Counted by parts: one is all that the process can stand still for."""
         pair = connect().turn()
         for _ in range(PARTS):
@@ -331,12 +341,12 @@ class TestTheHandshake:
         assert isinstance(pair.protocol.error, TimeoutError)
 
     @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x02\x00\x00\x01\x00", b"\x16\x03\x01\xff\xff"])
-    def test_is_no_garbage(self, connect: Connect, said: bytes) -> None:
+    def test_a_handshake_of_garbage_ends_the_connection(self, connect: Connect, said: bytes) -> None:
         pair = connect().turn().feed(said)
         assert pair.protocol.told == ["lost"]
         assert isinstance(pair.protocol.error, ssl.SSLError)
 
-    def test_that_fails_tells_the_peer_why(self, connect: Connect) -> None:
+    def test_a_failed_handshake_tells_the_peer_why(self, connect: Connect) -> None:
         """RFC 8446 §6.2"""
         pair = connect().turn().feed(b"\x16\x03\x01\xff\xff")
         pair.take()
@@ -345,7 +355,7 @@ class TestTheHandshake:
         assert (alert[0], alert[5:]) == (21, b"\x02\x16")
 
     @pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
-    def test_that_the_peer_leaves_is_no_orderly_end(self, connect: Connect, said: bytes) -> None:
+    def test_a_peer_that_leaves_in_the_handshake_resets_the_connection(self, connect: Connect, said: bytes) -> None:
         pair = connect().turn()
         if said:
             pair.feed(said)
@@ -354,31 +364,31 @@ class TestTheHandshake:
         assert isinstance(pair.protocol.error, ConnectionResetError)
         assert pair.loop.waiting == []
 
-    def test_that_is_not_done_ends_by_a_close_too(self, connect: Connect) -> None:
+    def test_close_during_the_handshake_ends_the_connection(self, connect: Connect) -> None:
         pair = connect().turn()
         pair.transport.close()
         assert pair.turn().protocol.told == ["lost"]
 
-    def test_that_is_not_begun_ends_by_an_abort(self, connect: Connect) -> None:
+    def test_abort_before_the_handshake_ends_the_connection(self, connect: Connect) -> None:
         pair = connect()
         pair.transport.abort()
         assert pair.protocol.told == []
         assert pair.turn().protocol.told == ["lost"]
         assert pair.protocol.error is None
 
-    def test_takes_nothing_to_write(self, connect: Connect) -> None:
+    def test_writes_during_the_handshake_are_dropped(self, connect: Connect) -> None:
         pair = connect().turn()
         pair.transport.write_nocheck(b"early")
         assert pair.shake().read() == b""
 
-    def test_may_have_data_right_behind(self, connect: Connect) -> None:
+    def test_data_right_behind_the_handshake_is_received(self, connect: Connect) -> None:
         pair = connect(made=lambda transport: transport.write_nocheck(b"welcome")).turn()
         self._shake_with(pair, b"hello")
         assert pair.protocol.told == ["made", "data"]
         assert pair.protocol.received == b"hello"
         assert pair.read() == b"welcome"
 
-    def test_may_have_data_right_behind_that_is_not_wanted_yet(self, connect: Connect) -> None:
+    def test_data_right_behind_the_handshake_waits_while_reading_is_paused(self, connect: Connect) -> None:
         pair = connect(made=lambda transport: transport.pause_reading()).turn()
         self._shake_with(pair, b"hello")
         assert pair.protocol.told == ["made"]
@@ -390,19 +400,19 @@ class TestTheHandshake:
         pair.feed(pair.encrypt(b"again"))
         assert pair.protocol.received == b"helloagain"
 
-    def test_that_failed_to_please_reads_no_more(self, connect: Connect) -> None:
+    def test_data_right_behind_the_handshake_is_dropped_after_an_abort(self, connect: Connect) -> None:
         pair = connect(made=lambda transport: transport.abort()).turn()
         self._shake_with(pair, b"hello")
         assert pair.protocol.told == ["made", "lost"]
 
-    def test_may_have_data_right_behind_that_nobody_wants_any_more(self, connect: Connect) -> None:
+    def test_data_that_waits_is_dropped_after_an_abort(self, connect: Connect) -> None:
         pair = connect(made=lambda transport: transport.pause_reading()).turn()
         self._shake_with(pair, b"hello")
         pair.transport.resume_reading()
         pair.transport.abort()
         assert pair.turn().protocol.told == ["made", "lost"]
 
-    def test_may_be_one_of_tls_1_2(self, connect: Connect, theirs: ssl.SSLContext) -> None:
+    def test_tls_1_2_is_served(self, connect: Connect, theirs: ssl.SSLContext) -> None:
         theirs.maximum_version = ssl.TLSVersion.TLSv1_2
         pair = connect(data=lambda transport: transport.write_nocheck(b"hello back")).shake()
         pair.feed(pair.encrypt(b"hello"))
@@ -417,7 +427,7 @@ class TestTheHandshake:
 
 
 class TestInput:
-    def test_may_be_split_anywhere(self, pair: Pair) -> None:
+    def test_records_may_be_split_anywhere(self, pair: Pair) -> None:
         record = pair.encrypt(b"0")
         pair.feed(record)
         for end in range(1, len(record)):
@@ -427,23 +437,23 @@ class TestInput:
             pair.feed(record[end:])
         assert pair.protocol.chunks == [b"%d" % (end % 10) for end in range(len(record))]
 
-    def test_may_be_several_records_at_once(self, pair: Pair) -> None:
+    def test_several_records_at_once_are_received_as_one(self, pair: Pair) -> None:
         pair.feed(pair.encrypt(b"one") + pair.encrypt(b"two"))
         assert pair.protocol.chunks == [b"onetwo"]
 
-    def test_may_be_a_record_and_the_beginning_of_another(self, pair: Pair) -> None:
+    def test_the_beginning_of_a_record_waits_for_its_rest(self, pair: Pair) -> None:
         one, two = pair.encrypt(b"one"), pair.encrypt(b"two")
         pair.feed(one + two[:3])
         assert pair.protocol.chunks == [b"one"]
         pair.feed(two[3:])
         assert pair.protocol.chunks == [b"one", b"two"]
 
-    def test_may_be_long(self, pair: Pair) -> None:
+    def test_data_of_several_records_is_received(self, pair: Pair) -> None:
         data = MUCH[:100_000]
         pair.feed(pair.encrypt(data))
         assert pair.protocol.received == data
 
-    def test_may_be_none_of_the_protocols(self, connect: Connect) -> None:
+    def test_a_request_to_renegotiate_is_answered_by_openssl(self, connect: Connect) -> None:
         """RFC 5246 §7.2.2: the peer may ask for another handshake, and is told that there is none."""
         pair = connect()
         context = SSL.Context(SSL.TLSv1_2_METHOD)
@@ -462,7 +472,7 @@ class TestInput:
         assert pair.take()
         assert pair.protocol.told == ["made"]
 
-    def test_stops_while_it_is_not_wanted(self, pair: Pair) -> None:
+    def test_no_input_is_received_while_reading_is_paused(self, pair: Pair) -> None:
         pair.transport.pause_reading()
         pair.feed(pair.encrypt(b"hello"))
         assert pair.protocol.received == b""
@@ -470,14 +480,14 @@ class TestInput:
         assert pair.turn().protocol.received == b"hello"
 
     @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x17\x03\x03\x00\x20" + bytes(32)])
-    def test_that_is_garbage_ends_the_connection(self, pair: Pair, garbage: bytes) -> None:
+    def test_garbage_behind_data_ends_the_connection(self, pair: Pair, garbage: bytes) -> None:
         pair.feed(pair.encrypt(b"before") + garbage)
         assert pair.protocol.told == ["made", "data", "lost"]
         assert isinstance(pair.protocol.error, ssl.SSLError)
         with pytest.raises(ssl.SSLError, match="ALERT"):
             pair.read()
 
-    def test_that_fails_the_protocol_ends_the_connection(self, connect: Connect) -> None:
+    def test_a_protocol_that_fails_on_data_loses_its_connection(self, connect: Connect) -> None:
         pair = connect(data=lambda transport: 1 // 0).shake()
         pair.feed(pair.encrypt(b"hello"))
         assert pair.protocol.told == ["made", "data", "lost"]
@@ -485,17 +495,17 @@ class TestInput:
 
 
 class TestOutput:
-    def test_is_answered_from_within_a_call(self, connect: Connect) -> None:
+    def test_data_can_be_written_from_data_received(self, connect: Connect) -> None:
         pair = connect(data=lambda transport: transport.write_nocheck(b"hello back")).shake()
         pair.feed(pair.encrypt(b"hello"))
         assert pair.read() == b"hello back"
 
-    def test_may_be_nothing(self, pair: Pair) -> None:
+    def test_an_empty_write_sends_nothing(self, pair: Pair) -> None:
         pair.take()
         pair.transport.write_nocheck(b"")
         assert not pair.take()
 
-    def test_waits_for_a_slow_reader(self, connect: Connect) -> None:
+    def test_pause_writing_and_resume_writing_are_passed_on(self, connect: Connect) -> None:
         pair = connect().shake()
         pair.transport.set_write_buffer_limits(1 << 16, 0)
         pair.transport.write_nocheck(MUCH)
@@ -505,14 +515,14 @@ class TestOutput:
         assert pair.protocol.told == ["made", "pause", "resume"]
         assert pair.transport.get_write_buffer_size() == 0
 
-    def test_keeps_its_order_when_the_protocol_writes_as_it_hears_that_much_waits(self, connect: Connect) -> None:
+    def test_output_written_from_pause_writing_arrives_in_order(self, connect: Connect) -> None:
         pair = connect(pause=lambda transport: transport.write_nocheck(b"<paused>")).shake()
         pair.transport.set_write_buffer_limits(1 << 16, 0)
         pair.transport.write_nocheck(MUCH)
         pair.transport.write_nocheck(b"<more>")
         assert pair.read() == MUCH + b"<paused><more>"
 
-    def test_leaves_nothing_with_an_idle_connection(self, pair: Pair) -> None:
+    def test_the_shared_buffers_are_empty_between_calls(self, pair: Pair) -> None:
         """What OpenSSL works with belongs to the thread, and is bounded."""
         pair.transport.write_nocheck(MUCH)
         assert pair.read() == MUCH
@@ -520,14 +530,17 @@ class TestOutput:
             pair.feed(pair.encrypt(MUCH[:100_000]))
         assert (BUFFERS.incoming.pending, BUFFERS.outgoing.pending) == (0, 0)
 
-    def test_may_take_several_calls_into_openssl(self, pair: Pair) -> None:
-        transport: Any = pair.transport
-        transport._records = sparing = Sparing(transport._records)
+    def test_a_write_may_take_several_calls_into_openssl(
+        self, loop: Loop, ours: ssl.SSLContext, theirs: ssl.SSLContext
+    ) -> None:
+        sparing: Any = Sparing(ours)
+        pair = Pair(loop, sparing, theirs, Recorder()).shake()
         pair.transport.write_nocheck(b"hello back")
         assert pair.read() == b"hello back"
         assert sparing.calls == 4
+        pair.finish()
 
-    def test_that_openssl_refuses_ends_the_connection(self, pair: Pair) -> None:
+    def test_a_write_that_openssl_refuses_ends_the_connection(self, pair: Pair) -> None:
         with suppress(ssl.SSLError):
             # As a servername callback could: nothing can be said behind this.
             pair.transport.ssl_object.unwrap()
@@ -535,7 +548,7 @@ class TestOutput:
         assert pair.turn().protocol.told == ["made", "lost"]
         assert isinstance(pair.protocol.error, ssl.SSLError)
 
-    def test_from_within_a_call_of_openssls_is_sent_behind_it(self, pair: Pair) -> None:
+    def test_a_write_during_another_call_into_openssl_is_sent_behind_it(self, pair: Pair) -> None:
         """A collector's call, or a signal's, can come there."""
         BUFFERS.busy = True
         pair.transport.write_nocheck(b"one")
@@ -544,7 +557,7 @@ class TestOutput:
         pair.transport.close()
         assert pair.read() == b"onetwo<end>"
 
-    def test_from_within_a_call_of_openssls_is_lost_with_the_connection(self, pair: Pair) -> None:
+    def test_a_write_during_another_call_into_openssl_is_lost_by_an_abort(self, pair: Pair) -> None:
         BUFFERS.busy = True
         pair.transport.write_nocheck(b"one")
         pair.transport.abort()
@@ -571,13 +584,13 @@ class TestNewKeys:
             self.pair.turn()
         return self.pair.protocol.told[1:]
 
-    def test_are_taken(self, records: Records) -> None:
+    def test_new_keys_are_taken(self, records: Records) -> None:
         data = b"".join(records.key_update() + records.record(b"%d" % number) for number in range(20))
         assert self.send(data)[0] == "data"
         assert self.pair.protocol.received == b"".join(b"%d" % number for number in range(20))
 
     @pytest.mark.parametrize("count", [33, 5_000])
-    def test_are_not_taken_without_end(self, records: Records, count: int) -> None:
+    def test_too_many_new_keys_end_the_connection(self, records: Records, count: int) -> None:
         data = [records.key_update() for _ in range(count)]
         assert self.send(b"".join(data[:32])) == []
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -585,7 +598,7 @@ class TestNewKeys:
         assert self.pair.protocol.told == ["made", "lost"]
         assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
 
-    def test_are_paid_for_by_data(self, records: Records) -> None:
+    def test_data_pays_for_new_keys(self, records: Records) -> None:
         """Not by little of it."""
         some = bytes(1 << 14)
         for _ in range(10):
@@ -596,7 +609,7 @@ class TestNewKeys:
             told = self.send(b"".join(records.key_update() for _ in range(17)) + records.record(b"x"))
         assert told[-1] == "lost"
 
-    def test_that_are_asked_for_do_not_wait_without_end(self, records: Records) -> None:
+    def test_answers_to_new_keys_that_the_peer_does_not_read_end_the_connection(self, records: Records) -> None:
         self.pair.transport.write_nocheck(MUCH)
         some = bytes(1 << 14)
         rounds = 0
@@ -609,7 +622,7 @@ class TestNewKeys:
         assert rounds > 16
         assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
 
-    def test_that_are_asked_for_are_sent(self, records: Records) -> None:
+    def test_answers_to_new_keys_are_sent(self, records: Records) -> None:
         self.send(records.key_update(requested=True) + records.record(b"hello"))
         self.pair.transport.write_nocheck(b"hello back")
         assert self.pair.read() == b"hello back"
@@ -618,14 +631,14 @@ class TestNewKeys:
 class TestManyRecords:
     """They are not read all at once."""
 
-    def test_come_in_order(self, pair: Pair) -> None:
+    def test_hundreds_of_records_arrive_in_order(self, pair: Pair) -> None:
         data = b"".join(pair.encrypt(b"%d " % number) for number in range(1_000))
         pair.feed(data)
         assert pair.protocol.received == b"".join(b"%d " % number for number in range(1_000))
         assert len(pair.protocol.chunks) > 10
 
     @pytest.mark.parametrize("end", [b"", b"<end>"])
-    def test_wait_while_they_are_not_wanted(self, connect: Connect, end: bytes) -> None:
+    def test_hundreds_of_records_wait_while_reading_is_paused(self, connect: Connect, end: bytes) -> None:
         """And come before all that is read later, the peer's end included."""
         pair = connect(data=lambda transport: transport.pause_reading()).shake()
         data = b"".join(pair.encrypt(b"%d " % number) for number in range(300))
@@ -641,12 +654,12 @@ class TestManyRecords:
         assert pair.protocol.received == b"".join(b"%d " % number for number in range(300))
         assert pair.protocol.told[-1] == ("lost" if end else "data")
 
-    def test_are_lost_with_the_connection(self, connect: Connect) -> None:
+    def test_hundreds_of_records_are_dropped_after_an_abort(self, connect: Connect) -> None:
         pair = connect(data=lambda transport: transport.abort()).shake()
         pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
         assert pair.protocol.told == ["made", "data", "lost"]
 
-    def test_are_forgotten_when_it_ends_while_they_wait(self, connect: Connect) -> None:
+    def test_waiting_records_are_dropped_after_an_abort(self, connect: Connect) -> None:
         pair = connect(data=lambda transport: transport.pause_reading()).shake()
         pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
         pair.transport.resume_reading()
@@ -655,7 +668,7 @@ class TestManyRecords:
 
 
 class TestClosing:
-    def test_tells_the_peer_and_waits_for_its_answer(self, pair: Pair) -> None:
+    def test_close_sends_a_close_notify_and_waits_for_the_peers(self, pair: Pair) -> None:
         pair.transport.write_nocheck(b"bye")
         pair.transport.close()
         pair.transport.close()
@@ -668,13 +681,13 @@ class TestClosing:
         assert pair.protocol.error is None
         assert pair.loop.waiting == []
 
-    def test_reads_the_answer_though_reading_is_paused(self, pair: Pair) -> None:
+    def test_close_reads_the_peers_close_notify_though_reading_is_paused(self, pair: Pair) -> None:
         pair.transport.pause_reading()
         pair.transport.close()
         assert pair.read() == b"<end>"
         assert pair.feed(pair.say_goodbye()).protocol.told == ["made", "lost"]
 
-    def test_that_is_not_answered_ends(self, pair: Pair) -> None:
+    def test_close_without_an_answer_times_out(self, pair: Pair) -> None:
         pair.transport.close()
         for _ in range(PARTS):
             assert pair.turn().protocol.told == ["made"]
@@ -682,12 +695,12 @@ class TestClosing:
         assert pair.turn().protocol.told == ["made", "lost"]
         assert isinstance(pair.protocol.error, TimeoutError)
 
-    def test_comes_behind_what_waits(self, pair: Pair) -> None:
+    def test_close_sends_what_is_unsent_first(self, pair: Pair) -> None:
         pair.transport.write_nocheck(MUCH)
         pair.transport.close()
         assert pair.read() == MUCH + b"<end>"
 
-    def test_waits_longer_for_a_peer_that_reads_slowly(self, pair: Pair) -> None:
+    def test_close_waits_longer_for_a_peer_that_reads_slowly(self, pair: Pair) -> None:
         pair.transport.write_nocheck(MUCH)
         pair.transport.close()
         for _ in range(3):
@@ -701,7 +714,7 @@ class TestClosing:
         assert pair.turn().protocol.told[-1] == "lost"
         assert isinstance(pair.protocol.error, TimeoutError)
 
-    def test_may_be_done_by_the_peers_end_alone(self, pair: Pair) -> None:
+    def test_close_is_done_when_the_peer_ends_without_an_answer(self, pair: Pair) -> None:
         pair.transport.close()
         pair.peer.shutdown(socket.SHUT_WR)
         assert pair.turn().protocol.told == ["made", "lost"]
@@ -709,33 +722,33 @@ class TestClosing:
 
 
 class TestThePeersEnd:
-    def test_is_told_and_answered(self, pair: Pair) -> None:
+    def test_a_close_notify_is_told_and_answered(self, pair: Pair) -> None:
         pair.feed(pair.encrypt(b"bye") + pair.say_goodbye())
         assert pair.protocol.told == ["made", "data", "eof", "lost"]
         assert pair.protocol.error is None
         assert pair.read() == b"<end>"
 
-    def test_comes_behind_what_waits_for_it(self, pair: Pair) -> None:
+    def test_the_answer_to_a_close_notify_comes_behind_what_is_unsent(self, pair: Pair) -> None:
         pair.transport.write_nocheck(MUCH)
         pair.feed(pair.say_goodbye())
         assert pair.protocol.told == ["made", "pause", "eof"]
         assert pair.read().endswith(b"<end>")
         assert pair.protocol.told[-1] == "lost"
 
-    def test_may_be_one_that_the_protocol_does_not_wait_for(self, connect: Connect) -> None:
+    def test_a_protocol_may_abort_on_a_close_notify(self, connect: Connect) -> None:
         pair = connect(eof=lambda transport: transport.abort()).shake()
         assert pair.feed(pair.say_goodbye()).protocol.told == ["made", "eof", "lost"]
         assert pair.read() == b""
 
     @pytest.mark.parametrize("said", [0, 3, 10])
-    def test_without_a_word_is_not_told(self, pair: Pair, said: int) -> None:
+    def test_an_end_without_close_notify_is_not_told_as_one(self, pair: Pair, said: int) -> None:
         """It may be an attacker's, between two records and within one."""
         if said:
             pair.feed(pair.encrypt(b"hello")[:said])
         pair.peer.shutdown(socket.SHUT_WR)
         assert pair.turn().protocol.told == ["made", "lost"]
 
-    def test_of_its_connection_is_told_with_the_reason(self, pair: Pair) -> None:
+    def test_a_broken_connection_is_lost_with_the_systems_error(self, pair: Pair) -> None:
         pair.transport.write_nocheck(MUCH)
         pair.peer.close()
         assert pair.turn().protocol.told[-1] == "lost"
@@ -743,7 +756,7 @@ class TestThePeersEnd:
 
 
 class TestAbort:
-    def test_loses_what_waits(self, pair: Pair) -> None:
+    def test_abort_drops_what_is_unsent(self, pair: Pair) -> None:
         pair.transport.write_nocheck(MUCH)
         pair.transport.abort()
         pair.transport.write_nocheck(b"too late")

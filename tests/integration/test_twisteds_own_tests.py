@@ -21,7 +21,8 @@ from twisted.internet.test import connectionmixins, test_tcp, test_unix
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.trial.unittest import SynchronousTestCase
 
-from wshost.fastnet.reactor import FastReactor, server_context
+from wshost.fastnet.negotiation import server_context
+from wshost.fastnet.reactor import FastReactor
 from wshost.process.reactors import AsyncioReactor
 
 

@@ -73,9 +73,7 @@ def handshake(factory: CertificateOptions, client: ssl.SSLContext) -> tuple[ssl.
 
 
 class TestContextFactory:
-    def test_a_client_that_trusts_the_authority_trusts_the_server(
-        self, ca: trustme.CA, server: trustme.LeafCert
-    ) -> None:
+    def test_clients_that_trust_the_authority_trust_the_server(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
         theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
@@ -106,7 +104,7 @@ class TestContextFactory:
         with pytest.raises(SSL.Error, match="unsupported protocol"):
             handshake(Certificates("server.pem", "server.key").context_factory(), client)
 
-    def test_tls_1_2_is_not(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+    def test_tls_1_2_is_taken(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
         client.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -123,7 +121,7 @@ class TestContextFactory:
         ],
         ids=["RSA", "EC", "Ed25519", "Ed448"],
     )
-    def test_any_kind_of_signing_key_will_do(self, generate: Callable[[], SigningKey]) -> None:
+    def test_every_kind_of_signing_key_is_taken(self, generate: Callable[[], SigningKey]) -> None:
         key = generate()
         Path("both.pem").write_bytes(pem(key) + self_signed(key))
         assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
@@ -142,24 +140,24 @@ class TestALPN:
         return Certificates("server.pem", "server.key").context_factory(protocols)
 
     @pytest.mark.parametrize("offered", [["http/1.1"], ["h2", "http/1.1"], ["http/1.1", "h2"]], ids=" ".join)
-    def test_what_both_speak_is_selected(self, client: ssl.SSLContext, offered: list[str]) -> None:
+    def test_a_protocol_that_both_speak_is_selected(self, client: ssl.SSLContext, offered: list[str]) -> None:
         client.set_alpn_protocols(offered)
         theirs, ours = handshake(self.options(b"http/1.1"), client)
         assert theirs.selected_alpn_protocol() == "http/1.1"
         assert ours.get_alpn_proto_negotiated() == b"http/1.1"
 
-    def test_it_is_our_favourite(self, client: ssl.SSLContext) -> None:
+    def test_the_servers_favourite_protocol_is_selected(self, client: ssl.SSLContext) -> None:
         client.set_alpn_protocols(["a", "b", "c"])
         theirs, _ = handshake(self.options(b"x", b"c", b"a"), client)
         assert theirs.selected_alpn_protocol() == "c"
 
-    def test_who_offers_others_alone_is_refused(self, client: ssl.SSLContext) -> None:
+    def test_clients_that_offer_only_other_protocols_are_refused(self, client: ssl.SSLContext) -> None:
         client.set_alpn_protocols(["h2"])
         with pytest.raises(SSL.Error, match="no application protocol"):
             handshake(self.options(b"http/1.1"), client)
 
     @pytest.mark.parametrize("offered", [[], ["h2"]], ids=["nothing", "h2"])
-    def test_nothing_is_selected_where_we_name_nothing(self, client: ssl.SSLContext, offered: list[str]) -> None:
+    def test_no_protocol_is_selected_where_none_is_named(self, client: ssl.SSLContext, offered: list[str]) -> None:
         client.set_alpn_protocols(offered)
         theirs, _ = handshake(self.options(), client)
         assert theirs.version() == "TLSv1.3"
@@ -172,7 +170,7 @@ class TestACertificateThatNoClientTakes:
         [ec.SECP256K1(), ec.SECP224R1(), ec.BrainpoolP256R1(), ec.BrainpoolP384R1(), ec.BrainpoolP512R1()],
         ids=lambda curve: curve.name,
     )
-    def test_is_refused(self, curve: ec.EllipticCurve) -> None:
+    def test_a_certificate_without_a_common_cipher_is_refused(self, curve: ec.EllipticCurve) -> None:
         key = ec.generate_private_key(curve)
         Path("odd.pem").write_bytes(pem(key) + self_signed(key))
         with pytest.raises(ConfigurationError) as caught:
@@ -184,7 +182,7 @@ class TestACertificateThatNoClientTakes:
             str(caught.value),
         )
 
-    def test_is_refused_by_twisteds_tls(self) -> None:
+    def test_twisteds_tls_refuses_a_certificate_without_a_common_cipher(self) -> None:
         # Twisted's annotations know only pyOpenSSL's own classes.
         key: Any = ec.generate_private_key(ec.SECP224R1())
         certificate: Any = x509.load_pem_x509_certificate(self_signed(key))
@@ -198,7 +196,7 @@ class TestACertificateThatNoClientTakes:
         ):
             negotiate(options, (b"http/1.1",), "odd")
 
-    def test_one_that_pyopenssl_does_not_take_is_of_use_without_it(self) -> None:
+    def test_a_certificate_that_pyopenssl_refuses_can_be_used_without_it(self) -> None:
         """RSA-PSS (RFC 8446 §4.2.3): the key in the certificate is not of the kind of the private one, it finds."""
         command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
         subprocess.run(
@@ -221,14 +219,16 @@ class TestContext:
         ca.cert_pem.write_to_path("ca.pem")
         return client
 
-    def test_shows_the_certificate(self, client: ssl.SSLContext) -> None:
+    def test_the_context_shows_the_certificate(self, client: ssl.SSLContext) -> None:
         assert shake(Certificates("server.pem", "server.key").context, client).version() == "TLSv1.3"
 
-    def test_asks_for_none(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+    def test_the_context_asks_for_no_clients_certificate(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
         ca.issue_cert("ada@example.com").configure_cert(client)
         assert shake(Certificates("server.pem", "server.key").context, client).getpeercert(True) is None
 
-    def test_demands_one_of_the_authority(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
+    def test_the_context_demands_a_clients_certificate_of_the_authority(
+        self, client: ssl.SSLContext, ca: trustme.CA
+    ) -> None:
         context = Certificates("server.pem", "server.key", "ca.pem").context
         client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
         with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
@@ -236,7 +236,7 @@ class TestContext:
         ca.issue_cert("ada@example.com").configure_cert(client)
         assert shake(context, client).getpeercert() is not None
 
-    def test_is_for_no_less_than_tls_1_2(self, client: ssl.SSLContext) -> None:
+    def test_the_context_refuses_tls_1_1(self, client: ssl.SSLContext) -> None:
         context = Certificates("server.pem", "server.key").context
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -252,7 +252,7 @@ class TestClientCertificates:
         ca.cert_pem.write_to_path("ca.pem")
         return client
 
-    def test_that_the_authority_has_signed_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
+    def test_clients_certificates_of_the_authority_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
         ca.issue_cert("ada@example.com").configure_cert(client)
         _, ours = handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
         certificate = ours.get_peer_certificate()
@@ -260,16 +260,16 @@ class TestClientCertificates:
         names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
         assert names.value.get_values_for_type(x509.RFC822Name) == ["ada@example.com"]
 
-    def test_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
+    def test_clients_certificates_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
         with pytest.raises(SSL.Error, match="certificate verify failed"):
             handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
 
-    def test_are_demanded(self, client: ssl.SSLContext) -> None:
+    def test_clients_certificates_are_demanded(self, client: ssl.SSLContext) -> None:
         with pytest.raises(SSL.Error, match="peer did not return a certificate"):
             handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
 
-    def test_are_not_asked_for_otherwise(self, client: ssl.SSLContext) -> None:
+    def test_clients_certificates_are_not_asked_for_by_default(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
         _, ours = handshake(Certificates("server.pem", "server.key").context_factory(), client)
         assert ours.get_peer_certificate() is None
@@ -300,7 +300,7 @@ class TestWhatIsWrong:
             (("server.pem", "text.pem"), "text.pem: no private key in PEM"),
             (("server.pem", "broken.key"), "broken.key: no private key in PEM"),
             (("server.pem", "encrypted.key"), "encrypted.key: the private key is encrypted; decrypt it first"),
-            (("server.pem", "exchange.key"), "exchange.key: a private key of this kind is of no use for TLS"),
+            (("server.pem", "exchange.key"), "exchange.key: TLS can't use a private key of this kind"),
             (
                 ("server.pem", "other.key"),
                 "other.key: the private key is not that of the (first) certificate in server.pem",
@@ -310,7 +310,7 @@ class TestWhatIsWrong:
             (("weak.pem",), "weak.pem: OpenSSL won't use the certificate: ee key too small"),
         ],
     )
-    def test_is_said_with_the_files_name(self, files: tuple[str, ...], complaint: str) -> None:
+    def test_unusable_files_are_refused_by_name(self, files: tuple[str, ...], complaint: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             Certificates(*files)
         assert str(caught.value) == complaint

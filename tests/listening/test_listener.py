@@ -128,18 +128,20 @@ class TestTcp:
         ("interface", "listener"),
         [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::"), ("0.0.0.0", "0.0.0.0")],
     )
-    def test_describes_an_endpoint(self, reactor: Reactor, interface: str, listener: str) -> None:
+    def test_a_port_and_an_interface_describe_a_tcp_endpoint(
+        self, reactor: Reactor, interface: str, listener: str
+    ) -> None:
         factory = Factory()
         Listener(reactor, tcp(8080, interface), None).listen(factory)
         assert reactor.tcpServers == [(8080, factory, BACKLOG, listener)]
 
 
-class TestFastest:
-    """On asyncio's reactor, what an endpoint listens with is ours."""
+class TestOnAsynciosReactor:
+    """Endpoints listen with our own ports."""
 
     @pytest.fixture
     def made(self, monkeypatch: pytest.MonkeyPatch) -> list[FastReactor]:
-        """Those whose ports are fast, as they are made."""
+        """The reactors with our own ports, as they are made."""
         made: list[FastReactor] = []
 
         class Noted(FastReactor):
@@ -164,22 +166,28 @@ class TestFastest:
         loop.close()
 
     @pytest.mark.parametrize("description", ["tcp:8080", "tcp6:8080", "unix:/run/x", "haproxy:tcp:8080"])
-    def test_listens_for_what_only_listens(
+    def test_plain_endpoints_listen_with_our_ports(
         self, reactor: AsyncioSelectorReactor, made: list[Any], description: str
     ) -> None:
         Listener(reactor, description, None)
         assert [fast.context for fast in made] == [None]
 
     @pytest.mark.parametrize(("description", "unix"), [("fast:unix=/run/x", True), ("fast:8080", False)])
-    def test_knows_unix_sockets_of_its_own(self, reactor: AsyncioSelectorReactor, description: str, unix: bool) -> None:
+    def test_a_fast_unix_endpoint_is_known_as_one(
+        self, reactor: AsyncioSelectorReactor, description: str, unix: bool
+    ) -> None:
         assert Listener(reactor, description, None).unix is unix
 
-    def test_leaves_others_alone(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
+    def test_other_endpoints_and_reactors_listen_with_twisteds_ports(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
+    ) -> None:
         Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
         Listener(Reactor(), "tcp:8080", None)
         assert made == []
 
-    def test_brings_tls(self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str) -> None:
+    def test_our_ports_do_tls_themselves(
+        self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
+    ) -> None:
         certificates = Certificates(certificate)
         listener = Listener(reactor, "tcp:8080", certificates)
         factory = Factory()
@@ -187,13 +195,22 @@ class TestFastest:
         assert [(fast.context, fast.factory) for fast in made] == [(certificates.context, factory)]
         assert announced(listener) == []
 
-    def test_leaves_tls_to_twisted_behind_a_proxys_line(
+    def test_behind_a_proxys_header_twisted_does_tls(
         self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
     ) -> None:
         Listener(reactor, "haproxy:tcp:8080", Certificates(certificate)).listen(Factory())
         assert [fast.context for fast in made] == [None]
 
-    def test_is_twisteds_own_where_aiofastnet_is_missing(
+    def test_tls_of_a_fast_endpoint_is_announced(
+        self, reactor: AsyncioSelectorReactor, certificate: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port = Port(IPv4Address("TCP", "127.0.0.1", 8443))
+        monkeypatch.setattr(FastReactor, "listenTCP", lambda *_, **__: port)
+        listener = Listener(reactor, f"fast:8443:cert={certificate}", None)
+        listener.listen(Factory())
+        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8443 (http -> websocket)"]
+
+    def test_endpoints_listen_with_twisteds_ports_where_there_are_no_unix_sockets(
         self, reactor: AsyncioSelectorReactor, made: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "wshost.fastnet.reactor", None)
@@ -202,14 +219,14 @@ class TestFastest:
 
 
 class TestListen:
-    def test_is_done_once(self, reactor: Reactor) -> None:
+    def test_listen_listens_once(self, reactor: Reactor) -> None:
         listener = Listener(reactor, "tcp:8080", None)
         assert reactor.tcpServers == []
         listener.listen(Factory())
         listener.listen(Factory())
         assert len(reactor.tcpServers) == 1
 
-    def test_puts_tls_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
+    def test_twisteds_tls_is_put_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
         factory = Factory()
         Listener(reactor, "tcp:8080", Certificates(certificate)).listen(factory)
         ((_, listening, _, _),) = reactor.tcpServers
@@ -220,12 +237,12 @@ class TestListen:
         assert ISSLTransport.providedBy(protocol)
         protocol.abortConnection()
 
-    def test_tells_twisteds_tls_what_the_factory_speaks(self, reactor: Reactor, certificate: str) -> None:
+    def test_twisteds_tls_selects_what_the_factory_speaks(self, reactor: Reactor, certificate: str) -> None:
         Listener(reactor, "tcp:8080", Certificates(certificate)).listen(Speaking())
         ((_, listening, _, _),) = reactor.tcpServers
         assert selected(listening) == "http/1.1"
 
-    def test_tells_that_of_the_endpoint_too(self, reactor: Reactor, certificate: str) -> None:
+    def test_an_ssl_endpoints_tls_selects_what_the_factory_speaks(self, reactor: Reactor, certificate: str) -> None:
         factory = Speaking()
         Listener(reactor, f"ssl:8080:privateKey={certificate}:interface=127.0.0.1", None).listen(factory)
         ((port, listening, options, backlog, interface),) = reactor.sslServers
@@ -233,7 +250,7 @@ class TestListen:
         assert listening is factory
         assert selected(TLSMemoryBIOFactory(options, False, listening, reactor)) == "http/1.1"
 
-    def test_is_refused_for_a_certificate_that_no_client_takes(self, reactor: Reactor, tmp_path: Path) -> None:
+    def test_a_certificate_without_a_common_cipher_is_refused(self, reactor: Reactor, tmp_path: Path) -> None:
         key = ec.generate_private_key(ec.SECP224R1())
         (tmp_path / "odd.pem").write_bytes(pem(key) + self_signed(key))
         listener = Listener(reactor, f"ssl:8080:privateKey={tmp_path}/odd.pem", None)
@@ -245,7 +262,7 @@ class TestListen:
         )
         assert reactor.sslServers == []
 
-    def test_puts_the_proxys_header_before_tls(self, reactor: Reactor, certificate: str) -> None:
+    def test_a_proxys_header_comes_before_tls(self, reactor: Reactor, certificate: str) -> None:
         listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
         listener.listen(Factory())
         ((_, listening, _, _),) = reactor.tcpServers
@@ -253,13 +270,15 @@ class TestListen:
         assert isinstance(listening, ProxiedFactory)
         assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
 
-    def test_tells_that_of_one_behind_the_proxys_header_too(self, reactor: Reactor, certificate: str) -> None:
+    def test_an_ssl_endpoints_tls_behind_a_proxys_header_selects_what_the_factory_speaks(
+        self, reactor: Reactor, certificate: str
+    ) -> None:
         Listener(reactor, f"haproxy:ssl:8080:privateKey={certificate}", None).listen(Speaking())
         ((_, listening, _, _),) = reactor.tcpServers
         assert isinstance(listening, ProxiedFactory)
         assert selected(listening.wrappedFactory) == "http/1.1"
 
-    def test_puts_it_before_tls_of_the_endpoints_own(self, reactor: Reactor, certificate: str) -> None:
+    def test_a_proxys_header_comes_before_an_ssl_endpoints_tls(self, reactor: Reactor, certificate: str) -> None:
         factory = Factory()
         Listener(reactor, f"haproxy:ssl:8443:privateKey={certificate}:interface=127.0.0.1:backlog=7", None).listen(
             factory
@@ -271,7 +290,7 @@ class TestListen:
         assert isinstance(listening.wrappedFactory, TLSMemoryBIOFactory)
         assert listening.wrappedFactory.wrappedFactory is factory
 
-    def test_puts_it_before_the_factory(self, reactor: Reactor) -> None:
+    def test_a_proxys_header_comes_before_the_factory(self, reactor: Reactor) -> None:
         factory = Factory()
         Listener(reactor, "haproxy:tcp:8080", None).listen(factory)
         ((_, listening, _, _),) = reactor.tcpServers
@@ -287,10 +306,10 @@ class TestListen:
             ("haproxy:tcp:8080", False),
         ],
     )
-    def test_knows_unix_sockets(self, reactor: Reactor, description: str, unix: bool) -> None:
+    def test_unix_endpoints_are_known(self, reactor: Reactor, description: str, unix: bool) -> None:
         assert Listener(reactor, description, None).unix is unix
 
-    def test_knows_proxies(self, reactor: Reactor) -> None:
+    def test_proxied_endpoints_are_known(self, reactor: Reactor) -> None:
         assert Listener(reactor, "haproxy:tcp:8080", None).proxied
         assert not Listener(reactor, "tcp:8080", None).proxied
 
@@ -309,7 +328,9 @@ class TestAUnixSocket:
             ("unix:mode=777:address=/run/x", "/run/x", 0o777),
         ],
     )
-    def test_is_for_its_user_and_group(self, reactor: Reactor, description: str, path: str, mode: int) -> None:
+    def test_a_unix_socket_is_for_its_user_and_group_by_default(
+        self, reactor: Reactor, description: str, path: str, mode: int
+    ) -> None:
         Listener(reactor, description, None).listen(Factory())
         ((address, _, _, given, _),) = reactor.unixServers
         assert (address, given) == (path, mode)
@@ -322,14 +343,14 @@ class TestAUnixSocket:
         path.unlink(missing_ok=True)
 
     @pytest.mark.parametrize("options", ["", ":lockfile=0"])
-    def test_takes_the_place_of_what_a_killed_server_left(self, reactor: Reactor, path: Path, options: str) -> None:
+    def test_the_socket_of_a_killed_server_is_replaced(self, reactor: Reactor, path: Path, options: str) -> None:
         with socket.socket(socket.AF_UNIX) as killed:
             killed.bind(str(path))
         Listener(reactor, f"unix:{path}{options}", None).listen(Factory())
         assert not path.exists()
         assert len(reactor.unixServers) == 1
 
-    def test_of_a_living_server_is_in_use(self, reactor: Reactor, path: Path) -> None:
+    def test_the_socket_of_a_living_server_is_in_use(self, reactor: Reactor, path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
             server.listen()
@@ -360,7 +381,9 @@ class TestADescriptionThatIsWrong:
             ),
         ],
     )
-    def test_is_said(self, reactor: Reactor, description: str, complaint: str) -> None:
+    def test_a_wrong_description_is_refused_with_a_reason(
+        self, reactor: Reactor, description: str, complaint: str
+    ) -> None:
         with pytest.raises(ConfigurationError) as caught:
             Listener(reactor, description, None)
         assert str(caught.value).startswith(complaint)
@@ -368,7 +391,9 @@ class TestADescriptionThatIsWrong:
     @pytest.mark.parametrize(
         "description", ["ssl:443:privateKey=both.pem", "tls:certificates", "haproxy:ssl:443", "fast:443:cert=both.pem"]
     )
-    def test_or_brings_tls_where_there_is_some(self, reactor: Reactor, certificate: str, description: str) -> None:
+    def test_tls_of_the_endpoint_and_certificates_exclude_each_other(
+        self, reactor: Reactor, certificate: str, description: str
+    ) -> None:
         with pytest.raises(
             ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"
         ):
@@ -403,7 +428,9 @@ class TestWhatPreventsIt:
             ("tcp:99999", OverflowError("port must be 0-65535"), "can't listen on tcp:99999: port must be 0-65535"),
         ],
     )
-    def test_is_raised_and_logged(self, description: str, error: Exception, complaint: str) -> None:
+    def test_what_prevents_listening_is_raised_and_logged(
+        self, description: str, error: Exception, complaint: str
+    ) -> None:
         listener = Listener(RaisingMemoryReactor(listenException=error), description, None)
         with capturedLogs() as events, pytest.raises(ConfigurationError) as caught:
             listener.listen(Factory())
@@ -411,7 +438,7 @@ class TestWhatPreventsIt:
         assert caught.value.__cause__ is error
         assert [formatEvent(event) for event in events] == [complaint]
 
-    def test_is_the_same_at_a_second_try(self) -> None:
+    def test_a_second_try_raises_the_same_error(self) -> None:
         reactor = RaisingMemoryReactor(listenException=OSError(98, "Address already in use"))
         listener = Listener(reactor, "tcp:80", None)
         for _ in range(2):
@@ -428,29 +455,22 @@ class TestAnnounce:
             ("unix:/run/x", "unix:/run/x"),
         ],
     )
-    def test_says_where_it_listens(self, reactor: Reactor, description: str, url: str) -> None:
+    def test_the_url_is_announced(self, reactor: Reactor, description: str, url: str) -> None:
         listener = Listener(reactor, description, None)
         listener.listen(Factory())
         assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]
 
-    def test_says_that_it_is_tls(self, reactor: Reactor, certificate: str) -> None:
+    def test_the_url_of_tls_is_announced(self, reactor: Reactor, certificate: str) -> None:
         listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", Certificates(certificate))
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
 
-    def test_says_that_the_endpoint_is_tls(self, reactor: Reactor, certificate: str) -> None:
+    def test_the_url_of_an_ssl_endpoint_is_announced(self, reactor: Reactor, certificate: str) -> None:
         listener = Listener(reactor, f"ssl:8080:privateKey={certificate}", None)
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://0.0.0.0:8080 (http -> websocket)"]
 
-    def test_says_that_the_port_is_tls(self, reactor: Reactor, certificate: str) -> None:
-        """`fast:` endpoints may bring their own."""
-        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", None)
-        listener.listen(Factory())
-        reactor.ports[0].context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
-
-    def test_says_nothing_while_it_does_not_listen(self, reactor: Reactor) -> None:
+    def test_nothing_is_announced_before_it_listens(self, reactor: Reactor) -> None:
         assert announced(Listener(reactor, "tcp:8080", None)) == []
 
 
@@ -465,14 +485,16 @@ class TestPause:
         listener.listen(Factory())
         return listener
 
-    def test_lasts_until_it_is_undone(self, listener: Listener, port: Any, polled: MemoryReactor) -> None:
+    def test_a_paused_port_accepts_nobody_until_it_is_resumed(
+        self, listener: Listener, port: Any, polled: MemoryReactor
+    ) -> None:
         assert polled.readers == {port}
         listener.pause()
         assert polled.readers == set()
         listener.resume()
         assert polled.readers == {port}
 
-    def test_is_not_for_all_ports(self, reactor: Reactor) -> None:
+    def test_ports_of_other_kinds_are_not_paused(self, reactor: Reactor) -> None:
         listener = Listener(reactor, "tcp:8080", None)
         listener.pause()
         listener.resume()
@@ -483,12 +505,12 @@ class TestPause:
 
 
 class TestStop:
-    def test_before_it_listens_is_done_at_once(self, reactor: Reactor) -> None:
+    def test_stop_before_listening_is_done_at_once(self, reactor: Reactor) -> None:
         results: list[None] = []
         Listener(reactor, "tcp:8080", None).stop().addCallback(results.append)
         assert results == [None]
 
-    def test_is_done_when_the_port_is_closed(self, reactor: Reactor) -> None:
+    def test_stop_is_done_when_the_port_is_closed(self, reactor: Reactor) -> None:
         results: list[None] = []
         listener = Listener(reactor, "tcp:8080", None)
         listener.listen(Factory())
@@ -516,20 +538,20 @@ class TestAnEndpointThatTakesItsTime:
         listener.listen(Factory())
         return listener
 
-    def test_is_announced_when_it_listens(self, listener: Listener, listening: Deferred[Any]) -> None:
+    def test_a_late_endpoint_is_announced_when_it_listens(self, listener: Listener, listening: Deferred[Any]) -> None:
         assert announced(listener) == []
         with capturedLogs() as events:
             listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 5)))
         assert [formatEvent(event) for event in events] == ["wshost listening on ws://127.0.0.1:5 (http -> websocket)"]
 
-    def test_is_logged_when_it_fails(self, listener: Listener, listening: Deferred[Any]) -> None:
+    def test_a_late_endpoint_that_fails_is_logged(self, listener: Listener, listening: Deferred[Any]) -> None:
         assert announced(listener) == []
         with capturedLogs() as events:
             listening.errback(OSError(99, "Cannot assign requested address"))
         assert [formatEvent(event) for event in events] == ["can't listen on late: Cannot assign requested address"]
 
     @pytest.mark.parametrize(("resumed", "reading"), [(False, 0), (True, 1)])
-    def test_may_be_paused_before(  # noqa: PLR0917 - most are fixtures
+    def test_a_late_endpoint_can_be_paused_before_it_listens(  # noqa: PLR0917 - most are fixtures
         self,
         listener: Listener,
         listening: Deferred[Any],
@@ -544,7 +566,7 @@ class TestAnEndpointThatTakesItsTime:
         listening.callback(port)
         assert len(polled.readers) == reading
 
-    def test_gives_up_when_stopped(self, listener: Listener) -> None:
+    def test_stop_cancels_a_late_endpoint(self, listener: Listener) -> None:
         results: list[None] = []
         with capturedLogs() as events:
             listener.stop().addCallback(results.append)

@@ -127,20 +127,22 @@ INVALID = [
 
 class TestValid:
     @pytest.mark.parametrize(("data", "source", "destination"), VALID)
-    def test_says_who_is_there(self, data: bytes, source: IAddress | None, destination: IAddress | None) -> None:
+    def test_valid_headers_tell_the_addresses(
+        self, data: bytes, source: IAddress | None, destination: IAddress | None
+    ) -> None:
         assert parse(data) == Header(source, destination, len(data))
 
     @pytest.mark.parametrize(("data", "source", "destination"), VALID)
-    def test_ends_where_the_client_begins(
+    def test_a_header_ends_where_the_clients_bytes_begin(
         self, data: bytes, source: IAddress | None, destination: IAddress | None
     ) -> None:
         assert parse(bytearray(data) + b"\r\nGET / HTTP/1.1\r\n") == Header(source, destination, len(data))
 
     @pytest.mark.parametrize("data", [data for data, _, _ in VALID if len(data) < 1000])
-    def test_is_awaited_to_its_last_byte(self, data: bytes) -> None:
+    def test_a_header_is_awaited_to_its_last_byte(self, data: bytes) -> None:
         assert [parse(data[:size]) for size in range(len(data))] == [None] * len(data)
 
-    def test_may_take_the_most_that_its_length_can_say(self) -> None:
+    def test_a_header_may_be_as_long_as_its_length_can_say(self) -> None:
         data = binary(0x20, 0, bytes(0xFFFF))
         assert parse(data[:-1]) is None
         assert parse(data) == Header(None, None, 65_551)
@@ -148,11 +150,11 @@ class TestValid:
 
 class TestInvalid:
     @pytest.mark.parametrize("data", INVALID)
-    def test_is_known_by_then(self, data: bytes) -> None:
+    def test_an_invalid_header_is_refused_as_soon_as_it_is_invalid(self, data: bytes) -> None:
         with pytest.raises(InvalidHeader):
             parse(data)
 
     @pytest.mark.parametrize("data", INVALID)
-    def test_is_not_made_good_by_what_comes(self, data: bytes) -> None:
+    def test_an_invalid_header_stays_invalid_whatever_follows(self, data: bytes) -> None:
         with pytest.raises(InvalidHeader):
             parse(data + b"\r\n" + bytes(300))

@@ -273,11 +273,7 @@ class Connection:
             return
         if self._unread and not self.stream.closing:
             data, self._unread = self._unread, b""
-            self._in_module = True
-            try:
-                self._receive(data)
-            finally:
-                self._in_module = False
+            self._receive(data)
         self.stream.flush_later()
 
     # What refs ask for
@@ -300,7 +296,7 @@ class Connection:
         :param size: what it weighs while it waits, in bytes.
         :returns: whether it was accepted.
         """
-        stream, most = self.stream, self._shared.max_output
+        stream, most = self.stream, self._shared.limits.max_output
         if stream.closing or (stream.output_full and action in _BRINGS_OUTPUT):
             return False
         if action not in _BRINGS_OUTPUT:
@@ -350,7 +346,7 @@ class Connection:
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""
         size = CALL + (len(args[0]) if action == "send" else 0)
-        if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.max_output:
+        if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.limits.max_output:
             return False
         self._kept_size += size
         self._kept.append((action, args))
@@ -389,21 +385,13 @@ class Connection:
 
     def dataReceived(self, data: bytes) -> None:
         if not self.stream.closing:
-            self._in_module = True
-            try:
-                self._receive(data)
-            finally:
-                self._in_module = False
+            self._receive(data)
             self.stream.flush()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes were read into the buffer of `receive_into`; the name is that of asyncio's protocols."""
         if not self.stream.closing:
-            self._in_module = True
-            try:
-                self._receive(b"", nbytes)
-            finally:
-                self._in_module = False
+            self._receive(b"", nbytes)
             self.stream.flush()
 
     def readConnectionLost(self) -> None:
@@ -487,11 +475,12 @@ class Connection:
             self.log_failure("a module failed to close")
 
     def _receive(self, data: bytes, filled: int = 0) -> None:
-        """Give the module bytes, and what it leaves unread to the next one.
+        """Give the module bytes, and what it leaves unread to the next one. Never raises; no module's code is running.
 
         :param filled: how many bytes were read into the module's buffer instead.
         """
         unchanged = 0
+        self._in_module = True
         try:
             if self._transition is not None:
                 # The module was to be left at the end of the turn.
@@ -516,6 +505,8 @@ class Connection:
                 data = unread
         except BaseException:  # whatever it raises, it ends this connection alone
             self._fail_module("failed on what the peer sent")
+        finally:
+            self._in_module = False
 
     def _apply(self, results: Result | Sequence[Result]) -> None:
         """Write the bytes among these results; a transition waits until the module's code has returned."""

@@ -6,7 +6,6 @@ It knows no protocol and no socket.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Any
@@ -26,7 +25,7 @@ from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.failures import Failures
 from wshost.connections.registry import Registry
-from wshost.connections.shared import Link, Shared
+from wshost.connections.shared import Limits, Link, Shared
 from wshost.connections.thread import ReactorThread
 from wshost.connections.timers import Schedule, Timer
 from wshost.connections.turn import Turn
@@ -35,26 +34,6 @@ from wshost.topics.subscriptions import Topics
 
 #: The part of the drain timeout in which connections may wait for handlers' answers; in the rest they close without.
 ANSWER_TIME = 0.9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """The limits of a hub: times in seconds, sizes in bytes."""
-
-    #: More connections are refused.
-    max_connections: int
-    #: More connections from one IP address are refused; 0 for no limit.
-    max_connections_per_address: int
-    #: Output that waits for one peer before reading from it pauses, and refs are refused.
-    max_output: int
-    #: Topics of one connection; more are refused.
-    max_subscriptions: int = 1_000
-    #: A peer must take some of its output in this time. What it takes buys it time.
-    stall_timeout: float
-    #: A closing connection must flush its output and see the peer's end in this time.
-    close_timeout: float
-    #: `Hub.stop` aborts what is left after this time.
-    drain_timeout: float
 
 
 class Hub:
@@ -80,9 +59,7 @@ class Hub:
         self.shared = Shared(
             reactor=reactor,
             chain=tuple(chain),
-            max_output=limits.max_output,
-            stall_timeout=limits.stall_timeout,
-            close_timeout=limits.close_timeout,
+            limits=limits,
             failures=failures,
             schedule=Schedule(reactor, partial(failures.log, "-", "a timer failed")),
             turn=Turn(reactor, failures),
@@ -90,8 +67,7 @@ class Hub:
             admission=Admission(limits.max_connections, limits.max_connections_per_address),
         )
         #: What connections have subscribed to.
-        self.topics = Topics(self.shared, backplane, limits.max_subscriptions)
-        self._drain_timeout = limits.drain_timeout
+        self.topics = Topics(self.shared, backplane)
         self._ids = count(1)
         # Fires when all connections are gone; None until the hub stops.
         self._stopped: Deferred[None] | None = None
@@ -119,10 +95,11 @@ class Hub:
         if self._stopped is None:
             self._stopped = Deferred()
             schedule, connections = self.shared.schedule, self.shared.registry.all()
+            timeout = self.shared.limits.drain_timeout
             if connections:
                 self.shared.registry.when_empty = self._last_is_gone
-                hurry = partial(self._hurry, schedule.seconds() + self._drain_timeout)
-                self._deadline = schedule.call_later(self._drain_timeout * ANSWER_TIME, hurry)
+                hurry = partial(self._hurry, schedule.seconds() + timeout)
+                self._deadline = schedule.call_later(timeout * ANSWER_TIME, hurry)
                 for connection in connections:
                     connection.shut_down()
             else:

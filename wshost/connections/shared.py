@@ -26,6 +26,26 @@ class Link(NamedTuple):
     options: Any
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits of connections: times in seconds, sizes in bytes."""
+
+    #: More connections are refused.
+    max_connections: int
+    #: More connections from one IP address are refused; 0 for no limit.
+    max_connections_per_address: int
+    #: Output that waits for one peer before reading from it pauses, and refs are refused.
+    max_output: int
+    #: Topics of one connection; more are refused.
+    max_subscriptions: int = 1_000
+    #: A peer must take some of its output in this time. What it takes buys it time.
+    stall_timeout: float
+    #: A closing connection must flush its output and see the peer's end in this time.
+    close_timeout: float
+    #: `Hub.stop` aborts what is left after this time.
+    drain_timeout: float
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """The values. There is one for each hub."""
@@ -34,12 +54,7 @@ class Shared:
     reactor: Any
     #: A connection starts with the first.
     chain: tuple[Link, ...]
-    #: Bytes of output that wait for one peer before reading from it pauses and refs are refused.
-    max_output: int
-    #: Seconds in which a peer must take some of its output.
-    stall_timeout: float
-    #: Seconds in which a closing connection must flush its output and see the peer's end.
-    close_timeout: float
+    limits: Limits
     failures: Failures
     #: The timers of all connections.
     schedule: Schedule

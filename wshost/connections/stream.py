@@ -75,7 +75,7 @@ class Stream:
         self.reason = ""
         self._id = id
         self._shared = shared
-        self._max_output = shared.max_output
+        self._max_output = shared.limits.max_output
         self._drained: Callable[[], object] | None = drained
         # What the transport was not given yet; the size of its last write; the size of all that waits here or there.
         self._out: list[bytes] = []
@@ -249,7 +249,7 @@ class Stream:
         self.write(data)
         self.closing = True
         self.regulate()
-        self._deadline = self._shared.schedule.call_later(self._shared.close_timeout, self._abort_overdue)
+        self._deadline = self._shared.schedule.call_later(self._shared.limits.close_timeout, self._abort_overdue)
 
     def _abort_overdue(self) -> None:
         self.abort("the peer did not let go in time")
@@ -303,11 +303,11 @@ class Stream:
         """
         total = taken(self.transport)
         # Where only what is left is known, it is negative.
-        left = self._shared.stall_timeout + (max(0, total) / MIN_RATE if total is not None else 0.0)
+        left = self._shared.limits.stall_timeout + (max(0, total) / MIN_RATE if total is not None else 0.0)
         self._check_later(total, left, self._shared.schedule.seconds())
 
     def _check_later(self, total: int | None, left: float, now: float) -> None:
-        timeout = self._shared.stall_timeout
+        timeout = self._shared.limits.stall_timeout
         left = min(left, MAX_SAVED_STALLS * timeout)
         self._stall = self._shared.schedule.call_later(
             min(timeout / CHECKS, left), lambda: self._check_progress(total, left, now)

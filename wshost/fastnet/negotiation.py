@@ -1,4 +1,4 @@
-"""What TLS has to agree on with its client: the ciphers, and a protocol by ALPN (RFC 7301). Knows no socket."""
+"""What TLS agrees on with its clients: version, ciphers, and a protocol by ALPN (RFC 7301). Knows no socket."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ALPN = 16
 NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 
 
-def spoken(factory: Any) -> tuple[bytes, ...]:
-    """Return the protocols that a factory says it speaks, the favourite first; none where it says nothing.
+def acceptable_protocols(factory: Any) -> tuple[bytes, ...]:
+    """Return what a factory's `acceptableProtocols` says, the favourite first; nothing where it has none.
 
-    What wraps it, as the PROXY protocol's factory does, is looked through.
+    A factory that wraps another, as the PROXY protocol's does, speaks what that speaks.
     """
     while True:
         negotiating = IProtocolNegotiationFactory(factory, None)
@@ -35,9 +35,10 @@ def spoken(factory: Any) -> tuple[bytes, ...]:
 
 
 class ClientHello:
-    """The first message of a client, as its records come; read for the protocols that it offers, and judged by OpenSSL.
+    """The first message of a client, collected from its records, and read only for the protocols that it offers.
 
-    Python's `ssl` tells which protocol was selected, and not that a client has offered others.
+    Python's `ssl` tells which protocol was selected, but not that a client has offered others. Whether the message is
+    valid is for OpenSSL to judge.
     """
 
     __slots__ = ("_message",)
@@ -55,7 +56,7 @@ class ClientHello:
         start, size = 0, len(records)
         while size - start >= _RECORD_HEAD:
             end = start + _RECORD_HEAD + (records[start + 3] << 8 | records[start + 4])
-            # Others may follow, such as early data; whether they may, OpenSSL knows.
+            # Records of other types may follow, such as early data. OpenSSL judges whether they may.
             if records[start] == _HANDSHAKE:
                 message += records[start + _RECORD_HEAD : end]
             start = end
@@ -94,17 +95,25 @@ def _names(listed: bytes) -> tuple[bytes, ...]:
         end = at + 1 + listed[at]
         names.append(listed[at + 1 : end])
         at = end
-    # One that is empty or cut short is OpenSSL's to refuse.
+    # OpenSSL refuses a list with a name that is empty or cut short.
     return tuple(names) if at == len(listed) and all(names) else ()
 
 
-def reason(error: ssl.SSLError) -> str:
-    """Return what OpenSSL says, in words."""
+def server_context() -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and later, with Python's choice of ciphers, and no certificate yet."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def openssl_reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason for an error, in words."""
     return error.reason.lower().replace("_", " ")
 
 
-def answer(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
-    """Return what a server with this context says to a ClientHello, as `agree` wants it."""
+def server_answers(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
+    """Return a function from a ClientHello to what a server with this context answers, for `check_ciphers`."""
 
     def answer(hello: bytes) -> bytes:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -117,14 +126,14 @@ def answer(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
     return answer
 
 
-def agree(answer: Callable[[bytes], bytes]) -> None:
-    """Try whether a server and a client can agree on what the server's certificate is used with.
+def check_ciphers(answer: Callable[[bytes], bytes]) -> None:
+    """Check that a server and a client can agree on a cipher for the server's certificate.
 
     The client takes every cipher that OpenSSL has, and any certificate. Its curves and signatures are OpenSSL's
-    default, as are those of nearly all clients: one on another curve could do with a client made for it, and no other.
+    default, as those of nearly all clients are: a certificate on another curve would suit only clients made for it.
 
-    :param answer: returns what the server says to a ClientHello, or raises its error.
-    :raises ssl.SSLError: the client's error, when they can't.
+    :param answer: returns what the server answers to a ClientHello, or raises its error.
+    :raises ssl.SSLError: the server's or the client's error, when they can't agree.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

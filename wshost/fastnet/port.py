@@ -1,9 +1,10 @@
-"""Twisted's listening ports, of which each accepted socket gets one of our transports. Knows no host of wshost's."""
+"""Twisted's listening ports, which give each accepted socket one of our transports; and the reactor's event loop."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from asyncio import AbstractEventLoop
 from contextlib import suppress
 from ssl import SSLContext
 from typing import Any
@@ -13,25 +14,26 @@ from twisted.internet import tcp, unix
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from wshost.fastnet.negotiation import spoken
+from wshost.fastnet.addresses import with_scope
+from wshost.fastnet.negotiation import acceptable_protocols
 from wshost.fastnet.secure import SecureTransport
-from wshost.fastnet.stale_sockets import vacant
+from wshost.fastnet.stale_sockets import replacing_stale_socket
 from wshost.fastnet.transport import Transport
 from wshost.process.log_limit import LogLimit
 
-#: While there are no descriptors, so many connections are accepted and closed at once; when not even that can be done,
-#: none is accepted for so many seconds.
+#: While no file descriptor is free, so many connections are accepted and closed at once. When not even that is
+#: possible, none is accepted for so many seconds.
 REFUSALS = 100
 PAUSE = 1.0
 
-#: What ends one connection that waits, or forbids it, and says nothing of the next.
-_PASSING = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
+#: Errors of one waiting connection, which say nothing of the next.
+_ERRORS_OF_ONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
 
 class _Fast:
-    """What both kinds of ports add to Twisted's: binding and stopping are Twisted's."""
+    """How both kinds of ports accept. They bind and stop as Twisted's do."""
 
-    # Twisted's, whose port comes behind this class in both. To mypy a mixin has no base: `super` goes unchecked below.
+    # Attributes of Twisted's port, the next base of both kinds. mypy sees no base of a mixin: `super` is not checked.
     reactor: Any
     socket: Any
     factory: Any
@@ -46,20 +48,21 @@ class _Fast:
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = loop_of(self.reactor)
-        #: For TLS, and what it may negotiate.
+        #: For TLS; None for plain connections.
         self.context = context
-        self.protocols = () if context is None else spoken(self.factory)
+        #: What TLS selects from by ALPN.
+        self.protocols = () if context is None else acceptable_protocols(self.factory)
         if context is not None and self.protocols:
             context.set_alpn_protocols([name.decode("ascii") for name in self.protocols])
         self.transport: Any = Transport if context is None else SecureTransport
 
     def startReading(self) -> None:
         super().startReading()  # type: ignore[misc]
-        # Not through the reactor: it looks for a log context and for descriptors that are none, each time.
+        # The reactor would look up a log context and check the descriptor at each call.
         self.loop.add_reader(self.fileno(), self.doRead)
 
     def doRead(self) -> None:
-        """Accept those who wait: one, or as many more as there were the last time, and then it is others' turn."""
+        """Accept waiting connections, up to `numberAccepts`; then it is the turn of whatever else is ready."""
         accepted = 0
         while accepted < self.numberAccepts and not self.disconnecting:
             try:
@@ -71,39 +74,36 @@ class _Fast:
                 break
             accepted += 1
             self._connect(skt, addr)
-        # Whoever was last in the queue may not have been the last.
+        # If the limit was reached, more may be waiting: raise it.
         self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
 
     def _fail_to_accept(self, error: OSError) -> None:
-        """Turn away who waits while there are no descriptors; or else leave them waiting for a while.
+        """Close waiting connections while no descriptor is free, or else accept none for `PAUSE` seconds.
 
-        Whatever is done, they may not be found there again at once, and again.
+        Otherwise the loop would report the same connections again at once, for ever.
         """
-        if error.errno in _PASSING:
+        if error.errno in _ERRORS_OF_ONE:
             return
         refused = 0
-        spare = tcp._reservedFD  # noqa: SLF001 - Twisted's ports have it for this, and it is one for all of them
+        spare = tcp._reservedFD  # noqa: SLF001 - all of Twisted's ports share this one descriptor for the purpose
         if error.errno == errno.EMFILE and spare.available():
             with spare, suppress(OSError):
                 while refused < REFUSALS:
                     self.socket.accept()[0].close()
                     refused += 1
         if refused:
-            self.loop.log.warn("{reason}: connections were closed", reason=error.strerror)
+            self.loop.log.warn("{reason}: waiting connections were closed", reason=error.strerror)
         else:
             self.loop.log.warn("can't accept connections: {reason}", reason=error.strerror)
             self.stopReading()
-            self.reactor.callLater(PAUSE, self._go_on)
+            self.reactor.callLater(PAUSE, self._resume_accepting)
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         if self.connected and not self.disconnecting:
             self.startReading()
 
     def _connect(self, skt: socket.socket, addr: Any) -> None:
-        if isinstance(addr, tuple) and len(addr) == 4 and addr[3]:
-            # The interface is part of the address for Twisted.
-            host, _ = socket.getnameinfo(addr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-            addr = (host, *addr[1:])
+        addr = with_scope(addr)
         number = self.sessionno
         transport = None
         try:
@@ -125,45 +125,42 @@ class Port(_Fast, tcp.Port):
 
 
 class UNIXPort(_Fast, unix.Port):
-    """A port of a Unix socket. It takes the place of one that a server has left behind which was killed."""
+    """A port of a Unix socket. It replaces a socket that a killed server has left."""
 
     def startListening(self) -> None:
-        with vacant(self._bindPath):
+        with replacing_stale_socket(self._bindPath):
             super().startListening()  # type: ignore[no-untyped-call]
 
 
 class Loop:
-    """A reactor's event loop, which knows its connections, and logs to Twisted's log."""
+    """A reactor's event loop, with its connections and their log."""
 
     def __init__(self, reactor: Any) -> None:
-        # It has no public name.
-        self._loop = reactor._asyncioEventloop  # noqa: SLF001
-        #: Peers may be the reason for all that our ports and transports log.
-        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=self._loop.call_later))
+        loop: AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
+        self.add_reader = loop.add_reader
+        self.remove_reader = loop.remove_reader
+        self.add_writer = loop.add_writer
+        self.remove_writer = loop.remove_writer
+        self.call_soon = loop.call_soon
+        self.call_later = loop.call_later
+        #: Limited, as peers can cause most of what our ports and transports log.
+        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=loop.call_later))
         #: All connections of our ports on this reactor.
         self.connections: set[Transport] = set()
-        # Twisted does the same with those that it knows.
+        # Twisted's reactor does the same with the connections that it knows.
         reactor.addSystemEventTrigger("during", "shutdown", self._disconnect_all)
 
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._loop, name)
-        setattr(self, name, value)
-        return value
-
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log what the transport below one of ours could not tell it."""
-        error = context["exception"]
-        # That a peer has left in its handshake is told by the class alone, and is no error of ours.
-        if isinstance(error, BaseException):
-            # Not as "message": that is what Twisted's older observers put into an event.
-            self.log.failure("{what}", Failure(error), what=context["message"])
+        """Log an error that a layer could not tell the layer above."""
+        # Its text can't be called "message": Twisted's older observers put their own under that name.
+        self.log.failure("{what}", Failure(context["exception"]), what=context["message"])
 
     def _disconnect_all(self) -> None:
         for connection in list(self.connections):
             try:
                 connection.disconnect()
-            except BaseException:  # the others are to end, too
-                self.log.failure("{connection} failed to end", connection=connection)
+            except BaseException:  # the others must end, too
+                self.log.failure("{connection} failed to disconnect", connection=connection)
 
 
 _loops: WeakKeyDictionary[Any, Loop] = WeakKeyDictionary()

@@ -10,18 +10,18 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, U
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import directlyProvides, providedBy
 
-from wshost.fastnet.negotiation import agree, answer, reason
+from wshost.fastnet.negotiation import check_ciphers, openssl_reason, server_answers, server_context
 from wshost.fastnet.port import Port, UNIXPort
 
 
 class FastReactor:
-    """An asyncio reactor whose stream ports are fast, and which is otherwise the one it stands for.
+    """An asyncio reactor that listens with our ports. All else is done by the reactor that it wraps.
 
     Twisted's endpoints listen on it as on any reactor.
 
     :param reactor: an `AsyncioSelectorReactor`, on any event loop.
-    :param context: what TLS connections are made with; None for plain ones. It selects by ALPN what its ports'
-        factories say that they speak (`IProtocolNegotiationFactory`), so it is for one kind of factories.
+    :param context: for TLS connections; None for plain ones. By ALPN it selects one of the protocols that a port's
+        factory accepts (`IProtocolNegotiationFactory`), so all factories must accept the same.
     """
 
     def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
@@ -65,11 +65,11 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
     :param port: a TCP port.
     :param interface: an IPv4 or IPv6 address to bind to, "" for all of IPv4.
     :param backlog: how many connections the kernel holds until they are accepted.
-    :param unix: in place of a port, the path of a Unix socket.
-    :param mode: the permissions of that, in octal: by default its user and its group may connect.
-    :param lockfile: "0" leaves out the lock file beside it.
+    :param unix: the path of a Unix socket, instead of a port.
+    :param mode: the socket's permissions, in octal: by default its user and its group may connect.
+    :param lockfile: "0" for no lock file beside the socket.
     :param cert: for TLS, a PEM file with the server's certificate first, then the others of its chain.
-    :param key: a PEM file with its private key; None when that is in `cert`, too.
+    :param key: a PEM file with the private key; None when `cert` has that, too.
     :raises ValueError: when the arguments don't fit together, the reactor is not asyncio's, or no client would agree on
         a cipher for the certificate.
     """
@@ -84,19 +84,11 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
         context = server_context()
         context.load_cert_chain(cert, key)
         try:
-            agree(answer(context))
+            check_ciphers(server_answers(context))
         except ssl.SSLError as error:
-            raise ValueError(f"{cert}: clients can't agree on a cipher for it: {reason(error)}") from error
+            raise ValueError(f"{cert}: clients can't agree on a cipher for it: {openssl_reason(error)}") from error
     fast = FastReactor(reactor, context)
     if unix is not None:
         return UNIXServerEndpoint(fast, unix, int(backlog), int(mode, 8), bool(int(lockfile)))
     endpoint = TCP6ServerEndpoint if ":" in interface else TCP4ServerEndpoint
     return endpoint(fast, int(port or 0), int(backlog), interface)
-
-
-def server_context() -> ssl.SSLContext:
-    """Return a context for TLS 1.2 and later, with Python's choice of ciphers, and no certificate yet."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    return context

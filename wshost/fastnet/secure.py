@@ -4,97 +4,117 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, INegotiated
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from wshost.fastnet.output import State
+from wshost.fastnet.socket_transport import HIGH_WATER
 from wshost.fastnet.tls_transport import TLSTransport
-from wshost.fastnet.transport import CLOSED, STARTING, Transport
+from wshost.fastnet.transport import Transport
 
 if TYPE_CHECKING:
     from OpenSSL.crypto import X509
+
+    from wshost.fastnet.layers import Lower
 
 
 class SecureTransport(Transport):
     """A connection with TLS; its port has an `ssl.SSLContext`, too.
 
-    As with Twisted's TLS, the protocol is connected before the handshake; what it writes waits for that.
+    As with Twisted's TLS, the protocol is connected before the handshake; what it writes is kept until that is done.
     """
 
-    __slots__ = ()
+    __slots__ = ("_early", "_tls")
 
-    def _connect(self, loop: Any) -> Any:
+    def _connect(self) -> Lower:
         with suppress(OSError):  # it is not connected any more
-            # What TLS says waits for no answer.
+            # TLS sends records that the peer does not answer; the next one must not wait for its acknowledgement.
             self.setTcpNoDelay(True)
-        return TLSTransport(loop, self.socket, self, self.server.context, self.server.protocols)
+        self._state = State.OPENING
+        # What is written during the handshake.
+        self._early: list[bytes] | None = None
+        server = self.server
+        self._tls = TLSTransport(server.loop, self.socket, self, server.context, server.protocols)
+        return self._tls
 
-    # What the transport below calls
+    # What the layer below calls
 
-    def connection_made(self, transport: Any) -> None:
-        self._begin()
+    def handshake_completed(self) -> None:
+        if IHandshakeListener.providedBy(self.protocol):
+            self._call(self.protocol.handshakeCompleted)
+        if self._state is State.CLOSED:
+            return
+        self._state = State.OPEN
+        if self._producer is not None and not self._streaming:
+            self._start_pulling()
+        early, self._early = self._early, None
+        if early is not None:
+            self.write(b"".join(early))
+            if self._producer_paused and self._state is State.OPEN and self.get_write_buffer_size() <= HIGH_WATER:
+                self.resume_writing()
+        self._close_if_due()
 
     def eof_received(self) -> bool:
-        # The peer's close_notify: it is answered, and that is the end.
-        self._eof = True
-        self._quiet = False
-        self._state = CLOSED
+        """The peer has sent its close_notify: it is answered, and that is the end."""
+        self._peer_ended = True
+        self._state = State.CLOSED
         return False
 
     def _explain(self, exc: BaseException | None) -> Failure:
-        if exc is None and not (self._eof or self.disconnecting):
+        if exc is None and not (self._peer_ended or self.disconnecting):
             # An end without close_notify may be an attacker's.
             return Failure(ConnectionLost())
         if isinstance(exc, ssl.SSLError):
             return Failure(exc)
         return super()._explain(exc)
 
-    def _begin(self) -> None:
-        if IHandshakeListener.providedBy(self.protocol):
-            try:
-                self.protocol.handshakeCompleted()
-            except BaseException:  # as Twisted's transports: what fails is this connection
-                self._fail()
-        super()._begin()
+    # Output
+
+    def _write_unless_open(self, data: bytes) -> None:
+        if self._state is not State.OPENING:
+            super()._write_unless_open(data)
+            return
+        if self._early is None:
+            self._early = []
+        self._early.append(data)
+        if self._producer is not None and sum(map(len, self._early)) > HIGH_WATER:
+            self.pause_writing()
 
     # The end
 
     def loseConnection(self) -> None:
-        if self._state == STARTING and self._held is None:
+        if self._state is State.OPENING and self._early is None:
             self.abortConnection()
         else:
             super().loseConnection()
 
-    def _stop_reading(self) -> None:
-        # The peer's close_notify is to be read.
-        if self._read_paused:
-            self._under.resume_reading()
+    def _read_until_closed(self) -> None:
+        """Read the peer's close_notify, though the protocol may have paused reading."""
+        self._transport.resume_reading()
 
     def loseWriteConnection(self) -> None:
         self.loseConnection()
 
-    def _drop(self, reason: Failure) -> None:
+    def _abort(self, reason: Failure) -> None:
         self.disconnecting = True
-        super()._drop(reason)
-
-    def _drop_early(self) -> None:
-        self._under.abort()
+        super()._abort(reason)
 
     # TLS
 
     @property
     def handshaking(self) -> bool:
         """Whether the handshake is not done yet."""
-        return self._state == STARTING
+        return self._state is State.OPENING
 
     def getPeerCertificate(self) -> X509 | None:
         encoded = None
-        # Not by our state: the protocol hears of the handshake's end before it changes.
-        with suppress(ValueError):  # it is not done yet
-            encoded = None if self._under is None else self._under.ssl_object.getpeercert(True)
+        # Our state can't be asked: the protocol hears of the handshake's end before it changes.
+        with suppress(ValueError):  # the handshake is not done
+            encoded = None if self.disconnected else self._tls.ssl_object.getpeercert(True)
         if encoded is None:
             return None
         from OpenSSL.crypto import FILETYPE_ASN1, load_certificate  # noqa: PLC0415 - few connections need it
@@ -104,7 +124,7 @@ class SecureTransport(Transport):
     @property
     def negotiatedProtocol(self) -> bytes | None:
         """The protocol of ALPN, None when there is none, or not yet."""
-        name = None if self._under is None else self._under.ssl_object.selected_alpn_protocol()
+        name = None if self.disconnected else self._tls.ssl_object.selected_alpn_protocol()
         return None if name is None else name.encode("ascii")
 
 

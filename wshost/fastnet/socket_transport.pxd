@@ -1,5 +1,28 @@
-# What of socket_transport.pyx is called from C.
+# What Cython makes of socket_transport.py: the types of its attributes, and what is called from C.
 
-cdef class Layer:
-    cpdef data_received(self, data)
+cimport cython
+from wshost.fastnet.layers cimport Layer
+from wshost.fastnet.syscalls cimport recv, recv_into, send
+
+cdef class SocketTransport(Layer):
+    # What every write needs is side by side.
+    cdef int _fd
+    cdef bint _lost, _eof, _wrote
+    cdef object _backlog
+    cdef Layer _protocol
+    cdef bint _reading, _closing, _protocol_paused
+    cdef object _buffer, _loop, _sock
+    cdef Py_ssize_t _unsent, _sent, _high, _low, _filled
+
+    @cython.locals(data=bytes, filled=Py_ssize_t)
+    cpdef _read_ready(self)
+    cdef _stop_reading(self)
+    @cython.locals(size=Py_ssize_t, sent=Py_ssize_t)
     cpdef write_nocheck(self, data)
+    cdef Py_ssize_t _send(self, data, Py_ssize_t start) except -1
+    @cython.locals(sent=Py_ssize_t)
+    cpdef _write_ready(self)
+    cdef _pause_or_resume_protocol(self)
+    cdef _shut_down_writing(self)
+    cdef _force_close(self, error)
+    cdef _report(self, message, error)

@@ -1,4 +1,4 @@
-"""Makes way for a Unix socket where one was left behind by a server that was killed. Knows no reactor."""
+"""Removes a Unix socket that a killed server has left, when another is to listen there. Knows no reactor."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from pathlib import Path
 
 from twisted.internet.error import CannotListenError
 
-#: So long a start waits for another one in the same directory, in seconds, and how often it looks.
-_PATIENCE, _STEP = 1.0, 0.02
+#: For how many seconds one server waits for another that starts in the same directory, and how often it looks.
+_LOCK_TIMEOUT, _STEP = 1.0, 0.02
 
 
 @contextmanager
-def vacant(name: bytes | str) -> Iterator[None]:
-    """Let the block listen on this path: what nobody listens on is removed before, the socket and Twisted's lock file.
+def replacing_stale_socket(name: bytes | str) -> Iterator[None]:
+    """Remove a socket on which nobody listens, and Twisted's lock file beside it; then the block may listen there.
 
-    What is no socket is never removed. Whether somebody listens is found out by connecting: the id in a lock file may
-    be that of another process by now. Of several servers that start at once, one gets it.
+    Only sockets are removed. Whether a server listens is found out by connecting: the process id in a lock file may be
+    another process's by now. Of several servers that start at once, one gets the path.
 
-    :raises CannotListenError: when somebody listens there.
+    :param name: the path; one that begins with a zero byte is in no directory, and leaves nothing.
+    :raises CannotListenError: when a server listens there.
     """
     path = Path(os.fsdecode(name))
     if os.fsencode(name).startswith(b"\0"):
-        # It is in no directory, and leaves nothing behind.
         yield
         return
     directory = _lock(path.parent)
     try:
-        if _is_left(path):
+        if _is_stale(path):
             path.unlink(missing_ok=True)
             lock = path.with_name(f"{path.name}.lock")
-            # Twisted's is a symbolic link that names a process.
+            # Twisted's lock is a symbolic link whose target is a process id.
             if lock.is_symlink() and str(lock.readlink()).isdigit():
                 lock.unlink()
         yield
@@ -45,9 +45,9 @@ def vacant(name: bytes | str) -> Iterator[None]:
 
 
 def _lock(directory: Path) -> int | None:
-    """Return a descriptor that keeps others from starting in this directory, None when that can't be had.
+    """Lock a directory against other servers that start; return the descriptor, None when it can't be locked.
 
-    Between the binding of a socket and the listening on it, it looks as if nobody did.
+    A socket that is bound, but not listening yet, looks stale.
     """
     import fcntl  # noqa: PLC0415 - Windows has none, and no such sockets
 
@@ -55,7 +55,7 @@ def _lock(directory: Path) -> int | None:
         descriptor = os.open(directory, os.O_RDONLY)
     except OSError:
         return None
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,8 +68,11 @@ def _lock(directory: Path) -> int | None:
             return descriptor
 
 
-def _is_left(path: Path) -> bool:
-    """Say whether nobody listens there. :raises CannotListenError: when somebody does."""
+def _is_stale(path: Path) -> bool:
+    """Say whether this is a socket without a server, or nothing.
+
+    :raises CannotListenError: when a server listens there.
+    """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False
@@ -84,9 +87,9 @@ def _is_left(path: Path) -> bool:
         except ConnectionRefusedError:
             return True
         except BlockingIOError:
-            # More wait there than it takes.
+            # A server listens, and its backlog is full.
             pass
         except OSError:
-            # It may not be asked, or is of another kind: to bind it will fail, and say why.
+            # We may not connect, or it is another kind of socket. Binding will fail, and say why.
             return False
     raise CannotListenError(None, os.fsencode(path), "a server listens there already")

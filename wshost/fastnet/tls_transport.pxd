@@ -1,28 +1,16 @@
 # What Cython makes of tls_transport.py: the types of its attributes, and what is called from C.
 
 cimport cython
-from wshost.fastnet.socket_transport cimport Layer
+from wshost.fastnet.layers cimport Layer
+from wshost.fastnet.tls_records cimport Buffers, count_records, end_of_records, shared_buffers
 
-cdef int STARTING, SHAKING, OPEN, CLOSING, LOST
-cdef Py_ssize_t _HEAD, _RECORD, _EXPANSION, _PIECE, _AT_ONCE, _ALLOWANCE, _PRICE, _ANSWERS
-
-cdef class Buffers:
-    cdef public object incoming, outgoing, put, take
-    cdef public bint busy
-
-    cdef bytes leave(self)
-
-@cython.locals(size=Py_ssize_t, end=Py_ssize_t, left=Py_ssize_t, length=Py_ssize_t)
-cdef Py_ssize_t _whole(bytes data, Py_ssize_t start) except -1
-
-@cython.locals(count=Py_ssize_t, end=Py_ssize_t)
-cdef Py_ssize_t _count(bytes data) except -1
+cdef int _HANDSHAKING, _OPEN, _CLOSING, _LOST
+cdef Py_ssize_t _CONTENT, _ALLOWANCE, _PRICE, _MOST_ANSWERS, _PIECE
 
 cdef class TLSTransport(Layer):
-    cdef object __weakref__
     cdef public object ssl_object, _records
-    cdef object _deadline, _error, _hello, _late, _loop, _protocols
-    cdef Layer _protocol, _under
+    cdef object _deadline, _deferred, _error, _handshake, _loop
+    cdef Layer _protocol, _transport
     cdef Buffers _buffers
     cdef bytes _rest
     cdef Py_ssize_t _allowance, _answers
@@ -31,20 +19,25 @@ cdef class TLSTransport(Layer):
 
     @cython.locals(start=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t)
     cpdef data_received(self, data)
-    cdef _take(self, data)
-    @cython.locals(buffers=Buffers, done=bint)
-    cdef _shake(self, data)
+    cdef _continue_handshake(self, handshake, data)
+    cdef _cancel_deadline(self)
     @cython.locals(
-        buffers=Buffers, size=Py_ssize_t, count=Py_ssize_t, idle=Py_ssize_t, chunks=list, said=bytes, ended=bint
+        buffers=Buffers,
+        size=Py_ssize_t,
+        count=Py_ssize_t,
+        without_data=Py_ssize_t,
+        chunks=list,
+        content=bytes,
+        ended=bint,
     )
-    cdef _read(self, data)
-    cdef _answer(self, output)
+    cdef _decrypt(self, data)
+    cdef _send_answer(self, output)
     cpdef write_nocheck(self, data)
     @cython.locals(buffers=Buffers, sent=Py_ssize_t)
     cdef bytes _encrypt(self, data)
     cdef bytes _encrypt_long(self, data)
     @cython.locals(buffers=Buffers)
-    cdef _notify(self)
-    cdef _end(self)
+    cdef _send_close_notify(self)
+    cdef _answer_close_notify(self)
     cdef _fail(self, error)
     cpdef abort(self)

@@ -1,4 +1,4 @@
-"""Loads and checks the certificates that the server shows and demands. Knows no option and no endpoint."""
+"""Loads and checks the files for TLS: certificates, keys, authorities of clients. Knows no endpoint."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
 
-from wshost.fastnet.negotiation import agree, answer, reason
+from wshost.fastnet.negotiation import check_ciphers, openssl_reason, server_answers, server_context
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
-    from OpenSSL import SSL
     from twisted.internet.ssl import CertificateOptions
 
 _PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
 
 
 class Certificates:
-    """What TLS connections are made with, in two forms: TLS 1.2 and later.
+    """The files for TLS, as a context of the standard library and as one of Twisted's. Both take TLS 1.2 and later.
 
     :param cert: a PEM file with the server's certificate first, then the others of its chain.
-    :param key: a PEM file with its private key, not encrypted; None when that is in `cert`, too.
-    :param client_ca: a PEM file of authorities; clients must then show a certificate that one of them has signed.
-    :raises ConfigurationError: naming the file, when one can't be read, or holds something else; or when no client
-        would agree on a cipher for the certificate.
+    :param key: a PEM file with the private key, not encrypted; None when `cert` has that, too.
+    :param client_ca: a PEM file of authorities: clients must show a certificate that one of them has signed. None:
+        clients need no certificate.
+    :raises ConfigurationError: naming the file, when it can't be read or holds something else, or when no client would
+        agree on a cipher for the certificate.
     """
 
     def __init__(self, cert: str, key: str | None = None, client_ca: str | None = None) -> None:
@@ -44,16 +45,14 @@ class Certificates:
         if self._private_key.public_key() != self._certificates[0].public_key():
             raise ConfigurationError(f"{key or cert}: the private key is not that of the (first) certificate in {cert}")
         self._trusted = _certificates(client_ca) if client_ca else []
-        #: For the standard library.
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.options |= ssl.OP_NO_RENEGOTIATION
+        #: For the standard library's TLS, which `wshost.fastnet` uses.
+        self.context = server_context()
         try:
             self.context.load_cert_chain(cert, key)
         except ssl.SSLError as error:
             raise ConfigurationError(f"{cert}: OpenSSL won't use the certificate: {_reason(error)}") from error
         try:
-            agree(answer(self.context))
+            check_ciphers(server_answers(self.context))
         except ssl.SSLError as error:
             raise _no_cipher(cert, error) from error
         if client_ca:
@@ -61,21 +60,19 @@ class Certificates:
             self.context.verify_mode = ssl.CERT_REQUIRED
 
     def context_factory(self, protocols: Sequence[bytes] = ()) -> CertificateOptions:
-        """Return the form for Twisted's own TLS.
+        """Return a context for Twisted's own TLS.
 
-        :param protocols: what is spoken over it, for `negotiate`.
+        :param protocols: for `negotiate`.
         :raises ConfigurationError: as the class does.
         """
-        # pyOpenSSL is imported only where it is needed.
-        from OpenSSL import crypto  # noqa: PLC0415
-        from twisted.internet.ssl import (  # noqa: PLC0415
+        from twisted.internet.ssl import (  # noqa: PLC0415 - few servers need it, and it takes its time
             Certificate,
             CertificateOptions,
             TLSVersion,
             trustRootFromCertificates,
         )
 
-        # Twisted's annotations know only pyOpenSSL's own classes for these; pyOpenSSL has them deprecated.
+        # Twisted's annotations want pyOpenSSL's own classes, which pyOpenSSL has deprecated.
         certificates: Any = self._certificates
         private_key: Any = self._private_key
         leaf, *chain = certificates
@@ -92,24 +89,22 @@ class Certificates:
 
 
 def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str) -> None:
-    """Have Twisted's TLS select a protocol by ALPN, as RFC 7301 §3.2 says, and try its certificate.
+    """Let Twisted's TLS select a protocol by ALPN, as RFC 7301 §3.2 says, and check its certificate.
 
-    Twisted has a callback of its own there: where it has nothing to select, it answers an empty name, which OpenSSL
-    takes for an internal error.
+    Twisted's own callback answers an empty name when it has nothing to select: to OpenSSL that is an internal error.
 
-    :param options: those of which no connection was made yet.
-    :param protocols: the favourite first. A client that offers others alone is refused; with none, nothing is selected.
-    :param name: what has the certificate, for the error.
+    :param options: no connection was made with them yet.
+    :param protocols: the favourite first. A client that offers only others is refused; with none, nothing is selected.
+    :param name: names the certificate in errors.
     :raises ConfigurationError: when OpenSSL won't use the certificate, or no client would agree on a cipher for it.
     """
-    from OpenSSL import SSL  # noqa: PLC0415 - as above
 
     def select(_: SSL.Connection, offered: Sequence[bytes]) -> Any:
         for protocol in protocols:
             if protocol in offered:
                 return protocol
         if protocols:
-            # The client gets the alert no_application_protocol for it, and whoever shakes hands with it this error.
+            # OpenSSL sends the alert no_application_protocol, and `do_handshake` raises this error.
             raise SSL.Error([("SSL routines", "", "no application protocol")])
         return SSL.NO_OVERLAPPING_PROTOCOLS
 
@@ -123,14 +118,14 @@ def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str
 
     try:
         with warnings.catch_warnings():
-            # Twisted's own endpoints give pyOpenSSL what that has deprecated.
+            # Twisted's own endpoints use what pyOpenSSL has deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
             context = options.getContext()
     except SSL.Error as error:
         raise ConfigurationError(f"{name}: OpenSSL won't use the certificate: {_reason(error)}") from error
     context.set_alpn_select_callback(select)
     try:
-        agree(answer)
+        check_ciphers(answer)
     except (SSL.Error, ssl.SSLError) as error:
         raise _no_cipher(name, error) from error
 
@@ -142,9 +137,9 @@ def _no_cipher(name: str, error: Exception) -> ConfigurationError:
 
 
 def _reason(error: Exception) -> str:
-    """Return what OpenSSL says, by way of the standard library or of pyOpenSSL."""
+    """Return OpenSSL's reason for an error of the standard library or of pyOpenSSL, in words."""
     if isinstance(error, ssl.SSLError):
-        return reason(error)
+        return openssl_reason(error)
     return "; ".join(what for _, _, what in error.args[0])
 
 
@@ -172,5 +167,5 @@ def _private_key(path: str) -> _PrivateKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{path}: no private key in PEM") from error
     if not isinstance(key, _PrivateKey):
-        raise ConfigurationError(f"{path}: a private key of this kind is of no use for TLS")
+        raise ConfigurationError(f"{path}: TLS can't use a private key of this kind")
     return key

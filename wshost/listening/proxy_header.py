@@ -12,10 +12,10 @@ from typing import NamedTuple
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-#: How version 2 begins, and how long what comes before its addresses is.
+#: How version 2 begins, and how many bytes come before its addresses.
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _FIXED = 16
-#: How version 1 begins, and how long its line may be, with its end.
+#: How version 1 begins, and how long its line may be, CRLF included.
 _WORD = b"PROXY "
 _LINE = 107
 
@@ -23,35 +23,35 @@ _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 _FAMILIES = {b"TCP4": socket.AF_INET, b"TCP6": socket.AF_INET6}
 _TYPES = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 
-# The nibbles of version 2.
+# Version 2's byte for version and command, and the nibbles for family and protocol.
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPEC, _INET, _INET6, _UNIX = range(4)
 _STREAM, _DGRAM = 1, 2
-#: The size of an address, and of all that tells both.
+#: The size of one address, and of both with their ports.
 _SIZES = {_UNSPEC: (0, 0), _INET: (4, 12), _INET6: (16, 36), _UNIX: (108, 216)}
 
 
 class InvalidHeader(ValueError):
-    """What came is no such header."""
+    """These bytes are no valid header."""
 
 
 class Header(NamedTuple):
     """What a header says."""
 
-    #: The client's address, None where the header has none: then that of the socket counts.
+    #: The client's address. None: the header has none, and the socket's counts.
     source: IAddress | None
-    #: The address that the client has connected to, None likewise.
+    #: The address that the client has connected to, None as above.
     destination: IAddress | None
-    #: How many bytes it takes; what comes behind them is the client's.
+    #: How many bytes the header takes; the client's follow.
     size: int
 
 
 def parse(data: bytes | bytearray) -> Header | None:
     """Read a header.
 
-    :param data: all that has come, the header first.
-    :returns: None while it is not whole: at most 65,551 bytes.
-    :raises InvalidHeader: as soon as it can't become one.
+    :param data: all that has been received.
+    :returns: None while the header is not whole. It has at most 65,551 bytes.
+    :raises InvalidHeader: as soon as the bytes can't become a valid header.
     """
     if data.startswith(_WORD):
         return _parse_line(data)
@@ -59,7 +59,7 @@ def parse(data: bytes | bytearray) -> Header | None:
         return _parse_binary(data)
     if _WORD.startswith(data) or _SIGNATURE.startswith(data):
         return None
-    raise InvalidHeader("it begins otherwise")
+    raise InvalidHeader("it begins with neither signature")
 
 
 def _parse_line(data: bytes | bytearray) -> Header | None:
@@ -72,10 +72,10 @@ def _parse_line(data: bytes | bytearray) -> Header | None:
     size = end + 2
     _, protocol, *rest = bytes(data[:end]).split(b" ")
     if protocol == b"UNKNOWN":
-        # Whatever comes behind it is to be ignored.
+        # The rest of the line is to be ignored.
         return Header(None, None, size)
     if protocol not in _FAMILIES or len(rest) != 4:
-        raise InvalidHeader("it is another protocol, or not two addresses and two ports")
+        raise InvalidHeader("the protocol is unknown, or there are not two addresses and two ports")
     family = _FAMILIES[protocol]
     source, destination, source_port, destination_port = rest
     return Header(
@@ -87,20 +87,20 @@ def _parse_line(data: bytes | bytearray) -> Header | None:
 
 def _packed(family: int, text: bytes) -> bytes:
     try:
-        # It takes no leading zeros, no zones, and no other short forms.
+        # Leading zeros, zones and short forms of IPv4 are refused.
         return socket.inet_pton(family, text.decode("ascii"))
     except (OSError, ValueError):
-        raise InvalidHeader("it is no address of its kind") from None
+        raise InvalidHeader("an address is invalid") from None
 
 
 def _port(text: bytes) -> int:
     if not _PORT.fullmatch(text) or int(text) > 0xFFFF:
-        raise InvalidHeader("it is no port")
+        raise InvalidHeader("a port is invalid")
     return int(text)
 
 
 def _address(family: int, kind: str, packed: bytes, port: int) -> IAddress:
-    # As the kernel's addresses are written: one text for one address.
+    # `inet_ntop` writes each address in one way only, that of the kernel's addresses.
     address: IAddress = _TYPES[socket.AddressFamily(family)](kind, socket.inet_ntop(family, packed), port)
     return address
 
@@ -108,19 +108,19 @@ def _address(family: int, kind: str, packed: bytes, port: int) -> IAddress:
 def _parse_binary(data: bytes | bytearray) -> Header | None:
     """Version 2 (§2.2)."""
     if len(data) > 12 and data[12] not in {_LOCAL, _PROXY}:
-        raise InvalidHeader("it is another version, or another command")
+        raise InvalidHeader("the version or the command is unknown")
     if len(data) < _FIXED:
         return None
     command = data[12]
     family, protocol = data[13] >> 4, data[13] & 0x0F
     size = _FIXED + int.from_bytes(data[14:16], "big")
     if command == _PROXY and (family not in _SIZES or protocol > _DGRAM):
-        raise InvalidHeader("it is another family, or another protocol")
-    # Where one is unspecified the other tells nothing.
+        raise InvalidHeader("the family or the protocol is unknown")
+    # If either is unspecified, the addresses mean nothing.
     unspecified = command == _LOCAL or _UNSPEC in {family, protocol}
     width, both = _SIZES[_UNSPEC if unspecified else family]
     if size < _FIXED + both:
-        raise InvalidHeader("it has no room for the addresses")
+        raise InvalidHeader("the length leaves no room for the addresses")
     if len(data) < size:
         return None
     if unspecified:
@@ -140,7 +140,7 @@ def _parse_binary(data: bytes | bytearray) -> Header | None:
 
 
 def _check_vectors(data: bytes | bytearray, start: int, end: int) -> None:
-    """Make sure that what comes behind the addresses is types, lengths and values; none of them is of use to us."""
+    """Check that types, lengths and values follow the addresses. We use none of them."""
     while start < end:
         start += 3 + int.from_bytes(data[start + 1 : start + 3], "big")
     if start > end:
@@ -148,6 +148,6 @@ def _check_vectors(data: bytes | bytearray, start: int, end: int) -> None:
 
 
 def _unix(name: bytes) -> IAddress:
-    # Those without a file begin with a zero; all are padded with them.
+    # All names are padded with zeros; a name without a file begins with one.
     name = name.rstrip(b"\0") if name.startswith(b"\0") else name.partition(b"\0")[0]
     return UNIXAddress(name or None)

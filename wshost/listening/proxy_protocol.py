@@ -1,7 +1,7 @@
-"""Takes the PROXY protocol's header off a connection, and tells the addresses in it for those of the socket.
+"""Takes the PROXY protocol's header off a connection, and gives the addresses in it as the connection's own.
 
-It is a protocol to the transport, and a transport to the protocol behind it, which is there from the start: so limits
-of time and number count for those who send no header, too. What is no header ends the connection, without a word.
+It is a protocol to the transport, and the transport of the protocol behind it. That one is connected from the start, so
+its limits hold for clients that send no header, too. An invalid header ends the connection without an answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wshost.listening.proxy_header import Header, InvalidHeader, parse
 class ProxiedTransport:
     """One connection.
 
-    :param protocol: that of the client.
+    :param protocol: speaks with the client behind the header.
     """
 
     def __init__(self, protocol: Any) -> None:
@@ -36,11 +36,10 @@ class ProxiedTransport:
         #: The transport below.
         self.transport: Any = None
         self._header: Header | None = None
-        # Of the header, until it is whole.
+        # What has come of the header; None when that is whole.
         self._received: bytearray | None = bytearray()
-        # What came is none.
         self._invalid = False
-        # Who waits for the addresses.
+        # To be called when the addresses are known.
         self._waiting: list[Callable[[], None]] = []
         self.write: Any = None
 
@@ -49,7 +48,7 @@ class ProxiedTransport:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         directlyProvides(self, providedBy(transport))
-        # What is called most often does without `__getattr__`.
+        # It is called most often: without this, `__getattr__` would find it.
         self.write = transport.write
         self.connectionMade()
 
@@ -63,11 +62,11 @@ class ProxiedTransport:
             self._receive(self._received, data)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """As the transport below calls that of `receive_into`."""
+        """So many bytes were read into the buffer of `receive_into`."""
         self._protocol.buffer_updated(nbytes)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # The protocol knows us, too: without a cut here both would wait for the collector.
+        # Break the reference cycle: the protocol has us as its transport.
         protocol, self._protocol = self._protocol, None
         self._waiting.clear()
         protocol.connectionLost(reason)
@@ -79,7 +78,7 @@ class ProxiedTransport:
         try:
             header = parse(received)
         except InvalidHeader:
-            self._give_up(received)
+            self._refuse(received)
             return
         if header is None:
             return
@@ -92,7 +91,7 @@ class ProxiedTransport:
         if rest and self._protocol is not None:
             self._protocol.dataReceived(rest)
 
-    def _give_up(self, received: bytearray) -> None:
+    def _refuse(self, received: bytearray) -> None:
         self._invalid = True
         received.clear()
         self.transport.loseConnection()
@@ -103,14 +102,14 @@ class ProxiedTransport:
         return getattr(self.transport, name)
 
     def call_when_known(self, call: Callable[[], None]) -> None:
-        """Call once, when the peer's address is known; never, when there comes no header."""
+        """Call this once the client's address is known; never when no valid header comes."""
         if self._received is None:
             call()
         else:
             self._waiting.append(call)
 
     def receive_into(self, buffer: Any) -> bool:
-        """Have the transport below read into this, if it can, and the protocol as well."""
+        """Let the transport below read into this. False when it or the protocol can't do that."""
         if not hasattr(type(self._protocol), "buffer_updated"):
             return False
         receive = getattr(self.transport, "receive_into", None)
@@ -129,14 +128,14 @@ class ProxiedTransport:
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(ProxiedTransport):
-    """One whose protocol goes on when the peer has closed its half."""
+    """One whose protocol is half-closeable."""
 
     def readConnectionLost(self) -> None:
         if self._received is None:
             self._protocol.readConnectionLost()
         else:
-            # It will not be whole.
-            self._give_up(self._received)
+            # The header can't become whole any more.
+            self._refuse(self._received)
 
     def writeConnectionLost(self) -> None:
         self._protocol.writeConnectionLost()
@@ -144,13 +143,16 @@ class HalfCloseable(ProxiedTransport):
 
 @implementer(IProtocolFactory, ILoggingContext)
 class ProxiedFactory:
-    """Puts the header in front of a factory's protocols."""
+    """Builds a factory's protocols, each behind a header.
+
+    :param factory: builds the protocols.
+    """
 
     def __init__(self, factory: Any) -> None:
-        #: By this name TLS's factories have theirs, too.
+        #: The name is that of `twisted.protocols.policies.WrappingFactory`.
         self.wrappedFactory = factory
         if IProtocolNegotiationFactory.providedBy(factory):
-            # Where TLS comes first, it asks us.
+            # Twisted's TLS asks the factory behind it, which may be this one.
             alsoProvides(self, IProtocolNegotiationFactory)
 
     def buildProtocol(self, addr: IAddress) -> ProxiedTransport | None:
@@ -161,7 +163,7 @@ class ProxiedFactory:
         return kind(protocol)
 
     def logPrefix(self) -> str:
-        """Name it in Twisted's "… starting on 8080"."""
+        """Return the name in Twisted's log line "… starting on 8080"."""
         factory = self.wrappedFactory
         name = factory.logPrefix() if ILoggingContext.providedBy(factory) else type(factory).__name__
         return f"{name} (PROXY)"

@@ -134,7 +134,7 @@ class Pending:
         """Send a message to all subscribers of a topic; False when those with an encoding miss it."""
         accepted = True
         if topic.encoded:
-            if topic.size < self._shared.max_output:
+            if topic.size < self._shared.limits.max_output:
                 self._number += 1
                 topic.pending.append(Publication(self._number, data))
                 topic.size += len(data)
@@ -286,4 +286,4 @@ class Pending:
 
         # Whoever has something pending has an encoding.
         encoding: Any = subscriber.encoding
-        return join(publications, encoding, self._shared.max_output, failed)
+        return join(publications, encoding, self._shared.limits.max_output, failed)

@@ -22,15 +22,13 @@ from wshost.topics.pending import Pending, Subscriber, Topic
 class Topics:
     """The topics of a hub.
 
-    :param shared: the turn, the log, the thread and the limit of output.
+    :param shared: the turn, the log, the thread and the limits.
     :param backplane: is told which topics have subscribers here; None where there is none.
-    :param max_subscriptions: of one connection.
     """
 
-    def __init__(self, shared: Shared, backplane: IBackplane | None, max_subscriptions: int) -> None:
+    def __init__(self, shared: Shared, backplane: IBackplane | None) -> None:
         self._shared = shared
         self._backplane = backplane
-        self._max_subscriptions = max_subscriptions
         self._topics: dict[str, Topic] = {}
         self._pending = Pending(shared)
 
@@ -60,7 +58,7 @@ class Topics:
         topic = self._topics.get(name)
         if topic in subscriber.topics:
             return True
-        if len(subscriber.topics) >= self._max_subscriptions:
+        if len(subscriber.topics) >= self._shared.limits.max_subscriptions:
             return False
         if topic is None:
             # First the backplane, which may be anybody's: nothing is kept of what fails.
@@ -110,7 +108,7 @@ class Topics:
         thread = self._shared.registry.thread
         if thread.is_current():
             return self._publish(topic, data)
-        return thread.post(self, CALL + len(data), self._shared.max_output, self._publish, topic, data)
+        return thread.post(self, CALL + len(data), self._shared.limits.max_output, self._publish, topic, data)
 
     def _publish(self, name: str, data: str | bytes) -> bool:
         if self._pending.flushing:

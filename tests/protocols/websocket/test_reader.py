@@ -31,7 +31,7 @@ class Sink:
     def receive_into(self, room: memoryview | None) -> None:
         self.rooms.append(room)
 
-    def deliver(self, message: tuple[str, Any], size: int) -> None:
+    def on_plain_message(self, message: tuple[str, Any], size: int) -> None:
         self.messages.append(message)
         self.sizes.append(size)
         self.read_here += 1

@@ -321,7 +321,7 @@ class WebSocket:
 
     # From the reader
 
-    def deliver(self, message: tuple[str, Any], size: int) -> None:
+    def on_plain_message(self, message: tuple[str, Any], size: int) -> None:
         self._turn_size += size
         if self._state is _OPEN:
             self._session.handle_message(message)

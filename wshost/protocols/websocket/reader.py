@@ -25,7 +25,7 @@ _utf_8 = codecs.getincrementaldecoder("utf-8")
 class Sink(autobahn_engine.Sink, Protocol):
     """Whom the reader and its engine tell."""
 
-    def deliver(self, message: tuple[str, Any], size: int) -> None:
+    def on_plain_message(self, message: tuple[str, Any], size: int) -> None:
         """A whole message came.
 
         :param message: as handlers get it.
@@ -154,7 +154,7 @@ class FrameReader:
         message, stop = taken
         self._at = stop
         self._read += 1
-        self._sink.deliver(message, stop - at)
+        self._sink.on_plain_message(message, stop - at)
         return True
 
     def _go_on_judging(self) -> bool:
@@ -203,7 +203,7 @@ class FrameReader:
             self.engine.fail_payload()
             return False
         self._read += 1
-        self._sink.deliver(message, len(payload) + len(inflated) + inflater.streams * STREAM)
+        self._sink.on_plain_message(message, len(payload) + len(inflated) + inflater.streams * STREAM)
         return True
 
     def _fail_size(self, inflated: bytes, is_binary: bool) -> None:
@@ -244,7 +244,7 @@ class FrameReader:
         if not frame.left:
             self._partial = None
             self._read += 1
-            self._sink.deliver(frame.message(), frame.size)
+            self._sink.on_plain_message(frame.message(), frame.size)
         elif not count:
             room = frame.room()
             if room is not None:

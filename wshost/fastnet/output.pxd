@@ -1,0 +1,16 @@
+# What Cython makes of output.py: the types of its attributes, and what is called from C.
+
+from wshost.fastnet.layers cimport Layer
+
+cdef object _OPENING, _OPEN, _PULLING, _HALF_CLOSED, _CLOSED
+
+cdef class Output(Layer):
+    # What every write needs is side by side.
+    cdef public Layer _transport
+    cdef public object _state
+    cdef object __weakref__
+    cdef public object socket, protocol, server, reactor, connected, disconnecting, disconnected, sessionno
+    cdef public object _addr, _producer, _reason
+    cdef public bint _streaming, _producer_paused, _peer_ended, _half_closing
+
+    cpdef write(self, data)

@@ -1,0 +1,276 @@
+"""A connected socket on an event loop: the lowest layer of a connection. Knows nothing of TLS and of Twisted.
+
+It is made small: a server has ten thousand of them. What waits to be sent is kept here, and nothing that was received.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from contextlib import suppress
+
+from wshost.fastnet.layers import EventLoop, Layer, Upper
+from wshost.fastnet.syscalls import recv, recv_into, send
+
+#: The layer above is asked to pause writing while more than that many bytes are unsent, as by Twisted's own transports.
+HIGH_WATER = 1 << 16
+
+
+class SocketTransport(Layer):
+    """One socket.
+
+    :param loop: watches the socket.
+    :param sock: a connected socket; it will not block from now on, and is closed at the end.
+    :param protocol: the layer above.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_buffer",
+        "_closing",
+        "_eof",
+        "_fd",
+        "_filled",
+        "_high",
+        "_loop",
+        "_lost",
+        "_low",
+        "_protocol",
+        "_protocol_paused",
+        "_reading",
+        "_sent",
+        "_sock",
+        "_unsent",
+        "_wrote",
+    )
+
+    def __init__(self, loop: EventLoop, sock: socket.socket, protocol: Upper) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._protocol = protocol
+        # On Linux, what `accept` returns blocks whatever the listening socket does.
+        sock.setblocking(False)
+        self._fd = sock.fileno()
+        # What is unsent, in order, how much that is, and how much of the first has been sent already.
+        self._backlog: deque[bytes] | None = None
+        self._unsent = 0
+        self._sent = 0
+        self._high = HIGH_WATER
+        self._low = 0
+        self._protocol_paused = False
+        # What is read into, and how much of it is filled.
+        self._buffer: memoryview | None = None
+        self._filled = 0
+        # The protocol has written during the present call.
+        self._wrote = False
+        # Nothing more is written; the connection ends when all is sent; it has ended.
+        self._eof = False
+        self._closing = False
+        self._lost = False
+        loop.add_reader(self._fd, self._read_ready)
+        self._reading = True
+
+    # Input
+
+    def _read_ready(self) -> None:
+        # The loop may have queued this call before reading was paused.
+        if not self._reading:
+            return
+        data = b""
+        filled = 0
+        try:
+            if self._buffer is None:
+                data = recv(self._fd)
+            else:
+                filled = recv_into(self._fd, self._buffer, self._filled)
+                self._filled += filled
+                if self._filled == len(self._buffer):
+                    self._buffer = None
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._force_close(error)
+            return
+        self._wrote = False
+        try:
+            if data:
+                self._protocol.data_received(data)
+            elif filled:
+                self._protocol.buffer_updated(filled)
+            elif self._protocol.eof_received():
+                self._stop_reading()
+            else:
+                self.close()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failure:
+            # First the end: to report it may fail, too.
+            self._force_close(failure)
+            self._report("the protocol failed on what was read", failure)
+            return
+        # When the kernel has data and a reset at once, uvloop calls the reader once, and watches no more
+        # (`UVPoll._fatal_error`). A write or a later read would have met the reset. `process/reactors.py` looks for it
+        # in the same way, after reads of Twisted's own transports: neither package may import the other.
+        if self._reading and not self._wrote:
+            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                self._force_close(OSError(code, os.strerror(code)))
+
+    def receive_into(self, buffer: memoryview | None) -> bool:
+        """Read into this, and call the protocol's `buffer_updated`, until it is full.
+
+        :param buffer: writable, of bytes, not empty; None ends it before it is full. It must not be released meanwhile.
+        :returns: True: it can be done.
+        """
+        self._buffer = None if self._lost else buffer
+        self._filled = 0
+        return True
+
+    def pause_reading(self) -> None:
+        if not self._closing:
+            self._stop_reading()
+
+    def resume_reading(self) -> None:
+        if not self._closing and not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._read_ready)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    # Output
+
+    def write_nocheck(self, data: bytes) -> None:
+        size = len(data)
+        if self._lost or self._eof or not size:
+            return
+        self._wrote = True
+        if self._backlog is None:
+            sent = self._send(data, 0)
+            if sent == size or self._lost:
+                return
+            self._backlog = deque()
+            self._sent = sent
+            size -= sent
+            self._loop.add_writer(self._fd, self._write_ready)
+        self._backlog.append(data)
+        self._unsent += size
+        self._pause_or_resume_protocol()
+
+    def _send(self, data: bytes, start: int) -> int:
+        """Return how many bytes the kernel has taken; none when the connection is broken, which is its end."""
+        try:
+            return send(self._fd, data, start)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._force_close(error)
+            return 0
+
+    def _write_ready(self) -> None:
+        # The loop may have queued this call before the end.
+        while self._backlog is not None:
+            data = self._backlog[0]
+            sent = self._send(data, self._sent)
+            if self._lost:
+                return
+            self._unsent -= sent
+            self._sent += sent
+            if self._sent < len(data):
+                break
+            self._backlog.popleft()
+            self._sent = 0
+            if not self._backlog:
+                # All is sent: do what was to come behind it.
+                self._backlog = None
+                self._loop.remove_writer(self._fd)
+                if self._closing:
+                    self._force_close(None)
+                elif self._eof:
+                    self._shut_down_writing()
+        self._pause_or_resume_protocol()
+
+    def _pause_or_resume_protocol(self) -> None:
+        """Tell the protocol when too much is unsent, and when little is."""
+        if self._lost:
+            return
+        try:
+            if not self._protocol_paused and self._unsent > self._high:
+                self._protocol_paused = True
+                self._protocol.pause_writing()
+            elif self._protocol_paused and self._unsent <= self._low:
+                self._protocol_paused = False
+                self._protocol.resume_writing()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            # The writer is not to blame, and the connection goes on.
+            self._report("the protocol failed to pause or resume writing", error)
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        self._high = high
+        self._low = low
+        self._pause_or_resume_protocol()
+
+    def write_eof(self) -> None:
+        """Close our half when all is sent."""
+        if self._eof or self._closing:
+            return
+        self._eof = True
+        if self._backlog is None:
+            self._shut_down_writing()
+
+    def _shut_down_writing(self) -> None:
+        with suppress(OSError):  # the connection is broken, and the next read says so
+            self._sock.shutdown(socket.SHUT_WR)
+
+    # The end
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        if self._closing:
+            return
+        self._closing = True
+        self._stop_reading()
+        if self._backlog is None:
+            self._force_close(None)
+
+    def abort(self) -> None:
+        """Close the connection; what is unsent is lost."""
+        self._force_close(None)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        """Close the connection, and tell the protocol in the next turn of the loop.
+
+        :param error: why, for `connection_lost`.
+        """
+        if self._lost:
+            return
+        self._lost = self._closing = True
+        self._stop_reading()
+        self._buffer = None
+        if self._backlog is not None:
+            self._backlog = None
+            self._unsent = 0
+            self._loop.remove_writer(self._fd)
+        self._loop.call_soon(self._call_connection_lost, error)
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        protocol = self._protocol
+        # Break the reference cycle. Nothing is called of the protocol from now on.
+        self._protocol = None  # type: ignore[assignment]
+        try:
+            protocol.connection_lost(error)
+        finally:
+            self._sock.close()
+
+    def _report(self, message: str, error: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+        )

@@ -1,0 +1,5 @@
+# What of syscalls.pyx is called from C.
+
+cpdef bytes recv(int fd)
+cpdef Py_ssize_t recv_into(int fd, buffer, Py_ssize_t start) except -1
+cpdef Py_ssize_t send(int fd, data, Py_ssize_t start) except -1

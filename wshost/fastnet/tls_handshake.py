@@ -1,0 +1,57 @@
+"""The server's part of a TLS handshake, as the client's records come. Knows no socket and no time."""
+
+from __future__ import annotations
+
+from ssl import SSLError, SSLObject, SSLWantReadError
+
+from wshost.fastnet.negotiation import NO_APPLICATION_PROTOCOL, ClientHello
+from wshost.fastnet.tls_records import Buffers
+
+
+class Handshake:
+    """One handshake.
+
+    :param ssl_object: works on `buffers`.
+    :param protocols: what it has been told to select by ALPN. A client that offers only others is refused
+        (RFC 7301 §3.2), which `ssl` does not do; with none, nobody is.
+    """
+
+    __slots__ = ("_buffers", "_hello", "_protocols", "_ssl_object")
+
+    def __init__(self, ssl_object: SSLObject, buffers: Buffers, protocols: tuple[bytes, ...]) -> None:
+        self._ssl_object = ssl_object
+        self._buffers = buffers
+        self._protocols = protocols
+        # Needed until it is known what the client offers.
+        self._hello = ClientHello() if protocols else None
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None, SSLError | None]:
+        """Take the next records, whole ones.
+
+        :returns: what to send: when the handshake has failed, that is an alert which says why (RFC 8446 §6.2); then
+            what comes behind the handshake, None while that is not done; then why it has failed, None if it has not.
+        """
+        if self._refuses(data):
+            return NO_APPLICATION_PROTOCOL, None, SSLError("the client speaks no protocol of ours (ALPN)")
+        buffers = self._buffers
+        rest = failure = None
+        buffers.busy = True
+        try:
+            buffers.write_incoming(data)
+            self._ssl_object.do_handshake()
+            rest = buffers.incoming.read()
+        except SSLWantReadError:
+            pass
+        except SSLError as error:
+            failure = error
+        finally:
+            output = buffers.end_call()
+        return output, rest, failure
+
+    def _refuses(self, data: bytes) -> bool:
+        """Say whether the client offers only protocols that are none of ours, as soon as that is known."""
+        offered = None if self._hello is None else self._hello.feed(data)
+        if offered is None:
+            return False
+        self._hello = None
+        return bool(offered) and not set(offered).intersection(self._protocols)
