@@ -142,7 +142,7 @@ _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
 _MOST_STALLS, _MIN_RATE = count(stream.MAX_SAVED_STALLS), size(stream.MIN_RATE)
 _LOGGED = (str(log_limit.MOST), count(log_limit.PERIOD))
-_PATIENCE = count(hub.ANSWER_TIME * 100)
+_ANSWER_TIME = count(hub.ANSWER_TIME * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -181,7 +181,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
         ("as what is sent by a Ref: {} messages and {} at most", (count(connection.MAX_KEPT), _MAX_OUTPUT)),
         ("at most {} in {} seconds; more are counted", (str(log_limit.MOST), count(log_limit.PERIOD))),
-        ("still leaves, within {} % of `--drain-timeout`", (_PATIENCE,)),
+        ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],
     "docs/modules.md": [
         ("`twisted.web` waits {} seconds for a peer's next byte", (count(parameter(HTTPFactory, "timeout")),)),
@@ -190,7 +190,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "docs/operations.md": [
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
-        ("no later than after {} % of `--drain-timeout`", (_PATIENCE,)),
+        ("no later than after {} % of `--drain-timeout`", (_ANSWER_TIME,)),
         ("and its group may connect: the mode is {}.", (f"{listener.MODE:o}",)),
         ("or has not after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
