@@ -142,18 +142,18 @@ _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
 _MOST_STALLS, _MIN_RATE = count(stream.MAX_SAVED_STALLS), size(stream.MIN_RATE)
 _LOGGED = (str(log_limit.MOST), count(log_limit.PERIOD))
-_PATIENCE = count(hub.ANSWER_TIME * 100)
+_ANSWER_TIME = count(hub.ANSWER_TIME * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "README.md": [("All {} cases of the Autobahn testsuite", (str(conformance.CASES),))],
     "docs/architecture.md": [
-        ("in slices of {}, byte for byte", (size(reader.SLICE),)),
+        ("hands a slice of at most {} to the engine", (size(reader.SLICE),)),
         (
-            "So does a connection that has had its turn: {} steps, or {} of messages in and output, then the other",
+            "when a connection has had its turn: {} steps, or {} of messages and output; then the other",
             (count(driver.STEPS), size(driver.TURN_SIZE)),
         ),
-        ("to take no more than {} that it can't send", (size(kernel.MAX_UNSENT),)),
+        ("to keep no more than {} of unsent output", (size(kernel.MAX_UNSENT),)),
         (
             "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
             (count(timers.LOOK), count(timers.MOST)),
@@ -181,7 +181,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
         ("as what is sent by a Ref: {} messages and {} at most", (count(connection.MAX_KEPT), _MAX_OUTPUT)),
         ("at most {} in {} seconds; more are counted", (str(log_limit.MOST), count(log_limit.PERIOD))),
-        ("still leaves, within {} % of `--drain-timeout`", (_PATIENCE,)),
+        ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],
     "docs/modules.md": [
         ("`twisted.web` waits {} seconds for a peer's next byte", (count(parameter(HTTPFactory, "timeout")),)),
@@ -190,17 +190,17 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "docs/operations.md": [
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
-        ("no later than after {} % of `--drain-timeout`", (_PATIENCE,)),
+        ("no later than after {} % of `--drain-timeout`", (_ANSWER_TIME,)),
         ("and its group may connect: the mode is {}.", (f"{listener.MODE:o}",)),
         ("or has not after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
-        ("Beyond {} kinds, what comes is of one.", (count(log_limit.KINDS),)),
+        ("Beyond {} kinds, all further events are of one kind.", (count(log_limit.KINDS),)),
         (
             "after {} seconds it waits for nothing, after {} seconds not even for a handler or a thread",
             (count(ending.GRACE), count(ending.LIMIT)),
         ),
         ("that is still at work, after {} not for one", (count(2 * ending.LIMIT),)),
-        ("The same signal within {} milliseconds is still the first", (count(ending.DOUBLED * 1000),)),
+        ("The same signal within {} milliseconds does not count as a second one", (count(ending.DOUBLED * 1000),)),
         ("KeyboardInterrupt is {}.", (str(ending.status_of(KeyboardInterrupt())[0]),)),
     ],
     "docs/security.md": [
@@ -227,7 +227,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("no further than the message's limit | {}; compression is off", (size(DEFAULTS["max_message_size"]),)),
         ("marked as final | {} and {}; {} | close 1009", (*_deflated(), count(deflate.MAX_STREAMS))),
         ("| {} bits, level {}:", (str(deflate.WINDOW_BITS), str(deflate.MEMORY_LEVEL))),
-        ("the time until the peer ends, too | {} s (`--close-timeout`)", (_time("close_timeout"),)),
+        ("the time until the peer ends | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("| {} a second, {} at once |", (count(keepalive.CONTROL_RATE), count(keepalive.CONTROL_BURST))),
         (
             "{} steps a turn, or {} of messages and output, then the others",
@@ -235,7 +235,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
         ("503 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
-        ("what waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
+        ("the output that waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
         (
             "| {} s, and a second for each {}, up to {} s in all (`--stall-timeout`, and {} times that)",
             (
@@ -246,8 +246,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             ),
         ),
         ("and a second for each {} that it has taken", (_MIN_RATE,)),
-        ("never more than {} times `--stall-timeout` at once", (_MOST_STALLS,)),
-        ("Who reads steadily, {} a second or more", (_MIN_RATE,)),
+        ("but never more than {} times `--stall-timeout` at once", (_MOST_STALLS,)),
+        ("A peer that reads steadily, {} a second or more", (_MIN_RATE,)),
         ("and after {} times that at the latest", (_MOST_STALLS,)),
         # A kilobyte of a buffer is one of 1,000 bytes here.
         ("it is some {} seconds", (f"{round(DEFAULTS['stall_timeout'] + 64_000 / stream.MIN_RATE, -1):g}",)),
@@ -259,9 +259,9 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("never finishes closing | time for it | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("{} failures in {} s, control characters escaped", (str(log_limit.MOST), count(log_limit.PERIOD))),
         ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(log_limit.KINDS))),
-        ("strict reading; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
+        ("strict parsing; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
         ("at a Unix socket | its mode | {} (`mode=`)", (f"{listener.MODE:o}",)),
-        ("is not held against peers: {} seconds of it count at most", (count(timers.MOST),)),
+        ("At most {} seconds of such a time count against any", (count(timers.MOST),)),
         ("as many turns of its loop as {} seconds fit into the limit", (count(timers.MOST),)),
         ("The handshake is in the {} seconds of the request;", (_time("handshake_timeout"),)),
         (
@@ -269,7 +269,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (count(_tls.HANDSHAKE_TIMEOUT), count(_tls.SHUTDOWN_TIMEOUT)),
         ),
         (
-            "may send {} of them, and one more for each {} of data",
+            "A peer may send {} of them, and one more for each {} of data.",
             (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
         ),
         ("has to answer by itself may wait up to {}.", (size(_tls._MOST_ANSWERS),)),
@@ -299,10 +299,9 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
 OTHERS: dict[str, list[str]] = {
     "README.md": ["or 64KiB, 1MiB, 1GiB", "Apache License 2.0"],
     "docs/architecture.md": [
-        "asks at step 2",
+        "A ref enters at step 2",
         "So a burst of 16 messages is answered by one system call",
-        "and 4 messages to each of 1,000 connections by 1,000, not 4,000.",
-        "Twistd exits with 0 or by a signal",
+        "twistd can't exit with another status than 0",
     ],
     "docs/handlers.md": ["A topic is a str of 1 to"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
@@ -318,7 +317,7 @@ OTHERS: dict[str, list[str]] = {
     "docs/security.md": [
         "some 80 KiB a connection that has used both directions",
         "127.0.0.0/8",
-        "lead to 127.0.0.1",
+        "resolve to 127.0.0.1",
         "in version 2",
         "a receive buffer of 200 KB, a reader of 20 KB a second was seen to be silent for 17 seconds",
         "to have taken 260 KB",

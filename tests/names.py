@@ -43,9 +43,9 @@ _WORDS = """
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     accept4 close epoll_ctl ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
     LimitNOFILE LimitNOFILE= X-Forwarded-For GLIBC_TUNABLES MALLOC_…
-    IProtocolFactory IConsumer ISSLTransport callFromThread connectionLost deferToThread
-    Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509 transport.write
-    .pxd .pyx .tac .venv docs/_build doc feature fix removal service.py pyproject.toml PORT= HANDLER= ARGS=--help
+    IProtocolFactory IConsumer ISSLTransport connectionLost deferToThread
+    Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509
+    .pxd .pyx .tac .venv docs/_build doc feature fix removal pyproject.toml PORT= HANDLER= ARGS=--help
     ARGS=--ends PATH
     changes/<issue>.<type>.<number>.md reports/conformance/<run>/index.html
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
@@ -134,7 +134,7 @@ ROOTS: dict[str, set[str]] = {
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
-_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "shutdown", "worker", "connection"}
+_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "drained", "shutdown", "worker", "connection"}
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
 _TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 

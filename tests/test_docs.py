@@ -144,10 +144,18 @@ class TestHandlers:
 
 
 class TestArchitecture:
+    def test_draws_each_package(self) -> None:
+        """But protocols, of which it draws what is in it."""
+        packages = {
+            path.parent.relative_to(ROOT / "wshost").as_posix() for path in ROOT.glob("wshost/*/**/__init__.py")
+        }
+        drawn = re.findall(r"^  ([a-z/]+)/ ", section("architecture.md", "The tree"), re.MULTILINE)
+        assert sorted(drawn) == sorted(packages - {"protocols"})
+
     def test_lists_each_module(self) -> None:
         package = ROOT / "wshost"
         modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.glob("**/*.py")}
-        rows = re.findall(r"^\| (`.*?) \|", section("architecture.md", "Who may import whom"), re.MULTILINE)
+        rows = re.findall(r"^\| (`.*?) \|", section("architecture.md", "The tree"), re.MULTILINE)
         listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
         assert sorted(listed) == sorted(name for name in modules if not name.endswith("__init__"))
 

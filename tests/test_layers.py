@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -166,6 +167,79 @@ def test_the_rule_permits_only_what_is_made_use_of() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_it_may_know(module: str) -> None:
     assert [name for name in imports(module, MODULES[module].read_text()) if not is_allowed(module, name)] == []
+
+
+def imported_modules(module: str, source: str) -> set[str]:
+    """The modules of ours that a module's own statements import, those for type checkers included."""
+    names = [name for name in imports(module, source) if within(name, "wshost")]
+    return {max((known for known in MODULES if within(name, known)), key=len) for name in names} - {module}
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first one again at the end; none is the best of answers."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+class TestCircles:
+    def test_no_modules_import_each_other_in_a_circle(self) -> None:
+        assert circle({module: imported_modules(module, path.read_text()) for module, path in MODULES.items()}) == []
+
+    def test_a_circle_is_found(self) -> None:
+        assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+    @pytest.mark.parametrize(
+        ("statement", "imported"),
+        [
+            ("from wshost.topics.pending import Topic", {"wshost.topics.pending"}),
+            ("from wshost import chain, plugins", {"wshost.chain", "wshost.plugins"}),
+            ("if TYPE_CHECKING:\n    from wshost.server import Server", {"wshost.server"}),
+            ("def f():\n    import wshost.command", {"wshost.command"}),
+            ("import json, wshost.connections.hub", set()),
+        ],
+    )
+    def test_every_import_counts_but_that_of_oneself(self, statement: str, imported: set[str]) -> None:
+        assert imported_modules("wshost.connections.hub", statement) == imported
+
+
+def test_only_the_assembly_and_its_own_package_know_the_hub() -> None:
+    hub = "wshost.connections.hub"
+    assert {module for module, path in MODULES.items() if hub in imported_modules(module, path.read_text())} == {
+        "wshost.server"
+    }
+
+
+def writes_to_a_transport(source: str) -> bool:
+    """Whether something called a transport is written to."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=ast.Attribute(attr=name) | ast.Name(id=name), attr="write" | "writeSequence"):
+                if name.strip("_") == "transport":
+                    return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("source", "writes"),
+    [
+        ("self.transport.write(data)", True),
+        ("write = transport.writeSequence", True),
+        ("self._context.write(data)", False),
+        ("self.transport.loseConnection()", False),
+    ],
+)
+def test_what_writes_to_a_transport_is_seen(source: str, writes: bool) -> None:
+    assert writes_to_a_transport(source) is writes
+
+
+def test_of_what_knows_connections_only_the_stream_writes_to_a_transport() -> None:
+    """Transports over other transports do so, too: those of fastnet, and the one behind a proxy's header."""
+    writers = {module for module, path in MODULES.items() if writes_to_a_transport(path.read_text())}
+    transports = {module for module in writers if part(module) in {"wshost.fastnet", "wshost.listening"}}
+    assert writers - transports == {"wshost.connections.stream"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,4 +1,4 @@
-"""Builds the chain of protocol modules out of names and options; must not know what a module does with them."""
+"""Builds the chain of protocol modules from names and options. Must not know what a module does with its options."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from wshost.results import ConfigurationError
 from wshost.settings import wsserver
 from wshost.settings.options import MODULES, Option, Settings
 
-#: The options that shape the handler of the module websocket.
+#: Options for the handler of the module websocket.
 _HANDLER_OPTIONS = (Settings.handler_option, Settings.route, Settings.init_timeout)
-#: What wshost adds to the options that a handler's init gets.
+#: Options that wshost itself gives to a handler's init.
 _RESERVED = {"connection", "worker"}
 
 _Chain = dict[str, dict[str, Any]]
 
 
 def build(settings: Settings) -> tuple[Link, ...]:
-    """Return the chain that the settings ask for: its modules and handlers loaded, and their options checked.
+    """Return the chain that the settings ask for. Modules and handlers are loaded, and their options checked.
 
     ``websocket`` alone means ``http``, ``websocket``, as it did in wsserver.
 
-    :raises ConfigurationError: when a module or a handler can't be had, an option is wrong, or a module misses another.
+    :raises ConfigurationError: when a module or a handler can't be loaded, an option is wrong, or a module lacks one
+        that it needs.
     """
     chain = _named(settings)
     modules = {name: plugins.find(name) for name in chain}
     for name, known in MODULES.items():
         for module_option, option in known.items():
-            # What ends a connection in time is of use without WebSocket, too.
+            # close-timeout also limits how long connections close, so it may be given without websocket.
             if option.name in settings.given and (name in chain or option is not Settings.close_timeout):
                 _put(chain, name, module_option, settings.given[option.name], option)
     for option in _HANDLER_OPTIONS:
@@ -51,7 +52,7 @@ def build(settings: Settings) -> tuple[Link, ...]:
 
 
 def _named(settings: Settings) -> _Chain:
-    """Return the options of each module of the chain, by its name."""
+    """Return each module's own options, by its name, in the order of the chain."""
     chain: _Chain = {}
     for given in settings.protocol_module or Settings.protocol_module.default:
         name, options = wsserver.module(*given)
@@ -68,7 +69,7 @@ def _demand(chain: _Chain, name: str, by: Option[Any]) -> dict[str, Any]:
 
 
 def _put(chain: _Chain, name: str, module_option: str, value: Any, by: Option[Any]) -> None:
-    """Set an option of a module that the server's option `by` sets."""
+    """Set an option of a module to the value of the server's option `by`."""
     options = _demand(chain, name, by)
     if module_option in options:
         raise ConfigurationError(

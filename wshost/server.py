@@ -1,4 +1,7 @@
-"""A whole server as a service: listeners, host and chain, put together, started and stopped. Only wiring."""
+"""A server as a Twisted service. It puts listeners, hub, chain and backplane together, starts and stops them.
+
+Nothing else is done here. Must not know how any of them works.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from wshost.settings.options import OPTIONS, Settings
 if TYPE_CHECKING:
     from wshost.listening.certificates import Certificates
 
-#: Seconds that a backplane has to connect, and to close.
+#: Seconds that a backplane has to connect, and again to close.
 BACKPLANE_TIMEOUT = 30.0
 
 _log = Logger("wshost")
@@ -38,14 +41,14 @@ _LIMITS = [field.name for field in fields(Limits) if field.name in OPTIONS]
 
 
 def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any = None) -> Server:
-    """Return a server as a service, to be started by an application, or by its `startService`.
+    """Return a server as a service. An application starts it, or you call its `startService`.
 
-    :param given: the options of `twistd wshost` by name, with underscores or dashes: a number, a string, a list for
-        what is repeatable there, a mapping for ``handler_option`` and ``route``. ``protocol_modules`` is a list of
-        ``(module, options)`` pairs. Handlers may be objects as well as names. Beside these, the options of wsserver:
-        ``number_of_workers`` (``max_connections``), ``register`` (the service's name), and ``worker_options`` with
-        ``protocol_modules`` or ``protocol_modules_options``. Mappings may be lists of pairs.
-    :param reactor: the global one by default, which is looked up when the service starts.
+    :param given: the options of `twistd wshost` by name, with underscores or dashes. Values are numbers or strings;
+        lists for repeatable options; mappings for ``handler_option`` and ``route``. ``protocol_modules`` is a list of
+        ``(module, options)`` pairs. Handlers are names or objects. The options of wsserver are taken, too:
+        ``number_of_workers`` (our ``max_connections``), ``register`` (the service's name), and ``worker_options`` with
+        ``protocol_modules`` or ``protocol_modules_options``. Each mapping may also be a list of pairs.
+    :param reactor: by default the global one, looked up when the service starts.
     :raises wshost.results.ConfigurationError: in one line, what is wrong.
     """
     settings, name = wsserver.translate(given)
@@ -56,26 +59,27 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
 
 
 def publish(topic: str, data: str | bytes) -> bool:
-    """Send one message to all connections that have subscribed to a topic, of all servers of this process.
+    """Send one message to all subscribers of a topic, of all servers in this process.
 
-    May be called in any thread, and returns at once.
+    May be called in any thread. Returns at once.
 
-    :param topic: 1 to 255 bytes of UTF-8.
-    :param data: a str leaves as text, bytes as binary.
-    :returns: False when too much that was published waits already. True promises no delivery.
-    :raises TypeError: for a topic that is no str, or data that is neither str nor bytes.
-    :raises ValueError: for a topic of another length, or text that is no UTF-8.
+    :param topic: a str of 1 to 255 bytes in UTF-8.
+    :param data: a str is sent as text, bytes as binary.
+    :returns: False when too many publications wait already: some subscribers, or all, miss this one. True promises no
+        delivery.
+    :raises TypeError: when the topic is no str, or the data is neither str nor bytes.
+    :raises ValueError: when the topic has another length, or a str can't be encoded as UTF-8.
     """
     return SHARED.publish(check_topic(topic), check_message(data)[0])
 
 
 class Server(MultiService):
-    """A server. It can be stopped and started again; services added to it stop when its connections are gone.
+    """A server. It can be stopped and started again. Services that were added to it stop after its connections.
 
-    :param settings: what it shall be like.
-    :param reactor: the global one by default, which is looked up when the server starts.
-    :param backplane: that by which `publish` reaches all servers of the process by default.
-    :raises ConfigurationError: when a part of it can't be had.
+    :param settings: the checked options.
+    :param reactor: by default the global one, looked up when the server starts.
+    :param backplane: carries publications. By default the one in memory that `wshost.publish` uses.
+    :raises ConfigurationError: when the chain or a certificate can't be loaded.
     """
 
     def __init__(self, settings: Settings, reactor: Any = None, backplane: IBackplane = SHARED) -> None:
@@ -91,21 +95,22 @@ class Server(MultiService):
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._hub: Hub | None = None
         self._listeners: list[Listener] = []
-        # That which drains, or has drained.
+        # The hub that is draining, or has drained.
         self._ended: Hub | None = None
-        # The backplane connects; it has been told to, and not to close; and why it can't.
+        # Pending while the backplane connects.
         self._connecting: Deferred[Any] | None = None
+        # The backplane was told to connect, and not yet to close; and why it could not connect.
         self._joined = False
         self._error: ConfigurationError | None = None
-        # Fires when what the backplane's failure has ended is gone.
+        # Fires when all that a failed backplane has ended is gone.
         self._halted: Deferred[Any] = succeed(None)
 
     def bind(self, unix: bool = True) -> None:
-        """Take the ports, as far as that is not done; clients are served when the reactor runs.
+        """Listen on all ports where we don't yet. Clients are served once the reactor runs.
 
-        :param unix: False leaves out Unix sockets. Their lock files hold the id of the process, so that a daemon must
-            have forked before.
-        :raises ConfigurationError: when one can't be had; then none is held.
+        :param unix: False leaves out Unix sockets. Their lock files contain the process id, so a daemon must fork
+            before it listens there.
+        :raises ConfigurationError: when one can't be listened on; the others are released then.
         """
         hub = self._hub or self._assemble()
         try:
@@ -132,21 +137,21 @@ class Server(MultiService):
         return self._hub
 
     def privilegedStartService(self) -> None:
-        """Take the ports while that is allowed. :raises ConfigurationError: when one can't be had."""
+        """Listen while the process still has its privileges. :raises ConfigurationError: as `bind`."""
         self.bind()
         MultiService.privilegedStartService(self)
 
     def startService(self) -> None:
-        """Start: let clients in when the backplane has connected, and then log where, as soon as the reactor runs.
+        """Start. When the backplane has connected, let clients in, and log where the server listens.
 
-        When the backplane can't connect, and that is known only later, it is logged, and the server listens no more.
+        A backplane that fails only later is logged, and the server stops listening.
 
-        :raises ConfigurationError: when a port can't be had, or the backplane can't connect.
+        :raises ConfigurationError: when a port can't be listened on, or the backplane fails at once.
         """
         self.bind()
         reactor = self._reactor or reactors.installed()
         reactors.let_tasks_exit(reactor)
-        # The signals first: who has read where it listens may send one.
+        # Signals are watched first: whoever reads in the log that we listen may send one.
         ending.watch(reactor, self._abort)
         self._joined = True
         self._error = None
@@ -162,7 +167,7 @@ class Server(MultiService):
                 listener.pause()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, and drain; fires when all connections are gone, and then the services added to this one."""
+        """Stop listening, and drain. Fires when all connections are gone, and then all services added to this one."""
         stopped = self._halt()
         return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
 
@@ -174,7 +179,7 @@ class Server(MultiService):
         (self._reactor or reactors.installed()).callWhenRunning(self._announce, self._listeners)
 
     def _announce(self, listeners: list[Listener]) -> None:
-        # It may have been stopped before the reactor ran.
+        # The server may have been stopped before the reactor ran.
         if listeners is self._listeners:
             names = [link.name for link in self._chain]
             for listener in listeners:
@@ -182,9 +187,9 @@ class Server(MultiService):
                 listener.announce(how, *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
 
     def _fail(self, failure: Failure) -> None:
-        """The backplane has not connected, and won't."""
+        """The backplane can't connect."""
         if self._connecting is None:
-            # It was stopped meanwhile.
+            # The server was stopped meanwhile.
             return
         self._connecting = None
         error = failure.value
@@ -199,10 +204,10 @@ class Server(MultiService):
             self._give_up(error)
 
     def _give_up(self, error: ConfigurationError) -> None:
-        """It was started, and can't serve: nobody is there to catch the exception."""
+        """The server runs, and can't serve. A subclass may end the process: no caller is left to raise the error to."""
 
     def _halt(self) -> Deferred[Any]:
-        """Stop all that is our own; fires when that is done."""
+        """Stop everything but the services added to this one; fires when that is done."""
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
@@ -214,7 +219,7 @@ class Server(MultiService):
             self._ended, self._hub = self._hub, None
         stopped: Deferred[Any] = DeferredList(waiting)
         if self._joined:
-            # What handlers publish while they are told of the end still leaves.
+            # Only now: what handlers publish at "connection_close" still leaves.
             self._joined = False
             stopped.addCallback(lambda _: self._leave_backplane())
         return stopped
@@ -225,7 +230,7 @@ class Server(MultiService):
         return closed.addErrback(lambda failure: _log.failure("the backplane could not close", failure))
 
     def _abort(self) -> None:
-        """Let nothing be waited for any longer."""
+        """Abort all connections: a second signal has come."""
         for hub in (self._hub, self._ended):
             if hub is not None:
                 hub.stop()

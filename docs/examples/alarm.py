@@ -1,4 +1,4 @@
-"""An alarm clock: say in how many seconds, and hear of it then. A timer's thread sends the connection an info."""
+"""An alarm clock. The client sends a number of seconds; after them, a timer's thread sends the connection an info."""
 
 from threading import Timer
 

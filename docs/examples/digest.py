@@ -1,4 +1,4 @@
-"""Computes slow hashes in a thread pool: while one is on its way, only its own client waits."""
+"""Computes slow hashes in a thread pool. While one is computed, only its own client waits."""
 
 from hashlib import scrypt
 

@@ -1,4 +1,4 @@
-"""Lets in who brings the token, and greets by subprotocol: what init may look at, and say."""
+"""Lets in clients that bring the token, and chooses a subprotocol: what init may look at, and answer."""
 
 import hmac
 

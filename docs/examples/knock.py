@@ -1,4 +1,4 @@
-"""A protocol module in front of others: lets through who says the word first, and hangs up on everybody else."""
+"""A protocol module in front of others: lets a client through that says the word first, and hangs up on all others."""
 
 from hmac import compare_digest
 

@@ -1,4 +1,4 @@
-"""A protocol module with no HTTP anywhere near it: says back each line, until one is "quit"."""
+"""A protocol module without HTTP: sends each line back, until one is "quit"."""
 
 from zope.interface import implementer, moduleProvides
 

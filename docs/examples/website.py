@@ -1,4 +1,4 @@
-"""A website for the same port: the folder `website` beside this file, for whoever does not come to upgrade."""
+"""A website on the same port: the folder `website` beside this file, for requests that are no WebSocket upgrade."""
 
 import os
 from mimetypes import guess_type

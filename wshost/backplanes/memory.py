@@ -1,4 +1,4 @@
-"""Carries published messages between the hosts of this process. Knows no connection and no thread."""
+"""Carries published messages between the hubs of this process. Knows no connection and no thread."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wshost.interfaces import IBackplane, ILocalTopics
 
 @implementer(IBackplane)
 class MemoryBackplane:
-    """See `wshost.interfaces.IBackplane`; what is published has arrived when `publish` returns."""
+    """See `wshost.interfaces.IBackplane`. When `publish` returns, each hub has the message."""
 
     def __init__(self) -> None:
-        # Who wants a topic; never changed in place: `publish` looks from any thread.
+        # The hubs that have subscribed, by topic. Tuples are replaced, never changed: `publish` reads in any thread.
         self._subscribed: dict[str, tuple[ILocalTopics, ...]] = {}
-        # Reactors of several threads may subscribe.
+        # Hubs may subscribe in several threads, each with its own reactor.
         self._lock = Lock()
 
     def connect(self, reactor: Any) -> Deferred[None]:
@@ -46,5 +46,5 @@ class MemoryBackplane:
                 del self._subscribed[topic]
 
 
-#: That of all servers of this process, unless they are given another.
+#: The backplane of every server of this process that is not given another one.
 SHARED = MemoryBackplane()

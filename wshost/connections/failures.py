@@ -1,4 +1,4 @@
-"""Logs exceptions at a limited rate, and lets those end the process that ask for it. Knows connections by their ids."""
+"""Logs exceptions at a limited rate, and tells when one of them asks the process to exit. Knows connections by id."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wshost.process.log_text import loggable
 
 
 def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
-    """Return the exception that asks the process to end: this one, or one in its group; None without one."""
+    """Return the `SystemExit` or `KeyboardInterrupt` that this exception is, or has in its group; else None."""
     left = [error]
     while left:
         one = left.pop()
@@ -28,7 +28,7 @@ def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
 
 
 class Failures:
-    """The failures of one host.
+    """The failures of one hub.
 
     :param clock: for the rate: `MOST` failures are logged in `PERIOD` seconds, further ones are counted.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
@@ -43,7 +43,7 @@ class Failures:
         self._count = 0
 
     def log(self, id: str, what: str) -> None:
-        """Log the exception being handled. An error of the log is ignored.
+        """Log the exception being handled. Errors of the log itself are ignored.
 
         :param id: the connection's, or "-".
         :param what: what failed, as a clause: "the handler's init failed".

@@ -1,4 +1,7 @@
-"""What the kernel knows of a connection's socket, where it can be asked. Knows no protocol."""
+"""Asks the kernel about a connection's socket: how much the peer has taken, and whether it has reset the connection.
+
+Also limits what the kernel keeps unsent. Knows transports and sockets, and no protocol.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,19 @@ from typing import Any
 _SIOCOUTQ = 0x5411
 #: Where `tcpi_bytes_acked` is in the `tcp_info` of tcp(7).
 _BYTES_ACKED = 120
-#: How much of the output that has not left yet the kernel holds for one peer, in bytes; beside that it only has what is
-#: on its way.
+#: Bytes of unsent output that the kernel keeps for one peer. What it has sent, and the peer has not acknowledged, is
+#: kept besides.
 MAX_UNSENT = 131_072
 
 
 def taken(transport: Any) -> int | None:
-    """Return how many bytes the peer's kernel has taken so far; None where nobody knows.
+    """Return how many bytes the peer's kernel has taken so far; None where that can't be known.
 
-    Where only what it has not taken is known, it is that, negative: while nothing is written, what is taken adds to it.
-    A transport alone can't tell: with kernel buffers of megabytes, that is too coarse to tell a peer that reads slowly
-    from one that does not read. Neither can the kernel's buffer alone: it is filled up as it is emptied.
+    The number only matters in comparison: it grows by what the peer takes. Where the kernel doesn't count what was
+    taken, it is the number of bytes still to be taken, negated; that grows alike while nothing is written.
+
+    The transport's own buffer is not enough: kernel buffers are so large that a slow reader looks to it like one that
+    does not read. Nor is the kernel's buffer: the transport fills it up again while the peer empties it.
 
     :param transport: a Twisted transport; wrappers such as TLS are looked through.
     """
@@ -47,7 +52,7 @@ def _acknowledged(transport: Any) -> int | None:
         info = transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
         (size,) = struct.unpack_from("Q", info, _BYTES_ACKED)
     except (AttributeError, OSError, struct.error):
-        # It is another kind of socket, or none; or the kernel is older than this number.
+        # It is no TCP socket, or the kernel is too old to count this.
         return None
     return int(size)
 
@@ -59,7 +64,7 @@ def _unread(descriptor: int) -> int | None:
     try:
         (size,) = struct.unpack("i", ioctl(descriptor, _SIOCOUTQ, bytes(4)))
     except OSError:
-        # It is a kind of file that has no such number.
+        # This kind of file has no such number.
         return None
     return int(size)
 
@@ -70,7 +75,7 @@ def _waiting(transport: Any) -> int | None:
     if ours is not None:
         return int(ours())
     try:
-        # Twisted's: what it sends from, and what has come since.
+        # Twisted's transports: the buffer that is being sent, and what was written since.
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
     except AttributeError:
         return None
@@ -87,21 +92,21 @@ def is_broken(transport: Any) -> bool:
         return False
     poll = select.poll()
     poll.register(descriptor, 0)
-    # What nobody asks for and yet is told: POLLERR, POLLHUP.
+    # No event is asked for: POLLERR and POLLHUP are reported all the same.
     return bool(poll.poll(0))
 
 
 def limit_unsent(listening: Any) -> None:
-    """Let the kernel hold no more than `MAX_UNSENT` for each connection that a port accepts, where it can be told.
+    """Let the kernel keep at most `MAX_UNSENT` bytes for each connection that a port accepts, where that can be set.
 
-    By itself Linux takes 4 MB, which no limit of ours counts.
+    By default Linux keeps up to 4 MB, and no limit of ours counts these.
 
-    :param listening: a Twisted port; those of other kinds than TCP's are left alone.
+    :param listening: a Twisted port; other ports than TCP's are left alone.
     """
     handle: Any = getattr(listening, "socket", None)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is not None and getattr(handle, "family", None) in {socket.AF_INET, socket.AF_INET6}:
-        # What is accepted has it from the socket that listens. Who emulates Linux may not have it.
+        # Accepted sockets inherit it from the listening one. Emulations of Linux may lack it.
         with suppress(OSError):
             handle.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT)
 

@@ -1,6 +1,6 @@
-"""Timers by the ten thousand: one of the reactor's for all of a host, and each ends with its module.
+"""Many timers on a single timer of the reactor. Their clock stands still while the process does.
 
-Their time stands still while the process does. Knows no connection.
+Knows no connection. A module's timers are cancelled with their set, when the module has left.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-#: While there are timers, the reactor's time is looked at that often, in seconds.
+#: While there are timers, the reactor's time is read this often, in seconds.
 LOOK = 0.25
-#: So much of it counts from one look to the next. What is more, the process has stood still for, or was blocked.
+#: At most this many seconds count from one reading to the next. In the rest of the time, the process was blocked or
+#: stopped.
 MOST = 0.3
-#: What is due is late when the reactor comes to it that much later, in seconds.
+#: A timer is late if the reactor runs it this many seconds after it was due.
 LATE = 0.002
-#: So many cancelled timers may wait for their time, or as many as there are others.
+#: Cancelled timers stay in the heap until there are more than this many of them, and more than active ones.
 _LEFTOVERS = 64
 
 
 class Schedule:
-    """The timers of one host. A `DelayedCall` for each would cost a kilobyte, and the loop's attention.
+    """The timers of one hub. A `DelayedCall` of the reactor for each would take a kilobyte, and time in every turn.
 
-    They are there for peers that are silent. What peers have sent while the process stood still has not been read yet,
-    so that time is not held against them: at most `MOST` of it counts. And a reactor may run its timers before it
-    reads; so what it comes to late has two turns, in one of which the sockets are read, before it is called. However
-    busy a reactor is, each look at the time counts, so that a peer that is silent is always dropped in the end.
+    Most of them wait for silent peers. What peers sent while the process stood still has not been read yet, so at most
+    `MOST` seconds of that time count. A reactor may also run timers before it reads sockets. So a late timer waits two
+    more turns, in one of which the sockets are read. Every reading of the time counts something, so a silent peer is
+    dropped in the end, however busy the reactor is.
 
-    The reactor's timer is not cancelled with the last of ours: on a busy host the next comes at once.
+    The reactor's timer stays when the last of ours is cancelled: on a busy server, the next one comes at once.
 
     :param clock: the reactor.
-    :param failed: called while what a timer has raised is being handled.
+    :param failed: called when a timer has raised, while the exception is being handled.
     """
 
     def __init__(self, clock: Any, failed: Callable[[], object]) -> None:
@@ -42,35 +43,38 @@ class Schedule:
         self._failed = failed
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
-        # What is to be called in the next turn. Who asks for no more than that waits for no peer.
+        # Calls for the next turn. They wait for no peer, so they are never put off.
         self._soon: deque[Timer] = deque()
-        # How many of all these are not cancelled.
+        # How many timers are active, in the heap and among the calls for the next turn.
         self._waiting = 0
-        # Our time at the last look, and the reactor's.
+        # Our time at the last reading, and the reactor's.
         self._time = 0.0
         self._looked_at: float = clock.seconds()
-        # When we look again, by our time and the reactor's, and what the reactor has for that.
+        # When the time is read again, by our time and by the reactor's; and the reactor's timers for that.
         self._due = 0.0
         self._expected = 0.0
         self._wake: IDelayedCall | None = None
         self._wake_soon: IDelayedCall | None = None
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call once, in a turn to come."""
+        """Call once, in a later turn.
+
+        :param seconds: by this schedule's clock; 0 for the next turn.
+        """
         return Timer(self, seconds, call)
 
     def seconds(self) -> float:
-        """Return the time by which the timers go, in seconds: it stands still while the process does."""
+        """Return the time of this schedule's clock, in seconds. It stands still while the process does."""
         passed: float = self._clock.seconds() - self._looked_at
         if passed > MOST:
             passed = MOST
         elif passed < 0:
-            # It is no clock that only goes forward.
+            # The reactor's clock was set back.
             passed = 0.0
         return self._time + passed
 
     def release_if_idle(self) -> None:
-        """Let go of the reactor, if no timer is there."""
+        """Cancel the reactor's timers if there are none of ours."""
         if not self._waiting:
             self._sleep()
             if self._wake_soon is not None:
@@ -78,14 +82,14 @@ class Schedule:
                 self._wake_soon = None
 
     def add(self, seconds: float, timer: Timer) -> None:
-        """Let a timer fire, in a turn to come."""
+        """Let a timer fire, in a later turn."""
         self._waiting += 1
         if seconds <= 0:
             self._soon.append(timer)
             self._call_soon()
             return
         if self._wake is None:
-            # Nobody has waited: our time goes on from here.
+            # There were no timers, so nobody has read the time. Ours goes on from here.
             self._tick()
         due = self.seconds() + seconds
         heappush(self._heap, (due, next(self._order), timer))
@@ -102,7 +106,7 @@ class Schedule:
             heapify(self._heap)
 
     def _look_at(self, due: float) -> None:
-        """Look at the time when something is due, or earlier."""
+        """Read the time when a timer is due, or after `LOOK` seconds if that is earlier."""
         self._sleep()
         now = self.seconds()
         delay = max(0.0, min(due - now, LOOK))
@@ -111,7 +115,7 @@ class Schedule:
         self._wake = self._clock.callLater(delay, self._look)
 
     def _tick(self) -> None:
-        """Let our time go on to the reactor's."""
+        """Read the reactor's time, and let ours go on."""
         self._time = self.seconds()
         self._looked_at = self._clock.seconds()
 
@@ -123,12 +127,12 @@ class Schedule:
     def _look(self) -> None:
         self._wake = None
         self._tick()
-        # The reactor's time is large, and our own a sum of what little was between: they may differ by some rounding.
+        # Ours is a sum of many small differences, so it may be off by a rounding error.
         until = self._time + 1e-6
         if not self._heap or self._heap[0][0] > until:
             self._go_on()
         elif self._looked_at - self._expected > LATE:
-            # One turn may end before sockets are read, as that of uvloop does, but not two.
+            # One turn may end before sockets are read, as in uvloop; two can't.
             self._due = until
             self._wake = self._clock.callLater(0, self._give_turn, until)
         else:
@@ -138,11 +142,11 @@ class Schedule:
         self._wake = self._clock.callLater(0, self._fire, until)
 
     def _fire(self, until: float) -> None:
-        """Call what was due at this time, and has not been cancelled meanwhile."""
+        """Make the calls that were due at this time, and were not cancelled."""
         self._wake = None
         while self._heap and self._heap[0][0] <= until:
             self._soon.append(heappop(self._heap)[2])
-        # Now: whatever happens below, we look again.
+        # First this, so that the time is read again whatever the calls raise.
         self._go_on()
         self._make_calls()
 
@@ -156,7 +160,7 @@ class Schedule:
 
     def _make_calls(self) -> None:
         try:
-            # What is added from here on is a later turn's.
+            # Calls that are added from here on belong to a later turn.
             for _ in range(len(self._soon)):
                 self._call(self._soon.popleft())
         finally:
@@ -170,33 +174,33 @@ class Schedule:
         self._waiting -= timer.active
         try:
             timer.fire()
-        except BaseException:  # the others are due, too
+        except BaseException:  # the other timers are due, too
             self._failed()
 
 
 class Timer:
     """One call to be made.
 
-    :param schedule: its host's.
-    :param seconds: from now.
-    :param call: what to call, once.
+    :param schedule: makes it.
+    :param seconds: from now, by the schedule's clock.
+    :param call: made once.
     """
 
     __slots__ = ("__weakref__", "_call", "_schedule")
 
     def __init__(self, schedule: Schedule, seconds: float, call: Callable[[], None]) -> None:
         self._schedule = schedule
-        # None when it was made or cancelled: the schedule may know us for long, and must not keep the connection.
+        # None when it was made or cancelled: the schedule may keep this timer, but must not keep the connection alive.
         self._call: Callable[[], None] | None = call
         schedule.add(seconds, self)
 
     @property
     def active(self) -> bool:
-        """Whether it is still to be made."""
+        """Whether the call is still to be made."""
         return self._call is not None
 
     def cancel(self) -> None:
-        """Forget the call. Harmless after it was made, and twice."""
+        """Drop the call. Harmless twice, and after the call was made."""
         if self._call is not None:
             self._call = None
             self._schedule.timer_cancelled()
@@ -209,10 +213,10 @@ class Timer:
 
 
 class ModuleTimer(Timer):
-    """One of a set of timers, of which none is left when the module has gone.
+    """A timer of a protocol module. The connection cancels those that are left when the module leaves.
 
-    :param timers: where this timer is, until it was made or cancelled.
-    :param run: makes the call.
+    :param timers: holds this timer until its call is made or cancelled.
+    :param run: is given the call, and makes it.
     """
 
     __slots__ = ("_run", "_timers")
@@ -243,5 +247,5 @@ class ModuleTimer(Timer):
 
     def _leave(self) -> None:
         self._timers.discard(self)
-        # It knows the connection.
+        # Break the reference to the connection.
         self._run = None

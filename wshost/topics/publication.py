@@ -1,4 +1,4 @@
-"""Published messages: each is encoded once; what goes to many at once is joined once. Knows no receiver."""
+"""Published messages: each is encoded once for all who use an encoding; a batch is joined once. Knows no subscriber."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from wshost.interfaces import IEncoding
 class Publication:
     """One message to one topic.
 
-    :param number: those with smaller ones, to whatever topic, are before it.
+    :param number: its place among the publications of all topics; earlier ones have smaller numbers.
+    :param data: text as str, or bytes.
     """
 
     __slots__ = ("_encoded", "data", "number")
@@ -23,9 +24,10 @@ class Publication:
         self._encoded: dict[IEncoding, bytes] = {}
 
     def encoded(self, encoding: IEncoding, failed: Callable[[], None]) -> bytes:
-        """Return it as this encoding has it, which is asked once.
+        """Return the encoded message. Each encoding is asked once.
 
-        :param failed: is called while what the encoding has raised is being handled; the message is lost then.
+        :param failed: called when the encoding has raised, while the exception is being handled.
+        :returns: no bytes when the encoding failed: the message is lost.
         """
         try:
             return self._encoded[encoding]
@@ -41,19 +43,19 @@ class Publication:
 
 
 class Batch(NamedTuple):
-    """What goes to a connection at once."""
+    """Encoded messages that go to a connection in one write."""
 
     data: bytes
     #: How many messages are in it.
     messages: int
-    #: How many are not: there was no room, or they can't be encoded.
+    #: How many messages were left out: there was no room, or they could not be encoded.
     cut: int
 
 
 def join(publications: Iterable[Publication], encoding: IEncoding, most: int, failed: Callable[[], None]) -> Batch:
-    """Return what goes to a connection at once.
+    """Return the batch of these publications, encoded, in their order.
 
-    :param most: once that many bytes are in it, the others find no room.
+    :param most: bytes; once there are so many, the rest is left out.
     :param failed: see `Publication.encoded`.
     """
     parts: list[bytes] = []
