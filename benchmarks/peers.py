@@ -279,6 +279,14 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def _environment(peer: Peer) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"}
+    if peer.before:
+        # That of this checkout is not for others, which have what `python hatch_build.py` has put there.
+        environment.pop("WSHOST_COMPILED", None)
+    return environment
+
+
 @contextmanager
 def running(peer: Peer, launch: Launch) -> Iterator[Running]:
     """Start a server on its core, wait until it listens, and end it afterwards.
@@ -297,7 +305,7 @@ def running(peer: Peer, launch: Launch) -> Iterator[Running]:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=directory,
-                env={**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"},
+                env=_environment(peer),
             )
         try:
             try:

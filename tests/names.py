@@ -59,6 +59,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     "pip install .",
     "pip install --force-reinstall --no-cache-dir",
     "make PYTHON=/path/to/python",
+    "make bench ARGS='--servers wshost,wshost-before'",
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
@@ -178,7 +179,7 @@ def _is_file(name: str) -> bool:
 def _is_python(name: str) -> bool:
     text = name.replace("…", "...").replace("=false", "=False")
     if text.startswith("WSHOST_"):
-        return any(f'"{text.partition("=")[0]}"' in path.read_text() for path in (ROOT / "wshost").glob("**/*.py"))
+        return any(f'"{text.partition("=")[0]}"' in path.read_text() for path in ROOT.glob("[wb]*/**/*.py"))
     first, _, rest = text.partition(" ")
     try:
         tree = ast.parse(rest if first in _COMMANDS else text.replace("-", "_"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,28 @@ def test_wshost_runs_as_a_user_runs_it() -> None:
 
 
 def test_neither_wshost_nor_the_limit_is_a_rival() -> None:
-    assert {name for name, peer in PEERS.items() if not peer.rival} == {"wshost", "wshost-epoll", "limit"}
+    assert {name for name, peer in PEERS.items() if not peer.rival} == {
+        "wshost",
+        "wshost-epoll",
+        "wshost-before",
+        "limit",
+    }
+
+
+def test_another_commit_runs_from_the_checkout_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSHOST_BEFORE", str(tmp_path))
+    with pytest.raises(UnavailableError, match="WSHOST_BEFORE names no checkout"):
+        PEERS["wshost-before"].version()
+    (tmp_path / "wshost").mkdir()
+    assert PEERS["wshost-before"].root() == tmp_path
+    assert PEERS["wshost-before"].version() == str(tmp_path)
+    assert PEERS["wshost"].root() == Path(__file__).parents[2]
+
+
+def test_without_a_named_checkout_another_commit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WSHOST_BEFORE", raising=False)
+    with pytest.raises(UnavailableError, match="WSHOST_BEFORE names no checkout"):
+        PEERS["wshost-before"].version()
 
 
 def test_what_is_not_installed_says_so() -> None:
