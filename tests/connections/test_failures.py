@@ -124,7 +124,7 @@ class TestALogThatFails:
             def error(self, *args: Any, **kwargs: Any) -> None:
                 raise GeneratorExit
 
-        monkeypatch.setattr(Failures, "log_to", Broken())
+        monkeypatch.setattr("wshost.connections.failures._log", Broken())
         assert fail() == []
 
     def test_an_exception_that_can_not_be_formatted_is_named(self, fail: Failing) -> None:

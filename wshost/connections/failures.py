@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 from wshost.process.log_limit import MOST, PERIOD
 from wshost.process.log_text import loggable
 
+_log = Logger("wshost")
+
 
 def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
     """Return the `SystemExit` or `KeyboardInterrupt` that this exception is, or has in its group; else None."""
@@ -33,8 +35,6 @@ class Failures:
     :param clock: for the rate: `MOST` failures are logged in `PERIOD` seconds, further ones are counted.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     """
-
-    log_to = Logger("wshost")
 
     def __init__(self, clock: IReactorTime, leave: Callable[[BaseException], object] | None = None) -> None:
         self._clock = clock
@@ -65,11 +65,11 @@ class Failures:
             left_out, self._count = self._count - MOST, 0
             self._period_end = now + PERIOD
             if left_out > 0:
-                self.log_to.error("{count} more failures were not logged", count=left_out)
+                _log.error("{count} more failures were not logged", count=left_out)
         self._count += 1
         if self._count <= MOST:
             text = loggable(_formatted(error).rstrip())
-            self.log_to.error("connection {id}: {what}\n{text}", id=id, what=what, text=text, failure=Failure(error))
+            _log.error("connection {id}: {what}\n{text}", id=id, what=what, text=text, failure=Failure(error))
 
 
 def _formatted(error: BaseException) -> str:

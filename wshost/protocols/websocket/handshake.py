@@ -30,6 +30,8 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _PREFIX = "sec-websocket-"
 
+_log = Logger("wshost")
+
 
 class Offer(NamedTuple):
     """What a valid opening handshake offers."""
@@ -107,8 +109,6 @@ class Hint:
     That is allowed (RFC 6455 §4.2.2), but Chromium, Node's ws and undici then fail the connection without saying why.
     """
 
-    log_to = Logger("wshost")
-
     def __init__(self) -> None:
         self._given = False
 
@@ -119,7 +119,7 @@ class Hint:
         """
         if not self._given:
             self._given = True
-            self.log_to.warn(
+            _log.warn(
                 "a client asked for the subprotocol {offered} and got none, so browsers fail the connection: "
                 "name the supported ones with --subprotocol (logged once)",
                 offered=", ".join(offered)[:200],
