@@ -354,6 +354,25 @@ class TestTopics:
         assert accepted == [True] * 3
         assert module.driver.actions == [("send", b"x")]
 
+    def test_a_connection_may_subscribe_to_several_topics(self) -> None:
+        host = serve(Module())
+        peer = host.connect()
+        ref = peer.connection.ref
+        assert [ref.subscribe("a"), ref.subscribe("b"), ref.unsubscribe("a")] == [True] * 3
+        assert host.hub.topics.names == ["b"]
+        peer.leave()
+        assert host.hub.topics.names == []
+
+    def test_unsubscribing_without_a_subscription_is_accepted(self) -> None:
+        assert serve(Module()).connect().connection.ref.unsubscribe("a")
+
+    def test_a_closing_connection_can_not_subscribe(self) -> None:
+        host = serve(Module())
+        peer = host.connect()
+        peer.connection.perform(Close(b"bye"))
+        assert not peer.connection.ref.subscribe("a")
+        assert host.hub.topics.names == []
+
 
 class Buffered(Driver):
     """A driver into whose buffer the transport reads."""
@@ -979,6 +998,13 @@ class TestEveryEnding:
         assert not peer.transport.aborted
         assert len(module.drivers) == 1
 
+    def test_a_closing_connection_writes_nothing_more(self) -> None:
+        module = Module()
+        peer = serve(module).connect()
+        peer.connection.perform(Close(b"bye"))
+        module.driver.context.write(b"never")
+        assert peer.take() == b"bye"
+
     @pytest.mark.parametrize("results", [b"more", Switch("a"), Close(b"again"), [b"more", Close()]])
     @pytest.mark.parametrize("by", ["receive", "action"])
     def test_results_of_a_module_that_has_performed_a_close_are_ignored(self, results: Results, by: str) -> None:
@@ -1166,6 +1192,16 @@ class TestActions:
         module = Module(start=start)
         assert serve(module).connect().take() == b"bye"
         assert module.driver.actions == []
+
+    def test_actions_that_a_module_keeps_wait_until_it_releases_them(self) -> None:
+        module = Module(start=lambda driver: driver.context.keep_actions())
+        peer = serve(module).connect()
+        assert peer.connection.ref.send(b"one ")
+        assert peer.connection.ref.send(b"two")
+        assert peer.take() == b""
+        assert module.driver.actions == []
+        module.driver.context.release_actions()
+        assert peer.take() == b"one two"
 
     def test_actions_are_refused_when_the_connection_has_ended(self) -> None:
         accepted: list[bool] = []

@@ -290,7 +290,7 @@ class TestDeflatedMessages:
         assert reader.sink.dropped
 
     def test_each_deflate_stream_of_a_message_adds_to_its_size(self) -> None:
-        """A peer that sends only empty streams so uses its turn up sooner."""
+        """By this a peer that sends only empty streams uses up its turn sooner."""
         reader = self.reader()
         reader.feed(frame(BINARY, b"\3\0" * 100 + b"\0", rsv=RSV1))
         assert reader.told == [("binary", b"")]
