@@ -85,6 +85,8 @@ class MemoryTransport:
         #: Whether it can read into a buffer of the protocol's, as ours can; and that.
         self.buffered = False
         self.room: memoryview | None = None
+        #: Who writes to it, and is paused while too much waits.
+        self.producer: Any = None
         self._clock = clock
         self._protocol: Any = protocol
         self._peer = peer
@@ -92,7 +94,6 @@ class MemoryTransport:
         self._buffer = b""
         # What the peer has sent while we did not read.
         self._unread: list[bytes] = []
-        self._producer: Any = None
         self._paused = False
         if secure:
             alsoProvides(self, ISSLTransport)
@@ -103,9 +104,9 @@ class MemoryTransport:
             return
         self.writes.append(data)
         self._buffer += data
-        if self._producer is not None and len(self._buffer) > 65_536 and not self._paused:
+        if self.producer is not None and len(self._buffer) > 65_536 and not self._paused:
             self._paused = True
-            self._producer.pauseProducing()
+            self.producer.pauseProducing()
         if self.reading:
             self._clock.callLater(0, self.drain)
 
@@ -118,9 +119,9 @@ class MemoryTransport:
             return
         self.sent += self._buffer
         self._buffer = b""
-        if self._paused and self._producer is not None:
+        if self._paused and self.producer is not None:
             self._paused = False
-            self._producer.resumeProducing()
+            self.producer.resumeProducing()
         if self.disconnecting and not self._buffer:
             self.lose(ConnectionDone())
 
@@ -158,7 +159,7 @@ class MemoryTransport:
         """The connection is gone."""
         if not self.gone:
             self.gone = True
-            protocol, self._protocol, self._producer = self._protocol, None, None
+            protocol, self._protocol, self.producer = self._protocol, None, None
             protocol.connectionLost(Failure(reason))
 
     def loseConnection(self, connDone: Any = None) -> None:
@@ -174,13 +175,13 @@ class MemoryTransport:
         self._clock.callLater(0, self.lose, ConnectionAborted())
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert self._producer is None
+        assert self.producer is None
         assert streaming
-        self._producer = producer
+        self.producer = producer
 
     def unregisterProducer(self) -> None:
-        assert self._producer is not None
-        self._producer = None
+        assert self.producer is not None
+        self.producer = None
 
     def pauseProducing(self) -> None:
         self.producing = False

@@ -1,4 +1,4 @@
-"""A host in memory with topics, to which who connects subscribes by its path; and modules that share encodings."""
+"""A host in memory whose connections subscribe to the topics in their path, and modules with encodings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from zope.interface import implementer
 from tests.memory import MemoryHost, Peer
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.connections.shared import Link
-from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolModule
+from wshost.interfaces import IContext, IEncoding, ILocalTopics, IPromptDriver, IProtocolModule
 from wshost.results import REFUSED, Close
 
 
 class Handler:
-    """Subscribes each connection to what its path says, `/a/b`; does what the test's function says to a message."""
+    """Subscribes each connection to the topics in its path, `/a/b`. The test's function handles its messages."""
 
     def __init__(self, handle: Callable[[Any, Any], Any] | None = None) -> None:
         self.refs: list[Any] = []
@@ -43,11 +43,27 @@ CONTEXT = "permessage-deflate"
 NO_CONTEXT = "permessage-deflate; server_no_context_takeover"
 
 
+class Backplane(MemoryBackplane):
+    """A backplane that shows what is subscribed to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subscribed: list[tuple[str, ILocalTopics]] = []
+
+    def subscribe(self, topic: str, local: ILocalTopics) -> None:
+        super().subscribe(topic, local)
+        self.subscribed.append((topic, local))
+
+    def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
+        super().unsubscribe(topic, local)
+        self.subscribed.remove((topic, local))
+
+
 class Rooms(MemoryHost):
     """A host with a backplane of its own."""
 
     def __init__(self, handle: Callable[[Any, Any], Any] | None = None, **options: Any) -> None:
-        self.backplane = MemoryBackplane()
+        self.backplane = Backplane()
         self.handler = Handler(handle)
         websocket_options = {"ping_interval": 0, **options.pop("websocket_options", {})}
         super().__init__(self.handler, websocket_options=websocket_options, backplane=self.backplane, **options)
@@ -71,7 +87,7 @@ class Rooms(MemoryHost):
 
     def empty(self) -> bool:
         """Whether nothing is left of any topic."""
-        return bool(self.topics.empty) and not self.backplane._subscribed
+        return bool(self.topics.empty) and not self.backplane.subscribed
 
 
 def writes(peer: Peer) -> list[bytes]:
@@ -100,7 +116,7 @@ class logged:  # noqa: N801 - as a context it reads like a function
 
 @implementer(IProtocolModule, IPromptDriver)
 class Plain:
-    """A module, and its driver, with an encoding or none; what it is asked to send it says in lower case."""
+    """A module and its driver, with an encoding or none. It sends in lower case what it is asked to send."""
 
     def __init__(self, encoding: Any = None, context: Any = None) -> None:
         self.encoding = encoding

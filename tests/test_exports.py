@@ -1,4 +1,4 @@
-"""The names that are promised to users: of the package, and of the plugins by which Twisted finds it."""
+"""The names that users rely on: those of the package, and those of the plugins by which Twisted finds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 import wshost
 from wshost import plugins
 
-#: Where each is defined.
+#: The classes among the public names, and the modules that define them.
 CLASSES = {
     "Accept": "wshost.results",
     "ConnectionInfo": "wshost.request",
@@ -26,36 +26,36 @@ CLASSES = {
 
 
 class TestPublicNames:
-    def test_are_these(self) -> None:
+    def test_the_public_names_are_these(self) -> None:
         assert wshost.__all__ == sorted([*CLASSES, "publish", "service"])
 
     @pytest.mark.parametrize(("name", "module"), CLASSES.items())
-    def test_stand_for_what_the_module_in_charge_defines(self, name: str, module: str) -> None:
+    def test_a_public_name_is_the_class_that_its_module_defines(self, name: str, module: str) -> None:
         assert getattr(wshost, name) is getattr(import_module(module), name)
 
     @pytest.mark.parametrize("before", ["", "import wshost.server", "import wshost.command"])
     def test_service_makes_a_service_whatever_was_imported_before(self, before: str) -> None:
-        """A module of that name would take the name as soon as it is imported; there must be none."""
+        """A module named wshost.service would take the name as soon as it is imported: there must be none."""
         code = f"{before}\nfrom wshost import service\nprint(service({{'handler': 'wshost.handlers.echo'}}))"
         done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
         assert done.stderr == ""
         assert done.stdout.startswith("<wshost.server.Server object")
 
-    def test_publish_publishes(self) -> None:
+    def test_publish_is_the_servers_publish(self) -> None:
         assert wshost.publish is import_module("wshost.server").publish
 
-    def test_that_do_not_exist_are_an_attribute_error(self) -> None:
+    def test_an_unknown_name_is_an_attribute_error(self) -> None:
         with pytest.raises(AttributeError, match=r"^module 'wshost' has no attribute 'nothing'$"):
             wshost.nothing  # noqa: B018
 
-    def test_include_the_version(self) -> None:
+    def test_the_version_has_three_numbers(self) -> None:
         assert [part.isdigit() for part in wshost.__version__.split(".")] == [True, True, True]
 
 
 class TestPlugins:
-    """Twisted's cache knows the variables by name: to rename one breaks every installation that is upgraded."""
+    """Twisted's cache has the variables by name: renaming one breaks every installation that is upgraded."""
 
-    def test_variables_are_these(self) -> None:
+    def test_the_plugin_variables_are_these(self) -> None:
         variables = {name for name, value in vars(wshost_plugin).items() if IPlugin(value, None) is not None}
         assert variables == {"factory", "fast", "http", "uvloop", "websocket", "wshost"}
 

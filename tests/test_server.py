@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def reactor() -> Reactor:
 
 
 def connect(reactor: Reactor, listener: int = 0) -> tuple[IProtocol, StringTransport]:
-    """Connect to a server that listens; say nothing yet."""
+    """Connect to a server that listens, and send nothing yet."""
     protocol = reactor.tcpServers[listener][1].buildProtocol(IPv4Address("TCP", "192.0.2.1", 50_000))
     assert protocol is not None
     transport = StringTransport()
@@ -71,25 +72,25 @@ def started(given: Any, reactor: Reactor) -> Server:
 
 
 def run(reactor: Reactor) -> None:
-    """Let it begin to run, and call what waited for that."""
+    """Let the reactor begin to run, and make the calls that waited for that."""
     reactor.running = True
     for call, args, options in reactor.whenRunningHooks:
         call(*args, **options)
 
 
 def listening(server: Server) -> list[str]:
-    """What it says when it starts."""
+    """Start a server, and return what it logs."""
     with capturedLogs() as events:
         server.startService()
     return [formatEvent(event) for event in events]
 
 
 class TestService:
-    def test_is_one(self, reactor: Reactor) -> None:
+    def test_service_makes_a_twisted_service(self, reactor: Reactor) -> None:
         assert verifyObject(IService, service({"handler": echo}, reactor))
 
-    def test_runs_the_example_of_wsserver(self, reactor: Reactor) -> None:
-        """Its README, "Starting", transliterated."""
+    def test_service_runs_the_example_of_wsservers_readme(self, reactor: Reactor) -> None:
+        """The example is in the section "Starting"; here it is in Python."""
         options = [
             ("port", 8080),
             ("number_of_workers", 10),
@@ -115,24 +116,24 @@ class TestService:
         assert hello(reactor) == HELLO_BACK
 
     @pytest.mark.parametrize("key", ["protocol_modules", "protocol_modules_options"])
-    def test_takes_wsservers_options_in_pythons_way(self, reactor: Reactor, key: str) -> None:
-        """The second is what wsserver's code reads, the first what its README says."""
+    def test_service_takes_wsservers_options_as_mappings(self, reactor: Reactor, key: str) -> None:
+        """wsserver's README names the first key, and its code reads the second."""
         pairs = [("http", {}), ("websocket", {"handler_module": echo})]
         started({"port": 8080, "number_of_workers": 10, "worker_options": {key: pairs}}, reactor)
         assert hello(reactor) == HELLO_BACK
 
-    def test_serves_as_many_as_there_are_workers(self, reactor: Reactor) -> None:
+    def test_number_of_workers_limits_the_connections(self, reactor: Reactor) -> None:
         started({"number_of_workers": 1, "handler": echo}, reactor)
         assert hello(reactor) == HELLO_BACK
         _, transport = connect(reactor)
         reactor.advance(0)
         assert transport.value().startswith(b"HTTP/1.1 503 ")
 
-    def test_is_registered_under_a_name(self, reactor: Reactor) -> None:
+    def test_register_names_the_service(self, reactor: Reactor) -> None:
         assert service({"handler": echo, "register": "chat"}, reactor).name == "chat"
         assert service({"handler": echo}, reactor).name is None
 
-    def test_takes_our_options_by_name(self, reactor: Reactor) -> None:
+    def test_service_takes_options_by_name(self, reactor: Reactor) -> None:
         started({"port": 0, "interface": "::1", "route": {"/chat": echo}, "max-message-size": "5"}, reactor)
         assert [(port, interface) for port, _, _, interface in reactor.tcpServers] == [(0, "::1")]
         assert hello(reactor) == HELLO_BACK
@@ -159,12 +160,14 @@ class TestService:
             ({"handler": echo, "tls_cert": "none.pem"}, "none.pem: No such file or directory"),
         ],
     )
-    def test_says_at_once_what_is_wrong(self, reactor: Reactor, given: Any, complaint: str) -> None:
+    def test_service_tells_at_once_what_is_wrong_with_its_options(
+        self, reactor: Reactor, given: Any, complaint: str
+    ) -> None:
         with pytest.raises(ConfigurationError) as caught:
             service(given, reactor)
         assert str(caught.value) == complaint
 
-    def test_takes_the_installed_reactor_when_it_starts(
+    def test_a_server_takes_the_installed_reactor_when_it_starts(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server = service({"handler": echo})
@@ -174,7 +177,7 @@ class TestService:
 
 
 class TestStart:
-    def test_takes_the_ports_while_that_is_allowed(self, reactor: Reactor) -> None:
+    def test_privileged_start_takes_the_ports(self, reactor: Reactor) -> None:
         server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)
         assert reactor.tcpServers == []
         server.privilegedStartService()
@@ -185,38 +188,40 @@ class TestStart:
         ]
         assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
 
-    def test_takes_the_ports_otherwise(self, reactor: Reactor) -> None:
+    def test_start_takes_the_ports_that_privileged_start_has_not_taken(self, reactor: Reactor) -> None:
         server = service({"handler": echo}, reactor)
         assert listening(server) == [f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()})"]
         assert hello(reactor) == HELLO_BACK
 
-    def test_says_what_is_served_without_websockets(self, reactor: Reactor) -> None:
+    def test_a_server_without_websockets_logs_tcp_and_its_chain(self, reactor: Reactor) -> None:
         factory = "tests.test_chain.twisted_factory"
         server = service({"protocol_modules": [factory]}, reactor)
         assert listening(server) == [f"wshost listening on tcp://127.0.0.1:8080 ({factory}; {form()})"]
 
-    def test_speaks_tls(self, reactor: Reactor, tmp_path: Path) -> None:
+    def test_a_server_with_a_certificate_listens_by_tls(self, reactor: Reactor, tmp_path: Path) -> None:
         path = str(tmp_path / "both.pem")
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
         server = service({"handler": echo, "tls_cert": path}, reactor)
         assert listening(server) == [f"wshost listening on wss://127.0.0.1:8080 (http -> websocket; {form()})"]
         assert isinstance(reactor.tcpServers[0][1], TLSMemoryBIOFactory)
 
-    def test_can_leave_unix_sockets_for_later(self, reactor: Reactor) -> None:
+    def test_bind_may_leave_unix_sockets_for_later(self, reactor: Reactor) -> None:
         server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)
         server.bind(unix=False)
         assert (len(reactor.tcpServers), len(reactor.unixServers)) == (1, 0)
         server.privilegedStartService()
         assert (len(reactor.tcpServers), len(reactor.unixServers)) == (1, 1)
 
-    def test_starts_what_was_added(self, reactor: Reactor) -> None:
+    def test_start_starts_the_services_that_were_added(self, reactor: Reactor) -> None:
         server = service({"handler": echo}, reactor)
         child = Service()
         child.setServiceParent(server)
         server.startService()
         assert child.running
 
-    def test_holds_no_port_when_it_could_not_have_all(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_server_that_can_not_take_all_ports_holds_none(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)
 
         def fail(*args: Any, **kwargs: Any) -> None:
@@ -231,12 +236,12 @@ class TestStart:
         server.startService()
         assert (len(reactor.tcpServers), len(reactor.unixServers)) == (2, 1)
 
-    def test_says_which_endpoint_is_none(self, reactor: Reactor) -> None:
+    def test_an_unknown_endpoint_is_named(self, reactor: Reactor) -> None:
         with pytest.raises(ConfigurationError, match="Unknown endpoint type: 'nope'"):
             service({"handler": echo, "listen": ["tcp:80", "nope:"]}, reactor).startService()
         assert reactor.tcpServers == []
 
-    def test_tells_the_host_of_proxies(self, reactor: Reactor) -> None:
+    def test_an_endpoint_behind_a_proxy_counts_the_peers_addresses(self, reactor: Reactor) -> None:
         server = service({"handler": echo, "listen": ["haproxy:tcp:80"], "max_connections_per_address": 1}, reactor)
         server.startService()
         for address in (b"192.0.2.7", b"192.0.2.8"):
@@ -249,7 +254,7 @@ class TestStart:
         assert transport.value().startswith(b"HTTP/1.1 503 ")
 
 
-class TestLimits:
+class TestHub:
     @pytest.mark.parametrize(
         ("option", "value"),
         [
@@ -261,7 +266,9 @@ class TestLimits:
             ("drain_timeout", 3.0),
         ],
     )
-    def test_reach_the_hub(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, option: str, value: Any) -> None:
+    def test_limits_reach_the_hub(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, option: str, value: Any
+    ) -> None:
         given: list[Limits] = []
 
         class Watched(Hub):
@@ -274,22 +281,28 @@ class TestLimits:
         started({"handler": echo}, reactor)
         assert [getattr(limits, option) for limits in given] == [value, OPTIONS[option].default]
 
-    def test_who_asks_the_process_to_end_is_heard(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_handler_that_raises_systemexit_ends_the_process(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         left: list[Any] = []
         monkeypatch.setattr(ending, "leave", lambda *asked: left.append(asked))
-        server = started({"handler": echo}, reactor)
-        hub = server._hub
-        assert hub is not None
         error = SystemExit(3)
-        try:
-            raise error
-        except SystemExit:
-            hub.shared.failures.log("c1", "the handler failed")
+
+        class Leaving:
+            def init(self, options: Any) -> None:
+                """Nothing is kept of a connection."""
+
+            def handle(self, message: Any, state: None) -> Any:
+                raise error
+
+        started({"handler": Leaving()}, reactor)
+        protocol, _ = connect(reactor)
+        protocol.dataReceived(REQUEST + HELLO)
         assert left == [(reactor, error)]
 
 
 class TestPublish:
-    """`publish` is for all servers of the process."""
+    """`publish` reaches all servers of the process."""
 
     class Member:
         """A handler whose connections are members of one room."""
@@ -300,7 +313,7 @@ class TestPublish:
         def handle(self, message: Any, state: None) -> Any:
             return ("noreply", state)
 
-    def test_reaches_the_subscribers_of_each(self) -> None:
+    def test_publish_reaches_the_subscribers_of_all_servers(self) -> None:
         transports = []
         for reactor in (Reactor(), Reactor()):
             started({"handler": self.Member()}, reactor)
@@ -317,16 +330,16 @@ class TestPublish:
     @pytest.mark.parametrize(
         ("topic", "data", "error"), [(b"room", "", TypeError), ("", "", ValueError), ("room", None, TypeError)]
     )
-    def test_checks_what_it_is_given(self, topic: Any, data: Any, error: type[Exception]) -> None:
+    def test_publish_checks_its_arguments(self, topic: Any, data: Any, error: type[Exception]) -> None:
         with pytest.raises(error, match=r"^a (topic|message) "):
             publish(topic, data)
 
 
 class TestTheBackplane:
-    """`IBackplane.connect`: a server serves when it is connected, and says why it is not."""
+    """`IBackplane.connect`: a server serves when its backplane has connected, or logs why it has not."""
 
     class Slow(MemoryBackplane):
-        """One that connects and closes when told to, and keeps what it is told."""
+        """A backplane that connects and closes when the test says so, and notes what it is told."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -350,13 +363,13 @@ class TestTheBackplane:
 
     @pytest.fixture
     def server(self, reactor: Reactor, backplane: Slow) -> Server:
-        """One that has been started."""
+        """A server that has been started, and waits for its backplane."""
         server = Server(Settings(handler=echo, port=80), reactor, backplane)
         server.startService()
         return server
 
     def stop(self, reactor: Reactor, server: Server) -> list[None]:
-        """Stop it, as far as its port goes; returns what becomes of that."""
+        """Stop a server and close its port; return a list that is no longer empty when the server has stopped."""
         stopped: list[None] = []
         server.stopService().addCallback(stopped.append)
         self.close_port(reactor)
@@ -368,7 +381,7 @@ class TestTheBackplane:
         assert closed is not None
         closed.callback(None)
 
-    def test_is_that_of_the_server_while_it_runs(self, reactor: Reactor) -> None:
+    def test_the_backplane_connects_at_the_start_and_closes_at_the_stop(self, reactor: Reactor) -> None:
         told: list[Any] = []
 
         class Backplane(MemoryBackplane):
@@ -388,7 +401,7 @@ class TestTheBackplane:
         assert self.stop(reactor, server) == [None]
         assert told == [("connect", reactor), ("close",)]
 
-    def test_is_waited_for(self, reactor: Reactor, backplane: Slow) -> None:
+    def test_a_server_serves_when_its_backplane_has_connected(self, reactor: Reactor, backplane: Slow) -> None:
         server = Server(Settings(handler=echo, port=80), reactor, backplane)
         assert listening(server) == ["waiting for the backplane to connect"]
         with capturedLogs() as events:
@@ -398,7 +411,9 @@ class TestTheBackplane:
         ]
         assert hello(reactor) == HELLO_BACK
 
-    def test_is_waited_for_by_clients(self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_clients_wait_until_the_backplane_has_connected(
+        self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         calls: list[str] = []
         monkeypatch.setattr(Listener, "pause", lambda _: calls.append("pause"))
         monkeypatch.setattr(Listener, "resume", lambda _: calls.append("resume"))
@@ -407,7 +422,9 @@ class TestTheBackplane:
         backplane.connecting.callback(None)
         assert calls == ["pause", "resume"]
 
-    def test_that_is_there_at_once_lets_nobody_wait(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_backplane_that_connects_at_once_lets_no_client_wait(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.delattr(Listener, "pause")
         started({"handler": echo}, reactor)
         assert reactor.getDelayedCalls() == []
@@ -423,7 +440,7 @@ class TestTheBackplane:
         ],
     )
     @pytest.mark.usefixtures("server")
-    def test_that_cannot_connect_is_said_and_nobody_is_served(
+    def test_a_backplane_that_can_not_connect_is_logged_and_ends_the_listening(
         self, reactor: Reactor, backplane: Slow, error: Exception, reason: str
     ) -> None:
         with capturedLogs() as events:
@@ -433,7 +450,7 @@ class TestTheBackplane:
         assert backplane.told == ["connect", "close"]
 
     @pytest.mark.parametrize("raised", [False, True])
-    def test_that_cannot_connect_and_knows_it_is_an_exception(
+    def test_a_backplane_that_fails_to_connect_at_once_raises_at_the_start(
         self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch, raised: bool
     ) -> None:
         error = OSError(111, "Connection refused")
@@ -458,7 +475,9 @@ class TestTheBackplane:
         backplane.connecting.callback(None)
         assert hello(reactor) == HELLO_BACK
 
-    def test_that_does_not_answer_is_given_up(self, reactor: Reactor, backplane: Slow, server: Server) -> None:
+    def test_a_backplane_that_does_not_answer_in_time_is_cancelled_and_closed(
+        self, reactor: Reactor, backplane: Slow, server: Server
+    ) -> None:
         reactor.advance(BACKPLANE_TIMEOUT - 1)
         assert backplane.told == ["connect"]
         with capturedLogs() as events:
@@ -475,7 +494,7 @@ class TestTheBackplane:
         server.stopService().addCallback(stopped.append)
         return stopped
 
-    def test_is_waited_for_no_more_when_the_server_stops(
+    def test_a_stop_cancels_a_backplane_that_is_still_connecting(
         self, reactor: Reactor, backplane: Slow, server: Server
     ) -> None:
         stopped = self.stop(reactor, server)
@@ -484,8 +503,10 @@ class TestTheBackplane:
         assert stopped == [None]
         assert reactor.getDelayedCalls() == []
 
-    def test_may_come_too_late(self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It can't cancel that, and the server does not serve again."""
+    def test_a_backplane_that_connects_after_the_stop_is_ignored(
+        self, reactor: Reactor, backplane: Slow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """This backplane can't cancel its connecting. The server does not serve again."""
         connecting: Deferred[None] = Deferred()
         monkeypatch.setattr(backplane, "connect", lambda _: connecting)
         server = Server(Settings(handler=echo, port=80), reactor, backplane)
@@ -495,7 +516,9 @@ class TestTheBackplane:
             connecting.callback(None)
         assert events == []
 
-    def test_is_connected_again_at_another_start(self, reactor: Reactor, backplane: Slow, server: Server) -> None:
+    def test_another_start_connects_the_backplane_again(
+        self, reactor: Reactor, backplane: Slow, server: Server
+    ) -> None:
         self.stop(reactor, server)
         backplane.closing.callback(None)
         del reactor.tcpServers[:]
@@ -504,7 +527,7 @@ class TestTheBackplane:
         assert hello(reactor) == HELLO_BACK
         assert backplane.told == ["connect", "cancel", "close", "connect"]
 
-    def test_is_closed_when_what_its_failure_has_ended_is_gone(
+    def test_a_stop_after_the_backplane_has_failed_waits_until_it_is_closed(
         self, reactor: Reactor, backplane: Slow, server: Server
     ) -> None:
         backplane.connecting.errback(OSError())
@@ -515,7 +538,7 @@ class TestTheBackplane:
         assert stopped == [None]
 
     @pytest.mark.parametrize("answers", [False, True])
-    def test_that_cannot_close_is_no_hindrance(
+    def test_a_backplane_that_can_not_close_does_not_keep_the_server_from_stopping(
         self, reactor: Reactor, backplane: Slow, server: Server, answers: bool
     ) -> None:
         backplane.connecting.callback(None)
@@ -531,9 +554,9 @@ class TestTheBackplane:
 
 
 class TestAnnouncing:
-    """A server says that it listens when signals are handled: once the reactor runs."""
+    """A server logs that it listens when signals are handled: once the reactor runs."""
 
-    def test_waits_for_the_reactor(self, reactor: Reactor) -> None:
+    def test_a_server_announces_itself_when_the_reactor_runs(self, reactor: Reactor) -> None:
         reactor.running = False
         server = service({"handler": echo}, reactor)
         assert listening(server) == []
@@ -543,7 +566,7 @@ class TestAnnouncing:
             f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()})"
         ]
 
-    def test_is_left_out_after_a_stop(self, reactor: Reactor) -> None:
+    def test_a_stopped_server_does_not_announce_itself(self, reactor: Reactor) -> None:
         reactor.running = False
         server = started({"handler": echo}, reactor)
         server.stopService()
@@ -551,26 +574,39 @@ class TestAnnouncing:
             run(reactor)
         assert events == []
 
-    def test_comes_when_a_second_signal_is_known(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_signals_are_handled_before_a_server_announces_itself(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def twisteds(*args: Any) -> None:
+            """Twisted's handler, which ours replaces."""
+
         reactor.running = False
-        told: list[str] = []
-        monkeypatch.setattr(ending.Ending, "_take_signals", lambda _: told.append("signals"))
-        monkeypatch.setattr(Listener, "announce", lambda *_: told.append("announced"))
-        started({"handler": echo}, reactor)
-        run(reactor)
-        assert told == ["signals", "announced"]
+        found: list[Any] = []
+        monkeypatch.setattr(reactor, "sigTerm", twisteds, raising=False)
+        monkeypatch.setattr(Listener, "announce", lambda *_: found.append(signal.getsignal(signal.SIGTERM)))
+        before = signal.signal(signal.SIGTERM, twisteds)
+        try:
+            started({"handler": echo}, reactor)
+            assert signal.getsignal(signal.SIGTERM) is twisteds
+            run(reactor)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert len(found) == 1
+        assert found[0] is not twisteds
 
 
 class TestASecondSignal:
     @pytest.fixture
     def abort(self, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-        """What it calls."""
+        """Return a list of what a second signal calls."""
         aborts: list[Callable[[], None]] = []
         monkeypatch.setattr(ending, "watch", lambda _, abort: aborts.append(abort))
         return aborts
 
     @pytest.mark.parametrize("stopping", [False, True])
-    def test_aborts_what_is_left(self, reactor: Reactor, abort: list[Callable[[], None]], stopping: bool) -> None:
+    def test_a_second_signal_aborts_the_connections_that_are_left(
+        self, reactor: Reactor, abort: list[Callable[[], None]], stopping: bool
+    ) -> None:
         """It may come before the server was told to stop."""
         server = started({"handler": echo, "drain_timeout": 60, "close_timeout": 60}, reactor)
         protocol, transport = connect(reactor)
@@ -582,7 +618,9 @@ class TestASecondSignal:
         call()
         assert transport.disconnected
 
-    def test_finds_nothing_when_all_is_gone(self, reactor: Reactor, abort: list[Callable[[], None]]) -> None:
+    def test_a_second_signal_does_nothing_when_all_connections_are_gone(
+        self, reactor: Reactor, abort: list[Callable[[], None]]
+    ) -> None:
         server = started({"handler": echo}, reactor)
         server.stopService()
         [call] = abort
@@ -592,7 +630,7 @@ class TestASecondSignal:
 
 
 class TestStop:
-    def test_closes_the_ports_and_the_connections(self, reactor: Reactor) -> None:
+    def test_stop_closes_the_ports_and_the_connections(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)
         protocol, transport = connect(reactor)
         protocol.dataReceived(REQUEST)
@@ -609,7 +647,7 @@ class TestStop:
         assert stopped == [None]
         assert not server.running
 
-    def test_has_an_end(self, reactor: Reactor) -> None:
+    def test_stop_aborts_the_connections_that_are_left_at_the_drain_timeout(self, reactor: Reactor) -> None:
         server = started({"handler": echo, "drain_timeout": 2.5, "close_timeout": 60}, reactor)
         protocol, transport = connect(reactor)
         protocol.dataReceived(REQUEST)
@@ -619,7 +657,7 @@ class TestStop:
         reactor.advance(1)
         assert transport.disconnected
 
-    def test_ends_what_was_added_when_the_connections_are_gone(self, reactor: Reactor) -> None:
+    def test_stop_ends_added_services_when_the_connections_are_gone(self, reactor: Reactor) -> None:
         server = service({"handler": echo}, reactor)
         child = Service()
         child.setServiceParent(server)
@@ -633,12 +671,12 @@ class TestStop:
         reactor.advance(0)
         assert not child.running
 
-    def test_is_done_at_once_before_it_was_started(self, reactor: Reactor) -> None:
+    def test_stop_is_done_at_once_when_the_server_was_not_started(self, reactor: Reactor) -> None:
         stopped: list[None] = []
         service({"handler": echo}, reactor).stopService().addCallback(stopped.append)
         assert stopped == [None]
 
-    def test_may_be_followed_by_another_start(self, reactor: Reactor) -> None:
+    def test_a_stopped_server_can_be_started_again(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)
         server.stopService()
         del reactor.tcpServers[:]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -12,7 +13,7 @@ from wshost.interfaces import IBackplane, ILocalTopics
 
 @implementer(ILocalTopics)
 class Local:
-    """A host's topics: notes what it is brought."""
+    """The topics of a host, which note what the backplane brings."""
 
     def __init__(self, answer: bool = True) -> None:
         self.answer = answer
@@ -23,12 +24,12 @@ class Local:
         return self.answer
 
 
-def test_provides_the_interface() -> None:
+def test_the_memory_backplane_provides_ibackplane() -> None:
     assert verifyObject(IBackplane, MemoryBackplane())
     assert verifyObject(IBackplane, SHARED)
 
 
-def test_is_connected_and_closed_at_once() -> None:
+def test_the_memory_backplane_connects_and_closes_at_once() -> None:
     backplane: Any = MemoryBackplane()
     done: list[None] = []
     backplane.connect(Clock()).addCallback(done.append)
@@ -37,7 +38,7 @@ def test_is_connected_and_closed_at_once() -> None:
 
 
 class TestPublishing:
-    def test_reaches_each_who_has_subscribed(self) -> None:
+    def test_a_publication_reaches_each_subscriber_of_its_topic(self) -> None:
         backplane, one, other, third = MemoryBackplane(), Local(), Local(), Local()
         backplane.subscribe("a", one)
         backplane.subscribe("a", other)
@@ -47,17 +48,17 @@ class TestPublishing:
         assert one.brought == other.brought == [("a", "text")]
         assert third.brought == [("b", b"binary")]
 
-    def test_to_nobody_is_accepted(self) -> None:
+    def test_a_publication_without_subscribers_is_accepted(self) -> None:
         assert MemoryBackplane().publish("a", "text") is True
 
-    def test_says_when_it_does_not_reach_all(self) -> None:
+    def test_publish_returns_false_when_a_subscriber_refuses(self) -> None:
         backplane, one, other = MemoryBackplane(), Local(False), Local()
         backplane.subscribe("a", one)
         backplane.subscribe("a", other)
         assert backplane.publish("a", "text") is False
         assert one.brought == other.brought == [("a", "text")]
 
-    def test_ends_for_who_unsubscribes(self) -> None:
+    def test_an_unsubscribed_host_gets_no_more_publications(self) -> None:
         backplane, one, other = MemoryBackplane(), Local(), Local()
         for local in (one, other):
             backplane.subscribe("a", local)
@@ -66,4 +67,13 @@ class TestPublishing:
         backplane.unsubscribe("a", other)
         backplane.publish("a", "more")
         assert (one.brought, other.brought) == ([], [("a", "text")])
-        assert not backplane._subscribed
+
+    def test_nothing_is_kept_of_topics_without_subscribers(self) -> None:
+        backplane, local = MemoryBackplane(), Local()
+        tracemalloc.start()
+        for number in range(10_000):
+            backplane.subscribe(f"topic {number}", local)
+            backplane.unsubscribe(f"topic {number}", local)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 10_000

@@ -30,10 +30,10 @@ class TestAddress:
             (SimpleNamespace(x=1), "namespace(x=1)"),
         ],
     )
-    def test_as_text(self, peer: IAddress, text: str) -> None:
+    def test_an_address_is_written_as_text(self, peer: IAddress, text: str) -> None:
         assert address(peer) == text
 
-    def test_of_a_name_that_is_text(self) -> None:
+    def test_a_unix_address_may_have_a_name_that_is_text(self) -> None:
         class Named:
             name = "pipe"
 

@@ -33,7 +33,7 @@ def echo(driver: Driver, data: bytes) -> Results:
 
 
 def do_as_told(driver: Driver, action: str, *args: Any) -> Any:
-    """Send what is sent, `Close` on "close", and do not know the rest."""
+    """Send what is to be sent, return `Close` on "close", and refuse the rest."""
     if action == "send":
         return args[0]
     return Close(b"bye") if action == "close" else REFUSED
@@ -45,9 +45,9 @@ def nothing(*args: Any) -> None:
 
 @implementer(IProtocolModule)
 class Module:
-    """A module that does what it is given: on its start, on what comes in, on an action, when it has to go.
+    """A module that calls the test's functions: at its start, on what comes in, on an action, and at its end.
 
-    It notes all of it.
+    It notes what it is told.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Module:
 
     @property
     def driver(self) -> Driver:
-        """The one."""
+        """The only driver."""
         [driver] = self.drivers
         return driver
 
@@ -84,7 +84,7 @@ class Module:
 
     @property
     def closed(self) -> list[list[str]]:
-        """With what reasons each driver was told that it is over."""
+        """The reasons with which each driver was told of the end."""
         return [driver.closed for driver in self.drivers]
 
 
@@ -112,13 +112,13 @@ class Driver:
 
 
 class Failures:
-    """What was logged. A test that expects something takes it."""
+    """The failures that were logged. A test that expects one takes it."""
 
     def __init__(self, events: Any) -> None:
         self._events = events
 
     def take(self) -> str:
-        """Return the one."""
+        """Return the only one."""
         [event] = self._events
         self._events.clear()
         return f"{event['what']}\n{event['text']}"
@@ -132,7 +132,7 @@ def failures() -> Iterator[Failures]:
 
 
 def serve(*modules: Module, **limits: Any) -> MemoryHost:
-    """A host of a chain of these modules: a, b, c ..."""
+    """Return a host whose chain has these modules, by the names a, b, c and so on."""
     return MemoryHost(
         chain=[Link(name, one, name.upper()) for name, one in zip("abcde", modules, strict=False)], **limits
     )
@@ -143,7 +143,7 @@ def raises(*args: Any) -> Any:
 
 
 def lines(on_line: Callable[[Driver, bytes, bytes], Any]) -> Receive:
-    """Take one line from the bytes; what is behind it is unread."""
+    """Call a function with the first line of the bytes, and with the rest, which is unread."""
 
     def receive(driver: Driver, data: bytes) -> Any:
         line, _, rest = data.partition(b"\n")
@@ -155,16 +155,16 @@ def lines(on_line: Callable[[Driver, bytes, bytes], Any]) -> Receive:
 class TestContext:
     """What a module sees of its connection."""
 
-    def test_provides_the_interface(self) -> None:
+    def test_a_connection_provides_icontext(self) -> None:
         host = serve(Module())
         verifyObject(IContext, host.connect().connection)
 
-    def test_the_module_gets_its_options(self) -> None:
+    def test_a_module_gets_its_options(self) -> None:
         module = Module()
         serve(module).connect()
         assert module.options == ["A"]
 
-    def test_says_who_is_there(self) -> None:
+    def test_the_context_tells_the_peer_the_host_and_the_ref(self) -> None:
         module = Module()
         host = serve(module)
         host.connect("192.0.2.1", 4711)
@@ -179,12 +179,12 @@ class TestContext:
         assert context.tls is None
         assert not context.output_full
 
-    def test_says_that_it_is_tls(self) -> None:
+    def test_the_context_tells_that_the_connection_has_tls(self) -> None:
         module = Module()
         serve(module).connect(secure=True)
         assert module.driver.context.tls == TLS(peer_certificate=None)
 
-    def test_says_what_follows(self) -> None:
+    def test_the_context_names_the_next_module(self) -> None:
         following: list[str | None] = []
 
         def note(driver: Driver) -> None:
@@ -195,7 +195,7 @@ class TestContext:
         serve(first, second, Module(start=note)).connect().send(b"go")
         assert following == ["b", "c", None]
 
-    def test_is_the_same_for_all(self) -> None:
+    def test_all_modules_of_a_connection_have_the_same_context(self) -> None:
         first, second = Module(lambda driver, data: Switch("b")), Module()
         serve(first, second).connect().send(b"go")
         assert first.driver.context is second.driver.context
@@ -224,7 +224,7 @@ class TestReplies:
         peer.send(b"x")
         assert peer.transport.writes == sent
 
-    def test_what_a_module_does_meanwhile_comes_before(self) -> None:
+    def test_what_a_module_performs_leaves_before_what_it_then_returns(self) -> None:
         def receive(driver: Driver, data: bytes) -> Results:
             driver.context.perform(b"at once ")
             return b"and then"
@@ -233,7 +233,7 @@ class TestReplies:
         peer.send(b"x")
         assert peer.transport.writes == [b"at once and then"]
 
-    def test_nothing_may_be_done(self) -> None:
+    def test_performing_nothing_does_nothing(self) -> None:
         module = Module()
         host = serve(module)
         peer = host.connect()
@@ -244,7 +244,7 @@ class TestReplies:
 
     @pytest.mark.parametrize("results", ["text", 7, [b"one", 7], [b"one", None], object(), {b"one"}, bytearray(b"one")])
     @pytest.mark.parametrize("by", ["receive", "perform", "action"])
-    def test_nonsense_ends_the_connection(self, results: Any, by: str, failures: Failures) -> None:
+    def test_a_result_of_a_wrong_type_ends_the_connection(self, results: Any, by: str, failures: Failures) -> None:
         module = Module(lambda driver, data: results, action=lambda *args: results)
         peer = serve(module).connect()
         if by == "receive":
@@ -264,7 +264,7 @@ class TestReplies:
 
 @implementer(IEncoding)
 class Quoted:
-    """An encoding."""
+    """An encoding that puts messages in angle brackets."""
 
     def encode(self, data: str | bytes) -> bytes:
         return b"<%s>" % (data if isinstance(data, bytes) else data.encode())
@@ -281,7 +281,7 @@ class TestTopics:
         assert peer.take() == b"<data>"
         assert module.driver.actions == []
 
-    def test_without_an_encoding_the_module_is_asked_to_send_each_message(self) -> None:
+    def test_a_module_without_an_encoding_is_asked_to_send_each_message(self) -> None:
         module = Module()
         host = serve(module)
         peer = host.connect()
@@ -334,12 +334,12 @@ class TestTopics:
         assert peer.take() == b"data"
         assert second.driver.actions == [("send", b"data")]
 
-    def test_cost_a_connection_that_has_none_nothing(self) -> None:
-        """There are ten thousand: none has a dict."""
+    def test_a_connection_has_no_dict(self) -> None:
+        """There may be ten thousand connections, and a dict would make each larger."""
         peer = MemoryHost(chain=[Link("one", Module(), None)]).connect()
         assert not hasattr(peer.connection, "__dict__")
 
-    def test_are_no_concern_of_modules(self) -> None:
+    def test_a_module_is_not_asked_to_subscribe_or_unsubscribe(self) -> None:
         module = Module()
         host = MemoryHost(chain=[Link("one", module, None)])
         peer = host.connect()
@@ -354,9 +354,28 @@ class TestTopics:
         assert accepted == [True] * 3
         assert module.driver.actions == [("send", b"x")]
 
+    def test_a_connection_may_subscribe_to_several_topics(self) -> None:
+        host = serve(Module())
+        peer = host.connect()
+        ref = peer.connection.ref
+        assert [ref.subscribe("a"), ref.subscribe("b"), ref.unsubscribe("a")] == [True] * 3
+        assert host.hub.topics.names == ["b"]
+        peer.leave()
+        assert host.hub.topics.names == []
+
+    def test_unsubscribing_without_a_subscription_is_accepted(self) -> None:
+        assert serve(Module()).connect().connection.ref.unsubscribe("a")
+
+    def test_a_closing_connection_can_not_subscribe(self) -> None:
+        host = serve(Module())
+        peer = host.connect()
+        peer.connection.perform(Close(b"bye"))
+        assert not peer.connection.ref.subscribe("a")
+        assert host.hub.topics.names == []
+
 
 class Buffered(Driver):
-    """A driver that has what comes read into a buffer."""
+    """A driver into whose buffer the transport reads."""
 
     def handle_buffer_in(self, size: int) -> Results:
         self.received.append(bytes((size,)))
@@ -376,7 +395,7 @@ class TestReceivingIntoABuffer:
         module = BufferedModule()
         return module, serve(module, *modules).connect(buffered=buffered)
 
-    def test_what_comes_is_there(self) -> None:
+    def test_received_bytes_are_in_the_modules_buffer(self) -> None:
         module, peer = self.connect()
         room = bytearray(10)
         assert module.driver.context.receive_into(memoryview(room))
@@ -387,7 +406,7 @@ class TestReceivingIntoABuffer:
         # What is returned leaves in the same call.
         assert peer.transport.writes == [bytes(3), bytes(2)]
 
-    def test_until_it_is_full(self) -> None:
+    def test_bytes_that_do_not_fit_the_buffer_are_passed_on_as_usual(self) -> None:
         module, peer = self.connect()
         room = bytearray(3)
         module.driver.context.receive_into(memoryview(room))
@@ -395,25 +414,27 @@ class TestReceivingIntoABuffer:
         assert room == b"abc"
         assert module.received == [b"\x03", b"def"]
 
-    def test_until_there_is_none(self) -> None:
+    def test_a_module_may_take_its_buffer_back(self) -> None:
         module, peer = self.connect()
         module.driver.context.receive_into(memoryview(bytearray(10)))
         assert module.driver.context.receive_into(None)
         peer.send(b"abc")
         assert module.received == [b"abc"]
 
-    def test_not_where_the_transport_can_not(self) -> None:
+    def test_a_transport_may_refuse_to_read_into_a_buffer(self) -> None:
         module, peer = self.connect(buffered=False)
         assert not module.driver.context.receive_into(memoryview(bytearray(10)))
         peer.send(b"abc")
         assert module.received == [b"abc"]
 
-    def test_not_where_the_transport_does_not_know_of_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_transport_without_receive_into_does_not_read_into_a_buffer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         module, _peer = self.connect()
         monkeypatch.delattr("tests.memory.MemoryTransport.receive_into")
         assert not module.driver.context.receive_into(memoryview(bytearray(10)))
 
-    def test_until_the_module_leaves(self) -> None:
+    def test_a_switch_ends_the_use_of_the_buffer(self) -> None:
         following = Module()
         module, peer = self.connect(True, following)
         room = bytearray(100)
@@ -424,14 +445,14 @@ class TestReceivingIntoABuffer:
         assert following.received == [b"unread", b"next"]
         assert room == b"abcde" + bytes(95)
 
-    def test_a_failure_ends_the_connection(self, failures: Failures) -> None:
+    def test_a_module_that_fails_on_its_buffer_ends_the_connection(self, failures: Failures) -> None:
         module, peer = self.connect()
         module.driver.context.receive_into(memoryview(bytearray(10)))
         peer.send(b"abcd")
         assert peer.gone
         assert "failed on what the peer sent" in failures.take()
 
-    def test_a_connection_that_closes_looks_at_nothing(self) -> None:
+    def test_a_closing_connection_does_not_pass_buffered_bytes_on(self) -> None:
         module, peer = self.connect()
         module.driver.context.receive_into(memoryview(bytearray(10)))
         module.driver.context.perform(Close())
@@ -439,11 +460,11 @@ class TestReceivingIntoABuffer:
         assert module.received == []
 
 
-class TestCork:
-    """One write per connection and turn."""
+class TestOneWritePerTurn:
+    """Each connection writes once per turn."""
 
-    def test_of_one_read(self) -> None:
-        """N replies, however they come about."""
+    def test_all_replies_to_one_read_are_one_write(self) -> None:
+        """There may be any number of replies, returned, performed or sent by a ref."""
 
         def receive(driver: Driver, data: bytes) -> Results:
             for _ in range(3):
@@ -455,12 +476,12 @@ class TestCork:
         peer.send(b"x")
         assert peer.transport.writes == [b"pspsps" + b"r" * 10]
 
-    def test_it_leaves_before_the_read_is_over(self) -> None:
+    def test_a_reply_is_written_before_the_read_returns(self) -> None:
         peer = serve(Module()).connect()
         peer.connection.dataReceived(b"x")
         assert peer.transport.writes == [b"x"]
 
-    def test_of_refs(self) -> None:
+    def test_messages_of_refs_in_one_turn_are_one_write_per_connection(self) -> None:
         host = serve(Module())
         peers = [host.connect() for _ in range(3)]
         for n in range(4):
@@ -470,7 +491,7 @@ class TestCork:
         host.reactor.advance(0)
         assert [peer.transport.writes for peer in peers] == [[b"0123"]] * 3
 
-    def test_of_what_one_connection_sends_to_others(self) -> None:
+    def test_messages_of_one_connection_to_others_are_one_write_each(self) -> None:
         def receive(driver: Driver, data: bytes) -> Results:
             for peer in peers:
                 peer.connection.ref.send(data)
@@ -484,7 +505,7 @@ class TestCork:
         host.reactor.advance(0)
         assert [peer.transport.writes for peer in peers] == [[b"xx"]] * 3
 
-    def test_of_timers(self) -> None:
+    def test_what_a_timer_sends_is_one_write(self) -> None:
         module = Module()
         peer = serve(module).connect()
         context = module.driver.context
@@ -492,15 +513,15 @@ class TestCork:
         peer.turn(1)
         assert peer.transport.writes == [b"one two three"]
 
-    def test_of_the_start(self) -> None:
+    def test_what_a_module_sends_at_its_start_is_one_write(self) -> None:
         module = Module(start=lambda driver: [driver.context.perform(b"hello "), driver.context.perform(b"there")])
         assert serve(module).connect().transport.writes == [b"hello there"]
 
 
 class TestSwitch:
     @pytest.mark.parametrize("size", range(1, 13))
-    def test_no_byte_is_lost(self, size: int) -> None:
-        """A module first, in the middle and last, in chunks of any size."""
+    def test_a_switch_loses_no_byte(self, size: int) -> None:
+        """Three modules share the bytes, which come in chunks of any size."""
 
         def until_line(follower: str) -> Receive:
             buffer = bytearray()
@@ -521,7 +542,7 @@ class TestSwitch:
             peer.send(data[start : start + size])
         assert peer.take() == b"one;two;three\nfour"
 
-    def test_the_one_before_leaves_and_the_next_gets_what_it_hands_over(self) -> None:
+    def test_a_switch_closes_the_module_and_hands_bytes_and_request_to_the_next(self) -> None:
         first, second = Module(lambda driver, data: Switch("b", b"rest", REQUEST)), Module()
         serve(first, second).connect().send(b"all")
         assert first.closed == [["switched to b"]]
@@ -529,26 +550,26 @@ class TestSwitch:
         assert second.options == ["B"]
         assert second.driver.context.request is REQUEST
 
-    def test_with_nothing_unread_the_next_is_not_called(self) -> None:
+    def test_a_switch_without_unread_bytes_does_not_call_the_next_module(self) -> None:
         second = Module()
         serve(Module(lambda driver, data: Switch("b")), second).connect().send(b"all")
         assert second.received == []
 
-    def test_what_comes_later_is_the_nexts(self) -> None:
+    def test_bytes_that_come_after_a_switch_go_to_the_next_module(self) -> None:
         first, second = Module(lambda driver, data: Switch("b")), Module()
         peer = serve(first, second).connect()
         peer.send(b"one")
         peer.send(b"two")
         assert (first.received, second.received) == ([b"one"], [b"two"])
 
-    def test_nothing_is_done_after_it(self) -> None:
+    def test_results_behind_a_switch_are_ignored(self) -> None:
         first = Module(lambda driver, data: [b"one", Switch("b", b"two"), b"never", Close(), Stop("never")])
         peer = serve(first, Module()).connect()
         peer.send(b"x")
         assert peer.transport.writes == [b"onetwo"]
         assert not peer.transport.half_closed
 
-    def test_back_and_to_itself(self) -> None:
+    def test_a_module_may_switch_back_and_to_itself(self) -> None:
         first = Module(lines(lambda driver, line, rest: [b"a", Switch(line.decode(), rest)]))
         second = Module(lines(lambda driver, line, rest: [b"b", Switch(line.decode(), rest)]))
         peer = serve(first, second).connect()
@@ -557,8 +578,8 @@ class TestSwitch:
         assert [len(reasons) for reasons in first.closed] == [1, 1, 1]
         assert [len(reasons) for reasons in second.closed] == [1, 1, 0]
 
-    def test_as_often_as_there_are_bytes(self) -> None:
-        """A peer must not choose how deep we call."""
+    def test_modules_may_switch_for_every_byte_of_a_read(self) -> None:
+        """A peer must not decide how deep our calls nest."""
 
         def other(name: str) -> Receive:
             return lambda driver, data: [data[:1], Switch(name, data[1:])]
@@ -568,7 +589,7 @@ class TestSwitch:
         peer.send(data)
         assert peer.transport.writes == [data]
 
-    def test_as_often_from_within(self) -> None:
+    def test_modules_that_perform_may_switch_for_every_byte_of_a_read(self) -> None:
         def other(name: str) -> Receive:
             return lambda driver, data: driver.context.perform([data[:1], Switch(name, data[1:])])
 
@@ -577,7 +598,7 @@ class TestSwitch:
         peer.send(data)
         assert peer.transport.writes == [data]
 
-    def test_as_often_from_within_a_timer(self) -> None:
+    def test_modules_may_switch_for_every_byte_that_a_timer_hands_over(self) -> None:
         def other(name: str) -> Receive:
             return lambda driver, data: driver.context.perform([data[:1], Switch(name, data[1:])])
 
@@ -591,8 +612,8 @@ class TestSwitch:
         context.perform(b"more")
         assert peer.take() == data + b"more"
 
-    def test_in_circles(self, failures: Failures) -> None:
-        """It must not stop the server."""
+    def test_modules_that_switch_in_circles_end_the_connection(self, failures: Failures) -> None:
+        """Such modules must not stop the server."""
         peer = serve(
             Module(lambda driver, data: Switch("b", data)), Module(lambda driver, data: Switch("a", data))
         ).connect()
@@ -600,14 +621,14 @@ class TestSwitch:
         assert peer.gone
         assert "the chain's modules switch in circles" in failures.take()
 
-    def test_all_the_way(self) -> None:
-        """To hand everything on is no circle."""
+    def test_every_module_of_the_chain_may_hand_everything_on(self) -> None:
+        """Modules that all hand everything on do not switch in circles."""
         modules = [Module(lambda driver, data, name=name: Switch(name, data)) for name in "bcde"]  # type: ignore[misc]
         peer = serve(*modules, Module()).connect()
         peer.send(b"x")
         assert peer.take() == b"x"
 
-    def test_what_a_module_returns_that_has_switched_meanwhile_is_not_done(self) -> None:
+    def test_results_of_a_module_that_has_performed_a_switch_are_ignored(self) -> None:
         def receive(driver: Driver, data: bytes) -> Results:
             driver.context.perform(Switch("b", b"unread"))
             return b"never"
@@ -617,7 +638,7 @@ class TestSwitch:
         peer.send(b"x")
         assert peer.take() == b"unread"
 
-    def test_by_a_timer(self) -> None:
+    def test_a_timer_may_switch(self) -> None:
         first, second = Module(), Module()
         peer = serve(first, second).connect()
         context = first.driver.context
@@ -626,13 +647,13 @@ class TestSwitch:
         assert peer.transport.writes == [b"now unread"]
         assert first.closed == [["switched to b"]]
 
-    def test_by_an_action(self) -> None:
+    def test_an_action_may_return_a_switch(self) -> None:
         first, second = Module(action=lambda driver, action, *args: Switch("b", *args)), Module()
         peer = serve(first, second).connect()
         assert peer.connection.ref.send(b"unread")
         assert peer.take() == b"unread"
 
-    def test_by_an_action_and_from_within(self) -> None:
+    def test_an_action_may_perform_a_switch(self) -> None:
         def action(driver: Driver, action: str, *args: Any) -> Results:
             driver.context.perform(Switch("b", b"unread"))
             return b"never"
@@ -641,7 +662,7 @@ class TestSwitch:
         assert peer.connection.ref.send(b"x")
         assert peer.take() == b"unread"
 
-    def test_at_the_start(self) -> None:
+    def test_a_module_may_switch_at_its_start(self) -> None:
         first = Module(start=lambda driver: driver.context.perform([b"hello ", Switch("b", b"unread")]))
         second = Module()
         peer = serve(first, second).connect()
@@ -652,8 +673,8 @@ class TestSwitch:
         peer.leave()
         assert [len(first.closed[0]), len(second.closed[0])] == [1, 1]
 
-    def test_at_the_start_behind_another(self) -> None:
-        """What the one before left comes behind what the one in between made up."""
+    def test_a_second_module_may_switch_at_its_start(self) -> None:
+        """The bytes that the first module left unread come behind those that the second hands over itself."""
         second = Module(start=lambda driver: driver.context.perform(Switch("c", b"own ")))
         third = Module()
         peer = serve(Module(lambda driver, data: Switch("b", data)), second, third).connect()
@@ -661,8 +682,8 @@ class TestSwitch:
         assert b"".join(third.received) == b"own unread"
         assert second.closed == [["switched to c"]]
 
-    def test_with_the_last_word(self) -> None:
-        """Too late, but nothing may break by it: each driver has its one end."""
+    def test_a_switch_performed_at_the_close_ends_each_driver_once(self) -> None:
+        """Such a switch comes too late, but must not break anything."""
         first = Module(
             lambda driver, data: Switch("b", b"unread"), close=lambda driver: driver.context.perform(Switch("c"))
         )
@@ -672,7 +693,7 @@ class TestSwitch:
         peer.leave()
         assert [len(reasons) for one in (first, second, third) for reasons in one.closed] == [1, 1, 1]
 
-    def test_to_an_unknown_name(self, failures: Failures) -> None:
+    def test_a_switch_to_an_unknown_module_aborts_the_connection(self, failures: Failures) -> None:
         module = Module(lambda driver, data: [b"lost", Switch("z")])
         peer = serve(module, Module()).connect()
         peer.send(b"x")
@@ -681,7 +702,7 @@ class TestSwitch:
         assert "the chain has no module 'z' to switch to; it has a, b" in failures.take()
         assert len(module.closed[0]) == 1
 
-    def test_reading_that_the_one_before_has_paused_goes_on(self) -> None:
+    def test_a_switch_resumes_reading_that_the_module_has_paused(self) -> None:
         def receive(driver: Driver, data: bytes) -> Results:
             driver.context.pause_reading()
             return Switch("b")
@@ -690,7 +711,7 @@ class TestSwitch:
         peer.send(b"x")
         assert peer.transport.producing
 
-    def test_reading_may_pause_at_the_start(self) -> None:
+    def test_a_module_may_pause_reading_at_its_start(self) -> None:
         second = Module(start=lambda driver: driver.context.pause_reading())
         peer = serve(Module(lambda driver, data: Switch("b")), second).connect()
         peer.send(b"x")
@@ -698,7 +719,7 @@ class TestSwitch:
         second.driver.context.resume_reading()
         assert peer.transport.producing
 
-    def test_timers_die_with_their_module(self) -> None:
+    def test_a_switch_cancels_the_timers_of_the_module(self) -> None:
         first = Module(lambda driver, data: Switch("b"), start=lambda driver: driver.context.call_later(1, raises))
         host = serve(first, Module())
         peer = host.connect()
@@ -707,7 +728,7 @@ class TestSwitch:
         assert host.reactor.getDelayedCalls() == []
 
 
-def test_it_is_blocked_while_output_waits_for_the_peer() -> None:
+def test_a_connection_is_blocked_while_output_waits_for_the_peer() -> None:
     module = Module(lambda driver, data: bytes(70_000))
     peer = serve(module).connect()
     context = peer.connection
@@ -719,8 +740,8 @@ def test_it_is_blocked_while_output_waits_for_the_peer() -> None:
     assert not context.blocked
 
 
-class TestCrash:
-    """It is logged, ends this connection, and touches no other."""
+class TestFailingModules:
+    """A module that fails is logged and ends its connection. Other connections go on."""
 
     @pytest.mark.parametrize(
         ("make", "what"),
@@ -732,7 +753,9 @@ class TestCrash:
         ],
     )
     @pytest.mark.parametrize("secure", [False, True])
-    def test_of_a_module(self, make: Callable[[], Module], what: str, secure: bool, failures: Failures) -> None:
+    def test_a_module_that_raises_aborts_its_connection_and_no_other(
+        self, make: Callable[[], Module], what: str, secure: bool, failures: Failures
+    ) -> None:
         module = make()
         host = serve(Module(lambda driver, data: Switch("b")), module)
         bystander, peer = host.connect(), host.connect(secure=secure)
@@ -751,21 +774,21 @@ class TestCrash:
         assert not bystander.gone
         assert [one.id for one in host.hub.shared.registry.all()] == ["c1"]
 
-    def test_at_the_end(self, failures: Failures) -> None:
+    def test_a_module_that_fails_to_close_is_logged(self, failures: Failures) -> None:
         module = Module(close=raises)
         host = serve(module)
         host.connect().leave()
         assert "a module failed to close\n" in failures.take()
         assert host.idle()
 
-    def test_in_a_switch(self, failures: Failures) -> None:
+    def test_a_module_that_fails_to_close_does_not_stop_the_switch(self, failures: Failures) -> None:
         second = Module()
         peer = serve(Module(lambda driver, data: Switch("b", data), close=raises), second).connect()
         peer.send(b"x")
         assert "a module failed to close\n" in failures.take()
         assert second.received == [b"x"]
 
-    def test_what_was_unread_has_no_reader_any_more(self, failures: Failures) -> None:
+    def test_a_module_that_fails_after_it_has_performed_a_switch_hands_nothing_on(self, failures: Failures) -> None:
         def receive(driver: Driver, data: bytes) -> Results:
             driver.context.perform(Switch("b", b"unread"))
             raise ValueError("on purpose")
@@ -777,7 +800,7 @@ class TestCrash:
         assert peer.gone
         assert second.drivers == []
 
-    def test_a_module_without_driver(self, failures: Failures) -> None:
+    def test_a_module_that_returns_no_driver_ends_the_connection(self, failures: Failures) -> None:
         class Forgetful(Module):
             def init(self, options: Any, context: IContext) -> Any:
                 super().init(options, context)
@@ -796,7 +819,7 @@ class TestCrash:
         failures.take()
         assert host.idle()
 
-    def test_a_module_that_fails_when_it_has_asked_to_switch(self, failures: Failures) -> None:
+    def test_a_module_that_performs_a_switch_and_fails_to_start_does_not_switch(self, failures: Failures) -> None:
         def start(driver: Driver) -> None:
             driver.context.perform(Switch("b"))
             raise ValueError("on purpose")
@@ -820,14 +843,14 @@ class TestCrash:
 
 
 class TestTimers:
-    def test_call_also_when_the_module_has_left_if_they_are_asked_to(self) -> None:
+    def test_call_regardless_calls_after_the_connection_has_ended(self) -> None:
         calls: list[int] = []
         peer = serve(Module(start=lambda driver: driver.context.call_regardless(1, lambda: calls.append(1)))).connect()
         peer.leave()
         peer.turn(1)
         assert calls == [1]
 
-    def test_call_once(self) -> None:
+    def test_call_later_calls_once(self) -> None:
         calls: list[int] = []
         module = Module(start=lambda driver: driver.context.call_later(1, lambda: calls.append(1)))
         peer = serve(module).connect()
@@ -836,8 +859,8 @@ class TestTimers:
         assert calls == [1]
 
     @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf])
-    def test_are_for_a_finite_time(self, seconds: float) -> None:
-        """What is no number, at the head of all timers of a host, would keep the others from firing."""
+    def test_call_later_takes_only_a_finite_number_of_seconds(self, seconds: float) -> None:
+        """A time that is no number would come first among the timers of the host, and keep the others from firing."""
         calls: list[int] = []
         module = Module()
         peer = serve(module).connect()
@@ -847,14 +870,14 @@ class TestTimers:
         peer.turn(1)
         assert calls == [1]
 
-    def test_end_with_the_connection(self) -> None:
+    def test_a_connections_timers_end_with_it(self) -> None:
         module = Module(start=lambda driver: driver.context.call_later(1, raises))
         host = serve(module)
         host.connect().leave()
         assert host.idle()
 
     @pytest.mark.parametrize("when", ["at the end", "after it"])
-    def test_do_not_start_any_more(self, when: str) -> None:
+    def test_no_timer_starts_when_the_connection_has_ended(self, when: str) -> None:
         def start(driver: Driver) -> None:
             timer = driver.context.call_later(0, raises)
             timer.cancel()
@@ -870,7 +893,7 @@ class TestTimers:
 
 
 def close_and(peer: Peer, then: Callable[[Peer], None]) -> None:
-    """The module closes, then the peer does something."""
+    """Let the module close, and then the peer do something."""
     peer.connection.perform(Close(b"bye"))
     peer.turn()
     then(peer)
@@ -911,12 +934,14 @@ ENDINGS: dict[str, Callable[[Peer], None]] = {
 
 
 class TestEveryEnding:
-    """However it ends, each driver is told so once, and nothing is left."""
+    """However a connection ends, each driver is told so once, and nothing is left."""
 
     @pytest.mark.parametrize("ending", ENDINGS)
     @pytest.mark.parametrize("depth", [0, 1, 2])
     @pytest.mark.parametrize("secure", [False, True])
-    def test_each_driver_is_told_once(self, ending: str, depth: int, secure: bool, failures: Failures) -> None:
+    def test_each_driver_is_told_of_the_end_once(
+        self, ending: str, depth: int, secure: bool, failures: Failures
+    ) -> None:
         def start(driver: Driver) -> None:
             driver.context.call_later(3600, raises)
 
@@ -946,13 +971,13 @@ class TestEveryEnding:
             ("the module stops", "enough"),
         ],
     )
-    def test_the_module_is_told_why(self, ending: str, reason: str) -> None:
+    def test_a_module_is_told_why_its_connection_ends(self, ending: str, reason: str) -> None:
         module = Module()
         ENDINGS[ending](peer := serve(module).connect())
         peer.turn()
         assert module.closed == [[reason]]
 
-    def test_what_comes_in_while_closing_is_discarded(self) -> None:
+    def test_a_closing_connection_discards_what_comes_in(self) -> None:
         module = Module()
         peer = serve(module).connect()
         module.driver.context.pause_reading()
@@ -962,7 +987,7 @@ class TestEveryEnding:
         assert module.received == []
         assert peer.take() == b"bye"
 
-    def test_nothing_is_done_while_closing(self) -> None:
+    def test_a_closing_connection_performs_nothing_more(self) -> None:
         module = Module()
         peer = serve(module).connect()
         peer.connection.perform(Close(b"bye"))
@@ -973,9 +998,16 @@ class TestEveryEnding:
         assert not peer.transport.aborted
         assert len(module.drivers) == 1
 
+    def test_a_closing_connection_writes_nothing_more(self) -> None:
+        module = Module()
+        peer = serve(module).connect()
+        peer.connection.perform(Close(b"bye"))
+        module.driver.context.write(b"never")
+        assert peer.take() == b"bye"
+
     @pytest.mark.parametrize("results", [b"more", Switch("a"), Close(b"again"), [b"more", Close()]])
     @pytest.mark.parametrize("by", ["receive", "action"])
-    def test_nor_is_what_the_module_returns_that_has_closed_meanwhile(self, results: Results, by: str) -> None:
+    def test_results_of_a_module_that_has_performed_a_close_are_ignored(self, results: Results, by: str) -> None:
         def close(driver: Driver, *args: Any) -> Results:
             driver.context.perform(Close(b"bye"))
             return results
@@ -991,7 +1023,7 @@ class TestEveryEnding:
         peer.half_close()
         assert host.idle()
 
-    def test_nothing_is_asked_of_the_transport_after_it(self) -> None:
+    def test_an_ended_connection_asks_nothing_of_its_transport(self) -> None:
         module = Module()
         host = serve(module)
         peer = host.connect()
@@ -1011,7 +1043,7 @@ class TestEveryEnding:
 
 
 class TestHalfClose:
-    def test_what_was_asked_is_answered(self) -> None:
+    def test_a_half_closed_peer_gets_its_answer(self) -> None:
         peer = serve(Module()).connect()
         peer.connection.dataReceived(b"question")
         peer.connection.readConnectionLost()
@@ -1019,7 +1051,7 @@ class TestHalfClose:
         assert peer.gone
 
 
-class TestFull:
+class TestFullOutput:
     """Backpressure: `max_output`."""
 
     def full(self, **limits: Any) -> tuple[MemoryHost, Peer, Module]:
@@ -1033,7 +1065,7 @@ class TestFull:
         assert module.driver.context.output_full
         return host, peer, module
 
-    def test_stops_reading(self) -> None:
+    def test_a_connection_with_full_output_stops_reading(self) -> None:
         _, peer, module = self.full()
         peer.send(b"unheard")
         assert b"unheard" not in module.received
@@ -1043,19 +1075,19 @@ class TestFull:
         assert b"unheard" in module.received
 
     @pytest.mark.parametrize("ask", [lambda ref: ref.send(b"x"), lambda ref: ref.ping(b"x"), lambda ref: ref.info("x")])
-    def test_refuses_what_brings_more(self, ask: Callable[[Any], bool]) -> None:
+    def test_a_connection_with_full_output_refuses_what_brings_more(self, ask: Callable[[Any], bool]) -> None:
         _, peer, module = self.full()
         assert not ask(peer.connection.ref)
         assert module.driver.actions == []
 
-    def test_does_not_refuse_to_close(self) -> None:
+    def test_a_connection_with_full_output_can_be_closed_by_a_ref(self) -> None:
         _, peer, _ = self.full()
         assert peer.connection.ref.close()
         peer.transport.drain()
         peer.transport.drain()
         assert peer.transport.sent == bytes(140_000) + b"bye"
 
-    def test_tells_the_module_when_all_has_left(self) -> None:
+    def test_a_module_is_told_when_all_output_has_left(self) -> None:
         _, peer, module = self.full()
         peer.transport.drain()
         assert module.driver.actions == []
@@ -1064,7 +1096,7 @@ class TestFull:
         assert not module.driver.context.output_full
         assert peer.connection.ref.send(b"x")
 
-    def test_what_the_module_then_does_leaves(self) -> None:
+    def test_what_a_module_returns_on_drained_is_written(self) -> None:
         _, peer, module = self.full()
         module.action = lambda driver, action: action.encode()
         peer.transport.drain()
@@ -1072,7 +1104,7 @@ class TestFull:
         peer.turn()
         assert peer.transport.writes[-1] == b"drained"
 
-    def test_a_module_may_find_out_itself(self) -> None:
+    def test_a_module_sees_output_full_while_it_writes(self) -> None:
         def receive(driver: Driver, data: bytes) -> None:
             while not driver.context.output_full:
                 driver.context.perform(bytes(30_000))
@@ -1081,7 +1113,7 @@ class TestFull:
         peer.send(b"x")
         assert peer.transport.writes == [bytes(120_000)]
 
-    def test_a_peer_that_does_not_read_is_dropped(self) -> None:
+    def test_a_connection_whose_peer_does_not_read_is_dropped(self) -> None:
         host, peer, module = self.full()
         for _ in range(11):
             peer.turn(1)
@@ -1096,7 +1128,7 @@ THREADS = ThreadPoolExecutor(8)
 
 
 def in_threads(call: Callable[[], object], number: int = 1) -> None:
-    """Let threads do it, to the end."""
+    """Make a call in other threads, and wait until all have returned."""
     for done in [THREADS.submit(call) for _ in range(number)]:
         done.result()
 
@@ -1104,27 +1136,27 @@ def in_threads(call: Callable[[], object], number: int = 1) -> None:
 class TestActions:
     """What refs ask of a connection."""
 
-    def test_the_module_accepts_or_refuses(self) -> None:
+    def test_a_module_accepts_or_refuses_an_action(self) -> None:
         module = Module()
         connection = serve(module).connect().connection
         assert connection.ask(0, "send", b"x")
         assert not connection.ask(0, "ping", b"x")
         assert module.driver.actions == [("send", b"x"), ("ping", b"x")]
 
-    def test_a_module_may_do_nothing(self) -> None:
+    def test_an_action_for_which_a_module_does_nothing_is_accepted(self) -> None:
         module = Module(action=nothing)
         host = serve(module)
         assert host.connect().connection.ask(0, "info", 7)
         host.hub.shared.schedule.release_if_idle()
         assert host.reactor.getDelayedCalls() == []
 
-    def test_a_crash_is_no_acceptance(self, failures: Failures) -> None:
+    def test_an_action_on_which_a_module_fails_is_not_accepted(self, failures: Failures) -> None:
         connection = serve(Module(action=raises)).connect().connection
         assert not connection.ask(0, "info", 7)
         failures.take()
 
-    def test_while_a_module_starts_they_wait_for_it(self) -> None:
-        """A handler's init may well send a first message."""
+    def test_actions_wait_for_a_module_that_starts(self) -> None:
+        """A handler's init may send a first message."""
 
         def start(driver: Driver) -> None:
             assert driver.context.ref.send(b"a ")
@@ -1135,13 +1167,13 @@ class TestActions:
         assert serve(module).connect().transport.writes == [b"first a b "]
         assert module.driver.actions == [("send", b"a "), ("send", b"b ")]
 
-    def test_and_for_what_the_module_before_has_left_unread_they_do_not(self) -> None:
+    def test_actions_do_not_wait_for_bytes_that_the_module_before_left_unread(self) -> None:
         second = Module(start=lambda driver: driver.context.ref.send(b"early "))
         peer = serve(Module(lambda driver, data: Switch("b", b"unread")), second).connect()
         peer.send(b"x")
         assert peer.take() == b"early unread"
 
-    def test_for_one_that_does_not_start_they_do_not_wait(self, failures: Failures) -> None:
+    def test_actions_do_not_reach_a_module_that_fails_to_start(self, failures: Failures) -> None:
         def start(driver: Driver) -> None:
             assert driver.context.ref.send(b"x")
             raise ValueError("on purpose")
@@ -1151,7 +1183,7 @@ class TestActions:
         assert module.driver.actions == []
         failures.take()
 
-    def test_for_one_that_closes_at_once_neither(self) -> None:
+    def test_actions_do_not_reach_a_module_that_closes_at_its_start(self) -> None:
         def start(driver: Driver) -> None:
             assert driver.context.ref.send(b"x")
             driver.context.perform(Close(b"bye"))
@@ -1161,7 +1193,17 @@ class TestActions:
         assert serve(module).connect().take() == b"bye"
         assert module.driver.actions == []
 
-    def test_at_the_end_there_is_nobody_to_ask(self) -> None:
+    def test_actions_that_a_module_keeps_wait_until_it_releases_them(self) -> None:
+        module = Module(start=lambda driver: driver.context.keep_actions())
+        peer = serve(module).connect()
+        assert peer.connection.ref.send(b"one ")
+        assert peer.connection.ref.send(b"two")
+        assert peer.take() == b""
+        assert module.driver.actions == []
+        module.driver.context.release_actions()
+        assert peer.take() == b"one two"
+
+    def test_actions_are_refused_when_the_connection_has_ended(self) -> None:
         accepted: list[bool] = []
         module = Module(close=lambda driver: accepted.append(driver.context.ref.send(b"x")))
         serve(module).connect().leave()
@@ -1169,7 +1211,7 @@ class TestActions:
 
 
 class TestActionsOfOtherThreads:
-    def test_are_done_in_the_reactors(self) -> None:
+    def test_actions_of_other_threads_are_done_in_the_reactors_thread(self) -> None:
         module = Module()
         peer = serve(module).connect()
         accepted: list[bool] = []
@@ -1180,13 +1222,13 @@ class TestActionsOfOtherThreads:
         assert module.driver.actions == [("send", b"x")]
         assert peer.transport.writes == [b"x"]
 
-    def test_in_order_and_in_one_write(self) -> None:
+    def test_actions_of_another_thread_are_done_in_order_and_in_one_write(self) -> None:
         peer = serve(Module()).connect()
         in_threads(lambda: [peer.connection.ref.send(b"%d " % n) for n in range(5)])
         peer.turn()
         assert peer.transport.writes == [b"0 1 2 3 4 "]
 
-    def test_what_waits_is_bounded(self) -> None:
+    def test_actions_that_wait_for_the_reactors_thread_are_bounded(self) -> None:
         peer = serve(Module(), max_output=10_000).connect()
         accepted: list[bool] = []
         in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(1_000)) for _ in range(20)))
@@ -1195,7 +1237,7 @@ class TestActionsOfOtherThreads:
         assert sum(map(len, peer.transport.writes)) == 8_000
         assert peer.hub.shared.registry.thread.idle
 
-    def test_it_is_full_to_the_byte(self) -> None:
+    def test_the_bound_of_waiting_actions_is_exact_to_the_byte(self) -> None:
         peer = serve(Module(), max_output=10_000).connect()
         accepted: list[bool] = []
         sizes = (10_000 - CALL - 1, 0, 0)
@@ -1205,14 +1247,14 @@ class TestActionsOfOtherThreads:
         in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(10_000 - CALL)) for _ in range(2)))
         assert accepted[3:] == [True, False]
 
-    def test_a_message_of_any_size_goes_when_nothing_waits(self) -> None:
-        """As in the reactor's thread."""
+    def test_a_message_of_any_size_is_accepted_when_nothing_waits(self) -> None:
+        """The reactor's thread accepts it, too."""
         peer = serve(Module(), max_output=10_000).connect()
         accepted: list[bool] = []
         in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(20_000)) for _ in range(2)))
         assert accepted == [True, False]
 
-    def test_to_close_is_never_too_much(self) -> None:
+    def test_a_close_is_accepted_when_too_much_waits_to_be_sent(self) -> None:
         peer = serve(Module(), max_output=1).connect()
         accepted: list[bool] = []
         in_threads(lambda: accepted.extend([peer.connection.ref.send(b"x"), peer.connection.ref.close()]))
@@ -1220,26 +1262,26 @@ class TestActionsOfOtherThreads:
         assert accepted == [True, True]
         assert peer.take() == b"xbye"
 
-    def test_and_yet_not_without_end(self) -> None:
+    def test_the_closes_that_wait_are_bounded(self) -> None:
         peer = serve(Module(), max_output=1).connect()
         accepted: list[bool] = []
         in_threads(lambda: accepted.extend(peer.connection.ref.close() for _ in range(MAX_KEPT + 10)))
         assert accepted.count(True) == MAX_KEPT + 1
 
-    def test_a_full_connection_refuses(self) -> None:
-        _, peer, _ = TestFull().full()
+    def test_another_thread_is_refused_while_output_is_full(self) -> None:
+        _, peer, _ = TestFullOutput().full()
         accepted: list[bool] = []
         in_threads(lambda: accepted.append(peer.connection.ref.send(b"x")))
         assert accepted == [False]
 
-    def test_a_closing_connection_refuses(self) -> None:
+    def test_another_thread_is_refused_by_a_closing_connection(self) -> None:
         peer = serve(Module()).connect()
         peer.connection.perform(Close())
         accepted: list[bool] = []
         in_threads(lambda: accepted.extend([peer.connection.ref.send(b"x"), peer.connection.ref.close()]))
         assert accepted == [False, False]
 
-    def test_come_to_nothing_when_it_has_gone_meanwhile(self) -> None:
+    def test_actions_that_wait_are_dropped_when_the_connection_ends(self) -> None:
         module = Module()
         peer = serve(module).connect()
         in_threads(lambda: peer.connection.ref.send(b"x"))
@@ -1248,8 +1290,8 @@ class TestActionsOfOtherThreads:
         assert module.driver.actions == []
         assert peer.hub.shared.registry.thread.idle
 
-    def test_may_come_by_the_thousand_while_it_ends(self) -> None:
-        """8 threads, and nobody is hurt."""
+    def test_thousands_of_actions_may_come_from_threads_while_the_connection_ends(self) -> None:
+        """Eight threads send at the same time, and nothing fails."""
         host = serve(Module(), max_output=100_000)
         peer = host.connect()
         errors: list[BaseException] = []
@@ -1277,7 +1319,7 @@ class TestActionsOfOtherThreads:
 
 
 class TestShutDown:
-    def test_a_module_may_say_good_bye(self) -> None:
+    def test_a_module_may_say_goodbye_when_it_is_shut_down(self) -> None:
         module = Module(action=lambda driver, action, *args: [b"one ", b"moment"])
         peer = serve(module).connect()
         peer.connection.shut_down()
@@ -1285,20 +1327,20 @@ class TestShutDown:
         assert peer.take() == b"one moment"
         assert not peer.transport.half_closed
 
-    def test_refused_it_closes_without_a_word(self) -> None:
+    def test_a_connection_closes_silently_when_its_module_refuses_to_shut_down(self) -> None:
         peer = serve(Module()).connect()
         peer.connection.shut_down()
         assert peer.take() == b""
         assert peer.transport.half_closed
 
-    def test_a_crash_ends_it(self, failures: Failures) -> None:
+    def test_a_module_that_fails_to_shut_down_ends_its_connection(self, failures: Failures) -> None:
         peer = serve(Module(action=raises)).connect()
         peer.connection.shut_down()
         peer.turn()
         assert peer.gone
         failures.take()
 
-    def test_a_closing_connection_is_left_alone(self) -> None:
+    def test_a_closing_connection_is_not_shut_down(self) -> None:
         module = Module()
         peer = serve(module).connect()
         peer.connection.perform(Close(b"bye"))
@@ -1312,21 +1354,21 @@ class TestAdmission:
         if not driver.context.admitted:
             driver.context.perform(Close(b"full"))
 
-    def test_a_module_may_say_that_the_server_is_full(self) -> None:
+    def test_a_module_may_tell_a_refused_peer_that_the_server_is_full(self) -> None:
         host = serve(Module(start=self.refuse), max_connections=1)
         assert host.connect().take() == b""
         peer = host.connect()
         assert peer.take() == b"full"
         assert peer.transport.half_closed
 
-    def test_or_else_the_connection_is_aborted(self) -> None:
+    def test_a_refused_connection_that_its_module_does_not_close_is_aborted(self) -> None:
         module = Module()
         host = serve(module, max_connections=1)
         host.connect()
         assert host.connect().gone
         assert module.closed == [[], ["it was not admitted"]]
 
-    def test_of_many_only_some_are_told(self) -> None:
+    def test_only_a_limited_number_of_refused_peers_is_told(self) -> None:
         module = Module(start=self.refuse)
         host = serve(module, max_connections_per_address=1)
         peers = [host.connect() for _ in range(1 + MAX_REFUSED + 1)]
@@ -1334,14 +1376,14 @@ class TestAdmission:
         assert peers[-1].gone
         assert len(module.drivers) == 1 + MAX_REFUSED
 
-    def test_what_it_sends_is_not_heard(self) -> None:
+    def test_what_a_refused_peer_sends_is_ignored(self) -> None:
         module = Module(start=self.refuse)
         host = serve(module, max_connections=1)
         host.connect()
         host.connect().send(b"let me in")
         assert module.received == []
 
-    def test_an_address_has_its_limit(self) -> None:
+    def test_each_address_has_a_limit_of_its_own(self) -> None:
         host = serve(Module(start=self.refuse), max_connections_per_address=1)
         one = host.connect("192.0.2.1")
         assert host.connect("192.0.2.1").take() == b"full"
@@ -1349,29 +1391,29 @@ class TestAdmission:
         one.leave()
         assert host.connect("192.0.2.1").take() == b""
 
-    def test_who_has_no_ip_address_is_not_counted(self) -> None:
+    def test_peers_without_an_ip_address_are_not_counted(self) -> None:
         host = serve(Module(), max_connections_per_address=1)
         for _ in range(2):
             assert not Peer(host, UNIXAddress(None)).gone
         assert host.hub.shared.admission.empty
 
 
-class TestProxied:
+class TestBehindAProxy:
     """Behind a proxy that tells the peer's address ahead of the peer's first bytes."""
 
     def connect(self, host: MemoryHost) -> Peer:
         return host.connect("10.0.0.1", proxied=True)
 
     def become(self, peer: Peer, address: str) -> None:
-        """The proxy's header has come."""
+        """Let the proxy's header come, with the peer's address."""
         peer.transport.become(IPv4Address("TCP", address, 4711))
 
-    def test_the_proxy_is_not_counted(self) -> None:
+    def test_the_proxys_address_is_not_counted(self) -> None:
         host = serve(Module(), max_connections_per_address=1)
         assert not any(self.connect(host).gone for _ in range(3))
         assert host.hub.shared.admission.empty
 
-    def test_the_peer_is_once_it_is_known(self) -> None:
+    def test_a_proxied_peers_address_is_counted_when_it_is_known(self) -> None:
         host = serve(module := Module(start=TestAdmission().refuse), max_connections_per_address=1)
         peers = [self.connect(host) for _ in range(3)]
         for peer, host_part in zip(peers, ["192.0.2.1", "192.0.2.1", "192.0.2.2"], strict=True):
@@ -1387,7 +1429,7 @@ class TestProxied:
         assert host.hub.shared.admission.empty
         assert [len(reasons) for reasons in module.closed] == [1, 1, 1, 1]
 
-    def test_whose_module_has_closed_meanwhile_starts_no_other(self) -> None:
+    def test_a_proxied_connection_whose_module_closes_starts_no_other_module(self) -> None:
         def refuse(driver: Driver) -> None:
             if not driver.context.admitted:
                 started.append("late")
@@ -1400,8 +1442,8 @@ class TestProxied:
             self.become(peer, "192.0.2.1")
         assert (started, peers[1].take()) == ([], b"bye")
 
-    def test_without_a_word_it_is_aborted(self) -> None:
-        """The address of one that sends nothing counts, too."""
+    def test_a_proxied_peer_that_sends_nothing_counts_for_its_address(self) -> None:
+        """The second peer of the address is aborted."""
         host = serve(Module(), max_connections_per_address=1)
         for end in (False, True):
             peer = self.connect(host)
@@ -1409,7 +1451,7 @@ class TestProxied:
             peer.turn()
             assert peer.gone is end
 
-    def test_the_host_may_be_full_before(self) -> None:
+    def test_a_proxied_connection_is_refused_when_the_host_is_full(self) -> None:
         host = serve(Module(start=TestAdmission().refuse), max_connections=1, max_connections_per_address=1)
         self.connect(host)
         peer = self.connect(host)
@@ -1418,14 +1460,14 @@ class TestProxied:
         assert peer.take() == b"full"
         assert host.hub.shared.admission.count_address("192.0.2.1")
 
-    def test_it_may_go_before(self) -> None:
+    def test_a_proxied_connection_may_end_before_its_address_is_known(self) -> None:
         host = serve(Module(), max_connections_per_address=1)
         self.connect(host).leave()
         assert host.idle()
 
 
 class TestMemory:
-    def test_nothing_waits_for_the_collector(self) -> None:
+    def test_an_ended_connection_needs_no_garbage_collector(self) -> None:
         first, second = Module(lambda driver, data: Switch("b", data)), Module()
         host = serve(first, second)
         peer = host.connect()
@@ -1445,7 +1487,7 @@ class TestMemory:
 
 @implementer(IProtocolModule, IProtocolDriver)
 class Slow:
-    """A module that may call users' code when it is asked; and its driver."""
+    """A module and its driver, which may call users' code when it is asked for an action."""
 
     def __init__(self, context: Any = None) -> None:
         self.context = context
@@ -1468,9 +1510,9 @@ class Slow:
 
 
 class TestAModuleThatMayCallUsersCode:
-    """It is asked when nobody's code is running: in a later turn."""
+    """The connection asks such a module in a later turn, when no code of a module or a handler is running."""
 
-    def test_is_asked_later_and_in_order(self) -> None:
+    def test_a_module_that_may_call_users_code_is_asked_later_and_in_order(self) -> None:
         module = Slow()
         peer = MemoryHost(chain=[Link("slow", module, None)]).connect()
         ref = peer.connection.ref
@@ -1479,7 +1521,7 @@ class TestAModuleThatMayCallUsersCode:
         peer.turn()
         assert [action for action, *_ in module.drivers[0].asked] == ["send", "ping", "info", "close"]
 
-    def test_what_waits_for_it_is_bounded(self) -> None:
+    def test_actions_that_wait_for_such_a_module_are_bounded(self) -> None:
         module = Slow()
         peer = MemoryHost(chain=[Link("slow", module, None)], max_output=10_000).connect()
         accepted = [peer.connection.ref.send(b"x" * 1_000) for _ in range(20)]
@@ -1488,7 +1530,7 @@ class TestAModuleThatMayCallUsersCode:
         assert len(module.drivers[0].asked) == accepted.count(True)
         assert peer.connection.ref.send(b"x")
 
-    def test_may_itself_call_when_nobodys_code_is_running(self) -> None:
+    def test_call_soon_calls_in_a_later_turn(self) -> None:
         module = Slow()
         host = MemoryHost(chain=[Link("slow", module, None)])
         peer = host.connect()
@@ -1498,7 +1540,7 @@ class TestAModuleThatMayCallUsersCode:
         peer.turn()
         assert called == ["now"]
 
-    def test_is_told_later_that_the_host_stops(self) -> None:
+    def test_a_module_that_may_call_users_code_is_shut_down_in_a_later_turn(self) -> None:
         module = Slow()
         host = MemoryHost(chain=[Link("slow", module, None)])
         peer = host.connect()
@@ -1507,7 +1549,7 @@ class TestAModuleThatMayCallUsersCode:
         peer.turn()
         assert module.drivers[0].asked == [("shutdown",)]
 
-    def test_that_fails_then_ends(self, failures: Failures) -> None:
+    def test_a_call_of_call_soon_that_raises_ends_the_connection(self, failures: Failures) -> None:
         module = Slow()
         peer = MemoryHost(chain=[Link("slow", module, None)]).connect()
         module.drivers[0].context.call_soon(raises)
@@ -1517,23 +1559,23 @@ class TestAModuleThatMayCallUsersCode:
 
 
 class TestASwitchFromOutside:
-    """Whose code is running is not known then: the next module is called at the end of the turn."""
+    """It is not known whose code is running then, so the next module starts at the end of the turn."""
 
-    def test_waits_for_the_turns_end(self) -> None:
+    def test_a_switch_from_outside_waits_for_the_end_of_the_turn(self) -> None:
         first, second = Module(), Module()
         peer = serve(first, second).connect()
         first.driver.context.perform([b"last ", Switch("b", b"unread")])
         assert second.drivers == []
         assert peer.take() == b"last unread"
 
-    def test_comes_before_what_comes_in_meanwhile(self) -> None:
+    def test_a_switch_from_outside_comes_before_what_comes_in_meanwhile(self) -> None:
         first, second = Module(), Module()
         peer = serve(first, second).connect()
         first.driver.context.perform(Switch("b", b"unread "))
         peer.connection.dataReceived(b"more")
         assert (first.received, second.received) == ([], [b"unread more"])
 
-    def test_to_one_that_closes_at_once_leaves_nobody_to_read(self) -> None:
+    def test_bytes_behind_a_switch_to_a_module_that_closes_at_once_are_discarded(self) -> None:
         first, second = Module(), Module(start=lambda driver: driver.context.perform(Close(b"bye")))
         peer = serve(first, second).connect()
         first.driver.context.perform(Switch("b", b"unread "))
@@ -1541,7 +1583,7 @@ class TestASwitchFromOutside:
         assert peer.take() == b"bye"
         assert second.received == []
 
-    def test_takes_with_it_what_refs_ask_for_meanwhile_up_to_a_limit(self) -> None:
+    def test_a_limited_number_of_actions_waits_for_a_switch_from_outside(self) -> None:
         first, second = Module(), Module()
         peer = serve(first, second).connect()
         first.driver.context.perform(Switch("b"))
@@ -1551,7 +1593,7 @@ class TestASwitchFromOutside:
         assert first.driver.actions == []
         assert len(second.driver.actions) == MAX_KEPT
 
-    def test_leaves_nobody_to_ask_behind_an_end(self) -> None:
+    def test_actions_are_refused_once_a_close_was_performed(self) -> None:
         accepted: list[bool] = []
 
         def receive(driver: Driver, data: bytes) -> None:
@@ -1563,8 +1605,8 @@ class TestASwitchFromOutside:
         assert (accepted, peer.take()) == ([False], b"bye")
 
 
-class TestSharing:
-    def test_what_can_not_be_hashed_changes_nothing(self) -> None:
+class TestUseEncoding:
+    def test_an_encoding_that_can_not_be_hashed_is_refused_and_changes_nothing(self) -> None:
         class Unhashable:
             __hash__ = None  # type: ignore[assignment]
 
@@ -1580,13 +1622,13 @@ class TestSharing:
         assert host.hub.topics.publish_locally("a", b"bytes")
 
 
-class TestCircles:
-    def test_of_switches_that_are_performed_end(self, failures: Failures) -> None:
+class TestPerformedAtTheStart:
+    def test_switches_in_circles_performed_at_the_start_end_the_connection(self, failures: Failures) -> None:
         first = Module(start=lambda driver: driver.context.perform(Switch("b")))
         second = Module(start=lambda driver: driver.context.perform(Switch("a")))
         assert serve(first, second).connect().gone
         assert "switch in circles" in failures.take()
 
-    def test_behind_an_end_comes_nothing(self) -> None:
+    def test_what_is_performed_after_a_close_is_ignored(self) -> None:
         module = Module(start=lambda driver: [driver.context.perform(Close(b"bye")), driver.context.perform(b"never")])
         assert serve(module).connect().take() == b"bye"

@@ -14,7 +14,7 @@ from wshost.process.log_text import LENGTH
 
 
 class Failing:
-    """Fails, has it logged, and looks at what was."""
+    """Fails on purpose, has the failures logged, and returns the events of the log."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -36,7 +36,7 @@ def fail() -> Failing:
 
 
 def as_file(event: Any) -> str:
-    """A log's lines about it, as twistd writes them."""
+    """Return the lines that twistd's log has about an event."""
     file = io.StringIO()
     textFileLogObserver(file)(event)
     return file.getvalue()
@@ -66,7 +66,7 @@ class TestLog:
 
 
 class TestWhatAPeerSays:
-    """CWE-117: it may be in the text of an exception."""
+    """CWE-117: what a peer has sent may be in the text of an exception."""
 
     def test_a_peers_words_can_not_forge_a_line_of_the_log(self, fail: Failing) -> None:
         [event] = fail(ValueError("x\r\n2026-01-01T00:00:00+0000 [-] \x1b[1mroot\x85logged in"))

@@ -28,7 +28,7 @@ ADDRESS = IPv4Address("TCP", "192.0.2.1", 50_000)
 
 @implementer(IPromptDriver)
 class Echo:
-    """A protocol module, and its driver: says back what it hears, and who is not admitted hears so."""
+    """A protocol module and its driver. It sends back what it receives, and tells refused peers that it is full."""
 
     def __init__(self, shutdown: Any = REFUSED, context: Any = None) -> None:
         self.shutdown = shutdown
@@ -60,7 +60,7 @@ def fired(deferred: Deferred[None]) -> bool:
 
 
 class TestFactory:
-    def test_is_what_endpoints_take(self) -> None:
+    def test_the_hubs_factory_provides_what_endpoints_need(self) -> None:
         factory = serve().hub.factory()
         verifyObject(IProtocolFactory, factory)
         verifyObject(ILoggingContext, factory)
@@ -68,8 +68,8 @@ class TestFactory:
         factory.doStart()
         factory.doStop()
 
-    def test_names_for_tls_what_the_chain_begins_with(self) -> None:
-        """RFC 7301."""
+    def test_the_factory_offers_the_alpn_protocols_of_the_first_module(self) -> None:
+        """RFC 7301: a client and a server agree on the protocol by ALPN."""
 
         class Speaking(Echo):
             alpn_protocols = (b"http/1.1",)
@@ -82,23 +82,23 @@ class TestFactory:
         factory = MemoryHost(chain=chain[::-1]).hub.factory()
         assert IProtocolNegotiationFactory(factory).acceptableProtocols() == []
 
-    def test_builds_connections(self) -> None:
+    def test_the_factory_builds_connections_and_proxied_connections(self) -> None:
         host = serve().hub
         assert type(host.factory().buildProtocol(ADDRESS)) is Connection
         assert type(host.factory(proxied=True).buildProtocol(ADDRESS)) is ProxiedConnection
 
-    def test_each_has_its_id(self) -> None:
+    def test_each_connection_has_an_id_of_its_own(self) -> None:
         host = serve()
         assert [host.connect().connection.id for _ in range(3)] == ["c1", "c2", "c3"]
         assert [one.id for one in host.hub.shared.registry.all()] == ["c1", "c2", "c3"]
 
 
-class TestConnections:
-    def test_only_so_many_are_admitted(self) -> None:
+class TestMaxConnections:
+    def test_connections_are_admitted_up_to_max_connections(self) -> None:
         host = serve(max_connections=2)
         assert [host.connect().take() for _ in range(3)] == [b"", b"", b"full"]
 
-    def test_when_one_goes_there_is_room(self) -> None:
+    def test_a_connection_that_ends_makes_room_for_another(self) -> None:
         host = serve(max_connections=1)
         one, other = host.connect(), host.connect()
         assert other.take() == b"full"
@@ -107,7 +107,7 @@ class TestConnections:
         assert host.connect().take() == b""
         assert host.connect().take() == b"full"
 
-    def test_only_so_many_more_are_told(self) -> None:
+    def test_only_a_limited_number_of_refused_connections_is_told_so(self) -> None:
         host = serve(max_connections=1)
         peers = [host.connect() for _ in range(1 + MAX_REFUSED)]
         assert not any(peer.gone for peer in peers)
@@ -118,7 +118,7 @@ class TestConnections:
         peers[-1].leave()
         assert host.connect().take() == b"full"
 
-    def test_those_are_counted_to_nothing(self) -> None:
+    def test_the_count_of_refused_connections_returns_to_0(self) -> None:
         host = serve(max_connections=1)
         for peer in [host.connect() for _ in range(1 + MAX_REFUSED + 10)]:
             peer.leave()
@@ -126,19 +126,19 @@ class TestConnections:
         assert host.hub.shared.admission.empty
 
 
-class TestAddresses:
-    def test_each_has_its_limit(self) -> None:
+class TestMaxConnectionsPerAddress:
+    def test_each_address_has_a_limit_of_its_own(self) -> None:
         host = serve(max_connections_per_address=2)
         assert [host.connect("192.0.2.1").take() for _ in range(3)] == [b"", b"", b"full"]
         assert host.connect("192.0.2.2").take() == b""
 
-    def test_who_leaves_makes_room_for_one(self) -> None:
+    def test_a_connection_that_ends_makes_room_for_one_of_its_address(self) -> None:
         host = serve(max_connections_per_address=2)
         peers = [host.connect("192.0.2.1") for _ in range(2)]
         peers[0].leave()
         assert [host.connect("192.0.2.1").take() for _ in range(2)] == [b"", b"full"]
 
-    def test_by_default_there_is_none(self) -> None:
+    def test_an_address_has_no_limit_by_default(self) -> None:
         host = serve()
         assert all(host.connect("192.0.2.1").take() == b"" for _ in range(20))
 
@@ -148,7 +148,7 @@ class TestAddresses:
             host.connect("192.0.2.1")
         assert host.connect("192.0.2.2").take() == b""
 
-    def test_who_is_refused_does_not_count(self) -> None:
+    def test_refused_connections_do_not_count_for_their_address(self) -> None:
         host = serve(max_connections_per_address=1)
         first = host.connect("192.0.2.1")
         for _ in range(3):
@@ -167,7 +167,7 @@ class TestAddresses:
             lambda peer: peer.connection.abort("enough"),
         ],
     )
-    def test_the_count_returns_to_nothing(self, end: Callable[[Peer], Any]) -> None:
+    def test_the_count_of_an_address_returns_to_0_however_its_connections_end(self, end: Callable[[Peer], Any]) -> None:
         host = serve(max_connections_per_address=2)
         peers = [host.connect() for _ in range(3)]
         for peer in peers:
@@ -178,12 +178,12 @@ class TestAddresses:
 
 
 class TestStop:
-    def test_with_nobody_there_it_is_done_at_once(self) -> None:
+    def test_a_hub_without_connections_stops_at_once(self) -> None:
         host = serve()
         assert fired(host.hub.stop())
         assert host.idle()
 
-    def test_a_module_may_say_good_bye(self) -> None:
+    def test_a_module_may_say_goodbye_when_the_hub_stops(self) -> None:
         host = serve(Echo([b"good", Close(b"bye")]))
         peers = [host.connect() for _ in range(3)]
         stopped = host.hub.stop()
@@ -194,7 +194,7 @@ class TestStop:
         assert fired(stopped)
         assert host.idle()
 
-    def test_one_that_does_not_know_how_just_closes(self) -> None:
+    def test_a_connection_whose_module_refuses_to_shut_down_is_closed(self) -> None:
         host = serve()
         peer = host.connect()
         stopped = host.hub.stop()
@@ -203,7 +203,7 @@ class TestStop:
         peer.half_close()
         assert fired(stopped)
 
-    def test_who_is_left_can_be_aborted_before(self) -> None:
+    def test_abort_all_aborts_connections_before_the_drain_timeout(self) -> None:
         host = serve(Echo(None), drain_timeout=3)
         peer = host.connect()
         stopped = host.hub.stop()
@@ -215,7 +215,7 @@ class TestStop:
         assert fired(stopped)
         assert host.idle()
 
-    def test_who_is_left_at_the_timeout_is_aborted(self) -> None:
+    def test_connections_that_are_left_at_the_drain_timeout_are_aborted(self) -> None:
         host = serve(Echo(None), drain_timeout=3)
         peers = [host.connect() for _ in range(3)]
         stopped = host.hub.stop()
@@ -227,7 +227,7 @@ class TestStop:
         assert fired(stopped)
         assert host.idle()
 
-    def test_a_closing_connection_has_its_time(self) -> None:
+    def test_a_closing_connection_may_finish_while_the_hub_stops(self) -> None:
         host = serve()
         peer = host.connect()
         peer.connection.perform(Close(b"bye"))
@@ -236,7 +236,7 @@ class TestStop:
         peer.turn(5)
         assert fired(stopped)
 
-    def test_it_may_be_asked_twice(self) -> None:
+    def test_a_hub_may_be_stopped_twice(self) -> None:
         said: list[str] = []
 
         class Counting(Echo):
@@ -254,7 +254,7 @@ class TestStop:
         assert all(map(fired, stopped))
         assert fired(host.hub.stop())
 
-    def test_who_comes_now_is_closed_at_once(self) -> None:
+    def test_a_connection_that_comes_after_the_stop_is_aborted_at_once(self) -> None:
         host = serve(Echo(None))
         host.connect()
         host.hub.stop()
@@ -262,8 +262,10 @@ class TestStop:
         assert len(host.hub.shared.registry) == 1
 
     @pytest.mark.parametrize("wrapper", [WrappingFactory, HAProxyWrappingFactory])
-    def test_so_is_who_comes_through_a_wrapper(self, wrapper: type[WrappingFactory[Any]]) -> None:
-        """Wrappers, TLS for one, take a factory's None for a protocol, and leave the socket open."""
+    def test_a_wrapped_connection_that_comes_after_the_stop_is_aborted_at_once(
+        self, wrapper: type[WrappingFactory[Any]]
+    ) -> None:
+        """A wrapper, such as TLS, would take a factory's None for a protocol, and leave the socket open."""
         host = serve()
         host.hub.stop()
         protocol: Any = wrapper(host.hub.factory()).buildProtocol(ADDRESS)
@@ -271,7 +273,7 @@ class TestStop:
         protocol.makeConnection(transport)
         assert transport.aborted
 
-    def test_refs_are_harmless_then(self) -> None:
+    def test_refs_refuse_everything_when_the_hub_has_stopped(self) -> None:
         host = serve()
         peer = host.connect()
         ref = peer.connection.ref
@@ -283,8 +285,8 @@ class TestStop:
 
 
 class TestThread:
-    def test_is_the_one_that_builds_connections(self) -> None:
-        """A server may be put together in another than the reactor's."""
+    def test_the_thread_that_builds_connections_is_the_reactors(self) -> None:
+        """A server may be put together in a thread that is not the reactor's."""
         hubs: list[Hub] = []
         thread = threading.Thread(target=lambda: hubs.append(Hub(MemoryReactor(), [], limits_of())))
         thread.start()
@@ -295,7 +297,7 @@ class TestThread:
 
 
 class TestMemory:
-    def test_of_a_thousand_connections_nothing_is_left(self) -> None:
+    def test_nothing_is_left_of_a_thousand_connections(self) -> None:
         host = serve(max_connections_per_address=1_000)
         ends: list[Callable[[Peer], Any]] = [
             lambda peer: peer.leave(),

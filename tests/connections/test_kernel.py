@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be as
 
 
 class Transport:
-    """As Twisted's transports are."""
+    """A transport as Twisted has it."""
 
     def __init__(self, handle: socket.socket) -> None:
         self._handle = handle
@@ -28,7 +27,7 @@ class Transport:
 
 
 class Ours(Transport):
-    """As ours are."""
+    """A transport as ours is: it tells how much output it holds."""
 
     def __init__(self, handle: socket.socket, waiting: int) -> None:
         super().__init__(handle)
@@ -39,7 +38,7 @@ class Ours(Transport):
 
 
 class Twisted(Transport):
-    """With what Twisted's have of their output: what is sent from, of which some is sent, and what came since."""
+    """A transport of Twisted's that holds output: a buffer of which three bytes are sent, and four bytes beside it."""
 
     dataBuffer = b"0123456789"
     offset = 3
@@ -47,7 +46,7 @@ class Twisted(Transport):
 
 
 def fill(one: socket.socket) -> int:
-    """Send as much as it takes; return that."""
+    """Send as much as the socket takes, and return how much that is."""
     sent = 0
     with suppress(BlockingIOError):
         while True:
@@ -56,7 +55,7 @@ def fill(one: socket.socket) -> int:
 
 
 class Wrapper:
-    """As TLS is: it has a transport, and a handle of its own that is no socket."""
+    """A transport as TLS has it: around another one, and with a handle that is no socket."""
 
     def __init__(self, transport: Any) -> None:
         self.transport = transport
@@ -82,7 +81,9 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @linux
 class TestTaken:
-    def test_of_tcp_is_what_the_peer_has_acknowledged(self, connected: tuple[socket.socket, socket.socket]) -> None:
+    def test_a_tcp_peer_has_taken_what_it_has_acknowledged(
+        self, connected: tuple[socket.socket, socket.socket]
+    ) -> None:
         one, other = connected
         before = taken(Transport(one))
         assert before is not None
@@ -90,10 +91,10 @@ class TestTaken:
         assert other.recv(1_000, socket.MSG_WAITALL) == bytes(1_000)
         assert taken(Transport(one)) == before + 1_000
 
-    def test_grows_though_what_is_taken_is_replaced_at_once(
+    def test_taken_grows_while_the_kernels_buffer_is_refilled(
         self, connected: tuple[socket.socket, socket.socket]
     ) -> None:
-        """What the kernel holds is as much as before then."""
+        """The amount that the kernel holds is the same before and after."""
         one, other = connected
         one.setblocking(False)
         fill(one)
@@ -106,7 +107,7 @@ class TestTaken:
         assert after is not None
         assert after > before
 
-    def test_of_a_unix_socket_is_what_is_left_both_there_and_in_the_transport(
+    def test_taken_of_a_unix_socket_is_minus_what_kernel_and_transport_hold(
         self, pair: tuple[socket.socket, socket.socket]
     ) -> None:
         one, other = pair
@@ -120,23 +121,25 @@ class TestTaken:
         other.recv(1_000)
         assert taken(Ours(one, 500)) == -500
 
-    def test_looks_through_wrappers(self, pair: tuple[socket.socket, socket.socket]) -> None:
+    def test_taken_looks_through_wrapping_transports(self, pair: tuple[socket.socket, socket.socket]) -> None:
         one, _ = pair
         one.send(bytes(1_000))
         assert taken(Wrapper(Wrapper(Ours(one, 5)))) == taken(Ours(one, 5)) != 0
 
-    def test_of_a_closed_socket_is_unknown(self) -> None:
+    def test_taken_is_unknown_for_a_closed_socket(self) -> None:
         handle = socket.socket()
         handle.close()
         assert taken(Transport(handle)) is None
 
-    def test_of_what_is_no_socket_is_unknown(self) -> None:
+    def test_taken_is_unknown_for_a_handle_that_is_no_socket(self) -> None:
         with open(sys.executable, "rb") as file:  # noqa: PTH123 - a handle is wanted, and a file has one
             handle: Any = file
             assert taken(Transport(handle)) is None
 
-    def test_of_an_older_kernel_is_what_is_left(self, connected: tuple[socket.socket, socket.socket]) -> None:
-        """Its answer is shorter."""
+    def test_taken_on_an_older_kernel_is_minus_what_the_transport_holds(
+        self, connected: tuple[socket.socket, socket.socket]
+    ) -> None:
+        """The answer of an older kernel is too short to say what was acknowledged."""
         one, _ = connected
 
         class Older:
@@ -150,13 +153,13 @@ class TestTaken:
         assert taken(Ours(older, 300)) == -300
 
 
-class TestUnknown:
-    def test_where_there_is_no_handle(self) -> None:
+class TestTakenElsewhere:
+    def test_taken_is_unknown_for_a_transport_without_a_handle(self) -> None:
         assert taken(object()) is None
         assert taken(Wrapper(object())) is None
 
     @pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
-    def test_on_other_platforms_the_transport_alone_is_asked(
+    def test_taken_on_other_platforms_asks_the_transport_alone(
         self, platform: str, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sys, "platform", platform)
@@ -164,25 +167,25 @@ class TestUnknown:
         assert taken(Transport(pair[0])) is None
         assert taken(Ours(pair[0], 300)) == -300
 
-    def test_windows_has_no_fcntl(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_module_imports_on_windows_which_has_no_fcntl(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "fcntl", None)
         monkeypatch.setattr(sys, "platform", "win32")
         assert importlib.reload(kernel).taken(object()) is None
 
 
 class Listening:
-    """As Twisted's ports are."""
+    """A port as Twisted has it."""
 
     def __init__(self, handle: Any) -> None:
         self.socket = handle
 
 
-class TestUnsent:
-    """What the kernel takes for one peer beyond what is on its way, which no limit of ours counts."""
+class TestLimitUnsent:
+    """The kernel holds output for a peer beyond what is on its way, and no limit of ours counts that."""
 
     @linux
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-    def test_is_limited_where_a_port_accepts(self, address: str) -> None:
+    def test_the_kernel_holds_less_than_1_mb_for_a_peer_that_does_not_read(self, address: str) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.create_server((address, 0), family=family) as listening:
             limit_unsent(Listening(listening))
@@ -193,12 +196,20 @@ class TestUnsent:
                     # Without, it is 2 to 4 MB here. The peer's buffer is some hundred KB.
                     assert fill(accepted) < 1_000_000
 
-    def test_of_other_sockets_is_left_alone(self, tmp_path: Path) -> None:
-        with socket.socket(socket.AF_UNIX) as listening:
-            limit_unsent(Listening(listening))
-        limit_unsent(object())
+    def test_limit_unsent_leaves_other_sockets_alone(self) -> None:
+        asked: list[Any] = []
 
-    def test_is_not_limited_where_that_is_unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Unix:
+            family = socket.AF_UNIX
+
+            def setsockopt(self, *args: Any) -> None:
+                asked.append(args)
+
+        limit_unsent(Listening(Unix()))
+        limit_unsent(object())
+        assert asked == []
+
+    def test_limit_unsent_does_nothing_where_the_option_is_unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Emulated:
             family = socket.AF_INET
 
@@ -210,9 +221,11 @@ class TestUnsent:
         limit_unsent(Listening(None))
 
 
-class TestBroken:
+class TestIsBroken:
     @pytest.mark.parametrize("wrap", [Transport, lambda one: Wrapper(Transport(one))], ids=["plain", "wrapped"])
-    def test_by_a_reset_and_not_before(self, connected: tuple[socket.socket, socket.socket], wrap: Any) -> None:
+    def test_a_connection_is_broken_once_the_peer_has_reset_it(
+        self, connected: tuple[socket.socket, socket.socket], wrap: Any
+    ) -> None:
         one, other = connected
         assert not is_broken(wrap(one))
         one.send(b"never read")
@@ -220,12 +233,14 @@ class TestBroken:
         other.close()
         assert is_broken(wrap(one))
 
-    def test_not_by_an_end_as_a_half_closed_peer_may_read(self, connected: tuple[socket.socket, socket.socket]) -> None:
+    def test_a_connection_that_the_peer_has_half_closed_is_not_broken(
+        self, connected: tuple[socket.socket, socket.socket]
+    ) -> None:
         one, other = connected
         other.shutdown(socket.SHUT_WR)
         assert not is_broken(Transport(one))
 
-    def test_as_far_as_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_connection_that_can_not_be_asked_is_not_broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         closed = socket.socket()
         closed.close()
         assert not is_broken(Transport(closed))

@@ -60,7 +60,7 @@ def ref(registry: Registry, connection: Connection) -> Ref:
 
 
 def from_thread(call: Callable[[], Any]) -> Any:
-    """What it returns when another thread calls it."""
+    """Return what a call returns in another thread."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(call()))
     thread.start()
@@ -89,35 +89,37 @@ ASK: list[Any] = [
 
 @pytest.mark.parametrize(("ask", "asked", "size"), ASK)
 class TestAsking:
-    def test_in_the_reactors_thread_the_connection_decides_when(
+    def test_a_ref_asks_its_connection_in_the_reactors_thread(
         self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
         assert ask(ref) is True
         assert connection.asked == [(size, *asked)]
         assert connection.asked_from_threads == []
 
-    def test_in_another_it_goes_there_with_its_weight(
+    def test_a_ref_asks_its_connection_later_from_another_thread(
         self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
         assert from_thread(lambda: ask(ref)) is True
         assert connection.asked_from_threads == [(size, *asked)]
         assert connection.asked == []
 
-    def test_it_says_when_it_was_not_accepted(
+    def test_a_ref_returns_false_when_its_connection_refuses(
         self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
         connection.answer = False
         assert ask(ref) is False
         assert from_thread(lambda: ask(ref)) is False
 
-    def test_a_dead_one_is_harmless(self, ref: Ref, registry: Registry, ask: Any, asked: Any, size: int) -> None:
+    def test_a_ref_returns_false_when_its_connection_is_gone(
+        self, ref: Ref, registry: Registry, ask: Any, asked: Any, size: int
+    ) -> None:
         registry.remove(Connection())
         assert ask(ref) is False
         assert from_thread(lambda: ask(ref)) is False
 
 
 class TestMessages:
-    def test_bytes_that_may_change_are_taken_as_they_are_now(self, ref: Ref, connection: Connection) -> None:
+    def test_a_ref_copies_bytes_that_may_change(self, ref: Ref, connection: Connection) -> None:
         data: Any = bytearray(b"now")
         view: Any = memoryview(data)
         ref.send(data)
@@ -146,10 +148,10 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize(("ask", "error", "text"), WRONG)
-def test_a_wrong_argument_is_told_to_who_gives_it(
+def test_a_wrong_argument_raises_in_the_caller(
     ref: Ref, registry: Registry, ask: Any, error: type[Exception], text: str
 ) -> None:
-    """Not to the reactor, later; and whether or not anybody is there."""
+    """It raises at once, not later in the reactor, and whether or not the connection is still there."""
     with pytest.raises(error, match=text):
         ask(ref)
     registry.remove(Connection())
@@ -158,24 +160,24 @@ def test_a_wrong_argument_is_told_to_who_gives_it(
 
 
 class TestRef:
-    def test_provides_the_interface(self, ref: Ref) -> None:
+    def test_a_ref_provides_iref(self, ref: Ref) -> None:
         verifyObject(IRef, ref)
 
-    def test_is_equal_to_others_of_the_same_connection(self, ref: Ref, registry: Registry) -> None:
+    def test_refs_of_the_same_connection_are_equal(self, ref: Ref, registry: Registry) -> None:
         assert ref == Ref(registry, "c1")
         assert hash(ref) == hash(Ref(registry, "c1"))
         assert len({ref, Ref(registry, "c1"), Ref(registry, "c2")}) == 2
 
-    def test_differs_from_those_of_others(self, ref: Ref, registry: Registry) -> None:
+    def test_refs_of_different_connections_differ(self, ref: Ref, registry: Registry) -> None:
         assert ref != Ref(registry, "c2")
         assert ref != Ref(Registry(ReactorThread(MemoryReactor())), "c1")
         assert ref != "c1"
 
-    def test_says_whose_it_is(self, ref: Ref) -> None:
+    def test_a_ref_names_its_connection(self, ref: Ref) -> None:
         assert repr(ref) == "<Ref c1>"
         assert ref.id == "c1"
 
-    def test_keeps_no_connection_alive(self, registry: Registry) -> None:
+    def test_a_ref_does_not_keep_its_connection_alive(self, registry: Registry) -> None:
         connection = Connection()
         registry.add(connection)
         ref = Ref(registry, "c1")
@@ -187,5 +189,5 @@ class TestRef:
         assert gone() is None
         assert ref.info("not there") is False
 
-    def test_is_small(self, ref: Ref) -> None:
+    def test_a_ref_has_no_dict(self, ref: Ref) -> None:
         assert not hasattr(ref, "__dict__")

@@ -25,7 +25,7 @@ LIMIT = 100_000
 
 
 class Protocol:
-    """Tells a stream what its connection would: of its transport, and of the peer's end."""
+    """Tells a stream what its connection would tell it: its transport, and that the connection is lost."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream: Any = stream
@@ -88,7 +88,7 @@ class Wire:
 
     @property
     def ended(self) -> tuple[bool, bool, bool]:
-        """Whether our half was closed, the whole, and that at once."""
+        """Whether our half was closed, whether the whole was closed, and whether it was aborted."""
         transport = self.transport
         return transport.half_closed, transport.disconnecting, transport.aborted
 
@@ -100,7 +100,7 @@ def wire() -> Wire:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """What the peer has taken, look by look; the last for ever."""
+    """How much the peer has taken, each time that is asked; the last answer is repeated."""
     answers: list[int | None] = [None]
 
     def taken(transport: object) -> int | None:
@@ -111,22 +111,22 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     return answers
 
 
-class TestDelivering:
-    """What was published, at the end of the turn."""
+class TestPublished:
+    """Published messages reach the stream at the end of the turn."""
 
-    def test_leaves_at_once_as_it_is(self, wire: Wire) -> None:
+    def test_published_bytes_are_written_at_once_without_a_copy(self, wire: Wire) -> None:
         data = b"published"
         assert wire.stream.send_published(data) is True
         assert wire.transport.writes[0] is data
 
-    def test_leaves_behind_what_waits(self, wire: Wire) -> None:
+    def test_published_bytes_are_written_after_output_that_waits(self, wire: Wire) -> None:
         wire.say(b"first, ")
         assert wire.stream.send_published(b"second") is True
         assert wire.transport.writes == []
         wire.turn()
         assert wire.transport.writes == [b"first, second"]
 
-    def test_waits_for_a_transport_that_has_enough(self, wire: Wire) -> None:
+    def test_published_bytes_wait_while_the_transport_is_blocked(self, wire: Wire) -> None:
         wire.block()
         assert wire.stream.send_published(b"published") is True
         wire.turn()
@@ -135,7 +135,7 @@ class TestDelivering:
         wire.turn()
         assert wire.transport.writes[1] == b"published"
 
-    def test_counts_as_output(self, wire: Wire) -> None:
+    def test_published_bytes_count_as_output(self, wire: Wire) -> None:
         wire.transport.reading = False
         assert wire.stream.send_published(MUCH) is True
         assert not wire.stream.output_full
@@ -144,13 +144,13 @@ class TestDelivering:
         assert not wire.stream.takes_output
         assert wire.stream.send_published(b"one too many") is False
 
-    def test_as_much_as_may_wait_leaves_at_once(self, wire: Wire) -> None:
+    def test_published_bytes_as_large_as_the_limit_are_written_at_once(self, wire: Wire) -> None:
         assert wire.stream.send_published(b"x" * LIMIT) is True
         wire.turn()
         assert not wire.stream.output_full
         assert len(wire.transport.sent) == LIMIT
 
-    def test_is_no_more_at_the_end(self, wire: Wire) -> None:
+    def test_published_bytes_are_refused_by_a_closing_stream(self, wire: Wire) -> None:
         assert wire.stream.takes_output
         wire.bye()
         assert not wire.stream.takes_output
@@ -159,17 +159,16 @@ class TestDelivering:
         assert wire.transport.writes == []
 
 
-def test_provides_what_transports_ask_for(wire: Wire) -> None:
-    verifyObject(IPushProducer, wire.stream)
+def test_a_stream_provides_ipushproducer(wire: Wire) -> None:
     verifyObject(IPushProducer, wire.stream)
 
 
-class TestConnectionMade:
-    def test_small_messages_are_not_delayed(self, wire: Wire) -> None:
+class TestConnect:
+    def test_a_stream_turns_tcp_no_delay_on(self, wire: Wire) -> None:
         assert wire.transport.no_delay
 
-    def test_a_transport_may_be_blocked_from_the_start(self, wire: Wire) -> None:
-        """TLS has a handshake before it."""
+    def test_output_waits_for_a_transport_that_is_blocked_from_the_start(self, wire: Wire) -> None:
+        """TLS has its handshake first."""
         wire.stream.pauseProducing()
         wire.say(b"later")
         wire.turn()
@@ -177,54 +176,54 @@ class TestConnectionMade:
         wire.stream.resumeProducing()
         assert wire.transport.writes == [b"later"]
 
-    def test_a_transport_without_tcp_is_left_alone(self) -> None:
+    def test_a_transport_without_tcp_is_not_asked_for_no_delay(self) -> None:
         assert not Wire(transport=Pipe).transport.no_delay
 
 
 class Kind(bytes):
-    """Says of itself that there is nothing of it."""
+    """Bytes that say that their length is 0."""
 
     def __len__(self) -> int:
         return 0
 
 
-class TestCork:
-    def test_takes_bytes_of_a_subclass_for_what_they_are(self, wire: Wire) -> None:
+class TestOneWritePerTurn:
+    def test_bytes_of_a_subclass_are_written_as_exact_bytes(self, wire: Wire) -> None:
         wire.say(Kind(b"data"))
         wire.turn()
         assert [(type(data), data) for data in wire.transport.writes] == [(bytes, b"data")]
 
-    def test_what_is_written_in_one_turn_leaves_in_one_write_at_its_end(self, wire: Wire) -> None:
+    def test_the_output_of_a_turn_is_one_write_at_its_end(self, wire: Wire) -> None:
         for line in (b"one ", b"two ", b"three"):
             wire.say(line)
         assert wire.transport.writes == []
         wire.turn()
         assert wire.transport.writes == [b"one two three"]
 
-    def test_each_turn_is_a_new_one(self, wire: Wire) -> None:
+    def test_each_turn_has_a_write_of_its_own(self, wire: Wire) -> None:
         for line in (b"one", b"two"):
             wire.say(line)
             wire.turn()
         assert wire.transport.writes == [b"one", b"two"]
 
-    def test_what_is_alone_is_not_copied(self, wire: Wire) -> None:
+    def test_a_single_piece_of_output_is_not_copied(self, wire: Wire) -> None:
         wire.say(MUCH)
         wire.turn()
         assert wire.transport.writes[0] is MUCH
 
-    def test_nothing_is_not_written(self, wire: Wire) -> None:
+    def test_empty_output_is_not_written(self, wire: Wire) -> None:
         wire.say(b"")
         wire.turn()
         assert wire.transport.writes == []
 
 
 class TestOutputLimit:
-    def test_one_byte_less_waits_for_the_end_of_the_turn(self, wire: Wire) -> None:
+    def test_output_one_byte_below_the_limit_waits_for_the_end_of_the_turn(self, wire: Wire) -> None:
         wire.say(bytes(LIMIT - 1))
         assert not wire.stream.output_full
         assert wire.transport.writes == []
 
-    def test_reading_pauses_while_that_much_waits_for_the_peer(self, wire: Wire) -> None:
+    def test_reading_pauses_while_as_much_output_as_the_limit_waits(self, wire: Wire) -> None:
         wire.transport.reading = False
         wire.say(bytes(LIMIT - 1))
         wire.say(b"!")
@@ -232,14 +231,14 @@ class TestOutputLimit:
         assert not wire.transport.producing
         assert not wire.stream.reading
 
-    def test_as_much_as_may_wait_leaves_at_once(self, wire: Wire) -> None:
+    def test_output_as_large_as_the_limit_is_written_at_once(self, wire: Wire) -> None:
         wire.transport.unregisterProducer()  # it takes all
         wire.stream.write(bytes(LIMIT))
         assert wire.transport.writes == [bytes(LIMIT)]
         assert not wire.stream.output_full
         assert wire.drained == 0
 
-    def test_an_answer_as_large_as_the_limit_leaves_without_a_pause(
+    def test_an_answer_as_large_as_the_limit_does_not_pause_reading(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
@@ -250,15 +249,15 @@ class TestOutputLimit:
         wire.stream.flush()
         assert asked == []
 
-    def test_what_the_transport_could_not_send_counts(self, wire: Wire) -> None:
+    def test_output_that_the_transport_could_not_send_counts(self, wire: Wire) -> None:
         wire.block()
         wire.say(bytes(LIMIT - len(MUCH) - 1))
         assert not wire.stream.output_full
         wire.say(b"!")
         assert wire.stream.output_full
 
-    def test_a_transport_may_say_so_later(self, wire: Wire) -> None:
-        """As TLS does, which collects for a turn before it encrypts."""
+    def test_output_counts_when_the_transport_pauses_the_stream_later(self, wire: Wire) -> None:
+        """TLS does so: it collects the output of a turn before it encrypts it."""
         wire.transport.reading = False
         wire.transport.unregisterProducer()
         wire.say(bytes(LIMIT))
@@ -268,13 +267,13 @@ class TestOutputLimit:
         assert wire.stream.output_full
         assert not wire.transport.producing
 
-    def test_a_transport_may_say_so_twice(self, wire: Wire) -> None:
+    def test_a_transport_may_pause_the_stream_twice(self, wire: Wire) -> None:
         wire.block()
         wire.stream.pauseProducing()
         wire.say(bytes(LIMIT - len(MUCH) - 1))
         assert not wire.stream.output_full
 
-    def test_a_transport_may_go_on_twice(self, wire: Wire) -> None:
+    def test_a_transport_may_resume_the_stream_twice(self, wire: Wire) -> None:
         wire.block()
         wire.transport.drain()
         wire.stream.resumeProducing()
@@ -291,7 +290,7 @@ class TestOutputLimit:
         assert wire.transport.writes == [MUCH, b"later"]
         assert wire.drained == 0
 
-    def test_it_drains_when_all_has_left(self, wire: Wire) -> None:
+    def test_a_stream_is_drained_when_all_its_output_has_left(self, wire: Wire) -> None:
         wire.block()
         wire.say(MUCH)
         wire.say(MUCH)
@@ -302,8 +301,8 @@ class TestOutputLimit:
         assert (wire.stream.output_full, wire.drained) == (False, 1)
         assert wire.transport.producing
 
-    def test_it_counts_anew_when_it_has_drained(self, wire: Wire) -> None:
-        self.test_it_drains_when_all_has_left(wire)
+    def test_a_drained_stream_counts_its_output_anew(self, wire: Wire) -> None:
+        self.test_a_stream_is_drained_when_all_its_output_has_left(wire)
         wire.say(bytes(LIMIT - 1))
         assert not wire.stream.output_full
         wire.say(b"!")
@@ -311,13 +310,15 @@ class TestOutputLimit:
 
 
 class TestReading:
-    def test_pauses_and_resumes(self, wire: Wire) -> None:
+    def test_reading_pauses_and_resumes(self, wire: Wire) -> None:
         wire.stream.pause_reading()
         assert not wire.transport.producing
         wire.stream.resume_reading()
         assert wire.transport.producing
 
-    def test_the_transport_is_told_once(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_transport_is_told_once_to_pause_and_once_to_resume(
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         told: list[str] = []
         monkeypatch.setattr(wire.transport, "pauseProducing", lambda: told.append("pause"))
         monkeypatch.setattr(wire.transport, "resumeProducing", lambda: told.append("resume"))
@@ -328,7 +329,7 @@ class TestReading:
         wire.stream.resume_reading()
         assert told == ["pause", "resume"]
 
-    def test_goes_on_when_the_output_has_left_and_then_the_module_is_ready(self, wire: Wire) -> None:
+    def test_reading_goes_on_when_output_has_left_and_then_the_module_is_ready(self, wire: Wire) -> None:
         wire.transport.reading = False
         wire.stream.pause_reading()
         wire.say(bytes(LIMIT))
@@ -339,7 +340,7 @@ class TestReading:
         wire.stream.resume_reading()
         assert wire.transport.producing
 
-    def test_goes_on_when_the_module_is_ready_and_then_the_output_has_left(self, wire: Wire) -> None:
+    def test_reading_goes_on_when_the_module_is_ready_and_then_output_has_left(self, wire: Wire) -> None:
         wire.transport.reading = False
         wire.stream.pause_reading()
         wire.say(bytes(LIMIT))
@@ -350,7 +351,7 @@ class TestReading:
 
 
 class TestStall:
-    """A peer that does not read is dropped, by a clock that only goes forward."""
+    """A peer that does not read is dropped. The clock that measures it only goes forward."""
 
     @pytest.mark.parametrize("took", [0, -70_000, None])
     def test_a_peer_that_takes_nothing_is_dropped(self, wire: Wire, kernel: list[int | None], took: int | None) -> None:
@@ -362,8 +363,8 @@ class TestStall:
         assert wire.transport.aborted
         assert wire.stream.reason == "the peer did not read what it was sent"
 
-    def test_what_it_took_before_buys_it_time(self, wire: Wire, kernel: list[int | None]) -> None:
-        """Its kernel has that, and tells by leaps how much of it was read."""
+    def test_bytes_that_a_peer_has_taken_early_give_it_more_time(self, wire: Wire, kernel: list[int | None]) -> None:
+        """The peer's kernel holds these bytes, and acknowledges in leaps what the peer has read."""
         kernel[:] = [4 * MIN_RATE]
         wire.block()
         wire.turn(13.9)
@@ -372,7 +373,7 @@ class TestStall:
         assert wire.transport.aborted
 
     @pytest.mark.parametrize("took", [1 << 20, 1 << 40])
-    def test_but_there_is_a_bound(self, wire: Wire, kernel: list[int | None], took: int) -> None:
+    def test_the_time_that_a_peer_has_saved_is_bounded(self, wire: Wire, kernel: list[int | None], took: int) -> None:
         kernel[:] = [took]
         wire.block()
         wire.turn(10 * MAX_SAVED_STALLS - 0.1)
@@ -396,7 +397,7 @@ class TestStall:
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch, rate: int, leap: int, before: int
     ) -> None:
         def taken(transport: object) -> int:
-            """What it had taken at its last leap; after ten minutes it reads no more."""
+            """How much the peer had taken at its last leap. After ten minutes it reads no more."""
             return before + int(min(600, wire.reactor.seconds()) // (leap / rate) * leap)
 
         monkeypatch.setattr(module, "taken", taken)
@@ -409,7 +410,7 @@ class TestStall:
     @pytest.mark.parametrize(
         ("rate", "begin", "end"), [(0.1, 9.9, 10.2), (MIN_RATE / 2, 19.5, 20.5), (MIN_RATE * 0.9, 95, 105)]
     )
-    def test_a_trickle_is_not_enough_for_ever(
+    def test_a_peer_that_takes_only_a_trickle_is_dropped(
         self, wire: Wire, monkeypatch: pytest.MonkeyPatch, rate: float, begin: float, end: float
     ) -> None:
         monkeypatch.setattr(module, "taken", lambda transport: int(wire.reactor.seconds() * rate))
@@ -419,8 +420,10 @@ class TestStall:
         wire.turn(end - begin)
         assert wire.transport.aborted
 
-    def test_less_taken_than_before_is_nothing_taken(self, wire: Wire, kernel: list[int | None]) -> None:
-        """TLS may have had something to say of its own."""
+    def test_a_count_of_taken_bytes_that_falls_means_that_nothing_was_taken(
+        self, wire: Wire, kernel: list[int | None]
+    ) -> None:
+        """TLS may have sent bytes of its own."""
         kernel[:] = [-100_000, -200_000]
         wire.block()
         wire.turn(9.9)
@@ -428,13 +431,15 @@ class TestStall:
         wire.turn(0.2)
         assert wire.transport.aborted
 
-    def test_what_can_not_be_asked_any_more_is_nothing_taken(self, wire: Wire, kernel: list[int | None]) -> None:
+    def test_a_count_of_taken_bytes_that_becomes_unknown_means_that_nothing_was_taken(
+        self, wire: Wire, kernel: list[int | None]
+    ) -> None:
         kernel[:] = [0, None]
         wire.block()
         wire.turn(10.1)
         assert wire.transport.aborted
 
-    def test_our_own_stall_is_not_its(self, wire: Wire, kernel: list[int | None]) -> None:
+    def test_a_stall_of_our_process_does_not_count_against_the_peer(self, wire: Wire, kernel: list[int | None]) -> None:
         kernel[:] = [0, 0, 0, 2 * MIN_RATE]
         wire.block()
         wire.turn(2)
@@ -450,7 +455,7 @@ class TestStall:
         wire.transport.drain()
         assert wire.delayed() == []
 
-    def test_the_timeout_is_an_option(self, kernel: list[int | None]) -> None:
+    def test_stall_timeout_sets_after_how_long_a_peer_is_dropped(self, kernel: list[int | None]) -> None:
         wire = Wire(stall_timeout=0.5)
         wire.block()
         wire.turn(0.49)
@@ -458,7 +463,7 @@ class TestStall:
         wire.turn(0.02)
         assert wire.transport.aborted
 
-    def test_a_closing_connection_has_its_own_deadline(self, wire: Wire) -> None:
+    def test_a_closing_stream_has_one_deadline(self, wire: Wire) -> None:
         wire.transport.reading = False
         wire.bye(MUCH)
         wire.turn()
@@ -466,41 +471,41 @@ class TestStall:
 
 
 class TestClose:
-    def test_what_waits_leaves_first(self, wire: Wire) -> None:
+    def test_output_that_waits_leaves_before_the_close(self, wire: Wire) -> None:
         wire.say(b"last ")
         wire.bye(b"words")
         assert wire.ended == (False, False, False)
         wire.turn()
         assert wire.transport.sent == b"last words"
 
-    def test_on_tcp_we_close_our_half_and_await_the_peers(self, wire: Wire) -> None:
-        """RFC 9112 §9.6: closed at once, what the peer has sent would reset what it has not read."""
+    def test_a_closing_tcp_connection_closes_its_half_and_waits_for_the_peers(self, wire: Wire) -> None:
+        """RFC 9112 §9.6: a full close could reset the connection before the peer has read our last output."""
         wire.bye()
         wire.turn()
         assert wire.ended == (True, False, False)
         wire.stream.peer_ended()
         assert wire.ended == (True, True, False)
 
-    def test_on_tls_the_protocol_does_it(self) -> None:
+    def test_a_closing_tls_connection_leaves_the_close_to_its_transport(self) -> None:
         wire = Wire(secure=True)
         wire.bye()
         wire.turn()
         assert wire.ended == (False, True, False)
 
-    def test_on_others_the_transport_does_it(self) -> None:
+    def test_a_closing_connection_without_tcp_leaves_the_close_to_its_transport(self) -> None:
         wire = Wire(transport=Pipe)
         wire.bye()
         wire.turn()
         assert wire.ended == (False, True, False)
 
-    def test_no_producer_keeps_it_open(self, wire: Wire) -> None:
-        """Twisted's transports end when theirs has said that it is done."""
+    def test_a_closing_stream_unregisters_as_producer(self, wire: Wire) -> None:
+        """A transport of Twisted's ends only when its producer has unregistered."""
         wire.bye()
-        assert wire.transport._producer is wire.stream
+        assert wire.transport.producer is wire.stream
         wire.turn()
-        assert wire.transport._producer is None
+        assert wire.transport.producer is None
 
-    def test_it_waits_for_a_blocked_transport(self, wire: Wire) -> None:
+    def test_a_close_waits_for_a_blocked_transport(self, wire: Wire) -> None:
         wire.block()
         wire.bye(b"bye")
         wire.turn()
@@ -509,8 +514,8 @@ class TestClose:
         assert wire.ended == (True, False, False)
         assert wire.transport.writes == [MUCH, b"bye"]
 
-    def test_reading_goes_on_though_it_was_paused(self, wire: Wire) -> None:
-        """Or the peer's end would not be seen."""
+    def test_a_closing_stream_reads_though_reading_was_paused(self, wire: Wire) -> None:
+        """Otherwise the stream would not see the peer's end."""
         wire.block()
         wire.stream.pause_reading()
         wire.say(MUCH)
@@ -520,7 +525,7 @@ class TestClose:
         assert wire.transport.producing
 
     @pytest.mark.parametrize("reading", [True, False])
-    def test_a_peer_that_does_not_end_is_aborted(self, wire: Wire, reading: bool) -> None:
+    def test_a_peer_that_does_not_end_in_time_is_aborted(self, wire: Wire, reading: bool) -> None:
         wire.transport.reading = reading
         wire.bye(MUCH)
         wire.turn(4.9)
@@ -539,9 +544,9 @@ class TestClose:
 
 
 class TestHalfClose:
-    """The peer has said all, and may still listen."""
+    """The peer has sent all that it wants to send, and may still read."""
 
-    def test_what_waits_leaves_and_then_both_go(self, wire: Wire) -> None:
+    def test_a_half_closed_peer_gets_the_output_that_waits_before_the_end(self, wire: Wire) -> None:
         wire.say(b"the rest")
         wire.stream.peer_ended()
         wire.turn()
@@ -550,12 +555,12 @@ class TestHalfClose:
         assert wire.transport.gone
         assert wire.delayed() == []
 
-    def test_with_nothing_to_say_we_go_as_well(self, wire: Wire) -> None:
+    def test_a_half_closed_peer_is_closed_at_once_when_no_output_waits(self, wire: Wire) -> None:
         wire.stream.peer_ended()
         wire.turn()
         assert wire.transport.gone
 
-    def test_so_it_is_with_a_blocked_transport(self, wire: Wire) -> None:
+    def test_a_half_closed_peer_gets_the_output_that_a_blocked_transport_holds_back(self, wire: Wire) -> None:
         wire.block()
         wire.say(b"the rest")
         wire.stream.peer_ended()
@@ -567,7 +572,7 @@ class TestHalfClose:
         assert wire.transport.sent == MUCH + b"the rest"
         assert wire.transport.gone
 
-    def test_while_we_are_closing_what_waits_still_leaves_first(self, wire: Wire) -> None:
+    def test_a_peer_that_half_closes_while_we_close_gets_the_output_that_waits(self, wire: Wire) -> None:
         wire.block()
         wire.bye(b"bye")
         wire.stream.peer_ended()
@@ -575,7 +580,7 @@ class TestHalfClose:
         wire.transport.drain()
         assert wire.ended == (False, True, False)
 
-    def test_a_peer_that_does_not_read_has_no_longer_than_others(self, wire: Wire) -> None:
+    def test_a_half_closed_peer_that_does_not_read_is_aborted(self, wire: Wire) -> None:
         wire.block()
         wire.stream.peer_ended()
         wire.turn(5)
@@ -583,19 +588,19 @@ class TestHalfClose:
 
 
 class TestAbort:
-    def test_what_waits_is_lost(self, wire: Wire) -> None:
+    def test_an_abort_discards_the_output_that_waits(self, wire: Wire) -> None:
         wire.say(b"never")
         wire.stream.abort("no time")
         wire.turn()
         assert wire.transport.writes == []
         assert wire.transport.aborted
 
-    def test_the_first_reason_counts(self, wire: Wire) -> None:
+    def test_the_first_reason_of_an_abort_is_kept(self, wire: Wire) -> None:
         wire.stream.abort("one")
         wire.stream.abort("two")
         assert wire.stream.reason == "one"
 
-    def test_no_timer_is_left(self, wire: Wire) -> None:
+    def test_an_aborted_stream_leaves_no_timer(self, wire: Wire) -> None:
         wire.block()
         wire.bye()
         assert wire.delayed() != []
@@ -604,26 +609,26 @@ class TestAbort:
         assert wire.transport.gone
         assert wire.delayed() == []
 
-    def test_while_the_peers_end_is_awaited(self, wire: Wire) -> None:
+    def test_a_stream_that_waits_for_the_peers_end_can_be_aborted(self, wire: Wire) -> None:
         wire.bye()
         wire.turn()
         wire.stream.abort("enough")
         assert wire.ended == (True, False, True)
 
-    def test_no_producer_keeps_it_open(self, wire: Wire) -> None:
+    def test_an_aborted_stream_unregisters_as_producer(self, wire: Wire) -> None:
         wire.stream.abort("enough")
-        assert wire.transport._producer is None
+        assert wire.transport.producer is None
 
 
 class Gone:
-    """The transport of a connection that has ended: nothing may be asked of it."""
+    """The transport of an ended connection. It raises whatever is asked of it."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} after the end")
 
 
 class TestAfterTheEnd:
-    def test_nothing_touches_the_transport(self, wire: Wire) -> None:
+    def test_an_ended_stream_does_not_touch_its_transport(self, wire: Wire) -> None:
         wire.block()
         wire.say(b"more")
         wire.transport.lose(ConnectionLost())
@@ -636,7 +641,7 @@ class TestAfterTheEnd:
         assert wire.delayed() == []
 
     @pytest.mark.parametrize("end", ["stall", "deadline", "loss"])
-    def test_nothing_waits_for_the_collector(self, wire: Wire, end: str) -> None:
+    def test_an_ended_stream_needs_no_garbage_collector(self, wire: Wire, end: str) -> None:
         if end == "deadline":
             wire.bye()
         else:
@@ -656,9 +661,9 @@ class TestAfterTheEnd:
 
 
 class TestAFailure:
-    """First the end, then the log."""
+    """A stream that fails ends first, and then logs the failure."""
 
-    def test_ends_the_stream_and_is_logged(self, wire: Wire) -> None:
+    def test_a_failure_aborts_the_stream_and_is_logged(self, wire: Wire) -> None:
         with capturedLogs() as events:
             try:
                 raise GeneratorExit
@@ -667,7 +672,7 @@ class TestAFailure:
         assert wire.transport.aborted
         assert [(event["id"], event["what"]) for event in events] == [("c1", "it failed")]
 
-    def test_is_logged_with_that_of_a_transport_which_can_not_end(self, wire: Wire) -> None:
+    def test_a_failure_is_logged_with_that_of_a_transport_that_can_not_abort(self, wire: Wire) -> None:
         def broken() -> None:
             raise SystemExit
 

@@ -21,7 +21,7 @@ def thread(reactor: MemoryReactor) -> ReactorThread:
 
 
 def elsewhere(call: Callable[[], Any]) -> Any:
-    """What a call returns in another thread."""
+    """Return what a call returns in another thread."""
     results: list[Any] = []
     other = threading.Thread(target=lambda: results.append(call()))
     other.start()
@@ -29,7 +29,7 @@ def elsewhere(call: Callable[[], Any]) -> Any:
     return results[0]
 
 
-def test_the_thread_is_the_one_that_made_it_until_another_says_that_it_is(thread: ReactorThread) -> None:
+def test_the_reactors_thread_is_the_one_that_made_it_until_another_enters(thread: ReactorThread) -> None:
     assert thread.is_current()
     assert not elsewhere(thread.is_current)
     elsewhere(thread.enter)
@@ -44,7 +44,7 @@ def test_posted_calls_are_made_in_order_in_a_later_turn(thread: ReactorThread, r
     assert made == [0, 1, 2]
 
 
-def test_a_call_is_refused_when_as_much_waits_as_may(thread: ReactorThread, reactor: MemoryReactor) -> None:
+def test_a_posted_call_is_refused_when_too_much_waits(thread: ReactorThread, reactor: MemoryReactor) -> None:
     made: list[str] = []
     assert [thread.post("me", 6, 10, made.append, "x") for _ in range(3)] == [True, True, False]
     reactor.advance(0)
@@ -52,13 +52,13 @@ def test_a_call_is_refused_when_as_much_waits_as_may(thread: ReactorThread, reac
     assert thread.post("me", 6, 10, made.append, "again")
 
 
-def test_each_has_its_own_limit(thread: ReactorThread) -> None:
+def test_each_poster_has_a_limit_of_its_own(thread: ReactorThread) -> None:
     assert thread.post("me", 10, 10, list)
     assert not thread.post("me", 10, 10, list)
     assert thread.post("you", 10, 10, list)
 
 
-def test_nothing_is_kept_of_who_waits_for_nothing(thread: ReactorThread, reactor: MemoryReactor) -> None:
+def test_nothing_is_kept_of_posters_whose_calls_were_made(thread: ReactorThread, reactor: MemoryReactor) -> None:
     for whose in "ab":
         thread.post(whose, 10, 10, list)
     assert not thread.idle

@@ -11,7 +11,7 @@ from wshost.connections.timers import MOST, ModuleTimer, Schedule, Timer
 
 
 class Module:
-    """Has timers."""
+    """A module that has timers, and counts their calls and failures."""
 
     def __init__(self) -> None:
         self.clock = MemoryReactor()
@@ -45,7 +45,7 @@ def module() -> Module:
 
 
 class TestModuleTimer:
-    def test_calls_once(self, module: Module) -> None:
+    def test_a_timer_calls_once(self, module: Module) -> None:
         module.start(2)
         module.clock.advance(1)
         assert module.called == 0
@@ -54,20 +54,20 @@ class TestModuleTimer:
         module.clock.advance(10)
         assert module.called == 1
 
-    def test_is_in_the_set_until_then(self, module: Module) -> None:
+    def test_a_timer_is_in_its_modules_set_until_it_fires(self, module: Module) -> None:
         timer = module.start()
         assert module.timers == {timer}
         module.clock.advance(1)
         assert module.timers == set()
 
-    def test_cancelled_it_does_not_call(self, module: Module) -> None:
+    def test_a_cancelled_timer_does_not_call(self, module: Module) -> None:
         module.start().cancel()
         assert module.timers == set()
         module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
         assert module.called == 0
 
-    def test_it_may_be_cancelled_twice_and_afterwards(self, module: Module) -> None:
+    def test_a_timer_may_be_cancelled_twice_and_after_it_has_fired(self, module: Module) -> None:
         timer = module.start()
         timer.cancel()
         timer.cancel()
@@ -76,7 +76,7 @@ class TestModuleTimer:
         timer.cancel()
         assert module.called == 1
 
-    def test_it_may_be_cancelled_by_what_it_calls(self, module: Module) -> None:
+    def test_a_timer_may_be_cancelled_by_its_own_call(self, module: Module) -> None:
         def call() -> None:
             timer.cancel()
             module.call()
@@ -85,7 +85,7 @@ class TestModuleTimer:
         module.clock.advance(1)
         assert (module.called, module.failures) == (1, 0)
 
-    def test_what_it_calls_may_fail(self, module: Module) -> None:
+    def test_a_timers_call_that_raises_is_reported_as_a_failure(self, module: Module) -> None:
         def call() -> None:
             raise ValueError("no call")
 
@@ -94,8 +94,8 @@ class TestModuleTimer:
         assert module.failures == 1
 
     @pytest.mark.parametrize("fires", [True, False])
-    def test_nothing_waits_for_the_collector(self, module: Module, fires: bool) -> None:
-        """A module holds its timer, which calls the module."""
+    def test_a_timer_that_is_done_needs_no_garbage_collector(self, module: Module, fires: bool) -> None:
+        """A module holds its timer, and the timer holds the module's method."""
 
         class Driver:
             def __init__(self) -> None:
@@ -122,7 +122,7 @@ class TestModuleTimer:
 
 
 class TestSchedule:
-    def test_in_order(self, module: Module) -> None:
+    def test_timers_fire_in_the_order_of_their_times(self, module: Module) -> None:
         made: list[str] = []
         for seconds, name in [(3, "d"), (1, "a"), (2, "b"), (2, "c")]:
             ModuleTimer(module.schedule, seconds, partial(made.append, name), module.timers, module.run)
@@ -135,7 +135,7 @@ class TestSchedule:
         module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
 
-    def test_what_is_added_now_is_for_the_next_turn(self, module: Module) -> None:
+    def test_a_timer_of_0_seconds_fires_in_the_next_turn(self, module: Module) -> None:
         def again() -> None:
             module.call()
             if module.called < 3:
@@ -150,7 +150,7 @@ class TestSchedule:
             turns.append(module.called)
         assert turns == [2, 3]
 
-    def test_what_is_added_then_delays_nothing(self, module: Module) -> None:
+    def test_a_timer_that_a_call_starts_delays_no_other(self, module: Module) -> None:
         def start() -> None:
             module.start(9)
 
@@ -162,7 +162,7 @@ class TestSchedule:
         module.clock.advance(8)
         assert module.called == 2
 
-    def test_one_may_cancel_another_that_is_due(self, module: Module) -> None:
+    def test_a_timers_call_may_cancel_another_timer_that_is_due(self, module: Module) -> None:
         def cancel() -> None:
             other.cancel()
 
@@ -175,7 +175,7 @@ class TestSchedule:
         module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
 
-    def test_the_reactors_timer_stays_for_the_next(self, module: Module) -> None:
+    def test_the_reactors_timer_outlives_a_cancelled_timer_for_the_next(self, module: Module) -> None:
         module.start(2).cancel()
         [first] = module.clock.getDelayedCalls()
         module.start(3)
@@ -186,13 +186,13 @@ class TestSchedule:
         module.clock.advance(1)
         assert module.called == 1
 
-    def test_a_timer_of_nobody(self, module: Module) -> None:
+    def test_a_timer_may_belong_to_no_module(self, module: Module) -> None:
         module.schedule.call_later(1, module.call)
         module.schedule.call_later(1, module.call).cancel()
         module.clock.advance(1)
         assert module.called == 1
 
-    def test_the_reactor_is_told_of_the_first_only(self, module: Module) -> None:
+    def test_the_reactor_has_one_timer_for_the_earliest(self, module: Module) -> None:
         module.start(0.2)
         [first] = module.clock.getDelayedCalls()
         module.start(0.3)
@@ -203,7 +203,7 @@ class TestSchedule:
         module.clock.advance(5)
         assert module.called == 3
 
-    def test_cancelled_ones_do_not_pile_up(self, module: Module) -> None:
+    def test_cancelled_timers_do_not_pile_up(self, module: Module) -> None:
         last = module.start(9)
         timers = [module.start(5) for _ in range(1_000)]
         for timer in timers:
@@ -216,7 +216,7 @@ class TestSchedule:
         module.clock.advance(4)
         assert module.called == 1
 
-    def test_a_cancelled_one_keeps_nothing_alive(self, module: Module) -> None:
+    def test_a_cancelled_timer_does_not_keep_its_owner_alive(self, module: Module) -> None:
         class Owner:
             def call(self) -> None:
                 """Nothing."""
@@ -234,9 +234,9 @@ class TestSchedule:
 
 
 class Reactor(MemoryReactor):
-    """Each step is a turn: what is due, and then the sockets, as epoll's reactor does it.
+    """A reactor that runs turn by turn: first the calls that are due, then the sockets, as epoll's reactor does.
 
-    :param early: a turn's calls may come before the sockets are looked at at all, as uvloop has it.
+    :param early: a turn may make calls twice before it looks at the sockets, as uvloop does.
     """
 
     def __init__(self, *, early: bool = False) -> None:
@@ -257,7 +257,7 @@ class Reactor(MemoryReactor):
             read()
 
     def run(self, seconds: float) -> None:
-        """Turn after turn, each of 10 ms."""
+        """Let time pass in turns of 10 ms."""
         for _ in range(round(seconds * 100)):
             self.rightNow += 0.01
             self.turn()
@@ -269,7 +269,7 @@ def reactor(request: pytest.FixtureRequest) -> Reactor:
 
 
 class Peers:
-    """Each is waited for by a timer, which what it sends cancels."""
+    """Peers, for each of which a timer waits. What a peer sends cancels its timer."""
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
@@ -283,7 +283,7 @@ class Peers:
         return [self.schedule.call_later(seconds, partial(self.dropped.append, each)) for each in range(count)]
 
     def stand_still(self, seconds: float, says: list[Timer]) -> None:
-        """Let nothing be done for some time, and what these send wait for that."""
+        """Let the process do nothing for some time, while the peers of these timers send something."""
         self.reactor.rightNow += seconds
         self.reactor.arrived += [timer.cancel for timer in says]
 
@@ -294,11 +294,13 @@ def peers(reactor: Reactor) -> Peers:
 
 
 class TestOurOwnStall:
-    """What peers have sent while the process stood still has not been read: it is not late."""
+    """What peers send while our process stands still is read late, but is not late."""
 
     @pytest.mark.parametrize("at", [0, 0.1, 0.99, 1])
     @pytest.mark.parametrize("stall", [0.005, 0.1, 0.31, 1, 6, 3_600])
-    def test_what_came_meanwhile_is_read_first(self, peers: Peers, at: float, stall: float) -> None:
+    def test_bytes_that_came_during_a_stall_are_read_before_timers_fire(
+        self, peers: Peers, at: float, stall: float
+    ) -> None:
         timers = peers.wait_for(10, 1)
         # The loop is in the midst of a turn.
         peers.reactor.run(at - 0.01 if at else 0)
@@ -306,8 +308,8 @@ class TestOurOwnStall:
         peers.reactor.run(5)
         assert peers.dropped == []
 
-    def test_it_does_not_count(self, peers: Peers) -> None:
-        """Who has to answer what it could not be sent meanwhile has the time for that."""
+    def test_a_stall_does_not_count_against_peers(self, peers: Peers) -> None:
+        """A peer has its full time to answer what could not be sent to it during the stall."""
         timers = peers.wait_for(10, 5)
         peers.reactor.run(2)
         peers.stand_still(6, [])
@@ -318,7 +320,7 @@ class TestOurOwnStall:
         peers.reactor.run(MOST + 0.1)
         assert peers.dropped == [9]
 
-    def test_neither_does_one_behind_which_there_is_time(self, peers: Peers) -> None:
+    def test_a_stall_long_before_a_deadline_does_not_count_against_peers(self, peers: Peers) -> None:
         peers.wait_for(1, 20)
         peers.reactor.run(5)
         peers.stand_still(10, [])
@@ -327,8 +329,8 @@ class TestOurOwnStall:
         peers.reactor.run(1.1)
         assert peers.dropped == [0]
 
-    def test_one_after_the_other(self, peers: Peers) -> None:
-        """With a moment between, in which what has come is read."""
+    def test_several_stalls_in_a_row_do_not_count_against_peers(self, peers: Peers) -> None:
+        """Between two stalls there is a moment, in which what has come is read."""
         timers = peers.wait_for(10, 1)
         for _ in range(3):
             peers.stand_still(1.5, timers[:3])
@@ -336,7 +338,7 @@ class TestOurOwnStall:
             peers.reactor.run(0.02)
         assert peers.dropped == []
 
-    def test_a_silent_peer_is_dropped_all_the_same(self, peers: Peers) -> None:
+    def test_a_silent_peer_is_dropped_after_a_stall(self, peers: Peers) -> None:
         peers.wait_for(1, 1)
         peers.stand_still(6, [])
         peers.reactor.run(1.1)
@@ -354,8 +356,8 @@ class TestOurOwnStall:
         assert 5 <= passed < 7.5
 
     @pytest.mark.parametrize("turn", [0.6, 2, 60])
-    def test_an_overloaded_loop_still_drops_who_is_silent(self, peers: Peers, turn: float) -> None:
-        """After so many turns, however long they are."""
+    def test_an_overloaded_loop_still_drops_silent_peers(self, peers: Peers, turn: float) -> None:
+        """It drops them after a number of turns, however long these are."""
         peers.wait_for(1, 5)
         turns = 0
         while not peers.dropped:
@@ -364,7 +366,7 @@ class TestOurOwnStall:
             turns += 1
         assert turns <= 5 / MOST * 3
 
-    def test_its_own_time(self, peers: Peers) -> None:
+    def test_a_schedules_time_leaves_stalls_out(self, peers: Peers) -> None:
         peers.wait_for(1, 100)
         start = peers.schedule.seconds()
         peers.reactor.run(1)
@@ -374,7 +376,7 @@ class TestOurOwnStall:
         peers.reactor.run(1)
         assert 2 <= peers.schedule.seconds() - start <= 2 + MOST + 0.01
 
-    def test_a_clock_that_is_set_back_fires_nothing_early_and_nothing_never(self, peers: Peers) -> None:
+    def test_a_clock_that_is_set_back_fires_no_timer_early_and_loses_none(self, peers: Peers) -> None:
         peers.wait_for(1, 1)
         peers.reactor.run(0.5)
         before = peers.schedule.seconds()
@@ -386,14 +388,14 @@ class TestOurOwnStall:
         peers.reactor.run(1)
         assert peers.dropped == [0]
 
-    def test_what_is_for_the_next_turn_is_not_put_off(self, peers: Peers) -> None:
-        """It waits for no peer."""
+    def test_a_stall_does_not_delay_a_call_for_the_next_turn(self, peers: Peers) -> None:
+        """Such a call does not wait for a peer."""
         peers.schedule.call_later(0, partial(peers.dropped.append, 0))
         peers.stand_still(6, [])
         peers.reactor.turn()
         assert peers.dropped == [0]
 
-    def test_what_is_added_while_something_has_its_turns(self, peers: Peers) -> None:
+    def test_a_timer_that_starts_while_a_due_one_is_put_off_fires(self, peers: Peers) -> None:
         peers.wait_for(1, 1)
         peers.reactor.run(0.9)
         peers.stand_still(0.2, [])
@@ -402,7 +404,7 @@ class TestOurOwnStall:
         peers.reactor.run(0.3)
         assert peers.dropped == [0, 1]
 
-    def test_nobody_keeps_an_idle_process_awake(self, peers: Peers) -> None:
+    def test_an_idle_schedule_has_no_timer_in_the_reactor(self, peers: Peers) -> None:
         for timer in peers.wait_for(10, 5):
             timer.cancel()
         peers.reactor.run(MOST + 0.1)
@@ -413,8 +415,8 @@ class TestOurOwnStall:
         peers.reactor.run(MOST + 0.1)
         assert peers.reactor.getDelayedCalls() == []
 
-    def test_no_timer_is_there_while_something_has_its_turns(self, peers: Peers) -> None:
-        """The others go on when there are any again."""
+    def test_a_schedule_goes_on_after_a_timer_that_was_put_off_is_cancelled(self, peers: Peers) -> None:
+        """The schedule has no timer left then, and begins anew with the next."""
         [timer] = peers.wait_for(1, 0.1)
         peers.stand_still(1, [])
         peers.reactor.turn()
@@ -428,13 +430,15 @@ class TestOurOwnStall:
 
 
 class Exit(BaseException):
-    """No Exception."""
+    """A BaseException that is no Exception."""
 
 
 class TestWhatACallRaises:
     @pytest.mark.parametrize("error", [ValueError, Exit, SystemExit, KeyboardInterrupt, GeneratorExit])
     @pytest.mark.parametrize("seconds", [0, 1])
-    def test_keeps_no_other_from_being_made(self, module: Module, error: type[BaseException], seconds: float) -> None:
+    def test_a_call_that_raises_keeps_no_other_from_being_made(
+        self, module: Module, error: type[BaseException], seconds: float
+    ) -> None:
         def call() -> None:
             raise error
 
@@ -445,7 +449,7 @@ class TestWhatACallRaises:
         module.clock.advance(1)
         assert (module.called, module.failures) == (2, 1)
 
-    def test_not_even_when_nobody_can_be_told(self, module: Module) -> None:
+    def test_a_failure_that_can_not_be_reported_keeps_no_other_call_from_being_made(self, module: Module) -> None:
         def fail() -> None:
             raise Exit
 

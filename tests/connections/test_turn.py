@@ -13,7 +13,7 @@ from wshost.connections.turn import Turn
 
 
 class World:
-    """A turn, its clock, and what has happened in it; this is each connection and each stream, too."""
+    """A turn and its clock. It stands for each connection and each stream, too, and notes what happens."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -21,7 +21,7 @@ class World:
         self.happened: list[Any] = []
 
     def end(self) -> None:
-        """Let this turn end, and not the next."""
+        """Let one turn end, and not the next."""
         (call,) = self.clock.calls
         self.clock.calls.clear()
         call.func()
@@ -85,7 +85,7 @@ def test_calls_that_calls_ask_for_are_made_in_the_next_turn(world: World) -> Non
         assert world.happened == list(range(turns))
 
 
-def test_what_streams_and_publications_ask_for_is_the_next_turn_s(world: World) -> None:
+def test_a_publication_at_the_end_of_a_turn_is_delivered_in_the_next(world: World) -> None:
     world.turn.deliver_at_end(lambda: world.turn.deliver_at_end(lambda: world.happened.append("late")))
     world.end()
     assert world.happened == []

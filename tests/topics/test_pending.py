@@ -17,9 +17,11 @@ from wshost.topics import publication
 
 
 class TestBursts:
-    """What all this is for."""
+    """Many messages that are published in one turn."""
 
-    def test_leave_in_one_write_each_encoded_and_joined_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_messages_of_one_turn_are_one_write_and_are_encoded_and_joined_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         encoded: list[str | bytes] = []
         joined: list[int] = []
         encode, join = type(FRAMES).encode, publication.join
@@ -47,7 +49,9 @@ class TestBursts:
         assert joined == [16]
         assert peers[-1].messages() == burst
 
-    def test_to_several_topics_are_joined_once_for_each_combination(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_messages_to_several_topics_are_joined_once_for_each_combination(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         joined: list[int] = []
         join = publication.join
 
@@ -71,7 +75,7 @@ class TestBursts:
         assert got["/a/b"] == got["/b/a/c"] == [(both, 1)] * 5
         assert sorted(joined) == [2, 2, 4]
 
-    def test_of_another_turn_are_others(self) -> None:
+    def test_each_turn_delivers_its_own_messages(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/a")
         for turn in ("one", "two"):
@@ -82,7 +86,7 @@ class TestBursts:
 class TestCompression:
     """RFC 7692."""
 
-    def test_is_done_once_for_all_that_keep_no_context_with_the_same_window(
+    def test_a_message_is_deflated_once_for_all_without_context_and_with_the_same_window(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         encoded: list[str | bytes] = []
@@ -108,7 +112,7 @@ class TestCompression:
             assert [peer.messages() for peer in group] == [burst] * 50
         assert encoded == burst * 2
 
-    def test_sends_what_would_be_sent_one_by_one(self) -> None:
+    def test_a_message_deflated_for_many_equals_one_deflated_for_one(self) -> None:
         rooms = Rooms(websocket_options={"compress": True})
         shares, alone = [rooms.open_deflated("/a", NO_CONTEXT) for _ in range(2)]
         alone.connection.use_encoding(None)
@@ -118,7 +122,7 @@ class TestCompression:
             rooms.publish("a", "message" * 100, b"message" * 100, "")
         assert shares.take() == alone.take() != b""
 
-    def test_reaches_who_keeps_a_context_and_who_has_agreed_on_nothing(self) -> None:
+    def test_messages_reach_peers_with_context_without_context_and_without_compression(self) -> None:
         rooms = Rooms(websocket_options={"compress": True})
         peers = [rooms.open("/a"), *(rooms.open_deflated("/a", offer) for offer in (CONTEXT, NO_CONTEXT))]
         for peer in peers:
@@ -131,7 +135,7 @@ class TestCompression:
 
 
 class TestOutput:
-    def test_who_is_full_misses_what_is_published(self) -> None:
+    def test_a_connection_with_full_output_misses_publications(self) -> None:
         rooms = Rooms(max_output=1_000)
         slow, quick = rooms.open("/a"), rooms.open("/a")
         slow.transport.reading = False
@@ -149,14 +153,14 @@ class TestOutput:
         rooms.publish("a", "again")
         assert slow.messages() == ["again"]
 
-    def test_a_turn_brings_only_so_much_of_a_topic(self) -> None:
+    def test_a_turn_delivers_a_limited_amount_of_one_topic(self) -> None:
         rooms = Rooms(max_output=1_000)
         peers = [rooms.open("/a") for _ in range(2)]
         assert rooms.publish("a", *["x" * 400] * 4) == [True, True, True, False]
         assert [len(peer.messages()) for peer in peers] == [3, 3]
         assert rooms.topics.dropped == 2
 
-    def test_nor_of_several(self) -> None:
+    def test_a_turn_delivers_a_limited_amount_of_several_topics(self) -> None:
         rooms = Rooms(max_output=1_000)
         peer = rooms.open("/a/b")
         for _ in range(2):
@@ -165,7 +169,7 @@ class TestOutput:
         assert len(peer.messages()) == 3
         assert rooms.topics.dropped == 1
 
-    def test_who_is_full_takes_nothing_before_its_own_words(self) -> None:
+    def test_a_connection_with_full_output_gets_no_publication_before_its_close(self) -> None:
         rooms = Rooms(max_output=1_000)
         peer = rooms.open("/a")
         (ref,) = rooms.handler.refs
@@ -183,7 +187,7 @@ class TestOutput:
         assert last == ("close", 1000, "")
         assert rooms.topics.dropped == dropped + 1
 
-    def test_what_is_cut_before_its_own_words_is_counted(self) -> None:
+    def test_messages_dropped_before_a_connections_own_output_are_counted(self) -> None:
         rooms = Rooms(max_output=1_000)
         peer = rooms.open("/a/b")
         (ref,) = rooms.handler.refs
@@ -194,7 +198,7 @@ class TestOutput:
         assert peer.messages() == ["x" * 400] * 3 + [("ping", b"p")]
         assert rooms.topics.dropped == 1
 
-    def test_one_that_fails_hits_nobody_else(self) -> None:
+    def test_a_connection_that_fails_to_write_does_not_affect_others(self) -> None:
         rooms = Rooms()
         broken, sound = rooms.open("/a"), rooms.open("/a")
 
@@ -210,8 +214,10 @@ class TestOutput:
         assert rooms.topics.dropped == 1
 
     @pytest.mark.parametrize("paths", [("/a", "/a", "/b"), ("/a", "/b", "/a/b")])
-    def test_of_which_somebody_publishes_or_subscribes(self, paths: tuple[str, ...]) -> None:
-        """An observer of the log, in the middle of the turn's end: that is the next turn's."""
+    def test_publications_and_subscriptions_made_at_a_turns_end_are_the_next_turns(
+        self, paths: tuple[str, ...]
+    ) -> None:
+        """An observer of the log makes them, while the turn ends."""
         rooms = Rooms()
         broken, sound, other = [rooms.open(path) for path in paths]
 
@@ -242,9 +248,9 @@ class TestOutput:
 
 
 class TestEncodings:
-    """Of other modules than websocket."""
+    """Modules other than websocket have encodings, too."""
 
-    def test_what_can_not_be_encoded_is_lost_to_those_who_share_that(self) -> None:
+    def test_a_message_that_can_not_be_encoded_is_lost_to_all_with_that_encoding(self) -> None:
         host, peer = serve(Loud())
         other, third = host.connect(), host.connect()
         third.connection.use_encoding(None)
@@ -257,7 +263,7 @@ class TestEncodings:
         assert texts == ["c1: what was published can't be encoded"]
         assert host.hub.topics.dropped == 2
 
-    def test_what_leaves_nothing_leaves_nothing(self) -> None:
+    def test_nothing_is_written_when_no_message_can_be_encoded(self) -> None:
         host, peer = serve(Loud())
         host.hub.topics.publish_locally("a", "Bad")
         with logged():
@@ -266,7 +272,7 @@ class TestEncodings:
 
 
 class Conversation:
-    """Connections, and beside each what a naive server, which delivers everything at once, would have sent."""
+    """Connections, and for each what a naive server would have sent: one that delivers each message at once."""
 
     def __init__(self, paths: list[str], *, compress: bool) -> None:
         self.rooms = Rooms(self.handle, websocket_options={"compress": True})
@@ -330,7 +336,7 @@ class Conversation:
         self.waiting.pop(ref).callback(self.reply(ref))
 
     def read(self, connection: int, scripts: list[Any]) -> None:
-        """These messages come in, in one read."""
+        """Let one read bring as many messages as there are scripts."""
         if self.refs[connection] in self.waiting:
             return
         # Behind one that is waited for, others would be.
@@ -369,7 +375,9 @@ class TestOrder:
         st.booleans(),
     )
     @settings(max_examples=150, deadline=None)
-    def test_is_that_of_a_naive_server(self, paths: list[str], operations: list[Any], compress: bool) -> None:
+    def test_messages_leave_in_the_order_of_a_naive_server(
+        self, paths: list[str], operations: list[Any], compress: bool
+    ) -> None:
         talk = Conversation(paths, compress=compress)
         for name, *arguments in operations:
             if name == "turn":
@@ -385,8 +393,8 @@ class TestOrder:
             peer.leave()
         assert talk.rooms.empty()
 
-    def test_what_an_info_publishes_stands_between_two_answers(self) -> None:
-        """The answers wait in the driver; nobody has called the connection."""
+    def test_a_message_that_an_info_publishes_leaves_between_two_answers(self) -> None:
+        """The answers wait in the driver; nothing has called the connection."""
         waiting: list[Deferred[Any]] = []
 
         def handle(message: str, ref: Any) -> Any:
@@ -404,7 +412,7 @@ class TestOrder:
         waiting[0].callback(("reply", "first", ref))
         assert peer.messages() == ["first", "published", "second"]
 
-    def test_what_was_published_before_a_close_goes_before_it_and_nothing_after(self) -> None:
+    def test_publications_leave_before_a_later_close_and_none_after_it(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/a")
         rooms.publish("a", "before")

@@ -8,7 +8,7 @@ from wshost.topics.publication import Batch, Publication, join
 
 
 class Encoding:
-    """Puts a mark before each message; fails on "bad"."""
+    """An encoding that puts a mark before each message. It fails on "bad"."""
 
     def __init__(self, mark: bytes = b"|") -> None:
         self.mark = mark
@@ -35,27 +35,27 @@ def batch(
 
 class TestPublication:
     @pytest.mark.parametrize("kind", [bytearray, memoryview, bytes])
-    def test_is_bytes_whatever_the_encoding_makes_of_it(self, kind: Any) -> None:
+    def test_a_publication_is_encoded_as_exact_bytes(self, kind: Any) -> None:
         encoding = Encoding()
         encoding.encode = lambda data: kind(b"made")  # type: ignore[method-assign]
         encoded = Publication(1, "text").encoded(encoding, lambda: None)  # type: ignore[arg-type]
         assert (type(encoded), encoded) == (bytes, b"made")
 
     @pytest.mark.parametrize("made", ["text", None, 7])
-    def test_that_is_made_no_bytes_of_is_lost_alone(self, failures: list[None], made: Any) -> None:
-        """The others of the same turn are not."""
+    def test_a_publication_that_is_encoded_as_no_bytes_is_lost_alone(self, failures: list[None], made: Any) -> None:
+        """The other messages of the same turn are delivered."""
         encoding = Encoding()
         encoding.encode = lambda data: made if data == "odd" else b"even"  # type: ignore[method-assign]
         joined = batch([Publication(1, "odd"), Publication(2, "even")], encoding, failures)
         assert (joined, failures) == ((b"even", 1, 1), [None])
 
-    def test_is_encoded_once_by_each_encoding(self) -> None:
+    def test_a_publication_is_encoded_once_by_each_encoding(self) -> None:
         one, other = Encoding(b"1"), Encoding(b"2")
         publication = Publication(1, "text")
         assert [batch([publication], encoding).data for encoding in (one, other, one)] == [b"1text", b"2text", b"1text"]
         assert one.asked == other.asked == ["text"]
 
-    def test_that_can_not_be_encoded_is_lost_and_told_once(self, failures: list[None]) -> None:
+    def test_a_publication_that_can_not_be_encoded_is_lost_and_reported_once(self, failures: list[None]) -> None:
         encoding = Encoding()
         publications = [Publication(1, "a"), Publication(2, "bad"), Publication(3, b"b")]
         for _ in range(2):
@@ -65,10 +65,10 @@ class TestPublication:
 
 
 class TestJoin:
-    def test_of_nothing_is_nothing(self) -> None:
+    def test_no_publications_are_joined_to_no_bytes(self) -> None:
         assert batch([], Encoding()) == (b"", 0, 0)
 
     @pytest.mark.parametrize(("most", "kept"), [(1, 1), (2, 1), (3, 2), (5, 3), (1_000, 3)])
-    def test_ends_where_it_is_too_much(self, most: int, kept: int) -> None:
+    def test_publications_are_joined_up_to_the_limit(self, most: int, kept: int) -> None:
         publications = [Publication(number, "x") for number in range(3)]
         assert batch(publications, Encoding(), most=most) == (b"|x" * kept, kept, 3 - kept)

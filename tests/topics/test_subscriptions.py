@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost
-from tests.rooms import Handler, Loud, Plain, Rooms, logged, serve
+from tests.rooms import Backplane, Handler, Loud, Plain, Rooms, logged, serve
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, ILocalTopics
@@ -28,7 +28,7 @@ def from_thread(call: Callable[[], Any]) -> Any:
     return results[0]
 
 
-def test_provides_the_interface() -> None:
+def test_topics_provide_ilocaltopics() -> None:
     assert verifyObject(ILocalTopics, Rooms().topics)
 
 
@@ -37,13 +37,13 @@ class Name(str, Enum):  # noqa: UP042 - what is formatted otherwise
 
 
 class TestPublishing:
-    def test_takes_what_a_backplane_has(self) -> None:
+    def test_publish_locally_takes_subclasses_of_str_and_bytes_that_may_change(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/a")
         assert [rooms.topics.publish_locally(Name.A, data) for data in (Name.A, bytearray(b"binary"))] == [True, True]
         assert peer.messages() == ["a", b"binary"]
 
-    def test_reaches_who_has_subscribed(self) -> None:
+    def test_a_publication_reaches_the_subscribers_of_its_topic(self) -> None:
         rooms = Rooms()
         one, other, third = rooms.open("/a"), rooms.open("/a/b"), rooms.open("/b")
         assert rooms.publish("a", "text", b"binary") == [True, True]
@@ -51,7 +51,7 @@ class TestPublishing:
         assert one.messages() == other.messages() == ["text", b"binary"]
         assert third.messages() == []
 
-    def test_ends_with_unsubscribing(self) -> None:
+    def test_an_unsubscribed_connection_gets_no_more_publications(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/a/b")
         (ref,) = rooms.handler.refs
@@ -60,13 +60,13 @@ class TestPublishing:
         rooms.publish("b", "for it")
         assert peer.messages() == ["for it"]
 
-    def test_unsubscribing_is_harmless_for_who_never_has(self) -> None:
+    def test_unsubscribing_without_a_subscription_changes_nothing(self) -> None:
         rooms = Rooms()
         rooms.open("/a"), rooms.open("/")
         assert rooms.handler.refs[1].unsubscribe("a") is True
-        assert list(rooms.topics._topics) == ["a"]
+        assert rooms.topics.names == ["a"]
 
-    def test_subscribing_twice_is_subscribing_once(self) -> None:
+    def test_a_topic_subscribed_twice_delivers_each_message_once(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/a/a")
         rooms.publish("a", "once")
@@ -74,16 +74,16 @@ class TestPublishing:
         rooms.handler.refs[0].unsubscribe("a")
         assert rooms.topics.names == []
 
-    def test_a_connection_has_only_so_many(self) -> None:
+    def test_a_connection_has_at_most_max_subscriptions(self) -> None:
         rooms = Rooms(max_subscriptions=2)
         rooms.open("/a/b")
         (ref,) = rooms.handler.refs
         assert [ref.subscribe("c"), ref.subscribe("b")] == [False, True]
         ref.unsubscribe("a")
         assert ref.subscribe("c") is True
-        assert list(rooms.topics._topics) == ["b", "c"]
+        assert rooms.topics.names == ["b", "c"]
 
-    def test_works_without_a_backplane(self) -> None:
+    def test_topics_work_without_a_backplane(self) -> None:
         host = MemoryHost(Handler())
         peer = host.open("/a")
         assert host.hub.topics.publish_locally("a", "text") is True
@@ -91,8 +91,8 @@ class TestPublishing:
         peer.leave()
         assert host.hub.topics.names == []
 
-    def test_at_a_turn_s_end_is_the_next_turn_s(self) -> None:
-        """As by an observer of the log, when a message can't be encoded."""
+    def test_a_publication_at_a_turns_end_is_delivered_in_the_next(self) -> None:
+        """An observer of the log publishes it, when another message can't be encoded."""
         host, peer = serve(Loud())
 
         def publish(event: LogEvent) -> None:
@@ -109,7 +109,7 @@ class TestPublishing:
 
 
 class TestBackplane:
-    def test_is_told_of_the_first_and_the_last_subscriber(self) -> None:
+    def test_the_backplane_is_told_of_a_topics_first_and_last_subscriber(self) -> None:
         told: list[Any] = []
 
         class Backplane(MemoryBackplane):
@@ -128,8 +128,8 @@ class TestBackplane:
         other.leave()
         assert told == [("subscribe", "a", topics), ("unsubscribe", "a", topics)]
 
-    def test_that_fails_to_subscribe_refuses_the_subscription(self) -> None:
-        """And the next one is told to it again: nothing is kept of what failed."""
+    def test_a_backplane_that_fails_to_subscribe_refuses_the_subscription(self) -> None:
+        """Nothing is kept of what failed: the backplane is told of the next subscription again."""
 
         class Backplane(MemoryBackplane):
             broken = True
@@ -157,7 +157,7 @@ class TestBackplane:
         peer.leave()
         assert rooms.idle()
 
-    def test_reaches_all_hosts_that_share_it(self) -> None:
+    def test_a_backplane_reaches_all_hosts_that_share_it(self) -> None:
         backplane = MemoryBackplane()
         hosts = [MemoryHost(Handler(), backplane=backplane) for _ in range(2)]
         peers = [host.open("/a") for host in hosts]
@@ -166,16 +166,16 @@ class TestBackplane:
 
 
 class TestModules:
-    """Others than websocket."""
+    """Modules other than websocket."""
 
-    def test_are_asked_for_each_message_unless_they_share(self) -> None:
+    def test_a_module_without_an_encoding_is_asked_to_send_each_message(self) -> None:
         host, peer = serve(None)
         for data in ("One", "no", "Two"):
             host.hub.topics.publish_locally("a", data)
         assert peer.take() == b"onetwo"
         assert host.hub.topics.dropped == 1
 
-    def test_may_begin_to_share_and_end(self) -> None:
+    def test_a_module_may_change_between_an_encoding_and_none(self) -> None:
         host, peer = serve(None)
         topics = host.hub.topics
         topics.publish_locally("a", "One")
@@ -187,7 +187,7 @@ class TestModules:
         topics.publish_locally("a", "Four")
         assert peer.take() == b"THREEfour"
 
-    def test_nothing_follows_the_end(self) -> None:
+    def test_nothing_is_published_to_a_connection_after_its_end(self) -> None:
         host, peer = serve(Loud())
         host.hub.topics.publish_locally("a", "One")
         peer.send(b"the end")
@@ -198,7 +198,7 @@ class TestModules:
 
 
 class TestThreads:
-    def test_subscribe_and_publish_in_order(self) -> None:
+    def test_another_thread_subscribes_and_publishes_in_order(self) -> None:
         rooms = Rooms()
         peer = rooms.open("/")
         (ref,) = rooms.handler.refs
@@ -217,7 +217,7 @@ class TestThreads:
         assert peer.messages() == ["one"]
         assert rooms.topics.names == []
 
-    def test_what_waits_is_bounded(self) -> None:
+    def test_publications_that_wait_for_the_reactors_thread_are_bounded(self) -> None:
         rooms = Rooms(max_output=1_000)
         peer = rooms.open("/a")
         size = 500 - CALL
@@ -228,7 +228,7 @@ class TestThreads:
 
 
 class TestHandshake:
-    def test_what_is_published_before_it_is_done_is_kept(self) -> None:
+    def test_publications_before_the_end_of_the_handshake_are_kept(self) -> None:
         accept: Deferred[None] = Deferred()
 
         class Slow(Handler):
@@ -250,13 +250,13 @@ class TestHandshake:
         peer.frames.receive_data(rest)
         assert peer.messages() == ["early", "and more", "late"]
 
-    def test_who_is_rejected_is_forgotten(self) -> None:
+    def test_a_rejected_connection_loses_its_subscriptions(self) -> None:
         class No(Handler):
             def init(self, options: Any) -> Any:
                 super().init(options)
                 raise Reject
 
-        backplane = MemoryBackplane()
+        backplane = Backplane()
         host = MemoryHost(No(), backplane=backplane)
         peer = host.connect()
         assert peer.upgrade("/a").startswith(b"HTTP/1.1 403 ")
@@ -264,11 +264,11 @@ class TestHandshake:
         assert peer.take() == b""
         peer.leave()
         assert host.hub.topics.names == []
-        assert not backplane._subscribed
+        assert backplane.subscribed == []
 
 
 class TestEnd:
-    def test_nothing_is_left_of_a_connection(self) -> None:
+    def test_nothing_is_left_of_the_subscriptions_of_an_ended_connection(self) -> None:
         rooms = Rooms()
         peers = [rooms.open(path) for path in ("/a/b", "/a/b", "/b", "/")]
         connection = weakref.ref(peers[0].connection)
@@ -283,7 +283,7 @@ class TestEnd:
         gc.collect()
         assert connection() is None
 
-    def test_its_handler_may_publish_it(self) -> None:
+    def test_a_handler_may_publish_that_its_connection_has_ended(self) -> None:
         rooms = Rooms()
 
         class Leaving(Handler):
@@ -300,7 +300,7 @@ class TestEnd:
 
 
 class Switching(Plain):
-    """Begins like `Plain`, and switches as soon as anything comes in."""
+    """A module that begins like `Plain`, and switches as soon as anything comes in."""
 
     def init(self, options: Any, context: IContext) -> Switching:
         context.use_encoding(self.encoding)
@@ -311,7 +311,7 @@ class Switching(Plain):
 
 
 class TestSwitch:
-    def test_ends_the_sharing_and_no_subscription(self) -> None:
+    def test_a_switch_ends_the_encoding_and_keeps_the_subscriptions(self) -> None:
         host = MemoryHost(chain=[Link("switching", Switching(Loud()), None), Link("plain", Plain(), None)])
         peer = host.connect()
         peer.connection.ref.subscribe("a")

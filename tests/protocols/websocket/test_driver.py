@@ -47,7 +47,7 @@ ECHOED = ("close", 1000, "")
 
 @implementer(ISession)
 class Session:
-    """Writes down what it is told; accepts, and echoes messages, or does what the test says."""
+    """A session that notes what it is told, and calls the test's functions at its start and on each message."""
 
     def __init__(self, factory: "Sessions", channel: IChannel, connection: ConnectionInfo) -> None:
         self.busy = self.has_infos = False
@@ -91,7 +91,7 @@ class Session:
         self.told.append("lost")
 
     def release(self) -> None:
-        """Be busy no more."""
+        """End being busy."""
         self.busy = False
         self.channel.proceed()
 
@@ -113,7 +113,7 @@ def accept(session: Session) -> None:
 
 
 def wait(session: Session) -> None:
-    """Not decide yet."""
+    """Leave the decision on the handshake for later."""
 
 
 def echo(session: Session, message: Any) -> None:
@@ -127,7 +127,7 @@ def work(session: Session, message: Any) -> None:
 
 
 class Server(MemoryHost):
-    """The http and the websocket module, and sessions of ours."""
+    """A host of the http and the websocket module, with sessions of this file."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Server(MemoryHost):
 
     @property
     def session(self) -> Session:
-        """The only one."""
+        """The only session."""
         [session] = self.sessions.made
         return session
 
@@ -152,8 +152,9 @@ class Server(MemoryHost):
         return self.session.told
 
 
-def driver(peer: Peer) -> WebSocket:
-    found = peer.connection._driver
+def driver(server: Server) -> WebSocket:
+    """Return the driver of the only connection: it is its session's channel."""
+    found = server.session.channel
     assert isinstance(found, WebSocket)
     return found
 
@@ -164,12 +165,12 @@ def status(peer: Peer) -> int:
 
 
 def fed(peer: Peer, data: bytes) -> None:
-    """Let bytes come in, and no more of the reactor's turn pass."""
+    """Let bytes come in, without the end of the turn."""
     peer.connection.dataReceived(data)
 
 
 def each_call(clock: Clock) -> Iterator[None]:
-    """Stop before each call that is due, and when none is left."""
+    """Make the calls that are due one by one; yield before each, and at the end."""
     yield
     while clock.calls and clock.calls[0].getTime() <= clock.seconds():
         call = clock.calls.pop(0)
@@ -179,7 +180,7 @@ def each_call(clock: Clock) -> Iterator[None]:
 
 
 def elapse(peer: Peer, seconds: float) -> None:
-    """Let time pass, and whatever is due be done at its very time."""
+    """Let time pass, and make each call at the time at which it is due."""
     clock = peer.reactor
     end = clock.seconds() + seconds
     while due := [call.getTime() for call in clock.getDelayedCalls() if call.getTime() <= end]:
@@ -198,12 +199,14 @@ def log() -> Iterator[list[LogEvent]]:
 
 
 class TestInterfaces:
-    def test_a_driver(self) -> None:
-        found = driver(Server().open())
+    def test_a_driver_provides_ibuffereddriver_and_ichannel(self) -> None:
+        server = Server()
+        server.open()
+        found = driver(server)
         verifyObject(IBufferedDriver, found)
         verifyObject(IChannel, found)
 
-    def test_the_test_s_own_session(self) -> None:
+    def test_the_sessions_of_these_tests_provide_isession(self) -> None:
         server = Server()
         verifyObject(ISessionFactory, server.sessions)
         server.open()
@@ -213,7 +216,7 @@ class TestInterfaces:
 class TestOpening:
     """RFC 6455 §4.2."""
 
-    def test_accepted(self) -> None:
+    def test_a_valid_handshake_is_accepted(self) -> None:
         server = Server()
         peer = server.connect()
         response = peer.upgrade("/chat?room=1", {"Cookie": "a=b", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="})
@@ -225,7 +228,7 @@ class TestOpening:
         peer.text("hello")
         assert peer.messages() == ["hello"]
 
-    def test_over_tls(self) -> None:
+    def test_a_session_knows_that_its_connection_has_tls(self) -> None:
         server = Server()
         peer = server.connect(secure=True)
         peer.upgrade()
@@ -243,7 +246,7 @@ class TestOpening:
             ({"Origin": "https://evil.example"}, 403),
         ],
     )
-    def test_refused(self, headers: dict[str, str], refused: int) -> None:
+    def test_an_invalid_handshake_is_refused(self, headers: dict[str, str], refused: int) -> None:
         server = Server()
         peer = server.connect()
         peer.send(request(headers=headers) + frame(TEXT, b"hello"))
@@ -257,14 +260,14 @@ class TestOpening:
         assert server.idle()
 
     @pytest.mark.parametrize("origin", ["http://example.com", "https://app.example"])
-    def test_origins_that_are_allowed(self, origin: str) -> None:
+    def test_allowed_origins_are_accepted(self, origin: str) -> None:
         assert Server(origins=["https://app.example"]).open(headers={"Origin": origin}).frames
 
     @pytest.mark.parametrize(
         ("chosen", "used"),
         [(None, b"soap"), ("chat", b"chat"), ("wamp", b"wamp")],
     )
-    def test_a_subprotocol(self, chosen: str | None, used: bytes) -> None:
+    def test_a_subprotocol_that_both_know_is_agreed_on(self, chosen: str | None, used: bytes) -> None:
         server = Server(
             init=lambda session: session.channel.accept(Accept(None, chosen)), subprotocols=["soap", "chat"]
         )
@@ -276,10 +279,10 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("asked", "subprotocols", "lines"), [("chat", [], 1), ("chat", ["soap"], 1), ("chat", ["chat"], 0), ("", [], 0)]
     )
-    def test_a_subprotocol_that_is_asked_for_in_vain(
+    def test_a_subprotocol_that_is_asked_for_in_vain_is_logged_once(
         self, asked: str, subprotocols: list[str], lines: int, log: list[LogEvent]
     ) -> None:
-        """Most clients fail such a connection without a word of why: the log says it, once."""
+        """Most clients fail such a connection and do not say why. The log says it, once."""
         server = Server(subprotocols=subprotocols)
         for _ in range(3):
             server.open(headers={"Sec-WebSocket-Protocol": asked})
@@ -290,8 +293,10 @@ class TestOpening:
         "accepted", [Accept(None, "wamp"), Accept(None, headers={"Upgrade": "h2c"})], ids=["subprotocol", "header"]
     )
     @pytest.mark.parametrize("late", [False, True])
-    def test_accepted_wrongly(self, accepted: Accept, late: bool, log: list[LogEvent]) -> None:
-        """The handler's fault: it is logged, and its session ends as any other."""
+    def test_a_handler_that_accepts_wrongly_is_answered_with_500_and_logged(
+        self, accepted: Accept, late: bool, log: list[LogEvent]
+    ) -> None:
+        """This is the handler's error. The session ends as any other does."""
         server = Server(init=wait if late else lambda session: session.channel.accept(accepted))
         peer = server.connect()
         peer.send(request(headers={"Sec-WebSocket-Protocol": "chat"}) + frame(TEXT, b"hello"))
@@ -306,12 +311,12 @@ class TestOpening:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_headers(self) -> None:
+    def test_a_handler_may_add_headers_to_the_response(self) -> None:
         server = Server(init=lambda session: session.channel.accept(Accept(None, None, {"X-Room": "1"})))
         assert b"\r\nX-Room: 1\r\n" in server.connect().upgrade()
 
     @pytest.mark.parametrize("late", [False, True])
-    def test_rejected(self, late: bool) -> None:
+    def test_a_handler_may_reject_the_handshake(self, late: bool) -> None:
         def refuse(session: Session) -> None:
             session.channel.reject(401, b"who are you?", {"WWW-Authenticate": "Basic"})
 
@@ -333,21 +338,21 @@ class TestOpening:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_bytes_right_behind_the_head(self) -> None:
+    def test_frames_that_come_with_the_request_are_read(self) -> None:
         server = Server()
         peer = server.connect()
         peer.upgrade(after=frame(TEXT, b"one") + frame(TEXT, b"two")[:3])
         peer.send(frame(TEXT, b"two")[3:])
         assert peer.messages() == ["one", "two"]
 
-    def test_a_session_that_speaks_first(self) -> None:
+    def test_a_session_may_send_as_soon_as_it_has_accepted(self) -> None:
         def greet(session: Session) -> None:
             accept(session)
             session.channel.send("hello")
 
         assert Server(init=greet).open().messages() == ["hello"]
 
-    def test_accepting_again(self) -> None:
+    def test_a_second_decision_on_the_handshake_is_ignored(self) -> None:
         server = Server()
         peer = server.open()
         accept(server.session)
@@ -358,7 +363,7 @@ class TestOpening:
 
 
 class TestWhileInitIsPending:
-    def test_bytes_are_held(self) -> None:
+    def test_frames_that_come_before_the_decision_are_kept(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"one"))
@@ -375,7 +380,7 @@ class TestWhileInitIsPending:
         assert response.startswith(b"HTTP/1.1 101 ")
         assert [one.payload for one in frames(rest)] == [b"one", b"two", b"3"]
 
-    def test_and_longer_while_the_session_is_busy(self) -> None:
+    def test_frames_that_were_kept_wait_for_a_busy_session(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"one"))
@@ -386,7 +391,7 @@ class TestWhileInitIsPending:
         server.session.release()
         assert server.told == [("text", "one")]
 
-    def test_what_refs_ask_for_is_done_in_order(self) -> None:
+    def test_actions_of_refs_before_the_decision_are_done_in_order_after_it(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"hello"))
@@ -409,8 +414,8 @@ class TestWhileInitIsPending:
             (TEXT, b"hello"),
         ]
 
-    def test_a_ref_in_init_itself(self) -> None:
-        """The connection keeps that until the module is there."""
+    def test_a_ref_may_send_before_its_session_has_accepted(self) -> None:
+        """The connection keeps the message until the module has started."""
 
         def greet(session: Session) -> None:
             assert session.ref.send("two")
@@ -422,7 +427,7 @@ class TestWhileInitIsPending:
         assert rest == b""
         assert peer.messages() == ["one", "two"]
 
-    def test_what_refs_ask_for_is_bounded(self) -> None:
+    def test_the_number_of_actions_that_wait_for_the_decision_is_bounded(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request())
@@ -434,7 +439,7 @@ class TestWhileInitIsPending:
         accept(server.session)
         assert sum(one.opcode == TEXT for one in frames(peer.take().partition(b"\r\n\r\n")[2])) == MAX_KEPT
 
-    def test_so_is_its_size(self) -> None:
+    def test_the_size_of_actions_that_wait_for_the_decision_is_bounded(self) -> None:
         server = Server(init=wait)
         server.connect().send(request())
         ref = server.session.ref
@@ -445,14 +450,17 @@ class TestWhileInitIsPending:
         assert not ref.send(b"")
         assert not ref.ping(b"x")
 
-    def test_what_nobody_knows(self) -> None:
+    def test_an_unknown_action_is_refused(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request())
         accept(server.session)
-        assert driver(peer).handle_action("dance", 1) is REFUSED
+        assert not peer.connection.ask(0, "dance", 1)
+        assert server.session.ref.send("still open")
+        [sent] = frames(peer.take().partition(b"\r\n\r\n")[2])
+        assert sent.payload == b"still open"
 
-    def test_closed_before_it_is_open(self) -> None:
+    def test_a_close_by_a_ref_before_the_decision_follows_the_response(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"hello") + close(4_000))
@@ -465,7 +473,7 @@ class TestWhileInitIsPending:
         assert server.told == []
         assert peer.transport.half_closed
 
-    def test_the_server_shuts_down(self) -> None:
+    def test_a_stop_of_the_server_before_the_decision_is_answered_with_503(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"hello"))
@@ -479,7 +487,7 @@ class TestWhileInitIsPending:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_the_peer_leaves(self) -> None:
+    def test_a_peer_may_leave_before_the_decision(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"hello"))
@@ -492,7 +500,7 @@ class TestWhileInitIsPending:
 
 
 def scripted(session: Session, message: Any) -> None:
-    """Answer in every way there is."""
+    """Answer a message in each way that a channel offers."""
     match message:
         case ("text", "close"):
             session.channel.close(4_000, "bye")
@@ -528,7 +536,7 @@ ENDINGS = {
 class TestMessages:
     """RFC 6455 §5, §6."""
 
-    def test_to_the_handler(self) -> None:
+    def test_the_handler_gets_each_message_ping_and_pong(self) -> None:
         server = Server()
         server.open().send(BEGINNING)
         assert server.told == [
@@ -540,7 +548,7 @@ class TestMessages:
             ("binary", b""),
         ]
 
-    def test_from_the_handler(self) -> None:
+    def test_the_peer_gets_what_the_handler_sends(self) -> None:
         server = Server()
         peer = server.open()
         channel = server.session.channel
@@ -552,7 +560,7 @@ class TestMessages:
         assert peer.messages() == ["Köln", "", b"\xff", ("ping", b"1"), ("pong", b"2")]
 
     @pytest.mark.parametrize("compress", [False, True])
-    def test_of_other_kinds_of_bytes(self, compress: bool) -> None:
+    def test_bytes_that_may_change_can_be_sent(self, compress: bool) -> None:
         server = Server(compress=compress)
         peer = server.open()
         channel: Any = server.session.channel
@@ -575,8 +583,8 @@ class TestMessages:
             with pytest.raises(ValueError, match=r"at most 125 bytes, not 128$"):
                 ask(memoryview(bytes(128)).cast("I"))
 
-    def test_a_str_that_is_no_text(self) -> None:
-        """It is the session's to see to, and nothing of it leaves."""
+    def test_a_str_that_is_no_utf_8_raises_and_is_not_sent(self) -> None:
+        """The session has to handle the exception."""
         server = Server()
         peer = server.open()
         with pytest.raises(UnicodeEncodeError):
@@ -585,7 +593,7 @@ class TestMessages:
         assert peer.take() == b""
 
     @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-    def test_wherever_the_bytes_are_cut(self, ending: bytes) -> None:
+    def test_frames_are_read_the_same_wherever_they_are_cut_in_two(self, ending: bytes) -> None:
         data = request() + BEGINNING + ending
         seen = set()
         for cut in range(len(request()) - 4, len(data)):
@@ -599,7 +607,7 @@ class TestMessages:
         assert half_closed
 
     @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
-    def test_byte_by_byte(self, ending: bytes) -> None:
+    def test_frames_are_read_the_same_byte_by_byte(self, ending: bytes) -> None:
         written = []
         for size in (1, 1_000_000):
             data = BEGINNING + ending
@@ -609,7 +617,7 @@ class TestMessages:
             written.append(peer.take())
         assert written[0] == written[1]
 
-    def test_what_one_read_brings_leaves_in_one_write(self) -> None:
+    def test_the_answers_to_one_read_are_one_write(self) -> None:
         peer = Server().open()
         peer.transport.writes.clear()
         peer.send(frame(TEXT, b"x") * 16)
@@ -617,13 +625,13 @@ class TestMessages:
 
 
 class TestALargeMessage:
-    """Its payload is read to where it belongs, where the transport can."""
+    """A transport that can does read the payload into the buffer of the message."""
 
     PAYLOAD = "large é€😀 " * 5_000
 
     @pytest.mark.parametrize("buffered", [True, False])
     @pytest.mark.parametrize("piece", [1_000, 9_999, 20_000])
-    def test_comes_whole(self, piece: int, buffered: bool) -> None:
+    def test_a_large_message_arrives_whole_in_any_pieces(self, piece: int, buffered: bool) -> None:
         server = Server(fast_lane=True)
         peer = server.open(buffered=buffered)
         data = frame(TEXT, self.PAYLOAD.encode()) + frame(TEXT, b"small")
@@ -635,7 +643,7 @@ class TestALargeMessage:
         assert (rooms > 0) is buffered
         assert peer.transport.room is None
 
-    def test_waits_for_a_busy_session(self) -> None:
+    def test_a_large_message_waits_for_a_busy_session(self) -> None:
         server = Server(work)
         peer = server.open(buffered=True)
         data = frame(TEXT, self.PAYLOAD.encode())
@@ -649,7 +657,7 @@ class TestALargeMessage:
         peer.turn()
         assert server.told == [("info", "an info"), ("text", self.PAYLOAD)]
 
-    def test_is_a_sign_of_life(self) -> None:
+    def test_bytes_of_a_large_message_show_that_the_peer_is_alive(self) -> None:
         server = Server(ping_interval=20, ping_timeout=20)
         peer = server.open(buffered=True)
         data = frame(BINARY, bytes(60_000))
@@ -659,7 +667,7 @@ class TestALargeMessage:
             peer.send(data[at : at + 10_000])
         assert peer.take() == b""
 
-    def test_that_is_no_text_fails(self) -> None:
+    def test_a_large_text_that_is_no_utf_8_is_closed_with_1007(self) -> None:
         server = Server()
         peer = server.open(buffered=True)
         data = frame(TEXT, b"a" * 30_000 + b"\xff" + b"a" * 30_000)
@@ -670,22 +678,22 @@ class TestALargeMessage:
         peer.send(data[40_000:])
         assert server.told == []
 
-    def test_is_nobody_s_any_more_when_the_connection_fails(self) -> None:
+    def test_the_rest_of_a_large_message_is_dropped_when_the_connection_fails(self) -> None:
         server = Server(message_timeout=5)
         peer = server.open(buffered=True)
         data = frame(TEXT, self.PAYLOAD.encode())
         peer.send(data[:20_000])
         peer.turn(6)
         assert close_code(peer.take()) == 1008
-        assert driver(peer).handle_buffer_in(1) is None
+        assert driver(server).handle_buffer_in(1) is None
         peer.send(data[20_000:])
         assert server.told == []
 
 
 class TestABusySession:
-    """One message at a time, in order; meanwhile, the peer is not read."""
+    """A session handles one message at a time, in order. While it is busy, the peer is not read."""
 
-    def test_it_is_waited_for(self) -> None:
+    def test_each_message_waits_for_a_busy_session(self) -> None:
         server = Server(work)
         peer = server.open()
         fed(peer, frame(TEXT, b"one") + frame(PING, b"two") + frame(TEXT, b"three")[:4])
@@ -697,7 +705,7 @@ class TestABusySession:
         peer.send(frame(TEXT, b"three")[4:])
         assert server.told[2:] == [("text", "three")]
 
-    def test_what_had_been_taken_still_comes(self) -> None:
+    def test_bytes_that_were_received_already_wait_for_a_busy_session(self) -> None:
         server = Server(work)
         peer = server.open()
         for payload in (b"one", b"two", b"three"):
@@ -711,7 +719,7 @@ class TestABusySession:
         assert server.told == [("text", "one"), ("text", "two"), ("text", "three")]
         assert peer.transport.producing
 
-    def test_its_answer_comes_when_it_is_done(self) -> None:
+    def test_a_busy_sessions_answer_is_sent_when_it_comes(self) -> None:
         server = Server(work)
         peer = server.open()
         peer.text("hello")
@@ -720,7 +728,7 @@ class TestABusySession:
         server.session.release()
         assert peer.messages() == ["answer"]
 
-    def test_what_refs_ask_for_does_not_wait(self) -> None:
+    def test_actions_of_refs_do_not_wait_for_a_busy_session(self) -> None:
         server = Server(work)
         peer = server.open()
         peer.text("hello")
@@ -729,8 +737,8 @@ class TestABusySession:
         assert peer.messages() == ["news"]
         assert server.told == [("text", "hello"), ("info", "more")]
 
-    def test_one_that_is_released_and_busy_again(self) -> None:
-        """It has begun with an info, say."""
+    def test_a_session_that_is_busy_again_at_once_gets_no_message(self) -> None:
+        """It may have begun to handle an info, for example."""
         server = Server(work)
         peer = server.open()
         fed(peer, frame(TEXT, b"one") + frame(TEXT, b"two"))
@@ -738,8 +746,10 @@ class TestABusySession:
         assert server.told == [("text", "one")]
         assert not peer.transport.producing
 
-    def test_reading_is_paused_no_more_than_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Pausing is a system call."""
+    def test_reading_is_not_paused_for_a_message_that_is_answered_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To pause reading costs a system call."""
         peer = Server().open()
         told: list[str] = []
         monkeypatch.setattr(peer.transport, "pauseProducing", lambda: told.append("pause"))
@@ -750,7 +760,7 @@ class TestABusySession:
 
 
 class TestRefs:
-    def test_what_waits_behind_infos_is_bounded(self) -> None:
+    def test_actions_that_wait_behind_infos_are_bounded(self) -> None:
         server = Server()
         peer = server.open()
         ref = server.session.ref
@@ -760,7 +770,7 @@ class TestRefs:
         assert peer.messages() == [b"x" * (MAX_BEHIND_INFOS // 4)] * 3
         assert ref.send(b"x" * (MAX_BEHIND_INFOS // 4))
 
-    def test_what_waits_behind_one_by_which_the_handler_closes_is_dropped(self) -> None:
+    def test_actions_behind_an_info_on_which_the_handler_closes_are_dropped(self) -> None:
         server = Server(lambda session, message: session.channel.close(4_000, "bye"))
         peer = server.open()
         ref = server.session.ref
@@ -768,7 +778,7 @@ class TestRefs:
         assert ref.send("too late")
         assert peer.messages() == [("close", 4_000, "bye")]
 
-    def test_all_they_can_do(self) -> None:
+    def test_a_ref_sends_pings_informs_and_closes(self) -> None:
         server = Server()
         peer = server.open()
         ref = server.session.ref
@@ -785,13 +795,13 @@ class TestRefs:
         assert not ref.close(4_001, "again")
         assert peer.take() == b""
 
-    def test_what_an_info_brings(self) -> None:
+    def test_a_handler_may_send_on_an_info(self) -> None:
         server = Server(lambda session, message: session.channel.send(message[1]))
         peer = server.open()
         assert server.session.ref.info("news")
         assert peer.messages() == ["news"]
 
-    def test_the_order_of_what_a_handler_and_its_ref_send(self) -> None:
+    def test_what_a_handler_and_its_ref_send_leaves_in_order(self) -> None:
         def handle(session: Session, message: Any) -> None:
             session.channel.send("1")
             assert session.ref.send("2")
@@ -802,8 +812,8 @@ class TestRefs:
         assert peer.messages() == ["1", "2", "3"] * 2
 
     @pytest.mark.parametrize("rest", [b"", frame(TEXT, b"two"), frame(PING) + frame(TEXT, b"two")[:3], close(4_000)])
-    def test_a_handler_that_closes_by_its_ref(self, rest: bytes) -> None:
-        """It does so within a step of the engine, which must not be asked for another one then."""
+    def test_a_handler_that_closes_by_its_ref_gets_no_further_message(self, rest: bytes) -> None:
+        """It closes within a step of the engine, which must not be asked for another step then."""
 
         def handle(session: Session, message: Any) -> None:
             assert session.ref.close(4_000, "bye")
@@ -819,7 +829,7 @@ class TestRefs:
         assert peer.transport.half_closed
         assert server.told == [("text", "one")]
 
-    def test_a_handler_that_is_busy_is_awaited(self) -> None:
+    def test_a_busy_handler_may_answer_before_the_server_stops(self) -> None:
         server = Server(work)
         peer = server.open()
         peer.text("slow")
@@ -831,15 +841,15 @@ class TestRefs:
         assert peer.messages() == ["the answer", ("close", 1001, "going away")]
         assert server.told == [("text", "slow")]
 
-    def test_a_handler_that_is_shut_down_in_the_middle(self) -> None:
+    def test_a_handler_that_stops_the_server_gets_no_further_message(self) -> None:
         server = Server(lambda session, message: server.hub.stop())
         peer = server.open()
         peer.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
         assert peer.messages() == [("close", 1001, "going away")]
         assert server.told == [("text", "one")]
 
-    def test_what_makes_the_output_drain_in_the_middle(self) -> None:
-        server = Server(lambda session, message: driver(peer).handle_action("drained"))
+    def test_output_may_drain_while_a_handler_is_running(self) -> None:
+        server = Server(lambda session, message: peer.connection.ask(0, "drained"))
         peer = server.open()
         peer.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
         assert server.told == [("text", "one"), ("text", "two")]
@@ -852,8 +862,10 @@ class TestThePeerCloses:
         ("sent", "told"),
         [(close(None), (None, "")), (close(1000), (1000, "")), (close(4_321, "tschüß"), (4_321, "tschüß"))],
     )
-    def test_the_default_answer_is_what_the_peer_said(self, sent: bytes, told: tuple[int | None, str]) -> None:
-        """RFC 6455 §5.5.1; by this, a browser's close event holds what its page has said."""
+    def test_a_close_is_answered_with_the_peers_code_and_reason(
+        self, sent: bytes, told: tuple[int | None, str]
+    ) -> None:
+        """RFC 6455 §5.5.1. A browser's close event then has the code and the reason that its page has given."""
         server = Server()
         peer = server.open()
         peer.send(sent)
@@ -866,27 +878,27 @@ class TestThePeerCloses:
         assert server.told == [("close", told), "lost"]
         assert server.idle()
 
-    def test_the_handler_s_answer(self) -> None:
+    def test_a_handler_may_answer_a_close_with_a_code_of_its_own(self) -> None:
         server = Server(lambda session, message: session.channel.close(4_000, "bye"))
         peer = server.open()
         peer.send(close())
         assert peer.messages() == [("close", 4_000, "bye")]
 
-    def test_the_handler_s_answer_without_a_code(self) -> None:
+    def test_a_handler_may_answer_a_close_without_a_code(self) -> None:
         server = Server(lambda session, message: session.channel.close(None, ""))
         peer = server.open()
         peer.send(close(4_000, "bye"))
         assert peer.take() == b"\x88\x00"
         assert peer.transport.half_closed
 
-    def test_the_handler_has_something_to_say_first(self) -> None:
+    def test_a_handler_may_send_before_the_close_is_answered(self) -> None:
         server = Server(lambda session, message: session.channel.send("wait"))
         peer = server.open()
         peer.send(close() + frame(TEXT, b"late"))
         assert peer.take() == b"\x81\x04wait\x88\x02\x03\xe8"
         assert server.told == [("close", (1000, ""))]
 
-    def test_the_handler_s_late_answer(self) -> None:
+    def test_a_busy_handler_may_answer_a_close_later(self) -> None:
         server = Server(work)
         peer = server.open()
         peer.send(close() + frame(TEXT, b"late"))
@@ -901,14 +913,14 @@ class TestThePeerCloses:
         peer.leave()
         assert server.idle()
 
-    def test_the_default_answer_of_a_late_handler(self) -> None:
+    def test_a_close_that_a_busy_handler_leaves_to_us_is_answered_when_it_is_done(self) -> None:
         server = Server(work)
         peer = server.open()
         peer.send(close())
         server.session.release()
         assert peer.messages() == [ECHOED]
 
-    def test_a_handler_that_is_too_late(self) -> None:
+    def test_a_close_is_answered_for_a_handler_that_is_too_late(self) -> None:
         server = Server(work, close_timeout=3)
         peer = server.open()
         peer.send(close())
@@ -923,8 +935,8 @@ class TestThePeerCloses:
         peer.leave()
         assert server.idle()
 
-    def test_a_handler_that_was_busy_before(self) -> None:
-        """What came before the Close has its time first."""
+    def test_a_close_waits_for_a_handler_that_is_busy_with_an_earlier_message(self) -> None:
+        """The time to answer the Close begins when the earlier message has been handled."""
         server = Server(work, close_timeout=3)
         peer = server.open()
         peer.send(frame(TEXT) + close())
@@ -935,7 +947,7 @@ class TestThePeerCloses:
         elapse(peer, 3)
         assert peer.messages() == [ECHOED]
 
-    def test_in_the_middle_of_a_message(self) -> None:
+    def test_a_close_within_a_fragmented_message_is_answered(self) -> None:
         server = Server()
         peer = server.open()
         peer.send(frame(TEXT, b"x", fin=False) + close())
@@ -950,7 +962,7 @@ class TestThePeerCloses:
             (frame(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
         ],
     )
-    def test_a_close_that_is_none(self, sent: bytes, code: int) -> None:
+    def test_an_invalid_close_is_answered_with_an_error_code(self, sent: bytes, code: int) -> None:
         server = Server()
         peer = server.open()
         peer.send(sent)
@@ -961,7 +973,7 @@ class TestThePeerCloses:
         peer.leave()
         assert server.told == ["lost"]
 
-    def test_the_server_shuts_down_meanwhile(self) -> None:
+    def test_a_stop_of_the_server_waits_for_the_handlers_answer_to_a_close(self) -> None:
         server = Server(work)
         peer = server.open()
         peer.send(close())
@@ -974,7 +986,7 @@ class TestThePeerCloses:
 class TestWeClose:
     """RFC 6455 §7.1.2."""
 
-    def test_without_a_code(self) -> None:
+    def test_a_ref_may_close_without_a_code(self) -> None:
         server = Server()
         peer = server.open()
         assert server.session.ref.close(None, "")
@@ -990,7 +1002,7 @@ class TestWeClose:
         assert peer.messages() == [("close", 4_000, "bye")]
         return server, peer
 
-    def test_the_peer_answers(self) -> None:
+    def test_a_close_that_the_peer_answers_ends_our_half(self) -> None:
         server, peer = self.closing()
         assert not peer.transport.half_closed
         peer.send(close(4_000))
@@ -1000,7 +1012,7 @@ class TestWeClose:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_the_peer_never_answers(self) -> None:
+    def test_a_peer_that_does_not_answer_our_close_is_aborted(self) -> None:
         server, peer = self.closing(close_timeout=3)
         elapse(peer, 2.9)
         assert not peer.gone
@@ -1010,8 +1022,8 @@ class TestWeClose:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_the_peer_answers_and_stays(self) -> None:
-        """That is the connection's to end."""
+    def test_a_peer_that_answers_our_close_and_stays_is_aborted(self) -> None:
+        """The connection ends it by its own close timeout."""
         server, peer = self.closing(close_timeout=3, limits={"close_timeout": 5})
         elapse(peer, 2)
         peer.send(close())
@@ -1021,7 +1033,7 @@ class TestWeClose:
         assert peer.gone
         assert server.idle()
 
-    def test_what_the_peer_sends_behind_it(self) -> None:
+    def test_frames_behind_our_close_are_dropped(self) -> None:
         server, peer = self.closing()
         peer.send(BEGINNING + frame(TEXT, b"x" * 100_000))
         assert server.told == []
@@ -1030,8 +1042,8 @@ class TestWeClose:
         peer.send(close())
         assert peer.transport.half_closed
 
-    def test_what_is_held_is_looked_at(self) -> None:
-        """The peer's Close may be in it."""
+    def test_a_peers_close_among_frames_that_wait_is_found_when_we_close(self) -> None:
+        """The peer's Close may be among the frames that wait."""
         server = Server(work)
         peer = server.open()
         peer.send(frame(TEXT, b"one") + frame(TEXT, b"two") + close())
@@ -1043,7 +1055,7 @@ class TestWeClose:
         assert server.told == [("text", "one")]
         assert peer.take() == b""
 
-    def test_both_at_once(self) -> None:
+    def test_two_closes_that_cross_end_the_connection(self) -> None:
         server = Server(lambda session, message: session.channel.close(4_000, "bye"))
         peer = server.open()
         peer.send(frame(TEXT) + close(4_001))
@@ -1051,13 +1063,13 @@ class TestWeClose:
         assert server.told == [("text", "")]
         assert peer.transport.half_closed
 
-    def test_the_peer_is_wrong_behind_it(self) -> None:
+    def test_an_invalid_frame_behind_our_close_ends_the_connection_without_an_answer(self) -> None:
         _, peer = self.closing()
         peer.send(frame(TEXT, b"\xff"))
         assert peer.take() == b""
         assert peer.transport.half_closed
 
-    def test_the_session_s_close(self) -> None:
+    def test_nothing_is_sent_behind_the_sessions_close(self) -> None:
         server = Server()
         peer = server.open()
         channel = server.session.channel
@@ -1069,7 +1081,7 @@ class TestWeClose:
         channel.proceed()
         assert peer.take() == b"\x88\x02\x03\xf3"
 
-    def test_the_server_shuts_down(self) -> None:
+    def test_a_stop_of_the_server_closes_with_1001(self) -> None:
         server = Server()
         peer = server.open()
         server.hub.stop()
@@ -1080,16 +1092,17 @@ class TestWeClose:
         peer.leave()
         assert server.idle()
 
-    def test_the_server_shuts_down_behind_it(self) -> None:
+    def test_a_stop_of_the_server_behind_our_close_sends_nothing(self) -> None:
         server, peer = self.closing()
         server.hub.stop()
         assert peer.take() == b""
         peer.send(close())
         server.hub.stop()
-        assert driver(peer).handle_action("shutdown") is None
+        assert driver(server).handle_action("shutdown") is None
+        assert peer.take() == b""
 
 
-class TestThePeerIsWrong:
+class TestInvalidFrames:
     """RFC 6455 §7.1.7."""
 
     WRONG = (
@@ -1102,7 +1115,7 @@ class TestThePeerIsWrong:
     )
 
     @pytest.mark.parametrize(("sent", "code"), WRONG)
-    def test_it_is_told_so(self, sent: bytes, code: int) -> None:
+    def test_an_invalid_frame_is_closed_with_the_right_code(self, sent: bytes, code: int) -> None:
         server = Server()
         peer = server.open()
         peer.send(frame(TEXT, b"hello") + sent)
@@ -1118,8 +1131,8 @@ class TestThePeerIsWrong:
         assert server.idle()
 
     @pytest.mark.parametrize(("sent", "code"), WRONG)
-    def test_it_goes_on(self, sent: bytes, code: int) -> None:
-        """Nothing of that is looked at, or kept, and it can't go on for ever."""
+    def test_a_peer_that_sends_on_behind_an_invalid_frame_is_ignored_and_dropped(self, sent: bytes, code: int) -> None:
+        """What it sends is neither read nor kept, and the connection is aborted at the close timeout."""
         server = Server(limits={"close_timeout": 5})
         peer = server.open()
         peer.send(sent)
@@ -1137,8 +1150,8 @@ class TestThePeerIsWrong:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_while_the_session_is_busy(self) -> None:
-        """It is seen when its turn comes."""
+    def test_an_invalid_frame_waits_for_a_busy_session(self) -> None:
+        """The frame is read after the message before it has been answered."""
         server = Server(work)
         peer = server.open()
         peer.send(frame(TEXT, b"hello") + frame(TEXT, b"\xff"))
@@ -1152,14 +1165,14 @@ class TestThePeerIsWrong:
 class TestCompression:
     """RFC 7692."""
 
-    def test_on(self) -> None:
+    def test_compression_that_is_enabled_is_agreed_on_and_used(self) -> None:
         peer = Server(compress=True).open(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
         peer.send(frame(TEXT, bytes.fromhex("f2 48 cd c9 c9 07 00"), rsv=RSV1))
         [answer] = frames(peer.take())
         assert answer.rsv1
         assert answer.payload == bytes.fromhex("f2 48 cd c9 c9 07 00")
 
-    def test_off(self) -> None:
+    def test_compression_is_not_agreed_on_by_default(self) -> None:
         peer = Server().connect()
         assert b"Extensions" not in peer.upgrade(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
 
@@ -1167,13 +1180,13 @@ class TestCompression:
 class TestPings:
     """RFC 6455 §5.5.2, §5.5.3."""
 
-    def test_they_are_answered_first(self) -> None:
+    def test_pings_are_answered_before_the_handler_sees_them(self) -> None:
         server = Server(lambda session, message: session.channel.send(message[0]))
         peer = server.open()
         peer.send(frame(PING, b"1") + frame(PONG, b"2") + frame(PING) + frame(TEXT))
         assert peer.messages() == [("pong", b"1"), "ping", "pong", ("pong", b""), "ping", "text"]
 
-    def test_not_behind_our_close(self) -> None:
+    def test_pings_behind_our_close_are_not_answered(self) -> None:
         server = Server()
         peer = server.open()
         server.session.ref.close(1000, "")
@@ -1183,7 +1196,7 @@ class TestPings:
         assert server.told == []
 
     @pytest.mark.parametrize("opcode", [PING, PONG])
-    def test_too_many(self, opcode: int) -> None:
+    def test_too_many_pings_and_pongs_are_closed_with_1008(self, opcode: int) -> None:
         server = Server()
         peer = server.open()
         peer.send(frame(opcode) * (CONTROL_BURST + 2) + frame(TEXT))
@@ -1193,7 +1206,7 @@ class TestPings:
         assert len(server.told) == CONTROL_BURST
         assert peer.transport.half_closed
 
-    def test_too_many_behind_our_close(self) -> None:
+    def test_too_many_pings_behind_our_close_end_the_connection(self) -> None:
         server = Server()
         peer = server.open()
         server.session.ref.close(1000, "")
@@ -1202,7 +1215,7 @@ class TestPings:
         assert peer.take() == b""
         assert peer.transport.half_closed
 
-    def test_not_too_many_over_time(self) -> None:
+    def test_many_pings_are_answered_when_they_come_over_time(self) -> None:
         server = Server()
         peer = server.open()
         for _ in range(30):
@@ -1212,7 +1225,7 @@ class TestPings:
 
 
 class TestHeartbeat:
-    def test_a_peer_that_answers(self) -> None:
+    def test_a_peer_that_answers_pings_stays_connected(self) -> None:
         server = Server(ping_interval=20, ping_timeout=10)
         peer = server.open()
         for _ in range(10):
@@ -1225,7 +1238,7 @@ class TestHeartbeat:
         # The handler did not ask for them.
         assert server.told == []
 
-    def test_a_peer_that_does_not(self) -> None:
+    def test_a_peer_that_answers_no_ping_is_aborted(self) -> None:
         server = Server(ping_interval=20, ping_timeout=10)
         peer = server.open()
         elapse(peer, 7)
@@ -1238,7 +1251,7 @@ class TestHeartbeat:
         assert server.told == ["lost"]
         assert server.idle()
 
-    def test_a_slow_upload(self) -> None:
+    def test_a_slow_upload_shows_that_the_peer_is_alive(self) -> None:
         peer = Server(ping_interval=20, ping_timeout=10).open()
         peer.send(head(BINARY, 100))
         for _ in range(99):
@@ -1247,8 +1260,8 @@ class TestHeartbeat:
         assert peer.take() == b""
         assert not peer.gone
 
-    def test_while_the_handler_is_busy(self) -> None:
-        """Then it is us who don't read; and the time after is the peer's again."""
+    def test_a_peer_stays_connected_while_the_handler_is_busy(self) -> None:
+        """We do not read it then. Afterwards it has a whole interval again."""
         server = Server(work, ping_interval=20, ping_timeout=10)
         peer = server.open()
         fed(peer, frame(TEXT) * 2)
@@ -1264,8 +1277,8 @@ class TestHeartbeat:
         elapse(peer, 0.1)
         assert [one.opcode for one in frames(peer.take())] == [PING]
 
-    def test_a_handler_that_was_busy_until_just_now(self) -> None:
-        """The peer's pong, sent in time, is still in the socket."""
+    def test_a_peer_has_time_to_answer_when_the_handler_is_no_longer_busy(self) -> None:
+        """The peer's pong came in time, but is still in the socket."""
         server = Server(ping_interval=20, ping_timeout=10)
         peer = server.open()
         elapse(peer, 20)
@@ -1276,13 +1289,13 @@ class TestHeartbeat:
         peer.send(frame(PONG))
         elapse(peer, 9.9)
         server.session.busy = False
-        driver(peer).proceed()
+        server.session.channel.proceed()
         # The reactor has not come to read, and the ping's time is nearly up.
-        assert driver(peer).heard_at == peer.reactor.seconds()
+        assert driver(server).heard_at == peer.reactor.seconds()
         peer.turn()
         assert server.told == [("pong", b"")]
 
-    def test_output_that_was_full_until_just_now(self) -> None:
+    def test_a_peer_has_time_to_answer_when_output_is_no_longer_full(self) -> None:
         server = Server(ping_interval=20, ping_timeout=10, limits={"max_output": 1_000, "stall_timeout": 1_000})
         peer = server.open()
         elapse(peer, 20)
@@ -1291,9 +1304,9 @@ class TestHeartbeat:
         elapse(peer, 9.9)
         assert not peer.transport.producing
         peer.transport.drain()
-        assert driver(peer).heard_at == peer.reactor.seconds()
+        assert driver(server).heard_at == peer.reactor.seconds()
 
-    def test_while_our_output_is_full(self) -> None:
+    def test_a_peer_stays_connected_while_output_is_full(self) -> None:
         server = Server(ping_interval=20, ping_timeout=10, limits={"max_output": 1_000, "stall_timeout": 1_000})
         peer = server.open()
         peer.transport.reading = False
@@ -1306,7 +1319,7 @@ class TestHeartbeat:
         elapse(peer, 20)
         assert [one.opcode for one in frames(peer.take())] == [PING]
 
-    def test_off(self) -> None:
+    def test_no_pings_are_sent_when_the_interval_is_0(self) -> None:
         server = Server(ping_interval=0)
         peer = server.open()
         elapse(peer, 100_000)
@@ -1316,7 +1329,7 @@ class TestHeartbeat:
 
 class TestSlowMessages:
     @pytest.mark.parametrize("beginning", [frame(TEXT)[:1], head(BINARY, 100), frame(TEXT, fin=False), head(PING, 5)])
-    def test_one_that_does_not_end(self, beginning: bytes) -> None:
+    def test_a_message_that_does_not_end_in_time_is_closed_with_1008(self, beginning: bytes) -> None:
         server = Server(message_timeout=60)
         peer = server.open()
         peer.send(beginning)
@@ -1326,7 +1339,7 @@ class TestSlowMessages:
         assert peer.messages() == [("close", 1008, "a message took too long")]
         assert peer.transport.half_closed
 
-    def test_pings_in_between_don_t_help(self) -> None:
+    def test_pings_do_not_extend_the_time_of_a_message(self) -> None:
         peer = Server(message_timeout=60).open()
         peer.send(frame(TEXT, fin=False))
         for _ in range(70):
@@ -1334,8 +1347,8 @@ class TestSlowMessages:
             elapse(peer, 1)
         assert peer.messages() == [*[("pong", b"")] * 60, ("close", 1008, "a message took too long")]
 
-    def test_many_that_end(self) -> None:
-        """Something is always on its way, but never the same."""
+    def test_many_messages_that_end_in_time_are_accepted(self) -> None:
+        """A message is always on its way, but not the same one for long."""
         server = Server(message_timeout=60)
         peer = server.open()
         data = frame(TEXT, b"hello") + frame(PING) + frame(PING)
@@ -1345,8 +1358,8 @@ class TestSlowMessages:
             elapse(peer, 59.9)
         assert server.told == [("text", "hello"), ("ping", b""), ("ping", b"")] * size
 
-    def test_one_that_is_held(self) -> None:
-        """By a handler that is busy: the peer may have sent the rest."""
+    def test_a_message_that_waits_for_a_busy_handler_has_no_deadline(self) -> None:
+        """The peer may have sent the rest, which we do not read meanwhile."""
         server = Server(work, message_timeout=60)
         peer = server.open()
         fed(peer, frame(TEXT) + frame(TEXT)[:1])
@@ -1356,8 +1369,8 @@ class TestSlowMessages:
         peer.turn()
         assert server.told == [("text", ""), ("text", "")]
 
-    def test_behind_our_close(self) -> None:
-        """That has a limit of its own."""
+    def test_a_message_behind_our_close_has_no_deadline_of_its_own(self) -> None:
+        """The closing handshake has a deadline of its own."""
         server = Server(message_timeout=60, close_timeout=1_000, limits={"close_timeout": 1_000})
         peer = server.open()
         server.session.ref.close(1000, "")
@@ -1368,8 +1381,8 @@ class TestSlowMessages:
 
 
 class TestAPartialFrame:
-    def test_that_ends_behind_our_close_is_dropped(self) -> None:
-        """RFC 6455 §5.5.1: what comes behind a Close is not to be processed."""
+    def test_a_partial_frame_that_ends_behind_our_close_is_dropped(self) -> None:
+        """RFC 6455 §5.5.1: frames behind a Close are not processed."""
         server = Server()
         peer = server.open()
         long = frame(TEXT, b"x" * 10_000)
@@ -1382,11 +1395,11 @@ class TestAPartialFrame:
 
 
 class TestFairness:
-    """What one peer sends at once is not looked at in one turn."""
+    """What one peer sends at once is read in several turns, so that other connections have theirs."""
 
     @pytest.mark.parametrize(("size", "count"), [(0, 10_000), (1, 8_000), (100, 1_000), (60_000, 1)])
     @pytest.mark.parametrize("fast_lane", [True, False])
-    def test_so_many_steps_in_a_turn(self, fast_lane: bool, size: int, count: int) -> None:
+    def test_one_turn_takes_a_limited_number_of_steps(self, fast_lane: bool, size: int, count: int) -> None:
         server = Server(fast_lane=fast_lane)
         peer = server.open()
         told = []
@@ -1402,7 +1415,7 @@ class TestFairness:
         assert server.told == [("text", "x" * size)] * count
         assert [one.payload for one in frames(peer.take())] == [b"x" * size] * count
 
-    def test_much_output(self) -> None:
+    def test_one_turn_sends_a_limited_amount_of_output(self) -> None:
         server = Server(lambda session, message: session.channel.send(message[1] * 1_000))
         peer = server.open()
         peer.transport.writes.clear()
@@ -1415,7 +1428,7 @@ class TestFairness:
         assert peer.transport.producing
 
     @pytest.mark.parametrize("busybody", [False, True])
-    def test_much_that_is_inflated(self, busybody: bool) -> None:
+    def test_one_turn_inflates_a_limited_amount(self, busybody: bool) -> None:
         """One read of 64 KiB may become 64 MiB."""
 
         def handle(session: Session, message: Any) -> None:
@@ -1432,8 +1445,8 @@ class TestFairness:
         assert all(later - before in (0, 2) for before, later in pairwise(told))
         assert told[-1] == 50
 
-    def test_more_bytes_in_between(self) -> None:
-        """TLS may hand over what it had already."""
+    def test_bytes_that_come_between_two_turns_are_read_in_order(self) -> None:
+        """TLS may still hand over bytes after reading was paused."""
         server = Server(fast_lane=False)
         peer = server.open()
         fed(peer, b"".join(frame(TEXT, b"%d" % number) for number in range(200)))
@@ -1444,7 +1457,7 @@ class TestFairness:
         assert [int(one.payload) for one in frames(peer.take())] == list(range(201))
         assert peer.transport.producing
 
-    def test_the_handler_is_busy_in_the_next_turn(self) -> None:
+    def test_messages_of_a_later_turn_wait_for_a_busy_handler(self) -> None:
         server = Server(lambda session, message: work(session, message) if message[1] == "200" else None)
         peer = server.open()
         fed(peer, b"".join(frame(TEXT, b"%d" % number) for number in range(300)))
@@ -1455,8 +1468,8 @@ class TestFairness:
         peer.turn()
         assert len(server.told) == 300
 
-    def test_full_output(self) -> None:
-        """A peer that does not read gets no more to read: its messages wait."""
+    def test_messages_wait_while_output_is_full(self) -> None:
+        """A peer that does not read its answers has its messages wait."""
         server = Server(limits={"max_output": 10_000})
         peer = server.open()
         peer.transport.reading = False
@@ -1475,20 +1488,20 @@ class TestFairness:
         assert peer.transport.producing
 
 
-def gone(peer: Peer, server: Server) -> WebSocket:
-    found = driver(peer)
+def leave(peer: Peer, server: Server) -> None:
+    """Let the peer leave, and nothing be left of the connection."""
     peer.leave()
     assert server.idle()
-    return found
 
 
 class TestTheEnd:
     @pytest.mark.parametrize("init", [accept, wait])
-    def test_late_calls_are_harmless(self, init: Callable[[Session], None], log: list[LogEvent]) -> None:
+    def test_calls_after_the_end_do_nothing(self, init: Callable[[Session], None], log: list[LogEvent]) -> None:
         server = Server(init=init, ping_interval=20)
         peer = server.connect()
         peer.send(request() + frame(TEXT, b"x", fin=False) + head(PING, 3))
-        late = gone(peer, server)
+        leave(peer, server)
+        late = driver(server)
         told = list(server.told)
         channel = server.session.channel
         channel.accept(Accept(None))
@@ -1513,10 +1526,10 @@ class TestTheEnd:
         assert server.idle()
         assert log == []
 
-    def test_what_may_be_asked_for_nevertheless(self, log: list[LogEvent]) -> None:
-        """The session has still to end."""
+    def test_timers_and_failure_logs_work_after_the_end(self, log: list[LogEvent]) -> None:
+        """The session may need them to end."""
         server = Server()
-        gone(server.open(), server)
+        leave(server.open(), server)
         called: list[int] = []
         server.session.channel.call_later(1, lambda: called.append(1))
         server.session.channel.call_later(1, lambda: called.append(2)).cancel()
@@ -1544,7 +1557,7 @@ class TestTheEnd:
             frame(TEXT, b"close"),
         ],
     )
-    def test_no_timer_stays(self, stage: bytes) -> None:
+    def test_an_ended_connection_leaves_no_timer(self, stage: bytes) -> None:
         def handle(session: Session, message: Any) -> None:
             if message == ("text", "work"):
                 session.busy = True
@@ -1570,7 +1583,7 @@ class TestTheEnd:
             frame(TEXT, b"close"),
         ],
     )
-    def test_nothing_waits_for_the_garbage_collector(self, stage: bytes, extensions: str) -> None:
+    def test_an_ended_connection_needs_no_garbage_collector(self, stage: bytes, extensions: str) -> None:
         server = Server(scripted, ping_interval=20, compress=True)
         gc.collect()
         before = ours()
@@ -1590,7 +1603,7 @@ class TestTheEnd:
         finally:
             gc.enable()
 
-    def test_a_thousand_connections(self) -> None:
+    def test_nothing_is_left_of_a_thousand_connections(self) -> None:
         server = Server(ping_interval=20)
         gc.collect()
         before = ours()
@@ -1607,13 +1620,13 @@ class TestTheEnd:
 
 
 def ours() -> set[int]:
-    """What there is of all connections in this process."""
+    """Return the ids of all drivers, engines and keepalives in this process."""
     return {id(one) for one in gc.get_objects() if isinstance(one, (WebSocket, Engine, Keepalive))}
 
 
 class TestMemory:
-    def test_a_connection_costs_little(self) -> None:
-        """What is ours of it: the engine, its state and its timer."""
+    def test_an_idle_connection_takes_less_than_6_kib(self) -> None:
+        """Counted are the driver, the engine and the keepalive."""
         server = Server(ping_interval=20)
         peers = [server.open()]
         gc.collect()
@@ -1628,7 +1641,7 @@ class TestMemory:
         tracemalloc.stop()
         assert sum(here) < 100 * 6_144
 
-    def test_bytes_come_and_go(self) -> None:
+    def test_nothing_is_kept_of_messages_that_were_answered(self) -> None:
         server = Server()
         peer = server.open()
         tracemalloc.start()
@@ -1646,7 +1659,7 @@ class TestMemory:
 
 
 class TestPublished:
-    """What is published to the connection's topics keeps its place among what the connection says itself."""
+    """Published messages and those of the connection itself leave in the order in which they were sent."""
 
     @staticmethod
     def open(handle: Callable[[Session, Any], object], **options: Any) -> tuple[Server, Peer]:
@@ -1655,7 +1668,7 @@ class TestPublished:
         assert server.session.ref.subscribe("a")
         return server, peer
 
-    def test_between_two_answers_of_one_read(self) -> None:
+    def test_a_message_published_between_two_answers_leaves_between_them(self) -> None:
         def handle(session: Session, message: Any) -> None:
             session.channel.send("before")
             server.hub.topics.publish_locally("a", "published")
@@ -1665,7 +1678,7 @@ class TestPublished:
         fed(peer, frame(TEXT, b"1") + frame(TEXT, b"2"))
         assert peer.messages() == ["before", "published", "after"] * 2
 
-    def test_before_a_close_of_ours_and_nothing_after(self) -> None:
+    def test_publications_leave_before_our_close_and_none_after_it(self) -> None:
         server, peer = self.open(echo)
         server.hub.topics.publish_locally("a", "before")
         server.session.channel.close(1000, "")
@@ -1673,7 +1686,7 @@ class TestPublished:
         server.session.channel.proceed()
         assert peer.messages() == ["before", ("close", 1000, "")]
 
-    def test_before_the_peers_close_and_nothing_while_its_answer_is_awaited(self) -> None:
+    def test_no_publication_leaves_while_the_answer_to_a_close_is_awaited(self) -> None:
         server, peer = self.open(work)
         server.hub.topics.publish_locally("a", "before")
         fed(peer, close(1000))
@@ -1681,7 +1694,7 @@ class TestPublished:
         server.session.release()
         assert peer.messages() == ["before", ECHOED]
 
-    def test_before_an_answer_that_fails_the_connection(self) -> None:
+    def test_publications_leave_before_a_close_with_an_error_code(self) -> None:
         server, peer = self.open(echo)
         server.hub.topics.publish_locally("a", "before")
         fed(peer, frame(CONTINUATION, b""))

@@ -18,7 +18,7 @@ ENGINE = engine_class(max_message_size=LIMIT, max_frame_size=LIMIT, max_fragment
 
 
 class Sink:
-    """Writes down what it is told, and by whom."""
+    """Notes what it is told, and whether by the reader or by the engine."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any]] = []
@@ -56,7 +56,7 @@ class Sink:
 
 
 class Reader:
-    """A reader of frames, and what it tells."""
+    """A reader of frames with its sink and its engines."""
 
     def __init__(self, limit: int = LIMIT, inflater: Inflater | None = None) -> None:
         self.sink = Sink()
@@ -68,7 +68,7 @@ class Reader:
         return self.engines[-1]
 
     def feed(self, *pieces: bytes) -> None:
-        """Feed each of these, and do all there is to do."""
+        """Feed each piece, and take all steps that are possible after it."""
         for piece in pieces:
             self.frames.feed(piece)
             while self.frames.step():
@@ -85,13 +85,13 @@ def reader() -> Reader:
 
 
 def deflated(payload: bytes) -> bytes:
-    """Compress what is a message (RFC 7692 §7.2.1)."""
+    """Deflate a message (RFC 7692 §7.2.1)."""
     compressor = zlib.compressobj(wbits=-15)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]
 
 
 def cuts(data: bytes) -> Iterator[tuple[bytes, ...]]:
-    """Cut into two near the ends; and into single bytes, and others."""
+    """Cut the data in two near its ends, into single bytes, and into pieces of 10007 bytes."""
     for at in {*range(1, min(len(data), 24)), *range(max(1, len(data) - 5), len(data))}:
         yield data[:at], data[at:]
     if len(data) < 1_000:
@@ -163,7 +163,7 @@ class TestPlainMessages:
 
 
 class TestOtherFrames:
-    """The engine reads them, byte for byte."""
+    """The engine reads all frames that are no plain messages."""
 
     @pytest.mark.parametrize("limit", [LIMIT, -1])
     def test_messages_and_control_frames_are_told_in_order(self, limit: int) -> None:
@@ -222,7 +222,7 @@ class TestOtherFrames:
 
 
 class TestDeflatedMessages:
-    """RFC 7692: whole ones are inflated beside the engine, in the context that it has for the others."""
+    """RFC 7692: the reader inflates whole messages, and the engine fragmented ones, in the same context."""
 
     @staticmethod
     def reader(limit: int = LIMIT) -> Reader:
@@ -280,7 +280,7 @@ class TestDeflatedMessages:
             "not UTF-8 behind it",
         ],
     )
-    def test_invalid_ones_are_closed_with_the_right_code(
+    def test_invalid_deflated_messages_are_closed_with_the_right_code(
         self, opcode: int, payload: bytes, code: int, limit: int
     ) -> None:
         reader = self.reader(limit)
@@ -290,7 +290,7 @@ class TestDeflatedMessages:
         assert reader.sink.dropped
 
     def test_each_deflate_stream_of_a_message_adds_to_its_size(self) -> None:
-        """So that a peer that sends only empty streams gets less of a turn."""
+        """By this a peer that sends only empty streams uses up its turn sooner."""
         reader = self.reader()
         reader.feed(frame(BINARY, b"\3\0" * 100 + b"\0", rsv=RSV1))
         assert reader.told == [("binary", b"")]
@@ -328,7 +328,7 @@ class TestTheEngine:
 
     @pytest.mark.parametrize("kind", [PING, PONG])
     def test_a_control_frame_and_the_next_message_take_separate_steps(self, reader: Reader, kind: int) -> None:
-        """What it tells of may keep the handler busy: no message comes in the same step."""
+        """A control frame may keep the handler busy, so that no message may come in the same step."""
         reader.frames.feed(frame(kind, b"one") + frame(TEXT, b"two"))
         while not reader.told:
             assert reader.frames.step()
@@ -339,12 +339,12 @@ class TestTheEngine:
 
 
 class TestRoom:
-    """A large frame's payload may be read to where it belongs."""
+    """The transport may read the payload of a large frame into the buffer of its message."""
 
     PAYLOAD = b"plain text " * 9_000
 
     def begun(self, reader: Reader, size: int) -> tuple[memoryview, bytes]:
-        """Let the head come and so much of the payload; return the room, and what is to come."""
+        """Feed the head and this much of the payload; return the room, and the rest of the data."""
         data = frame(TEXT, self.PAYLOAD)
         start = len(data) - len(self.PAYLOAD) + size
         reader.feed(data[:start])
@@ -399,7 +399,7 @@ class TestRoom:
         assert reader.told == [("text", self.PAYLOAD.decode())]
 
     def test_invalid_text_takes_the_room_back(self, reader: Reader) -> None:
-        """RFC 6455 §8.1: at once."""
+        """RFC 6455 §8.1: the connection fails at once."""
         room, rest = self.begun(reader, 20_000)
         self.fill(reader, room, rest[:1_000].replace(rest[:1], bytes((rest[0] ^ 0x80,)), 1))
         assert reader.sink.rooms == [room, None]
