@@ -44,8 +44,8 @@ def test_children_belong_to_their_parents() -> None:
 
 def test_memory_grows_by_what_is_used() -> None:
     before = pss(os.getpid())
-    # Not from the heap, which may have as much unused. And much: other processes come and go meanwhile, and what this one
-    # shares with them is divided by their number.
+    # Not from the heap, which may have as much unused. And much, as other processes come and go meanwhile: what this
+    # one shares with them is divided by their number.
     with mmap.mmap(-1, 256 << 20) as held:
         for _ in range(256):
             held.write(b"x" * (1 << 20))
