@@ -79,7 +79,7 @@ matrix:
 	while [ "$$1" ]; do $(MAKE) VENV=.venv-$$1 PYTHON=$$2 $$target; target=test-compiled; shift 2; done
 
 conformance: $(VENV)/.installed-test
-	$(BIN)/python -m tests.conformance
+	$(BIN)/python -m tests.conformance $(ARGS)
 
 # Users have the compiled modules, from the wheel.
 bench: $(VENV)/.installed-bench
