@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, Peer
 from wshost.connections.admission import MAX_REFUSED
-from wshost.connections.connection import MAX_KEPT
+from wshost.connections.context import MAX_KEPT
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IEncoding, IPromptDriver, IProtocolDriver, IProtocolModule
 from wshost.messages import CALL
@@ -157,7 +157,7 @@ class TestContext:
 
     def test_a_connection_provides_icontext(self) -> None:
         host = serve(Module())
-        verifyObject(IContext, host.connect().connection)
+        verifyObject(IContext, host.connect().connection.context)
 
     def test_a_module_gets_its_options(self) -> None:
         module = Module()
@@ -172,7 +172,7 @@ class TestContext:
         assert context.peer == "192.0.2.1:4711"
         assert context.peer_address == IPv4Address("TCP", "192.0.2.1", 4711)
         assert context.host_address == IPv4Address("TCP", "192.0.2.1", 8080)
-        assert context.ref.id == context.id == "c1"
+        assert context.ref.id == "c1"
         assert context.clock is host.reactor
         assert context.request is None
         assert context.admitted
@@ -276,7 +276,7 @@ class TestTopics:
         host = serve(module)
         peer = host.connect()
         peer.connection.ref.subscribe("a")
-        peer.connection.use_encoding(Quoted())
+        peer.connection.context.use_encoding(Quoted())
         host.hub.topics.publish_locally("a", b"data")
         assert peer.take() == b"<data>"
         assert module.driver.actions == []
@@ -294,7 +294,7 @@ class TestTopics:
         module = Module()
         host = serve(module)
         peer = host.connect()
-        peer.connection.use_encoding(Quoted())
+        peer.connection.context.use_encoding(Quoted())
         peer.connection.ref.subscribe("a")
         module.driver.context.write(b"one")
         host.hub.topics.publish_locally("a", b"two")
@@ -308,26 +308,26 @@ class TestTopics:
         module = Module()
         host = serve(module)
         peer = host.connect()
-        peer.connection.use_encoding(Quoted())
+        peer.connection.context.use_encoding(Quoted())
         peer.connection.ref.subscribe("a")
         host.hub.topics.publish_locally("a", b"published")
-        peer.connection.use_encoding(encoding)
+        peer.connection.context.use_encoding(encoding)
         assert peer.take() == b"<published>"
 
     def test_what_was_published_before_an_end_leaves_before_it(self) -> None:
         host = serve(Module())
         peer = host.connect()
-        peer.connection.use_encoding(Quoted())
+        peer.connection.context.use_encoding(Quoted())
         peer.connection.ref.subscribe("a")
         host.hub.topics.publish_locally("a", b"published")
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         assert peer.take() == b"<published>bye"
 
     def test_the_next_module_is_asked_until_it_has_an_encoding_of_its_own(self) -> None:
         second = Module()
         host = serve(Module(lambda driver, data: Switch("b")), second)
         peer = host.connect()
-        peer.connection.use_encoding(Quoted())
+        peer.connection.context.use_encoding(Quoted())
         peer.connection.ref.subscribe("a")
         peer.send(b"go on")
         host.hub.topics.publish_locally("a", b"data")
@@ -369,7 +369,7 @@ class TestTopics:
     def test_a_closing_connection_can_not_subscribe(self) -> None:
         host = serve(Module())
         peer = host.connect()
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         assert not peer.connection.ref.subscribe("a")
         assert host.hub.topics.names == []
 
@@ -731,7 +731,7 @@ class TestSwitch:
 def test_a_connection_is_blocked_while_output_waits_for_the_peer() -> None:
     module = Module(lambda driver, data: bytes(70_000))
     peer = serve(module).connect()
-    context = peer.connection
+    context = peer.connection.context
     peer.transport.reading = False
     assert not context.blocked
     peer.send(b"x")
@@ -894,7 +894,7 @@ class TestTimers:
 
 def close_and(peer: Peer, then: Callable[[Peer], None]) -> None:
     """Let the module close, and then the peer do something."""
-    peer.connection.perform(Close(b"bye"))
+    peer.connection.context.perform(Close(b"bye"))
     peer.turn()
     then(peer)
 
@@ -915,7 +915,7 @@ def stop_host(peer: Peer) -> None:
 
 def crash(peer: Peer) -> None:
     nonsense: Any = 7
-    peer.connection.perform(nonsense)
+    peer.connection.context.perform(nonsense)
 
 
 ENDINGS: dict[str, Callable[[Peer], None]] = {
@@ -925,7 +925,7 @@ ENDINGS: dict[str, Callable[[Peer], None]] = {
     "the module closes, the peer ends": lambda peer: close_and(peer, Peer.half_close),
     "the module closes, the peer leaves": lambda peer: close_and(peer, Peer.leave),
     "the module closes, the peer stays": lambda peer: close_and(peer, stay),
-    "the module stops": lambda peer: peer.connection.perform(Stop("enough")),
+    "the module stops": lambda peer: peer.connection.context.perform(Stop("enough")),
     "the module crashes": crash,
     "a ref closes": close_by_ref,
     "the host stops": stop_host,
@@ -981,7 +981,7 @@ class TestEveryEnding:
         module = Module()
         peer = serve(module).connect()
         module.driver.context.pause_reading()
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         peer.send(b"more")
         peer.send(b"and more")
         assert module.received == []
@@ -990,9 +990,9 @@ class TestEveryEnding:
     def test_a_closing_connection_performs_nothing_more(self) -> None:
         module = Module()
         peer = serve(module).connect()
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         for results in (b"more", Switch("a"), Close(b"again"), Stop("no")):
-            peer.connection.perform(results)
+            peer.connection.context.perform(results)
         assert peer.take() == b"bye"
         assert peer.transport.half_closed
         assert not peer.transport.aborted
@@ -1001,7 +1001,7 @@ class TestEveryEnding:
     def test_a_closing_connection_writes_nothing_more(self) -> None:
         module = Module()
         peer = serve(module).connect()
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         module.driver.context.write(b"never")
         assert peer.take() == b"bye"
 
@@ -1276,7 +1276,7 @@ class TestActionsOfOtherThreads:
 
     def test_another_thread_is_refused_by_a_closing_connection(self) -> None:
         peer = serve(Module()).connect()
-        peer.connection.perform(Close())
+        peer.connection.context.perform(Close())
         accepted: list[bool] = []
         in_threads(lambda: accepted.extend([peer.connection.ref.send(b"x"), peer.connection.ref.close()]))
         assert accepted == [False, False]
@@ -1305,7 +1305,7 @@ class TestActionsOfOtherThreads:
 
         hammering = [THREADS.submit(hammer) for _ in range(8)]
         host.reactor.advance(0)
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         host.reactor.advance(0)
         peer.leave()
         for done in hammering:
@@ -1343,7 +1343,7 @@ class TestShutDown:
     def test_a_closing_connection_is_not_shut_down(self) -> None:
         module = Module()
         peer = serve(module).connect()
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         peer.connection.shut_down()
         assert module.driver.actions == []
         assert peer.take() == b"bye"
@@ -1472,7 +1472,7 @@ class TestMemory:
         host = serve(first, second)
         peer = host.connect()
         peer.send(b"x")
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         peer.turn()
         peer.half_close()
         references: list[weakref.ref[Any]] = [weakref.ref(peer.connection), weakref.ref(second.drivers.pop())]
@@ -1618,7 +1618,7 @@ class TestUseEncoding:
         connection.ref.subscribe("a")
         encoding: Any = Unhashable()
         with pytest.raises(TypeError, match="unhashable"):
-            connection.use_encoding(encoding)
+            connection.context.use_encoding(encoding)
         assert host.hub.topics.publish_locally("a", b"bytes")
 
 
