@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 #: Linux's clock of a process's CPU time, by its nanoseconds on a core (CPUCLOCK_SCHED, see clock_getcpuclockid(3)).
 _SCHEDULED = 2
+
+T = TypeVar("T", int, float)
 
 
 def descendants(pid: int) -> list[int]:
@@ -15,18 +20,31 @@ def descendants(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
+            with suppress(OSError):  # it has just ended
+                found += map(int, children.read_text().split())
     return found
 
 
 def cpu(pid: int) -> float:
     """Return the seconds of CPU that a process has had: all its threads, ended ones too, and its living descendants."""
-    return sum(time.clock_gettime(~process << 3 | _SCHEDULED) for process in descendants(pid))
+    return _sum(pid, lambda process: time.clock_gettime(~process << 3 | _SCHEDULED))
 
 
 def pss(pid: int) -> int:
     """Return the bytes of memory of a process and its descendants: pages that are shared count in part."""
-    return sum(read_pss(Path(f"/proc/{process}/smaps_rollup").read_text()) for process in descendants(pid))
+    return _sum(pid, lambda process: read_pss(Path(f"/proc/{process}/smaps_rollup").read_text()))
+
+
+def _sum(pid: int, read: Callable[[int], T]) -> T:
+    """Return what is read of a process and its descendants; a descendant that ends meanwhile counts nothing.
+
+    :raises OSError: when the process itself has ended.
+    """
+    total = read(pid)
+    for process in descendants(pid)[1:]:
+        with suppress(OSError):
+            total += read(process)
+    return total
 
 
 def read_pss(smaps: str) -> int:

@@ -52,6 +52,17 @@ def test_memory_grows_by_what_is_used() -> None:
         assert 240 << 20 < pss(os.getpid()) - before < 320 << 20
 
 
+def test_a_descendant_that_has_ended_counts_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        # Until it is waited for, it is still listed.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert child.pid in descendants(os.getpid())
+        with pytest.raises(OSError, match="No such process"):
+            pss(child.pid)
+        assert pss(os.getpid()) > 0
+        assert cpu(os.getpid()) > 0
+
+
 def test_what_smaps_rollup_says() -> None:
     assert (
         read_pss("a-b ---p 00000000 00:00 0  [rollup]\nRss:   9999 kB\nPss:    1234 kB\nPss_Anon: 5 kB\n") == 1_263_616
