@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent
 #: What every message goes through, and nothing else. Each has a .pxd beside it, with the types.
 COMPILED = (
     "wshost/connections/connection",
+    "wshost/connections/context",
     "wshost/topics/pending",
     "wshost/connections/stream",
     "wshost/fastnet/layers",

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.command import CONFIG
-from wshost.connections import admission, connection, hub, kernel, shared, stream, timers
+from wshost.connections import admission, context, hub, kernel, shared, stream, timers
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
@@ -179,7 +179,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
-        ("as what is sent by a Ref: {} messages and {} at most", (count(connection.MAX_KEPT), _MAX_OUTPUT)),
+        ("as what is sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),
         ("at most {} in {} seconds; more are counted", (str(log_limit.MOST), count(log_limit.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],

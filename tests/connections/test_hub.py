@@ -162,8 +162,8 @@ class TestMaxConnectionsPerAddress:
             lambda peer: peer.leave(),
             lambda peer: peer.leave(ConnectionLost()),
             lambda peer: peer.half_close(),
-            lambda peer: peer.connection.perform(Stop("enough")),
-            lambda peer: [peer.connection.perform(Close()), peer.turn(5)],
+            lambda peer: peer.connection.context.perform(Stop("enough")),
+            lambda peer: [peer.connection.context.perform(Close()), peer.turn(5)],
             lambda peer: peer.connection.abort("enough"),
         ],
     )
@@ -230,7 +230,7 @@ class TestStop:
     def test_a_closing_connection_may_finish_while_the_hub_stops(self) -> None:
         host = serve()
         peer = host.connect()
-        peer.connection.perform(Close(b"bye"))
+        peer.connection.context.perform(Close(b"bye"))
         stopped = host.hub.stop()
         assert peer.take() == b"bye"
         peer.turn(5)
@@ -303,15 +303,15 @@ class TestMemory:
             lambda peer: peer.leave(),
             lambda peer: peer.leave(ConnectionLost()),
             lambda peer: peer.half_close(),
-            lambda peer: peer.connection.perform(Stop("enough")),
-            lambda peer: peer.connection.perform(Close(b"bye")),
+            lambda peer: peer.connection.context.perform(Stop("enough")),
+            lambda peer: peer.connection.context.perform(Close(b"bye")),
         ]
         for _ in range(20):
             peers = [host.connect() for _ in range(50)]
             for number, peer in enumerate(peers):
                 peer.send(b"hello")
                 peer.connection.ref.send(b"you")
-                peer.connection.call_later(3_600, peer.leave)
+                peer.connection.context.call_later(3_600, peer.leave)
                 ends[number % len(ends)](peer)
             host.reactor.advance(10)
             assert host.idle()

@@ -8,7 +8,7 @@ import pytest
 from zope.interface import implementer
 
 from tests.memory import MemoryHost, Peer
-from wshost.connections.connection import MAX_KEPT
+from wshost.connections.context import MAX_KEPT
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IPromptDriver, IProtocolModule
 from wshost.messages import CALL

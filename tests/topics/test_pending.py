@@ -115,7 +115,7 @@ class TestCompression:
     def test_a_message_deflated_for_many_equals_one_deflated_for_one(self) -> None:
         rooms = Rooms(websocket_options={"compress": True})
         shares, alone = [rooms.open_deflated("/a", NO_CONTEXT) for _ in range(2)]
-        alone.connection.use_encoding(None)
+        alone.connection.context.use_encoding(None)
         for one in (shares, alone):
             one.take()
         for _ in range(2):
@@ -142,7 +142,7 @@ class TestOutput:
         for _ in range(70):
             rooms.publish("a", "x" * 999)
             quick.turn()
-        assert slow.connection.output_full
+        assert slow.connection.context.output_full
         assert len(quick.messages()) == 70
         dropped = rooms.topics.dropped
         assert dropped > 0
@@ -174,7 +174,7 @@ class TestOutput:
         peer = rooms.open("/a")
         (ref,) = rooms.handler.refs
         peer.transport.reading = False
-        while not peer.connection.output_full:
+        while not peer.connection.context.output_full:
             rooms.publish("a", "x" * 999)
             peer.turn()
         dropped = rooms.topics.dropped
@@ -253,7 +253,7 @@ class TestEncodings:
     def test_a_message_that_can_not_be_encoded_is_lost_to_all_with_that_encoding(self) -> None:
         host, peer = serve(Loud())
         other, third = host.connect(), host.connect()
-        third.connection.use_encoding(None)
+        third.connection.context.use_encoding(None)
         for one in (other, third):
             one.connection.ref.subscribe("a")
         with logged() as texts:

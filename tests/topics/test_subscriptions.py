@@ -179,11 +179,11 @@ class TestModules:
         host, peer = serve(None)
         topics = host.hub.topics
         topics.publish_locally("a", "One")
-        peer.connection.use_encoding(Loud())
+        peer.connection.context.use_encoding(Loud())
         topics.publish_locally("a", "Two")
         assert peer.take() == b"oneTWO"
         topics.publish_locally("a", "Three")
-        peer.connection.use_encoding(None)
+        peer.connection.context.use_encoding(None)
         topics.publish_locally("a", "Four")
         assert peer.take() == b"THREEfour"
 

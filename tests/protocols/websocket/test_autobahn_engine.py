@@ -35,9 +35,11 @@ class Sink:
         assert isinstance(data, bytes)
         self.written += data
 
-    def on_message(self, payload: bytes, is_binary: bool) -> None:
-        assert isinstance(payload, bytes)
-        self._told("binary" if is_binary else "text", payload)
+    def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
+        kind, data = message
+        payload = data.encode() if isinstance(data, str) else data
+        assert size == len(payload)
+        self._told(kind, payload)
 
     def on_ping(self, payload: bytes) -> None:
         self._told("ping", payload)

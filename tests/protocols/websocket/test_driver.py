@@ -30,7 +30,7 @@ from tests.regressions.wire import (
     head,
     mask,
 )
-from wshost.connections.connection import MAX_KEPT
+from wshost.connections.context import MAX_KEPT
 from wshost.interfaces import IBufferedDriver, IChannel, IRef, ISession, ISessionFactory
 from wshost.messages import CALL
 from wshost.protocols.http import module as http

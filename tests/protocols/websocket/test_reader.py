@@ -22,7 +22,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any]] = []
-        self.read_here = 0
+        self.from_engines = 0
         self.sizes: list[int] = []
         self.written = b""
         self.dropped = False
@@ -31,16 +31,17 @@ class Sink:
     def receive_into(self, room: memoryview | None) -> None:
         self.rooms.append(room)
 
-    def on_plain_message(self, message: tuple[str, Any], size: int) -> None:
+    def on_message(self, message: tuple[str, Any], size: int) -> None:
         self.messages.append(message)
         self.sizes.append(size)
-        self.read_here += 1
+
+    @property
+    def read_here(self) -> int:
+        """How many messages the reader has read without an engine."""
+        return len(self.sizes) - self.from_engines
 
     def on_write(self, data: bytes) -> None:
         self.written += data
-
-    def on_message(self, payload: bytes, is_binary: bool) -> None:
-        self.messages.append(("binary", payload) if is_binary else ("text", payload.decode()))
 
     def on_ping(self, payload: bytes) -> None:
         self.messages.append(("ping", payload))
@@ -55,6 +56,20 @@ class Sink:
         self.dropped = True
 
 
+class EngineSink:
+    """The sink of an engine: counts its messages, and hands all on to the reader's sink."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def on_message(self, message: tuple[str, Any], size: int) -> None:
+        self._sink.from_engines += 1
+        self._sink.on_message(message, size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sink, name)
+
+
 class Reader:
     """A reader of frames with its sink and its engines."""
 
@@ -64,7 +79,7 @@ class Reader:
         self.frames = FrameReader(self.sink, self._make, limit, inflater)
 
     def _make(self, sink: Any, inflater: Inflater | None) -> Engine:
-        self.engines.append(ENGINE(sink, inflater))
+        self.engines.append(ENGINE(EngineSink(sink), inflater))
         return self.engines[-1]
 
     def feed(self, *pieces: bytes) -> None:

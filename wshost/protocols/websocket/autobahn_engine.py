@@ -27,8 +27,12 @@ class Sink(Protocol):
     def on_write(self, data: bytes) -> None:
         """Send these bytes to the peer."""
 
-    def on_message(self, payload: bytes, is_binary: bool) -> None:
-        """A whole message has arrived; text is valid UTF-8."""
+    def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
+        """A whole message has arrived.
+
+        :param message: as handlers get it.
+        :param size: what it has cost to read, in bytes.
+        """
 
     def on_ping(self, payload: bytes) -> None:
         """A ping has arrived; it is not answered yet."""
@@ -240,7 +244,10 @@ class Engine(WebSocketServerProtocol):
     def _onMessageEnd(self) -> None:
         self.arrived += 1
         payload, self._message = bytes(self._message), bytearray()
-        self._sink.on_message(payload, self.message_is_binary)
+        # It counts as large as it is inflated.
+        self._sink.on_message(
+            ("binary", payload) if self.message_is_binary else ("text", payload.decode()), len(payload)
+        )
 
     def _onPing(self, payload: bytes) -> None:
         self.arrived += not self.inside_message

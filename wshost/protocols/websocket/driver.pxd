@@ -19,7 +19,7 @@ cdef class WebSocket:
     cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)
-    cpdef on_plain_message(self, tuple message, Py_ssize_t size)
+    cpdef on_message(self, tuple message, Py_ssize_t size)
     cpdef on_write(self, bytes data)
     cpdef send(self, data)
     @cython.locals(reader=FrameReader, steps=Py_ssize_t, turn_size=Py_ssize_t)

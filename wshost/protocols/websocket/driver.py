@@ -319,9 +319,9 @@ class WebSocket:
         if not self._message_deadline.running:
             self._message_deadline.start()
 
-    # From the reader
+    # From the reader and its engine
 
-    def on_plain_message(self, message: tuple[str, Any], size: int) -> None:
+    def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
         self._turn_size += size
         if self._state is _OPEN:
             self._session.handle_message(message)
@@ -329,17 +329,9 @@ class WebSocket:
     def receive_into(self, room: memoryview | None) -> None:
         self._context.receive_into(room)
 
-    # From the engine
-
     def on_write(self, data: bytes) -> None:
         self._turn_size += len(data)
         self._context.write(data)
-
-    def on_message(self, payload: bytes, is_binary: bool) -> None:
-        # It counts as large as it is inflated.
-        self._turn_size += len(payload)
-        if self._state is _OPEN:
-            self._session.handle_message(("binary", payload) if is_binary else ("text", payload.decode()))
 
     def on_ping(self, payload: bytes) -> None:
         if self._admit_control():

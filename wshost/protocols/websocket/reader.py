@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from wshost.protocols.websocket import autobahn_engine
 from wshost.protocols.websocket.autobahn_engine import Engine
@@ -24,13 +24,6 @@ _utf_8 = codecs.getincrementaldecoder("utf-8")
 
 class Sink(autobahn_engine.Sink, Protocol):
     """Whom the reader and its engine tell."""
-
-    def on_plain_message(self, message: tuple[str, Any], size: int) -> None:
-        """A whole message came.
-
-        :param message: as handlers get it.
-        :param size: of its payload or frame, in bytes.
-        """
 
     def receive_into(self, room: memoryview | None) -> None:
         """What the peer sends next is part of a large frame, and may be read into here; `FrameReader.filled` takes it.
@@ -154,7 +147,7 @@ class FrameReader:
         message, stop = taken
         self._at = stop
         self._read += 1
-        self._sink.on_plain_message(message, stop - at)
+        self._sink.on_message(message, stop - at)
         return True
 
     def _go_on_judging(self) -> bool:
@@ -203,7 +196,7 @@ class FrameReader:
             self.engine.fail_payload()
             return False
         self._read += 1
-        self._sink.on_plain_message(message, len(payload) + len(inflated) + inflater.streams * STREAM)
+        self._sink.on_message(message, len(payload) + len(inflated) + inflater.streams * STREAM)
         return True
 
     def _fail_size(self, inflated: bytes, is_binary: bool) -> None:
@@ -244,7 +237,7 @@ class FrameReader:
         if not frame.left:
             self._partial = None
             self._read += 1
-            self._sink.on_plain_message(frame.message(), frame.size)
+            self._sink.on_message(frame.message(), frame.size)
         elif not count:
             room = frame.room()
             if room is not None:

@@ -1,0 +1,18 @@
+# Types for Cython: the attributes of context.py, and what is called from C.
+
+from wshost.connections.stream cimport Stream
+from wshost.topics.pending cimport Subscriber
+
+cdef class Context:
+    cdef object __weakref__
+    cdef public Stream stream
+    cdef public Subscriber subscriber
+    cdef public bint admitted, _in_module, _is_prompt, _keeps_actions, _reads_into
+    cdef public object ref, request, _driver, encoding, _transition, _shared, _timers
+    cdef public Py_ssize_t _position, _kept_size
+    cdef public bytes _unread
+    cdef public list _kept
+
+    cpdef write(self, data)
+    cpdef receive(self, data, Py_ssize_t filled=*)
+    cpdef _apply(self, results)

@@ -1,0 +1,439 @@
+"""A connection as its protocol modules see it: runs the modules of the chain, and does what they ask for.
+
+It knows what modules may return, and nothing of what their protocols mean. Output and the end are `stream.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
+from zope.interface import classImplements
+
+from wshost.connections.address import address
+from wshost.connections.kernel import is_broken
+from wshost.connections.ref import Ref
+from wshost.connections.shared import Shared
+from wshost.connections.stream import Stream
+from wshost.connections.timers import ModuleTimer
+from wshost.exact import seconds as exact_seconds
+from wshost.interfaces import IContext, IEncoding, IPromptDriver, Timer
+from wshost.messages import CALL
+from wshost.request import TLS, Request
+from wshost.results import Close, Refused, Result, Results, Stop, Switch
+from wshost.topics.pending import Subscriber
+
+#: Refs may not ask for these while output is full: they would bring more of it.
+BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
+#: The connection asks its module for these itself. They are never kept.
+_OWN_ACTIONS = frozenset({"drained", "shutdown"})
+#: As many actions are kept for a module that is not ready.
+MAX_KEPT = 1_024
+
+
+def _transition(result: Any) -> Switch | Close | Stop:
+    if isinstance(result, (Switch, Close, Stop)):
+        return result
+    raise TypeError(f"a module returned {result!r}, not bytes, Switch, Close, Stop or a list of them")
+
+
+def _do_nothing() -> None:
+    """Do nothing."""
+
+
+class Context:
+    """The `IContext` of one connection's modules.
+
+    :param shared: what all connections of the hub share.
+    :param id: the connection's, for refs and for the log.
+    :param admitted: False when the server is full.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_driver",
+        "_in_module",
+        "_is_prompt",
+        "_keeps_actions",
+        "_kept",
+        "_kept_size",
+        "_position",
+        "_reads_into",
+        "_shared",
+        "_timers",
+        "_transition",
+        "_unread",
+        "admitted",
+        "encoding",
+        "ref",
+        "request",
+        "stream",
+        "subscriber",
+    )
+
+    def __init__(self, shared: Shared, id: str, admitted: bool) -> None:
+        self.admitted = admitted
+        self.ref = Ref(shared.registry, id)
+        self.request: Request | None = None
+        #: The connection's output and its end.
+        self.stream = Stream(shared, id, self._output_drained)
+        #: Of the connection, once it has subscribed to a topic.
+        self.subscriber: Subscriber | None = None
+        self._shared = shared
+        #: How the module has published messages encoded.
+        self.encoding: IEncoding | None = None
+        # The current module's driver; None until it has started, and when it has left.
+        self._driver: Any = None
+        self._position = 0
+        self._timers: set[ModuleTimer] = set()
+        # The driver is an `IPromptDriver`.
+        self._is_prompt = False
+        # A module's code is running; what it has asked for, which happens when it returns.
+        self._in_module = False
+        self._transition: Switch | Close | Stop | None = None
+        # The transport reads into a buffer of the module's.
+        self._reads_into = False
+        # The module before the current one did not read this; no other buffer can have it.
+        self._unread = b""
+        # What refs asked for while the module was not ready, and its size in bytes.
+        self._keeps_actions = False
+        self._kept: list[tuple[str, tuple[Any, ...]]] = []
+        self._kept_size = 0
+
+    # What modules see: `IContext`
+
+    @property
+    def clock(self) -> IReactorTime:
+        clock: IReactorTime = self._shared.reactor
+        return clock
+
+    @property
+    def peer_address(self) -> IAddress:
+        peer: IAddress = self.stream.transport.getPeer()
+        return peer
+
+    @property
+    def host_address(self) -> IAddress:
+        host: IAddress = self.stream.transport.getHost()
+        return host
+
+    @property
+    def peer(self) -> str:
+        return address(self.peer_address)
+
+    @property
+    def tls(self) -> TLS | None:
+        if not ISSLTransport.providedBy(self.stream.transport):
+            return None
+        certificate: Any = self.stream.transport.getPeerCertificate()
+        return TLS(peer_certificate=certificate)
+
+    @property
+    def next_module(self) -> str | None:
+        chain = self._shared.chain
+        return chain[self._position + 1].name if self._position + 1 < len(chain) else None
+
+    @property
+    def reading(self) -> bool:
+        return self.stream.reading
+
+    @property
+    def blocked(self) -> bool:
+        return self.stream.blocked
+
+    @property
+    def output_full(self) -> bool:
+        return self.stream.output_full
+
+    @property
+    def reset_by_peer(self) -> bool:
+        return is_broken(self.stream.transport)
+
+    def write(self, data: bytes) -> None:
+        stream = self.stream
+        if stream.closing or self._transition is not None:
+            return
+        if self.subscriber is not None and self.encoding is not None:
+            # What was published before goes before.
+            published = self.subscriber.drain()
+            if published:
+                stream.write(published)
+        stream.write(data)
+        if not self._in_module:
+            stream.flush_later()
+
+    def perform(self, results: Results) -> None:
+        if results is None or self.stream.closing:
+            return
+        try:
+            self._apply(results)
+        except BaseException:  # whatever the results are
+            self._fail_module("asked for something impossible")
+        if self._in_module:
+            return
+        if isinstance(self._transition, Switch):
+            # It enters a module's code, and whose code is running now is not known.
+            self.call_soon(_do_nothing)
+        else:
+            self.run(_do_nothing)
+
+    def pause_reading(self) -> None:
+        self.stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.stream.resume_reading()
+
+    def receive_into(self, buffer: Any) -> bool:
+        # A wrapping transport may not forward `buffer_updated`; so each transport checks its protocol.
+        receive = getattr(self.stream.transport, "receive_into", None)
+        received = receive is not None and bool(receive(buffer))
+        self._reads_into = received and buffer is not None
+        return received
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        # Something else than a number would stop all timers of the schedule.
+        timer = ModuleTimer(self._shared.schedule, exact_seconds(seconds), call, self._timers, self._run_timer)
+        if self.stream.closing and self._driver is None:
+            timer.cancel()
+        return timer
+
+    def _run_timer(self, call: Callable[[], None]) -> None:
+        self.run(call, "failed in a timer")
+
+    def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
+        return self._shared.schedule.call_later(seconds, call)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self._shared.turn.call_soon(self, call)
+
+    def log_failure(self, what: str) -> None:
+        self._shared.failures.log(self.ref.id, what)
+
+    def use_encoding(self, encoding: IEncoding | None) -> None:
+        if encoding is self.encoding:
+            return
+        # One that can't be a key of a mapping is refused before anything has changed.
+        hash(encoding)
+        if self.subscriber is not None:
+            if self.encoding is not None and not self.stream.closing:
+                # What was published before goes before.
+                self.write(b"")
+            self.subscriber.use_encoding(encoding)
+        self.encoding = encoding
+
+    def keep_actions(self) -> None:
+        self._keeps_actions = True
+
+    def release_actions(self) -> None:
+        self._keeps_actions = False
+        kept, self._kept = self._kept, []
+        self._kept_size = 0
+        for action, args in kept:
+            self.ask(action, *args)
+
+    # Code of modules and handlers
+
+    def run(self, call: Callable[[], None], what: str = "failed at a turn's end") -> None:
+        """Call a module's code, or its handler's, when no other is running. Never raises.
+
+        :param what: what failed when the call raises, as a clause.
+        """
+        self._in_module = True
+        try:
+            call()
+            if self._transition is not None:
+                self._make_transitions()
+        except BaseException:  # whatever it raises, it ends this connection alone
+            self._fail_module(what)
+        finally:
+            self._in_module = False
+        self._continue()
+
+    def _fail_module(self, what: str) -> None:
+        """End at once for the exception being handled, which is the module's."""
+        self._transition = None
+        self.stream.fail(f"the module {self._shared.chain[self._position].name} {what}")
+
+    def _continue(self) -> None:
+        """Go on behind a call into a module: with bytes that it left unread, and with its output."""
+        if self._in_module:
+            return
+        if self._unread and not self.stream.closing:
+            data, self._unread = self._unread, b""
+            self.receive(data)
+        self.stream.flush_later()
+
+    # For the connection
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether the module may be asked from within users' code."""
+        return self._is_prompt or self._driver is None
+
+    def ask(self, action: str, *args: Any) -> bool:
+        """Ask the current module for something; return whether it was accepted. Never raises."""
+        driver = self._driver
+        if self.stream.closing or (self.stream.output_full and action in BRINGS_OUTPUT):
+            return False
+        if self._transition is not None and not isinstance(self._transition, Switch):
+            return False
+        if driver is None or self._transition is not None or (self._keeps_actions and action not in _OWN_ACTIONS):
+            return self._keep(action, args)
+        was_in_module, self._in_module = self._in_module, True
+        try:
+            results = driver.handle_action(action, *args)
+            if results is not None and not isinstance(results, Refused) and not self.stream.closing:
+                self._apply(results)
+            if self._transition is not None and not was_in_module:
+                self._make_transitions()
+        except BaseException:  # whoever asks, maybe a handler, is not to blame
+            self._fail_module(f"failed on the action {action}")
+            return False
+        finally:
+            self._in_module = was_in_module
+        self._continue()
+        return not isinstance(results, Refused)
+
+    def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
+        """Keep an action until the module is ready; False when too much is kept."""
+        size = CALL + (len(args[0]) if action == "send" else 0)
+        if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.limits.max_output:
+            return False
+        self._kept_size += size
+        self._kept.append((action, args))
+        return True
+
+    def _output_drained(self) -> None:
+        self.ask("drained")
+
+    # The chain
+
+    def start(self) -> None:
+        """Start the first module."""
+        self._enter(0)
+        self._make_transitions()
+
+    def _enter(self, position: int) -> None:
+        link = self._shared.chain[position]
+        self._position = position
+        self._keeps_actions = False
+        # The transport goes on as it is until the next module has had its say.
+        self.stream.paused_by_module = False
+        try:
+            driver = link.module.init(link.options, self)
+            if driver is None:
+                raise TypeError(f"init of the module {link.name} returned no driver")
+        except BaseException:  # whatever it raises
+            self._fail_module("failed to start")
+            self.leave(self.stream.reason)
+            return
+        self._driver = driver
+        self._is_prompt = IPromptDriver.providedBy(driver)
+        self.stream.regulate()
+        if not self._keeps_actions:
+            self.release_actions()
+
+    def leave(self, reason: str) -> None:
+        """Tell the current module that the connection is gone, or switches to another module."""
+        driver, self._driver = self._driver, None
+        self._is_prompt = False
+        try:
+            self.use_encoding(None)
+            if self._reads_into:
+                self.receive_into(None)
+        finally:
+            if driver is not None:
+                self._dismiss(driver, reason)
+            for timer in list(self._timers):
+                timer.cancel()
+
+    def _dismiss(self, driver: Any, reason: str) -> None:
+        try:
+            driver.handle_connection_close(reason)
+        except BaseException:  # it must not raise, and the rest is to be done all the same
+            self.log_failure("a module failed to close")
+
+    def receive(self, data: bytes, filled: int = 0) -> None:
+        """Give the module bytes, and what it leaves unread to the next one. Never raises; no module's code is running.
+
+        :param filled: how many bytes were read into the module's buffer instead.
+        """
+        unchanged = 0
+        self._in_module = True
+        try:
+            if self._transition is not None:
+                # The module was to be left at the end of the turn.
+                self._make_transitions()
+                if self.stream.closing:
+                    return
+                data, self._unread = self._unread + data, b""
+            while True:
+                driver = self._driver
+                results = driver.handle_buffer_in(filled) if filled else driver.handle_connection_in(data)
+                filled = 0
+                if results is not None and not self.stream.closing:
+                    self._apply(results)
+                if self._transition is not None:
+                    self._make_transitions()
+                if not self._unread or self.stream.closing:
+                    return
+                unread, self._unread = self._unread, b""
+                unchanged = 0 if len(unread) < len(data) else unchanged + 1
+                if unchanged > len(self._shared.chain):
+                    raise RuntimeError("the chain's modules switch in circles, and none reads anything")
+                data = unread
+        except BaseException:  # whatever it raises, it ends this connection alone
+            self._fail_module("failed on what the peer sent")
+        finally:
+            self._in_module = False
+
+    def _apply(self, results: Result | Sequence[Result]) -> None:
+        """Write the bytes among these results; a transition waits until the module's code has returned."""
+        if self._transition is not None:
+            # Nothing follows a transition.
+            return
+        if isinstance(results, bytes):
+            self.write(results)
+        elif isinstance(results, (list, tuple)):
+            for result in results:
+                if not isinstance(result, bytes):
+                    self._transition = _transition(result)
+                    break
+                self.write(result)
+        else:
+            self._transition = _transition(results)
+
+    def _make_transitions(self) -> None:
+        """Switch to other modules, or end; no module's code is running."""
+        switches = 0
+        while self._transition is not None and not self.stream.closing:
+            result, self._transition = self._transition, None
+            if isinstance(result, Switch):
+                if switches > len(self._shared.chain):
+                    raise RuntimeError("the chain's modules switch in circles, and none reads anything")
+                switches += 1
+                self._switch(result)
+            elif isinstance(result, Close):
+                self._close(result.data)
+            else:
+                self.stream.abort(result.reason)
+
+    def _close(self, data: bytes) -> None:
+        # What was published before goes before.
+        self.use_encoding(None)
+        self.stream.close(data)
+
+    def _switch(self, switch: Switch) -> None:
+        names = [link.name for link in self._shared.chain]
+        if switch.name not in names:
+            raise LookupError(f"the chain has no module {switch.name!r} to switch to; it has {', '.join(names)}")
+        self.leave(f"switched to {switch.name}")
+        self.request = switch.request
+        self._enter(names.index(switch.name))
+        # Bytes that came meanwhile, and were given to no module, follow.
+        self._unread = switch.unread + self._unread
+
+
+# Not by a decorator: Cython's classes take none.
+classImplements(Context, IContext)
