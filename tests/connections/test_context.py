@@ -213,11 +213,6 @@ class TestTopics:
         assert peer.take() == b"data"
         assert second.driver.actions == [("send", b"data")]
 
-    def test_a_connection_has_no_dict(self) -> None:
-        """There may be ten thousand connections, and a dict would make each larger."""
-        peer = MemoryHost(chain=[Link("one", Module(), None)]).connect()
-        assert not hasattr(peer.connection, "__dict__")
-
     def test_a_module_is_not_asked_to_subscribe_or_unsubscribe(self) -> None:
         module = Module()
         host = MemoryHost(chain=[Link("one", module, None)])

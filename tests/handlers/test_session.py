@@ -62,10 +62,6 @@ class TestTheContract:
         verifyObject(ISession, begin(Handler(), channel))
         verifyObject(IChannel, channel)
 
-    def test_sessions_have_no_dict(self, channel: Channel) -> None:
-        """There are thousands of them."""
-        assert not hasattr(begin(Handler(), channel), "__dict__")
-
 
 class TestInit:
     def test_init_gets_the_handlers_options_its_ref_and_its_connection(self, channel: Channel) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,17 @@ class TestInMemory:
 
         blocks()
         assert abs(blocks() - blocks()) < 50
+
+    def test_an_open_connection_takes_at_most_6400_bytes(self) -> None:
+        host = MemoryHost(echo)
+        kept = [host.open() for _ in range(10)]
+        gc.collect()
+        tracemalloc.start()
+        kept += [host.open() for _ in range(200)]
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert taken / 200 <= 6_400
 
     def test_plain_messages_need_no_engine(self) -> None:
         def engines() -> int:

@@ -33,8 +33,6 @@ class Connection:
     :param admitted: False when the server is full.
     """
 
-    __slots__ = ("__weakref__", "_counted_address", "_shared", "_topics", "context", "id", "stream")
-
     def __init__(self, shared: Shared, topics: Topics, id: str, admitted: bool) -> None:
         self.id = id
         #: What its modules see, and what runs them.
@@ -182,8 +180,6 @@ class ProxiedConnection(Connection):
 
     The transport's `call_when_known` tells when the header has come. The address of a connection counts from then on.
     """
-
-    __slots__ = ()
 
     def _count_address(self) -> None:
         self.stream.transport.call_when_known(self._count_known_address)

@@ -50,28 +50,6 @@ class Context:
     :param admitted: False when the server is full.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_driver",
-        "_in_module",
-        "_is_prompt",
-        "_keeps_actions",
-        "_kept",
-        "_kept_size",
-        "_position",
-        "_reads_into",
-        "_shared",
-        "_timers",
-        "_transition",
-        "_unread",
-        "admitted",
-        "encoding",
-        "ref",
-        "request",
-        "stream",
-        "subscriber",
-    )
-
     def __init__(self, shared: Shared, id: str, admitted: bool) -> None:
         self.admitted = admitted
         self.ref = Ref(shared.registry, id)

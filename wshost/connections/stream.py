@@ -38,29 +38,6 @@ class Stream:
     :param drained: called when the output that made `output_full` true has left.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_blocked",
-        "_deadline",
-        "_drained",
-        "_ended",
-        "_flush_scheduled",
-        "_handed_over",
-        "_id",
-        "_max_output",
-        "_out",
-        "_peer_ended",
-        "_queued",
-        "_shared",
-        "_stall",
-        "closing",
-        "output_full",
-        "paused_by_module",
-        "reading",
-        "reason",
-        "transport",
-    )
-
     def __init__(self, shared: Shared, id: str, drained: Callable[[], object]) -> None:
         #: None until `connect`. It must provide more than any one of Twisted's interfaces says.
         self.transport: Any = None

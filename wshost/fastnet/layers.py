@@ -12,8 +12,6 @@ from typing import Any, Protocol
 class Layer:
     """The base of all layers. Where it is compiled, these two methods are called from C, without looking them up."""
 
-    __slots__ = ()
-
     def data_received(self, data: bytes) -> None:
         """Take what the layer below has received."""
 

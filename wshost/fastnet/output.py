@@ -51,27 +51,6 @@ _OPENING, _OPEN, _PULLING, _HALF_CLOSED, _CLOSED = State
 class Output(Layer):
     """The part of `Transport` that sends and ends. See there for the arguments."""
 
-    __slots__ = (
-        "__weakref__",
-        "_addr",
-        "_half_closing",
-        "_peer_ended",
-        "_producer",
-        "_producer_paused",
-        "_reason",
-        "_state",
-        "_streaming",
-        "_transport",
-        "connected",
-        "disconnected",
-        "disconnecting",
-        "protocol",
-        "reactor",
-        "server",
-        "sessionno",
-        "socket",
-    )
-
     #: The layer below.
     _transport: Lower
 

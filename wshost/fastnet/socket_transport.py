@@ -25,26 +25,6 @@ class SocketTransport(Layer):
     :param protocol: the layer above.
     """
 
-    __slots__ = (
-        "_backlog",
-        "_buffer",
-        "_closing",
-        "_eof",
-        "_fd",
-        "_filled",
-        "_high",
-        "_loop",
-        "_lost",
-        "_low",
-        "_protocol",
-        "_protocol_paused",
-        "_reading",
-        "_sent",
-        "_sock",
-        "_unsent",
-        "_wrote",
-    )
-
     def __init__(self, loop: EventLoop, sock: socket.socket, protocol: Upper) -> None:
         self._loop = loop
         self._sock = sock

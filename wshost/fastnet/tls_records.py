@@ -23,8 +23,6 @@ class Buffers:
     connection has none.
     """
 
-    __slots__ = ("busy", "incoming", "outgoing", "read_outgoing", "write_incoming")
-
     def __init__(self) -> None:
         self.incoming = MemoryBIO()
         self.outgoing = MemoryBIO()

@@ -46,24 +46,6 @@ class TLSTransport(Layer):
     :param protocols: what `context` has been told to select by ALPN; see `Handshake`.
     """
 
-    __slots__ = (
-        "_allowance",
-        "_answers",
-        "_buffers",
-        "_deadline",
-        "_deferred",
-        "_error",
-        "_handshake",
-        "_loop",
-        "_paused",
-        "_protocol",
-        "_records",
-        "_rest",
-        "_state",
-        "_transport",
-        "ssl_object",
-    )
-
     def __init__(
         self,
         loop: EventLoop,

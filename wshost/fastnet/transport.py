@@ -44,8 +44,6 @@ class Transport(Output):
     :param reactor: for those who look for it there.
     """
 
-    __slots__ = ()
-
     def __init__(self, skt: socket.socket, protocol: Any, addr: Any, server: Any, sessionno: int, reactor: Any) -> None:  # noqa: PLR0917
         super().__init__(skt, protocol, addr, server, sessionno, reactor)
         self._transport = self._connect()

@@ -68,20 +68,6 @@ class HandlerSession:
     Whatever the handler raises, `BaseException` included, ends its connection, and nothing else.
     """
 
-    __slots__ = (
-        "_channel",
-        "_connection",
-        "_handle",
-        "_message_queued",
-        "_queue",
-        "_stage",
-        "_state",
-        "_terms",
-        "_waiting",
-        "busy",
-        "has_infos",
-    )
-
     def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo) -> None:
         #: True while `init` or `handle` is running: infos are queued then, and no message may come.
         self.busy = True

@@ -24,8 +24,6 @@ _number = attrgetter("number")
 class Topic:
     """One topic, while it has subscribers."""
 
-    __slots__ = ("encoded", "name", "others", "pending", "size")
-
     def __init__(self, name: str) -> None:
         self.name = name
         # The subscribers whose modules use an encoding, by that, each with its stream; and the others.
@@ -62,8 +60,6 @@ class Subscriber:
     :param ask: asks the connection's module to send a message, where it uses no encoding: `Connection.ask`.
     """
 
-    __slots__ = ("_pending", "ask", "encoding", "id", "last_seen", "snapshot", "stream", "topics")
-
     def __init__(self, pending: Pending, id: str, stream: Stream, ask: Callable[..., bool]) -> None:
         self._pending = pending
         self.id = id
@@ -96,18 +92,6 @@ class Pending:
 
     :param shared: the turn, the log and the limit.
     """
-
-    __slots__ = (
-        "_flushed",
-        "_number",
-        "_published",
-        "_scheduled",
-        "_shared",
-        "_snapshots",
-        "_some_drained",
-        "dropped",
-        "flushing",
-    )
 
     def __init__(self, shared: Shared) -> None:
         #: Messages that a subscriber did not get: it had too much output, or one turn would have brought too much.

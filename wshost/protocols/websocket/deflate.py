@@ -66,8 +66,6 @@ class Deflater:
     :param takeover: whether a message may refer back to earlier ones.
     """
 
-    __slots__ = ("_stream", "_takeover", "_window_bits")
-
     def __init__(self, window_bits: int, takeover: bool) -> None:
         self._window_bits = window_bits
         self._takeover = takeover
@@ -96,8 +94,6 @@ class Inflater:
     :param limit: the largest message, in bytes.
     :param takeover: whether messages may refer back to earlier ones; if not, nothing is kept between them.
     """
-
-    __slots__ = ("_ended", "_left", "_limit", "_size", "_stream", "_takeover", "_window", "_window_bits", "streams")
 
     def __init__(self, window_bits: int, limit: int, takeover: bool = True) -> None:
         # A peer's zlib may use 9 bits when asked for 8; whether ours does depends on its version.

@@ -63,29 +63,6 @@ _CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 class WebSocket:
     """The driver of one connection; to its session the channel."""
 
-    __slots__ = (
-        "_advancing",
-        "_behind_infos",
-        "_close_received",
-        "_context",
-        "_control_rate",
-        "_deflater",
-        "_encoding",
-        "_going_away",
-        "_message_deadline",
-        "_next_turn",
-        "_offer",
-        "_options",
-        "_peers_close",
-        "_reader",
-        "_seconds",
-        "_session",
-        "_state",
-        "_turn_size",
-        "_unread",
-        "heard_at",
-    )
-
     def __init__(self, options: Options, context: IContext) -> None:
         self._options = options
         self._context = context

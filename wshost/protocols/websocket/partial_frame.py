@@ -22,8 +22,6 @@ class PartialFrame:
     :param key: its mask.
     """
 
-    __slots__ = ("_decoder", "_is_between", "_is_text", "_payload", "left", "size")
-
     def __init__(self, is_text: bool, size: int, key: bytes) -> None:
         self.size = size
         #: How many bytes are still to come.

@@ -41,21 +41,6 @@ class FrameReader:
     :param inflater: where permessage-deflate was agreed on; it is shared with the engines.
     """
 
-    __slots__ = (
-        "_at",
-        "_data",
-        "_engaged",
-        "_engine",
-        "_filled",
-        "_inflater",
-        "_known",
-        "_limit",
-        "_make_engine",
-        "_partial",
-        "_read",
-        "_sink",
-    )
-
     def __init__(
         self,
         sink: Sink,
