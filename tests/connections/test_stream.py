@@ -311,9 +311,11 @@ class TestOutputLimit:
 
 class TestReading:
     def test_reading_pauses_and_resumes(self, wire: Wire) -> None:
-        wire.stream.pause_reading()
+        wire.stream.paused_by_module = True
+        wire.stream.regulate()
         assert not wire.transport.producing
-        wire.stream.resume_reading()
+        wire.stream.paused_by_module = False
+        wire.stream.regulate()
         assert wire.transport.producing
 
     def test_the_transport_is_told_once_to_pause_and_once_to_resume(
@@ -322,29 +324,31 @@ class TestReading:
         told: list[str] = []
         monkeypatch.setattr(wire.transport, "pauseProducing", lambda: told.append("pause"))
         monkeypatch.setattr(wire.transport, "resumeProducing", lambda: told.append("resume"))
-        wire.stream.resume_reading()
-        wire.stream.pause_reading()
-        wire.stream.pause_reading()
-        wire.stream.resume_reading()
-        wire.stream.resume_reading()
+        for paused in (False, True, True, False, False):
+            wire.stream.paused_by_module = paused
+            wire.stream.regulate()
         assert told == ["pause", "resume"]
 
     def test_reading_goes_on_when_output_has_left_and_then_the_module_is_ready(self, wire: Wire) -> None:
         wire.transport.reading = False
-        wire.stream.pause_reading()
+        wire.stream.paused_by_module = True
+        wire.stream.regulate()
         wire.say(bytes(LIMIT))
         assert wire.stream.output_full
         wire.transport.drain()
         assert not wire.stream.output_full
         assert not wire.transport.producing
-        wire.stream.resume_reading()
+        wire.stream.paused_by_module = False
+        wire.stream.regulate()
         assert wire.transport.producing
 
     def test_reading_goes_on_when_the_module_is_ready_and_then_output_has_left(self, wire: Wire) -> None:
         wire.transport.reading = False
-        wire.stream.pause_reading()
+        wire.stream.paused_by_module = True
+        wire.stream.regulate()
         wire.say(bytes(LIMIT))
-        wire.stream.resume_reading()
+        wire.stream.paused_by_module = False
+        wire.stream.regulate()
         assert not wire.transport.producing
         wire.transport.drain()
         assert wire.transport.producing
@@ -517,11 +521,13 @@ class TestClose:
     def test_a_closing_stream_reads_though_reading_was_paused(self, wire: Wire) -> None:
         """Otherwise the stream would not see the peer's end."""
         wire.block()
-        wire.stream.pause_reading()
+        wire.stream.paused_by_module = True
+        wire.stream.regulate()
         wire.say(MUCH)
         wire.bye()
         assert wire.transport.producing
-        wire.stream.pause_reading()
+        wire.stream.paused_by_module = True
+        wire.stream.regulate()
         assert wire.transport.producing
 
     @pytest.mark.parametrize("reading", [True, False])
@@ -634,8 +640,10 @@ class TestAfterTheEnd:
         wire.transport.lose(ConnectionLost())
         wire.stream.transport = Gone()
         wire.stream.stopProducing()
-        wire.stream.pause_reading()
-        wire.stream.resume_reading()
+        wire.stream.paused_by_module = True
+        wire.stream.regulate()
+        wire.stream.paused_by_module = False
+        wire.stream.regulate()
         wire.stream.end_turn()
         wire.turn(100)
         assert wire.delayed() == []

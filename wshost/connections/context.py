@@ -157,10 +157,12 @@ class Context:
             self.run(_do_nothing)
 
     def pause_reading(self) -> None:
-        self.stream.pause_reading()
+        self.stream.paused_by_module = True
+        self.stream.regulate()
 
     def resume_reading(self) -> None:
-        self.stream.resume_reading()
+        self.stream.paused_by_module = False
+        self.stream.regulate()
 
     def receive_into(self, buffer: Any) -> bool:
         # A wrapping transport may not forward `buffer_updated`; so each transport checks its protocol.

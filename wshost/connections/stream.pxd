@@ -3,7 +3,7 @@
 cdef class Stream:
     # `send_published` needs these of each of a thousand: they are side by side.
     cdef public object transport
-    cdef public bint output_full, closing, _blocked
+    cdef public bint output_full, closing, blocked
     cdef public Py_ssize_t _queued, _handed_over, _max_output
     cdef object __weakref__
     cdef public str _id

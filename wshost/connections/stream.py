@@ -58,8 +58,8 @@ class Stream:
         self._out: list[bytes] = []
         self._handed_over = 0
         self._queued = 0
-        # The transport has more than it can send.
-        self._blocked = False
+        #: True while the transport has more than the peer takes: output waits.
+        self.blocked = False
         self._flush_scheduled = False
         # When the peer's progress is checked next, and when a closing connection is aborted.
         self._stall: Timer | None = None
@@ -100,16 +100,16 @@ class Stream:
     # From the transport, to which this is a producer
 
     def pauseProducing(self) -> None:
-        if self._blocked:
+        if self.blocked:
             return
-        self._blocked = True
+        self.blocked = True
         self._queued += self._handed_over
         self._check_full()
         if not self.closing:
             self._watch_progress()
 
     def resumeProducing(self) -> None:
-        self._blocked = False
+        self.blocked = False
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -125,11 +125,6 @@ class Stream:
         """Whether more may be written for the peer."""
         return not (self.closing or self.output_full)
 
-    @property
-    def blocked(self) -> bool:
-        """Whether output waits until the peer takes what went before."""
-        return self._blocked
-
     def write(self, data: bytes) -> None:
         """Queue output.
 
@@ -142,7 +137,7 @@ class Stream:
             self._out.append(data)
             self._queued += len(data)
             if self._queued >= self._max_output:
-                if self._blocked:
+                if self.blocked:
                     self._check_full()
                 else:
                     self.flush()
@@ -151,7 +146,7 @@ class Stream:
         """Send what was published in the turn that ends; return whether there was room."""
         if self.closing or self.output_full:
             return False
-        if self._queued or self._blocked:
+        if self._queued or self.blocked:
             self.write(data)
             self.flush_later()
         else:
@@ -173,7 +168,7 @@ class Stream:
 
     def flush(self) -> None:
         """Give the transport all output that waits, in one write, unless it is blocked."""
-        if self._blocked or self._ended:
+        if self.blocked or self._ended:
             return
         self._queued = 0
         if self._out:
@@ -181,7 +176,7 @@ class Stream:
             self._out.clear()
             self._handed_over = len(data)
             self.transport.write(data)
-            if self._blocked:
+            if self.blocked:
                 return
         if self.closing:
             self._close_half()
@@ -196,16 +191,6 @@ class Stream:
             self.regulate()
 
     # Input
-
-    def pause_reading(self) -> None:
-        """Take no more bytes from the peer."""
-        self.paused_by_module = True
-        self.regulate()
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
-        self.paused_by_module = False
-        self.regulate()
 
     def regulate(self) -> None:
         """Pause or resume the transport, as the module and the pending output want it."""

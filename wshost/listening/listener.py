@@ -162,12 +162,12 @@ class Listener:
     def pause(self) -> None:
         """Accept no connection until `resume`: clients wait. Ports that are not Twisted's own kind go on accepting."""
         self._paused = True
-        self._port.addCallback(self._pause)
+        self._port.addCallback(self._regulate)
 
     def resume(self) -> None:
         """Undo `pause`."""
         self._paused = False
-        self._port.addCallback(self._resume)
+        self._port.addCallback(self._regulate)
 
     def _limit_unsent(self, port: IListeningPort) -> IListeningPort:
         limit_unsent(port)
@@ -190,15 +190,10 @@ class Listener:
         self._port.cancel()
         return self._port.addCallback(lambda port: None if port is None else port.stopListening())
 
-    def _pause(self, port: IListeningPort | None) -> IListeningPort | None:
+    def _regulate(self, port: IListeningPort | None) -> IListeningPort | None:
         # What else a plugin's endpoint returns as its port can't be paused.
-        if self._paused and isinstance(port, FileDescriptor):
-            port.stopReading()
-        return port
-
-    def _resume(self, port: IListeningPort | None) -> IListeningPort | None:
         if isinstance(port, FileDescriptor):
-            port.startReading()
+            (port.stopReading if self._paused else port.startReading)()
         return port
 
     def _announce(self, port: IListeningPort | None, chain: str, plain: str, secure: str) -> IListeningPort | None:

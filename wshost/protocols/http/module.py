@@ -207,11 +207,8 @@ class _Driver:
 
 
 def _is_upgrade(request: Request) -> bool:
-    return (
-        request.method == "GET"
-        and _has(request.headers, "upgrade", "websocket")
-        and _has(request.headers, "connection", "upgrade")
-    )
+    headers = request.headers
+    return request.method == "GET" and _has(headers, "upgrade", "websocket") and _has(headers, "connection", "upgrade")
 
 
 def _has(headers: Headers, name: str, member: str) -> bool:

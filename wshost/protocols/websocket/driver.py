@@ -39,6 +39,8 @@ TURN_SIZE = 131_072
 MAX_BEHIND_INFOS = 1 << 20
 #: The payload of our own pings. Handlers do not see the pongs to these.
 HEARTBEAT = b"wshost heartbeat"
+#: What refs ask for, besides "info": methods of `WebSocket`.
+_ACTIONS = frozenset({"send", "ping", "close"})
 #: What peers are told when the server stops.
 GOING_AWAY = (1001, "going away")
 
@@ -198,16 +200,11 @@ class WebSocket:
 
     def _act(self, action: str, *args: Any) -> bool:
         """Do what a ref asks for; False when it can't be done."""
-        if action == "send":
-            self.send(*args)
-        elif action == "info":
+        if action == "info":
             return self._session.handle_info(*args)
-        elif action == "ping":
-            self.ping(*args)
-        elif action == "close":
-            self.close(*args)
-        else:
+        if action not in _ACTIONS:
             return False
+        getattr(self, action)(*args)
         return True
 
     def _wait_behind_infos(self, action: str, *args: Any) -> bool:
@@ -270,7 +267,7 @@ class WebSocket:
                     break
                 if (not steps or self._turn_size > turn_size) and reader.waits:
                     context.pause_reading()
-                    self._next_turn = context.call_later(0, self._take_turn)
+                    self._next_turn = context.call_later(0, self._advance)
                     break
                 steps -= 1
                 if reader.step():
@@ -284,10 +281,6 @@ class WebSocket:
             self._advancing = False
         if reader.inside and self._state is _OPEN:
             self._watch_message()
-
-    def _take_turn(self) -> None:
-        self._next_turn = None
-        self._advance()
 
     def _watch_message(self) -> None:
         """Let what has begun to arrive have a deadline."""
@@ -335,7 +328,7 @@ class WebSocket:
         session = self._session
         session.handle_message(("close", (code, reason)))
         if session.busy:
-            self._context.call_later(self._options.close_timeout, self._answer_overdue)
+            self._context.call_later(self._options.close_timeout, partial(self.close, code, reason))
         else:
             self.close(code, reason)
 
@@ -394,9 +387,6 @@ class WebSocket:
         self._context.log_failure(what)
 
     # From the clock
-
-    def _answer_overdue(self) -> None:
-        self.close(*self._peers_close)
 
     def _close_overdue(self) -> None:
         if self._state is _CLOSING:
