@@ -82,6 +82,7 @@ class TestInMemory:
         blocks()
         assert abs(blocks() - blocks()) < 50
 
+    @pytest.mark.uninstrumented
     def test_an_open_connection_takes_at_most_6400_bytes(self) -> None:
         host = MemoryHost(echo)
         kept = [host.open() for _ in range(10)]

@@ -498,6 +498,7 @@ def find_page(file: Path) -> str:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+@pytest.mark.uninstrumented
 class TestChatPage:
     def test_the_chat_page_talks_to_the_chat_room(self, tmp_path: Path) -> None:
         modules = ("http,otherwise=examples.website.factory", "websocket", "examples.website.factory")

@@ -479,6 +479,7 @@ class TestDemandGet:
         assert self.refusal(head(start=f"GET /?{'&'.join(['a'] * 101)} HTTP/1.1")).status == 400
 
 
+@pytest.mark.uninstrumented
 class TestLinearTime:
     """ReDoS (CVE-2021-32640 and its like): quadratic work on such heads takes seconds."""
 
