@@ -132,8 +132,8 @@ class Server(MultiService):
             Listener(reactor, description, self._certificates)
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
-        leave = partial(ending.leave, reactor)
-        self._hub = Hub(reactor, self._chain, limits, backplane=self._backplane, leave=leave)
+        leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
+        self._hub = Hub(reactor, self._chain, limits, backplane=self._backplane, leave=leave, soon=soon)
         return self._hub
 
     def privilegedStartService(self) -> None:

@@ -17,7 +17,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.turn = Turn(self.clock, Failures(self.clock))
+        self.turn = Turn(partial(self.clock.callLater, 0), Failures(self.clock))
         self.happened: list[Any] = []
 
     def end(self) -> None:

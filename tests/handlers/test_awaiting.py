@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,23 +11,34 @@ from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from tests.handlers.surroundings import in_loop, quiet, turns, without_loop
-from wshost.handlers.awaiting import CANCELLED, awaited, cause
+from wshost.handlers.awaiting import CANCELLED, begin, is_pending, outcome
 
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
 
 
 class Outcome:
-    """What a Deferred has fired with."""
+    """What has come of what was begun: a result or an exception."""
 
     def __init__(self, awaitable: Any) -> None:
-        deferred = awaited(awaitable)
-        assert deferred is not None
-        self.deferred = deferred
         self.results: list[Any] = []
-        deferred.addBoth(self._fired)
+        self.pending: Any = None
+        self._look(lambda: begin(awaitable))
 
-    def _fired(self, result: Any) -> None:
-        self.results.append(result.value if isinstance(result, Failure) else result)
+    def _look(self, take: Callable[[], Any]) -> None:
+        self.pending = None
+        try:
+            result = take()
+        except BaseException as error:
+            self.results.append(error)
+            return
+        if isinstance(result, Deferred):
+            self.pending = result
+            result.addBoth(lambda fired: self._look(lambda: begin(outcome(fired))))
+        elif is_pending(result):
+            self.pending = result
+            result.add_done_callback(lambda done: self._look(lambda: begin(outcome(done))))
+        else:
+            self.results.append(result)
 
     @property
     def result(self) -> Any:
@@ -56,28 +66,41 @@ async def crash() -> None:
 
 class TestWhatIsThere:
     @pytest.mark.parametrize("value", [None, 0, "text", b"binary", ("noreply", None), [1], object(), answer, iter([])])
-    def test_what_is_not_awaitable_is_not_awaited(self, value: Any) -> None:
-        assert awaited(value) is None
+    def test_what_is_not_awaitable_comes_back_as_it_is(self, value: Any) -> None:
+        assert begin(value) is value
+        assert not is_pending(value)
 
     @without_loop
-    def test_what_is_not_awaitable_is_not_awaited_without_a_loop(self) -> None:
-        assert awaited(("noreply", None)) is None
+    def test_what_is_not_awaitable_comes_back_without_a_loop(self) -> None:
+        assert begin(("noreply", None)) == ("noreply", None)
 
     def test_a_generator_is_not_awaited(self) -> None:
-        assert awaited(one for one in "abc") is None
+        generator = (one for one in "abc")
+        assert begin(generator) is generator
 
 
 class TestADeferred:
-    def test_a_deferred_is_returned_itself(self) -> None:
+    def test_a_deferred_that_has_not_fired_is_pending_itself(self) -> None:
         deferred: Deferred[str] = Deferred()
-        assert awaited(deferred) is deferred
+        assert begin(deferred) is deferred
+        assert is_pending(deferred)
 
-    def test_a_deferred_fires_with_its_result(self) -> None:
-        assert Outcome(succeed("done")).result == "done"
+    def test_the_result_of_a_deferred_that_has_fired_is_there(self) -> None:
+        assert begin(succeed("done")) == "done"
 
-    def test_a_deferred_fails_with_its_failure(self) -> None:
+    def test_the_exception_of_a_deferred_that_has_failed_is_raised(self) -> None:
         error = LookupError()
-        assert Outcome(fail(error)).result is error
+        with pytest.raises(LookupError) as raised:
+            begin(fail(error))
+        assert raised.value is error
+
+    def test_a_deferred_that_waits_for_another_is_pending(self) -> None:
+        inner: Deferred[str] = Deferred()
+        outer = succeed(None).addCallback(lambda _: inner)
+        waiting = Outcome(outer)
+        assert waiting.pending is outer
+        inner.callback("inner")
+        assert waiting.result == "inner"
 
     def test_the_deferred_of_inline_callbacks_is_awaited(self) -> None:
         gate: Deferred[str] = Deferred()
@@ -119,7 +142,7 @@ class TestWithoutALoop:
         assert outcome.result == "GO"
 
     @without_loop
-    def test_without_a_loop_an_exception_is_a_failure(self) -> None:
+    def test_without_a_loop_an_exception_is_raised(self) -> None:
         assert isinstance(Outcome(crash()).result, LookupError)
 
     @without_loop
@@ -151,7 +174,7 @@ class TestWithoutALoop:
             await gate
 
         outcome = Outcome(wait())
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         assert cancelled == [gate]
         assert isinstance(outcome.result, defer.CancelledError)
         assert isinstance(outcome.result, CANCELLED)
@@ -168,7 +191,7 @@ class TestWithoutALoop:
             raise AssertionError
 
         outcome = Outcome(persist())
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         assert outcome.results == []
         gate.callback("late")
         assert outcome.result == "late"
@@ -186,7 +209,8 @@ class TestInALoop:
                 return await group.create_task(answer("done"))
 
         outcome = Outcome(use())
-        await outcome.deferred.asFuture(asyncio.get_running_loop())
+        await outcome.pending
+        await turns()
         assert outcome.result == "done"
 
     @in_loop
@@ -201,14 +225,11 @@ class TestInALoop:
         assert task is not asyncio.current_task()
 
     @in_loop
-    async def test_a_coroutine_that_never_waits_is_done_at_once_since_python_3_12(self) -> None:
-        outcome = Outcome(answer("now"))
-        assert len(outcome.results) == (sys.version_info >= (3, 12))
-        await turns()
-        assert outcome.result == "now"
+    async def test_a_coroutine_that_never_waits_is_done_at_once(self) -> None:
+        assert begin(answer("now")) == "now"
 
     @in_loop
-    async def test_an_exception_of_a_task_is_a_failure(self) -> None:
+    async def test_an_exception_of_a_task_is_raised(self) -> None:
         outcome = Outcome(crash())
         await turns()
         assert isinstance(outcome.result, LookupError)
@@ -381,7 +402,7 @@ class TestCancellingATask:
 
         outcome = Outcome(wait())
         await turns()
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         assert outcome.results == []
         await turns()
         assert log == ["cleared up"]
@@ -401,7 +422,7 @@ class TestCancellingATask:
 
         outcome = Outcome(wait())
         await turns()
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         await turns()
         assert cancelled == [gate]
         assert outcome.result == "cancelled"
@@ -420,7 +441,7 @@ class TestCancellingATask:
         gate.callback(None)
         await turns()
         gate.addCallback(lambda _: Deferred(cancelled.append))
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         await turns()
         assert isinstance(outcome.result, asyncio.CancelledError)
         assert cancelled == []
@@ -435,7 +456,7 @@ class TestCancellingATask:
         outcome = Outcome(wait())
         await turns()
         gate.errback(LookupError())
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         await turns()
         assert isinstance(outcome.result, asyncio.CancelledError)
 
@@ -448,15 +469,15 @@ class TestCancellingATask:
 
         outcome = Outcome(wait())
         await turns()
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         gate.errback(LookupError())
         await turns()
         assert isinstance(outcome.result, asyncio.CancelledError)
 
     @in_loop
-    async def test_a_task_can_be_cancelled_before_its_first_step(self) -> None:
+    async def test_a_task_that_has_taken_one_step_can_be_cancelled(self) -> None:
         outcome = Outcome(asyncio.sleep(60))
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         await turns()
         assert isinstance(outcome.result, asyncio.CancelledError)
 
@@ -473,7 +494,7 @@ class TestCancellingATask:
 
         outcome = Outcome(persist())
         await turns()
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         await turns()
         assert outcome.results == []
         gate.callback("late")
@@ -484,11 +505,11 @@ class TestCancellingATask:
     async def test_cancelling_what_is_done_changes_nothing(self) -> None:
         gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         outcome = Outcome(gate)
-        await turns()
+        pending = outcome.pending
         gate.set_result("done")
-        outcome.deferred.cancel()
+        pending.cancel()
         await turns()
-        outcome.deferred.cancel()
+        pending.cancel()
         assert outcome.result == "done"
 
     @in_loop
@@ -497,7 +518,7 @@ class TestCancellingATask:
         gate: Deferred[Any] = Deferred(cancelled.append)
         outcome = Outcome(answer(gate))
         await turns()
-        outcome.deferred.cancel()
+        outcome.pending.cancel()
         assert cancelled == [gate]
         assert isinstance(outcome.result, defer.CancelledError)
 
@@ -515,50 +536,45 @@ class TestWhenTheLoopEnds:
 
 
 class TestWhatEndsTheProcess:
-    """It is the cause of the failure, and goes through no loop."""
+    """It is raised where the outcome is taken, and goes through no loop."""
 
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
     @in_loop
-    async def test_an_exit_of_a_task_is_a_failure_and_does_not_stop_the_loop(self, error: BaseException) -> None:
+    async def test_an_exit_of_a_first_step_does_not_stop_the_loop(self, error: BaseException) -> None:
+        async def leave() -> None:
+            raise error
+
+        assert Outcome(leave()).result is error
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+    @in_loop
+    async def test_an_exit_of_a_task_does_not_stop_the_loop(self, error: BaseException) -> None:
         async def leave() -> None:
             await asyncio.sleep(0)
             raise error
 
-        failed = awaited(leave())
-        assert failed is not None
-        causes: list[BaseException] = []
-        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        outcome = Outcome(leave())
         await turns()
-        assert causes == [error]
+        assert outcome.result is error
 
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
     @in_loop
-    async def test_an_exit_of_a_cancelled_task_is_a_failure_and_does_not_stop_the_loop(
-        self, error: BaseException
-    ) -> None:
+    async def test_an_exit_of_a_cancelled_task_does_not_stop_the_loop(self, error: BaseException) -> None:
         async def leave() -> None:
             try:
                 await Deferred()
             finally:
                 raise error
 
-        failed = awaited(leave())
-        assert failed is not None
-        causes: list[BaseException] = []
-        failed.addErrback(lambda failure: causes.append(cause(failure)))
+        outcome = Outcome(leave())
+        outcome.pending.cancel()
         await turns()
-        failed.cancel()
-        await turns()
-        assert causes == [error]
+        assert outcome.result is error
 
     @pytest.mark.parametrize("error", [SystemExit(3), LookupError()])
     @without_loop
-    def test_an_exit_without_a_loop_is_a_failure(self, error: BaseException) -> None:
+    def test_an_exit_without_a_loop_is_raised(self, error: BaseException) -> None:
         async def leave() -> None:
             raise error
 
-        failed = awaited(leave())
-        assert failed is not None
-        causes: list[BaseException] = []
-        failed.addErrback(lambda failure: causes.append(cause(failure)))
-        assert causes == [error]
+        assert Outcome(leave()).result is error

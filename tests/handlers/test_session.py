@@ -202,20 +202,21 @@ class TestInitThatTakesItsTime:
         begin(Handler(init=lambda options: immortal.addErrback(lambda _: Deferred())), channel).connection_lost()
         assert (channel.calls, channel.clock.getDelayedCalls()) == ([], [])
 
-    @pytest.mark.parametrize("late", [True, False])
-    def test_an_error_of_the_channel_while_rejecting_is_raised_at_the_end_of_the_turn(
-        self, late: bool, channel: Channel
-    ) -> None:
+    def test_an_error_of_the_channel_while_rejecting_is_raised_at_the_end_of_the_turn(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()
         channel.then["reject"] = raises(ValueError("of the channel"))
-        if not late:
-            gate.errback(LookupError())
         session = begin(Handler(init=lambda options: gate), channel)
-        if late:
-            gate.errback(LookupError())
+        gate.errback(LookupError())
         with pytest.raises(ValueError, match="of the channel"):
             channel.turn()
         assert not session.busy
+
+    def test_an_error_of_the_channel_while_rejecting_what_has_failed_already_is_raised_at_once(
+        self, channel: Channel
+    ) -> None:
+        channel.then["reject"] = raises(ValueError("of the channel"))
+        with pytest.raises(ValueError, match="of the channel"):
+            begin(Handler(init=lambda options: fail(LookupError())), channel)
 
     def test_a_cancelled_init_that_still_returns_a_state_gets_one_connection_close(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred(lambda deferred: deferred.callback(Accept("state")))
@@ -851,6 +852,7 @@ class TestCoroutines:
         assert seen == [("text", ""), "connection_close"]
         gate.callback(None)
         await turns()
+        channel.turn()
         assert [repr(error) for _, error in channel.failures] == ["LookupError('at last')"]
         assert channel.calls == []
 

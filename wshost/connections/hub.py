@@ -43,6 +43,7 @@ class Hub:
     :param chain: connections start with its first module.
     :param backplane: brings what is published to topics; None where nothing is.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
+    :param soon: makes a call in the reactor's next turn; by default, the reactor's own timers do.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Hub:
         *,
         backplane: IBackplane | None = None,
         leave: Callable[[BaseException], object] | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         failures = Failures(reactor, leave)
         #: What all connections share.
@@ -62,7 +64,7 @@ class Hub:
             limits=limits,
             failures=failures,
             schedule=Schedule(reactor, partial(failures.log, "-", "a timer failed")),
-            turn=Turn(reactor, failures),
+            turn=Turn(soon or partial(reactor.callLater, 0), failures),
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address),
         )

@@ -6,7 +6,7 @@ At the end of a turn come first the calls into users' code, then what was publis
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from wshost.connections.failures import Failures
 
@@ -31,11 +31,11 @@ class Flushable(Protocol):
 class Turn:
     """The current turn.
 
-    :param reactor: provides `IReactorTime`.
+    :param soon: makes a call in the reactor's next turn.
     """
 
-    def __init__(self, reactor: Any, failures: Failures) -> None:
-        self._reactor = reactor
+    def __init__(self, soon: Callable[[Callable[[], None]], object], failures: Failures) -> None:
+        self._soon = soon
         self._failures = failures
         self._calls: list[tuple[Runner, Callable[[], None]]] = []
         self._deliveries: list[Callable[[], None]] = []
@@ -66,7 +66,7 @@ class Turn:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._reactor.callLater(0, self._end)
+            self._soon(self._end)
 
     def _end(self) -> None:
         # Reversed, so that `pop` takes the first; what is left when a call ends the process stays in order.

@@ -42,7 +42,7 @@ class SocketTransport(Layer):
         # What is read into, and how much of it is filled.
         self._buffer: memoryview | None = None
         self._filled = 0
-        # The protocol has written during the present call.
+        # The protocol has written since the last read.
         self._wrote = False
         # Nothing more is written; the connection ends when all is sent; it has ended.
         self._eof = False
@@ -50,12 +50,15 @@ class SocketTransport(Layer):
         self._lost = False
         loop.add_reader(self._fd, self._read_ready)
         self._reading = True
+        # The loop watches the socket. That goes on while reading is paused, until something comes: mostly reading is
+        # resumed before, and the loop's system calls are saved.
+        self._watched = True
 
     # Input
 
     def _read_ready(self) -> None:
-        # The loop may have queued this call before reading was paused.
         if not self._reading:
+            self._stop_watching()
             return
         data = b""
         filled = 0
@@ -89,10 +92,18 @@ class SocketTransport(Layer):
             self._force_close(failure)
             self._report("the protocol failed on what was read", failure)
             return
-        # When the kernel has data and a reset at once, uvloop calls the reader once, and watches no more
-        # (`UVPoll._fatal_error`). A write or a later read would have met the reset. `process/reactors.py` looks for it
-        # in the same way, after reads of Twisted's own transports: neither package may import the other.
-        if self._reading and not self._wrote:
+        if self._reading:
+            self._notice_reset()
+
+    def _notice_reset(self) -> None:
+        """End a connection that the peer has reset just behind the last data.
+
+        When the kernel has both at once, uvloop calls the reader once, and watches no more (`UVPoll._fatal_error`).
+        `process/reactors.py` does the same after reads of Twisted's own transports: neither package may import the
+        other.
+        """
+        # A write would have met the reset.
+        if not self._wrote:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 self._force_close(OSError(code, os.strerror(code)))
@@ -108,18 +119,25 @@ class SocketTransport(Layer):
         return True
 
     def pause_reading(self) -> None:
-        if not self._closing:
-            self._stop_reading()
+        self._reading = False
 
     def resume_reading(self) -> None:
-        if not self._closing and not self._reading:
-            self._reading = True
-            self._loop.add_reader(self._fd, self._read_ready)
+        if not self._closing:
+            paused, self._reading = not self._reading, True
+            if not self._watched:
+                self._watched = True
+                self._loop.add_reader(self._fd, self._read_ready)
+            elif paused:
+                self._notice_reset()
+
+    def _stop_watching(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._fd)
 
     def _stop_reading(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._fd)
+        self._reading = False
+        self._stop_watching()
 
     # Output
 

@@ -1,165 +1,97 @@
-"""Makes a Deferred of whatever a function returned that has to be awaited. Knows no handlers and no connections.
+"""Starts what a function has returned, if it has to be awaited. Knows no handlers and no connections.
 
-Owns how coroutines run: as tasks of asyncio's where its loop runs, with Twisted alone elsewhere.
+Owns how coroutines run: as tasks of asyncio where its loop runs, with Twisted alone elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import isawaitable, iscoroutine
-from operator import methodcaller
-from typing import Any, cast
+from inspect import isawaitable
+from types import CoroutineType
+from typing import Any, TypeAlias, cast
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from wshost.handlers.tasks import ProcessExit, start
+
 #: What a cancelled awaitable fails with, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 
+#: What is not there yet.
+Pending: TypeAlias = "asyncio.Future[Any] | Deferred[Any]"
 
-class _ProcessExit(Exception):
-    """Carries a SystemExit or KeyboardInterrupt out of a task: raised bare, it would stop the event loop at once."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+_running_loop: Callable[[], AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 - it raises nothing
 
 
-# Since Python 3.12, a task may take its first step at once. What never waits is then done without a turn of the loop.
-_EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+def begin(result: Any) -> Any:
+    """Start a function's result, if it has to be awaited, and return its own result, if that is there already.
 
-
-def awaited(result: Any) -> Deferred[Any] | None:
-    """Return a Deferred for an awaitable, None for anything else.
-
-    Where an asyncio loop runs, a coroutine becomes a task of it, with a copy of the context. It can use all of asyncio,
-    and can await Deferreds besides. Tasks that it makes itself can't do that: they need `Deferred.asFuture`. Where no
-    loop runs, a coroutine can await Deferreds only.
+    Where an asyncio loop runs, a coroutine becomes a task of it, with a copy of the context, and takes its first step
+    here. It can use all of asyncio, and can await Deferreds besides. Tasks that it makes itself can't do that: they
+    need `Deferred.asFuture`. Where no loop runs, a coroutine can await Deferreds only.
 
     :param result: anything that a function has returned.
-    :returns: a Deferred itself; for any other awaitable a new Deferred, which may have fired already. It fires with the
-        awaitable's result or exception. A result that is awaitable is awaited in turn. Cancelling the Deferred cancels
-        the awaitable. A task decides how and when it then ends, so the Deferred may fire later, and with a result.
+    :returns: what is not awaitable, as it is. Otherwise the result of the awaitable; one that is awaitable is awaited in
+        turn. Or else a `Pending` (see `is_pending`), for `outcome` when it is done. To cancel it is to cancel the
+        awaitable. A task decides how and when it ends then.
+    :raises BaseException: what the awaitable has failed with already.
     """
-    if isinstance(result, Deferred):
-        deferred = result
-    elif isawaitable(result):
-        deferred = _begin(result)
-    else:
-        return None
-    return deferred.addCallback(_await_result)
+    while type(result) is not tuple:
+        if type(result) is CoroutineType:
+            result = _start(result)
+        elif isinstance(result, Deferred):
+            if not result.called or result.paused:
+                return result
+            result = _taken(result)
+        elif not isawaitable(result):
+            return result
+        elif not asyncio.isfuture(result):
+            result = _start(_value(result))
+        elif result.done():
+            result = outcome(result)
+        else:
+            return result
+    return result
 
 
-def cause(failure: Failure) -> BaseException:
-    """Return the exception that has made an `awaited` Deferred fail."""
-    error = cast("BaseException", failure.value)
-    return error.error if isinstance(error, _ProcessExit) else error
+def is_pending(result: Any) -> bool:
+    """Say whether `begin` has returned something that is not there yet."""
+    return isinstance(result, Deferred) or asyncio.isfuture(result)
 
 
-_kept: set[Deferred[Any]] = set()
+def outcome(done: Any) -> Any:
+    """Return the result of a future that is done, or of what a Deferred has fired with.
 
-
-def keep(deferred: Deferred[Any]) -> None:
-    """Keep an `awaited` Deferred alive until it has fired, if nobody else does: asyncio refers to its tasks weakly."""
-    _kept.add(deferred)
-    deferred.addBoth(lambda _: _kept.discard(deferred))
-
-
-def _await_result(result: Any) -> Any:
-    deferred = awaited(result)
-    return result if deferred is None else deferred
-
-
-def _begin(awaitable: Awaitable[Any]) -> Deferred[Any]:
+    :raises BaseException: what it has failed with.
+    """
     try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return Deferred.fromCoroutine(_value(awaitable))
-    if asyncio.isfuture(awaitable):
-        return _FutureDeferred(awaitable)
-    coroutine = awaitable if iscoroutine(awaitable) else _value(awaitable)
-    steps = cast("Coroutine[Any, Any, Any]", _Steps(coroutine))
-    return _FutureDeferred(asyncio.Task(steps, loop=loop, **_EAGERLY))
+        if isinstance(done, Failure):
+            raise cast("BaseException", done.value)
+        return done.result() if asyncio.isfuture(done) else done
+    except ProcessExit as carrier:
+        raise carrier.error from None
+    finally:
+        # The error's traceback refers to this frame: break the cycle.
+        del done
+
+
+def _taken(deferred: Deferred[Any]) -> Any:
+    """Take the result of a Deferred that has fired."""
+    fired: list[Any] = []
+    deferred.addBoth(fired.append)
+    return outcome(fired.pop())
+
+
+def _start(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    loop = _running_loop()
+    return Deferred.fromCoroutine(_value(coroutine)) if loop is None else start(coroutine, loop)
 
 
 async def _value(awaitable: Awaitable[Any]) -> Any:
     value = await awaitable
     # A Deferred must not fire with a Deferred.
     return await value if isinstance(value, Deferred) else value
-
-
-class _FutureDeferred(Deferred[Any]):
-    """Fires when a future or task is done, with its result or exception. Cancelling only asks the task to end."""
-
-    def __init__(self, future: asyncio.Future[Any]) -> None:
-        super().__init__()
-        self._future = future
-        self.addCallback(methodcaller("result"))
-        if future.done():
-            self.callback(future)
-        else:
-            future.add_done_callback(self.callback)
-
-    def cancel(self) -> None:
-        if self.called:
-            super().cancel()
-        else:
-            self._future.cancel()
-
-
-@Coroutine.register
-class _Steps:
-    """Wraps a coroutine for a task: where the coroutine awaits a Deferred, the task sees a future.
-
-    It has those methods of a coroutine that a task calls.
-    """
-
-    __slots__ = ("_coroutine", "_deferred")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
-        self._deferred: Deferred[Any] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        # So that a task's repr and stack show the user's coroutine.
-        return getattr(self._coroutine, name)
-
-    def send(self, value: Any) -> Any:
-        self._deferred = None
-        return self._step(self._coroutine.send, value)
-
-    def throw(self, error: BaseException) -> Any:
-        deferred, self._deferred = self._deferred, None
-        if deferred is not None:
-            # The task was cancelled, as the futures made here never fail. Nobody will look at the Deferred's failure.
-            deferred.addErrback(_ignore)
-            deferred.cancel()
-        return self._step(self._coroutine.throw, error)
-
-    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            waited_for = step(value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise _ProcessExit(error) from None
-        if not isinstance(waited_for, Deferred):
-            return waited_for
-        self._deferred = waited_for
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # A task accepts only a future that `__await__` has yielded: that marks it as awaited.
-        marked = next(future.__await__())
-        waited_for.addBoth(_wake, future)
-        return marked
-
-
-def _wake(result: Any, future: asyncio.Future[None]) -> Any:
-    """Let the task go on. The result stays in the Deferred: `Deferred.__await__` reads it there when it is resumed."""
-    if not future.done():
-        future.set_result(None)
-    return result
-
-
-def _ignore(failure: Failure) -> None:
-    """Consume a failure."""

@@ -1,6 +1,7 @@
 # What Cython makes of session.py: the types of its attributes, and what is called from C.
 
 cimport cython
+from wshost.handlers.awaiting cimport begin, is_pending
 
 cdef object _OPEN, _LOST, _PLAIN
 

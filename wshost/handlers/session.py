@@ -15,8 +15,8 @@ from typing import Any
 from zope.interface import classImplements
 
 from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
-from wshost.handlers.awaiting import CANCELLED, awaited, keep
-from wshost.handlers.waiting import Done, Failed, Waiting, pass_on
+from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending
+from wshost.handlers.waiting import Done, Failed, Waiting
 from wshost.interfaces import IChannel, IRef, ISession
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
@@ -98,7 +98,11 @@ class HandlerSession:
         self._connection = None
         try:
             self._handle = terms.handler.handle
-            self._finish(terms.handler.init(options), self._init_done, self._init_failed)
+            result = begin(terms.handler.init(options))
+            if is_pending(result):
+                self._wait_for(result, self._init_done, self._init_failed)
+            else:
+                self._init_done(result)
         except BaseException as error:  # whatever it is
             self._init_failed(error)
         if self._waiting is None:
@@ -160,6 +164,8 @@ class HandlerSession:
                         self._message_queued = False
                     try:
                         answer = self._handle(item, self._state)
+                        if type(answer) is not tuple:
+                            answer = begin(answer)
                         # Nearly all answers are one of these two, and are not parsed.
                         if (
                             type(answer) is tuple
@@ -172,10 +178,10 @@ class HandlerSession:
                                 self._channel.send(answer[1])
                         elif type(answer) is tuple and len(answer) == 2 and answer[0] == "noreply":
                             self._state = answer[1]
-                        elif type(answer) is tuple:
-                            self._handle_done(answer)
+                        elif is_pending(answer):
+                            self._wait_for(answer, self._handle_done, self._handle_failed)
                         else:
-                            self._finish(answer, self._handle_done, self._handle_failed)
+                            self._handle_done(answer)
                     except BaseException as error:  # whatever it is
                         self._handle_failed(error)
                 else:
@@ -309,17 +315,10 @@ class HandlerSession:
 
     # What is not done at once
 
-    def _finish(self, result: Any, done: Done, failed: Failed) -> None:
-        """Give the result of `init` or `handle` to `done`: now, or when it is there."""
-        deferred = awaited(result)
-        if deferred is None:
-            done(result)
-            return
-        waiting = self._waiting = Waiting(self._channel)
-        if waiting.start(deferred, done, failed, self._resume):
-            self._waiting = None
-        else:
-            self._limit_wait(waiting)
+    def _wait_for(self, pending: Pending, done: Done, failed: Failed) -> None:
+        """Give the result of `init` or `handle` to `done`, or its exception to `failed`, when it is there."""
+        waiting = self._waiting = Waiting(self._channel, pending, done, failed, self._resume)
+        self._limit_wait(waiting)
 
     def _limit_wait(self, waiting: Waiting) -> None:
         """Let a wait not last for ever; while the connection is open, that is for the handler to see to."""
@@ -349,12 +348,12 @@ class HandlerSession:
         """Give the handler its "connection_close"; what it answers is ignored."""
         self._stage = Stage.OVER
         try:
-            ending = awaited(self._handle("connection_close", self._state))
+            ending = begin(self._handle("connection_close", self._state))
         except BaseException as error:  # whatever it is
             self._handle_failed(error)
         else:
-            if ending is not None:
-                keep(ending.addBoth(pass_on, _ignore, self._handle_failed))
+            if is_pending(ending):
+                Waiting(self._channel, ending, _ignore, self._handle_failed, _ignore).keep()
 
 
 # Not by a decorator: Cython's classes take none.

@@ -5,95 +5,126 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from wshost.handlers.awaiting import cause
+from wshost.handlers.awaiting import Pending, begin, is_pending, outcome
+from wshost.handlers.tasks import when_done
 from wshost.interfaces import IChannel, Timer
 
 Done: TypeAlias = Callable[[Any], None]
 Failed: TypeAlias = Callable[[BaseException], None]
 Resume: TypeAlias = Callable[[BaseException | None], None]
 
+# Those that nobody else refers to: asyncio refers to its tasks weakly.
+_kept: set[Waiting] = set()
+
 
 class Waiting:
-    """Waits for one Deferred, then hands its result on and lets the session go on.
+    """Waits until something is there, then hands it on and lets the session go on.
 
     :param channel: for the timer, and for the end of the reactor's turn.
+    :param pending: what `begin` has returned.
+    :param done: gets the result.
+    :param failed: gets an exception instead, of `done` too, while it is being handled.
+    :param resume: called after that, at the end of a turn; with what `failed` has raised, or None.
     """
 
-    __slots__ = ("_channel", "_deferred", "_done_at_once", "_started", "_timer")
-
-    def __init__(self, channel: IChannel) -> None:
+    def __init__(self, channel: IChannel, pending: Pending, done: Done, failed: Failed, resume: Resume) -> None:
         self._channel = channel
-        # None when it has fired.
-        self._deferred: Deferred[Any] | None = None
+        self._done = done
+        self._failed = failed
+        self._resume = resume
         self._timer: Timer | None = None
-        self._started = self._done_at_once = False
+        # None once it is there.
+        self._pending: Pending | None = None
+        self._cancelled = False
+        self._wait_for(pending)
 
-    def start(self, deferred: Deferred[Any], done: Done, failed: Failed, resume: Resume) -> bool:
-        """Wait for a Deferred. When it fires, its result goes to `done`, or its exception to `failed`.
-
-        :param deferred: what `awaited` has returned.
-        :param resume: called at the end of the turn in which it has fired, unless this returns True; with what `failed`
-            has raised, or None.
-        :returns: whether all was done at once, as the Deferred had fired already.
-        """
-        self._deferred = deferred
-        deferred.addBoth(self._fired, done, failed, resume)
-        self._started = True
-        return self._done_at_once
+    def keep(self) -> None:
+        """Keep this, and what it waits for, alive until that is there."""
+        _kept.add(self)
 
     def limit(self, seconds: float, overdue: Callable[[], None]) -> None:
-        """Call `overdue` when the Deferred has not fired after so many seconds."""
-        if self._deferred is not None:
-            self._timer = self._channel.call_later(seconds, overdue)
+        """Call `overdue` if it is not there after so many seconds."""
+        self._timer = self._channel.call_later(seconds, overdue)
 
     def cancel(self) -> None:
-        """Cancel the Deferred, and the time limit. The Deferred decides whether it fires now, later or never."""
+        """Cancel what is pending, and the time limit. It decides whether it ends now, later or never."""
         self._stop_timer()
-        if self._deferred is not None:
+        self._cancelled = True
+        if self._pending is not None:
             try:
-                self._deferred.cancel()
+                self._pending.cancel()
             except BaseException:  # whatever it is
                 self._channel.log_failure("what the handler waits for can't be cancelled")
 
-    def _fired(self, result: Any, done: Done, failed: Failed, resume: Resume) -> None:
-        self._deferred = None
-        self._stop_timer()
+    def _wait_for(self, pending: Pending) -> None:
+        self._pending = pending
+        if isinstance(pending, Deferred):
+            pending.addBoth(self._fired)
+        else:
+            when_done(pending, self._done_soon)
+
+    def _fired(self, result: Any) -> None:
+        """The Deferred has fired, maybe within users' code."""
+        self._pending = None
+        if isawaitable(result):
+            # To begin it is to enter users' code.
+            self._channel.call_soon(partial(self._hand_on, lambda: begin(result)))
+            return
         error = None
         try:
-            pass_on(result, done, failed)
+            self._take(lambda: outcome(result))
         except BaseException as fault:  # nobody would see it here
             error = fault
-        # A failed result refers to this frame: break the cycle.
-        del result
-        if self._started or error is not None:
-            # The caller may be users' code, and the session goes on by calling users' code.
-            self._channel.call_soon(partial(resume, error))
+        self._channel.call_soon(partial(self._end, error))
+
+    def _done_soon(self, _: object = None) -> None:
+        self._channel.call_soon(self._future_done)
+
+    def _future_done(self) -> None:
+        future, self._pending = self._pending, None
+        self._hand_on(lambda: begin(outcome(future)))
+
+    def _hand_on(self, take: Callable[[], Any]) -> None:
+        """Hand the result on, at the end of a turn, or wait for what it is itself."""
+        error = None
+        try:
+            pending = self._take(take)
+        except BaseException as fault:
+            pending, error = None, fault
+        if pending is None:
+            self._end(error)
         else:
-            self._done_at_once = True
+            self._wait_for(pending)
+            if self._cancelled:
+                self.cancel()
+
+    def _end(self, error: BaseException | None) -> None:
+        self._stop_timer()
+        _kept.discard(self)
+        self._resume(error)
+
+    def _take(self, take: Callable[[], Any]) -> Any:
+        """Hand the result on, unless it is another one to wait for: that is returned."""
+        try:
+            result = take()
+            if is_pending(result):
+                return result
+            self._done(result)
+        except BaseException as error:  # whatever it is
+            try:
+                self._failed(error)
+            finally:
+                # The traceback refers to this frame, and this frame to the exception: break the cycle.
+                with suppress(Exception):
+                    error.__traceback__ = None
+        return None
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-
-
-def pass_on(result: Any, done: Done, failed: Failed) -> None:
-    """Give a Deferred's result to `done`; its exception, or one that `done` raises, to `failed` while it is handled."""
-    try:
-        if isinstance(result, Failure):
-            raise cause(result)
-        done(result)
-    except BaseException as error:  # whatever it is
-        try:
-            failed(error)
-        finally:
-            # The traceback refers to this frame, and this frame to the exception: break the cycle.
-            with suppress(Exception):
-                error.__traceback__ = None
-    finally:
-        del result

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -97,6 +98,14 @@ def _log_unless_exit(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
     exits = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
     if not (exits and isinstance(context.get("future"), asyncio.Task)):
         loop.default_exception_handler(context)
+
+
+def soon(reactor: Any) -> Callable[[Callable[[], None]], object] | None:
+    """Return what makes a call in the next turn, without a timer; None where that can't be done."""
+    if isinstance(reactor, AsyncioSelectorReactor):
+        call_soon: Callable[[Callable[[], None]], object] = reactor._asyncioEventloop.call_soon  # noqa: SLF001
+        return call_soon
+    return None
 
 
 def installed() -> Any:

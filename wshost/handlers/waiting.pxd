@@ -1,0 +1,6 @@
+# Types for Cython: the attributes of waiting.py.
+
+cdef class Waiting:
+    cdef object __weakref__
+    cdef object _channel, _done, _failed, _pending, _resume, _timer
+    cdef bint _cancelled
