@@ -11,9 +11,14 @@ from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from tests.handlers.surroundings import in_loop, quiet, turns, without_loop
-from wshost.handlers.awaiting import CANCELLED, begin, is_pending, outcome
+from wshost.handlers.awaiting import CANCELLED, is_pending, outcome, running_loop
+from wshost.handlers.awaiting import begin as begin_in
 
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
+
+
+def begin(awaitable: Any) -> Any:
+    return begin_in(awaitable, running_loop())
 
 
 class Outcome:

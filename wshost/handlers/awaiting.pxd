@@ -1,6 +1,6 @@
 # Types for Cython: what is called of awaiting.py from C.
 
-cpdef begin(result)
+cpdef begin(result, loop)
 cpdef bint is_pending(result) except -1
 cpdef outcome(done)
-cdef _start(coroutine)
+cdef _start(coroutine, loop)

@@ -24,10 +24,11 @@ CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 #: What is not there yet.
 Pending: TypeAlias = "asyncio.Future[Any] | Deferred[Any]"
 
-_running_loop: Callable[[], AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 - it raises nothing
+#: Returns the running event loop of asyncio, None where there is none. It asks for the process's id each time.
+running_loop: Callable[[], AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 - it raises nothing
 
 
-def begin(result: Any) -> Any:
+def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
     """Start a function's result, if it has to be awaited, and return its own result, if that is there already.
 
     Where an asyncio loop runs, a coroutine becomes a task of it, with a copy of the context, and takes its first step
@@ -35,6 +36,7 @@ def begin(result: Any) -> Any:
     need `Deferred.asFuture`. Where no loop runs, a coroutine can await Deferreds only.
 
     :param result: anything that a function has returned.
+    :param loop: the running one.
     :returns: what is not awaitable, as it is. Otherwise the result of the awaitable; one that is awaitable is awaited in
         turn. Or else a `Pending` (see `is_pending`), for `outcome` when it is done. To cancel it is to cancel the
         awaitable. A task decides how and when it ends then.
@@ -42,7 +44,7 @@ def begin(result: Any) -> Any:
     """
     while type(result) is not tuple:
         if type(result) is CoroutineType:
-            result = _start(result)
+            result = _start(result, loop)
         elif isinstance(result, Deferred):
             if not result.called or result.paused:
                 return result
@@ -50,7 +52,7 @@ def begin(result: Any) -> Any:
         elif not isawaitable(result):
             return result
         elif not asyncio.isfuture(result):
-            result = _start(_value(result))
+            result = _start(_value(result), loop)
         elif result.done():
             result = outcome(result)
         else:
@@ -86,8 +88,7 @@ def _taken(deferred: Deferred[Any]) -> Any:
     return outcome(fired.pop())
 
 
-def _start(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    loop = _running_loop()
+def _start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop | None) -> Any:
     return Deferred.fromCoroutine(_value(coroutine)) if loop is None else start(coroutine, loop)
 
 

@@ -7,7 +7,7 @@ cdef object _OPEN, _LOST, _PLAIN
 
 cdef class HandlerSession:
     cdef object __weakref__
-    cdef public object _channel, _connection, _handle, _queue, _stage, _state, _terms, _waiting
+    cdef public object _channel, _connection, _handle, _loop, _queue, _stage, _state, _terms, _waiting
     cdef public bint busy, has_infos, _message_queued
 
     cpdef handle_message(self, message)

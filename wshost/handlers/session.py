@@ -15,7 +15,7 @@ from typing import Any
 from zope.interface import classImplements
 
 from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
-from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending
+from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending, running_loop
 from wshost.handlers.waiting import Done, Failed, Waiting
 from wshost.interfaces import IChannel, IRef, ISession
 from wshost.request import ConnectionInfo
@@ -77,6 +77,7 @@ class HandlerSession:
         self._channel = channel
         # None when `init` has it.
         self._connection: ConnectionInfo | None = connection
+        self._loop = running_loop()
         self._handle: Callable[[Any, Any], Any]
         self._stage = Stage.INIT
         self._state: Any = None
@@ -98,7 +99,7 @@ class HandlerSession:
         self._connection = None
         try:
             self._handle = terms.handler.handle
-            result = begin(terms.handler.init(options))
+            result = begin(terms.handler.init(options), self._loop)
             if is_pending(result):
                 self._wait_for(result, self._init_done, self._init_failed)
             else:
@@ -165,7 +166,7 @@ class HandlerSession:
                     try:
                         answer = self._handle(item, self._state)
                         if type(answer) is not tuple:
-                            answer = begin(answer)
+                            answer = begin(answer, self._loop)
                         # Nearly all answers are one of these two, and are not parsed.
                         if (
                             type(answer) is tuple
@@ -317,7 +318,7 @@ class HandlerSession:
 
     def _wait_for(self, pending: Pending, done: Done, failed: Failed) -> None:
         """Give the result of `init` or `handle` to `done`, or its exception to `failed`, when it is there."""
-        waiting = self._waiting = Waiting(self._channel, pending, done, failed, self._resume)
+        waiting = self._waiting = Waiting(self._channel, self._loop, pending, done, failed, self._resume)
         self._limit_wait(waiting)
 
     def _limit_wait(self, waiting: Waiting) -> None:
@@ -348,12 +349,12 @@ class HandlerSession:
         """Give the handler its "connection_close"; what it answers is ignored."""
         self._stage = Stage.OVER
         try:
-            ending = begin(self._handle("connection_close", self._state))
+            ending = begin(self._handle("connection_close", self._state), self._loop)
         except BaseException as error:  # whatever it is
             self._handle_failed(error)
         else:
             if is_pending(ending):
-                Waiting(self._channel, ending, _ignore, self._handle_failed, _ignore).keep()
+                Waiting(self._channel, self._loop, ending, _ignore, self._handle_failed, _ignore).keep()
 
 
 # Not by a decorator: Cython's classes take none.

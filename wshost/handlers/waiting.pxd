@@ -2,5 +2,5 @@
 
 cdef class Waiting:
     cdef object __weakref__
-    cdef object _channel, _done, _failed, _pending, _resume, _timer
+    cdef object _channel, _done, _failed, _loop, _pending, _resume, _timer
     cdef bint _cancelled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,14 +27,24 @@ class Waiting:
     """Waits until something is there, then hands it on and lets the session go on.
 
     :param channel: for the timer, and for the end of the reactor's turn.
+    :param loop: the running one.
     :param pending: what `begin` has returned.
     :param done: gets the result.
     :param failed: gets an exception instead, of `done` too, while it is being handled.
     :param resume: called after that, at the end of a turn; with what `failed` has raised, or None.
     """
 
-    def __init__(self, channel: IChannel, pending: Pending, done: Done, failed: Failed, resume: Resume) -> None:
+    def __init__(  # noqa: PLR0917 - called for every message that waits
+        self,
+        channel: IChannel,
+        loop: AbstractEventLoop | None,
+        pending: Pending,
+        done: Done,
+        failed: Failed,
+        resume: Resume,
+    ) -> None:
         self._channel = channel
+        self._loop = loop
         self._done = done
         self._failed = failed
         self._resume = resume
@@ -73,7 +84,7 @@ class Waiting:
         self._pending = None
         if isawaitable(result):
             # To begin it is to enter users' code.
-            self._channel.call_soon(partial(self._hand_on, lambda: begin(result)))
+            self._channel.call_soon(partial(self._hand_on, lambda: begin(result, self._loop)))
             return
         error = None
         try:
@@ -87,7 +98,7 @@ class Waiting:
 
     def _future_done(self) -> None:
         future, self._pending = self._pending, None
-        self._hand_on(lambda: begin(outcome(future)))
+        self._hand_on(lambda: begin(outcome(future), self._loop))
 
     def _hand_on(self, take: Callable[[], Any]) -> None:
         """Hand the result on, at the end of a turn, or wait for what it is itself."""
