@@ -110,7 +110,7 @@ class TestEnvironment:
     def test_wshost_pure_can_be_empty_or_0(self, value: str) -> None:
         assert run(WSHOST_PURE=value).stdout == run().stdout != ""
 
-    def test_wshost_compiled_is_a_must(self, built: Path) -> None:
+    def test_a_wshost_compiled_that_can_not_be_used_is_an_import_error(self, built: Path) -> None:
         (built / SOURCES).unlink()
         done = run(WSHOST_COMPILED=str(built))
         assert done.stdout == ""

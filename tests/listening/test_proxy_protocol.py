@@ -142,7 +142,7 @@ class TestWhatIsNoHeader:
 
 
 class TestTheTransport:
-    def test_all_else_is_the_sockets_transports(self, behind: Behind) -> None:
+    def test_all_else_is_done_by_the_sockets_transport(self, behind: Behind) -> None:
         transport = behind.protocol.transport
         verifyObject(ITCPTransport, transport)
         transport.write(b"hello")
@@ -190,7 +190,7 @@ class TestAHalf:
 
 
 class TestTheEnd:
-    def test_the_end_is_told(self, behind: Behind) -> None:
+    def test_the_protocol_is_told_of_the_end(self, behind: Behind) -> None:
         verifyObject(IProtocol, behind.wrapper)
         behind.transport.lose(ConnectionDone())
         assert behind.protocol.events == ["lost"]
