@@ -29,7 +29,7 @@ from websockets.sync.client import connect
 import hatch_build
 import wshost
 from hatch_build import COMPILED, Compile
-from tests.compiler import need_compiler
+from tests.programs import need_compiler
 from wshost.compiled import REASON, SOURCES, SUFFIX
 
 ROOT = Path(__file__).parent.parent
