@@ -76,7 +76,7 @@ class TestTheChain:
         names: list[tuple[str, Any]] = [(link.name, link.module) for link in links]
         assert names == [("http", http), ("websocket", websocket)]
 
-    def test_the_modules_are_those_asked_for_in_their_order(self) -> None:
+    def test_the_chain_has_the_modules_asked_for_in_their_order(self) -> None:
         links = chain(protocol_module=[("tests.test_chain.prepared", {"a": 1}), ("tests.test_chain.unprepared", {})])
         assert links == (
             Link("tests.test_chain.prepared", prepared, ("prepared", {"a": 1})),  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """Defects of Autobahn 26.10.2: the same input shows each on bare Autobahn, and its absence in wshost.
 
 A test does the same to both, and says what it sees of each. Its name is true of wshost; where its id says autobahn, it
-shows that the contrary is true there. The fourteen numbered ones are defects, in words above their tests; the others, at
-the end, are things that people don't expect.
+shows the contrary. The fourteen numbered ones are defects, in words above their tests; the others, at the end, are
+things that people don't expect.
 """
 
 from __future__ import annotations

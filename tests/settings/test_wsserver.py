@@ -1,4 +1,4 @@
-"""The original's own names; what its options do is in `tests/regressions/test_original.py`."""
+"""The original's own names; what its options do is in `tests/regressions/test_behaviour_of_wsserver.py`."""
 
 from __future__ import annotations
 
