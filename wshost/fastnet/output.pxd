@@ -1,4 +1,4 @@
-# What Cython makes of output.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of output.py, and what is called from C.
 
 from wshost.fastnet.layers cimport Layer
 
