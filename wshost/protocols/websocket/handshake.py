@@ -19,7 +19,8 @@ _TOKEN = f"{TOKEN.pattern}+"
 _QUOTED = rf'"(?:\\?{_TOKEN})++"'
 _EXTENSION = re.compile(rf"{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED}))?)*+")
 
-#: The most subprotocols, extensions, and parameters of all extensions together; cookies: more than browsers send.
+#: The most subprotocols or extensions; the most parameters of all extensions together; the most cookies, which is more
+#: than browsers send.
 _MAX_MEMBERS = 100
 _MAX_PARAMETERS = 100
 _MAX_COOKIES = 500
@@ -51,7 +52,7 @@ def check(request: Request) -> Offer:
         RFC 6455 §4.2.1.
     """
     headers = request.headers
-    # Count the parts before splitting: a part costs a hundred times as much as its bytes.
+    # Count before splitting: splitting off a part costs a hundred times as much as counting its bytes.
     _check_count(headers, "cookie", ";", _MAX_COOKIES)
     _check_count(headers, "sec-websocket-protocol", ",", _MAX_MEMBERS)
     _check_count(headers, "sec-websocket-extensions", ",", _MAX_MEMBERS)
@@ -89,8 +90,8 @@ def _check_count(headers: Headers, name: str, separator: str, most: int) -> None
 def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:
     """Return the subprotocol to use; None when there is none.
 
-    :param accept: the handler's answer; its choice wins.
-    :param subprotocols: those of the server, the preferred one first.
+    :param accept: the handler's answer; the handler's choice wins.
+    :param subprotocols: the server's subprotocols, the preferred one first.
     :raises ValueError: when the handler chooses a subprotocol that is not offered, or sets a header that it may not.
     """
     for name in accept.headers:
@@ -113,9 +114,9 @@ class Hint:
         self._given = False
 
     def give(self, offered: tuple[str, ...]) -> None:
-        """Log it, the first time only.
+        """Log this, the first time only.
 
-        :param offered: the subprotocols; they are tokens, so without control characters.
+        :param offered: the subprotocols. They are tokens, so they have no control characters.
         """
         if not self._given:
             self._given = True

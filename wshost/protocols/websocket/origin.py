@@ -1,4 +1,4 @@
-"""Decides which web pages may connect, by origin (RFC 6454, RFC 6455 §10.2). Must not know how others are refused."""
+"""Decides which web pages may connect, by origin (RFC 6454, RFC 6455 §10.2). Must not know how a request is refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Origins:
     def allows(self, origin: str | None, host: str, secure: bool = False) -> bool:
         """Return whether a page may connect: its origin is listed, or the server's own.
 
-        :param origin: the Origin header. None, without one: then the client is no browser, and may connect.
+        :param origin: the Origin header. None: there is none, so the client is no browser, and may connect.
         :param host: the authority that the request asks for: `Request.host`.
         :param secure: whether wshost itself ends TLS on this connection.
         """
