@@ -1,4 +1,4 @@
-"""The protocol module http: reads one request head of limited size, then refuses it or switches. Must not know frames."""
+"""The protocol module http: reads one bounded request head, then refuses it or switches. Must not know frames."""
 
 from __future__ import annotations
 
