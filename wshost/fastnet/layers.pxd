@@ -1,4 +1,4 @@
-# What of layers.py is called from C.
+# Types for Cython: what of layers.py is called from C.
 
 cdef class Layer:
     cpdef data_received(self, data)

@@ -5,7 +5,7 @@ from wshost.fastnet.layers cimport Layer
 cdef object _OPENING, _OPEN, _PULLING, _HALF_CLOSED, _CLOSED
 
 cdef class Output(Layer):
-    # What every write needs is side by side.
+    # Every write reads these. So they are side by side in memory.
     cdef public Layer _transport
     cdef public object _state
     cdef object __weakref__

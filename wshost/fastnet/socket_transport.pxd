@@ -5,7 +5,7 @@ from wshost.fastnet.layers cimport Layer
 from wshost.fastnet.syscalls cimport recv, recv_into, send
 
 cdef class SocketTransport(Layer):
-    # What every write needs is side by side.
+    # Every write reads these. So they are side by side in memory.
     cdef int _fd
     cdef bint _lost, _eof, _wrote
     cdef object _backlog
