@@ -195,11 +195,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or has not connected after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
         ("Beyond {} kinds, all further events are of one kind.", (count(log_limit.KINDS),)),
-        (
-            "After {} seconds, the reactor's loop ends, even if another part of the process has not stopped. "
-            "- After {} seconds, the process ends,",
-            (count(ending.GRACE), count(ending.LIMIT)),
-        ),
+        ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
+        ("After {} seconds, the process ends", (count(ending.LIMIT),)),
         ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),
         ("The same signal within {} milliseconds does not count as a second one", (count(ending.DOUBLED * 1000),)),
         ("For KeyboardInterrupt, the status is {}.", (str(ending.status_of(KeyboardInterrupt())[0]),)),

@@ -19,7 +19,7 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Let another module of the chain drive the connection from here on.
+    """Let another module of the chain drive the connection from now on.
 
     :raises TypeError: when `unread` is not bytes.
     """

@@ -1,4 +1,4 @@
-"""Connections: who is let in, what drives each one, what it writes, and how it ends.
+"""Connections: their admission, the module that drives each of them, their output, and their end.
 
 `hub` makes connections, and drains them when the server stops. It also makes the values that all connections share
 (`shared`): limits, `timers`, the reactor's `turn`, `failures`, and the `registry`, where a `ref` finds its connection.

@@ -146,7 +146,7 @@ class Context:
             return
         try:
             self._apply(results)
-        except BaseException:  # whatever the results are
+        except BaseException:  # the results may be anything
             self._fail_module("asked for something impossible")
         if self._in_module:
             return
@@ -304,7 +304,7 @@ class Context:
             driver = link.module.init(link.options, self)
             if driver is None:
                 raise TypeError(f"init of the module {link.name} returned no driver")
-        except BaseException:  # whatever it raises
+        except BaseException:  # users' code may raise anything
             self._fail_module("failed to start")
             self.leave(self.stream.reason)
             return

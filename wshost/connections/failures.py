@@ -76,5 +76,5 @@ def _formatted(error: BaseException) -> str:
     """Return an exception with its traceback as text, even if its own methods fail."""
     try:
         return "".join(traceback.format_exception(error))
-    except BaseException:  # whatever they raise
+    except BaseException:  # these methods may raise anything
         return "".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}, which can't be formatted"

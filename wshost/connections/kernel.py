@@ -77,7 +77,7 @@ def _waiting(transport: Any) -> int | None:
     if ours is not None:
         return int(ours())
     try:
-        # Twisted's transports: the buffer that is being sent, and what was written since.
+        # Twisted's transports have the buffer that is being sent, and bytes that were written since.
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
     except AttributeError:
         return None

@@ -73,7 +73,7 @@ class Ref:
         return self._ask(INFO, "info", message)
 
     def subscribe(self, topic: str) -> bool:
-        """Send the connection what is published to a topic from now on.
+        """Send the connection messages that are published to a topic from now on.
 
         :raises TypeError: when the topic is no str.
         :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.

@@ -1,4 +1,4 @@
-# Types for Cython: the attributes of stream.py, and what is called from C.
+# Types for Cython: the attributes of stream.py, and the methods that are called from C.
 
 cdef class Stream:
     # `send_published` reads these of each of a thousand streams. So they are side by side in memory.

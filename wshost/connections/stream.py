@@ -219,7 +219,7 @@ class Stream:
     def _close_half(self) -> None:
         """All is written: close our half of the connection, and wait until the peer closes its half.
 
-        A socket that is closed with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
+        A socket that is closed with unread input is reset, and the peer may lose unread output (RFC 9112 §9.6).
         """
         self._ended = True
         transport = self.transport
@@ -249,7 +249,7 @@ class Stream:
         # Abort first: logging may fail, too.
         try:
             self.abort(what)
-        except BaseException:  # whatever transport it is
+        except BaseException:  # any kind of transport may fail
             what += ", and so did the abort"
             self._shared.failures.log(self._id, what)
         else:

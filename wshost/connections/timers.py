@@ -160,7 +160,7 @@ class Schedule:
 
     def _make_calls(self) -> None:
         try:
-            # Calls that are added from here on belong to a later turn.
+            # Calls that are added during these calls belong to a later turn.
             for _ in range(len(self._soon)):
                 self._call(self._soon.popleft())
         finally:

@@ -1,4 +1,4 @@
-# Types for Cython: the attributes of output.py, and what is called from C.
+# Types for Cython: the attributes of output.py, and the methods that are called from C.
 
 from wshost.fastnet.layers cimport Layer
 

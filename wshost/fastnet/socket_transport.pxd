@@ -1,4 +1,4 @@
-# Types for Cython: the attributes of socket_transport.py, and what is called from C.
+# Types for Cython: the attributes of socket_transport.py, and the methods that are called from C.
 
 cimport cython
 from wshost.fastnet.layers cimport Layer

@@ -1,4 +1,4 @@
-# Types for Cython: what of transport.py is called from C.
+# Types for Cython: the methods of transport.py that are called from C.
 
 from wshost.fastnet.output cimport Output
 

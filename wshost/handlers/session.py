@@ -71,7 +71,7 @@ class HandlerSession:
     def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo) -> None:
         #: True while `init` or `handle` is running: infos are queued then, and no message may come.
         self.busy = True
-        #: True while `_process_queue` is to be called at the end of the reactor's turn.
+        #: True while a call of `_process_queue` is scheduled for the end of the reactor's turn.
         self.has_infos = False
         self._terms = terms
         self._channel = channel
@@ -99,7 +99,7 @@ class HandlerSession:
         try:
             self._handle = terms.handler.handle
             self._finish(terms.handler.init(options), self._init_done, self._init_failed)
-        except BaseException as error:  # whatever it is
+        except BaseException as error:  # users' code may raise anything
             self._init_failed(error)
         if self._waiting is None:
             self._go_on()
@@ -176,7 +176,7 @@ class HandlerSession:
                             self._handle_done(answer)
                         else:
                             self._finish(answer, self._handle_done, self._handle_failed)
-                    except BaseException as error:  # whatever it is
+                    except BaseException as error:  # users' code may raise anything
                         self._handle_failed(error)
                 else:
                     item()
@@ -350,7 +350,7 @@ class HandlerSession:
         self._stage = Stage.OVER
         try:
             ending = awaited(self._handle("connection_close", self._state))
-        except BaseException as error:  # whatever it is
+        except BaseException as error:  # users' code may raise anything
             self._handle_failed(error)
         else:
             if ending is not None:

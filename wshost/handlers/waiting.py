@@ -57,7 +57,7 @@ class Waiting:
         if self._deferred is not None:
             try:
                 self._deferred.cancel()
-            except BaseException:  # whatever it is
+            except BaseException:  # users' code may raise anything
                 self._channel.log_failure("what the handler waits for can't be cancelled")
 
     def _fired(self, result: Any, done: Done, failed: Failed, resume: Resume) -> None:
@@ -91,7 +91,7 @@ def pass_on(result: Any, done: Done, failed: Failed) -> None:
         if isinstance(result, Failure):
             raise cause(result)
         done(result)
-    except BaseException as error:  # whatever it is
+    except BaseException as error:  # users' code may raise anything
         try:
             failed(error)
         finally:

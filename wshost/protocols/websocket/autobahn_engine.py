@@ -57,7 +57,7 @@ class _Silence:
 
 
 class _Deflate:
-    """permessage-deflate (RFC 7692) of incoming messages, behind Autobahn's interface.
+    """permessage-deflate (RFC 7692) of incoming messages, with Autobahn's interface.
 
     Autobahn's own class asks zlib for exactly the allowed length, so a longer message may arrive truncated. It also
     drops the output of the four bytes that end a message, and all input after a final block.

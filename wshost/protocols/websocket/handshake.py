@@ -46,7 +46,7 @@ class Offer(NamedTuple):
 
 
 def check(request: Request) -> Offer:
-    """Check an upgrade request and return what it offers.
+    """Check an upgrade request and return its offer.
 
     :raises BadRequest: 426 for another version than 13, 431 for a list that is too long, 400 for any other violation of
         RFC 6455 §4.2.1.

@@ -1,4 +1,4 @@
-# Types for Cython: those of plain_frames.py, and what is called from C. Compiled code reads the data by a pointer.
+# Types for Cython: those of plain_frames.py, and the functions that are called from C. Data is read by a pointer in C.
 
 cimport cython
 from wshost.protocols.websocket.masking cimport framed, unmask, unmask_text
