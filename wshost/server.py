@@ -31,7 +31,7 @@ from wshost.settings.options import OPTIONS, Settings
 if TYPE_CHECKING:
     from wshost.listening.certificates import Certificates
 
-#: Seconds that a backplane has to connect, and again to close.
+#: Seconds that a backplane has to connect, and the same number to close.
 BACKPLANE_TIMEOUT = 30.0
 
 _log = Logger("wshost")

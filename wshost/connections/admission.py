@@ -11,8 +11,8 @@ MAX_REFUSED = 128
 class Admission:
     """Counts the connections of a hub.
 
-    :param max_connections: more are not admitted.
-    :param max_connections_per_address: more from one IP address are not admitted; 0 for no limit.
+    :param max_connections: the most connections that are admitted.
+    :param max_connections_per_address: the most that are admitted from one IP address; 0 for no limit.
     """
 
     def __init__(self, max_connections: int, max_connections_per_address: int) -> None:

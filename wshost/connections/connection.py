@@ -49,7 +49,7 @@ class Connection:
         """The reference by which others name this connection."""
         return self.context.ref
 
-    # What refs ask for
+    # Actions of refs
 
     def ask(self, size: int, action: str, *args: Any) -> bool:
         """Ask for an action. Called in the reactor's thread, maybe from within users' code.

@@ -66,7 +66,7 @@ class Hub:
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address),
         )
-        #: What connections have subscribed to.
+        #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)
         self._ids = count(1)
         # Fires when all connections are gone; None until `stop` is called.
@@ -81,7 +81,7 @@ class Hub:
         return HubFactory(self, proxied)
 
     def build(self, proxied: bool) -> IProtocol:
-        """Return a connection for a new socket; a `Refusal` once the hub has stopped."""
+        """Return a connection for a new socket; a `Refusal` after `stop` was called."""
         registry = self.shared.registry
         registry.thread.enter()
         if self._stopped is not None:

@@ -108,7 +108,7 @@ def limit_unsent(listening: Any) -> None:
     handle: Any = getattr(listening, "socket", None)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is not None and getattr(handle, "family", None) in {socket.AF_INET, socket.AF_INET6}:
-        # Accepted sockets inherit it from the listening one. Emulations of Linux may lack it.
+        # Accepted sockets inherit the option from the listening socket. Emulations of Linux may lack the option.
         with suppress(OSError):
             handle.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT)
 

@@ -72,7 +72,7 @@ class Stream:
     # From the connection
 
     def connect(self, transport: Any) -> None:
-        """The connection is made."""
+        """Start with a transport: the connection is made."""
         self.transport = transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
@@ -88,7 +88,7 @@ class Stream:
             self.flush()
 
     def lost(self) -> None:
-        """The connection is lost."""
+        """Stop everything: the connection is lost."""
         self.closing = self._ended = True
         self._out.clear()
         if self._stall is not None:

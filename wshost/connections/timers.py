@@ -181,7 +181,7 @@ class Schedule:
 class Timer:
     """One call to be made.
 
-    :param schedule: makes it.
+    :param schedule: makes the call.
     :param seconds: from now, by the schedule's clock.
     :param call: made once.
     """
@@ -216,7 +216,7 @@ class ModuleTimer(Timer):
     """A timer of a protocol module. The connection cancels those that are left when the module leaves.
 
     :param timers: holds this timer until its call is made or cancelled.
-    :param run: is given the call, and makes it.
+    :param run: gets the call as its argument, and makes it.
     """
 
     __slots__ = ("_run", "_timers")

@@ -43,7 +43,7 @@ class Terms:
 
 
 class Stage(Enum):
-    """Where a session stands."""
+    """The stages of a session."""
 
     #: `init` is running.
     INIT = auto()
@@ -147,7 +147,7 @@ class HandlerSession:
             elif not self.busy:
                 self._end()
 
-    # One after the other
+    # The queue
 
     def _process(self, item: Any) -> None:
         """Handle a message, or make a queued call; then do the same with the rest of the queue."""

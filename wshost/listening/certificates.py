@@ -62,7 +62,7 @@ class Certificates:
     def context_factory(self, protocols: Sequence[bytes] = ()) -> CertificateOptions:
         """Return a context for Twisted's own TLS.
 
-        :param protocols: for `negotiate`.
+        :param protocols: see `negotiate`.
         :raises ConfigurationError: as the class does.
         """
         from twisted.internet.ssl import (  # noqa: PLC0415 - few servers need it, and it is slow

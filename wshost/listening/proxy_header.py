@@ -50,7 +50,7 @@ def parse(data: bytes | bytearray) -> Header | None:
     """Parse a header.
 
     :param data: all bytes that have been received.
-    :returns: None while the header is not whole. It has at most 65,551 bytes.
+    :returns: None while the header is not whole. A header has at most 65,551 bytes.
     :raises InvalidHeader: as soon as the bytes can't become a valid header.
     """
     if data.startswith(_WORD):

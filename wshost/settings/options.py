@@ -181,15 +181,14 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
         "fast_lane": Option(
             Flag(),
             os.environ.get("WSHOST_FAST_LANE") != "off",
-            "Read plain frames without the engine, which is slower. WSHOST_FAST_LANE=off in the environment turns it "
-            "off, too.",
+            "Read plain frames without the slower engine. WSHOST_FAST_LANE=off in the environment turns this off, too.",
             "true",
         ),
         "max_message_size": Settings.max_message_size,
         "max_frame_size": Option(
             _SIZE,
             None,
-            "Largest frame from a client, as it comes; larger ones close with 1009.",
+            "Largest frame from a client, before decompression; larger ones close with 1009.",
             "max_message_size; in a compressed message twice that plus 1 KiB, as incompressible data grows",
         ),
         "max_fragments": Option(_COUNT, 1_024, "Frames of one message; more close with 1009."),
@@ -203,7 +202,7 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
     },
 }
 
-#: Other names of options.
+#: Options by their other names.
 _ALIASES = {"protocol_modules": "protocol_module", **wsserver.OPTIONS}
 
 

@@ -17,8 +17,8 @@ try:
 except ImportError:  # pragma: no cover - PyPy, for one, has no wheel
     codec = zlib  # type: ignore[misc]
 
-#: The LZ77 window of both directions, where the client leaves the choice to us. With this and the memory level below,
-#: a compressor of zlib takes 37 KiB instead of 256; one of ISA-L takes 63.
+#: The LZ77 window of both directions, if the client leaves the choice to the server. With this window and the memory
+#: level below, a compressor of zlib takes 37 KiB instead of 256; a compressor of ISA-L takes 63.
 WINDOW_BITS = 12
 #: The window without an agreement on a smaller one (RFC 7692 §7.1.2).
 MAX_WINDOW_BITS = 15
@@ -28,7 +28,7 @@ LEVEL = 1
 
 #: The most deflate streams in one message; each but the last ends with a final block (RFC 7692 §7.2.1).
 MAX_STREAMS = 256
-#: The cost of beginning another stream, in bytes of a message that cost as much.
+#: Beginning another stream costs as much as this many bytes of a message.
 STREAM = 512
 
 #: The end of a flushed message, which is not sent (RFC 7692 §7.2.1).

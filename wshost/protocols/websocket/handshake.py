@@ -27,7 +27,7 @@ _MAX_COOKIES = 500
 
 #: The GUID that the key is hashed with (RFC 6455 §1.3).
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: Response headers that a handler may not set, besides all with the prefix (RFC 6455 §4.2.2).
+#: Response headers that a handler may not set; nor may it set any with the prefix below (RFC 6455 §4.2.2).
 _OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _PREFIX = "sec-websocket-"
 
@@ -35,7 +35,7 @@ _log = Logger("wshost")
 
 
 class Offer(NamedTuple):
-    """What a valid opening handshake offers."""
+    """The client's offer in a valid opening handshake."""
 
     #: The Sec-WebSocket-Key: 16 bytes in base64.
     key: str
@@ -157,7 +157,7 @@ def cookies(header: str) -> Mapping[str, str]:
 
 
 def connection_info(request: Request, offer: Offer, peer: str, tls: TLS | None) -> ConnectionInfo:
-    """Return what a handler's init is told about its connection."""
+    """Return the facts about a connection that a handler's init gets."""
     headers = request.headers
     return ConnectionInfo(
         peer=peer,

@@ -16,8 +16,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 class Origins:
     """The origins that are allowed besides the server's own.
 
-    A browser sends the user's cookies whichever page connects, and names that page in the Origin header. Unless the
-    server checks it, any page can act in the user's name (cross-site WebSocket hijacking).
+    A browser sends the user's cookies for any page that connects, and names the page's origin in the Origin header.
+    Unless the server checks this header, any page can act in the user's name (cross-site WebSocket hijacking).
 
     :param options: each is ``https://app.example.com``, with an optional port; ``https://*.example.com`` for every name
         below it but not itself; ``file://`` or ``app://localhost`` for the pages of an application or extension, and

@@ -60,7 +60,7 @@ class PartialFrame:
     def fill(self, count: int) -> None:
         """Take `count` more bytes that were written into `room`.
 
-        :raises ValueError: when fewer bytes are missing.
+        :raises ValueError: when fewer bytes are still to come.
         :raises UnicodeDecodeError: as soon as the payload can't become valid UTF-8 any more.
         """
         if len(self._payload) < self.size:
