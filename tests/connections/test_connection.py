@@ -118,7 +118,7 @@ class TestEveryEnding:
             ("the peer leaves", "Connection was closed cleanly."),
             ("the peer half-closes", "Connection was closed cleanly."),
             ("the peer resets", "Connection to the other side was lost in a non-clean fashion."),
-            ("the module closes, the peer stays", "the peer did not let go in time"),
+            ("the module closes, the peer stays", "the peer did not end the connection in time"),
             ("the module stops", "enough"),
         ],
     )

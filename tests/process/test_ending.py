@@ -330,7 +330,7 @@ class TestASecondSignal:
         with capturedLogs() as events:
             reactor.advance(0)
         assert (waiting.aborted, other.aborted) == (1, 1)
-        assert formatEvent(events[-1]) == "what is left could not be aborted"
+        assert formatEvent(events[-1]) == "connections could not be aborted"
 
     def test_each_server_is_aborted_once_and_only_while_its_object_exists(
         self, process: Process, reactor: Stoppable, waiting: Waiting
