@@ -1,4 +1,4 @@
-"""The table: what each cell sends, what of it counts, and the goal; knows nothing of how that is measured."""
+"""The cells of the table: what each sends, which figure counts, and the goal. Does not know how cells are measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 Kind = Literal["echo", "broadcast", "connect", "memory", "start", "import", "flood"]
 Figure = Literal["cpu_us", "p50_us", "p99_us", "per_second", "bytes", "seconds"]
 
-#: How each figure is called in the table.
+#: The title of each figure in the table.
 TITLES: dict[Figure, str] = {
     "cpu_us": "CPU µs",
     "p50_us": "p50 µs",
@@ -27,26 +27,26 @@ class Cell:
     group: str
     kind: Kind = "echo"
     connections: int = 64
-    #: Of each message, in bytes.
+    #: The size of each message, in bytes.
     size: int = 64
     in_flight: int = 1
     tls: bool = False
-    #: JSON instead of text, and compressed.
+    #: Messages are JSON instead of text, and compressed.
     deflate: bool = False
-    #: Of what one other connection sends as fast as it can.
+    #: The kind of messages that another connection sends as fast as it can; empty for none.
     flood: str = ""
-    #: What of the figures is compared.
+    #: The figure that is compared.
     figure: Figure = "cpu_us"
-    #: wshost's figure, at most so many times the best peer's; where more is better, at least.
+    #: The goal: wshost's figure is at most so many times the best peer's; at least, where more is better.
     ratio: float | None = None
-    #: For the goal only those peers count that let go of their core while there is nothing to do. One that polls
-    #: answers a single client sooner than a C server that sleeps can, at the price of a whole core at rest.
+    #: For the goal, only peers count that sleep while there is nothing to do. A peer that polls answers a single client
+    #: sooner than even a C server that sleeps, but keeps a whole core busy for it.
     sleeping: bool = False
-    #: wshost's figure itself, at most.
+    #: The goal: wshost's figure is at most this.
     absolute: float | None = None
-    #: At most so many times wshost's own figure in another cell.
+    #: The goal: wshost's figure is at most so many times its own figure in another cell.
     growth: tuple[str, float] | None = None
-    #: Part of a quick run.
+    #: The cell is part of a quick run.
     quick: bool = False
 
     @property
@@ -59,7 +59,7 @@ ECHO, LARGE, MANY = "echo", "echo, large messages", "echo, many connections"
 BROADCAST, TLS, DEFLATE, COSTS = "broadcast to 1,000", "TLS echo", "deflate echo (JSON)", "connections, memory, start"
 FLOOD = "one polite connection beside a flood"
 KIB = 1024
-#: Of a polite connection beside any flood: what the guards promise.
+#: The longest p99 latency of a polite connection beside any flood, in µs, that wshost's limits promise.
 PROMPT = 100_000
 
 CELLS = (
@@ -85,7 +85,7 @@ CELLS = (
     Cell("deflate-16k", DEFLATE, size=16 * KIB, deflate=True, ratio=0.5),
     Cell("connect", COSTS, "connect", connections=1, figure="per_second", ratio=1.0, sleeping=True, quick=True),
     Cell("memory", COSTS, "memory", connections=10_000, figure="bytes", absolute=6_656),
-    # Half as many: the handshakes take minutes, and the figure is for each.
+    # Half as many connections: the handshakes take minutes, and the figure is for one connection.
     Cell("memory-tls", COSTS, "memory", connections=5_000, tls=True, figure="bytes", absolute=25_600),
     Cell("start", COSTS, "start", connections=0, figure="seconds", absolute=0.6, quick=True),
     Cell("import", COSTS, "import", connections=0, figure="seconds", quick=True),

@@ -18,20 +18,21 @@ from benchmarks.client import Target, close_all, open_many, open_one
 from benchmarks.frames import CLOSE, Burst, WrongAnswerError, bursts, client_frame
 from benchmarks.peers import Launch, Peer, Running, UnavailableError, cache_directory, running
 
-#: The kinds of cells that look at one server at a time, and whether rounds make their figures better.
+#: The kinds of cells that run one server at a time; True for those that are measured in several rounds.
 ALONE = {"memory": False, "start": True, "import": True, "flood": False}
 
-#: With so many connections, a server's rounds follow each other on the same ones: to open them takes longer than a
-#: round, and the load can't have those of all servers open at one time.
+#: From so many connections on, all rounds of a server follow each other, on the same connections: opening them takes
+#: longer than a round, and the load can't have the connections of all servers open at the same time.
 MANY = 1_000
 
 #: Seconds of a round beside a flood.
 _FLOOD_SECONDS = 2.0
 
-#: So many bytes of different messages are prepared, and at least two bursts.
+#: How many bytes of different messages are prepared; at least two bursts.
 _PREPARED = 1 << 18
 
-#: To be compressed, so many at least: what comes round again must have left the widest window, 32 KiB, long ago.
+#: For compression, at least this many: when a message is repeated, its last copy must have left the widest window,
+#: 32 KiB, long before.
 _PREPARED_JSON = 1 << 17
 
 
@@ -46,27 +47,27 @@ class Pace:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one round has found; or the median of several, figure by figure. None: not measured in such a cell."""
+    """The figures of one round, or the medians of several. None: not measured in this cell."""
 
-    #: Of the server, for each message (delivery, connection).
+    #: The server's CPU time for each message (delivery, connection).
     cpu_us: float | None = None
     #: Messages (deliveries, connections).
     per_second: float | None = None
     p50_us: float | None = None
     p99_us: float | None = None
-    #: The part of the time in which the server was on its core. Far from 1, the load or the kernel was what limits.
+    #: The part of the time in which the server was on its core. Far below 1, the load or the kernel was the limit.
     busy: float | None = None
-    #: That the server has sent for each message, where its messages are compressed.
+    #: Bytes that the server has sent for each message, if messages are compressed.
     wire_bytes: float | None = None
-    #: Of memory, for each connection.
+    #: Memory for each connection.
     bytes: float | None = None
-    #: From the start to listening.
+    #: Time from the start to listening, or of an import.
     seconds: float | None = None
 
 
 @dataclass
 class Result:
-    """All that is known of one server in one cell."""
+    """All figures of one server in one cell."""
 
     cell: str
     server: str
@@ -75,9 +76,9 @@ class Result:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value below which such a part of the values lies, by the nearest rank.
+    """Return the percentile of some values, by the nearest rank.
 
-    :param part: from 0 to 1.
+    :param part: from 0 to 1; 0.99 for p99.
     """
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(part * len(ranked)))]
@@ -95,9 +96,9 @@ def median(samples: Sequence[Sample]) -> Sample:
 
 
 def sample_of(tally: load.Tally) -> Sample:
-    """Make figures of counts.
+    """Return the figures of a tally.
 
-    :raises WrongAnswerError: when not one message came back in time.
+    :raises WrongAnswerError: when no message came back in time.
     """
     if not tally.messages:
         raise WrongAnswerError("no message came back in the time of a round")
@@ -132,7 +133,7 @@ def variants(size: int, in_flight: int, *, json: bool, window_bits: int | None) 
 
 
 def launch_for(cell: Cell) -> Launch:
-    """What a cell wants of a server."""
+    """Return the features that a cell needs of a server."""
     return Launch(
         broadcast=cell.kind == "broadcast",
         deflate=cell.deflate,
@@ -142,12 +143,12 @@ def launch_for(cell: Cell) -> Launch:
 
 
 def target_for(cell: Cell, port: int) -> Target:
-    """Where and how the load connects."""
+    """Return where and how the load connects."""
     return Target(port, certificate()[1] if cell.tls else None, cell.deflate)
 
 
 def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], None]) -> list[Result]:
-    """Measure servers in a cell; one that fails is said so and left out.
+    """Measure servers in a cell. A server that fails is reported and left out.
 
     :param say: takes a line for the user.
     """
@@ -156,7 +157,7 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
     found: dict[str, list[Sample]] = {peer.name: [] for peer in suited}
     failed: set[str] = set()
     if cell.kind in ALONE:
-        # They need a fresh process each time, and nobody else's at the same time.
+        # Each sample needs a fresh process, and no other server may run meanwhile.
         for _ in range(pace.rounds if ALONE[cell.kind] else 1):
             for peer in suited:
                 if peer.name not in failed:
@@ -183,7 +184,7 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
 
 @contextmanager
 def _leaving_out(peer: Peer, cell: Cell, failed: set[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Let a server that fails be missing from a cell, and say so."""
+    """Leave a server out of a cell if it fails, and report it."""
     try:
         yield
     except (UnavailableError, WrongAnswerError, OSError) as error:
@@ -214,7 +215,7 @@ def _rounds(cell: Cell, server: Running, pace: Pace, count: int) -> list[Sample]
 
 
 def _connects(target: Target, server: Running, pace: Pace) -> load.Tally:
-    """One connection after another: handshake, first echo, and the closing handshake."""
+    """Make one connection after another: opening handshake, first echo, closing handshake."""
     tally = load.Tally()
     burst = variants(64, 1, json=False, window_bits=None)[0]
     farewell = client_frame((1000).to_bytes(2, "big"), b"\x12\x34\x56\x78", CLOSE)
@@ -258,7 +259,7 @@ def _once(cell: Cell, peer: Peer, pace: Pace) -> Sample:
         target = target_for(cell, server.port)
         if cell.kind == "flood":
             return sample_of(fairness.beside(cell.flood, target, server.cpu, _FLOOD_SECONDS * min(1.0, pace.seconds)))
-        # What the first connections load is not a connection's.
+        # The first connections make the server load code: this memory must not count.
         connections = open_many(target, 10)
         try:
             accounting.wait_until_idle(server.process.pid)

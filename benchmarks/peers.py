@@ -1,4 +1,4 @@
-"""Which servers are compared and how each is started; knows nothing of what is measured."""
+"""Lists the compared servers, and starts them. Knows nothing of what is measured."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 #: Servers run on the first core that this process may use, the load on the last one.
 CORES = sorted(os.sched_getaffinity(0))
 
-#: Names the checkout of another commit, built by `python hatch_build.py`: the server wshost-before runs from there.
+#: This environment variable names the checkout of another commit, in which `python hatch_build.py` was run. The server
+#: wshost-before runs from there.
 BEFORE = "WSHOST_BEFORE"
 
-#: For a server to listen.
+#: How many seconds a server may take until it listens.
 PATIENCE = 20.0
 
 
@@ -39,17 +40,17 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Launch:
-    """What a cell wants of a server."""
+    """The features that a cell needs of a server."""
 
     broadcast: bool = False
     deflate: bool = False
-    #: A file with key and certificate, for TLS.
+    #: A file with key and certificate, for TLS; or empty.
     cert: str = ""
-    #: At least so many connections.
+    #: The server must accept at least so many connections; 0: its default is enough.
     connections: int = 0
 
     def flags(self) -> list[str]:
-        """The options of the programs in `servers`."""
+        """Return the options for the programs in `servers`."""
         return [
             *(["--broadcast"] if self.broadcast else []),
             *(["--deflate"] if self.deflate else []),
@@ -62,27 +63,27 @@ class Peer:
     """One server."""
 
     name: str
-    #: Whose version is shown.
+    #: The distribution package whose version is shown.
     distribution: str
     command: Callable[[Launch, int], list[str]]
-    #: Of broadcast, deflate, tls.
+    #: The features that it has, of broadcast, deflate and tls.
     can: frozenset[str] = frozenset({"broadcast", "deflate", "tls"})
-    #: What its users import.
+    #: The module that its users import.
     module: str = ""
     #: Whether it runs from the checkout of another commit.
     before: bool = False
-    #: wshost's own rows and the limit are not among those it is compared with.
+    #: Whether wshost is compared with it. False for wshost's own rows and for the limit.
     rival: bool = True
 
     def suits(self, launch: Launch) -> bool:
-        """Whether the server offers what a cell wants."""
+        """Return whether the server has the features that a cell needs."""
         wanted = {"broadcast": launch.broadcast, "deflate": launch.deflate, "tls": bool(launch.cert)}
         return {feature for feature, needed in wanted.items() if needed} <= self.can
 
     def root(self) -> Path:
         """Return the checkout that it runs from.
 
-        :raises UnavailableError: when that is another, and none is named.
+        :raises UnavailableError: when it needs another checkout, and none is named.
         """
         if not self.before:
             return HERE.parent
@@ -93,7 +94,7 @@ class Peer:
     def version(self) -> str:
         """Return the version.
 
-        :raises UnavailableError: when it is not installed.
+        :raises UnavailableError: when the server is not installed.
         """
         if self.name == "node-ws":
             return f"ws {node_modules()[1]}"
@@ -110,7 +111,7 @@ class Peer:
 
 @cache
 def cache_directory() -> Path:
-    """Where what is built and fetched for the benchmarks stays: inside the environment, as `make bench` has one."""
+    """Return the directory for files that are built or fetched for the benchmarks, inside the virtual environment."""
     made = Path(sys.prefix, "benchmarks")
     made.mkdir(exist_ok=True)
     return made
@@ -137,9 +138,9 @@ def node_modules() -> tuple[Path, str]:
 
 @cache
 def compiled_limit() -> Path:
-    """Compile the C server, when it has changed.
+    """Compile the C server, if it has changed; return the program.
 
-    :raises UnavailableError: without a compiler, or when it fails.
+    :raises UnavailableError: without a compiler, or when the compiler fails.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
@@ -172,7 +173,7 @@ def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
             f"--port={port}",
             f"--handler={handler}",
             *(["--compress"] if launch.deflate else []),
-            # As uWebSockets does by default.
+            # As is uWebSockets' default.
             *(["--server-no-context-takeover"] if launch.deflate and launch.broadcast else []),
             *([f"--tls-cert={launch.cert}"] if launch.cert else []),
             *([f"--max-connections={launch.connections + 100}"] if launch.connections else []),
@@ -222,7 +223,7 @@ def _limit(launch: Launch, port: int) -> list[str]:
 
 _PLAIN = frozenset({"broadcast", "tls"})
 
-#: By their names, in the order in which they are shown.
+#: The servers by name, in the order in which they are shown.
 PEERS = {
     peer.name: peer
     for peer in (
@@ -253,16 +254,16 @@ class Running:
     peer: Peer
     process: subprocess.Popen[bytes]
     port: int
-    #: Seconds from its start until it took the first connection.
+    #: Seconds from its start until it accepted the first connection.
     started_in: float
 
     def cpu(self) -> float:
-        """The seconds of CPU it has had."""
+        """Return its CPU time so far, in seconds."""
         return cpu(self.process.pid)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port on which no process listens."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         return int(chosen.getsockname()[1])
@@ -282,7 +283,7 @@ def on_core(core: int) -> Iterator[None]:
 def _environment(peer: Peer) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"}
     if peer.before:
-        # That of this checkout is not for others, which have what `python hatch_build.py` has put there.
+        # It names this checkout's modules. Another checkout has its own, where `python hatch_build.py` has put them.
         environment.pop("WSHOST_COMPILED", None)
     return environment
 
@@ -291,7 +292,7 @@ def _environment(peer: Peer) -> dict[str, str]:
 def running(peer: Peer, launch: Launch) -> Iterator[Running]:
     """Start a server on its core, wait until it listens, and end it afterwards.
 
-    :raises UnavailableError: when it ends before, or never listens.
+    :raises UnavailableError: when it ends before it listens, or does not listen in time.
     """
     peer.version()
     port = free_port()
@@ -333,7 +334,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, deadline: float)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server at once: how it says farewell is not measured."""
+    """Kill a server, as its shutdown is not measured."""
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""Makes a table and JSON of results; knows nothing of how they came about."""
+"""Makes tables and JSON of results. Knows nothing of how they were measured."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.measure import Result, Sample
 
 SUBJECT = "wshost"
 
-#: A server that is on its core for such a part of the time, beside a load of one message at a time, polls.
+#: A server that is on its core for such a part of the time, under a load of one message at a time, polls.
 NEVER_ASLEEP = 0.98
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How wshost stands in a cell."""
+    """Whether wshost meets the goal of a cell."""
 
     goal: str
-    #: Its figure, as the goal speaks of it: µs, or times the best peer.
+    #: wshost's figure in the unit of the goal: µs, or a multiple of the best peer's figure.
     reached: float | None
-    #: None where there is nothing to compare with.
+    #: None when there is nothing to compare with.
     met: bool | None
 
     def __str__(self) -> str:
@@ -36,10 +36,10 @@ class Verdict:
 class Report:
     """All results of a run.
 
-    :param servers: names, and the versions to show.
-    :param rivals: the names of those wshost is compared with.
-    :param machine: what else the figures depend on.
-    :param notes: what else is to be said, such as who was left out and why.
+    :param servers: the servers' versions to show, by name.
+    :param rivals: the names of the servers that wshost is compared with.
+    :param machine: facts about the machine on which the figures depend.
+    :param notes: further remarks, such as which server was left out and why.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class Report:
         self.notes = list(notes)
         self._rivals = [name for name in servers if name in set(rivals)]
         self._results = {(result.cell, result.server): result for result in results}
-        #: The cells that something is known of.
+        #: The cells that have results.
         self.cells = [cell for cell in CELLS if any((cell.name, name) in self._results for name in servers)]
 
     def value(self, cell: Cell, server: str) -> float | None:
-        """Return the figure that counts in a cell, None for a server that was not measured there."""
+        """Return a server's figure that counts in a cell; None if the server was not measured there."""
         result = self._results.get((cell.name, server))
         found = getattr(result.median, cell.figure) if result else None
         return None if found is None else float(found)
 
     def result(self, cell: Cell, server: str) -> Result | None:
-        """Return all that is known of a server in a cell."""
+        """Return all figures of a server in a cell."""
         return self._results.get((cell.name, server))
 
     def best(self, cell: Cell, *, sleeping: bool = False) -> tuple[str, float] | None:
         """Return the name and the figure of the best peer.
 
-        :param sleeping: of those that let go of their core while there is nothing to do.
+        :param sleeping: consider only peers that sleep while there is nothing to do.
         """
         known = [
             (name, value)
@@ -87,12 +87,12 @@ class Report:
         return busy is not None and busy >= NEVER_ASLEEP
 
     def ratio(self, cell: Cell, server: str) -> float | None:
-        """Return how many times the best peer's figure a server's is."""
+        """Return a server's figure as a multiple of the best peer's."""
         best, value = self.best(cell), self.value(cell, server)
         return None if best is None or value is None else value / best[1]
 
     def verdict(self, cell: Cell) -> Verdict | None:
-        """Return how wshost stands; None in a cell without a goal."""
+        """Return whether wshost meets a cell's goal; None for a cell without a goal."""
         value = self.value(cell, SUBJECT)
         if cell.ratio is not None:
             best = self.best(cell, sleeping=cell.sleeping)
@@ -124,7 +124,7 @@ class Report:
         return "\n\n".join([*parts, *(["\n".join(self.notes)] if self.notes else [])])
 
     def markdown(self) -> str:
-        """Return the figures that count as tables for a page: a row for each cell, the best peer's in bold."""
+        """Return the figures that count as Markdown tables: a row for each cell, the best peer's figure in bold."""
         parts = []
         for group in dict.fromkeys(cell.group for cell in self.cells):
             cells = [cell for cell in self.cells if cell.group == group]
@@ -143,7 +143,7 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def _summary(self, cells: Sequence[Cell]) -> list[str]:
-        """The figures that count: a row for each server."""
+        """Return a table of the figures that count: a row for each server."""
         rows = [["", *(f"{cell.name} [{TITLES[cell.figure]}]" for cell in cells)]]
         for server in self.servers:
             row = [server]
@@ -161,7 +161,7 @@ class Report:
         return lines
 
     def _details(self, cells: Sequence[Cell]) -> list[str]:
-        """What stands beside: a row for each cell and server."""
+        """Return a table of all figures: a row for each cell and server."""
         heads = ["cell", "server", "CPU µs", "per s", "p50 µs", "p99 µs", "busy", "bytes sent"]
         rows = [heads]
         for cell in cells:
@@ -177,7 +177,7 @@ class Report:
         return aligned(rows) if len(rows) > 1 else []
 
     def data(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return the whole report as data for JSON."""
         cells = []
         for cell in self.cells:
             best, verdict = self.best(cell), self.verdict(cell)
@@ -208,7 +208,7 @@ class Report:
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Report:
-        """Return the report that such data were made of."""
+        """Return the report from the result of `data`."""
         results = [
             Result(cell["name"], server, Sample(**known["median"]), [Sample(**one) for one in known["rounds"]])
             for cell in data["cells"]
@@ -223,7 +223,7 @@ def number(value: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines in columns: the first to the left, figures to the right."""
+    """Return rows as lines with aligned columns: names to the left, figures to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     words = 2 if rows[0][:2] == ["cell", "server"] else 1
     return [
@@ -237,7 +237,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures depend on beside the servers."""
+    """Return facts about the machine on which the figures depend."""
     processor = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

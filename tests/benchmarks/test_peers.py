@@ -17,7 +17,7 @@ LAUNCHES = {
 }
 
 
-def test_a_server_is_asked_only_for_what_it_can() -> None:
+def test_each_server_suits_only_the_runs_that_it_can_do() -> None:
     suited = {name: [kind for kind, launch in LAUNCHES.items() if peer.suits(launch)] for name, peer in PEERS.items()}
     assert suited["limit"] == ["plain", "broadcast"]
     assert suited["picows"] == ["plain", "broadcast", "tls"]
@@ -29,7 +29,7 @@ def test_wshost_runs_as_a_user_runs_it() -> None:
     assert command[1:] == ["--nodaemon", "--pidfile=", "wshost", "--port=1234", "--handler=wshost.handlers.echo"]
 
 
-def test_neither_wshost_nor_the_limit_is_a_rival() -> None:
+def test_all_but_wshost_and_the_limit_are_rivals() -> None:
     assert {name for name, peer in PEERS.items() if not peer.rival} == {
         "wshost",
         "wshost-epoll",
@@ -54,13 +54,13 @@ def test_without_a_named_checkout_another_commit_is_left_out(monkeypatch: pytest
         PEERS["wshost-before"].version()
 
 
-def test_what_is_not_installed_says_so() -> None:
+def test_a_server_that_is_not_installed_is_named() -> None:
     missing = Peer("x", "no-such-distribution-of-anybody", lambda launch, port: [])
     with pytest.raises(UnavailableError, match="no-such-distribution-of-anybody is not installed"):
         missing.version()
 
 
-def test_a_core_is_left_again() -> None:
+def test_a_process_may_use_all_its_cores_again_after_on_core() -> None:
     before = os.sched_getaffinity(0)
     with on_core(CORES[0]):
         assert os.sched_getaffinity(0) == {CORES[0]}

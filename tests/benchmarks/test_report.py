@@ -46,13 +46,13 @@ class TestVerdicts:
         assert ECHOES.best(cell("connect")) == ("slow", 1_000.0)
         assert ECHOES.best(cell("echo-64-16")) is None
 
-    def test_times_the_best_peer(self) -> None:
+    def test_a_figure_is_judged_by_its_ratio_to_the_best_peers(self) -> None:
         assert ECHOES.verdict(cell("echo-64-1")) == Verdict("≤ 1.00 × best peer", 7.7 / 7.0, met=False)
 
-    def test_more_is_better_where_it_is(self) -> None:
+    def test_more_connections_per_second_are_better(self) -> None:
         assert ECHOES.verdict(cell("connect")) == Verdict("≥ 1.00 × best peer that sleeps, slow", 0.9, met=False)
 
-    def test_who_never_sleeps_is_no_measure_of_who_does(self) -> None:
+    def test_a_peer_that_never_sleeps_is_no_goal_for_latency(self) -> None:
         polled = report(
             result("latency-64", "wshost", p50_us=70.0, busy=0.4),
             result("latency-64", "quick", p50_us=40.0, busy=1.0),
@@ -65,16 +65,16 @@ class TestVerdicts:
         alone = report(result("latency-64", "wshost", p50_us=70.0))
         assert alone.verdict(latency) == Verdict("≤ 1.00 × best peer", None, met=None)
 
-    def test_a_figure_of_its_own(self) -> None:
+    def test_an_absolute_goal_needs_no_peer(self) -> None:
         assert ECHOES.verdict(cell("echo-64-16")) == Verdict("≤ 1 CPU µs", 0.9, met=True)
 
-    def test_growth(self) -> None:
+    def test_growth_is_judged_by_the_smaller_cell(self) -> None:
         assert ECHOES.verdict(cell("many-10000")) == Verdict("≤ 1.3 × many-10", 1.2, met=True)
 
-    def test_without_a_goal(self) -> None:
+    def test_a_cell_without_a_goal_has_no_verdict(self) -> None:
         assert ECHOES.verdict(cell("many-10")) is None
 
-    def test_nothing_to_compare_with_is_not_a_success(self) -> None:
+    def test_a_goal_without_a_peer_is_not_measured(self) -> None:
         alone = report(result("echo-64-1", "wshost", cpu_us=1.0))
         verdict = alone.verdict(cell("echo-64-1"))
         assert verdict == Verdict("≤ 1.00 × best peer", None, met=None)
@@ -82,7 +82,7 @@ class TestVerdicts:
 
 
 class TestText:
-    def test_figures_ratios_and_goals(self) -> None:
+    def test_the_text_has_figures_ratios_and_goals(self) -> None:
         lines = ECHOES.text().splitlines()
         assert [line for line in lines if line.startswith(("  wshost  ", "  quick", "  slow"))][:3] == [
             "  wshost         7.7   1.10×                  0.9",
@@ -91,15 +91,15 @@ class TestText:
         ]
         assert "  echo-64-1: goal ≤ 1.00 × best peer: NOT met (1.1); best peer: quick" in lines
 
-    def test_what_else_is_to_be_said_comes_last(self) -> None:
+    def test_the_notes_are_the_texts_last_lines(self) -> None:
         assert ECHOES.text().endswith("\n\na note")
 
-    def test_digits(self) -> None:
+    def test_a_number_is_rounded_to_three_digits_or_to_a_whole_one(self) -> None:
         assert [number(value) for value in (0.3912, 7.04, 42.0, 128_311.4)] == ["0.391", "7.04", "42", "128,311"]
 
 
 class TestMarkdown:
-    def test_a_row_for_each_cell(self) -> None:
+    def test_the_markdown_has_a_row_for_each_cell(self) -> None:
         lines = ECHOES.markdown().splitlines()
         assert lines[:5] == [
             "### Echo",
@@ -113,12 +113,12 @@ class TestMarkdown:
 
 
 class TestData:
-    def test_what_is_written_is_read_again(self) -> None:
+    def test_a_report_that_was_written_can_be_read_again(self) -> None:
         again = Report.read(json.loads(json.dumps(ECHOES.data())))
         assert again.data() == ECHOES.data()
         assert again.text() == ECHOES.text()
 
-    def test_what_a_reader_finds(self) -> None:
+    def test_the_data_have_the_best_peer_the_ratios_and_each_round(self) -> None:
         data = ECHOES.data()["cells"][0]
         assert (data["name"], data["best_peer"], data["size"]) == ("echo-64-1", "quick", 64)
         assert data["servers"]["slow"]["ratio"] == 10.0
@@ -126,10 +126,10 @@ class TestData:
 
 
 class TestCells:
-    def test_names_are_names(self) -> None:
+    def test_no_two_cells_have_the_same_name(self) -> None:
         assert len({one.name for one in CELLS}) == len(CELLS)
 
-    def test_growth_is_from_a_cell_that_exists_before(self) -> None:
+    def test_growth_is_compared_with_an_earlier_cell(self) -> None:
         names = [one.name for one in CELLS]
         grown = [one for one in CELLS if one.growth]
         assert grown
@@ -139,7 +139,7 @@ class TestCells:
 
 
 class TestCharts:
-    def test_a_file_for_each_group_that_is_xml(self, tmp_path: Path) -> None:
+    def test_each_group_has_a_chart_that_is_xml(self, tmp_path: Path) -> None:
         files = draw(ECHOES, tmp_path / "charts")
         assert [path.name for path in files] == [
             "echo.svg",
@@ -149,17 +149,17 @@ class TestCharts:
         for path in files:
             assert ET.fromstring(path.read_text()).tag.endswith("svg")
 
-    def test_the_best_stands_on_top_and_what_is_too_long_says_so(self) -> None:
+    def test_the_best_bar_is_on_top_and_one_that_is_cut_is_marked(self) -> None:
         texts = [node.text for node in ET.fromstring(chart(ECHOES, "echo")).iter("{http://www.w3.org/2000/svg}text")]
         assert texts[2:10] == ["limit", "6", "quick", "7", "wshost", "7.7", "slow", "70 »"]
 
-    def test_bars(self) -> None:
+    def test_the_scale_ends_at_six_times_the_best_peers_figure_where_less_is_better(self) -> None:
         assert scale([1.0, 100.0], 2.0, more_is_better=False) == 12.0
         assert scale([1.0, 3.0], 2.0, more_is_better=False) == 3.0
         assert scale([1.0, 100.0], 2.0, more_is_better=True) == 100.0
         assert scale([1.0, 100.0], None, more_is_better=False) == 100.0
 
-    def test_goals(self) -> None:
+    def test_a_chart_draws_a_goal_at_the_best_peers_or_its_own_figure(self) -> None:
         assert goal_value(ECHOES, cell("echo-64-1")) == 7.0
         assert goal_value(ECHOES, cell("echo-64-16")) == 1.0
         assert goal_value(ECHOES, cell("many-10000")) is None

@@ -1,6 +1,6 @@
-"""Starts what a function has returned, if it has to be awaited. Knows no handlers and no connections.
+"""Starts an awaitable that a function returns. Knows no handlers and no connections.
 
-Owns how coroutines run: as tasks of asyncio where its loop runs, with Twisted alone elsewhere.
+It decides how coroutines run: as asyncio tasks where an asyncio loop runs, with Twisted alone elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from wshost.handlers.tasks import ProcessExit, start
 
-#: What a cancelled awaitable fails with, in asyncio and in Twisted.
+#: The exceptions of a cancelled awaitable, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 
 #: What is not there yet.

@@ -1,4 +1,4 @@
-"""A wait for what `init` or `handle` has begun but not finished, and its time limit. Knows no messages, no stages."""
+"""Waits for an awaitable result of `init` or `handle`, with a time limit. Knows no messages and no stages."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Waiting:
         if self._pending is not None:
             try:
                 self._pending.cancel()
-            except BaseException:  # whatever it is
+            except BaseException:  # users' code may raise anything
                 self._channel.log_failure("what the handler waits for can't be cancelled")
 
     def _wait_for(self, pending: Pending) -> None:
@@ -126,7 +126,7 @@ class Waiting:
             if is_pending(result):
                 return result
             self._done(result)
-        except BaseException as error:  # whatever it is
+        except BaseException as error:  # users' code may raise anything
             try:
                 self._failed(error)
             finally:

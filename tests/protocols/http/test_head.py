@@ -455,6 +455,7 @@ class TestDemandGet:
     @pytest.mark.parametrize("field", ["X-A: a", "Content-Length: 0", "Content-Length: 000"])
     def test_a_get_without_a_body_passes(self, field: str) -> None:
         demand_get(parse(head(field)))
+        assert self.refusal(head(field, start="POST / HTTP/1.1")).status == 405
 
     @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "get", "GETX"])
     def test_another_method_gets_405(self, method: str) -> None:
