@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
-from twisted.python.failure import Failure
 
 from tests.handlers.surroundings import in_loop, quiet, turns, without_loop
 from wshost.handlers.awaiting import CANCELLED, is_pending, outcome, running_loop

@@ -5,7 +5,7 @@ import gc
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -245,11 +245,44 @@ class TestInitThatTakesItsTime:
     def test_a_late_exception_of_a_cancelled_init_is_logged(self, error: Exception, channel: Channel) -> None:
         handler = Handler(init=lambda options: Deferred(lambda deferred: deferred.errback(error)))
         begin(handler, channel).connection_lost()
+        channel.turn()
         expected = (
             [] if isinstance(error, Reject) else [("the handler's init failed after it had been given up", error)]
         )
         assert channel.failures == expected
         assert (channel.calls, handler.seen) == ([], [])
+
+    def test_a_state_that_a_cancelled_init_has_returned_just_before_gets_a_connection_close(
+        self, channel: Channel
+    ) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        gate.callback("state")
+        session.connection_lost()
+        channel.turn()
+        assert handler.seen == [("connection_close", "state")]
+        assert channel.calls == []
+
+    @pytest.mark.parametrize("turns", [0, 1])
+    @without_loop
+    def test_what_a_cancelled_init_awaits_in_the_end_is_cancelled_too(self, turns: int, channel: Channel) -> None:
+        cancelled: list[Deferred[Any]] = []
+        gate: Deferred[Any] = Deferred()
+        then: Deferred[Any] = Deferred(cancelled.append)
+
+        class Later:
+            def __await__(self) -> Generator[Any, Any, Any]:
+                return (yield from then.__await__())
+
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        gate.callback(Later())
+        for _ in range(turns):
+            channel.turn()
+        session.connection_lost()
+        channel.turn()
+        assert cancelled == [then]
 
     def test_init_is_cancelled_at_once_if_it_has_lost_its_connection_itself(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
@@ -404,6 +437,7 @@ class TestHandleThatFails:
         channel.log_failure = log_failure  # type: ignore[method-assign]
         session.handle_message(("text", "hello"))
         gate.callback(None)
+        channel.turn()
         assert names[-1] == "fail"
 
 
@@ -655,6 +689,7 @@ class TestConnectionClose:
         open_session(Handler(lambda message, state: gate), channel).connection_lost()
         error = LookupError()
         gate.errback(error)
+        channel.turn()
         assert channel.failures == [("the handler's handle failed", error)]
         assert channel.calls == []
 

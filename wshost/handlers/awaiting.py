@@ -16,7 +16,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from wshost.handlers.tasks import ProcessExit, start
+from wshost.handlers.tasks import start
 
 #: The exceptions of a cancelled awaitable, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
@@ -37,8 +37,8 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
 
     :param result: anything that a function has returned.
     :param loop: the running one.
-    :returns: what is not awaitable, as it is. Otherwise the result of the awaitable; one that is awaitable is awaited in
-        turn. Or else a `Pending` (see `is_pending`), for `outcome` when it is done. To cancel it is to cancel the
+    :returns: what is not awaitable, as it is. Otherwise the result of the awaitable; one that is awaitable is awaited
+        in turn. Or else a `Pending` (see `is_pending`), for `outcome` when it is done. To cancel it is to cancel the
         awaitable. A task decides how and when it ends then.
     :raises BaseException: what the awaitable has failed with already.
     """
@@ -74,8 +74,6 @@ def outcome(done: Any) -> Any:
         if isinstance(done, Failure):
             raise cast("BaseException", done.value)
         return done.result() if asyncio.isfuture(done) else done
-    except ProcessExit as carrier:
-        raise carrier.error from None
     finally:
         # The error's traceback refers to this frame: break the cycle.
         del done

@@ -1,96 +1,254 @@
-"""Runs coroutines as tasks of asyncio. They take their first step at once, and may await Deferreds. Knows no handler.
+"""Runs coroutines as tasks that take their first step at once, and may await Deferreds. Knows no handlers.
 
-Python 3.12 has tasks that take their first step at once. Python 3.11 gets them here.
+asyncio's own tasks can't await Deferreds, and on Python 3.11 they can't take a step at once. So this is another task,
+made of what asyncio has for third parties: its futures, and the calls that make a task known to `asyncio.current_task`
+and `asyncio.all_tasks` (CPython's documentation, "Extending").
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, base_tasks, tasks
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
-from typing import Any, cast
+from contextvars import Context, copy_context
+from itertools import count
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+# The calls for tasks of third parties; and how asyncio shows a task.
+_tasks: Any = tasks
+_enter_task, _leave_task, _register_task = _tasks._enter_task, _tasks._leave_task, _tasks._register_task
+_base_tasks: Any = base_tasks
 
-class ProcessExit(Exception):
-    """Carries a SystemExit or KeyboardInterrupt out of a task: raised bare, it would stop the event loop at once."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+_CancelledError = asyncio.CancelledError
+_cancel, _set_exception, _set_result = asyncio.Future.cancel, asyncio.Future.set_exception, asyncio.Future.set_result
+_numbers = count(1)
 
 
-class Steps:
-    """Wraps a coroutine for a task: where the coroutine awaits a Deferred, the task sees a future.
+class Task(asyncio.Future[Any]):
+    """Runs a coroutine, with a copy of the context, as `asyncio.Task` does. To `isinstance`, it is one.
 
-    It has those methods of a coroutine that a task calls.
+    :param coroutine: what to run. Its SystemExit or KeyboardInterrupt is an exception like others: it does not stop the
+        event loop.
+    :param loop: the running one.
     """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        #: Called when the coroutine has ended; its task is done when that call and all that have led to it have returned.
-        self.ended: Callable[[], object] | None = None
-        self._coroutine = coroutine
-        self._deferred: Deferred[Any] | None = None
+    __class__ = property(lambda _: asyncio.Task)
 
-    def __getattr__(self, name: str) -> Any:
-        # So that a task's repr and stack show the user's coroutine.
-        return getattr(self._coroutine, name)
+    # asyncio's tasks have these attributes, and its `base_tasks` and anyio read them.
+    _fut_waiter: asyncio.Future[Any] | None = None
+    _must_cancel = False
 
-    def send(self, value: Any) -> Any:
-        self._deferred = None
-        return self._step(self._coroutine.send, value)
+    #: Called when the coroutine has ended. What awaits the task runs later.
+    ended: Callable[[], object] | None = None
 
-    def throw(self, error: BaseException) -> Any:
+    _cancelled_by: asyncio.CancelledError | None = None
+    _cancels = 0
+    # What the coroutine awaits, if that is a Deferred.
+    _deferred: Deferred[Any] | None = None
+    _name: str | None = None
+
+    _context: Context
+    _coro: Coroutine[Any, Any, Any]
+
+    def _step(self, error: BaseException | None = None) -> None:
+        """Let the coroutine run until it waits or ends.
+
+        :param error: what it is to raise where it waits.
+        """
+        if self._must_cancel:
+            if not isinstance(error, _CancelledError):
+                error = self._cancelled_error()
+            self._must_cancel = False
+        self._fut_waiter = None
+        loop = self._loop
+        _enter_task(loop, self)
+        try:
+            if error is None:
+                self._deferred = None
+                awaited = self._coro.send(None)
+            else:
+                self._cancel_deferred()
+                awaited = self._coro.throw(error)
+        except BaseException as end:  # users' code may raise anything
+            self._end(end)
+        else:
+            self._wait_for(awaited)
+        finally:
+            _leave_task(loop, self)
+            # The errors' tracebacks refer to this frame: break the cycles.
+            del error, self
+
+    def _end(self, error: BaseException) -> None:
+        """Be done, as the coroutine has returned, which a StopIteration tells, or has failed."""
+        if isinstance(error, StopIteration) and not self._must_cancel:
+            _set_result(self, error.value)
+        elif isinstance(error, (StopIteration, _CancelledError)):
+            self._must_cancel = False
+            self._cancelled_by = error if isinstance(error, _CancelledError) else self._cancelled_error()
+            _cancel(self, *self._cancelled_by.args[:1])
+        else:
+            _set_exception(self, error)
+        if self.ended is not None:
+            self.ended()
+
+    def _cancelled_error(self) -> asyncio.CancelledError:
+        message = self._cancel_message
+        return _CancelledError() if message is None else _CancelledError(message)
+
+    def _wait_for(self, awaited: Any) -> None:
+        """See to it that the next step is taken when what the coroutine awaits is there."""
+        if isinstance(awaited, Deferred):
+            awaited = self._future_of(awaited)
+        if (
+            getattr(awaited, "_asyncio_future_blocking", False)
+            and awaited.get_loop() is self._loop
+            and awaited is not self
+        ):
+            awaited._asyncio_future_blocking = False
+            awaited.add_done_callback(self._go_on, context=self._context)
+            self._fut_waiter = awaited
+            if self._must_cancel and awaited.cancel(self._cancel_message):
+                self._must_cancel = False
+        elif awaited is None:
+            self._loop.call_soon(self._step, context=self._context)
+        else:
+            error = RuntimeError(f"{self!r} can't await {awaited!r}")
+            self._loop.call_soon(self._step, error, context=self._context)
+
+    def _go_on(self, future: asyncio.Future[Any]) -> None:
+        try:
+            future.result()
+        except BaseException as error:  # users' code may raise anything
+            self._step(error)
+        else:
+            self._step()
+
+    def _future_of(self, deferred: Deferred[Any]) -> asyncio.Future[None]:
+        """Return a future that is done when a Deferred has fired. `Deferred.__await__` reads the result by itself."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        future._asyncio_future_blocking = True
+        deferred.addBoth(_wake, future)
+        self._deferred = deferred
+        return future
+
+    def _cancel_deferred(self) -> None:
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
-            # The task was cancelled, as the futures made here never fail. Nobody will look at the Deferred's failure.
+            # Nobody will look at its failure.
             deferred.addErrback(_ignore)
             deferred.cancel()
-        return self._step(self._coroutine.throw, error)
 
-    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            yielded = step(value)
-        except BaseException as error:
-            if self.ended is not None:
-                self.ended()
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                raise ProcessExit(error) from None
-            raise
-        return self.awaited(yielded)
+    # As in `asyncio.Task`
 
-    def awaited(self, yielded: Any) -> Any:
-        """Return what a task may get of what the coroutine has yielded: of a Deferred, a future."""
-        if not isinstance(yielded, Deferred):
-            return yielded
-        self._deferred = yielded
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # A task accepts only a future that `__await__` has yielded: that marks it as awaited.
-        marked = next(future.__await__())
-        yielded.addBoth(_wake, future)
-        return marked
+    def result(self) -> Any:
+        if self._cancelled_by is not None:
+            raise self._cancelled_by
+        return super().result()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if self.done():
+            return False
+        self._cancels += 1
+        if self._fut_waiter is None or not self._fut_waiter.cancel(msg):
+            self._must_cancel = True
+            self._cancel_message = msg
+        return True
+
+    def cancelling(self) -> int:
+        return self._cancels
+
+    def uncancel(self) -> int:
+        self._cancels = max(self._cancels - 1, 0)
+        if not self._cancels:
+            self._must_cancel = False
+        return self._cancels
+
+    def get_coro(self) -> Coroutine[Any, Any, Any]:
+        return self._coro
+
+    def get_context(self) -> Context:
+        return self._context
+
+    def get_name(self) -> str:
+        if self._name is None:
+            self._name = f"wshost-{next(_numbers)}"
+        return self._name
+
+    def set_name(self, value: object) -> None:
+        self._name = str(value)
+
+    def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
+        stack: list[FrameType] = _base_tasks._task_get_stack(self, limit)
+        return stack
+
+    def print_stack(self, *, limit: int | None = None, file: TextIO | None = None) -> None:
+        _base_tasks._task_print_stack(self, limit, file)
+
+    def set_result(self, _: object) -> NoReturn:
+        raise RuntimeError("Task does not support set_result operation")
+
+    def set_exception(self, _: object) -> NoReturn:
+        raise RuntimeError("Task does not support set_exception operation")
+
+    def __repr__(self) -> str:
+        return str(_base_tasks._task_repr(self))
 
 
-# Not by a decorator: Cython's classes take none.
-Coroutine.register(Steps)
+def start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop) -> Any:
+    """Run a coroutine until it waits or ends.
+
+    :param loop: the running one.
+    :returns: the coroutine's result, if it has ended; or else the task, which is pending.
+    :raises BaseException: what the coroutine has raised.
+    """
+    task = Task(loop=loop)
+    task._coro = coroutine
+    task._context = context = copy_context()
+    outer = None
+    try:
+        _enter_task(loop, task)
+    except RuntimeError:
+        outer = asyncio.current_task(loop)
+        _leave_task(loop, outer)
+        _enter_task(loop, task)
+    try:
+        awaited = context.run(coroutine.send, None)
+    except StopIteration as stop:
+        task._end(stop)
+        if task._cancelled_by is None:
+            return stop.value
+        raise task._cancelled_by from None
+    except BaseException as error:  # users' code may raise anything
+        task._end(error)
+        # It is raised here, so asyncio has nothing to complain of.
+        task._log_traceback = False
+        raise
+    finally:
+        _leave_task(loop, task)
+        if outer is not None:
+            _enter_task(loop, outer)
+        if task.done():
+            # An error's traceback refers to this frame: break the cycle.
+            del task
+    _register_task(task)
+    task._wait_for(awaited)
+    return task
 
 
 def when_done(future: asyncio.Future[Any], call: Callable[..., object]) -> None:
-    """Call when a future is done, or is about to be when what is running now has returned."""
-    steps = future.get_coro() if isinstance(future, asyncio.Task) else None
-    if isinstance(steps, Steps):
-        # This saves a turn of the loop, and what a callback costs.
-        steps.ended = call
+    """Call when a future is done; of a `Task`, when its coroutine has ended, which saves a turn of the loop."""
+    if type(future) is Task:
+        future.ended = call
     else:
         future.add_done_callback(call)
 
 
 def _wake(result: Any, future: asyncio.Future[None]) -> Any:
-    """Let the task go on. The result stays in the Deferred: `Deferred.__await__` reads it there when it is resumed."""
+    """Let the task go on, and leave the result in the Deferred."""
     if not future.done():
         future.set_result(None)
     return result
@@ -98,141 +256,3 @@ def _wake(result: Any, future: asyncio.Future[None]) -> Any:
 
 def _ignore(failure: Failure) -> None:
     """Consume a failure."""
-
-
-if sys.version_info >= (3, 12):
-
-    def start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop) -> Any:
-        """Let a coroutine take its first step, as a task with a copy of the context.
-
-        :param loop: the running one.
-        :returns: the coroutine's result, if it has one already; or else the task, which is pending.
-        :raises BaseException: what the coroutine has raised.
-        """
-        task = asyncio.Task(cast("Coroutine[Any, Any, Any]", Steps(coroutine)), loop=loop, eager_start=True)
-        try:
-            return task.result() if task.done() else task
-        except ProcessExit as carrier:
-            raise carrier.error from None
-        finally:
-            # The error's traceback refers to this frame: break the cycle.
-            del task
-
-else:
-    # Python 3.11 gets no more changes, so its private parts stay what they are.
-    from asyncio.tasks import _enter_task, _leave_task, _PyTask, _register_task
-    from itertools import count
-
-    _numbers = count(1)
-
-    class _EagerTask(_PyTask):
-        """A task in Python, as asyncio has it beside the one in C; to `isinstance`, it is that one."""
-
-        __class__ = property(lambda self: asyncio.Task)
-
-        # What a task sets when it is made, and seldom changes.
-        _num_cancels_requested = 0
-        _must_cancel = False
-        _fut_waiter = None
-        _name: str | None = None
-
-        def __init__(self, coroutine: Any, loop: AbstractEventLoop, context: Any) -> None:
-            # Not by `_PyTask.__init__`, which leaves the first step to the loop.
-            self._coro = coroutine
-            self._loop = loop
-            self._context = context
-            self._callbacks: list[Any] = []
-
-        def __del__(self) -> None:
-            # Nearly all have nothing to complain of.
-            if self._state == "PENDING" or self._exception is not None:
-                _PyTask.__del__(self)
-
-        def get_name(self) -> str:
-            if self._name is None:
-                self._name = f"Eager-{next(_numbers)}"
-            return self._name
-
-    class _StepTaken:
-        """What `_PyTask` gets in the coroutine's place for one step: the outcome of the step that was taken already.
-
-        :param steps: the coroutine, for the steps to come.
-        :param yielded: what it has yielded.
-        :param error: what it has raised, if not None.
-        """
-
-        def __init__(self, task: _EagerTask, steps: Steps, yielded: Any, error: BaseException | None) -> None:
-            self._task = task
-            self._steps = steps
-            self._yielded = yielded
-            self._error = error
-
-        def send(self, _: None) -> Any:
-            self._task._coro = self._steps
-            error, self._error = self._error, None
-            if error is not None:
-                raise error
-            return self._steps.awaited(self._yielded)
-
-        def throw(self, _: BaseException) -> Any:
-            # The task was cancelled during that step: then it is what the coroutine waits for that is cancelled.
-            self._task._must_cancel = True
-            return self.send(None)
-
-    def start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop) -> Any:
-        """Let a coroutine take its first step, as a task with a copy of the context.
-
-        :param loop: the running one.
-        :returns: the coroutine's result, if it has one already; or else the task, which is pending.
-        :raises BaseException: what the coroutine has raised.
-        """
-        context = copy_context()
-        task = _EagerTask(coroutine, loop, context)
-        outer = yielded = error = None
-        try:
-            _enter_task(loop, task)
-        except RuntimeError:
-            outer = asyncio.current_task(loop)
-            _leave_task(loop, outer)
-            _enter_task(loop, task)
-        try:
-            yielded = context.run(coroutine.send, None)
-        except StopIteration as stop:
-            if not task._must_cancel and not task._callbacks:
-                # What nearly all do. `_PyTask` does the same, and takes longer.
-                task._result = stop.value
-                task._state = "FINISHED"
-                return stop.value
-            error = stop
-        except (SystemExit, KeyboardInterrupt) as exit:
-            error = ProcessExit(exit)
-        except BaseException as failed:
-            error = failed
-        finally:
-            _leave_task(loop, task)
-            if outer is not None:
-                _enter_task(loop, outer)
-        try:
-            return _go_on(task, Steps(coroutine), yielded, error)
-        finally:
-            # The errors' tracebacks refer to this frame: break the cycle.
-            del task, error
-
-    def _go_on(task: _EagerTask, steps: Steps, yielded: Any, error: BaseException | None) -> Any:
-        """Let a task have the outcome of its first step; return what `start` does."""
-        task._coro = _StepTaken(task, steps, yielded, error)
-        outer = asyncio.current_task(task._loop)
-        if outer is not None:
-            _leave_task(task._loop, outer)
-        try:
-            task._context.run(task._Task__step)
-            if not task.done():
-                _register_task(task)
-                return task
-            return task.result()
-        except ProcessExit as carrier:
-            raise carrier.error from None
-        finally:
-            if outer is not None:
-                _enter_task(task._loop, outer)
-            del task, error

@@ -6,7 +6,6 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -24,14 +23,14 @@ _kept: set[Waiting] = set()
 
 
 class Waiting:
-    """Waits until something is there, then hands it on and lets the session go on.
+    """Waits for an awaitable. When it has ended, at the end of the turn, its result goes to the session.
 
-    :param channel: for the timer, and for the end of the reactor's turn.
+    :param channel: has the timers, and calls at the end of the reactor's turn.
     :param loop: the running one.
     :param pending: what `begin` has returned.
     :param done: gets the result.
-    :param failed: gets an exception instead, of `done` too, while it is being handled.
-    :param resume: called after that, at the end of a turn; with what `failed` has raised, or None.
+    :param failed: gets the exception of the awaitable or of `done`, while that is being handled.
+    :param resume: called after either of them. Its argument is the exception that `failed` has raised, or None.
     """
 
     def __init__(  # noqa: PLR0917 - called for every message that waits
@@ -75,64 +74,42 @@ class Waiting:
     def _wait_for(self, pending: Pending) -> None:
         self._pending = pending
         if isinstance(pending, Deferred):
-            pending.addBoth(self._fired)
+            pending.addBoth(self._ended)
         else:
-            when_done(pending, self._done_soon)
+            when_done(pending, partial(self._ended, pending))
 
-    def _fired(self, result: Any) -> None:
-        """The Deferred has fired, maybe within users' code."""
+    def _ended(self, ended: Any, *_: object) -> None:
+        """The wait is over, maybe within users' code: so its result is looked at later."""
         self._pending = None
-        if isawaitable(result):
-            # To begin it is to enter users' code.
-            self._channel.call_soon(partial(self._hand_on, lambda: begin(result, self._loop)))
-            return
+        self._channel.call_soon(partial(self._hand_on, ended))
+
+    def _hand_on(self, ended: Any) -> None:
+        """Hand a result on, unless it is itself something to wait for."""
         error = None
         try:
-            self._take(lambda: outcome(result))
-        except BaseException as fault:  # nobody would see it here
-            error = fault
-        self._channel.call_soon(partial(self._end, error))
-
-    def _done_soon(self, _: object = None) -> None:
-        self._channel.call_soon(self._future_done)
-
-    def _future_done(self) -> None:
-        future, self._pending = self._pending, None
-        self._hand_on(lambda: begin(outcome(future), self._loop))
-
-    def _hand_on(self, take: Callable[[], Any]) -> None:
-        """Hand the result on, at the end of a turn, or wait for what it is itself."""
-        error = None
-        try:
-            pending = self._take(take)
-        except BaseException as fault:
-            pending, error = None, fault
-        if pending is None:
-            self._end(error)
-        else:
-            self._wait_for(pending)
-            if self._cancelled:
-                self.cancel()
-
-    def _end(self, error: BaseException | None) -> None:
+            result = begin(outcome(ended), self._loop)
+            if is_pending(result):
+                self._wait_for(result)
+                if self._cancelled:
+                    self.cancel()
+                return
+            self._done(result)
+        except BaseException as fault:  # users' code may raise anything
+            error = self._hand_on_error(fault)
         self._stop_timer()
         _kept.discard(self)
         self._resume(error)
 
-    def _take(self, take: Callable[[], Any]) -> Any:
-        """Hand the result on, unless it is another one to wait for: that is returned."""
+    def _hand_on_error(self, error: BaseException) -> BaseException | None:
+        """Call `failed`, and return what it raises."""
         try:
-            result = take()
-            if is_pending(result):
-                return result
-            self._done(result)
-        except BaseException as error:  # users' code may raise anything
-            try:
-                self._failed(error)
-            finally:
-                # The traceback refers to this frame, and this frame to the exception: break the cycle.
-                with suppress(Exception):
-                    error.__traceback__ = None
+            self._failed(error)
+        except BaseException as fault:
+            return fault
+        finally:
+            # The traceback refers to frames that refer to the exception: break the cycle.
+            with suppress(Exception):
+                error.__traceback__ = None
         return None
 
     def _stop_timer(self) -> None:
