@@ -3,7 +3,7 @@
 cimport cython
 from wshost.handlers.awaiting cimport begin, is_pending
 
-cdef object _OPEN, _LOST, _PLAIN
+cdef object _INIT, _OPEN, _CLOSING, _LOST, _OVER, _PLAIN
 
 cdef class HandlerSession:
     cdef object __weakref__
@@ -13,3 +13,8 @@ cdef class HandlerSession:
     cpdef handle_message(self, message)
     @cython.locals(left=Py_ssize_t)
     cpdef _process(self, item)
+    cpdef _handle_done(self, answer)
+    cdef _wait_for(self, pending, done, failed)
+    cdef _limit_wait(self, waiting)
+    cdef _go_on(self)
+    cpdef _go_on_and_proceed(self)

@@ -57,8 +57,8 @@ class Stage(Enum):
     OVER = auto()
 
 
-# Globals are found faster than attributes, and every message needs these.
-_OPEN, _LOST = Stage.OPEN, Stage.LOST
+# Globals are found faster than an enumeration's members, and every message needs these.
+_INIT, _OPEN, _CLOSING, _LOST, _OVER = Stage
 _PLAIN = frozenset((str, bytes))
 
 
@@ -79,7 +79,7 @@ class HandlerSession:
         self._connection: ConnectionInfo | None = connection
         self._loop = running_loop()
         self._handle: Callable[[Any, Any], Any]
-        self._stage = Stage.INIT
+        self._stage = _INIT
         self._state: Any = None
         # Infos, calls to be made after them, and at most one message. None before the first of them.
         self._queue: deque[Any] | None = None
@@ -125,7 +125,7 @@ class HandlerSession:
 
         :returns: False when it will not be handled: the connection is closing, or `MAX_INFOS` are queued already.
         """
-        if self._stage not in {Stage.INIT, Stage.OPEN}:
+        if self._stage is not _INIT and self._stage is not _OPEN:
             return False
         if self._queue is None:
             self._queue = deque()
@@ -143,10 +143,10 @@ class HandlerSession:
 
     def connection_lost(self) -> None:
         """Call the channel no more. After its current call, the handler gets "connection_close"."""
-        if self._stage is Stage.INIT:
+        if self._stage is _INIT:
             self._give_up_init()
-        elif self._stage in {Stage.OPEN, Stage.CLOSING}:
-            self._stop_handling(Stage.LOST)
+        elif self._stage is _OPEN or self._stage is _CLOSING:
+            self._stop_handling(_LOST)
             if self._waiting is not None:
                 self._limit_wait(self._waiting)
             elif not self.busy:
@@ -167,22 +167,10 @@ class HandlerSession:
                         answer = self._handle(item, self._state)
                         if type(answer) is not tuple:
                             answer = begin(answer, self._loop)
-                        # Nearly all answers have one of these two forms. They are not parsed, which saves time.
-                        if (
-                            type(answer) is tuple
-                            and len(answer) == 3
-                            and answer[0] == "reply"
-                            and type(answer[1]) in _PLAIN
-                        ):
-                            self._state = answer[2]
-                            if self._stage is _OPEN:
-                                self._channel.send(answer[1])
-                        elif type(answer) is tuple and len(answer) == 2 and answer[0] == "noreply":
-                            self._state = answer[1]
-                        elif is_pending(answer):
-                            self._wait_for(answer, self._handle_done, self._handle_failed)
-                        else:
+                        if type(answer) is tuple or not is_pending(answer):
                             self._handle_done(answer)
+                        else:
+                            self._wait_for(answer, self._handle_done, self._handle_failed)
                     except BaseException as error:  # users' code may raise anything
                         self._handle_failed(error)
                 else:
@@ -221,14 +209,14 @@ class HandlerSession:
             self._process(self._queue.popleft())
         else:
             self.busy = False
-            if self._stage is Stage.LOST:
+            if self._stage is _LOST:
                 self._end()
 
     def _go_on_and_proceed(self) -> None:
         """Go on outside of a call from the channel, then let the channel proceed."""
         self._go_on()
         # Also when busy again: the output so far must not wait.
-        if self._stage in {Stage.OPEN, Stage.CLOSING}:
+        if self._stage is _OPEN or self._stage is _CLOSING:
             self._channel.proceed()
 
     def _stop_handling(self, stage: Stage) -> None:
@@ -241,21 +229,21 @@ class HandlerSession:
     def _init_done(self, result: Any) -> None:
         accept = result if isinstance(result, Accept) else Accept(result)
         self._state = accept.state
-        if self._stage is Stage.OVER:
+        if self._stage is _OVER:
             # `init` was given up, but it has returned a state, so "connection_close" is due.
-            self._stage = Stage.LOST
+            self._stage = _LOST
             return
-        self._stage = Stage.OPEN
+        self._stage = _OPEN
         self._channel.accept(accept)
 
     def _init_failed(self, error: BaseException) -> None:
         """Reject the connection because of an exception, while the exception is being handled."""
-        if self._stage is Stage.OVER:
+        if self._stage is _OVER:
             if not isinstance(error, (Reject, *CANCELLED)):
                 self._channel.log_failure("the handler's init failed after it had been given up")
             return
         # In a later stage than INIT, init has succeeded and the channel has failed: "connection_close" is still due.
-        self._stop_handling(Stage.OVER if self._stage is Stage.INIT else Stage.CLOSING)
+        self._stop_handling(_OVER if self._stage is _INIT else _CLOSING)
         try:
             if isinstance(error, Reject):
                 self._channel.reject(error.status, error.body, error.headers)
@@ -278,19 +266,29 @@ class HandlerSession:
         self._channel.reject(503, b"", {})
 
     def _give_up_init(self) -> None:
-        self._stop_handling(Stage.OVER)
+        self._stop_handling(_OVER)
         if self._waiting is not None:
             self._waiting.cancel()
 
     # Handle
 
     def _handle_done(self, answer: Any) -> None:
+        # Nearly all answers have one of these two forms. They are not parsed, which saves time.
+        if type(answer) is tuple:
+            if len(answer) == 3 and answer[0] == "reply" and type(answer[1]) in _PLAIN:
+                self._state = answer[2]
+                if self._stage is _OPEN:
+                    self._channel.send(answer[1])
+                return
+            if len(answer) == 2 and answer[0] == "noreply":
+                self._state = answer[1]
+                return
         action, self._state = parse(answer)
         if isinstance(action, Reply):
             for data in action.messages:
-                if self._stage is Stage.OPEN:
+                if self._stage is _OPEN:
                     self._channel.send(data)
-        elif self._stage is not Stage.OPEN:
+        elif self._stage is not _OPEN:
             return
         elif isinstance(action, Ping):
             self._channel.ping(action.payload)
@@ -301,17 +299,17 @@ class HandlerSession:
 
     def _handle_failed(self, error: BaseException) -> None:
         """Close because of an exception, while the exception is being handled (RFC 6455 §7.4.1)."""
-        if self._stage in {Stage.LOST, Stage.OVER} and isinstance(error, CANCELLED):
+        if self._stage in {_LOST, _OVER} and isinstance(error, CANCELLED):
             return
         try:
-            if self._stage is Stage.OPEN:
+            if self._stage is _OPEN:
                 self._close(Close(1011, ""))
         finally:
             # Log last: logging may fail, and must not keep the connection open then.
             self._channel.log_failure("the handler's handle failed")
 
     def _close(self, close: Close) -> None:
-        self._stop_handling(Stage.CLOSING)
+        self._stop_handling(_CLOSING)
         self._channel.close(close.code, close.reason)
 
     # Results that are awaited
@@ -323,11 +321,11 @@ class HandlerSession:
 
     def _limit_wait(self, waiting: Waiting) -> None:
         """Limit a wait in time, except while the connection is open: then the handler may take as long as it likes."""
-        if self._stage is Stage.INIT:
+        if self._stage is _INIT:
             waiting.limit(self._terms.init_timeout, self._init_overdue)
-        elif self._stage is Stage.LOST:
+        elif self._stage is _LOST:
             waiting.limit(self._terms.close_grace, partial(self._handle_overdue, waiting))
-        elif self._stage is Stage.OVER:
+        elif self._stage is _OVER:
             waiting.cancel()
 
     def _resume(self, error: BaseException | None) -> None:
@@ -347,7 +345,7 @@ class HandlerSession:
 
     def _end(self) -> None:
         """Give the handler its "connection_close", and ignore the answer."""
-        self._stage = Stage.OVER
+        self._stage = _OVER
         try:
             ending = begin(self._handle("connection_close", self._state), self._loop)
         except BaseException as error:  # users' code may raise anything

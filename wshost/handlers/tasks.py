@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 _tasks: Any = tasks
 _enter_task, _leave_task, _register_task = _tasks._enter_task, _tasks._leave_task, _tasks._register_task
 _base_tasks: Any = base_tasks
+_current_task = asyncio.current_task
 
 _CancelledError = asyncio.CancelledError
 _cancel, _set_exception, _set_result = asyncio.Future.cancel, asyncio.Future.set_exception, asyncio.Future.set_result
@@ -208,13 +209,10 @@ def start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop) -> Any:
     task = Task(loop=loop)
     task._coro = coroutine
     task._context = context = copy_context()
-    outer = None
-    try:
-        _enter_task(loop, task)
-    except RuntimeError:
-        outer = asyncio.current_task(loop)
+    outer = _current_task(loop)
+    if outer is not None:
         _leave_task(loop, outer)
-        _enter_task(loop, task)
+    _enter_task(loop, task)
     try:
         awaited = context.run(coroutine.send, None)
     except StopIteration as stop:

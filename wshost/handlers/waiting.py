@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -50,6 +49,8 @@ class Waiting:
         self._timer: Timer | None = None
         # None once it is there.
         self._pending: Pending | None = None
+        # After that, until it is handed on: the future, or what the Deferred has fired with.
+        self._ended: Any = None
         self._cancelled = False
         self._wait_for(pending)
 
@@ -74,17 +75,25 @@ class Waiting:
     def _wait_for(self, pending: Pending) -> None:
         self._pending = pending
         if isinstance(pending, Deferred):
-            pending.addBoth(self._ended)
+            pending.addBoth(self._fired)
         else:
-            when_done(pending, partial(self._ended, pending))
+            when_done(pending, self._future_done)
 
-    def _ended(self, ended: Any, *_: object) -> None:
-        """The wait is over, maybe within users' code: so its result is looked at later."""
+    # Both may be called within users' code. So the result is handed on at the end of the turn.
+
+    def _fired(self, result: Any) -> None:
+        self._ended = result
         self._pending = None
-        self._channel.call_soon(partial(self._hand_on, ended))
+        self._channel.call_soon(self._hand_on)
 
-    def _hand_on(self, ended: Any) -> None:
-        """Hand a result on, unless it is itself something to wait for."""
+    def _future_done(self, _: object = None) -> None:
+        self._ended = self._pending
+        self._pending = None
+        self._channel.call_soon(self._hand_on)
+
+    def _hand_on(self) -> None:
+        """Hand the result on, unless it is itself something to wait for."""
+        ended, self._ended = self._ended, None
         error = None
         try:
             result = begin(outcome(ended), self._loop)
@@ -97,7 +106,8 @@ class Waiting:
         except BaseException as fault:  # users' code may raise anything
             error = self._hand_on_error(fault)
         self._stop_timer()
-        _kept.discard(self)
+        if _kept:
+            _kept.discard(self)
         self._resume(error)
 
     def _hand_on_error(self, error: BaseException) -> BaseException | None:
@@ -113,6 +123,6 @@ class Waiting:
         return None
 
     def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
