@@ -26,8 +26,8 @@ ROOT = Path(__file__).parent
 COMPILED = (
     "wshost/connections/connection",
     "wshost/connections/context",
-    "wshost/topics/pending",
     "wshost/connections/stream",
+    "wshost/connections/turn",
     "wshost/fastnet/layers",
     "wshost/fastnet/output",
     "wshost/fastnet/socket_transport",
@@ -39,6 +39,7 @@ COMPILED = (
     "wshost/handlers/session",
     "wshost/handlers/tasks",
     "wshost/handlers/waiting",
+    "wshost/topics/pending",
     "wshost/protocols/websocket/deflate",
     "wshost/protocols/websocket/driver",
     "wshost/protocols/websocket/masking",

@@ -16,3 +16,6 @@ cdef class Context:
     cpdef write(self, data)
     cpdef receive(self, data, Py_ssize_t filled=*)
     cpdef _apply(self, results)
+    cpdef call_soon(self, call)
+    cpdef run(self, call, what=*)
+    cdef _continue(self)
