@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.handlers.surroundings import in_loop, quiet, turns
-from wshost.handlers.tasks import start, when_done
+from wshost.handlers.tasks import start
 
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
 
@@ -551,9 +551,9 @@ class TestWhatItShows:
         await turns()
 
 
-class TestWhenDone:
+class TestTheEnd:
     @in_loop
-    async def test_of_a_task_it_is_called_as_soon_as_the_coroutine_ends(self) -> None:
+    async def test_it_is_told_as_soon_as_the_coroutine_ends(self) -> None:
         gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         log = []
 
@@ -561,20 +561,11 @@ class TestWhenDone:
             return await gate
 
         task = ours(wait())
-        when_done(task, lambda: log.append(task.result()))
+        task.ended = lambda: log.append(task.result())
         asyncio.get_running_loop().call_soon(lambda: log.append("turn"))
         gate.set_result("there")
         await asyncio.sleep(0)
         assert log == ["turn", "there"]
-
-    @in_loop
-    async def test_of_another_future_it_is_called_with_that(self) -> None:
-        gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        log: list[Any] = []
-        when_done(gate, log.append)
-        gate.set_result("there")
-        await turns()
-        assert log == [gate]
 
 
 class TestDeferreds:

@@ -64,7 +64,6 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
 
 def is_pending(result: Any) -> bool:
     """Say whether `begin` has returned something that is not there yet."""
-    # Nearly all are tasks; to ask for their type is fastest.
     return type(result) is Task or isinstance(result, Deferred) or asyncio.isfuture(result)
 
 
@@ -76,7 +75,7 @@ def outcome(done: Any) -> Any:
     try:
         if isinstance(done, Failure):
             raise cast("BaseException", done.value)
-        return done.result() if type(done) is Task or asyncio.isfuture(done) else done
+        return done.result() if asyncio.isfuture(done) else done
     finally:
         # The error's traceback refers to this frame: break the cycle.
         del done

@@ -102,20 +102,19 @@ class Task(asyncio.Future[Any]):
 
     def _wait_for(self, awaited: Any) -> None:
         """See to it that the next step is taken when what the coroutine awaits is there."""
-        if isinstance(awaited, Deferred):
+        if awaited is None:
+            self._loop.call_soon(self._step, context=self._context)
+            return
+        blocking = getattr(awaited, "_asyncio_future_blocking", None)
+        if blocking is None and isinstance(awaited, Deferred):
             awaited = self._future_of(awaited)
-        if (
-            getattr(awaited, "_asyncio_future_blocking", False)
-            and awaited.get_loop() is self._loop
-            and awaited is not self
-        ):
+            blocking = True
+        if blocking and awaited.get_loop() is self._loop and awaited is not self:
             awaited._asyncio_future_blocking = False
             awaited.add_done_callback(self._go_on, context=self._context)
             self._fut_waiter = awaited
             if self._must_cancel and awaited.cancel(self._cancel_message):
                 self._must_cancel = False
-        elif awaited is None:
-            self._loop.call_soon(self._step, context=self._context)
         else:
             error = RuntimeError(f"{self!r} can't await {awaited!r}")
             self._loop.call_soon(self._step, error, context=self._context)
@@ -131,7 +130,6 @@ class Task(asyncio.Future[Any]):
     def _future_of(self, deferred: Deferred[Any]) -> asyncio.Future[None]:
         """Return a future that is done when a Deferred has fired. `Deferred.__await__` reads the result by itself."""
         future: asyncio.Future[None] = self._loop.create_future()
-        future._asyncio_future_blocking = True
         deferred.addBoth(_wake, future)
         self._deferred = deferred
         return future
@@ -235,14 +233,6 @@ def start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop) -> Any:
     _register_task(task)
     task._wait_for(awaited)
     return task
-
-
-def when_done(future: asyncio.Future[Any], call: Callable[..., object]) -> None:
-    """Call when a future is done; of a `Task`, when its coroutine has ended, which saves a turn of the loop."""
-    if type(future) is Task:
-        future.ended = call
-    else:
-        future.add_done_callback(call)
 
 
 def _wake(result: Any, future: asyncio.Future[None]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import Deferred
 
 from wshost.handlers.awaiting import Pending, begin, is_pending, outcome
-from wshost.handlers.tasks import when_done
+from wshost.handlers.tasks import Task
 from wshost.interfaces import IChannel, Timer
 
 Done: TypeAlias = Callable[[Any], None]
@@ -74,10 +74,13 @@ class Waiting:
 
     def _wait_for(self, pending: Pending) -> None:
         self._pending = pending
-        if isinstance(pending, Deferred):
+        if type(pending) is Task:
+            # This saves a turn of the loop.
+            pending.ended = self._future_done
+        elif isinstance(pending, Deferred):
             pending.addBoth(self._fired)
         else:
-            when_done(pending, self._future_done)
+            pending.add_done_callback(self._future_done)
 
     # Both may be called within users' code. So the result is handed on at the end of the turn.
 
@@ -96,8 +99,8 @@ class Waiting:
         ended, self._ended = self._ended, None
         error = None
         try:
-            result = begin(outcome(ended), self._loop)
-            if is_pending(result):
+            result = ended.result() if type(ended) is Task else outcome(ended)
+            if type(result) is not tuple and is_pending(result := begin(result, self._loop)):
                 self._wait_for(result)
                 if self._cancelled:
                     self.cancel()
