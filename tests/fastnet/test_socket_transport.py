@@ -270,6 +270,32 @@ class TestInput:
         pair.go_on()
         assert pair.protocol.received == b"onetwo"
 
+    def test_input_wakes_the_loop_once_while_reading_is_paused(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        pair.transport.pause_reading()
+        pair.peer.send(b"one")
+        pair.loop.turn()
+        assert pair.loop.selector.select(0) == []
+        pair.transport.resume_reading()
+        pair.go_on()
+        assert pair.protocol.received == b"one"
+
+    def test_a_reset_that_the_loop_has_told_of_while_reading_was_paused_is_noticed(
+        self, connect: Callable[..., Pair]
+    ) -> None:
+        """uvloop tells of it once, together with data before it, and watches no more."""
+        pair = connect(data_received=lambda transport: transport.pause_reading())
+        pair.transport.write_nocheck(b"never read")
+        pair.peer.send(b"one")
+        pair.peer.close()
+        pair.loop.turn()
+        [reader] = pair.loop.calls
+        pair.loop.calls[reader] = lambda: None
+        pair.transport.resume_reading()
+        pair.loop.turn()
+        assert pair.protocol.told == ["data_received", "connection_lost"]
+        assert isinstance(pair.protocol.error, ConnectionResetError)
+
     def test_a_read_that_finds_nothing_changes_nothing(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
         [reader] = pair.loop.calls.values()

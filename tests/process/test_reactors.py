@@ -117,6 +117,35 @@ def test_a_reset_right_behind_data_is_noticed_as_an_end_is(
     assert reason.check(expected)
 
 
+class TestSoon:
+    def test_a_call_is_made_in_the_loops_next_turn_without_a_timer(self) -> None:
+        called: list[Any] = []
+
+        def run() -> None:
+            loop = asyncio.new_event_loop()
+            reactor = reactors.AsyncioReactor(loop)
+            soon = reactors.soon(reactor)
+
+            def call() -> None:
+                assert soon is not None
+                soon(lambda: called.append("next turn"))
+                called.append(reactor.getDelayedCalls())
+                loop.call_soon(loop.stop)
+
+            loop.call_soon(call)
+            loop.run_forever()
+            close(reactor)
+            loop.close()
+
+        # The tests themselves run in a loop, and a thread has one at most.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(run).result()
+        assert called == [[], "next turn"]
+
+    def test_other_reactors_have_timers_only(self, epoll: EPollReactor) -> None:
+        assert reactors.soon(epoll) is None
+
+
 def twisteds_reactor(loop: asyncio.AbstractEventLoop) -> AsyncioSelectorReactor:
     """One that Twisted has made, and that we have told what to do when a task exits."""
     reactor = AsyncioSelectorReactor(loop)
