@@ -10,18 +10,22 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.building import UnavailableError
 from benchmarks.cells import CELLS
 from benchmarks.charts import draw
 from benchmarks.importing import brought_in
-from benchmarks.measure import Pace, Result, measure
-from benchmarks.peers import CORES, PEERS, UnavailableError
+from benchmarks.measure import ALONE, Pace, measure
+from benchmarks.peers import CORES, PEERS
 from benchmarks.report import Report, machine
+from benchmarks.samples import Result
+from benchmarks.turns import kept_back
 
 #: A quick run asks those only that lead in some cell.
-QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "node-ws", "aiohttp")
-QUICK_PACE = Pace(rounds=3, warm_up=0.15, seconds=0.3)
+QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "aiohttp", "bun", "limit")
+QUICK_PACE = Pace(turns=3, warm_up=0.15, rounds=1)
 
 
 def say(line: str) -> None:
@@ -39,8 +43,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, but show what --json wrote")
     parser.add_argument("--only", default="", metavar="REGEX", help="cells whose names match; --list shows them")
     parser.add_argument("--servers", default="", metavar="A,B,C", help=f"of {', '.join(PEERS)}")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds per cell [3]")
-    parser.add_argument("--seconds", type=float, metavar="S", help="of each round [0.7; quick: 0.3]")
+    parser.add_argument("--turns", type=int, metavar="N", help="of each server in a cell [10; quick: 3]")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of each turn [0.3]")
     parser.add_argument("--list", action="store_true", help="print the names of all cells, and exit")
     parsed = parser.parse_args(argv)
     if unknown := set(filter(None, parsed.servers.split(","))) - PEERS.keys():
@@ -79,7 +83,7 @@ def run(asked: argparse.Namespace) -> Report:
     if asked.quick and not asked.servers:
         names = [name for name in names if name in QUICK_SERVERS]
     pace = QUICK_PACE if asked.quick else Pace()
-    pace = Pace(asked.rounds or pace.rounds, pace.warm_up, asked.seconds or pace.seconds)
+    pace = replace(pace, turns=asked.turns or pace.turns, seconds=asked.seconds or pace.seconds)
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -91,16 +95,25 @@ def run(asked: argparse.Namespace) -> Report:
         note(f"quick: without {', '.join(name for name in PEERS if name not in names)}")
     versions = available(names, note)
     peers = [PEERS[name] for name in versions]
+    for why in dict.fromkeys(filter(None, map(kept_back, cells))):
+        slower = ", ".join(cell.name for cell in cells if cell.kind not in ALONE and kept_back(cell) == why)
+        note(f"with the load in Python, as {why}: {slower}")
+    # A cell may show another figure of one that is measured.
+    measured: dict[str, list[Result]] = {}
     results: list[Result] = []
     start = time.monotonic()
     try:
         for number, cell in enumerate(cells, 1):
             say(f"[{number}/{len(cells)}, {time.monotonic() - start:.0f} s] {cell.name}")
-            results += measure(cell, peers, pace, note)
+            source = next((one for one in CELLS if one.name == cell.of), cell)
+            if source.name not in measured:
+                measured[source.name] = measure(source, peers, pace, note)
+            results += [replace(result, cell=cell.name) for result in measured[source.name]]
     except KeyboardInterrupt:
         note("interrupted: this is what is known until now")
     notes.append(f"import wshost brings in {', '.join(brought_in('wshost')) or 'no reactor, no TLS'}")
-    return Report(results, versions, [peer.name for peer in peers if peer.rival], machine(), notes)
+    rivals = {peer.name: peer.language for peer in peers if peer.rival}
+    return Report(results, versions, rivals, machine(), notes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
 import signal
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks.accounting import cpu
+from benchmarks.accounting import cpu, descendants
+from benchmarks.building import HERE, UnavailableError, built, cache_directory
+from benchmarks.servers.answers import STYLES
 
-HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 #: Servers run on the first core that this process may use, the load on the last one.
@@ -32,9 +34,12 @@ BEFORE = "WSHOST_BEFORE"
 #: For a server to listen.
 PATIENCE = 20.0
 
-
-class UnavailableError(Exception):
-    """A server can't run on this machine; the message says why."""
+_PLAIN = frozenset({"broadcast", "tls"})
+_EVERYTHING = _PLAIN | {"deflate", *STYLES}
+#: Whose plain handler is an `async def` already.
+_ASYNC_ECHO = _PLAIN | {"deflate", "echo"}
+#: The handlers that are written in JavaScript.
+_SCRIPTED = _PLAIN | {"deflate", "json"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Launch:
 
     broadcast: bool = False
     deflate: bool = False
+    #: The handler, as `servers/answers.py` names it; empty for the plain one, in the server's fastest style.
+    style: str = ""
     #: A file with key and certificate, for TLS.
     cert: str = ""
     #: At least so many connections.
@@ -53,6 +60,7 @@ class Launch:
         return [
             *(["--broadcast"] if self.broadcast else []),
             *(["--deflate"] if self.deflate else []),
+            *([f"--style={self.style}"] if self.style else []),
             *([f"--cert={self.cert}"] if self.cert else []),
         ]
 
@@ -62,13 +70,17 @@ class Peer:
     """One server."""
 
     name: str
-    #: Whose version is shown.
+    #: Of Python, whose version is shown.
     distribution: str
     command: Callable[[Launch, int], list[str]]
-    #: Of broadcast, deflate, tls.
-    can: frozenset[str] = frozenset({"broadcast", "deflate", "tls"})
+    #: Of broadcast, deflate, tls, and the styles of handlers.
+    can: frozenset[str] = _PLAIN | {"deflate"}
     #: What its users import.
     module: str = ""
+    #: That its handlers are written in.
+    language: str = "Python"
+    #: Returns the version of what is no distribution of Python; raises UnavailableError.
+    found: Callable[[], str] | None = None
     #: Whether it runs from the checkout of another commit.
     before: bool = False
     #: wshost's own rows and the limit are not among those it is compared with.
@@ -77,7 +89,7 @@ class Peer:
     def suits(self, launch: Launch) -> bool:
         """Whether the server offers what a cell wants."""
         wanted = {"broadcast": launch.broadcast, "deflate": launch.deflate, "tls": bool(launch.cert)}
-        return {feature for feature, needed in wanted.items() if needed} <= self.can
+        return {feature for feature, needed in wanted.items() if needed} | set(filter(None, [launch.style])) <= self.can
 
     def root(self) -> Path:
         """Return the checkout that it runs from.
@@ -95,44 +107,50 @@ class Peer:
 
         :raises UnavailableError: when it is not installed.
         """
-        if self.name == "node-ws":
-            return f"ws {node_modules()[1]}"
-        if self.name == "limit":
-            compiled_limit()
-            return "C"
         if self.before:
             return str(self.root())
+        if self.found is not None:
+            return self.found()
         try:
             return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
         except importlib.metadata.PackageNotFoundError:
             raise UnavailableError(f"{self.distribution} is not installed") from None
 
 
-@cache
-def cache_directory() -> Path:
-    """Where what is built and fetched for the benchmarks stays: inside the environment, as `make bench` has one."""
-    made = Path(sys.prefix, "benchmarks")
-    made.mkdir(exist_ok=True)
-    return made
+def node_modules() -> Path:
+    """Where `make bench` has put the packages of npm."""
+    return cache_directory() / "node_modules"
 
 
 @cache
-def node_modules() -> tuple[Path, str]:
-    """Install ws for Node, once; return its directory and version.
+def ws_version() -> str:
+    """Return the version of ws for Node.
 
-    :raises UnavailableError: without Node or npm, or when npm fails.
+    :raises UnavailableError: where it or Node is missing.
     """
-    npm = shutil.which("npm")
-    if not npm or not shutil.which("node"):
-        raise UnavailableError("node and npm are not found")
-    found = cache_directory() / "node_modules"
-    if not (found / "ws").exists():
-        command = [npm, "install", "--prefix", str(cache_directory()), "--no-audit", "--no-fund", "ws", "bufferutil"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise UnavailableError(f"npm can't install ws: {ended.stderr.strip().splitlines()[-1:]}")
-    listed = (found / "ws" / "package.json").read_text()
-    return found, listed.partition('"version": "')[2].partition('"')[0]
+    if not shutil.which("node"):
+        raise UnavailableError("node is not found")
+    listed = node_modules() / "ws" / "package.json"
+    if not listed.exists():
+        raise UnavailableError("npm's package ws is not installed")
+    return f"ws {json.loads(listed.read_text())['version']}"
+
+
+@cache
+def runtime(name: str) -> tuple[str, str]:
+    """Find Bun or Deno, from npm or in the PATH; return its program and its version.
+
+    :raises UnavailableError: where it is missing, or does not run.
+    """
+    own = node_modules() / ".bin" / name
+    program = str(own) if own.exists() else shutil.which(name)
+    if not program:
+        raise UnavailableError(f"{name} is not found")
+    ended = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise UnavailableError(f"{name} does not run: {ended.stderr.strip().splitlines()[-1:]}")
+    version = ended.stdout.split("\n")[0].removeprefix(f"{name} ").split(" ")[0]
+    return program, f"{name.capitalize()} {version}"
 
 
 @cache
@@ -141,16 +159,7 @@ def compiled_limit() -> Path:
 
     :raises UnavailableError: without a compiler, or when it fails.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        raise UnavailableError("no C compiler is found")
-    source, program = HERE / "servers" / "limit.c", cache_directory() / "limit"
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        command = [compiler, "-O2", "-o", str(program), str(source)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise UnavailableError(f"{compiler} fails: {ended.stderr.strip().splitlines()[:1]}")
-    return program
+    return built("servers/limit.c")
 
 
 def _program(name: str) -> Callable[[Launch, int], list[str]]:
@@ -162,7 +171,11 @@ def _program(name: str) -> Callable[[Launch, int], list[str]]:
 
 def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
     def command(launch: Launch, port: int) -> list[str]:
-        handler = "benchmarks.servers.wshost_broadcast" if launch.broadcast else "wshost.handlers.echo"
+        handler = "wshost.handlers.echo"
+        if launch.broadcast:
+            handler = "benchmarks.servers.wshost_broadcast"
+        elif launch.style:
+            handler = f"benchmarks.servers.wshost_async:{launch.style.capitalize()}"
         return [
             str(SCRIPTS / "twistd"),
             "--nodaemon",
@@ -213,35 +226,73 @@ def _daphne(launch: Launch, port: int) -> list[str]:
 
 def _node(launch: Launch, port: int) -> list[str]:
     program = HERE / "servers" / "ws_server.cjs"
-    return ["node", str(program), f"--modules={node_modules()[0]}", f"--port={port}", *launch.flags()]
+    return ["node", str(program), f"--modules={node_modules()}", f"--port={port}", *launch.flags()]
+
+
+def _bun(launch: Launch, port: int) -> list[str]:
+    return [runtime("bun")[0], str(HERE / "servers" / "bun_server.js"), f"--port={port}", *launch.flags()]
+
+
+def _deno(launch: Launch, port: int) -> list[str]:
+    program = str(HERE / "servers" / "deno_server.js")
+    return [
+        runtime("deno")[0],
+        "run",
+        "--quiet",
+        "--no-config",
+        "--allow-net=127.0.0.1",
+        "--allow-read",
+        program,
+        f"--port={port}",
+        *launch.flags(),
+    ]
+
+
+def _limit_version() -> str:
+    compiled_limit()
+    return "C"
 
 
 def _limit(launch: Launch, port: int) -> list[str]:
     return [str(compiled_limit()), "--port", str(port), *launch.flags()]
 
 
-_PLAIN = frozenset({"broadcast", "tls"})
-
 #: By their names, in the order in which they are shown.
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("wshost", "wshost", _wshost(), module="wshost", rival=False),
+        Peer("wshost", "wshost", _wshost(), _EVERYTHING, module="wshost", rival=False),
         Peer("wshost-epoll", "wshost", _wshost("--reactor=epoll"), rival=False),
-        Peer("wshost-before", "wshost", _wshost(), rival=False, before=True),
+        Peer("wshost-before", "wshost", _wshost(), _EVERYTHING, rival=False, before=True),
         Peer("picows", "picows", _program("picows_server"), _PLAIN, module="picows"),
-        Peer("picows.websockets", "picows", _program("picows_websockets_server"), module="picows.websockets.asyncio"),
+        Peer(
+            "picows.websockets",
+            "picows",
+            _program("picows_websockets_server"),
+            _EVERYTHING,
+            module="picows.websockets.asyncio",
+        ),
         Peer("socketify", "socketify", _program("socketify_server"), module="socketify"),
-        Peer("node-ws", "ws", _node),
-        Peer("websockets", "websockets", _program("websockets_server"), module="websockets.asyncio.server"),
-        Peer("aiohttp", "aiohttp", _program("aiohttp_server"), module="aiohttp.web"),
-        Peer("uvicorn", "uvicorn", _uvicorn("websockets-sansio"), module="uvicorn"),
+        Peer("node-ws", "", _node, _SCRIPTED, language="JavaScript", found=ws_version),
+        Peer("bun", "", _bun, _SCRIPTED, language="JavaScript", found=lambda: runtime("bun")[1]),
+        Peer("deno", "", _deno, _SCRIPTED - {"deflate"}, language="JavaScript", found=lambda: runtime("deno")[1]),
+        Peer(
+            "websockets", "websockets", _program("websockets_server"), _EVERYTHING, module="websockets.asyncio.server"
+        ),
+        Peer("aiohttp", "aiohttp", _program("aiohttp_server"), _EVERYTHING, module="aiohttp.web"),
+        Peer("uvicorn", "uvicorn", _uvicorn("websockets-sansio"), _ASYNC_ECHO, module="uvicorn"),
         Peer("uvicorn-wsproto", "uvicorn", _uvicorn("wsproto")),
-        Peer("tornado", "tornado", _program("tornado_server"), module="tornado.websocket"),
+        Peer(
+            "tornado",
+            "tornado",
+            _program("tornado_server"),
+            _ASYNC_ECHO,
+            module="tornado.websocket",
+        ),
         Peer("daphne", "daphne", _daphne, _PLAIN, module="daphne.server"),
         Peer("autobahn", "autobahn", _program("autobahn_server"), module="autobahn.twisted.websocket"),
         Peer("twisted.web", "Twisted", _program("twisted_web_server"), _PLAIN, module="twisted.web.websocket"),
-        Peer("limit", "", _limit, frozenset({"broadcast"}), rival=False),
+        Peer("limit", "", _limit, frozenset({"broadcast", "echo"}), language="C", found=_limit_version, rival=False),
     )
 }
 
@@ -259,6 +310,16 @@ class Running:
     def cpu(self) -> float:
         """The seconds of CPU it has had."""
         return cpu(self.process.pid)
+
+    def pause(self) -> None:
+        """Stop it where it is: one that polls would take the core from the others."""
+        for process in descendants(self.process.pid):
+            os.kill(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it run again."""
+        for process in descendants(self.process.pid):
+            os.kill(process, signal.SIGCONT)
 
 
 def free_port() -> int:
@@ -279,12 +340,22 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _environment(peer: Peer) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"}
+def _environment(peer: Peer, directory: Path) -> dict[str, str]:
+    root = _lay_out(peer, directory) if peer.before else peer.root()
+    environment = {**os.environ, "PYTHONPATH": str(root), "NODE_ENV": "production"}
+    environment |= {"DENO_DIR": str(directory / "deno"), "DENO_NO_UPDATE_CHECK": "1"}
     if peer.before:
         # That of this checkout is not for others, which have what `python hatch_build.py` has put there.
         environment.pop("WSHOST_COMPILED", None)
     return environment
+
+
+def _lay_out(peer: Peer, directory: Path) -> Path:
+    """Make the root that a server of another commit imports from: its wshost, and the handlers of this checkout."""
+    for name in ("wshost", "twisted"):
+        (directory / name).symlink_to(peer.root() / name)
+    (directory / "benchmarks").symlink_to(HERE)
+    return directory
 
 
 @contextmanager
@@ -305,7 +376,7 @@ def running(peer: Peer, launch: Launch) -> Iterator[Running]:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=directory,
-                env=_environment(peer),
+                env=_environment(peer, Path(directory)),
             )
         try:
             try:

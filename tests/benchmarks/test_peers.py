@@ -7,19 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers import CORES, PEERS, Launch, Peer, UnavailableError, on_core
+from benchmarks.building import UnavailableError
+from benchmarks.peers import CORES, PEERS, Launch, Peer, on_core
 
 LAUNCHES = {
     "plain": Launch(),
     "broadcast": Launch(broadcast=True),
     "deflate": Launch(deflate=True),
     "tls": Launch(cert="/some/cert.pem"),
+    "async echo": Launch(style="echo"),
+    "async JSON": Launch(style="json"),
 }
 
 
 def test_a_server_is_asked_only_for_what_it_can() -> None:
     suited = {name: [kind for kind, launch in LAUNCHES.items() if peer.suits(launch)] for name, peer in PEERS.items()}
-    assert suited["limit"] == ["plain", "broadcast"]
+    assert suited["limit"] == ["plain", "broadcast", "async echo"]
+    assert suited["tornado"] == ["plain", "broadcast", "deflate", "tls", "async echo"]
     assert suited["picows"] == ["plain", "broadcast", "tls"]
     assert suited["wshost"] == list(LAUNCHES)
 

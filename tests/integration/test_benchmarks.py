@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize("cell", ["latency-64", "deflate-200", "connect", "flood-messages"])
+@pytest.mark.parametrize("cell", ["latency", "async-wait-16", "tls-64-1", "deflate-200", "connect-1", "flood-messages"])
 def test_each_benchmark_runs_for_a_moment(cell: str, tmp_path: Path) -> None:
-    options = ["--only", f"^{cell}$", "--servers=wshost", "--rounds=1", "--seconds=0.2"]
+    options = ["--only", f"^{cell}$", "--servers=wshost", "--turns=1", "--seconds=0.2"]
     files = [f"--json={tmp_path / 'all.json'}", f"--charts={tmp_path}"]
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks", *options, *files],
