@@ -1,13 +1,15 @@
-"""Compiles the programs in C, once for each change of their source; knows nothing of what they do."""
+"""Compiles the programs in C and Go, once for each change of their source; knows nothing of what they do."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 
@@ -38,9 +40,36 @@ def built(source: str, flags: Sequence[str] = (), name: str = "", directory: Pat
         raise UnavailableError("no C compiler is found")
     path = HERE / source
     program = (directory or cache_directory()) / (name or path.stem)
-    if not program.exists() or program.stat().st_mtime < path.stat().st_mtime:
-        command = [compiler, "-O2", "-o", str(program), str(path), *flags]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise UnavailableError(f"{compiler} can't compile {path.name}: {ended.stderr.strip().splitlines()[:1]}")
+    _compile([compiler, "-O2", "-o", str(program), str(path), *flags], path, program)
     return program
+
+
+def built_by_go(source: str) -> Path:
+    """Compile a program in Go, when its source has changed; nothing is fetched.
+
+    What it imports is where `make bench` has put it, or where Debian's packages are.
+
+    :param source: its path, from this directory.
+    :raises UnavailableError: without Go or what is imported, or when it fails.
+    """
+    go = shutil.which("go")
+    if not go:
+        raise UnavailableError("go is not found")
+    path, module = HERE / source, cache_directory() / "go"
+    program = cache_directory() / path.stem
+    environment = {**os.environ, "GOCACHE": str(cache_directory() / "go-cache"), "GOPROXY": "off"}
+    if (module / "go.mod").exists():
+        environment["GOFLAGS"] = "-mod=mod"
+    else:
+        module = HERE
+        environment |= {"GO111MODULE": "off", "GOPATH": os.environ.get("GOPATH", "/usr/share/gocode")}
+    _compile([go, "build", "-o", str(program), str(path)], path, program, cwd=module, env=environment)
+    return program
+
+
+def _compile(command: list[str], source: Path, program: Path, **how: Any) -> None:
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+        return
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, **how)
+    if ended.returncode:
+        raise UnavailableError(f"{command[0]} can't compile {source.name}: {ended.stderr.strip().splitlines()[:1]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,7 @@ class CompiledLoad:
     :param messages: what is sent, without line ends.
     :param replies: what is to come back, message by message, where that is something else.
     :param authority: the file of the certificate that signed the server's, for TLS.
-    :param options: others of `load.c`, such as ``rate=20_000``.
+    :param options: others of `load.c`, such as ``{"rate": 20_000}``.
     :raises WrongAnswerError: when the connections can't be opened.
     """
 
@@ -59,7 +59,7 @@ class CompiledLoad:
         replies: Sequence[bytes] | None = None,
         *,
         authority: str = "",
-        **options: int,
+        options: Mapping[str, int] | None = None,
     ) -> None:
         # The load has read them when it says its first word.
         with tempfile.NamedTemporaryFile() as asked, tempfile.NamedTemporaryFile() as answered:
@@ -72,7 +72,7 @@ class CompiledLoad:
                 answered.flush()
                 command += [f"--replies={answered.name}"]
             command += [f"--tls={authority}"] if authority else []
-            command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+            command += [f"--{name.replace('_', '-')}={value}" for name, value in (options or {}).items()]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )

@@ -124,31 +124,21 @@ static double percentile(double part) {
 
 /* ---- Messages ---- */
 
-static char *lines_of(const char *name, size_t *number) {
+/* Reads a file with a message on each line. */
+static Bytes *read_lines(const char *name, size_t *number) {
     FILE *file = fopen(name, "rb");
     if (!file) die("%s: %s", name, strerror(errno));
-    size_t size = 0, space = 1 << 16;
-    char *text = made(space, 1);
-    for (size_t got; (got = fread(text + size, 1, space - size - 1, file)); size += got) {
-        if (space - size - 1 > got) continue;
-        if (!(text = realloc(text, space *= 2))) die("no memory for %s", name);
+    Bytes *found = NULL;
+    char *line = NULL;
+    size_t space = 0;
+    ssize_t size;
+    for (*number = 0; (size = getline(&line, &space, file)) > 0; line = NULL, space = 0) {
+        if (line[size - 1] == '\n') size--;
+        if (!(found = realloc(found, ++*number * sizeof *found))) die("no memory for %s", name);
+        found[*number - 1] = (Bytes){(uint8_t *)line, (size_t)size};
     }
     fclose(file);
-    text[size] = 0;
-    *number = 0;
-    for (char *at = text; (at = strchr(at, '\n')); at++) ++*number;
-    if (!*number || text[size - 1] != '\n') die("%s: each message is a line, and there is at least one", name);
-    return text;
-}
-
-static Bytes *split(const char *name, size_t *number) {
-    char *text = lines_of(name, number);
-    Bytes *found = made(*number, sizeof *found);
-    for (size_t i = 0; i < *number; i++) {
-        char *end = strchr(text, '\n');
-        found[i] = (Bytes){(uint8_t *)text, (size_t)(end - text)};
-        text = end + 1;
-    }
+    if (!*number) die("%s: there is no message", name);
     return found;
 }
 
@@ -167,8 +157,8 @@ static uint8_t *framed(uint8_t *out, int opcode, Bytes payload) {
 
 static void read_messages(const char *asked, const char *answered) {
     size_t others;
-    Bytes *texts = split(asked, &messages);
-    replies = answered ? split(answered, &others) : texts;
+    Bytes *texts = read_lines(asked, &messages);
+    replies = answered ? read_lines(answered, &others) : texts;
     if (answered && others != messages) die("%s has %zu lines, %s %zu", asked, messages, answered, others);
     bursts = messages / in_flight;
     messages = bursts * in_flight;
@@ -479,14 +469,14 @@ static void open_up_to(size_t target, size_t limit, void (*meanwhile)(void)) {
     while (opened < target) {
         for (size_t some = 0; asked < target && asked - opened < limit && some < 64; some++) arrive(&connections[asked++]);
         if (meanwhile) meanwhile();
-        step(asked < target && asked - opened < limit ? 0 : meanwhile ? 0 : 1000);
+        step(meanwhile ? 0 : 1000);
     }
 }
 
 /* Lets leave what is due by now. */
-static uint64_t due;
+static uint64_t due, due_in_all;
 static void keep_rate(void) {
-    while (!ending && start + (int64_t)(due * SECOND / rate) <= now()) {
+    while (due < due_in_all && start + (int64_t)(due * SECOND / rate) <= now()) {
         Connection *c = &connections[due++ % steady];
         missing++;
         c->overdue++;
@@ -524,12 +514,12 @@ static void run(double seconds) {
             record(now() - left);
         } while (now() < end);
     } else {
+        due_in_all = mode == RATE ? (uint64_t)(seconds * rate + 0.5) : UINT64_MAX;
         if (mode == STORM) {
             open_up_to(count, SIZE_MAX, keep_rate);
             over = now();
             done = count - steady;
-        } else for (; now() < end; step(0)) keep_rate();
-        ending = true;
+        } else for (; due < due_in_all; step(0)) keep_rate();
         while (missing) step(1000);
         for (; opened > steady; opened--) leave(&connections[opened - 1]);
     }

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.accounting import cpu, descendants
-from benchmarks.building import HERE, UnavailableError, built, cache_directory
+from benchmarks.building import HERE, UnavailableError, built, built_by_go, cache_directory
 from benchmarks.servers.answers import STYLES
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -35,11 +35,12 @@ BEFORE = "WSHOST_BEFORE"
 PATIENCE = 20.0
 
 _PLAIN = frozenset({"broadcast", "tls"})
-_EVERYTHING = _PLAIN | {"deflate", *STYLES}
+_COMPRESSING = _PLAIN | {"deflate"}
+_EVERYTHING = _COMPRESSING | STYLES
 #: Whose plain handler is an `async def` already.
-_ASYNC_ECHO = _PLAIN | {"deflate", "echo"}
-#: The handlers that are written in JavaScript.
-_SCRIPTED = _PLAIN | {"deflate", "json"}
+_ASYNC_ECHO = _COMPRESSING | {"echo"}
+#: In other languages there are two handlers.
+_OTHER = _COMPRESSING | {"json"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Peer:
     distribution: str
     command: Callable[[Launch, int], list[str]]
     #: Of broadcast, deflate, tls, and the styles of handlers.
-    can: frozenset[str] = _PLAIN | {"deflate"}
+    can: frozenset[str] = _COMPRESSING
     #: What its users import.
     module: str = ""
     #: That its handlers are written in.
@@ -146,11 +147,15 @@ def runtime(name: str) -> tuple[str, str]:
     program = str(own) if own.exists() else shutil.which(name)
     if not program:
         raise UnavailableError(f"{name} is not found")
+    return program, f"{name.capitalize()} {_says(Path(program)).removeprefix(f'{name} ').split(' ')[0]}"
+
+
+def _says(program: Path) -> str:
+    """Return the version that a program speaks of."""
     ended = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise UnavailableError(f"{name} does not run: {ended.stderr.strip().splitlines()[-1:]}")
-    version = ended.stdout.split("\n")[0].removeprefix(f"{name} ").split(" ")[0]
-    return program, f"{name.capitalize()} {version}"
+        raise UnavailableError(f"{program.name} does not run: {ended.stderr.strip().splitlines()[-1:]}")
+    return ended.stdout.split("\n")[0]
 
 
 @cache
@@ -248,6 +253,23 @@ def _deno(launch: Launch, port: int) -> list[str]:
     ]
 
 
+def _gorilla(launch: Launch, port: int) -> list[str]:
+    return [str(built_by_go("servers/gorilla_server.go")), f"--port={port}", *launch.flags()]
+
+
+def _gorilla_version() -> str:
+    return f"gorilla, {_says(built_by_go('servers/gorilla_server.go'))}"
+
+
+def _libwebsockets(launch: Launch, port: int) -> list[str]:
+    program = built("servers/libwebsockets_server.c", ["-lwebsockets"])
+    return [str(program), f"--port={port}", *launch.flags()]
+
+
+def _libwebsockets_version() -> str:
+    return f"libwebsockets {_says(built('servers/libwebsockets_server.c', ['-lwebsockets']))}"
+
+
 def _limit_version() -> str:
     compiled_limit()
     return "C"
@@ -273,9 +295,9 @@ PEERS = {
             module="picows.websockets.asyncio",
         ),
         Peer("socketify", "socketify", _program("socketify_server"), module="socketify"),
-        Peer("node-ws", "", _node, _SCRIPTED, language="JavaScript", found=ws_version),
-        Peer("bun", "", _bun, _SCRIPTED, language="JavaScript", found=lambda: runtime("bun")[1]),
-        Peer("deno", "", _deno, _SCRIPTED - {"deflate"}, language="JavaScript", found=lambda: runtime("deno")[1]),
+        Peer("node-ws", "", _node, _OTHER, language="JavaScript", found=ws_version),
+        Peer("bun", "", _bun, _OTHER, language="JavaScript", found=lambda: runtime("bun")[1]),
+        Peer("deno", "", _deno, _OTHER - {"deflate"}, language="JavaScript", found=lambda: runtime("deno")[1]),
         Peer(
             "websockets", "websockets", _program("websockets_server"), _EVERYTHING, module="websockets.asyncio.server"
         ),
@@ -292,6 +314,8 @@ PEERS = {
         Peer("daphne", "daphne", _daphne, _PLAIN, module="daphne.server"),
         Peer("autobahn", "autobahn", _program("autobahn_server"), module="autobahn.twisted.websocket"),
         Peer("twisted.web", "Twisted", _program("twisted_web_server"), _PLAIN, module="twisted.web.websocket"),
+        Peer("gorilla", "", _gorilla, _OTHER, language="Go", found=_gorilla_version),
+        Peer("libwebsockets", "", _libwebsockets, _COMPRESSING, language="C", found=_libwebsockets_version),
         Peer("limit", "", _limit, frozenset({"broadcast", "echo"}), language="C", found=_limit_version, rival=False),
     )
 }

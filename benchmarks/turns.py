@@ -129,7 +129,7 @@ def load_for(cell: Cell, port: int) -> Load:
             asked,
             answered,
             authority=certificate()[1] if cell.tls else "",
-            **{name: value for name, value in options.items() if value},
+            options={name: value for name, value in options.items() if value},
         )
     return PythonConnects(cell, port) if cell.kind == "connect" else PythonLoad(cell, port)
 

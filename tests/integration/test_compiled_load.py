@@ -1,0 +1,402 @@
+"""The load in C counts what came back, and only if it is right."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
+
+from benchmarks.building import built
+from benchmarks.compiled_load import CompiledLoad, program
+from benchmarks.frames import BINARY, CLOSE, PING, WrongAnswerError, client_frame, server_frame
+from benchmarks.samples import Sample
+
+MESSAGES = [f"message {number}".encode() for number in range(8)]
+
+#: What a server answers to a message, and how long it waits before.
+Answer = Callable[[bytes], bytes]
+
+
+class Server:
+    """Answers each message in one way, in a thread of its own."""
+
+    def __init__(
+        self, answer: Answer = server_frame, *, refuse: bytes = b"", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._answer = answer
+        self._refuse = refuse
+        self._tls = tls
+        #: Each message leaves on all connections.
+        self.broadcasts = False
+        #: Seconds in which the first message of all waits for its answer, and with it all others.
+        self.slow = 0.0
+        self.events: list[Event] = []
+        self.connections = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        listening = asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls, backlog=1024)
+        self._listener = asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
+        self.port = int(self._listener.sockets[0].getsockname()[1])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._listener.close()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+
+    def leave(self) -> None:
+        """Close all connections without a word."""
+        self._do(lambda writer: writer.transport.abort())
+
+    def say(self, data: bytes) -> None:
+        """Write to all connections."""
+        self._do(lambda writer: writer.write(data))
+
+    def _do(self, what: Callable[[asyncio.StreamWriter], None]) -> None:
+        async def do() -> None:
+            for writer in self._writers:
+                what(writer)
+
+        asyncio.run_coroutine_threadsafe(do(), self._loop).result(10)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self.connections += 1
+        try:
+            await self._converse(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if self._refuse:
+            writer.write(self._refuse)
+            return
+        key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+        digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+        accept = (
+            f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n\r\n"
+        )
+        writer.write(accept.encode())
+        connection = Connection(ConnectionType.SERVER)
+        text = ""
+        while data := await reader.read(1 << 16):
+            connection.receive_data(data)
+            for event in connection.events():
+                self.events.append(event)
+                if isinstance(event, TextMessage):
+                    text += event.data
+                    if not event.message_finished:
+                        continue
+                    time.sleep(self.slow)
+                    self.slow = 0.0
+                    for one in self._writers if self.broadcasts else {writer}:
+                        one.write(self._answer(text.encode()))
+                    text = ""
+                elif isinstance(event, CloseConnection):
+                    writer.write(connection.send(event.response()))
+
+    def messages(self) -> int:
+        """How many have come."""
+        return sum(isinstance(event, TextMessage) and event.message_finished for event in self.events)
+
+
+def cpu() -> Callable[[], float]:
+    """A server's clock that goes on by a second whenever it is looked at."""
+    seconds = iter(range(100))
+    return lambda: float(next(seconds))
+
+
+@contextmanager
+def loading(
+    mode: str,
+    server: Server,
+    connections: int,
+    *,
+    messages: Sequence[bytes] = MESSAGES,
+    replies: Sequence[bytes] | None = None,
+    **options: int,
+) -> Iterator[Callable[[], Sample]]:
+    """What takes a turn whenever it is called."""
+    load = CompiledLoad(mode, server.port, connections, messages, replies, options=options)
+    with closing(load):
+        yield lambda: load.turn(0.05, cpu())
+
+
+def turn(mode: str, server: Server, connections: int, **options: int) -> Sample:
+    load = CompiledLoad(mode, server.port, connections, MESSAGES, options=options)
+    with closing(load):
+        return load.turn(0.05, cpu())
+
+
+def count_of(sample: Sample) -> int:
+    assert sample.per_second
+    assert sample.seconds
+    return round(sample.per_second * sample.seconds)
+
+
+def long_lengths(payload: bytes) -> bytes:
+    return b"\x81\x7f" + len(payload).to_bytes(8, "big") + payload
+
+
+def fragments(payload: bytes) -> bytes:
+    return server_frame(payload[:3], fin=False) + server_frame(b"?", PING) + server_frame(payload[3:], 0)
+
+
+def empty_fragments(payload: bytes) -> bytes:
+    return server_frame(b"", fin=False) + server_frame(payload, 0, fin=False) + server_frame(b"", 0)
+
+
+class TestRightAnswers:
+    @pytest.mark.parametrize("answer", [server_frame, long_lengths, fragments, empty_fragments])
+    @pytest.mark.parametrize("in_flight", [1, 4])
+    def test_each_message_is_counted_once(self, answer: Answer, in_flight: int) -> None:
+        with Server(answer) as server:
+            with loading("echo", server, 3, in_flight=in_flight) as take:
+                samples = [take(), take()]
+            assert sum(map(count_of, samples)) == server.messages()
+        for sample in samples:
+            assert sample.cpu_us == pytest.approx(1e6 / count_of(sample))
+            assert sample.p50_us
+            assert sample.p99_us
+            assert sample.p999_us
+            assert sample.max_us
+            assert 0 < sample.p50_us <= sample.p99_us <= sample.p999_us <= sample.max_us
+
+    def test_all_messages_are_sent_in_turn(self) -> None:
+        with Server() as server:
+            turn("echo", server, 1)
+            said = [event.data.encode() for event in server.events if isinstance(event, TextMessage)]
+        first = MESSAGES.index(said[0])
+        assert said[:16] == ((MESSAGES * 3)[first:])[:16]
+
+    def test_an_answer_may_be_another_than_the_message(self) -> None:
+        replies = [message.upper() for message in MESSAGES]
+        with (
+            Server(lambda payload: server_frame(payload.upper())) as server,
+            loading("echo", server, 2, replies=replies) as take,
+        ):
+            assert count_of(take()) == server.messages()
+
+    def test_a_large_message_is_compared_wholly(self) -> None:
+        large = [bytes([65 + number]) * 300_000 for number in range(2)]
+        with Server() as server, loading("echo", server, 2, messages=large) as take:
+            assert count_of(take()) == server.messages()
+
+    def test_a_ping_is_answered_between_turns_too(self) -> None:
+        with Server() as server, loading("echo", server, 1) as take:
+            take()
+            server.say(server_frame(b"are you there?", PING))
+            for _ in range(500):
+                if any(isinstance(event, Pong) for event in server.events):
+                    break
+                time.sleep(0.01)
+            take()
+            (pong,) = [event for event in server.events if isinstance(event, Pong)]
+        assert pong.payload == b"are you there?"
+        assert not any(isinstance(event, Ping) for event in server.events)
+
+    def test_a_broadcast_counts_deliveries(self) -> None:
+        with Server() as server:
+            server.broadcasts = True
+            sample = turn("broadcast", server, 5, in_flight=2)
+            assert count_of(sample) == 5 * server.messages()
+
+    @pytest.mark.parametrize("at_once", [1, 7])
+    def test_new_connections_echo_once_and_close_with_1000(self, at_once: int) -> None:
+        with Server() as server:
+            sample = turn("connect", server, at_once)
+            closes = [event for event in server.events if isinstance(event, CloseConnection)]
+            assert count_of(sample) == server.connections == server.messages() == len(closes)
+        assert {event.code for event in closes} == {1000}
+
+    def test_a_rate_is_kept(self) -> None:
+        with Server() as server:
+            assert count_of(turn("rate", server, 4, rate=2_000)) == 100 == server.messages()
+
+    def test_at_a_rate_a_message_waits_from_when_it_was_due(self) -> None:
+        with Server() as server:
+            server.slow = 0.04
+            sample = turn("rate", server, 4, rate=2_000)
+        assert sample.p50_us
+        assert sample.max_us
+        # All that was due meanwhile waited too, not only the one message.
+        assert sample.p50_us > 10_000
+        assert sample.max_us > 38_000
+
+    def test_a_storm_ends_when_all_are_open(self) -> None:
+        with Server() as server:
+            with loading("storm", server, 300, rate=1_000, polite=2) as take:
+                samples = [take(), take()]
+            assert server.connections == 602
+        assert [count_of(sample) for sample in samples] == [300, 300]
+        assert server.messages() > 0
+
+
+class TestWrongAnswers:
+    @pytest.mark.parametrize(
+        ("answer", "why"),
+        [
+            (lambda payload: server_frame(payload.replace(b"message", b"massage")), "not the one that was to come"),
+            (lambda payload: server_frame(payload + b"!"), "not the one that was to come"),
+            (lambda payload: server_frame(payload[:-1]), "shorter than the one that was to come"),
+            (lambda payload: server_frame(payload, BINARY), "opcode 2 is out of place"),
+            (lambda payload: server_frame(payload, 0), "opcode 0 is out of place"),
+            (lambda payload: server_frame(payload, compressed=True), "reserved bits: 0xc1"),
+            (lambda payload: client_frame(payload, b"abcd"), "masked"),
+            (lambda payload: server_frame(bytes(126), PING), "opcode 9 is out of place"),
+            (lambda _: server_frame(b"\x03\xf0", CLOSE), "closed a connection, code 1008"),
+            (lambda _: server_frame(b"", CLOSE), "closed a connection, code 1005"),
+        ],
+    )
+    def test_a_wrong_answer_ends_the_turn(self, answer: Answer, why: str) -> None:
+        with Server(answer) as server, pytest.raises(WrongAnswerError, match=why):
+            turn("echo", server, 2)
+
+    @pytest.mark.parametrize(("mode", "why"), [("echo", "nobody had asked for"), ("broadcast", "nobody had sent")])
+    def test_a_message_that_is_not_an_answer(self, mode: str, why: str) -> None:
+        with Server() as server, loading(mode, server, 1, messages=[b"always the same"]) as take:
+            take()
+            server.say(server_frame(b"always the same"))
+            with pytest.raises(WrongAnswerError, match=why):
+                take()
+
+    def test_a_refusal_says_what_the_server_said(self) -> None:
+        refusal = b"HTTP/1.1 403 Forbidden\r\n\r\n"
+        with (
+            Server(refuse=refusal) as server,
+            pytest.raises(WrongAnswerError, match=r"answered HTTP/1\.1 403 Forbidden"),
+        ):
+            turn("echo", server, 1)
+
+    def test_an_extension_that_nobody_offered_is_refused(self) -> None:
+        accept = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        refusal = accept + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        with Server(refuse=refusal) as server, pytest.raises(WrongAnswerError, match="the handshake was answered"):
+            turn("echo", server, 1)
+
+    def test_a_server_that_leaves_between_turns(self) -> None:
+        with Server() as server, loading("echo", server, 2) as take:
+            take()
+            server.leave()
+            with pytest.raises(WrongAnswerError, match="closed a connection"):
+                take()
+
+    def test_nobody_listens(self) -> None:
+        with Server() as server:
+            pass
+        with pytest.raises(WrongAnswerError, match="takes no connection: Connection refused"):
+            turn("echo", server, 1)
+
+
+class TestTls:
+    @pytest.fixture(name="authority")
+    def _authority(self) -> trustme.CA:
+        return trustme.CA()
+
+    @pytest.fixture(name="context")
+    def _context(self, authority: trustme.CA) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        return context
+
+    @pytest.mark.parametrize("mode", ["echo", "connect"])
+    def test_the_same_over_tls(self, mode: str, authority: trustme.CA, context: ssl.SSLContext, tmp_path: Path) -> None:
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        with (
+            Server(tls=context) as server,
+            closing(CompiledLoad(mode, server.port, 3, MESSAGES, authority=str(tmp_path / "ca.pem"))) as load,
+        ):
+            assert count_of(load.turn(0.05, cpu())) == server.messages() > 0
+
+    def test_another_authority_is_not_trusted(self, context: ssl.SSLContext, tmp_path: Path) -> None:
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        with Server(tls=context) as server, pytest.raises(WrongAnswerError, match="TLS handshake fails"):
+            CompiledLoad("echo", server.port, 1, MESSAGES, authority=str(tmp_path / "ca.pem"))
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "why"),
+        [
+            ([], "how? one of echo, broadcast, connect, rate, storm"),
+            (["dance"], "there is no mode dance"),
+            (["echo", "--colour=red"], "there is no option --colour"),
+            (["echo", "--port"], "--port: options are given as --name=value"),
+            (["echo", "--port=x"], "--port x is no number above 0"),
+            (["echo", "--port=1"], "--port, --connections and --messages are needed"),
+            (["rate", "--port=1", "--connections=1", "--messages=x"], "rate needs --rate, and one message in flight"),
+            (["storm", "--port=1", "--connections=1", "--messages=x", "--rate=1"], "storm needs --polite"),
+            (["echo", "--port=1", "--connections=1", "--messages=/no/such"], "/no/such: No such file or directory"),
+            (["echo", "--port=1", "--connections=1", "--messages=/dev/null"], "/dev/null: there is no message"),
+            (["echo", "--port=1", "--connections=1", "--messages=x", "--tls=x"], "compiled without OpenSSL"),
+        ],
+    )
+    def test_it_is_one_line_and_status_1(self, arguments: list[str], why: str) -> None:
+        command = [str(program(tls=False)), *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        assert ended.returncode == 1
+        assert len(ended.stderr.splitlines()) == 1
+        assert ended.stderr.startswith("load: ")
+        assert why in ended.stderr
+
+    def test_more_answers_than_messages(self) -> None:
+        with pytest.raises(WrongAnswerError, match=r"has 8 lines, .* 9"):
+            CompiledLoad("echo", 1, 1, MESSAGES, [*MESSAGES, b"one more"])
+
+    def test_a_line_that_is_no_turn(self, tmp_path: Path) -> None:
+        (tmp_path / "messages").write_bytes(b"x\n")
+        command = [
+            str(program(tls=False)),
+            "connect",
+            "--port=1",
+            "--connections=1",
+            f"--messages={tmp_path / 'messages'}",
+        ]
+        ended = subprocess.run(command, input="dance\n", capture_output=True, text=True, check=False, timeout=10)
+        assert (ended.returncode, ended.stderr) == (1, "load: dance is no turn\n")
+
+    def test_the_end_of_its_input_ends_it(self, tmp_path: Path) -> None:
+        (tmp_path / "messages").write_bytes(b"x\n")
+        command = [
+            str(program(tls=False)),
+            "connect",
+            "--port=1",
+            "--connections=1",
+            f"--messages={tmp_path / 'messages'}",
+        ]
+        ended = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=10)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_it_compiles_without_a_warning(tmp_path: Path) -> None:
+    strict = ["-Wall", "-Wextra", "-Werror"]
+    assert built("load.c", strict, directory=tmp_path).exists()
+    assert built("load.c", [*strict, "-DTLS", "-lssl", "-lcrypto"], "with-tls", directory=tmp_path).exists()
