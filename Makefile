@@ -90,6 +90,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build
 
 # The stamps in $(VENV) make the second run start at once; a changed pyproject.toml installs again.
+NPM = ws bufferutil bun deno
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
@@ -100,6 +101,18 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml
 	@echo 'Installing wshost and what $* needs into $(VENV)'
 	@$(install) '.[$*]'
+	@touch $@
+
+# Peers in other languages: from npm, and Go's gorilla from its proxy. What can't be fetched is left out of the table.
+$(VENV)/.installed-bench: $(VENV)/.made pyproject.toml
+	@echo 'Installing wshost and what bench needs into $(VENV)'
+	@$(install) '.[bench]'
+	@npm install --prefix $(VENV)/benchmarks --no-audit --no-fund --fetch-retries=0 $(NPM) >$(VENV)/npm.log 2>&1 || \
+	    echo 'wshost: npm is missing or can not fetch $(NPM): make bench goes without' >&2
+	@! command -v go >/dev/null || test -d /usr/share/gocode/src/github.com/gorilla/websocket || \
+	    (mkdir -p $(VENV)/benchmarks/go && cd $(VENV)/benchmarks/go && printf 'module benchmarks\n' >go.mod && \
+	    go get github.com/gorilla/websocket@latest) >$(VENV)/go.log 2>&1 || \
+	    { rm -rf $(VENV)/benchmarks/go; echo 'wshost: go can not fetch gorilla: make bench goes without' >&2; }
 	@touch $@
 
 # A Python is tried by running it: being in the PATH proves nothing (pyenv puts each version's name there).

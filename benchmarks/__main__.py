@@ -36,7 +36,7 @@ def say(line: str) -> None:
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Compares wshost with its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer cells, servers and seconds: under 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer cells, servers and turns: 5 minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, as Markdown")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="draw the tables there, as SVG")

@@ -108,7 +108,7 @@ def _take_turns(
                 load = stack.enter_context(closing(turns.load_for(cell, server.port)))
                 server.pause()
                 ready.append((server, load))
-        for number in range(pace.turns + 1):
+        for number in range(min(pace.turns, cell.turns) + 1):
             # Nobody always comes after the same one's end.
             first = number % max(1, len(ready))
             for server, load in ready[first:] + ready[:first]:

@@ -155,7 +155,7 @@ def _says(program: Path) -> str:
     ended = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if ended.returncode:
         raise UnavailableError(f"{program.name} does not run: {ended.stderr.strip().splitlines()[-1:]}")
-    return ended.stdout.split("\n")[0]
+    return ended.stdout.split("\n")[0].rstrip("-")
 
 
 @cache

@@ -189,7 +189,7 @@ class Report:
         for cell in cells:
             for server in self.servers:
                 result = self.result(cell, server)
-                if result is None or result.median.cpu_us is None:
+                if cell.of or result is None or result.median.cpu_us is None:
                     continue
                 it = result.median
                 least = result.minimum.cpu_us
