@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks import peers
 from benchmarks.building import UnavailableError
 from benchmarks.peers import CORES, PEERS, Launch, Peer, on_core
+from benchmarks.servers import wshost_async
+from benchmarks.servers.answers import STYLES
 
 LAUNCHES = {
     "plain": Launch(),
@@ -62,6 +66,76 @@ def test_what_is_not_installed_says_so() -> None:
     missing = Peer("x", "no-such-distribution-of-anybody", lambda launch, port: [])
     with pytest.raises(UnavailableError, match="no-such-distribution-of-anybody is not installed"):
         missing.version()
+
+
+class TestOtherLanguages:
+    """Their programs are where npm has put them, or in the PATH."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_is_installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        monkeypatch.setattr(peers, "cache_directory", lambda: tmp_path)
+        for found in (peers.runtime, peers.ws_version):
+            found.cache_clear()
+        yield
+        for found in (peers.runtime, peers.ws_version):
+            found.cache_clear()
+
+    def install(self, path: Path, says: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{says}\n")
+        path.chmod(0o755)
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("node-ws", "node is not found"),
+            ("bun", "bun is not found"),
+            ("deno", "deno is not found"),
+            ("gorilla", "go is not found"),
+            ("libwebsockets", "no C compiler is found"),
+        ],
+    )
+    def test_what_is_missing_says_so(self, name: str, why: str) -> None:
+        with pytest.raises(UnavailableError, match=why):
+            PEERS[name].version()
+
+    def test_what_npm_has_installed_comes_first(self, tmp_path: Path) -> None:
+        self.install(tmp_path / "bin/bun", "echo 1.0")
+        assert PEERS["bun"].version() == "Bun 1.0"
+        peers.runtime.cache_clear()
+        self.install(tmp_path / "node_modules/.bin/bun", "echo 1.4.5")
+        assert PEERS["bun"].version() == "Bun 1.4.5"
+        assert PEERS["bun"].command(LAUNCHES["async JSON"], 1234)[:1] == [str(tmp_path / "node_modules/.bin/bun")]
+
+    def test_deno_says_more_than_its_version(self, tmp_path: Path) -> None:
+        self.install(tmp_path / "bin/deno", "echo 'deno 2.9.6 (stable)'; echo 'v8 15'")
+        assert PEERS["deno"].version() == "Deno 2.9.6"
+        assert PEERS["deno"].command(LAUNCHES["async JSON"], 1234)[-2:] == ["--port=1234", "--style=json"]
+
+    def test_a_program_that_does_not_run_is_as_if_missing(self, tmp_path: Path) -> None:
+        self.install(tmp_path / "bin/bun", "echo 'no AVX' >&2; exit 1")
+        with pytest.raises(UnavailableError, match=r"bun does not run: \['no AVX'\]"):
+            PEERS["bun"].version()
+
+    def test_node_needs_ws(self, tmp_path: Path) -> None:
+        self.install(tmp_path / "bin/node", "")
+        with pytest.raises(UnavailableError, match="npm's package ws is not installed"):
+            PEERS["node-ws"].version()
+        (tmp_path / "node_modules/ws").mkdir(parents=True)
+        (tmp_path / "node_modules/ws/package.json").write_text('{"version": "8.23.0"}')
+        assert PEERS["node-ws"].version() == "ws 8.23.0"
+        assert f"--modules={tmp_path / 'node_modules'}" in PEERS["node-ws"].command(LAUNCHES["plain"], 1234)
+
+
+def test_wshost_runs_the_handler_of_a_style() -> None:
+    command = PEERS["wshost"].command(LAUNCHES["async JSON"], 1234)
+    assert "--handler=benchmarks.servers.wshost_async:Json" in command
+
+
+def test_each_style_has_a_handler_for_wshost() -> None:
+    for style in STYLES:
+        assert callable(getattr(wshost_async, style.capitalize()).handle)
 
 
 def test_a_core_is_left_again() -> None:

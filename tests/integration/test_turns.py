@@ -108,12 +108,19 @@ def test_nobody_is_left(said: list[str]) -> None:
     assert measured(cell("echo-64-1", connections=4), GONE, said=said) == []
 
 
-@pytest.mark.parametrize("name", ["start", "memory"])
+@pytest.mark.parametrize("name", ["start", "memory", "flood-none"])
 def test_servers_that_are_looked_at_alone(name: str, said: list[str]) -> None:
-    asked = cell(name, connections=200)
+    asked = cell(name, connections=1 if name == "flood-none" else 200)
     (result,) = measured(asked, LIMIT, said=said)
     assert said == []
     assert getattr(result.median, asked.figure) is not None
+
+
+def test_an_import_is_of_what_users_import(said: list[str]) -> None:
+    (result,) = measured(cell("import"), LIMIT, PEERS["wshost"], said=said)
+    assert result.server == "wshost"
+    assert result.median.seconds
+    assert result.median.seconds > 0
 
 
 def test_a_server_that_waits_for_its_turn_takes_no_cpu() -> None:

@@ -1,0 +1,74 @@
+"""What is compiled, when, and what is said where it can't be; a shell script is the compiler."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import building
+from benchmarks.building import HERE, UnavailableError, built, built_by_go
+
+#: Notes its arguments and its environment, and makes what follows -o.
+COMPILER = """#!/bin/sh
+echo "$PWD" "$GO111MODULE" "$GOFLAGS" "$GOPROXY" "$@" >>{log}
+while [ "$1" != -o ]; do shift; done
+echo program >"$2"
+"""
+
+
+@pytest.fixture(name="log")
+def _log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the compilers were called with; they are the only programs, and what they make goes to ``made``."""
+    log = tmp_path / "log"
+    for name in ("cc", "go"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(COMPILER.format(log=log))
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}")
+    monkeypatch.delenv("GOPATH", raising=False)
+    (tmp_path / "made").mkdir()
+    monkeypatch.setattr(building, "cache_directory", lambda: tmp_path / "made")
+    return log
+
+
+def calls(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_what_has_not_changed_is_not_compiled_again(log: Path, tmp_path: Path) -> None:
+    assert built("load.c") == built("load.c") == tmp_path / "made" / "load"
+    assert len(calls(log)) == 1
+    os.utime(tmp_path / "made" / "load", (0, 0))
+    built("load.c")
+    assert len(calls(log)) == 2
+
+
+def test_libraries_come_after_the_source(log: Path, tmp_path: Path) -> None:
+    assert built("load.c", ["-DTLS", "-lssl"], "load-tls") == tmp_path / "made" / "load-tls"
+    (call,) = calls(log)
+    assert call.endswith(f"-O2 -o {tmp_path / 'made' / 'load-tls'} {HERE / 'load.c'} -DTLS -lssl")
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="no C compiler is found"):
+        built("load.c")
+    with pytest.raises(UnavailableError, match="go is not found"):
+        built_by_go("servers/gorilla_server.go")
+
+
+def test_go_takes_what_debian_has_where_nothing_was_fetched(log: Path, tmp_path: Path) -> None:
+    assert built_by_go("servers/gorilla_server.go") == tmp_path / "made" / "gorilla_server"
+    (call,) = calls(log)
+    assert call.startswith(f"{HERE} off  off build -o ")
+
+
+def test_go_takes_the_module_that_was_fetched_and_fetches_nothing(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "made" / "go").mkdir()
+    (tmp_path / "made" / "go" / "go.mod").touch()
+    built_by_go("servers/gorilla_server.go")
+    (call,) = calls(log)
+    assert call.startswith(f"{tmp_path / 'made' / 'go'}  -mod=mod off build -o ")
