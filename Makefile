@@ -1,5 +1,5 @@
 ## make serve         runs wshost; PORT and HANDLER say where and what
-## make test          runs every test on both forms, Python and compiled; measures that the tests of each package cover it
+## make test          runs every test on both forms, Python and compiled; checks that each package's tests cover it
 ## make test-compiled compiles the modules, and runs every test on them
 ## make test-engine   runs the tests of messages again, with every frame read by Autobahn
 ## make test-asan     runs the unit tests, and random conversations, on compiled modules that check their memory
@@ -12,8 +12,8 @@
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make docs          builds the documentation into docs/_build
 ##
-## They need a Python >= 3.11, which PYTHON may name; what else they need they install into .venv, once. VENV names
-## another directory.
+## They need Python 3.11 or later, which PYTHON may name. They install other requirements into .venv, once; VENV may
+## name another directory.
 
 PORT ?= 8080
 HANDLER ?= wshost.handlers.echo
@@ -33,7 +33,7 @@ serve: $(VENV)/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
 PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile
-# The tests of the whole server: no package is measured by them, and measuring takes time.
+# The tests of the whole server. They count for no package's coverage, so they run without the slow measuring.
 WHOLE = tests/integration tests/regressions tests/benchmarks
 
 test: $(VENV)/.installed-test
@@ -42,19 +42,19 @@ test: $(VENV)/.installed-test
 	WSHOST_PURE=1 $(PYTEST) $(WHOLE)
 	$(MAKE) test-compiled
 
-# What is up to date is not compiled again.
+# A module that is up to date is not compiled again.
 test-compiled: $(VENV)/.installed-test
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(PYTEST)
 
-# The other integration tests are about listening, signals and logs: they send no frames that the engine would read.
+# Integration tests that send frames. The others are about listening, signals and logs.
 MESSAGES = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
     fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
 test-engine: $(VENV)/.installed-test
 	WSHOST_FAST_LANE=off $(PYTEST) \
 	    tests/protocols tests/handlers tests/regressions $(MESSAGES:%=tests/integration/test_%.py)
 
-# Without the tests of wheels, which compile in other ways.
+# Without the tests of packaging, which compile without the sanitizers.
 SANITIZED = $(filter-out $(WHOLE:%=%/%) tests/test_packaging.py, \
     $(wildcard tests/test_*.py tests/*/test_*.py tests/*/*/test_*.py)) $(MESSAGES:%=tests/integration/test_%.py)
 ASAN = build/asan
@@ -62,7 +62,8 @@ test-asan: $(VENV)/.installed-test
 	CFLAGS='-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' \
 	    LDFLAGS='-fsanitize=address,undefined' $(BIN)/python hatch_build.py $(ASAN)
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
-	    ASAN_OPTIONS=detect_leaks=0 WSHOST_COMPILED=$(CURDIR)/$(ASAN) $(PYTEST) $(SANITIZED)
+	    ASAN_OPTIONS=detect_leaks=0 WSHOST_COMPILED=$(CURDIR)/$(ASAN) $(PYTEST) -m 'not uninstrumented' \
+	    $(SANITIZED)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
@@ -73,7 +74,8 @@ types: $(VENV)/.installed-lint $(VENV)/.installed-test
 
 check: lint types test
 
-# Each CPython has an environment of its own. The oldest checks everything; the others, what users have: the compiled form.
+# Each CPython has an environment of its own. On the oldest, everything is checked; on the others, only the compiled
+# form, which users have.
 matrix:
 	@set -e; target=check; found=$$(.ci/pythons $(ARGS)); set -- $$found; \
 	while [ "$$1" ]; do $(MAKE) VENV=.venv-$$1 PYTHON=$$2 $$target; target=test-compiled; shift 2; done
@@ -115,7 +117,7 @@ $(VENV)/.installed-bench: $(VENV)/.made pyproject.toml
 	    { rm -rf $(VENV)/benchmarks/go; echo 'wshost: go can not fetch gorilla: make bench goes without' >&2; }
 	@touch $@
 
-# A Python is tried by running it: being in the PATH proves nothing (pyenv puts each version's name there).
+# Each Python is tried by running it: pyenv puts a version's name into the PATH even where it can't run.
 $(VENV)/.made:
 	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \

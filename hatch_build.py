@@ -1,7 +1,9 @@
-"""Compiles what every message goes through, from the same sources: into the wheel, where a C compiler is found.
+"""Compiles the modules that every message goes through, from their own sources, when a wheel is built.
 
-`python hatch_build.py [DIRECTORY]` does it for this checkout: into `wshost/compiled`, or into another directory for
-``WSHOST_COMPILED`` to name. ``CFLAGS`` reach the compiler. ``WSHOST_PURE=1`` makes a wheel with nothing compiled in it.
+Without a C compiler, the wheel has Python only. With ``WSHOST_PURE=1``, too. ``CFLAGS`` are passed to the compiler.
+
+`python hatch_build.py [DIRECTORY]` compiles for this checkout, into `wshost/compiled`; or into another directory, which
+``WSHOST_COMPILED`` may then name.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
-#: What every message goes through, and nothing else. Each has a .pxd beside it, with the types.
+#: The modules that every message goes through, and no others. Each has a .pxd beside it, with the types.
 COMPILED = (
     "wshost/connections/connection",
     "wshost/connections/context",
@@ -41,18 +43,19 @@ COMPILED = (
     "wshost/protocols/websocket/plain_frames",
     "wshost/protocols/websocket/partial_frame",
 )
-#: Where it is looked for, and what does. That is run, not imported: what wshost imports may not be there yet.
+#: The directory of compiled modules, and the code that looks for them there. This code is run, not imported: during a
+#: build, the packages that wshost imports may be missing.
 PLACE = ROOT / "wshost" / "compiled"
 CHOOSER = runpy.run_path(str(PLACE / "__init__.py"))
 
 
 def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> dict[str, Path]:
-    """Compile modules below a directory; what is up to date there is not compiled again.
+    """Compile modules below a directory. A module that is up to date there is not compiled again.
 
-    :returns: for each file its path in the directory that the chooser looks into.
-    :raises Exception: whatever Cython, setuptools or the compiler fail with.
+    :returns: the built files, by the path that each must have in the directory of compiled modules.
+    :raises Exception: any error of Cython, setuptools or the compiler.
     """
-    from Cython.Build import cythonize  # noqa: PLC0415 - only where it is to be used
+    from Cython.Build import cythonize  # noqa: PLC0415 - only needed here
     from setuptools import Distribution, Extension  # noqa: PLC0415
 
     os.environ.setdefault("CFLAGS", "-O3 -g0")
@@ -72,7 +75,7 @@ def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> dict[str
                     build_dir=str(directory / "c"),
                     language_level=3,
                     quiet=True,
-                    # What is called on a None raises, as it does in Python; to trust the types would be a crash.
+                    # nonecheck: a method call on None raises, as in Python; without the check it would crash.
                     compiler_directives={"annotation_typing": False, "binding": False, "nonecheck": True},
                 ),
             }
@@ -92,14 +95,14 @@ def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> dict[str
 
 
 def _sources(modules: Sequence[str]) -> Iterator[str]:
-    """Return what modules are compiled from, as the chooser reads it."""
+    """Return the list of the modules' sources, in the format that the chooser reads."""
     for name in (f"{module}.{kind}" for module in modules for kind in ("py", "pyx", "pxd")):
         if (ROOT / name).exists():
             yield f"{sha256((ROOT / name).read_bytes()).hexdigest()}  {name}\n"
 
 
 class Compile(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts into a wheel what is compiled, or why nothing is. An editable install has neither."""
+    """Puts compiled modules into a wheel, or the reason why there are none. An editable install gets neither."""
 
     PLUGIN_NAME = "custom"
 
@@ -133,8 +136,8 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def compile_here(place: Path = PLACE) -> None:
-    """Compile for this checkout, and put it into a directory for the chooser to look into."""
-    # What is compiled otherwise is made elsewhere; a changed source alone is seen by its time.
+    """Compile for this checkout, and put the modules into a directory in which the chooser looks."""
+    # Other flags, or another version of this file, get another build directory. Changed sources are seen by their time.
     how = sha256(Path(__file__).read_bytes() + os.environ.get("CFLAGS", "").encode()).hexdigest()
     built = compile_into(ROOT / "build" / how[:12])
     (place / CHOOSER["SOURCES"]).unlink(missing_ok=True)

@@ -23,13 +23,13 @@ from benchmarks.report import Report, machine
 from benchmarks.samples import Result
 from benchmarks.turns import kept_back
 
-#: A quick run asks those only that lead in some cell.
+#: A quick run has only the servers that are best in some cell, and the limit.
 QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "aiohttp", "bun", "limit")
 QUICK_PACE = Pace(turns=3, warm_up=0.15, rounds=1)
 
 
 def say(line: str) -> None:
-    """Tell the user what happens, beside the tables."""
+    """Print a line for the user on stderr, apart from the tables."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -57,7 +57,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def available(names: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
-    """Return the versions of those that can run here; say which can't."""
+    """Return the versions of the servers that can run here; print which can't."""
     versions = {}
     for name in names:
         try:
@@ -75,7 +75,7 @@ def run(asked: argparse.Namespace) -> Report:
         say(line)
         notes.append(line)
 
-    # Who names cells wants all of them.
+    # If cells are named, `--quick` leaves none of them out.
     cells = [
         cell for cell in CELLS if (re.search(asked.only, cell.name) if asked.only else cell.quick or not asked.quick)
     ]
@@ -117,9 +117,9 @@ def run(asked: argparse.Namespace) -> Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks, or show a run.
+    """Run the benchmarks, or show the figures of an earlier run.
 
-    :returns: the exit status: 0 when there are figures.
+    :returns: the exit status: 0 when there are figures, else 1.
     """
     asked = arguments(argv)
     if asked.list:

@@ -1,4 +1,4 @@
-"""What the kernel has booked on a process: CPU time and memory; knows nothing of what the process does."""
+"""Reads what the kernel counts for a process: CPU time and memory. Knows nothing of what the process does."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-#: Linux's clock of a process's CPU time, by its nanoseconds on a core (CPUCLOCK_SCHED, see clock_getcpuclockid(3)).
+#: Linux's clock of a process's CPU time: the nanoseconds on a core (CPUCLOCK_SCHED, see clock_getcpuclockid(3)).
 _SCHEDULED = 2
 
 T = TypeVar("T", int, float)
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and all that it has started, and so on, as far as they still live."""
+    """Return a process, its children, their children, and so on, if they still run."""
     found = [pid]
     for parent in found:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            with suppress(OSError):  # it has just ended
+            with suppress(OSError):  # the process has just ended
                 found += map(int, children.read_text().split())
     return found
 
 
 def cpu(pid: int) -> float:
-    """Return the seconds of CPU that a process has had: all its threads, ended ones too, and its living descendants."""
+    """Return a process's CPU time in seconds: that of all its threads, ended ones too, and its running descendants."""
     return _sum(pid, lambda process: time.clock_gettime(~process << 3 | _SCHEDULED))
 
 
 def pss(pid: int) -> int:
-    """Return the bytes of memory of a process and its descendants: pages that are shared count in part."""
+    """Return the memory of a process and its descendants in bytes; each shared page counts in part."""
     return _sum(pid, lambda process: read_pss(Path(f"/proc/{process}/smaps_rollup").read_text()))
 
 
 def _sum(pid: int, read: Callable[[int], T]) -> T:
-    """Return what is read of a process and its descendants; a descendant that ends meanwhile counts nothing.
+    """Return the sum of `read` for a process and its descendants; a descendant that ends meanwhile counts nothing.
 
     :raises OSError: when the process itself has ended.
     """
@@ -48,9 +48,9 @@ def _sum(pid: int, read: Callable[[int], T]) -> T:
 
 
 def read_pss(smaps: str) -> int:
-    """Return the bytes that a smaps_rollup file speaks of.
+    """Return the Pss in a smaps_rollup file, in bytes.
 
-    :raises ValueError: when it doesn't.
+    :raises ValueError: when there is none.
     """
     found = re.search(r"^Pss:\s+(\d+) kB$", smaps, re.MULTILINE)
     if not found:

@@ -1,4 +1,4 @@
-"""The table: what each cell sends, what of it counts, and the goal; knows nothing of how that is measured."""
+"""The cells of the table: what each sends, which figure counts, and the goal. Does not know how cells are measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 Kind = Literal["echo", "broadcast", "rate", "connect", "storm", "memory", "start", "import", "flood"]
 Figure = Literal["cpu_us", "p50_us", "p99_us", "bytes", "seconds"]
 
-#: How each figure is called in the table. Of each, less is better.
+#: The title of each figure in the table. Of all figures, less is better.
 TITLES: dict[Figure, str] = {
     "cpu_us": "CPU µs",
     "p50_us": "p50 µs",
@@ -17,20 +17,20 @@ TITLES: dict[Figure, str] = {
     "seconds": "seconds",
 }
 
-#: Whose figure a goal speaks of, beside the names of servers.
+#: In a goal, this stands for the Python peer with the best figure.
 BEST_PYTHON = "best Python peer"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What wshost's figure may be at most."""
+    """The most that wshost's figure may be."""
 
     limit: float
-    #: The limit is so many times the figure of a server, or of the best Python peer. Empty: it is the figure itself.
+    #: The limit is a multiple of this server's figure; with `BEST_PYTHON`, of the best Python peer's.
     times: str = ""
-    #: The limit is so much more than the figure of a server.
+    #: The limit is a distance from this server's figure.
     above: str = ""
-    #: The limit is so many times wshost's own figure in another cell.
+    #: The limit is a multiple of wshost's own figure in this cell.
     cell: str = ""
 
 
@@ -42,28 +42,28 @@ class Cell:
     group: str
     kind: Kind = "echo"
     connections: int = 64
-    #: Of each message, in bytes.
+    #: The size of each message, in bytes.
     size: int = 64
     in_flight: int = 1
     tls: bool = False
-    #: JSON instead of text, and compressed.
+    #: Messages are JSON instead of text, and compressed.
     deflate: bool = False
-    #: The handler, as `servers/answers.py` names it; empty for the plain one, in the server's fastest style.
+    #: The async handler, by its name in `servers/answers.py`; empty for an echo in the server's fastest style.
     style: str = ""
-    #: Messages a second, over all connections, whether or not answers have come.
+    #: How many messages a second leave on all connections together, whether or not answers have arrived.
     rate: int = 0
-    #: Connections that send at the rate while those of a storm come.
+    #: How many connections send at this rate while the connections of a storm arrive.
     polite: int = 0
-    #: Of what one other connection sends as fast as it can.
+    #: The kind of messages that another connection sends as fast as it can; empty for none.
     flood: str = ""
-    #: What of the figures is compared.
+    #: The figure that is compared.
     figure: Figure = "cpu_us"
     goals: tuple[Goal, ...] = ()
-    #: At most so many turns of each server, where one takes seconds.
+    #: The most turns of each server. Fewer where a turn takes seconds.
     turns: int = 100
-    #: The cell that this one shows another figure of.
+    #: The cell that measures this one's figure too; empty if this one is measured itself.
     of: str = ""
-    #: Part of a quick run.
+    #: The cell is part of a quick run.
     quick: bool = False
 
 
@@ -71,7 +71,7 @@ ECHO, LARGE, MANY = "echo", "echo, large messages", "echo, many connections"
 BROADCAST, TLS, DEFLATE, COSTS = "broadcast to 1,000", "TLS echo", "deflate echo (JSON)", "connections, memory, start"
 FLOOD, ASYNC, LATENCY = "one polite connection beside a flood", "async handlers", "latency at a fixed rate"
 KIB = 1024
-#: Of a polite connection beside any flood: what the guards promise.
+#: The longest p99 latency of a polite connection beside any flood, in µs, that wshost's limits promise.
 PROMPT = 100_000
 
 
@@ -121,7 +121,7 @@ CELLS = (
     replace(_STORM, name="storm", figure="seconds", goals=(Goal(2.0),)),
     replace(_STORM, name="storm-polite", figure="p99_us", goals=(Goal(40_000),), of="storm"),
     Cell("memory", COSTS, "memory", connections=10_000, figure="bytes", goals=(Goal(3_200),)),
-    # Half as many: a handshake takes milliseconds, and the figure is for each.
+    # Half as many connections: each handshake takes milliseconds, and the figure is for one connection.
     Cell("memory-tls", COSTS, "memory", connections=5_000, tls=True, figure="bytes", goals=(Goal(12_000),)),
     Cell("start", COSTS, "start", connections=0, figure="seconds", goals=(Goal(0.2),), quick=True),
     Cell("import", COSTS, "import", connections=0, figure="seconds", quick=True),

@@ -1,4 +1,4 @@
-"""Draws a report as SVG, a file for each group of cells, readable on light and dark pages; measures nothing."""
+"""Draws a report as SVG files, one for each group of cells, for light and dark pages. Measures nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from benchmarks.report import SUBJECT, Report, number
 
 _ROW, _BAR, _NAMES, _BARS, _FIGURES, _GAP, _TITLE = 20, 13, 130, 200, 70, 24, 44
 _PANEL = _NAMES + _BARS + _FIGURES
-#: Panels beside each other.
+#: The number of panels in a row.
 _COLUMNS = 2
 
-#: A bar longer than so many times the best peer's is cut: else one slow server hides how the others differ.
+#: Bars longer than so many times the best peer's are cut. Otherwise one slow server would hide the others' differences.
 _CUT = 6.0
 
 _STYLE = """
@@ -53,7 +53,7 @@ def draw(report: Report, directory: Path) -> list[Path]:
 
 
 def file_name(group: str) -> str:
-    """Return a group's name as one of a file."""
+    """Return the file name for a group."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in group.lower()).replace(",", "").split())
 
 
@@ -78,13 +78,13 @@ def chart(report: Report, group: str) -> str:
 
 
 def _ranked(report: Report, cell: Cell) -> list[tuple[str, float]]:
-    """The servers and their figures, the best first."""
+    """Return the servers and their figures, the best first."""
     known = [(server, value) for server in report.servers if (value := report.value(cell, server)) is not None]
     return sorted(known, key=lambda item: item[1])
 
 
 def goal_value(report: Report, cell: Cell) -> float | None:
-    """Return the lowest goal as a figure of its cell, None where none is known."""
+    """Return the lowest goal as a figure that the chart can show; None without a goal, or without its peer's figure."""
     return min((limit for goal in cell.goals if (limit := report.limit(cell, goal)) is not None), default=None)
 
 
@@ -105,7 +105,7 @@ def _panel(report: Report, cell: Cell) -> Iterator[str]:
         length = max(1.0, min(value / full, 1.0) * _BARS) if full else 1.0
         yield f'<text x="{_NAMES - 8}" y="{y + 11}" text-anchor="end">{escape(server)}</text>'
         yield f'<rect class="{kind}" x="{_NAMES}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="2"/>'
-        # What is longer than its bar says so.
+        # Mark a bar that is cut.
         cut = " »" if value > full else ""
         yield f'<text class="note" x="{_NAMES + length + 6:.1f}" y="{y + 11}">{number(value)}{cut}</text>'
     if goal is not None and goal <= full:
@@ -116,7 +116,7 @@ def _panel(report: Report, cell: Cell) -> Iterator[str]:
 
 
 def title(cell: Cell) -> str:
-    """Say in words what a cell measures."""
+    """Return what a cell measures, in words."""
     sizes = {64: "64 B", 130: "130 B", 200: "200 B"}
     size = sizes.get(cell.size) or (f"{cell.size >> 10} KiB" if cell.size < 1 << 20 else f"{cell.size >> 20} MiB")
     many = f"{cell.connections:,} connection{'s' if cell.connections != 1 else ''}"

@@ -1,4 +1,4 @@
-"""Opens the load's connections: TCP, TLS and the handshake; knows nothing of what is sent on them."""
+"""Opens the load's connections: TCP, TLS and the handshake. Knows nothing of what is sent later."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass, field
 
 from benchmarks.frames import Inflater, Parser, WrongAnswerError
 
-#: The key of RFC 6455 §1.3, and what a server makes of it.
+#: The key of RFC 6455 §1.3, and a server's answer to it.
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-#: As browsers offer it.
+#: The same offer as browsers make.
 _DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 
-#: Linux: choose the port when connecting, so that each address has all ports for each server.
+#: On Linux: the port is chosen when connecting, so that each address has all ports for each server.
 _IP_BIND_ADDRESS_NO_PORT = 24
 
-#: Connections made at one time: no more than the smallest backlog among the servers holds.
+#: How many connections are made at a time: no more than the smallest backlog of the servers.
 _AT_ONCE = 32
 
-#: Clients come from several addresses: one has less ports than some cells open connections.
+#: Clients come from several addresses, as one address has fewer ports than some cells have connections.
 _sources = itertools.cycle([f"127.0.0.{number}" for number in range(2, 18)])
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a server is, and what it speaks there."""
+    """A server's port, and whether it uses TLS and compression."""
 
     port: int
-    #: Present for TLS.
+    #: The client's context; None without TLS.
     tls: ssl.SSLContext | None = None
     deflate: bool = False
 
@@ -43,19 +43,19 @@ class Connection:
     """One WebSocket connection after its handshake, non-blocking."""
 
     socket: socket.socket
-    #: The client's window where permessage-deflate was agreed to.
+    #: The client's window, if permessage-deflate was agreed on; else None.
     window_bits: int | None
     parser: Parser
     #: The socket's methods, looked up once.
     send: Callable[[bytes | memoryview], int] = field(init=False)
     recv_into: Callable[[bytearray | memoryview], int] = field(init=False)
-    #: What the load's rounds need; see there.
+    #: The next attributes belong to `load.py`.
     variant: int = 0
     filled: int = 0
     started: int = 0
     unsent: memoryview | None = None
     parsing: bool = False
-    #: Bytes, while parsing.
+    #: Received bytes, counted while parsing.
     received: int = 0
     parsed: list[bytes] = field(default_factory=list)
     buffer: bytearray = field(default_factory=bytearray)
@@ -66,7 +66,7 @@ class Connection:
 
 
 def request(target: Target) -> bytes:
-    """Return the head of a handshake's request."""
+    """Return the request of an opening handshake."""
     return (
         "GET / HTTP/1.1\r\n"
         f"Host: 127.0.0.1:{target.port}\r\n"
@@ -82,8 +82,8 @@ def request(target: Target) -> bytes:
 def agreed(head: bytes, *, deflate: bool) -> tuple[int | None, Parser]:
     """Check the head of a server's answer.
 
-    :returns: the client's window bits where compression was agreed to, and the parser for what the server sends.
-    :raises WrongAnswerError: when it does not accept the connection as it should.
+    :returns: the client's window bits, None without compression; and the parser for the server's frames.
+    :raises WrongAnswerError: when the server does not accept the connection as it should.
     """
     if not head.startswith(b"HTTP/1.1 101 ") or _ACCEPT not in head:
         raise WrongAnswerError(f"the handshake was answered {head[:200]!r}")
@@ -101,7 +101,7 @@ def agreed(head: bytes, *, deflate: bool) -> tuple[int | None, Parser]:
 
 
 def tcp(target: Target) -> socket.socket:
-    """Connect, TLS included; the socket is blocking, with a limit on time."""
+    """Connect, TLS included. The socket is blocking, with a timeout."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.settimeout(20.0)
     made.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
@@ -116,7 +116,7 @@ def tcp(target: Target) -> socket.socket:
 def read_head(made: socket.socket) -> bytes:
     """Return the head of the server's answer.
 
-    :raises WrongAnswerError: when it ends, or is followed by something.
+    :raises WrongAnswerError: when the connection ends before, or more bytes follow.
     """
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -128,7 +128,7 @@ def read_head(made: socket.socket) -> bytes:
 
 
 def handshaken(made: socket.socket, target: Target) -> Connection:
-    """Make a connection of a socket on which the request was sent."""
+    """Read the answer to a handshake, and return the connection. The request must have been sent on the socket."""
     window_bits, parser = agreed(read_head(made), deflate=target.deflate)
     made.setblocking(False)
     return Connection(made, window_bits, parser)
@@ -154,6 +154,6 @@ def open_many(target: Target, count: int) -> list[Connection]:
 
 
 def close_all(connections: Sequence[Connection]) -> None:
-    """End connections without a word, as most clients do."""
+    """Close connections without a closing handshake, as most clients do."""
     for connection in connections:
         connection.socket.close()

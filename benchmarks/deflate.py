@@ -1,9 +1,9 @@
 """Compares libraries that deflate: ``python -m benchmarks.deflate``. Knows nothing of wshost.
 
-For each library and level: the CPU time to deflate and to inflate a message, in the context of those before it, and
-what is left of its size; then the memory of a compressor and of a decompressor that have been used. What is deflated
-with a window of 12 bits is inflated by zlib with such a window: no library may look back farther than was agreed.
-zlib-ng is compared where it is installed: ``pip install zlib-ng``.
+For each library and level, it prints the CPU time to deflate and to inflate a message, with the context of earlier
+messages, and the compression ratio; then the memory of a used compressor and a used decompressor. Messages that were
+deflated with a window of 12 bits are inflated by zlib with the same window, as a check: no library may look back
+farther than was agreed. zlib-ng is compared if it is installed: ``pip install zlib-ng``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ WINDOW_BITS, MEMORY_LEVEL = 12, 5
 LIBRARIES = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng", "ISA-L": "isal.isal_zlib"}
 LEVELS = {"zlib": (1, 6), "zlib-ng": (1, 2, 6), "ISA-L": (0, 1, 2, 3)}
 SIZES = (200, 1_024, 16_384)
-#: Messages of each size, and objects of which the memory is measured.
+#: How many messages of each size, and how many objects whose memory is measured.
 MESSAGES, OBJECTS = 200, 1_000
 WORDS = ("alpha", "beta", "gamma", "price", "volume", "bid", "ask", "symbol", "user", "room", "message", "status")
 
 
 def libraries() -> Iterator[tuple[str, ModuleType]]:
-    """The libraries that are installed."""
+    """Yield the libraries that are installed, by name."""
     for name, module in LIBRARIES.items():
         try:
             yield name, import_module(module)
@@ -41,7 +41,7 @@ def libraries() -> Iterator[tuple[str, ModuleType]]:
 
 
 def messages(size: int) -> list[bytes]:
-    """JSON texts of a size; no two are alike, and all are of one kind."""
+    """Return JSON texts of a size, all different, but of the same structure."""
     chance = random.Random(size)
 
     def row() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def messages(size: int) -> list[bytes]:
 
 
 def best(call: Callable[[], object], times: int = 5) -> float:
-    """Return the CPU time of a call in µs for each message, of several the least."""
+    """Return the least CPU time of several calls, in µs for each message."""
     found = []
     for _ in range(times):
         start = time.process_time()
@@ -72,13 +72,13 @@ def deflated(library: Any, level: int, texts: Sequence[bytes]) -> list[bytes]:
 
 
 def inflated(library: Any, payloads: Sequence[bytes]) -> list[bytes]:
-    """Return what payloads hold, inflated one after the other in one context."""
+    """Return the payloads, inflated one after the other in one context."""
     stream = library.decompressobj(-WINDOW_BITS)
     return [stream.decompress(payload, 1 << 20) for payload in payloads]
 
 
 def compare(size: int) -> None:
-    """Print how the libraries do on messages of a size."""
+    """Print the libraries' figures for messages of a size."""
     texts = messages(size)
     payloads = deflated(zlib, 6, texts)
     for name, library in libraries():
@@ -95,7 +95,7 @@ def compare(size: int) -> None:
 
 
 def weigh(name: str, level: int) -> None:
-    """Print the memory of compressors, or of decompressors for a level of -1; in a process of its own."""
+    """Print the memory of a compressor, or of a decompressor for level -1. Runs in a process of its own."""
     library: Any = import_module(LIBRARIES[name])
     texts = messages(1_024)
     payloads = deflated(zlib, 6, texts)

@@ -1,6 +1,6 @@
-"""One polite connection beside one that floods: does the polite one keep its turn? Knows nothing of the other cells.
+"""Measures one polite connection beside one that floods: is it still served soon? Knows nothing of the other cells.
 
-Run as a program, it is the flooder.
+Run as a program, this module is the flooder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from benchmarks.client import Connection, Target, open_one
 from benchmarks.frames import CONTINUATION, PING, TEXT, WrongAnswerError, client_frame, server_frame
 from benchmarks.load import PATIENCE, Tally, no_collection
 
-#: Seconds that the polite one waits between an answer and its next message, and the flooder until it comes back.
+#: How many seconds the polite connection waits between an answer and its next message, and the flooder before it
+#: connects again.
 PAUSE = 0.002
 
 _KEY = b"\x37\xfa\x21\x3d"
@@ -28,10 +29,10 @@ _KEY = b"\x37\xfa\x21\x3d"
 
 @dataclass(frozen=True)
 class Flood:
-    """What is sent, over and over."""
+    """The bytes that are sent, over and over."""
 
     data: bytes
-    #: Whether the flooder takes what the server answers.
+    #: Whether the flooder reads the server's answers.
     reads: bool = True
 
 
@@ -44,7 +45,7 @@ def flood(kind: str) -> Flood:
     if kind in ("messages", "unread"):
         return Flood(message * 1024, reads=kind == "messages")
     if kind == "fragments":
-        # As many in one message as wshost's guards let pass, of one byte each.
+        # Nearly as many fragments in one message as wshost allows, of one byte each.
         rest = client_frame(b"y", _KEY, CONTINUATION, fin=False) * 1000 + client_frame(b"z", _KEY, CONTINUATION)
         return Flood((client_frame(b"x", _KEY, TEXT, fin=False) + rest) * 10)
     if kind == "pings":
@@ -55,7 +56,7 @@ def flood(kind: str) -> Flood:
 
 
 def pour(target: Target, what: Flood, seconds: float) -> int:
-    """Flood a server, coming back as often as it closes the connection; return how often that was."""
+    """Flood a server, and connect again whenever it closes the connection; return how often it has closed one."""
     closed = -1
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -75,7 +76,7 @@ def pour(target: Target, what: Flood, seconds: float) -> int:
 
 
 def _pour_into(connection: Connection, what: Flood, deadline: float) -> None:
-    """Until the server closes the connection, or the time is up."""
+    """Flood one connection until the server closes it, or the time is up."""
     data = rest = memoryview(what.data)
     with select.epoll() as poller:
         poller.register(connection.socket, select.EPOLLOUT | (select.EPOLLIN if what.reads else 0))
@@ -91,7 +92,7 @@ def _pour_into(connection: Connection, what: Flood, deadline: float) -> None:
 
 @contextmanager
 def flooding(kind: str, port: int, seconds: float) -> Iterator[None]:
-    """Let another process, of least priority on the load's core, flood; without a kind nobody floods."""
+    """Flood in another process, with the lowest priority on the load's core; without a kind, do not flood."""
     if not kind:
         yield
         return
@@ -110,8 +111,8 @@ def flooding(kind: str, port: int, seconds: float) -> Iterator[None]:
 def beside(kind: str, target: Target, cpu: Callable[[], float], seconds: float) -> Tally:
     """Measure the round trips of a polite connection beside a flood, or alone.
 
-    :param kind: of the flood; empty for none.
-    :param cpu: the seconds of CPU that the server has had until now.
+    :param kind: the kind of flood; empty for none.
+    :param cpu: returns the server's CPU time so far, in seconds.
     :raises WrongAnswerError: when an answer is wrong, or takes too long.
     """
     payload = payloads.texts(64, 1)[0]

@@ -1,4 +1,4 @@
-"""WebSocket frames as bytes, built and parsed for the load; knows nothing of sockets or servers."""
+"""Builds and parses WebSocket frames for the load. Knows nothing of sockets or servers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _FIN = 0x80
 _RSV1 = 0x40
 _MASKED = 0x80
 
-#: What the end of a compressed message is cut off by (RFC 7692 §7.2.1).
+#: The end of a compressed message, which is not sent (RFC 7692 §7.2.1).
 _TAIL = b"\x00\x00\xff\xff"
 
 
 class WrongAnswerError(Exception):
-    """A server sent something else than what it had to."""
+    """A server sent a wrong answer."""
 
 
 def head(opcode: int, length: int, *, fin: bool = True, compressed: bool = False, masked: bool = False) -> bytes:
-    """Return the first bytes of a frame, up to its length (RFC 6455 §5.2)."""
+    """Return the first bytes of a frame, its length included (RFC 6455 §5.2)."""
     first = opcode | (_FIN if fin else 0) | (_RSV1 if compressed else 0)
     mask = _MASKED if masked else 0
     if length < 126:
@@ -51,8 +51,8 @@ def client_frame(
 
 
 def deflated(payload: bytes, window_bits: int = 15) -> bytes:
-    """Compress a message as one whose context is not needed by the next one (RFC 7692 §7.2.1)."""
-    # zlib can't do a window of 8 bits; what is compressed with 9 and is shorter than 256 bytes fits it all the same.
+    """Compress a message by itself, without the context of earlier messages (RFC 7692 §7.2.1)."""
+    # zlib can't use a window of 8 bits. A message of less than 256 bytes that was compressed with 9 bits also fits 8.
     compressor = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -max(window_bits, 9))
     data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
     return data[: -len(_TAIL)]
@@ -61,8 +61,8 @@ def deflated(payload: bytes, window_bits: int = 15) -> bytes:
 class Inflater:
     """Decompresses the messages of one server on one connection.
 
-    :param window_bits: the server's, as negotiated.
-    :param takeover: a message may refer to what the ones before it contained.
+    :param window_bits: the server's window, as negotiated.
+    :param takeover: whether a message may refer back to earlier ones.
     """
 
     def __init__(self, window_bits: int = 15, *, takeover: bool = True) -> None:
@@ -71,21 +71,21 @@ class Inflater:
         self._context = zlib.decompressobj(-window_bits)
 
     def inflate(self, data: bytes) -> bytes:
-        """Return the message; its data are those of all its frames."""
+        """Return the message. The data must be those of all its frames."""
         try:
             message = self._context.decompress(data + _TAIL)
         except zlib.error as error:
             raise WrongAnswerError(f"a message does not inflate: {error}") from error
-        # A server that ends each message by a final block (RFC 7692 §7.2.3.4) needs a new context for the next one.
+        # If a server ends a message with a final block (RFC 7692 §7.2.3.4), the next message needs a new context.
         if not self._takeover or self._context.eof:
             self._context = zlib.decompressobj(-self._window_bits)
         return message
 
 
 class Parser:
-    """Finds the messages in what a server sends, however it is cut into frames and reads; skips pings and pongs.
+    """Finds the messages in a server's bytes, for any division into frames and reads. Skips pings and pongs.
 
-    :param inflater: where permessage-deflate is in use.
+    :param inflater: None without permessage-deflate.
     """
 
     def __init__(self, inflater: Inflater | None = None) -> None:
@@ -96,9 +96,9 @@ class Parser:
         self._compressed = False
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[tuple[int, bytes]]:
-        """Take bytes; yield opcode and payload of each message that is complete now, a close frame included.
+        """Take bytes; yield opcode and payload of each message that is complete now, and of a Close.
 
-        :raises WrongAnswerError: for what no server may send.
+        :raises WrongAnswerError: for frames that no server may send.
         """
         self._buffer += data
         while (frame := self._frame()) is not None:
@@ -130,7 +130,7 @@ class Parser:
         return self._inflater.inflate(message)
 
     def _frame(self) -> tuple[int, bytes] | None:
-        """First byte and payload of the first whole frame, which is taken out."""
+        """Remove the first frame, if it is whole, and return its first byte and its payload."""
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -151,7 +151,7 @@ class Parser:
 
 @dataclass(frozen=True)
 class Burst:
-    """Messages that leave in one write, and what is to come back."""
+    """Messages that leave in one write, and the expected answer."""
 
     #: The client's frames, joined.
     request: bytes
@@ -164,10 +164,10 @@ class Burst:
 def bursts(
     payloads: list[bytes], in_flight: int, *, window_bits: int | None = None, replies: list[bytes] | None = None
 ) -> list[Burst]:
-    """Put messages together into as many bursts as they fill.
+    """Put messages together into bursts.
 
-    :param window_bits: the client's, where it is to compress.
-    :param replies: what is to come back, message by message, where that is something else.
+    :param window_bits: the client's window; None to send uncompressed messages.
+    :param replies: the answer to each message; None for an echo.
     """
     made = []
     chance = random.Random(6455)

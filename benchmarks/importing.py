@@ -1,4 +1,4 @@
-"""What it costs to import a package, and what comes in with it; each is imported in a process of its own."""
+"""Measures the import of a package, and which modules it imports. Each import runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from benchmarks.peers import CORES, on_core
 
-#: What `import wshost` must not bring in before it is needed: a reactor, and OpenSSL.
+#: Modules that `import wshost` must not import before they are needed: a reactor, TLS, Autobahn.
 UNWANTED = ("twisted.internet.reactor", "OpenSSL", "cryptography", "ssl", "asyncio", "autobahn")
 
 _TIMED = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
@@ -25,6 +25,6 @@ def import_seconds(module: str) -> float:
 
 
 def brought_in(module: str, unwanted: tuple[str, ...] = UNWANTED) -> list[str]:
-    """Return those of the unwanted modules that an import brings in."""
+    """Return the unwanted modules that an import also imports."""
     loaded = set(_said(_LISTED.format(module)).split())
     return [name for name in unwanted if name in loaded]

@@ -1,6 +1,6 @@
-"""The load: echoes and broadcasts over open connections, each byte compared; knows nothing of which server answers.
+"""The load: echoes and broadcasts over open connections, with each byte compared. Does not know which server answers.
 
-k in flight means: k messages leave in one write, and the next k when the answers to all of them have come.
+"k in flight" means that k messages leave in one write, and the next k when all k answers have arrived.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from benchmarks.client import Connection
 from benchmarks.frames import TEXT, Burst, WrongAnswerError
 
-#: A server that says nothing for so many seconds has failed.
+#: A server that sends nothing for so many seconds has failed.
 PATIENCE = 15.0
 
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -24,17 +24,17 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 @dataclass
 class Tally:
-    """What a run has counted between its two marks."""
+    """The counts of a run, without its warm-up."""
 
     #: Messages that came back, or were delivered.
     messages: int = 0
-    #: Of wall clock.
+    #: The run's length in seconds.
     seconds: float = 0.0
-    #: Of the server's CPU.
+    #: The server's CPU time in seconds.
     cpu: float = 0.0
     #: Nanoseconds from a burst's write to the last byte of its last answer.
     times: list[int] = field(default_factory=list)
-    #: Messages of the warm-up, too.
+    #: Messages, those of the warm-up included.
     total: int = 0
 
 
@@ -50,7 +50,7 @@ def no_collection() -> Iterator[None]:
 
 
 def begin(connection: Connection, burst: Burst, poller: select.epoll) -> None:
-    """Write a burst; what the socket does not take now is written when it does."""
+    """Write a burst. Bytes that the socket does not take now are written later."""
     connection.filled = 0
     connection.started = time.perf_counter_ns()
     _write(connection, memoryview(burst.request), poller)
@@ -70,9 +70,9 @@ def _write(connection: Connection, data: memoryview, poller: select.epoll) -> No
 
 
 def complete(connection: Connection, burst: Burst) -> bool:
-    """Read what there is, and say whether all answers to a burst have come.
+    """Read available bytes, and say whether all answers to a burst have arrived.
 
-    :raises WrongAnswerError: when they are others than those to come.
+    :raises WrongAnswerError: when they are not the expected answers.
     """
     if connection.parsing:
         return _complete_parsed(connection, burst)
@@ -89,7 +89,7 @@ def complete(connection: Connection, burst: Burst) -> bool:
 
 
 def parse(connection: Connection, burst: Burst) -> bool:
-    """Judge by messages from now on: this server frames them in another way than the shortest one."""
+    """Parse messages from now on, as this server does not send frames in their shortest form."""
     connection.parsing = True
     connection.parsed.clear()
     _keep(connection, connection.buffer)
@@ -122,8 +122,8 @@ def _complete_parsed(connection: Connection, burst: Burst) -> bool:
 class _Marks:
     """Takes the figures at the end of the warm-up and at the end of the run.
 
-    Both last until every connection has had its turn, some turns in the run: with thousands of connections, a server
-    may read from all before it answers one, and what came in a shorter time would be a matter of luck.
+    The warm-up lasts until there was a burst for every connection, the run until there were `TURNS`. With thousands of
+    connections, a server may read from all before it answers one: the figures of a shorter time would depend on luck.
     """
 
     TURNS = 3
@@ -169,7 +169,7 @@ def echo(
     """Keep each connection busy with its own burst, and count.
 
     :param variants: bursts of one size, which the connections take in turn.
-    :param cpu: the seconds of CPU that the server has had until now.
+    :param cpu: returns the server's CPU time so far, in seconds.
     """
     tally = Tally()
     with no_collection(), select.epoll() as poller:
@@ -190,7 +190,7 @@ def echo(
 def _echoes(
     poller: select.epoll, by_fd: dict[int, Connection], variants: Sequence[Burst], tally: Tally, marks: _Marks
 ) -> None:
-    """The loop; what happens to nearly every message is written out here, as each call costs."""
+    """Run the loop. The code for nearly every message is inlined here, as each call takes time."""
     in_flight = len(variants[0].payloads)
     size = len(variants[0].reply)
     count = len(variants)
@@ -243,7 +243,7 @@ def _echoes(
 
 
 def _drain(poller: select.epoll, by_fd: dict[int, Connection], variants: Sequence[Burst]) -> None:
-    """Take the answers that are still to come, one burst on each connection, so that it can be used again."""
+    """Read the answers that are still missing, one burst on each connection, so that connections can be used again."""
     missing = len(by_fd)
     while missing:
         events = poller.poll(PATIENCE, 1024)
@@ -265,9 +265,9 @@ def broadcast(
     warm_up: float,
     seconds: float,
 ) -> Tally:
-    """Let the first connection send burst after burst to a server that gives each message to all, and count.
+    """Let the first connection send burst after burst to a server that sends each message to all, and count.
 
-    The next burst leaves when everybody has all of the one before.
+    The next burst leaves when all connections have got the whole last burst.
     """
     tally = Tally()
     with no_collection(), select.epoll() as poller:
@@ -288,7 +288,7 @@ def broadcast(
 
 
 def _deliver(poller: select.epoll, by_fd: dict[int, Connection], sender: Connection, burst: Burst) -> None:
-    """One burst, until everybody has it."""
+    """Send one burst, and wait until all connections have got it."""
     size = len(burst.reply)
     for connection in by_fd.values():
         connection.filled = 0

@@ -16,14 +16,14 @@ from benchmarks.frames import WrongAnswerError
 from benchmarks.peers import Launch, Peer, Running, running
 from benchmarks.samples import Result, Sample
 
-#: The kinds of cells that look at one server at a time, and whether rounds make their figures better.
+#: The kinds of cells that run one server at a time; True for those that are measured in several rounds.
 ALONE = {"memory": False, "start": True, "import": True, "flood": False}
 
-#: What a connection takes at most: in the server, the kernel and the load.
+#: The most memory that a connection takes, in the server, the kernel and the load together.
 _MEMORY_OF_ONE = 96 << 10
 _MEMORY_OF_ONE_TLS = 192 << 10
 
-#: Files that this process has open beside the connections of the load in Python.
+#: How many files this process has open besides the connections of the load in Python.
 _OTHER_FILES = 500
 
 #: Seconds of a round beside a flood.
@@ -34,16 +34,16 @@ _FLOOD_SECONDS = 2.0
 class Pace:
     """How long to measure."""
 
-    #: Of each server, after one to warm up.
+    #: The turns of each server, after one to warm up.
     turns: int = 10
     warm_up: float = 0.3
     seconds: float = 0.3
-    #: Of the cells that look at one server at a time.
+    #: The rounds of a cell that runs one server at a time.
     rounds: int = 3
 
 
 def launch_for(cell: Cell) -> Launch:
-    """What a cell wants of a server."""
+    """Return the features that a cell needs of a server."""
     return Launch(
         broadcast=cell.kind == "broadcast",
         deflate=cell.deflate,
@@ -54,7 +54,7 @@ def launch_for(cell: Cell) -> Launch:
 
 
 def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], None]) -> list[Result]:
-    """Measure servers in a cell; one that fails is said so and left out.
+    """Measure servers in a cell. A server that fails is reported and left out.
 
     :param say: takes a line for the user.
     """
@@ -66,7 +66,7 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
     found: dict[str, list[Sample]] = {peer.name: [] for peer in suited}
     failed: set[str] = set()
     if cell.kind in ALONE:
-        # They need a fresh process each time, and nobody else's at the same time.
+        # Each sample needs a fresh process, and no other server may run meanwhile.
         for _ in range(pace.rounds if ALONE[cell.kind] else 1):
             for peer in suited:
                 if peer.name not in failed:
@@ -80,7 +80,7 @@ def measure(cell: Cell, peers: Sequence[Peer], pace: Pace, say: Callable[[str], 
 
 
 def together(cell: Cell) -> int:
-    """Return how many servers can hold the connections of a cell at one time: memory limits that, and open files."""
+    """Return how many servers of a cell can run at the same time: memory and the number of open files limit that."""
     available = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     assert available
     most = (int(available[1]) << 10) // (cell.connections * (_MEMORY_OF_ONE_TLS if cell.tls else _MEMORY_OF_ONE))
@@ -99,7 +99,7 @@ def _take_turns(
     failed: set[str],
     say: Callable[[str], None],
 ) -> None:
-    """Start servers, open their connections, and let one after the other have its turn, again and again."""
+    """Start servers, open their connections, and give each one turn after the other."""
     with ExitStack() as stack:
         ready: list[tuple[Running, turns.Load]] = []
         for peer in peers:
@@ -109,7 +109,7 @@ def _take_turns(
                 server.pause()
                 ready.append((server, load))
         for number in range(min(pace.turns, cell.turns) + 1):
-            # Nobody always comes after the same one's end.
+            # Each turn begins with another server.
             first = number % max(1, len(ready))
             for server, load in ready[first:] + ready[:first]:
                 if server.peer.name not in failed:
@@ -122,7 +122,7 @@ def _turn(cell: Cell, server: Running, load: turns.Load, seconds: float) -> Samp
     server.resume()
     sample = load.turn(seconds, server.cpu)
     if cell.kind == "storm":
-        # The next turn is not to find it closing the connections of this one.
+        # The next turn must not begin while the server still closes this one's connections.
         accounting.wait_until_idle(server.process.pid, 5.0)
     server.pause()
     return sample
@@ -130,7 +130,7 @@ def _turn(cell: Cell, server: Running, load: turns.Load, seconds: float) -> Samp
 
 @contextmanager
 def _leaving_out(peer: Peer, cell: Cell, failed: set[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Let a server that fails be missing from a cell, and say so."""
+    """Leave a server out of a cell if it fails, and report it."""
     try:
         yield
     except (UnavailableError, WrongAnswerError, OSError) as error:
@@ -149,7 +149,7 @@ def _once(cell: Cell, peer: Peer, pace: Pace) -> Sample:
             seconds = _FLOOD_SECONDS * min(1.0, pace.seconds / Pace.seconds)
             return turns.sample_of(fairness.beside(cell.flood, target, server.cpu, seconds))
         echo = replace(cell, kind="echo")
-        # What the first connections load is not a connection's.
+        # The first connections make the server load code: this memory must not count.
         with closing(turns.load_for(replace(echo, connections=10), server.port)):
             accounting.wait_until_idle(server.process.pid)
             before = accounting.pss(server.process.pid)

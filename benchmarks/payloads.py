@@ -1,4 +1,4 @@
-"""The messages that the load sends: plain text, and JSON as services send it; the same in every run."""
+"""Makes the messages that the load sends: plain text, and typical JSON of services. They are the same in every run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def texts(size: int, count: int) -> list[bytes]:
     """Return so many different ASCII texts of so many bytes."""
     chance = random.Random(size)
     alphabet = (string.ascii_letters + string.digits + "      .,").encode()
-    # Of long texts only the beginning differs: drawing megabytes by chance takes seconds.
+    # Long texts differ only in their beginning, as making megabytes of random text takes seconds.
     block = bytes(chance.choices(alphabet, k=min(size, 65_536)))
     text = (block * (size // len(block) + 1))[:size]
     return [(f"{number:08x} ".encode() + text)[:size] for number in range(count)]
 
 
 def jsons(size: int, count: int) -> list[bytes]:
-    """Return so many different JSON texts of about so many bytes, like what an API pushes to its clients."""
+    """Return so many different JSON texts of about so many bytes, as an API may send them to its clients."""
     chance = random.Random(size)
     made = []
     for _ in range(count):

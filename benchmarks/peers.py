@@ -1,4 +1,4 @@
-"""Which servers are compared and how each is started; knows nothing of what is measured."""
+"""Lists the compared servers, and starts them. Knows nothing of what is measured."""
 
 from __future__ import annotations
 
@@ -28,36 +28,37 @@ SCRIPTS = Path(sysconfig.get_path("scripts"))
 #: Servers run on the first core that this process may use, the load on the last one.
 CORES = sorted(os.sched_getaffinity(0))
 
-#: Names the checkout of another commit, built by `python hatch_build.py`: the server wshost-before runs from there.
+#: This environment variable names the checkout of another commit, in which `python hatch_build.py` was run. The server
+#: wshost-before runs from there.
 BEFORE = "WSHOST_BEFORE"
 
-#: For a server to listen.
+#: How many seconds a server may take until it listens.
 PATIENCE = 20.0
 
 _PLAIN = frozenset({"broadcast", "tls"})
 _COMPRESSING = _PLAIN | {"deflate"}
 _EVERYTHING = _COMPRESSING | STYLES
-#: Whose plain handler is an `async def` already.
+#: The features of a server whose plain handler is an `async def` already.
 _ASYNC_ECHO = _COMPRESSING | {"echo"}
-#: In other languages there are two handlers.
+#: The features of most servers in other languages: their programs have an echo and the JSON handler.
 _OTHER = _COMPRESSING | {"json"}
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a cell wants of a server."""
+    """The features that a cell needs of a server."""
 
     broadcast: bool = False
     deflate: bool = False
-    #: The handler, as `servers/answers.py` names it; empty for the plain one, in the server's fastest style.
+    #: The async handler, by its name in `servers/answers.py`; empty for an echo in the server's fastest style.
     style: str = ""
-    #: A file with key and certificate, for TLS.
+    #: A file with key and certificate, for TLS; or empty.
     cert: str = ""
-    #: At least so many connections.
+    #: The server must accept at least so many connections; 0: its default is enough.
     connections: int = 0
 
     def flags(self) -> list[str]:
-        """The options of the programs in `servers`."""
+        """Return the options for the programs in `servers`."""
         return [
             *(["--broadcast"] if self.broadcast else []),
             *(["--deflate"] if self.deflate else []),
@@ -71,31 +72,31 @@ class Peer:
     """One server."""
 
     name: str
-    #: Of Python, whose version is shown.
+    #: The distribution package whose version is shown; empty for a server in another language.
     distribution: str
     command: Callable[[Launch, int], list[str]]
-    #: Of broadcast, deflate, tls, and the styles of handlers.
+    #: The features that it has, of broadcast, deflate, tls and the styles of async handlers.
     can: frozenset[str] = _COMPRESSING
-    #: What its users import.
+    #: The module that its users import.
     module: str = ""
-    #: That its handlers are written in.
+    #: The language of its handlers.
     language: str = "Python"
-    #: Returns the version of what is no distribution of Python; raises UnavailableError.
+    #: Returns the version of a server in another language; raises UnavailableError where it is missing.
     found: Callable[[], str] | None = None
     #: Whether it runs from the checkout of another commit.
     before: bool = False
-    #: wshost's own rows and the limit are not among those it is compared with.
+    #: Whether wshost is compared with it. False for wshost's own rows and for the limit.
     rival: bool = True
 
     def suits(self, launch: Launch) -> bool:
-        """Whether the server offers what a cell wants."""
+        """Return whether the server has the features that a cell needs."""
         wanted = {"broadcast": launch.broadcast, "deflate": launch.deflate, "tls": bool(launch.cert)}
         return {feature for feature, needed in wanted.items() if needed} | set(filter(None, [launch.style])) <= self.can
 
     def root(self) -> Path:
         """Return the checkout that it runs from.
 
-        :raises UnavailableError: when that is another, and none is named.
+        :raises UnavailableError: when it needs another checkout, and none is named.
         """
         if not self.before:
             return HERE.parent
@@ -106,7 +107,7 @@ class Peer:
     def version(self) -> str:
         """Return the version.
 
-        :raises UnavailableError: when it is not installed.
+        :raises UnavailableError: when the server is not installed.
         """
         if self.before:
             return str(self.root())
@@ -119,7 +120,7 @@ class Peer:
 
 
 def node_modules() -> Path:
-    """Where `make bench` has put the packages of npm."""
+    """Return the directory in which `make bench` installs npm's packages."""
     return cache_directory() / "node_modules"
 
 
@@ -127,7 +128,7 @@ def node_modules() -> Path:
 def ws_version() -> str:
     """Return the version of ws for Node.
 
-    :raises UnavailableError: where it or Node is missing.
+    :raises UnavailableError: when it or Node is missing.
     """
     if not shutil.which("node"):
         raise UnavailableError("node is not found")
@@ -139,9 +140,9 @@ def ws_version() -> str:
 
 @cache
 def runtime(name: str) -> tuple[str, str]:
-    """Find Bun or Deno, from npm or in the PATH; return its program and its version.
+    """Return the program and the version of Bun or Deno: npm's package, or else the first in the PATH.
 
-    :raises UnavailableError: where it is missing, or does not run.
+    :raises UnavailableError: when it is missing, or does not run.
     """
     own = node_modules() / ".bin" / name
     program = str(own) if own.exists() else shutil.which(name)
@@ -151,7 +152,7 @@ def runtime(name: str) -> tuple[str, str]:
 
 
 def _says(program: Path) -> str:
-    """Return the version that a program speaks of."""
+    """Return the version that a program prints."""
     ended = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if ended.returncode:
         raise UnavailableError(f"{program.name} does not run: {ended.stderr.strip().splitlines()[-1:]}")
@@ -160,9 +161,9 @@ def _says(program: Path) -> str:
 
 @cache
 def compiled_limit() -> Path:
-    """Compile the C server, when it has changed.
+    """Compile the C server, if it has changed; return the program.
 
-    :raises UnavailableError: without a compiler, or when it fails.
+    :raises UnavailableError: without a compiler, or when the compiler fails.
     """
     return built("servers/limit.c")
 
@@ -190,7 +191,7 @@ def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
             f"--port={port}",
             f"--handler={handler}",
             *(["--compress"] if launch.deflate else []),
-            # As uWebSockets does by default.
+            # As is uWebSockets' default.
             *(["--server-no-context-takeover"] if launch.deflate and launch.broadcast else []),
             *([f"--tls-cert={launch.cert}"] if launch.cert else []),
             *([f"--max-connections={launch.connections + 100}"] if launch.connections else []),
@@ -279,7 +280,7 @@ def _limit(launch: Launch, port: int) -> list[str]:
     return [str(compiled_limit()), "--port", str(port), *launch.flags()]
 
 
-#: By their names, in the order in which they are shown.
+#: The servers by name, in the order in which they are shown.
 PEERS = {
     peer.name: peer
     for peer in (
@@ -328,15 +329,15 @@ class Running:
     peer: Peer
     process: subprocess.Popen[bytes]
     port: int
-    #: Seconds from its start until it took the first connection.
+    #: Seconds from its start until it accepted the first connection.
     started_in: float
 
     def cpu(self) -> float:
-        """The seconds of CPU it has had."""
+        """Return its CPU time so far, in seconds."""
         return cpu(self.process.pid)
 
     def pause(self) -> None:
-        """Stop it where it is: one that polls would take the core from the others."""
+        """Stop its processes: a server that polls would take the core from the others."""
         for process in descendants(self.process.pid):
             os.kill(process, signal.SIGSTOP)
 
@@ -347,7 +348,7 @@ class Running:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port on which no process listens."""
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         return int(chosen.getsockname()[1])
@@ -369,13 +370,13 @@ def _environment(peer: Peer, directory: Path) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(root), "NODE_ENV": "production"}
     environment |= {"DENO_DIR": str(directory / "deno"), "DENO_NO_UPDATE_CHECK": "1"}
     if peer.before:
-        # That of this checkout is not for others, which have what `python hatch_build.py` has put there.
+        # It names this checkout's modules. Another checkout has its own, where `python hatch_build.py` has put them.
         environment.pop("WSHOST_COMPILED", None)
     return environment
 
 
 def _lay_out(peer: Peer, directory: Path) -> Path:
-    """Make the root that a server of another commit imports from: its wshost, and the handlers of this checkout."""
+    """Make the directory from which another commit's server imports: its own wshost, and this checkout's handlers."""
     for name in ("wshost", "twisted"):
         (directory / name).symlink_to(peer.root() / name)
     (directory / "benchmarks").symlink_to(HERE)
@@ -386,7 +387,7 @@ def _lay_out(peer: Peer, directory: Path) -> Path:
 def running(peer: Peer, launch: Launch) -> Iterator[Running]:
     """Start a server on its core, wait until it listens, and end it afterwards.
 
-    :raises UnavailableError: when it ends before, or never listens.
+    :raises UnavailableError: when it ends before it listens, or does not listen in time.
     """
     peer.version()
     port = free_port()
@@ -428,7 +429,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, deadline: float)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server at once: how it says farewell is not measured."""
+    """Kill a server, as its shutdown is not measured."""
     if process.poll() is None:
         process.send_signal(signal.SIGKILL)
     process.wait()

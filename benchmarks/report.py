@@ -1,4 +1,4 @@
-"""Makes a table and JSON of results; knows nothing of how they came about."""
+"""Makes tables and JSON of results. Knows nothing of how they were measured."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUBJECT = "wshost"
 
 @dataclass(frozen=True)
 class Verdict:
-    """How wshost stands in a cell."""
+    """Whether wshost meets the goal of a cell."""
 
     goal: str
-    #: Its figure, as the goal speaks of it: µs, or times the best peer.
+    #: wshost's figure in the unit of the goal: µs, or a multiple of the best peer's figure.
     reached: float | None
-    #: None where there is nothing to compare with.
+    #: None when there is nothing to compare with.
     met: bool | None
 
     def __str__(self) -> str:
@@ -33,10 +33,10 @@ class Verdict:
 class Report:
     """All results of a run.
 
-    :param servers: names, and the versions to show.
-    :param rivals: the names of those wshost is compared with, and the languages that their handlers are written in.
-    :param machine: what else the figures depend on.
-    :param notes: what else is to be said, such as who was left out and why.
+    :param servers: the servers' versions to show, by name.
+    :param rivals: the languages of the servers that wshost is compared with, by name.
+    :param machine: facts about the machine on which the figures depend.
+    :param notes: further remarks, such as which server was left out and why.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class Report:
         self.notes = list(notes)
         self._rivals = {name: rivals[name] for name in servers if name in rivals}
         self._results = {(result.cell, result.server): result for result in results}
-        #: The cells that something is known of.
+        #: The cells that have results.
         self.cells = [cell for cell in CELLS if any((cell.name, name) in self._results for name in servers)]
 
     def value(self, cell: Cell, server: str) -> float | None:
-        """Return the figure that counts in a cell, None for a server that was not measured there."""
+        """Return a server's figure that counts in a cell; None if the server was not measured there."""
         result = self._results.get((cell.name, server))
         found = getattr(result.median, cell.figure) if result else None
         return None if found is None else float(found)
 
     def result(self, cell: Cell, server: str) -> Result | None:
-        """Return all that is known of a server in a cell."""
+        """Return all figures of a server in a cell."""
         return self._results.get((cell.name, server))
 
     def best(self, cell: Cell, *, language: str = "") -> tuple[str, float] | None:
         """Return the name and the figure of the best peer.
 
-        :param language: of those only whose handlers are written in it.
+        :param language: consider only peers whose handlers are written in it.
         """
         known = [
             (name, value)
@@ -78,19 +78,19 @@ class Report:
         return min(known, key=lambda item: item[1]) if known else None
 
     def ratio(self, cell: Cell, server: str) -> float | None:
-        """Return how many times the best peer's figure a server's is."""
+        """Return a server's figure as a multiple of the best peer's."""
         best, value = self.best(cell), self.value(cell, server)
         return None if best is None or value is None else value / best[1]
 
     def leader(self, cell: Cell) -> str | None:
-        """Return who has the best figure of a row, wshost and its peers."""
+        """Return the server with the best figure in a cell: wshost or a peer, never the limit."""
         best, value = self.best(cell), self.value(cell, SUBJECT)
         if value is not None and (best is None or value <= best[1]):
             return SUBJECT
         return best and best[0]
 
     def base(self, cell: Cell, goal: Goal) -> float | None:
-        """Return the figure that a goal speaks of beside wshost's own; None where it was not measured."""
+        """Return the figure with which a goal compares wshost's; None if it was not measured."""
         if goal.times == BEST_PYTHON:
             best = self.best(cell, language="Python")
             return None if best is None else best[1]
@@ -99,7 +99,7 @@ class Report:
         return self.value(cell, goal.times or goal.above)
 
     def limit(self, cell: Cell, goal: Goal) -> float | None:
-        """Return what wshost's figure may be at most; None where that depends on what was not measured."""
+        """Return the most that wshost's figure may be; None if that depends on a figure that was not measured."""
         if not (goal.times or goal.above or goal.cell):
             return goal.limit
         base = self.base(cell, goal)
@@ -108,7 +108,7 @@ class Report:
         return base + goal.limit if goal.above else base * goal.limit
 
     def verdicts(self, cell: Cell) -> list[Verdict]:
-        """Return how wshost stands, goal by goal."""
+        """Return whether wshost meets each of a cell's goals."""
         value = self.value(cell, SUBJECT)
         return [self._verdict(cell, goal, value) for goal in cell.goals]
 
@@ -139,9 +139,9 @@ class Report:
         return "\n\n".join([*parts, *(["\n".join(self.notes)] if self.notes else [])])
 
     def markdown(self) -> str:
-        """Return the figures that count as tables for a page: a row for each cell, the best figure in bold.
+        """Return the figures that count as Markdown tables: a row for each cell, the best figure in bold.
 
-        The minimum stands in parentheses where there was more than one turn.
+        Where there were several turns, the minimum follows in parentheses.
         """
         parts = []
         for group in dict.fromkeys(cell.group for cell in self.cells):
@@ -160,7 +160,7 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def _both(self, cell: Cell, server: str, unknown: str) -> str:
-        """Median and minimum."""
+        """Return the median, and the minimum in parentheses if there were several turns."""
         value, result = self.value(cell, server), self.result(cell, server)
         if value is None or result is None:
             return unknown
@@ -169,7 +169,7 @@ class Report:
         return f"{number(value)} ({number(getattr(result.minimum, cell.figure))})"
 
     def _summary(self, cells: Sequence[Cell]) -> list[str]:
-        """The figures that count: a row for each server; the best figure of a cell has a star."""
+        """Return a table of the figures that count: a row for each server; a star marks the best figure of a cell."""
         rows = [["", *(f"{cell.name} [{TITLES[cell.figure]}]" for cell in cells)]]
         for server in self.servers:
             row = [server]
@@ -182,7 +182,7 @@ class Report:
         return aligned(rows) + [f"  {cell.name}: {verdict}" for cell in cells for verdict in self.verdicts(cell)]
 
     def _details(self, cells: Sequence[Cell]) -> list[str]:
-        """What stands beside: a row for each cell and server."""
+        """Return a table of all figures: a row for each cell and server."""
         columns = ("CPU µs", "min", "per s", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "busy", "bytes sent")
         heads = ["cell", "server", *columns]
         rows = [heads]
@@ -201,7 +201,7 @@ class Report:
         return aligned(rows) if len(rows) > 1 else []
 
     def data(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return the whole report as data for JSON."""
         cells = []
         for cell in self.cells:
             best = self.best(cell)
@@ -233,7 +233,7 @@ class Report:
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Report:
-        """Return the report that such data were made of."""
+        """Return the report from the result of `data`."""
         results = [
             Result(cell["name"], server, [Sample(**one) for one in known["rounds"]])
             for cell in data["cells"]
@@ -248,7 +248,7 @@ def number(value: float) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines in columns: the first to the left, figures to the right."""
+    """Return rows as lines with aligned columns: names to the left, figures to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     words = 2 if rows[0][:2] == ["cell", "server"] else 1
     return [
@@ -262,7 +262,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures depend on beside the servers."""
+    """Return facts about the machine on which the figures depend."""
     processor = ""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

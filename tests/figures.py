@@ -179,7 +179,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
-        ("as what is sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),
+        ("like those that are sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),
         ("at most {} in {} seconds; more are counted", (str(log_limit.MOST), count(log_limit.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],
@@ -191,17 +191,15 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
         ("no later than after {} % of `--drain-timeout`", (_ANSWER_TIME,)),
-        ("and its group may connect: the mode is {}.", (f"{listener.MODE:o}",)),
-        ("or has not after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
+        ("of the server's process may connect: the mode is {}.", (f"{listener.MODE:o}",)),
+        ("or has not connected after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
         ("Beyond {} kinds, all further events are of one kind.", (count(log_limit.KINDS),)),
-        (
-            "after {} seconds it waits for nothing, after {} seconds not even for a handler or a thread",
-            (count(ending.GRACE), count(ending.LIMIT)),
-        ),
-        ("that is still at work, after {} not for one", (count(2 * ending.LIMIT),)),
+        ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
+        ("After {} seconds, the process ends", (count(ending.LIMIT),)),
+        ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),
         ("The same signal within {} milliseconds does not count as a second one", (count(ending.DOUBLED * 1000),)),
-        ("KeyboardInterrupt is {}.", (str(ending.status_of(KeyboardInterrupt())[0]),)),
+        ("For KeyboardInterrupt, the status is {}.", (str(ending.status_of(KeyboardInterrupt())[0]),)),
     ],
     "docs/security.md": [
         ("| {} s (`--handshake-timeout`) | 408", (_time("handshake_timeout"),)),
@@ -251,7 +249,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("and after {} times that at the latest", (_MOST_STALLS,)),
         # A kilobyte of a buffer is one of 1,000 bytes here.
         ("it is some {} seconds", (f"{round(DEFAULTS['stall_timeout'] + 64_000 / stream.MIN_RATE, -1):g}",)),
-        ("on Linux | {}, beside what is on its way", (size(kernel.MAX_UNSENT),)),
+        ("on Linux | {}, besides output that is sent but not acknowledged", (size(kernel.MAX_UNSENT),)),
         (
             "{} s, {} s (`--ping-interval`, `--ping-timeout`)",
             (_time("ping_interval"), _time("ping_timeout")),
@@ -272,7 +270,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "A peer may send {} of them, and one more for each {} of data.",
             (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
         ),
-        ("has to answer by itself may wait up to {}.", (size(_tls._MOST_ANSWERS),)),
+        ("Answers that TLS sends by itself may wait up to {}.", (size(_tls._MOST_ANSWERS),)),
         (
             "{} connections, each at all its limits, are {} GiB and more",
             (

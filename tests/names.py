@@ -63,7 +63,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install gcc haproxy libssl-dev openssl strace",
+    "apt install chromium gcc haproxy libssl-dev npm openssl strace",
     "ulimit -Hn",
     "server … ssl send-proxy-v2",
     'Site(…, logPath="access.log")',

@@ -76,7 +76,7 @@ class TestTheChain:
         names: list[tuple[str, Any]] = [(link.name, link.module) for link in links]
         assert names == [("http", http), ("websocket", websocket)]
 
-    def test_the_modules_are_those_asked_for_in_their_order(self) -> None:
+    def test_the_chain_has_the_modules_asked_for_in_their_order(self) -> None:
         links = chain(protocol_module=[("tests.test_chain.prepared", {"a": 1}), ("tests.test_chain.unprepared", {})])
         assert links == (
             Link("tests.test_chain.prepared", prepared, ("prepared", {"a": 1})),  # type: ignore[arg-type]
@@ -105,7 +105,9 @@ class TestTheChain:
             ([("tests.test_chain.twisted_factory", {"nope": 1})], "factory: unknown option 'nope'"),
         ],
     )
-    def test_one_that_cannot_be_built_is_refused(self, pairs: list[tuple[str, dict[str, Any]]], expected: str) -> None:
+    def test_a_chain_that_cannot_be_built_is_refused(
+        self, pairs: list[tuple[str, dict[str, Any]]], expected: str
+    ) -> None:
         assert complaint(protocol_module=pairs).startswith(expected)
 
 
@@ -113,7 +115,7 @@ class TestOptionsOfTheServer:
     def test_the_handshake_timeout_reaches_http(self) -> None:
         assert chain(handler=echo, handshake_timeout=2.5)[0].options == http.prepare({"timeout": 2.5})
 
-    def test_those_of_websocket_reach_it(self) -> None:
+    def test_options_of_websocket_reach_it(self) -> None:
         options = websocket_options(
             handler=echo,
             origin=["https://a.example"],
@@ -128,13 +130,13 @@ class TestOptionsOfTheServer:
         assert options.hosts.have("b.c.example")
         assert (options.ping_interval, options.ping_timeout, options.close_timeout) == (1.0, 2.0, 3.0)
 
-    def test_a_module_may_have_others_in_its_own_mapping(self) -> None:
+    def test_a_module_may_have_further_options_in_its_own_mapping(self) -> None:
         options = websocket_options(
             handler=echo, ping_interval=1.0, protocol_module=[("websocket", {"ping_timeout": 2})]
         )
         assert (options.ping_interval, options.ping_timeout) == (1.0, 2.0)
 
-    def test_one_that_the_module_has_in_its_own_mapping_is_refused(self) -> None:
+    def test_an_option_that_the_modules_own_mapping_has_too_is_refused(self) -> None:
         given = complaint(handler=echo, ping_interval=1.0, protocol_module=[("websocket", {"ping_interval": 2})])
         assert given == (
             "ping-interval sets the option ping_interval of the protocol module websocket: give only one of them"
@@ -152,14 +154,14 @@ class TestOptionsOfTheServer:
             ("handshake_timeout", 5.0, "http"),
         ],
     )
-    def test_one_of_a_module_needs_that_module(self, option: str, value: Any, module: str) -> None:
+    def test_an_option_of_a_module_needs_that_module(self, option: str, value: Any, module: str) -> None:
         given = complaint(protocol_module=[("tests.test_chain.unprepared", {})], **{option: value})
         assert given == f"{option.replace('_', '-')} needs the protocol module {module}, which is not in the chain"
 
     def test_limits_of_connections_need_no_module(self) -> None:
         assert chain(protocol_module=[("tests.test_chain.unprepared", {})], close_timeout=1.0, max_output=1)
 
-    def test_without_them_the_defaults_hold(self) -> None:
+    def test_options_that_are_not_given_have_their_defaults(self) -> None:
         options = websocket_options(handler=echo)
         assert chain(handler=echo)[0].options.timeout == Settings.handshake_timeout.default
         assert (options.ping_interval, options.close_timeout) == (
@@ -168,42 +170,42 @@ class TestOptionsOfTheServer:
         )
         assert adapter(handler=echo).terms.init_timeout == Settings.init_timeout.default
 
-    def test_a_handler_adapter_by_itself_has_the_same_default(self) -> None:
+    def test_a_handler_adapter_by_itself_has_the_default_init_timeout(self) -> None:
         assert HandlerAdapter(echo, {}).terms.init_timeout == Settings.init_timeout.default
 
 
 class TestTheHandler:
-    def test_it_is_found_by_name(self) -> None:
+    def test_the_handler_is_found_by_name(self) -> None:
         assert adapter(handler="wshost.handlers.echo").terms.handler is echo
 
-    def test_it_may_be_an_object(self) -> None:
+    def test_the_handler_may_be_an_object(self) -> None:
         assert adapter(handler=echo).terms.handler is echo
 
     @pytest.mark.parametrize("name", ["handler_module", "handler"])
-    def test_it_may_stand_in_the_options_of_websocket(self, name: str) -> None:
+    def test_the_handler_may_stand_in_the_options_of_websocket(self, name: str) -> None:
         assert adapter(protocol_module=[("websocket", {name: "wshost.handlers.echo"})]).terms.handler is echo
 
-    def test_it_gets_its_options(self) -> None:
+    def test_the_handler_gets_its_options(self) -> None:
         assert adapter(handler=echo).terms.options == {}
         assert adapter(handler=echo, handler_option={"room": "1"}).terms.options == {"room": "1"}
 
     @pytest.mark.parametrize("name", ["worker", "connection"])
-    def test_its_options_can_not_have_the_names_of_ours(self, name: str) -> None:
+    def test_the_handlers_options_can_not_have_the_names_of_ours(self, name: str) -> None:
         expected = f"handler-option {name} is reserved: wshost gives every handler an option of that name"
         assert complaint(handler=echo, handler_option={"room": 1, name: 1}) == expected
 
-    def test_it_gets_the_time_for_its_init(self) -> None:
+    def test_the_handlers_init_gets_the_init_timeout(self) -> None:
         assert adapter(handler=echo, init_timeout=2.5).terms.init_timeout == 2.5
 
     def test_a_session_factory_is_taken_as_it_is(self) -> None:
         sessions = Sessions()
         assert websocket_options(handler=sessions).handler is sessions
 
-    def test_without_one_there_is_no_server(self) -> None:
+    def test_a_chain_without_a_handler_is_refused(self) -> None:
         assert complaint() == "there is no handler: name one with --handler, or with --route for each path"
 
     @pytest.mark.parametrize("name", ["handler_module", "handler"])
-    def test_two_are_refused(self, name: str) -> None:
+    def test_two_handlers_are_refused(self, name: str) -> None:
         expected = "handler sets the option handler of the protocol module websocket: give only one of them"
         assert complaint(protocol_module=[("websocket", {name: echo})], handler=echo) == expected
 
@@ -212,7 +214,7 @@ class TestTheHandler:
 
 
 class TestRoutes:
-    def test_each_leads_to_its_handler_and_other_paths_are_not_served(self) -> None:
+    def test_each_route_leads_to_its_handler_and_other_paths_are_not_served(self) -> None:
         links = chain(route={"/echo": "wshost.handlers.echo", "/more/*": echo}, handler_option={"room": 1})
         assert links[0].options.paths.match("/echo") == "/echo"
         assert links[0].options.paths.match("/more/1") == "/more/*"
@@ -225,13 +227,13 @@ class TestRoutes:
             assert (sessions.terms.handler, sessions.terms.options) == (echo, {"room": 1})
 
     @pytest.mark.parametrize("options", [{}, {"handler_module": echo}])
-    def test_other_paths_are_the_handler_s_where_there_is_one(self, options: dict[str, Any]) -> None:
+    def test_paths_without_a_route_lead_to_the_handler(self, options: dict[str, Any]) -> None:
         given = {} if options else {"handler": echo}
         links = chain(route={"/echo": echo}, protocol_module=[("websocket", options)], **given)
         assert links[0].options.paths.match("/") == "/*"
         assert list(links[1].options.handler.handlers) == ["/echo", "/*"]
 
-    def test_they_need_no_http(self) -> None:
+    def test_routes_need_no_http(self) -> None:
         """Another module may find the route."""
         links = chain(route={"/echo": echo}, protocol_module=[("tests.test_chain.unprepared", {}), ("websocket", {})])
         assert list(links[1].options.handler.handlers) == ["/echo"]
@@ -251,7 +253,7 @@ class TestRoutes:
             ),
         ],
     )
-    def test_wrong_ones_are_refused(self, given: dict[str, Any], expected: str) -> None:
+    def test_wrong_routes_are_refused(self, given: dict[str, Any], expected: str) -> None:
         assert expected in complaint(**given)
 
 
@@ -267,7 +269,7 @@ def test_a_chain_that_can_not_work_is_refused(modules: list[str], expected: str)
     assert expected in complaint(protocol_module=[(name, {}) for name in modules], **given)
 
 
-def test_the_user_s_own_traceback_comes_with_the_complaint(tmp_path: Path) -> None:
+def test_the_users_own_traceback_comes_with_the_complaint(tmp_path: Path) -> None:
     (tmp_path / "broken_handler.py").write_text("1 / 0\n", encoding="ascii")
     with pytest.raises(ConfigurationError, match="ZeroDivisionError") as caught:
         chain(handler=str(tmp_path / "broken_handler.py"))

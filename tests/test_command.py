@@ -136,12 +136,12 @@ class TestTheCommandLine:
 
 
 class TestTheReactor:
-    def test_it_is_installed_when_the_command_line_is_read(self, installed: list[bool]) -> None:
+    def test_the_reactor_is_installed_when_the_command_line_is_read(self, installed: list[bool]) -> None:
         parsed()
         assert installed == [False]
 
     @pytest.mark.parametrize(("given", "daemon"), [([], True), (["--nodaemon"], False)])
-    def test_it_is_chosen_for_a_daemon_where_twistd_makes_one(
+    def test_the_reactor_is_chosen_for_a_daemon_where_twistd_makes_one(
         self, installed: list[bool], given: list[str], daemon: bool
     ) -> None:
         ServerOptions().parseOptions([*given, "wshost", *ECHO])
@@ -168,7 +168,7 @@ class TestTwistdsFiles:
             (["--pidfile=", "--rundir=/"], "--logfile: twistd.log: Is a directory"),
         ],
     )
-    def test_those_that_cannot_be_written_are_named(
+    def test_twistds_files_that_cannot_be_written_are_named(
         self,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -195,25 +195,25 @@ class TestTwistdsFiles:
             ["--chroot=/", "--pidfile=/none/pid"],
         ],
     )
-    def test_those_that_can_be_written_are_left_alone(self, given: list[str]) -> None:
+    def test_twistds_files_that_can_be_written_are_left_alone(self, given: list[str]) -> None:
         ServerOptions().parseOptions([*given, "wshost", *ECHO])
         assert list(Path().iterdir()) == []
 
 
 class TestTheHelp:
-    def test_help_prints_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_help_prints_the_help_and_ends_the_process(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             ServerOptions().parseOptions(["wshost", "--help"])
         assert caught.value.code == 0
         assert capsys.readouterr().out.startswith("Usage: twistd [options] wshost [options]\n")
 
     @pytest.mark.parametrize("name", [*OPTIONS, "config", "version", "help"])
-    def test_every_option_is_listed_once(self, name: str) -> None:
+    def test_the_help_lists_every_option_once(self, name: str) -> None:
         shown = OPTIONS[name].dashed if name in OPTIONS else name
         assert len(re.findall(rf"^  --{shown}(?![\w-])", Options().getUsage(), re.MULTILINE)) == 1
 
     @pytest.mark.parametrize("name", OPTIONS)
-    def test_an_option_is_shown_with_what_the_table_says(self, name: str) -> None:
+    def test_the_help_shows_an_option_as_the_table_says(self, name: str) -> None:
         option = OPTIONS[name]
         shown = Options().getUsage().partition(f"  --{option.dashed}")[2].partition("\n  --")[0].partition("\n\n")[0]
         takes = f"={option.kind.metavar} " if option.kind.metavar else " "
@@ -221,12 +221,12 @@ class TestTheHelp:
         assert " ".join(shown.split()) == f"{takes}{option.help}{default}".strip()
 
     @pytest.mark.parametrize("columns", [None, 60, 132])
-    def test_lines_fit_the_terminal(self, monkeypatch: pytest.MonkeyPatch, columns: int | None) -> None:
+    def test_the_helps_lines_fit_the_terminal(self, monkeypatch: pytest.MonkeyPatch, columns: int | None) -> None:
         monkeypatch.setenv("COLUMNS", "100")
         table = Options().getUsage(columns).partition("Sizes are")[0]
         assert 50 < max(map(len, table.splitlines())) <= (columns or 100)
 
-    def test_its_examples_can_be_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_helps_examples_can_be_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("limits.toml").write_text("max-connections = 5\n", encoding="ascii")
         examples = re.findall(r"^  twistd .*wshost ((?:.*\\\n)*.*)", Options().getUsage(), re.MULTILINE)
         made = [parsed(*re.sub(r"[\\']", "", example).split()).settings() for example in examples]
@@ -237,7 +237,7 @@ class TestTheHelp:
 
 
 class TestMakeService:
-    def test_the_server_listens_already(self, reactor: Reactor) -> None:
+    def test_the_server_listens_before_the_reactor_runs(self, reactor: Reactor) -> None:
         server = makeService(parsed(*ECHO, "--port", "80"))
         assert verifyObject(IService, server)
         assert [port for port, *_ in reactor.tcpServers] == [80]
@@ -370,7 +370,7 @@ class TestTheLog:
 
 
 class TestOneLine:
-    def test_a_handler_s_traceback_is_printed_above(self, capfd: pytest.CaptureFixture[str]) -> None:
+    def test_a_handlers_traceback_is_printed_above_the_complaint(self, capfd: pytest.CaptureFixture[str]) -> None:
         class Broken(ConfigurationError):
             traceback_text = "Traceback:\n  their line\n"
 
@@ -378,11 +378,11 @@ class TestOneLine:
             raise Broken("it can't be\nimported")
         assert capfd.readouterr().err == "Traceback:\n  their line\nwshost: it can't be imported\n"
 
-    def test_other_exceptions_pass(self) -> None:
+    def test_an_exception_that_is_no_complaint_is_raised(self) -> None:
         with pytest.raises(ZeroDivisionError), one_line():
             1 / 0  # noqa: B018
 
-    def test_it_is_an_exception_that_twistd_sees_and_the_end_of_the_process(self) -> None:
+    def test_a_complaint_is_an_exception_and_ends_the_process(self) -> None:
         """It removes its pid file after an `Exception` only, and prints that it had one on a daemon's terminal."""
         with pytest.raises(Exception, match=r"^a line$") as caught, one_line():
             raise ConfigurationError("a line")

@@ -35,7 +35,7 @@ def section(page: str, title: str) -> str:
 
 
 class TestReadme:
-    def test_shows_a_handler_that_is_tested(self) -> None:
+    def test_the_readme_shows_a_handler_that_is_tested(self) -> None:
         handler = (EXAMPLES / "counter.py").read_text()
         assert f"```python\n{handler}```" in (ROOT / "README.md").read_text()
 
@@ -44,7 +44,7 @@ class TestOptions:
     """Tables of options say what the one table in the code says."""
 
     @pytest.mark.parametrize("page", figures.TABLES)
-    def test_are_listed_on_their_page(self, page: str) -> None:
+    def test_every_option_is_listed_on_its_page(self, page: str) -> None:
         text = (ROOT / page).read_text()
         assert [table for table in figures.TABLES[page] if "\n".join(table) + "\n\n" not in text] == []
 
@@ -53,18 +53,18 @@ class TestFigures:
     """Numbers in prose are the code's."""
 
     @pytest.mark.parametrize("page", figures.TIES)
-    def test_are_what_the_code_has(self, page: str) -> None:
+    def test_figures_on_a_page_are_those_of_the_code(self, page: str) -> None:
         reading = figures.Reading(page)
         assert [
             phrase.format(*values) for phrase, values in figures.TIES[page] if not reading.tie(phrase, values)
         ] == []
 
     @pytest.mark.parametrize("page", figures.PAGES)
-    def test_none_is_loose(self, page: str) -> None:
+    def test_every_figure_on_a_page_is_tied_to_the_code(self, page: str) -> None:
         """Each is tied to the code, in `tests/figures.py`."""
         assert list(figures.read(page).loose()) == []
 
-    def test_one_that_is_loose_is_found(self) -> None:
+    def test_a_figure_that_is_not_tied_to_the_code_is_found(self) -> None:
         reading = figures.Reading("docs/handlers.md")
         reading.text += " It waits 17 seconds. Up to 404 messages and 1,000 more."
         assert [around[-38:].strip() for around in figures.tied(reading).loose()] == [
@@ -73,7 +73,7 @@ class TestFigures:
             "ds. Up to 404 messages and 1,000 more.",
         ]
 
-    def test_one_that_has_changed_is_found(self) -> None:
+    def test_a_figure_that_differs_from_the_code_is_found(self) -> None:
         reading = figures.Reading("docs/handlers.md")
         assert reading.tie("`init` has {} seconds", ("5",))
         assert not reading.tie("`init` has {} seconds", ("6",))
@@ -90,7 +90,7 @@ class TestNames:
     @pytest.mark.parametrize(
         "page", [page for page in PAGES if page.stem.lower() != "changelog"], ids=lambda page: page.name
     )
-    def test_are_there(self, page: Path) -> None:
+    def test_names_on_a_page_are_those_of_the_code(self, page: Path) -> None:
         assert [name for name in names.spans(page) if not names.is_there(name)] == []
 
     @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ class TestNames:
             "python hatch_builds.py",
         ],
     )
-    def test_that_are_not_there_are_found(self, name: str) -> None:
+    def test_a_name_that_the_code_has_not_is_found(self, name: str) -> None:
         assert not names.is_there(name)
 
-    def test_of_others_are_on_a_page(self) -> None:
+    def test_names_of_others_that_are_allowed_are_on_a_page(self) -> None:
         """Or the list would let something through some day."""
         on_pages = {name for page in PAGES for name in names.spans(page)}
         words = {word for name in on_pages for word in name.split(" ")}
@@ -133,18 +133,18 @@ class TestNames:
             *(("modules.md", result) for result in (Switch, Close, Stop)),
         ],
     )
-    def test_calls_have_the_parameters_and_defaults(self, page: str, function: Any) -> None:
+    def test_calls_on_a_page_have_the_codes_parameters_and_defaults(self, page: str, function: Any) -> None:
         assert f"`{call(function)}`" in (DOCS / page).read_text()
 
 
 class TestHandlers:
     @pytest.mark.parametrize("form", re.findall(r'\("\w+".*?state\)', FORMS))
-    def test_every_answer_is_there(self, form: str) -> None:
+    def test_every_answer_of_a_handler_is_on_its_page(self, form: str) -> None:
         assert f"`{form}`" in section("handlers.md", "What `handle` returns")
 
 
 class TestArchitecture:
-    def test_draws_each_package(self) -> None:
+    def test_the_tree_of_the_architecture_has_each_package(self) -> None:
         """But protocols, of which it draws what is in it."""
         packages = {
             path.parent.relative_to(ROOT / "wshost").as_posix() for path in ROOT.glob("wshost/*/**/__init__.py")
@@ -152,7 +152,7 @@ class TestArchitecture:
         drawn = re.findall(r"^  ([a-z/]+)/ ", section("architecture.md", "The tree"), re.MULTILINE)
         assert sorted(drawn) == sorted(packages - {"protocols"})
 
-    def test_lists_each_module(self) -> None:
+    def test_the_table_of_the_architecture_has_each_module(self) -> None:
         package = ROOT / "wshost"
         modules = {path.relative_to(package).with_suffix("").as_posix() for path in package.glob("**/*.py")}
         rows = re.findall(r"^\| (`.*?) \|", section("architecture.md", "The tree"), re.MULTILINE)
@@ -167,18 +167,18 @@ class TestConfigurationFile:
     def options(self) -> dict[str, Any]:
         return file.read(str(EXAMPLES / "wshost.toml"))
 
-    def test_shows_every_option(self) -> None:
+    def test_the_configuration_file_shows_every_option(self) -> None:
         shown = (EXAMPLES / "wshost.toml").read_text()
         keys = re.findall(r"^(?:# )?([a-z-]+) = ", shown, re.MULTILINE)
         tables = re.findall(r"^\[+([a-z_-]+)\]", shown, re.MULTILINE)
         names = {name.replace("-", "_").replace("modules", "module") for name in keys + tables}
         assert OPTIONS.keys() <= names
 
-    def test_says_the_defaults(self, options: dict[str, Any]) -> None:
+    def test_the_configuration_file_says_the_defaults(self, options: dict[str, Any]) -> None:
         said = {name: value for name, value in options.items() if OPTIONS[name].shown and name != "protocol_module"}
         assert said == {name: OPTIONS[name].default for name in said}
 
-    def test_is_one(self, options: dict[str, Any]) -> None:
+    def test_the_configuration_file_can_be_used(self, options: dict[str, Any]) -> None:
         assert settle(options).handler == "chat"
 
 
@@ -186,7 +186,7 @@ class TestImages:
     """Those that are drawn by hand."""
 
     @pytest.mark.parametrize("image", [path.name for path in sorted((DOCS / "images").glob("*.svg"))])
-    def test_name_what_is_there(self, image: str) -> None:
+    def test_names_on_an_image_are_those_of_the_code(self, image: str) -> None:
         texts = [
             one.text or "" for one in ElementTree.parse(DOCS / "images" / image).iter() if one.tag.endswith("}text")
         ]
@@ -194,20 +194,20 @@ class TestImages:
         named = {word for word in words if "_" in word or word.endswith(".py")}
         assert [word for word in sorted(named) if not names.is_there(word)] == []
 
-    def test_the_way_names_files(self) -> None:
+    def test_the_image_of_a_messages_way_names_its_files(self) -> None:
         shown = (DOCS / "images/way.svg").read_text()
         assert all(name in shown for name in ("connection.py", "plain_frames", "autobahn_engine.py", "session.py"))
 
 
 class TestExamples:
     @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.*")))
-    def test_are_shown(self, example: str) -> None:
+    def test_each_example_is_shown_on_a_page(self, example: str) -> None:
         assert any(f"{{literalinclude}} examples/{example}\n" in page.read_text() for page in PAGES)
 
 
 class TestLinks:
     @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-    def test_lead_somewhere(self, page: Path) -> None:
+    def test_links_lead_to_files_and_headings(self, page: Path) -> None:
         for link in _LINK.findall(_FENCE.sub("", page.read_text())):
             target, _, fragment = link.partition("#")
             if not re.match(r"[a-z]+:", link):

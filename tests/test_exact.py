@@ -78,7 +78,7 @@ class TestText:
         assert text(value) is value
 
     @pytest.mark.parametrize("value", [b"hall", None, 7])
-    def test_text_takes_nothing_else(self, value: Any) -> None:
+    def test_text_takes_only_a_str(self, value: Any) -> None:
         with pytest.raises(TypeError):
             text(value)
 
@@ -89,7 +89,7 @@ class TestNumber:
         assert (number(value), type(number(value))) == (1001, int)
 
     @pytest.mark.parametrize("value", ["1001", 1001.0, None])
-    def test_number_takes_nothing_else(self, value: Any) -> None:
+    def test_number_takes_only_an_int(self, value: Any) -> None:
         with pytest.raises(TypeError):
             number(value)
 
@@ -117,7 +117,7 @@ class TestOctets:
         assert octets(value) is value
 
     @pytest.mark.parametrize("value", ["abcd", None, 4, [97]])
-    def test_octets_takes_nothing_else(self, value: Any) -> None:
+    def test_octets_takes_only_bytes(self, value: Any) -> None:
         """`bytes(4)` would be four zeros."""
         with pytest.raises(TypeError, match=f"^bytes are wanted, not {type(value).__name__}$"):
             octets(value)
@@ -137,7 +137,7 @@ class TestMessage:
         assert (message(value), type(message(value))) == (exact, type(exact))
 
     @pytest.mark.parametrize("value", [None, 7, ["text"]])
-    def test_message_takes_nothing_else(self, value: Any) -> None:
+    def test_message_takes_only_a_str_or_bytes(self, value: Any) -> None:
         with pytest.raises(TypeError, match=f"^a message is a str or bytes, not {type(value).__name__}$"):
             message(value)
 

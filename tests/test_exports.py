@@ -26,7 +26,7 @@ CLASSES = {
 
 
 class TestPublicNames:
-    def test_the_public_names_are_these(self) -> None:
+    def test_wshost_exports_its_public_names_and_no_others(self) -> None:
         assert wshost.__all__ == sorted([*CLASSES, "publish", "service"])
 
     @pytest.mark.parametrize(("name", "module"), CLASSES.items())
@@ -55,7 +55,7 @@ class TestPublicNames:
 class TestPlugins:
     """Twisted's cache has the variables by name: renaming one breaks every installation that is upgraded."""
 
-    def test_the_plugin_variables_are_these(self) -> None:
+    def test_the_plugins_have_their_variables_and_no_others(self) -> None:
         variables = {name for name, value in vars(wshost_plugin).items() if IPlugin(value, None) is not None}
         assert variables == {"factory", "fast", "http", "uvloop", "websocket", "wshost"}
 

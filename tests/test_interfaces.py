@@ -110,7 +110,7 @@ def members(contract: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("contract", PUBLIC, ids=lambda contract: contract.__name__)
-def test_a_public_contract_is_as_promised(contract: Any) -> None:
+def test_a_public_contract_has_the_members_that_were_promised(contract: Any) -> None:
     assert members(contract) == PUBLIC[contract]
 
 

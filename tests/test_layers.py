@@ -145,7 +145,7 @@ def is_allowed(module: str, name: str) -> bool:
         ("wshost.server", "from autobahn.websocket import protocol", False),
     ],
 )
-def test_the_rule(module: str, statement: str, allowed: bool) -> None:
+def test_an_import_is_allowed_by_the_rule_or_not(module: str, statement: str, allowed: bool) -> None:
     assert all(is_allowed(module, name) for name in imports(module, statement)) is allowed
 
 
@@ -154,7 +154,7 @@ def test_the_rule_names_only_modules_that_exist() -> None:
     assert sorted(set(named()) - MODULES.keys()) == []
 
 
-def test_the_rule_permits_only_what_is_made_use_of() -> None:
+def test_the_rule_permits_only_imports_that_exist() -> None:
     used: dict[str, set[str]] = {}
     for module, path in MODULES.items():
         for one in (module, part(module)):
@@ -201,7 +201,7 @@ class TestCircles:
             ("import json, wshost.connections.hub", set()),
         ],
     )
-    def test_every_import_counts_but_that_of_oneself(self, statement: str, imported: set[str]) -> None:
+    def test_every_import_counts_but_a_modules_import_of_itself(self, statement: str, imported: set[str]) -> None:
         assert imported_modules("wshost.connections.hub", statement) == imported
 
 
@@ -231,11 +231,11 @@ def writes_to_a_transport(source: str) -> bool:
         ("self.transport.loseConnection()", False),
     ],
 )
-def test_what_writes_to_a_transport_is_seen(source: str, writes: bool) -> None:
+def test_a_write_to_a_transport_is_found(source: str, writes: bool) -> None:
     assert writes_to_a_transport(source) is writes
 
 
-def test_of_what_knows_connections_only_the_stream_writes_to_a_transport() -> None:
+def test_only_the_stream_and_other_transports_write_to_a_transport() -> None:
     """Transports over other transports do so, too: those of fastnet, and the one behind a proxy's header."""
     writers = {module for module, path in MODULES.items() if writes_to_a_transport(path.read_text())}
     transports = {module for module in writers if part(module) in {"wshost.fastnet", "wshost.listening"}}
@@ -256,14 +256,14 @@ def brought_in_by(statements: str, *names: str) -> list[str]:
 
 
 class TestWhatAnImportBringsIn:
-    def test_is_seen(self) -> None:
+    def test_a_module_that_an_import_brings_in_is_found(self) -> None:
         assert brought_in_by("import json.decoder", "json", "twisted") == ["json"]
 
     @pytest.mark.parametrize("module", ["wshost", "twisted.plugins.wshost_plugin"])
-    def test_of_what_every_twistd_reads_is_nothing_heavy(self, module: str) -> None:
+    def test_what_every_twistd_reads_imports_nothing_heavy(self, module: str) -> None:
         heavy = ("twisted.internet.reactor", "autobahn", "OpenSSL", "uvloop")
         assert brought_in_by(f"import {module}", *heavy) == []
 
-    def test_of_all_of_ours_is_no_reactor(self) -> None:
+    def test_no_module_of_ours_imports_the_reactor(self) -> None:
         """Or `twistd --reactor` and our own choice would come too late."""
         assert brought_in_by("\n".join(f"import {module}" for module in MODULES), "twisted.internet.reactor") == []

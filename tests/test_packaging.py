@@ -29,7 +29,7 @@ from websockets.sync.client import connect
 import hatch_build
 import wshost
 from hatch_build import COMPILED, Compile
-from tests.compiler import need_compiler
+from tests.programs import need_compiler
 from wshost.compiled import REASON, SOURCES, SUFFIX
 
 ROOT = Path(__file__).parent.parent
@@ -231,7 +231,7 @@ class TestWheel:
         assert held_by(pure) == sources() | {f"wshost/compiled/{REASON}"}
         assert built_for(pure) == {Tag("py3", "none", "any")}
 
-    def test_the_metadata_say_what_it_is(self, built: Built) -> None:
+    def test_a_wheels_metadata_name_version_python_and_license(self, built: Built) -> None:
         metadata = built.metadata
         assert metadata["Name"] == "wshost"
         assert metadata["Requires-Python"] == ">=3.11"
@@ -240,20 +240,20 @@ class TestWheel:
         assert metadata["Description-Content-Type"] == "text/markdown"
         assert str(parse_wheel_filename(built.wheel.name)[1]) == metadata["Version"]
 
-    def test_only_what_runs_it_is_required(self, requirements: list[str]) -> None:
+    def test_only_the_packages_that_wshost_runs_with_are_required(self, requirements: list[str]) -> None:
         unconditional = {canonicalize_name(Requirement(text).name) for text in requirements if "extra ==" not in text}
         assert unconditional == {"autobahn", "isal", "pyopenssl", "twisted", "uvloop", "zope-interface"}
 
 
 class TestSdist:
-    def test_holds_what_builds_and_tests_the_package(self, built: Built) -> None:
+    def test_the_sdist_holds_what_builds_and_tests_the_package(self, built: Built) -> None:
         with tarfile.open(built.sdist) as archive:
             held = {name.partition("/")[2] for name in archive.getnames()}
         tests = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.py")}
         documents = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"}
         assert tests | documents | {"pyproject.toml", "Makefile", "wshost/py.typed", PLUGIN} <= held
 
-    def test_holds_nothing_that_was_made_on_the_way(self, built: Built) -> None:
+    def test_the_sdist_holds_nothing_that_was_made_on_the_way(self, built: Built) -> None:
         with tarfile.open(built.sdist) as archive:
             made = [
                 name
@@ -265,15 +265,15 @@ class TestSdist:
 
 class TestInstalled:
     @pytest.mark.parametrize("command", [TWISTD, TWIST], ids=["twistd", "twist"])
-    def test_is_listed_beside_twisteds_own(self, installed: Site, command: tuple[str, ...]) -> None:
+    def test_the_command_wshost_is_listed_beside_twisteds_own(self, installed: Site, command: tuple[str, ...]) -> None:
         assert {"wshost", "web"} <= commands(installed.run(*command, "--help"))
 
-    def test_comes_from_the_site(self, installed: Site) -> None:
+    def test_an_installed_wshost_is_imported_from_its_site(self, installed: Site) -> None:
         found = installed.run("-P", "-c", "import wshost; print(wshost.__file__)")
         assert Path(found.strip()).is_relative_to(installed.packages)
 
-    def test_the_compiled_modules_run(self, installed: Site) -> None:
-        """Also in what `test_serves` starts."""
+    def test_an_installed_wshost_runs_the_compiled_modules(self, installed: Site) -> None:
+        """Also in what serves, below."""
         need_compiler()
         assert installed.run(*TWISTD, "wshost", "--version") == f"wshost {wshost.__version__} (compiled)\n"
         names = ", ".join(module.replace("/", ".") for module in COMPILED)
@@ -283,7 +283,7 @@ class TestInstalled:
             assert file.is_relative_to(installed.packages / "wshost" / "compiled")
             assert file.name.endswith(SUFFIX)
 
-    def test_without_a_compiler_it_runs_and_says_that_it_is_slower(self, bare: Site, pure: Path) -> None:
+    def test_a_wshost_built_without_a_compiler_runs_and_says_that_it_is_slower(self, bare: Site, pure: Path) -> None:
         bare.install(pure)
         assert "wshost" in commands(bare.run(*TWISTD, "--help"))
         said = bare.run(*TWISTD, "wshost", "--version")
@@ -292,7 +292,7 @@ class TestInstalled:
         found = bare.run("-P", "-c", "import wshost.connections.connection as it; print(it.__file__)")
         assert Path(found.strip()) == bare.packages / "wshost" / "connections" / "connection.py"
 
-    def test_coexists_with_others_plugins(self, installed: Site, tmp_path: Path) -> None:
+    def test_the_plugins_of_others_are_found_beside_wshosts(self, installed: Site, tmp_path: Path) -> None:
         directory = tmp_path / "twisted" / "plugins"
         directory.mkdir(parents=True)
         (directory / "wshost_thirdparty.py").write_text(
@@ -308,7 +308,7 @@ class TestInstalled:
         )
         assert {"factory", "http", "websocket", "third"} <= set(names.split())
 
-    def test_is_listed_where_nothing_can_be_written(self, read_only: Site) -> None:
+    def test_the_command_wshost_is_listed_where_nothing_can_be_written(self, read_only: Site) -> None:
         unprivileged = ("-c", WITHOUT_PRIVILEGE, str(read_only.python))
         plugins = read_only.packages / "twisted" / "plugins"
         with pytest.raises(AssertionError, match="PermissionError"):
@@ -316,7 +316,7 @@ class TestInstalled:
         assert "wshost" in commands(read_only.run(*unprivileged, *TWISTD, "--help"))
         assert not (plugins / "dropin.cache").exists()
 
-    def test_serves(self, installed: Site, tmp_path: Path) -> None:
+    def test_an_installed_wshost_serves(self, installed: Site, tmp_path: Path) -> None:
         server = subprocess.Popen(
             [installed.python, *TWISTD, "-n", "wshost", "--port", "0", "--handler", "wshost.handlers.echo"],
             cwd=tmp_path,
@@ -351,7 +351,7 @@ class TestInstalled:
 
 
 class TestUninstalled:
-    def test_leaves_everything_as_it_was(self, bare: Site, built: Built) -> None:
+    def test_uninstalling_leaves_every_file_as_it_was(self, bare: Site, built: Built) -> None:
         before = bare.files()
         bare.install(built.wheel)
         assert "wshost" in commands(bare.run(*TWISTD, "--help"))
@@ -364,7 +364,9 @@ class TestUninstalled:
 
 
 class TestInstalledEditable:
-    def test_is_listed_and_comes_from_the_checkout(self, built: Built, requirements: list[str], tmp_path: Path) -> None:
+    def test_an_editable_install_is_listed_and_imported_from_the_checkout(
+        self, built: Built, requirements: list[str], tmp_path: Path
+    ) -> None:
         with tarfile.open(built.sdist) as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since 3.11.4; the default since 3.14
             archive.extractall(tmp_path)

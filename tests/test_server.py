@@ -684,7 +684,7 @@ class TestStop:
         assert hello(reactor) == HELLO_BACK
 
 
-def test_settings_make_a_server_too(reactor: Reactor) -> None:
+def test_a_server_can_be_made_of_settings(reactor: Reactor) -> None:
     server = Server(Settings(handler=echo, port=0), reactor)
     server.startService()
     assert hello(reactor) == HELLO_BACK

@@ -69,14 +69,14 @@ def first_try(question: str, paths: Iterable[str] = SOURCES) -> list[str]:
 
 class TestQuestions:
     @pytest.mark.parametrize(("question", "path", "answer"), QUESTIONS, ids=[path for _, path, _ in QUESTIONS])
-    def test_lead_to_the_one_file_that_answers(self, question: str, path: str, answer: str) -> None:
+    def test_a_question_leads_to_the_one_file_that_answers_it(self, question: str, path: str, answer: str) -> None:
         assert first_try(question) == [path]
         assert [one for one, source in SOURCES.items() if answer in source.read_text()] == [path]
 
-    def test_that_name_no_path_lead_nowhere(self) -> None:
+    def test_a_question_that_names_no_path_leads_nowhere(self) -> None:
         assert first_try("Where is the ping?", ["connections/stream", "topics/pending"]) == []
 
-    def test_that_fit_two_paths_leave_a_doubt(self) -> None:
+    def test_a_question_that_fits_two_paths_leads_to_both(self) -> None:
         assert first_try("Which stream?", ["connections/stream", "fastnet/stream"]) == [
             "connections/stream",
             "fastnet/stream",
@@ -85,7 +85,7 @@ class TestQuestions:
 
 class TestPackages:
     @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.relative_to(PACKAGE).as_posix())
-    def test_say_what_lives_there(self, package: Path) -> None:
+    def test_a_packages_docstring_names_each_of_its_modules(self, package: Path) -> None:
         """Each module by its name."""
         text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
         modules = {path.stem for path in SOURCES.values() if path.parent == package}

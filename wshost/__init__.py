@@ -21,7 +21,7 @@ _LAZY = {"Ref": "wshost.connections.ref", "publish": "wshost.server", "service":
 
 
 def __getattr__(name: str) -> Any:
-    # `twistd --help` reads our plugin file, and with it this one: nothing heavy may come in with that.
+    # `twistd --help` imports the plugin file of wshost, and so this file: it must not import anything slow.
     if name in _LAZY:
         from importlib import import_module  # noqa: PLC0415
 

@@ -25,9 +25,9 @@ _Chain = dict[str, dict[str, Any]]
 
 
 def build(settings: Settings) -> tuple[Link, ...]:
-    """Return the chain that the settings ask for. Modules and handlers are loaded, and their options checked.
+    """Return the chain that the settings ask for. This loads modules and handlers, and checks their options.
 
-    ``websocket`` alone means ``http``, ``websocket``, as it did in wsserver.
+    ``websocket`` alone means ``http``, ``websocket``, as in wsserver.
 
     :raises ConfigurationError: when a module or a handler can't be loaded, an option is wrong, or a module lacks one
         that it needs.
@@ -52,7 +52,7 @@ def build(settings: Settings) -> tuple[Link, ...]:
 
 
 def _named(settings: Settings) -> _Chain:
-    """Return each module's own options, by its name, in the order of the chain."""
+    """Return each module's own options, by the module's name, in the order of the chain."""
     chain: _Chain = {}
     for given in settings.protocol_module or Settings.protocol_module.default:
         name, options = wsserver.module(*given)

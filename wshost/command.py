@@ -1,4 +1,4 @@
-"""The command `twistd wshost`: reads its options, prints its help, and says in one line what prevents a start."""
+"""The command `twistd wshost`: reads its options and prints its help. If it can't start, it says why in one line."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Examples:
       serves two handlers over TLS, in the background
 """
 
-#: What `--config` does.
-CONFIG = "TOML file with more options, by these names; those on the command line win."
+#: The help of `--config`.
+CONFIG = "TOML file with more options, by the same names; options on the command line win."
 
 _log = Logger("wshost")
 
@@ -43,7 +43,8 @@ _log = Logger("wshost")
 class Exit(SystemExit, Exception):
     """Ends the process with status 1, and without a traceback.
 
-    It is an `Exception`, too: only for these twistd removes its pid file, and tells a daemon's terminal.
+    It is also an `Exception`: only for an `Exception` twistd removes its pid file, and reports a daemon's error on the
+    terminal.
     """
 
     def __init__(self, line: str) -> None:
@@ -56,19 +57,19 @@ class Exit(SystemExit, Exception):
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Print a `ConfigurationError` as one line on stderr, and raise an `Exit` instead."""
+    """Catch a `ConfigurationError`: print it as one line on stderr, and raise an `Exit` instead."""
     try:
         yield
     except ConfigurationError as error:
         line = " ".join(str(error).splitlines())
-        # While twistd runs, sys.stderr is its log. The traceback of a handler's import goes above the line.
+        # While twistd runs, sys.stderr is its log. If a handler failed to import, its traceback comes before the line.
         print(getattr(error, "traceback_text", ""), end="", file=sys.__stderr__)
         print(f"wshost: {line}", file=sys.__stderr__, flush=True)
         raise Exit(line) from error
 
 
 class Options(usage.Options):
-    """The options on the command line, checked, by the names of `wshost.settings.options.Settings`."""
+    """The checked options of the command line, by their names in `wshost.settings.options.Settings`."""
 
     longdesc = "\nA WebSocket server that runs your handler."
 
@@ -98,16 +99,16 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {args[0]!r}")
 
     def postOptions(self) -> None:
-        # twistd's own options say so; twist never forks.
+        # twistd forks unless its own options say otherwise; twist never forks.
         parent: Mapping[str, Any] = self.parent or {}
         daemon = not parent.get("nodaemon", True) and not parent.get("debug")
         _check_files(parent, daemon)
         reactors.choose(daemon=daemon)
 
     def settings(self) -> Settings:
-        """Return what the command line and the file ask for.
+        """Return the settings of the command line and the file together.
 
-        :raises ConfigurationError: when the file, or what the two ask for together, is wrong.
+        :raises ConfigurationError: when the file is wrong, or some options contradict each other.
         """
         return settle(file.read(self.file) if self.file is not None else {}, self)
 
@@ -129,7 +130,7 @@ class Options(usage.Options):
 
 
 def _entry(name: str, metavar: str, text: str, width: int) -> str:
-    """Return an option for the help: its name, then its text on the same line or, when the name is long, the next."""
+    """Return an option's help: its name, and its text on the same line, or on the next when the name is long."""
     column = 28
     head = f"  --{name}{'=' * bool(metavar)}{metavar}"
     lines = textwrap.wrap(text, max(width - column, 20), break_on_hyphens=False)
@@ -139,12 +140,12 @@ def _entry(name: str, metavar: str, text: str, width: int) -> str:
 
 
 def _check_files(twistd: Mapping[str, Any], daemon: bool) -> None:
-    """Check that twistd can write its files; it would fail with a traceback.
+    """Check that twistd can write its files. If it can't, it would fail with a traceback later.
 
-    :param twistd: its own options.
+    :param twistd: twistd's own options.
     :raises ConfigurationError: for a file that can't be written.
     """
-    # Under another root, the path means another file.
+    # With --chroot, the path means another file.
     files = {} if twistd.get("chroot") else {"pidfile": twistd.get("pidfile")}
     if not twistd.get("syslog") and not twistd.get("logger") and twistd.get("logfile") != "-":
         files["logfile"] = twistd.get("logfile") or (daemon and "twistd.log")
@@ -177,7 +178,7 @@ def _method(option: Option[Any]) -> Callable[..., None]:
 
 
 for _option in OPTIONS.values():
-    # usage.Options finds the options by methods of these names, and looks whether they take a value.
+    # usage.Options finds options as methods of these names, and checks whether the methods take a value.
     setattr(Options, f"opt_{_option.name}", _method(_option))
 
 
@@ -201,7 +202,7 @@ class _CommandServer(Server):
 
 
 def makeService(options: Options) -> Server:
-    """Return a server that listens already: what prevents that is said before twistd becomes a daemon."""
+    """Return a server that listens already, so that errors are reported before twistd becomes a daemon."""
     allocator.keep_memory()
     ending.interrupt_quietly(reactors.installed())
     limit_logs(globalLogBeginner)
@@ -218,7 +219,7 @@ def makeService(options: Options) -> Server:
 def limit_logs(beginner: Any) -> None:
     """Limit what Twisted and asyncio log, as soon as logging begins: a peer may cause any number of lines.
 
-    twistd says where it logs to in one call of ``beginLoggingTo``: that is wrapped.
+    twistd calls ``beginLoggingTo`` once, with its log observers. This wraps that call.
     """
     if "beginLoggingTo" in vars(beginner):
         return
@@ -227,7 +228,7 @@ def limit_logs(beginner: Any) -> None:
     def begin_limited(observers: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         del beginner.beginLoggingTo
         limit = LogLimit(LogPublisher(*observers), by_library, _call_later)
-        # What asyncio logs gets into Twisted's log by stderr.
+        # asyncio's messages get into Twisted's log by stderr.
         logging.getLogger("asyncio").addFilter(limit)
         begin([limit], *args, **kwargs)
 

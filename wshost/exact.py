@@ -1,7 +1,7 @@
-"""Turns values that users give into exact built-in ones, such as a subclass of str into a str. Imports nothing of ours.
+"""Converts users' values to exact built-in types, such as a subclass of str to str. Imports no other module of wshost.
 
 A subclass may override anything: a member of an enumeration is formatted as its name, and a length may lie. Compiled
-code takes no subclasses. So values are converted where they enter. An exact value costs only a check of its type.
+code takes no subclasses. So values are converted where they enter. For an exact value this is only a check of its type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Shown(Repr):
         try:
             return super().repr1(x, level)
         except Exception:
-            # As an integer with too many digits does.
+            # Such as the `repr` of an integer with too many digits.
             return f"<{type(x).__name__}>"
 
 
@@ -42,7 +42,7 @@ def number(value: int) -> int:
 
 
 def octets(value: bytes | bytearray | memoryview) -> bytes:
-    """Return a copy as bytes of what is not exactly bytes. Of a memoryview, that is its memory, whatever its format.
+    """Return a value as exact bytes; anything but exact bytes is copied. A memoryview of any format yields its memory.
 
     :raises TypeError: when it is none of these.
     :raises ValueError: for a memoryview that was released.
@@ -59,7 +59,7 @@ def octets(value: bytes | bytearray | memoryview) -> bytes:
 
 
 def message(value: str | bytes | bytearray | memoryview) -> str | bytes:
-    """Return a message: a str for a text; for bytes, a bytearray or a memoryview, bytes.
+    """Return a message: a str for a str; bytes for bytes, a bytearray or a memoryview.
 
     :raises TypeError: when it is none of these.
     :raises ValueError: for a memoryview that was released.

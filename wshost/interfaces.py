@@ -1,4 +1,4 @@
-"""Every contract a plugin or a sibling package relies on; no behaviour, and no import of ours but the values."""
+"""All interfaces between wshost's packages, and for plugins. No behaviour. Imports only the values of `wshost`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Timer(Protocol):
     """What `IContext.call_later` returns."""
 
     def cancel(self) -> None:
-        """Forget the call. Harmless after it was made, and twice."""
+        """Drop the call. Harmless if the call was made or cancelled already."""
 
 
 class IProtocolModule(Interface):
-    """One protocol of a chain: the plugin side, shared by all connections.
+    """One protocol of a chain. All connections share the module; each has a driver.
 
-    The contract is the one of wsserver's protocol modules, with its names. A Python module can provide it
+    The interface and its names come from wsserver's protocol modules. A Python module can provide it
     (`zope.interface.moduleProvides`), and so can any object.
     """
 
@@ -34,7 +34,7 @@ class IProtocolModule(Interface):
         Called when the connection is made (first module of the chain) or when another module switches to this one.
         A protocol in which the server speaks first may call `context.write` here.
 
-        :param options: what `IPreparedModule.prepare` returned, or else the mapping of the chain's pair.
+        :param options: the return value of `IPreparedModule.prepare`; without `prepare`, the mapping that was given.
         :param context: this connection, as modules see it.
         """
 
@@ -43,9 +43,9 @@ class IPreparedModule(IProtocolModule):
     """A module that checks its options once, when the server starts."""
 
     def prepare(options: Mapping[str, Any]) -> Any:
-        """Check the options and turn them into what `init` shall be given.
+        """Check the options; return the value that `init` will get as its options.
 
-        :raises wshost.results.ConfigurationError: in one line, what is wrong; the server does not start.
+        :raises wshost.results.ConfigurationError: with one line that says what is wrong; the server does not start.
         """
 
 
@@ -55,10 +55,10 @@ class ILinkedModule(IProtocolModule):
     def check(options: Any, chain: Sequence[str], position: int) -> None:
         """Check the chain, once, when the server starts.
 
-        :param options: as `init` will be given them.
-        :param chain: the names of its modules.
-        :param position: where this module is in it.
-        :raises wshost.results.ConfigurationError: in one line, what is wrong; the server does not start.
+        :param options: as `init` will get them.
+        :param chain: the names of the chain's modules.
+        :param position: this module's index in the chain.
+        :raises wshost.results.ConfigurationError: with one line that says what is wrong; the server does not start.
         """
 
 
@@ -73,79 +73,79 @@ class INegotiatedModule(IProtocolModule):
 
 
 class IProtocolDriver(Interface):
-    """One protocol on one connection. It does no I/O: it writes to its context, and returns how the connection goes on.
+    """One protocol on one connection. It does no I/O: it writes to its context, and returns a transition or None.
 
     Bytes that a `handle_` method returns (`wshost.results.Results`) are written, too: a short form for simple modules.
     """
 
     def handle_connection_in(data: bytes) -> Results:
-        """Bytes came in: from the peer, or unread from the module before. Never called with none.
+        """Handle bytes from the peer, or bytes that the module before left unread. Never called with no bytes.
 
         An exception raised here is logged, and ends this connection at once.
         """
 
     def handle_action(action: str, *args: Any) -> Results | Refused:
-        """Somebody asks for something. A module returns `REFUSED` for what it does not know or can't do now.
+        """Do an action. A module returns `REFUSED` for an action that it does not know or can't do now.
 
-        ``"send", data`` · ``"ping", data`` · ``"close", code, reason`` · ``"info", anything``: what the
-        connection's `IRef` was asked for. ``"drained"``: the output that made `IContext.output_full` true has left.
-        ``"shutdown"``: the server stops; say good-bye and `Close`. Refused, the connection closes without a word;
-        not closed after a grace, it is aborted.
+        ``"send", data`` · ``"ping", data`` · ``"close", code, reason`` · ``"info", anything``: the connection's `IRef`
+        was asked for this. ``"drained"``: the output that made `IContext.output_full` true has left. ``"shutdown"``:
+        the server stops; say good-bye and `Close`. A module that refuses ``"shutdown"`` has its connection closed
+        without a word. A connection that is still open after the drain timeout is aborted.
         """
 
     def handle_connection_close(reason: str) -> None:
-        """The connection is gone, or was switched away from this module. Called once, last. Must not raise."""
+        """Clean up: the connection is gone, or has switched to another module. Called once, last. Must not raise."""
 
 
 class IPromptDriver(IProtocolDriver):
-    """A driver that calls no users' code when refs ask it for something, and which may be asked at any time.
+    """A driver whose `handle_action` calls no users' code, so that it may be called from within users' code.
 
-    Users' code is never called from within users' code: other drivers are asked in a later turn of the reactor, and
-    what their connections' refs are asked for is then accepted before they have a say.
+    Users' code is never called from within users' code. So for other drivers, a ref accepts an action at once, and
+    `handle_action` is called in a later turn of the reactor, when the driver can no longer refuse to the caller.
     """
 
 
 class IBufferedDriver(IProtocolDriver):
-    """A driver that has large things read to where they belong (`IContext.receive_into`), not copied there."""
+    """A driver that can have bytes read into its own buffer (`IContext.receive_into`), without a copy."""
 
     def handle_buffer_in(size: int) -> Results:
-        """So many bytes came in, and are in the buffer behind those that came before. Never called with none."""
+        """Handle `size` bytes that were read into the buffer, after those before. Never called with 0."""
 
 
 class IContext(Interface):
     """A connection, as its protocol modules see it."""
 
     ref = Attribute("the `IRef` of this connection")
-    request = Attribute("the `Request` that the module before handed over in its `Switch`, or None")
+    request = Attribute("the `Request` that the module before passed on in its `Switch`, or None")
     peer = Attribute("str: the peer's address, `127.0.0.1:50000`, `[::1]:50000` or `unix:`")
     peer_address = Attribute("twisted.internet.interfaces.IAddress of the peer")
     host_address = Attribute("twisted.internet.interfaces.IAddress of our side")
     tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
-    admitted = Attribute("False when the server is full: say so and `Close`, or the connection is aborted")
+    admitted = Attribute("False when the server is full: `init` must tell the peer and `Close`, else it is aborted")
     next_module = Attribute("str or None: the name of the next module in the chain")
     clock = Attribute("twisted.internet.interfaces.IReactorTime: the reactor, and its time")
     reading = Attribute("False while the peer is not read: the module has paused it, or output is full")
-    blocked = Attribute("True while output waits for the peer to take what went before: a ping would wait, too")
-    output_full = Attribute("True while as much output waits as the peer may let wait: write no more of it")
-    reset_by_peer = Attribute("True when the socket knows of a reset; while reading is paused, nobody else notices one")
+    blocked = Attribute("True while output waits because the peer takes too little: a ping would wait, too")
+    output_full = Attribute("True while `max_output` bytes or more wait for the peer: write no more")
+    reset_by_peer = Attribute("True when the kernel knows of a reset, also while reading is paused")
 
     def write(data: bytes) -> None:
-        """Send bytes, behind all that was written or published to this connection's topics before.
+        """Send bytes, after all that was written, or published to this connection's topics, before.
 
-        What one call from the transport causes leaves together when that call is over, or else what one turn of the
-        reactor causes, at the end of the turn. Nothing is sent behind a `Switch`, `Close` or `Stop`.
+        Output is collected. It leaves when the current call from the transport is over, or else at the end of the
+        reactor's turn. Nothing is sent after a `Switch`, `Close` or `Stop`.
 
-        :raises TypeError: when these are no bytes.
+        :raises TypeError: when `data` is not bytes.
         """
 
     def perform(results: Results) -> None:
-        """Do what a `handle_` method would have returned, from outside of one: a timer, a late answer.
+        """Do what these results ask for, as if a `handle_` method had returned them. For timers and late answers.
 
         While the module's code is running, `init` included, a `Switch`, `Close` or `Stop` waits until it returns.
         """
 
     def pause_reading() -> None:
-        """Take no more bytes from the peer. Bytes that were taken before may still come in."""
+        """Read no more bytes from the peer. Bytes that were read before may still come in."""
 
     def resume_reading() -> None:
         """Undo `pause_reading`."""
@@ -153,28 +153,29 @@ class IContext(Interface):
     def receive_into(buffer: Any) -> bool:
         """Read the peer's next bytes into this buffer, where the transport can; `handle_buffer_in` says how many.
 
-        That ends when the buffer is full, with another or None, and when another module drives the connection. The
-        driver is an `IBufferedDriver`; what `handle_connection_in` gets meanwhile was read before.
+        This ends when the buffer is full, when the method is called again, and when another module drives the
+        connection. The driver must be an `IBufferedDriver`. Bytes that `handle_connection_in` gets meanwhile were read
+        before.
 
-        :param buffer: writable and contiguous, such as a memoryview; None for no more of that.
-        :returns: False when the transport can't: the bytes come by `handle_connection_in`.
+        :param buffer: writable and contiguous, such as a memoryview; None to end it.
+        :returns: False when the transport can't do this: the bytes come by `handle_connection_in`.
         """
 
     def keep_actions() -> None:
-        """Keep what refs ask for, instead of calling `handle_action`, until `release_actions`.
+        """Keep the actions of refs, instead of calling `handle_action`, until `release_actions`.
 
-        So a module that is not ready yet, as before a handshake is done, gets it all in order. ``"drained"`` and
-        ``"shutdown"`` are not kept. What would be too much to keep is refused.
+        So a module that is not ready yet, as during a handshake, gets all actions in order. ``"drained"`` and
+        ``"shutdown"`` are not kept. Once too much is kept, further actions are refused.
         """
 
     def release_actions() -> None:
-        """Undo `keep_actions`: call `handle_action` for what was kept, from within this call."""
+        """Undo `keep_actions`: call `handle_action` for each kept action, from within this call."""
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; never after this module's `handle_connection_close`.
 
         This is for waiting for the peer. Time in which the process was blocked or stopped counts as at most 0.3
-        seconds, and what the peer has sent meanwhile is read before the call.
+        seconds, and bytes that the peer has sent meanwhile are read before the call.
         """
 
     def call_regardless(seconds: float, call: Callable[[], None]) -> Timer:
@@ -183,32 +184,32 @@ class IContext(Interface):
     def call_soon(call: Callable[[], None]) -> None:
         """Call at the end of the reactor's turn, when no users' code is running; also after the connection is gone.
 
-        Code that must call users' code, and may itself have been called by users' code, does it by this.
+        For code that must call users' code, and may itself have been called by users' code.
         """
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with this connection's id, at a limited rate. Never raises."""
 
     def use_encoding(encoding: IEncoding | None) -> None:
-        """From now on, published messages may be sent as this encoding has them, without asking the module for each.
+        """From now on, send published messages in this encoding, without asking the module for each.
 
-        What was published before leaves as it was to be encoded then. A module that says good-bye ends by None, as
-        every module begins: then each message is asked for by ``handle_action("send", data)``.
+        None: ask the module for each, by ``handle_action("send", data)``. So every module begins, and a module that
+        says good-bye must end. Messages that were published before leave in the encoding of that time.
         """
 
 
 class IEncoding(Interface):
-    """How a message is encoded for all connections whose modules use this object."""
+    """Encodes published messages, once for all connections whose modules use this object."""
 
     def encode(data: str | bytes) -> bytes:
-        """Return one message as bytes for the peer. It depends on nothing else, and does nothing else."""
+        """Return one message as bytes for the peer. A pure function: equal messages give equal bytes."""
 
 
 class IRef(Interface):
     """A reference to one connection: small, usable from any thread, harmless when the connection is gone.
 
-    Each method returns whether what it asks was accepted: False means that it will not happen, because the
-    connection is closing, gone, or has too much output (or too many infos) waiting. True promises no delivery.
+    Each method returns whether the action was accepted. False: it will not happen, because the connection is closing,
+    gone, or has too much output (or too many infos) waiting. True promises no delivery.
     """
 
     id = Attribute("str: names the connection in this process, and in its log")
@@ -229,14 +230,16 @@ class IRef(Interface):
         """Give the handler of the connection ``("info", message)``."""
 
     def subscribe(topic: str) -> bool:
-        """Send what is published to this topic from now on. Twice is once. A connection has a limited number.
+        """Send messages that are published to this topic from now on. A second `subscribe` to it changes nothing.
+
+        A connection may have a limited number of topics.
 
         :raises TypeError: when the topic is no str.
         :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
         """
 
     def unsubscribe(topic: str) -> bool:
-        """Undo a `subscribe`, if there was one: of what is published from now on, nothing is sent."""
+        """Undo a `subscribe`, if there was one: messages that are published from now on are not sent."""
 
 
 class ILocalTopics(Interface):
@@ -250,36 +253,38 @@ class ILocalTopics(Interface):
 
 
 class IBackplane(Interface):
-    """Carries what is published to the hubs that have subscribers for it: within a process, or between many."""
+    """Carries published messages to the hubs that have subscribers for them, in one process or in many."""
 
     def connect(reactor: Any) -> Deferred[None]:
-        """A server starts that uses it; fires when messages go both ways. Several servers may use one backplane.
+        """Connect, as a server starts that uses this backplane. Several servers may use one backplane.
 
-        Clients wait until then, and what is published or subscribed to before is for the backplane to keep. An errback
-        says that it can't, for good: then the server does not serve. It is cancelled when that takes too long (30
-        seconds), and when the server stops before.
+        Clients wait until the Deferred fires. The backplane must keep messages and subscriptions of before. An errback
+        says that it can't connect at all: then the server does not serve. The Deferred is cancelled after 30 seconds,
+        and when the server stops before.
+
+        :returns: fires when messages go both ways.
         """
 
     def close() -> Deferred[None]:
-        """A server that uses it has stopped. Called as often as `connect`, whatever came of that."""
+        """Close, as a server that uses this backplane has stopped. Called once for each `connect`, failed or not."""
 
     def publish(topic: str, data: str | bytes) -> bool:
-        """Bring a message to each hub that has subscribed. Called in any thread; both are checked.
+        """Bring a message to each hub that has subscribed. Called in any thread, with a valid topic and valid data.
 
-        Those of one thread to one topic arrive in order.
+        Messages from one thread to one topic must arrive in order.
 
-        :returns: False when too much waits already: it will not reach all.
+        :returns: False when too much waits already: the message will not reach all subscribers.
         """
 
     def subscribe(topic: str, local: ILocalTopics) -> None:
-        """Bring this hub what is published to the topic: it has a first subscriber. In the hub's thread."""
+        """Bring this hub the topic's messages: the topic has a first subscriber there. Called in the hub's thread."""
 
     def unsubscribe(topic: str, local: ILocalTopics) -> None:
-        """The hub's last subscriber has gone. Called once for each `subscribe`."""
+        """Undo `subscribe`: the hub's last subscriber has gone. Called once for each `subscribe`."""
 
 
 class IHandler(Interface):
-    """What the user writes, usually as a Python module. Either function may be `async def`, or return a Deferred."""
+    """The user's code, usually a Python module. Each of the two functions may be `async def`, or return a Deferred."""
 
     def init(options: Mapping[str, Any]) -> Any:
         """Return the state of a new connection, or an `Accept` around it; or raise `Reject`."""
@@ -289,13 +294,13 @@ class IHandler(Interface):
 
 
 class ISessionFactory(Interface):
-    """Makes one session for each connection: what the websocket module's option `handler` holds."""
+    """Makes one session for each connection. The websocket module's option `handler` holds such a factory."""
 
     def session(channel: IChannel, connection: ConnectionInfo) -> ISession:
         """Return the session of a new connection. It runs when `ISession.open` is called.
 
         :param channel: how the session acts on its connection.
-        :param connection: who connects, and what for: enough to choose a handler by.
+        :param connection: who connects, and for what; a factory may choose the handler by it.
         """
 
 
@@ -303,7 +308,7 @@ class ISession(Interface):
     """A handler's side of one connection. Messages are handled one at a time, in order."""
 
     busy = Attribute("True while the handler is working: no message may be given to it")
-    has_infos = Attribute("True while infos are queued that are handled at the end of the reactor's turn")
+    has_infos = Attribute("True while infos are queued, which are handled at the end of the reactor's turn")
 
     def open(ref: IRef) -> None:
         """Run the handler's init. The session then calls `IChannel.accept` or `IChannel.reject`, now or later.
@@ -320,23 +325,23 @@ class ISession(Interface):
     def handle_info(message: Any) -> bool:
         """Queue ``("info", message)`` for the handler.
 
-        The caller may be users' code, so the handler is not called from here, but by `IChannel.call_soon`.
+        The caller may be users' code, so the handler is not called now, but by `IChannel.call_soon`.
 
         :returns: False when the message will not be handled: too many infos are queued, or the connection is closing.
         """
 
     def after_infos(call: Callable[[], None]) -> None:
-        """Call when the infos that are queued now have been handled; never, when they are dropped.
+        """Make this call when the infos that are queued now have been handled; never if they are dropped.
 
         Only called while `has_infos`.
         """
 
     def connection_lost() -> None:
-        """The connection is gone. The handler gets ``"connection_close"`` once, after what it is doing now."""
+        """The connection is gone: give the handler ``"connection_close"`` once, after its current call."""
 
 
 class IChannel(Interface):
-    """What a session may ask of its connection's websocket module."""
+    """A session's connection: what the session may ask the websocket module for."""
 
     def accept(accept: Accept) -> None:
         """Complete the opening handshake: the handler's init has accepted the connection."""
@@ -357,7 +362,7 @@ class IChannel(Interface):
         """Start the closing handshake, or answer the peer's Close; None and "" for a Close without a code."""
 
     def proceed() -> None:
-        """The session has worked outside of a call from the channel: let its output leave.
+        """Let output leave that the session has written outside of a call from the channel.
 
         Unless the session is busy again, the next message may be given to it.
         """
@@ -366,7 +371,7 @@ class IChannel(Interface):
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""
 
     def call_soon(call: Callable[[], None]) -> None:
-        """Call at the end of the reactor's turn, when nobody's code is running; also after the connection is gone."""
+        """Call at the end of the reactor's turn, when no users' code is running; also after the connection is gone."""
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with the connection's id, at a limited rate."""

@@ -1,29 +1,29 @@
-"""Checks what may be sent and published: messages, topics, and the payloads of control frames. Knows no sender."""
+"""Checks messages, topics, and payloads of control frames before they are sent. Knows no sender."""
 
 from __future__ import annotations
 
 from wshost.exact import message, number, text
 
-#: What a queued call counts against limits on queues, in bytes, beside its data.
+#: A queued call counts as this many bytes against limits on queues, in addition to its data.
 CALL = 256
 #: The longest name of a topic, in bytes of UTF-8.
 MAX_TOPIC = 255
 #: The longest payload of a control frame, in bytes (RFC 6455 §5.5).
 MAX_PAYLOAD = 125
-#: The longest reason of a Close, in bytes of UTF-8: it follows the code, which takes two.
+#: The longest reason of a Close, in bytes of UTF-8: the code before it takes two bytes.
 MAX_REASON = MAX_PAYLOAD - 2
 #: The code and reason of a handler's ``("close", state)``.
 NORMAL_CLOSE = (1000, "Normal close")
 
 
 def check_message(data: str | bytes) -> tuple[str | bytes, int]:
-    """Return a message as an exact str or bytes, and its size in bytes. What could change later is copied.
+    """Return a message as an exact str or bytes, and its size in bytes. A mutable buffer is copied.
 
     :raises TypeError: when it is neither a str nor bytes.
     :raises UnicodeEncodeError: for a str with lone surrogates.
     """
     if type(data) is str:
-        # Lone surrogates must raise here: once the message is queued, nobody is there to be told.
+        # Lone surrogates must raise here: once the message is queued, its sender can't be told.
         return data, len(data) if data.isascii() else len(data.encode())
     if type(data) is bytes:
         return data, len(data)
@@ -33,7 +33,7 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
 def check_topic(topic: str) -> str:
     """Return the name of a topic as an exact str.
 
-    :raises TypeError: when it is no str.
+    :raises TypeError: when it is not a str.
     :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
     """
     if not isinstance(topic, str):
@@ -51,10 +51,10 @@ def sendable(code: int) -> bool:
 
 
 def check_close(code: int | None, reason: str) -> tuple[int | None, str]:
-    """Return a close code and a reason, which is cut between characters to `MAX_REASON` bytes.
+    """Return a close code and a reason. A long reason is cut, between characters, to at most `MAX_REASON` bytes.
 
     :param code: None for a Close without a code; the reason is empty then (RFC 6455 §5.5.1).
-    :raises ValueError: for a code that may not be sent, or a reason that is no text or comes without a code.
+    :raises ValueError: for a code that may not be sent, or a reason that is not a str or comes without a code.
     """
     if code is None:
         if reason != "":

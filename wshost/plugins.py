@@ -1,4 +1,4 @@
-"""Finds protocol modules, by the short name of a Twisted plugin or by dotted path. Knows no module itself."""
+"""Finds protocol modules, by the short name of a Twisted plugin or by a dotted path. Names no module itself."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ class ProtocolModule:
 class EndpointParser:
     """A kind of endpoint that is imported only when it is used.
 
-    :param prefix: what a description of such an endpoint begins with: ``fast`` for ``fast:8080``.
-    :param path: the dotted path of a function that takes a reactor and the description's arguments, and makes one.
+    :param prefix: the first word of the descriptions of such endpoints: ``fast`` for ``fast:8080``.
+    :param path: the dotted path of a function that takes a reactor and a description's arguments, and returns the
+        endpoint.
     """
 
     prefix: str
@@ -67,7 +68,7 @@ def find(name: str) -> Any:
     """Return the protocol module of this name.
 
     :param name: a plugin's short name, or a dotted path, also from the current directory.
-    :raises wshost.loading.importing.UserCodeError: when its own code raises an exception.
+    :raises wshost.loading.importing.UserCodeError: when the module's own code raises an exception.
     :raises ConfigurationError: when there is no such module, or it can't be imported.
     """
     plugin = next((plugin for plugin in getPlugins(IProtocolPlugin) if plugin.name == name), None)

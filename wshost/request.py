@@ -1,4 +1,4 @@
-"""What a client asks for, and who it is: values that modules hand on and handlers get. Imports nothing of ours."""
+"""A client's request, and who the client is, as values for modules and handlers. Imports no other module of wshost."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Headers(Mapping[str, str]):
     """The header fields of a request: a mapping that ignores the case of names.
 
     The values of a field that came more than once are joined by ``", "`` (RFC 9110 §5.3), those of Cookie by ``"; "``
-    (RFC 6265 §5.4). Bytes beyond ASCII are opaque (RFC 9110 §5.5): a value has the characters of the same numbers, and
-    ``value.encode("latin-1")`` are the bytes.
+    (RFC 6265 §5.4). Bytes beyond ASCII are opaque (RFC 9110 §5.5). They are decoded as Latin-1, so
+    ``value.encode("latin-1")`` returns the bytes.
     """
 
     __slots__ = ("_fields",)
@@ -41,7 +41,7 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower()]
 
-    # `Mapping` has both, but with a KeyError raised and caught for each field that is missing.
+    # `Mapping` has the next two methods, too, but its own raise and catch a KeyError for each missing field.
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._fields
@@ -67,7 +67,8 @@ class Headers(Mapping[str, str]):
     def list(self, name: str) -> tuple[str, ...]:
         """Return the members of a comma-separated field, without empty ones (RFC 9110 §5.6.1); () when it is absent.
 
-        There are at most 1,000, as requests with more are rejected; but for Cookie and Referer, which are no lists.
+        There are at most 1,000 members, as requests with more are rejected. Cookie and Referer have no such limit: they
+        are no lists.
         """
         value = self._fields.get(name.lower())
         if value is None:
@@ -86,7 +87,7 @@ class Request:
     path: str
     #: The target's query, not decoded and without the ``?``.
     query: str
-    #: The authority that the client asks: from the Host header, or from an absolute target.
+    #: The authority that the client asks for, from the Host header or from an absolute target.
     host: str
     headers: Headers
     #: The pattern of `--route` that matched the path, or None without routes.
@@ -95,7 +96,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """What is known of a TLS connection."""
+    """Facts about a TLS connection."""
 
     #: The peer's certificate, if it was asked for one and gave one.
     peer_certificate: X509 | None = None
@@ -103,11 +104,11 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionInfo:
-    """What a handler's `init` gets as ``options["connection"]``."""
+    """Facts about a new connection. A handler's `init` gets this as ``options["connection"]``."""
 
     #: The peer's address: ``127.0.0.1:50000``, ``[::1]:50000`` or ``unix:``.
     peer: str
-    #: The authority that the client asks: ``example.com:8080``.
+    #: The authority that the client asks for: ``example.com:8080``.
     host: str
     #: The path, not decoded.
     path: str

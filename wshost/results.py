@@ -1,4 +1,4 @@
-"""The values that protocol modules and handlers return or raise. Each is checked when it is made."""
+"""The values that protocol modules and handlers return or raise. Each is checked on creation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?|")
 
 
 class ConfigurationError(ValueError):
-    """Something in the options is wrong, so the server does not start. One line says what and where."""
+    """An option is wrong, so the server does not start. The message says in one line what is wrong, and where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Let another module of the chain drive the connection from here on.
+    """Let another module of the chain drive the connection from now on.
 
-    :raises TypeError: when `unread` is no bytes.
+    :raises TypeError: when `unread` is not bytes.
     """
 
     #: The other module's name in the chain.
     name: str
     #: Bytes that were received but not read. The other module gets them first.
     unread: bytes = b""
-    #: The other module's `IContext.request`.
+    #: The `IContext.request` that the other module sees.
     request: Request | None = None
 
     def __post_init__(self) -> None:
@@ -37,9 +37,9 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Send what is buffered, then these last bytes, then close properly; all that within a deadline.
+    """Send pending output, then these last bytes, then close properly. There is a deadline (`close_timeout`) for it.
 
-    :raises TypeError: when `data` is no bytes.
+    :raises TypeError: when `data` is not bytes.
     """
 
     data: bytes = b""
@@ -50,12 +50,12 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Abort the connection at once; what is buffered is lost.
+    """Abort the connection at once; pending output is lost.
 
-    :raises TypeError: when `reason` is no str.
+    :raises TypeError: when `reason` is not a str.
     """
 
-    #: For `handle_connection_close` and the log.
+    #: Why, for `handle_connection_close` and the log.
     reason: str
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A module's answer to an action that it does not know, or can't do now. See `REFUSED`."""
+    """A module returns this for an action that it does not know, or can't do now. See `REFUSED`."""
 
 
 #: The only instance that is needed.
@@ -72,13 +72,13 @@ REFUSED = Refused()
 
 Result: TypeAlias = "bytes | Switch | Close | Stop"
 Results: TypeAlias = "Result | Sequence[Result] | None"
-"""Bytes are sent. A sequence is done in order, up to the first `Switch`, `Close` or `Stop`."""
+"""What a `handle_` method returns: bytes to send, a transition, or several in order, up to the first transition."""
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return these response headers as a dict, if each stays in its line of the response.
+    """Return these response headers as a dict, after checking that each fits in one line of the response.
 
-    :raises TypeError: when they are no mapping.
+    :raises TypeError: when they are not a mapping.
     :raises ValueError: for a name that is no token, or a value with control or non-ASCII characters (RFC 9110 §5.5).
     """
     if not isinstance(headers, Mapping):
@@ -99,7 +99,7 @@ class Reject(Exception):
     :param status: the HTTP status, 300 to 599.
     :param body: the response's body; a str is sent as UTF-8, ``text/plain`` unless the headers say otherwise.
     :param headers: more response headers.
-    :raises TypeError: when the headers are no mapping.
+    :raises TypeError: when the headers are not a mapping.
     :raises ValueError: when a header can't be sent, or for another status or body.
     """
 
@@ -120,9 +120,9 @@ class Reject(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Returned by a handler's `init` instead of a bare state, to say more in the response.
+    """Returned by a handler's `init` instead of a bare state, to choose a subprotocol or to send more headers.
 
-    :raises TypeError: when the headers are no mapping.
+    :raises TypeError: when the headers are not a mapping.
     :raises ValueError: when a header can't be sent.
     """
 

@@ -1,6 +1,6 @@
-"""A server as a Twisted service. It puts listeners, hub, chain and backplane together, starts and stops them.
+"""A server as a Twisted service: it connects listeners, hub, chain and backplane, and starts and stops them.
 
-Nothing else is done here. Must not know how any of them works.
+It does nothing else, and must not know how any of these parts works.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from wshost.settings.options import OPTIONS, Settings
 if TYPE_CHECKING:
     from wshost.listening.certificates import Certificates
 
-#: Seconds that a backplane has to connect, and again to close.
+#: Seconds that a backplane has to connect, and the same number to close.
 BACKPLANE_TIMEOUT = 30.0
 
 _log = Logger("wshost")
@@ -45,11 +45,11 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
 
     :param given: the options of `twistd wshost` by name, with underscores or dashes. Values are numbers or strings;
         lists for repeatable options; mappings for ``handler_option`` and ``route``. ``protocol_modules`` is a list of
-        ``(module, options)`` pairs. Handlers are names or objects. The options of wsserver are taken, too:
-        ``number_of_workers`` (our ``max_connections``), ``register`` (the service's name), and ``worker_options`` with
+        ``(module, options)`` pairs. Handlers are names or objects. The options of wsserver are accepted, too:
+        ``number_of_workers`` (here ``max_connections``), ``register`` (the service's name), and ``worker_options`` with
         ``protocol_modules`` or ``protocol_modules_options``. Each mapping may also be a list of pairs.
     :param reactor: by default the global one, looked up when the service starts.
-    :raises wshost.results.ConfigurationError: in one line, what is wrong.
+    :raises wshost.results.ConfigurationError: with one line that says what is wrong.
     """
     settings, name = wsserver.translate(given)
     server = Server(options.settle(options.check(settings)), reactor)
@@ -65,16 +65,16 @@ def publish(topic: str, data: str | bytes) -> bool:
 
     :param topic: a str of 1 to 255 bytes in UTF-8.
     :param data: a str is sent as text, bytes as binary.
-    :returns: False when too many publications wait already: some subscribers, or all, miss this one. True promises no
-        delivery.
-    :raises TypeError: when the topic is no str, or the data is neither str nor bytes.
+    :returns: False when too many publications wait already: some subscribers, or all, will not get this one. True
+        promises no delivery.
+    :raises TypeError: when the topic is not a str, or the data is neither str nor bytes.
     :raises ValueError: when the topic has another length, or a str can't be encoded as UTF-8.
     """
     return SHARED.publish(check_topic(topic), check_message(data)[0])
 
 
 class Server(MultiService):
-    """A server. It can be stopped and started again. Services that were added to it stop after its connections.
+    """A server, which can be stopped and started again. Services that were added to it stop after its connections.
 
     :param settings: the checked options.
     :param reactor: by default the global one, looked up when the server starts.
@@ -90,7 +90,7 @@ class Server(MultiService):
         self._chain = chain.build(settings)
         self._certificates: Certificates | None = None
         if settings.tls_cert is not None:
-            from wshost.listening.certificates import Certificates  # noqa: PLC0415 - what that imports takes its time
+            from wshost.listening.certificates import Certificates  # noqa: PLC0415 - its imports are slow
 
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._hub: Hub | None = None
@@ -99,18 +99,18 @@ class Server(MultiService):
         self._ended: Hub | None = None
         # Pending while the backplane connects.
         self._connecting: Deferred[Any] | None = None
-        # The backplane was told to connect, and not yet to close; and why it could not connect.
+        # Whether the backplane was told to connect, and not yet to close; and why it could not connect.
         self._joined = False
         self._error: ConfigurationError | None = None
-        # Fires when all that a failed backplane has ended is gone.
+        # Fires when everything has stopped that stopped because the backplane failed.
         self._halted: Deferred[Any] = succeed(None)
 
     def bind(self, unix: bool = True) -> None:
-        """Listen on all ports where we don't yet. Clients are served once the reactor runs.
+        """Listen on all ports that don't listen yet. Clients are served once the reactor runs.
 
         :param unix: False leaves out Unix sockets. Their lock files contain the process id, so a daemon must fork
-            before it listens there.
-        :raises ConfigurationError: when one can't be listened on; the others are released then.
+            before it listens on them.
+        :raises ConfigurationError: when a port can't be listened on. The other ports are closed then.
         """
         hub = self._hub or self._assemble()
         try:
@@ -137,21 +137,21 @@ class Server(MultiService):
         return self._hub
 
     def privilegedStartService(self) -> None:
-        """Listen while the process still has its privileges. :raises ConfigurationError: as `bind`."""
+        """Listen, while the process still has its privileges. :raises ConfigurationError: as `bind`."""
         self.bind()
         MultiService.privilegedStartService(self)
 
     def startService(self) -> None:
         """Start. When the backplane has connected, let clients in, and log where the server listens.
 
-        A backplane that fails only later is logged, and the server stops listening.
+        If the backplane fails to connect later, the error is logged, and the server stops.
 
         :raises ConfigurationError: when a port can't be listened on, or the backplane fails at once.
         """
         self.bind()
         reactor = self._reactor or reactors.installed()
         reactors.let_tasks_exit(reactor)
-        # Signals are watched first: whoever reads in the log that we listen may send one.
+        # Watch signals first: who reads in the log that the server listens may send one.
         ending.watch(reactor, self._abort)
         self._joined = True
         self._error = None
@@ -167,12 +167,12 @@ class Server(MultiService):
                 listener.pause()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, and drain. Fires when all connections are gone, and then all services added to this one."""
+        """Stop listening, drain connections, then stop added services. Fires when all that is done."""
         stopped = self._halt()
         return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
 
     def _serve(self, _: object) -> None:
-        """The backplane has connected."""
+        """Let clients in: the backplane has connected."""
         self._connecting = None
         for listener in self._listeners:
             listener.resume()
@@ -187,7 +187,7 @@ class Server(MultiService):
                 listener.announce(how, *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
 
     def _fail(self, failure: Failure) -> None:
-        """The backplane can't connect."""
+        """Stop everything: the backplane can't connect."""
         if self._connecting is None:
             # The server was stopped meanwhile.
             return
@@ -204,10 +204,10 @@ class Server(MultiService):
             self._give_up(error)
 
     def _give_up(self, error: ConfigurationError) -> None:
-        """The server runs, and can't serve. A subclass may end the process: no caller is left to raise the error to."""
+        """Do nothing. A subclass may end the process: the server runs but can't serve, and has no caller to tell."""
 
     def _halt(self) -> Deferred[Any]:
-        """Stop everything but the services added to this one; fires when that is done."""
+        """Stop everything but the added services; fires when everything has stopped."""
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
@@ -219,7 +219,7 @@ class Server(MultiService):
             self._ended, self._hub = self._hub, None
         stopped: Deferred[Any] = DeferredList(waiting)
         if self._joined:
-            # Only now: what handlers publish at "connection_close" still leaves.
+            # Only after the connections: handlers may still publish at "connection_close".
             self._joined = False
             stopped.addCallback(lambda _: self._leave_backplane())
         return stopped
@@ -230,7 +230,7 @@ class Server(MultiService):
         return closed.addErrback(lambda failure: _log.failure("the backplane could not close", failure))
 
     def _abort(self) -> None:
-        """Abort all connections: a second signal has come."""
+        """Abort all connections, because of a second signal."""
         for hub in (self._hub, self._ended):
             if hub is not None:
                 hub.stop()

@@ -1,1 +1,1 @@
-"""The servers that are compared, a program each: echo, or give each message to all; as fast as their docs make them."""
+"""The compared servers, one program each. They echo, or send each message to all, with the settings for most speed."""

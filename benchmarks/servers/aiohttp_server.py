@@ -1,4 +1,4 @@
-"""aiohttp on uvloop, without an access log; it compresses by ISA-L, the fastest of the backends that its docs name."""
+"""aiohttp on uvloop, without an access log. It compresses with ISA-L, the fastest backend that its docs name."""
 
 from __future__ import annotations
 

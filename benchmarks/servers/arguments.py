@@ -1,4 +1,4 @@
-"""What each server program is told on its command line."""
+"""The command line of each server program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.servers.answers import ANSWERS, Answer
 
 @dataclass(frozen=True)
 class Arguments:
-    """One server's."""
+    """The arguments of one server."""
 
     port: int
     #: Give each message to all connections, the sender's included, instead of back to its sender.
@@ -24,7 +24,7 @@ class Arguments:
     cert: str
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the server's context, None without TLS."""
+        """Return the server's TLS context; None without TLS."""
         if not self.cert:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

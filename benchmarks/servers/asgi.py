@@ -1,4 +1,4 @@
-"""ASGI applications for uvicorn and daphne: an echo, and one that gives each message to all."""
+"""ASGI applications for uvicorn and daphne: an echo, and one that sends each message to all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _everybody: set[Send] = set()
 
 
 async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Say back what comes."""
+    """Send each message back."""
     if scope["type"] != "websocket":
         return
     await receive()
@@ -26,7 +26,7 @@ async def echo(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def broadcast(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Give each message to all."""
+    """Send each message to all."""
     if scope["type"] != "websocket":
         return
     await receive()

@@ -18,14 +18,14 @@ _everybody: set[Any] = set()
 
 
 class Echo(WebSocketServerProtocol):
-    """Says back what it hears."""
+    """Sends each message back."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)
 
 
 class Broadcast(WebSocketServerProtocol):
-    """Gives each message to all."""
+    """Sends each message to all."""
 
     def onOpen(self) -> None:
         _everybody.add(self)

@@ -1,4 +1,4 @@
-"""picows on uvloop: a listener in Python above frames parsed in Cython; a payload goes back as the view it came in."""
+"""picows on uvloop: a listener in Python; frames are parsed in Cython. Each payload is sent back without a copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _everybody: set[WSTransport] = set()
 
 
 class Echo(WSListener):
-    """Says back what it hears; picows gives frames, and leaves it to the listener to join those of one message."""
+    """Sends each frame back. picows gives frames to the listener, and does not join the frames of a message."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
@@ -25,7 +25,7 @@ class Echo(WSListener):
 
 
 class Broadcast(Echo):
-    """Gives each message to all."""
+    """Sends each message to all."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         _everybody.add(transport)

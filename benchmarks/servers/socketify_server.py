@@ -33,7 +33,7 @@ def publish(_connection: Any, message: Any, opcode: Any) -> None:
 _behaviour: dict[str, Any] = {
     "compression": CompressOptions.SHARED_COMPRESSOR if _arguments.deflate else CompressOptions.DISABLED,
     "max_payload_length": 1024 * 1024,
-    # The default drops what a client has not taken beyond 64 KiB.
+    # By default, output of a slow client beyond 64 KiB is dropped.
     "max_backpressure": 64 * 1024 * 1024,
     "idle_timeout": 120,
     "message": echo_compressed if _arguments.deflate else echo,

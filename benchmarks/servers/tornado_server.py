@@ -1,4 +1,4 @@
-"""Tornado on uvloop, through asyncio, which Tornado runs on."""
+"""Tornado on uvloop, by asyncio, on which Tornado runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _everybody: set[WebSocketHandler] = set()
 
 
 class Echo(WebSocketHandler):
-    """Says back what it hears."""
+    """Sends each message back."""
 
     def get_compression_options(self) -> dict[str, Any] | None:
         return {"compression_level": 1} if _arguments.deflate else None
@@ -31,7 +31,7 @@ class Echo(WebSocketHandler):
 
 
 class Broadcast(Echo):
-    """Gives each message to all."""
+    """Sends each message to all."""
 
     def open(self, *args: str, **kwargs: str) -> None:
         self.set_nodelay(True)

@@ -16,12 +16,12 @@ from twisted.web.websocket import WebSocketResource, WebSocketTransport  # noqa:
 
 from benchmarks.servers.arguments import read_arguments  # noqa: E402
 
-#: By their ids, as these transports can't be members of a set.
+#: The transports by `id()`, as they can't be members of a set.
 _everybody: dict[int, WebSocketTransport] = {}
 
 
 class Echo:
-    """Says back what it hears."""
+    """Sends each message back."""
 
     transport: WebSocketTransport
 
@@ -46,7 +46,7 @@ class Echo:
 
 
 class Broadcast(Echo):
-    """Gives each message to all."""
+    """Sends each message to all."""
 
     def negotiationFinished(self) -> None:
         _everybody[id(self.transport)] = self.transport

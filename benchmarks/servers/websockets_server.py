@@ -14,7 +14,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from benchmarks.servers.answers import Answer
 from benchmarks.servers.arguments import read_arguments
 
-#: The windows and the memory that websockets chooses itself, at zlib's fastest level.
+#: websockets' own choice of windows and memory level, with zlib's fastest level.
 _DEFLATE = ServerPerMessageDeflateFactory(
     server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5, "level": 1}
 )

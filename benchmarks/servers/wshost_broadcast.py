@@ -1,4 +1,4 @@
-"""A wshost handler that gives each message to all: by a topic where wshost has them, else by a loop."""
+"""A wshost handler that sends each message to all: by a topic, or by a loop in old versions without topics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _everybody: set[Any] = set()
 
 
 def init(options: Mapping[str, Any]) -> Any:
-    """Remember the connection's own reference."""
+    """Subscribe the connection, or remember its reference; return the reference as its state."""
     worker = options["worker"]
     if _publish is not None:
         worker.subscribe("all")
@@ -22,7 +22,7 @@ def init(options: Mapping[str, Any]) -> Any:
 
 
 def handle(message: Any, state: Any) -> tuple[Any, ...]:
-    """Give texts to all."""
+    """Send texts to all."""
     match message:
         case ("text", data):
             if _publish is not None:

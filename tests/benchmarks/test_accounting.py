@@ -20,7 +20,7 @@ def burn(seconds: float) -> None:
         pass
 
 
-def test_threads_count_after_their_end_too() -> None:
+def test_the_cpu_time_of_a_thread_counts_after_its_end() -> None:
     before = cpu(os.getpid())
     thread = threading.Thread(target=burn, args=(0.05,))
     thread.start()
@@ -28,13 +28,13 @@ def test_threads_count_after_their_end_too() -> None:
     assert 0.05 <= cpu(os.getpid()) - before < 5.0
 
 
-def test_a_process_and_its_own_clock_agree() -> None:
+def test_the_cpu_time_of_a_process_is_what_its_own_clock_says() -> None:
     ours, theirs = cpu(os.getpid()), time.process_time()
     burn(0.1)
     assert cpu(os.getpid()) - ours == pytest.approx(time.process_time() - theirs, abs=0.05)
 
 
-def test_children_belong_to_their_parents() -> None:
+def test_a_child_is_a_descendant_of_its_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert child.pid in descendants(os.getpid())
         assert descendants(child.pid) == [child.pid]
@@ -42,7 +42,7 @@ def test_children_belong_to_their_parents() -> None:
         child.stdin.write(b"\n")
 
 
-def test_memory_grows_by_what_is_used() -> None:
+def test_the_pss_of_a_process_grows_by_the_memory_it_uses() -> None:
     before = pss(os.getpid())
     # Not from the heap, which may have as much unused. And much, as other processes come and go meanwhile: what this
     # one shares with them is divided by their number.
@@ -63,7 +63,7 @@ def test_a_descendant_that_has_ended_counts_nothing() -> None:
         assert cpu(os.getpid()) > 0
 
 
-def test_what_smaps_rollup_says() -> None:
+def test_the_pss_is_read_from_smaps_rollup_in_bytes() -> None:
     assert (
         read_pss("a-b ---p 00000000 00:00 0  [rollup]\nRss:   9999 kB\nPss:    1234 kB\nPss_Anon: 5 kB\n") == 1_263_616
     )

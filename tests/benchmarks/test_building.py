@@ -38,7 +38,7 @@ def calls(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def test_what_has_not_changed_is_not_compiled_again(log: Path, tmp_path: Path) -> None:
+def test_a_program_is_compiled_again_only_when_its_source_has_changed(log: Path, tmp_path: Path) -> None:
     assert built("load.c") == built("load.c") == tmp_path / "made" / "load"
     assert len(calls(log)) == 1
     os.utime(tmp_path / "made" / "load", (0, 0))
@@ -46,13 +46,13 @@ def test_what_has_not_changed_is_not_compiled_again(log: Path, tmp_path: Path) -
     assert len(calls(log)) == 2
 
 
-def test_libraries_come_after_the_source(log: Path, tmp_path: Path) -> None:
+def test_libraries_stand_behind_the_source(log: Path, tmp_path: Path) -> None:
     assert built("load.c", ["-DTLS", "-lssl"], "load-tls") == tmp_path / "made" / "load-tls"
     (call,) = calls(log)
     assert call.endswith(f"-O2 -o {tmp_path / 'made' / 'load-tls'} {HERE / 'load.c'} -DTLS -lssl")
 
 
-def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="no C compiler is found"):
         built("load.c")
@@ -60,7 +60,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         built_by_go("servers/gorilla_server.go")
 
 
-def test_go_takes_what_debian_has_where_nothing_was_fetched(log: Path, tmp_path: Path) -> None:
+def test_go_takes_debians_packages_and_fetches_nothing(log: Path, tmp_path: Path) -> None:
     assert built_by_go("servers/gorilla_server.go") == tmp_path / "made" / "gorilla_server"
     (call,) = calls(log)
     assert call.startswith(f"{HERE} off  off build -o ")

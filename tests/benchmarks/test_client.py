@@ -19,13 +19,13 @@ def test_compression_is_offered_as_browsers_do() -> None:
     assert b"Extensions" not in request(Target(1))
 
 
-def test_an_accepted_connection() -> None:
+def test_a_connection_without_compression_is_accepted() -> None:
     window_bits, parser = agreed(ACCEPTED + b"\r\n", deflate=False)
     assert window_bits is None
     assert list(parser.feed(server_frame(b"x"))) == [(TEXT, b"x")]
 
 
-def test_the_windows_that_the_server_chose() -> None:
+def test_the_windows_and_takeover_that_the_server_chose_are_used() -> None:
     head = ACCEPTED + (
         b"sec-websocket-extensions: permessage-deflate; server_no_context_takeover; client_max_window_bits=12\r\n\r\n"
     )
@@ -45,13 +45,13 @@ def test_the_windows_that_the_server_chose() -> None:
     ],
     ids=["refused", "wrong accept", "no deflate", "deflate unasked"],
 )
-def test_what_is_not_accepted(head: bytes, deflate: bool, why: str) -> None:
+def test_a_wrong_answer_to_the_handshake_is_an_error(head: bytes, deflate: bool, why: str) -> None:
     with pytest.raises(WrongAnswerError, match=why):
         agreed(head, deflate=deflate)
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 101 Swi", ACCEPTED + b"\r\n\x81\x01x"], ids=["cut", "with more behind"])
-def test_a_head_that_does_not_end_where_it_should(said: bytes) -> None:
+def test_a_head_that_is_cut_or_has_more_behind_it_is_an_error(said: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(said)

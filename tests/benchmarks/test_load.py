@@ -95,7 +95,7 @@ class Server(threading.Thread):
 
 @pytest.mark.parametrize("answer", [shortest, long_lengths, fragments])
 class TestRightAnswers:
-    def test_an_echo(self, answer: Answer) -> None:
+    def test_each_burst_that_is_echoed_counts_once(self, answer: Answer) -> None:
         with Server(answer, 1) as server:
             tally = echo(server.connections, VARIANTS, cpu(), warm_up=0.01, seconds=0.02)
         assert tally.messages >= 6
@@ -104,7 +104,7 @@ class TestRightAnswers:
         assert tally.cpu == 1.0
         assert 0.02 <= tally.seconds < 5.0
 
-    def test_connections_can_be_used_again(self, answer: Answer) -> None:
+    def test_connections_can_be_used_for_another_run(self, answer: Answer) -> None:
         with Server(answer, 1) as server:
             for _ in range(2):
                 # One burst of warm-up, three in the run, one waited for: after a sixth the server is where it was.
@@ -116,7 +116,7 @@ class TestRightAnswers:
                 assert connection.socket.recv(len(expected), socket.MSG_WAITALL) == expected
                 connection.socket.setblocking(False)
 
-    def test_a_broadcast(self, answer: Answer) -> None:
+    def test_a_broadcast_counts_for_each_of_its_receivers(self, answer: Answer) -> None:
         with Server(answer, 3) as server:
             tally = broadcast(server.connections, VARIANTS, cpu(), warm_up=0.01, seconds=0.02)
         assert tally.messages >= 6
@@ -135,16 +135,16 @@ class TestRightAnswers:
     ids=["the next burst", "one letter", "binary", "reserved"],
 )
 class TestWrongAnswers:
-    def test_an_echo(self, opened: Open, said: bytes, why: str) -> None:
+    def test_a_wrong_echo_is_an_error(self, opened: Open, said: bytes, why: str) -> None:
         with pytest.raises(WrongAnswerError, match=why):
             echoed(opened(said))
 
-    def test_a_broadcast(self, opened: Open, said: bytes, why: str) -> None:
+    def test_a_wrong_broadcast_is_an_error(self, opened: Open, said: bytes, why: str) -> None:
         with pytest.raises(WrongAnswerError, match=why):
             broadcast([opened(said)], VARIANTS, cpu(), warm_up=0.0, seconds=0.0)
 
 
-def test_a_server_that_leaves() -> None:
+def test_a_server_that_closes_a_connection_is_an_error() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(VARIANTS[0].reply[:5])

@@ -24,7 +24,7 @@ LAUNCHES = {
 }
 
 
-def test_a_server_is_asked_only_for_what_it_can() -> None:
+def test_each_server_suits_only_the_runs_that_it_can_do() -> None:
     suited = {name: [kind for kind, launch in LAUNCHES.items() if peer.suits(launch)] for name, peer in PEERS.items()}
     assert suited["limit"] == ["plain", "broadcast", "async echo"]
     assert suited["tornado"] == ["plain", "broadcast", "deflate", "tls", "async echo"]
@@ -37,7 +37,7 @@ def test_wshost_runs_as_a_user_runs_it() -> None:
     assert command[1:] == ["--nodaemon", "--pidfile=", "wshost", "--port=1234", "--handler=wshost.handlers.echo"]
 
 
-def test_neither_wshost_nor_the_limit_is_a_rival() -> None:
+def test_all_but_wshost_and_the_limit_are_rivals() -> None:
     assert {name for name, peer in PEERS.items() if not peer.rival} == {
         "wshost",
         "wshost-epoll",
@@ -62,7 +62,7 @@ def test_without_a_named_checkout_another_commit_is_left_out(monkeypatch: pytest
         PEERS["wshost-before"].version()
 
 
-def test_what_is_not_installed_says_so() -> None:
+def test_a_server_that_is_not_installed_is_named() -> None:
     missing = Peer("x", "no-such-distribution-of-anybody", lambda launch, port: [])
     with pytest.raises(UnavailableError, match="no-such-distribution-of-anybody is not installed"):
         missing.version()
@@ -96,11 +96,11 @@ class TestOtherLanguages:
             ("libwebsockets", "no C compiler is found"),
         ],
     )
-    def test_what_is_missing_says_so(self, name: str, why: str) -> None:
+    def test_a_missing_program_is_named(self, name: str, why: str) -> None:
         with pytest.raises(UnavailableError, match=why):
             PEERS[name].version()
 
-    def test_what_npm_has_installed_comes_first(self, tmp_path: Path) -> None:
+    def test_a_program_that_npm_has_installed_comes_first(self, tmp_path: Path) -> None:
         self.install(tmp_path / "bin/bun", "echo 1.0")
         assert PEERS["bun"].version() == "Bun 1.0"
         peers.runtime.cache_clear()
@@ -108,17 +108,17 @@ class TestOtherLanguages:
         assert PEERS["bun"].version() == "Bun 1.4.5"
         assert PEERS["bun"].command(LAUNCHES["async JSON"], 1234)[:1] == [str(tmp_path / "node_modules/.bin/bun")]
 
-    def test_deno_says_more_than_its_version(self, tmp_path: Path) -> None:
+    def test_only_the_version_is_taken_of_what_deno_prints(self, tmp_path: Path) -> None:
         self.install(tmp_path / "bin/deno", "echo 'deno 2.9.6 (stable)'; echo 'v8 15'")
         assert PEERS["deno"].version() == "Deno 2.9.6"
         assert PEERS["deno"].command(LAUNCHES["async JSON"], 1234)[-2:] == ["--port=1234", "--style=json"]
 
-    def test_a_program_that_does_not_run_is_as_if_missing(self, tmp_path: Path) -> None:
+    def test_a_program_that_does_not_run_is_reported(self, tmp_path: Path) -> None:
         self.install(tmp_path / "bin/bun", "echo 'no AVX' >&2; exit 1")
         with pytest.raises(UnavailableError, match=r"bun does not run: \['no AVX'\]"):
             PEERS["bun"].version()
 
-    def test_node_needs_ws(self, tmp_path: Path) -> None:
+    def test_node_is_measured_only_with_the_package_ws(self, tmp_path: Path) -> None:
         self.install(tmp_path / "bin/node", "")
         with pytest.raises(UnavailableError, match="npm's package ws is not installed"):
             PEERS["node-ws"].version()
@@ -128,7 +128,7 @@ class TestOtherLanguages:
         assert f"--modules={tmp_path / 'node_modules'}" in PEERS["node-ws"].command(LAUNCHES["plain"], 1234)
 
 
-def test_wshost_runs_the_handler_of_a_style() -> None:
+def test_wshost_runs_the_handler_that_a_cell_names() -> None:
     command = PEERS["wshost"].command(LAUNCHES["async JSON"], 1234)
     assert "--handler=benchmarks.servers.wshost_async:Json" in command
 
@@ -138,7 +138,7 @@ def test_each_style_has_a_handler_for_wshost() -> None:
         assert callable(getattr(wshost_async, style.capitalize()).handle)
 
 
-def test_a_core_is_left_again() -> None:
+def test_a_process_may_use_all_its_cores_again_after_on_core() -> None:
     before = os.sched_getaffinity(0)
     with on_core(CORES[0]):
         assert os.sched_getaffinity(0) == {CORES[0]}

@@ -55,31 +55,31 @@ class TestVerdicts:
         assert ECHOES.best(cell("echo-1k-1")) == ("bun", 5.0)
         assert ECHOES.best(cell("echo-64-16")) is None
 
-    def test_times_a_server(self) -> None:
+    def test_a_figure_is_judged_by_its_ratio_to_a_servers(self) -> None:
         assert ECHOES.verdicts(cell("echo-64-1")) == [Verdict("≤ 1.00 × picows", 7.7 / 7.0, met=False)]
 
-    def test_times_the_best_peer_whose_handlers_are_in_python(self) -> None:
+    def test_the_best_python_peer_is_one_whose_handlers_are_in_python(self) -> None:
         assert ECHOES.verdicts(cell("echo-1k-1")) == [Verdict("≤ 1.00 × best Python peer, slow", 0.8, met=True)]
 
-    def test_each_goal_of_a_cell_has_its_verdict(self) -> None:
+    def test_each_goal_of_a_cell_has_a_verdict(self) -> None:
         assert ECHOES.verdicts(cell("tls-64-1")) == [
             Verdict("≤ 0.90 × picows", 1.0, met=False),
             Verdict("≤ 1.30 × bun", 1.2, met=True),
         ]
 
-    def test_a_figure_of_its_own(self) -> None:
+    def test_an_absolute_goal_needs_no_peer(self) -> None:
         assert ECHOES.verdicts(cell("echo-64-16")) == [Verdict("≤ 0.7 CPU µs", 0.9, met=False)]
 
-    def test_so_much_above_a_server(self) -> None:
+    def test_a_figure_is_judged_by_its_distance_from_a_servers(self) -> None:
         assert ECHOES.verdicts(cell("latency")) == [Verdict("≤ limit + 4 p50 µs", 53.0, met=True)]
 
-    def test_growth(self) -> None:
+    def test_growth_is_judged_by_the_smaller_cell(self) -> None:
         assert ECHOES.verdicts(cell("many-10000")) == [Verdict("≤ 1.30 × many-10", 1.2, met=True)]
 
-    def test_without_a_goal(self) -> None:
+    def test_a_cell_without_a_goal_has_no_verdict(self) -> None:
         assert ECHOES.verdicts(cell("many-10")) == []
 
-    def test_nothing_to_compare_with_is_not_a_success(self) -> None:
+    def test_a_goal_without_a_peer_is_not_measured(self) -> None:
         alone = report(result("echo-64-1", "wshost", 1.0), result("echo-1k-1", "wshost", 1.0))
         (verdict,) = alone.verdicts(cell("echo-64-1"))
         assert verdict == Verdict("≤ 1.00 × picows", None, met=None)
@@ -89,7 +89,7 @@ class TestVerdicts:
 
 
 class TestText:
-    def test_figures_ratios_and_goals(self) -> None:
+    def test_the_text_has_figures_ratios_and_goals(self) -> None:
         lines = ECHOES.text().splitlines()
         assert [line for line in lines if line.startswith(("  wshost  ", "  picows", "  slow"))][:3] == [
             "  wshost    7.7 (7)   1.10×                   0.9          8   1.60×",
@@ -98,19 +98,19 @@ class TestText:
         ]
         assert "  echo-64-1: goal ≤ 1.00 × picows: NOT met (1.1)" in lines
 
-    def test_minimum_beside_median_in_the_details(self) -> None:
+    def test_the_details_have_the_minimum_beside_the_median(self) -> None:
         lines = [line.split() for line in ECHOES.text().splitlines()]
         assert ["echo-64-1", "wshost", "7.7", "7", "-", "-", "-", "-", "-", "-"] in lines
 
-    def test_what_else_is_to_be_said_comes_last(self) -> None:
+    def test_the_notes_are_the_texts_last_lines(self) -> None:
         assert ECHOES.text().endswith("\n\na note")
 
-    def test_digits(self) -> None:
+    def test_a_number_is_rounded_to_three_digits_or_to_a_whole_one(self) -> None:
         assert [number(value) for value in (0.3912, 7.04, 42.0, 128_311.4)] == ["0.391", "7.04", "42", "128,311"]
 
 
 class TestMarkdown:
-    def test_a_row_for_each_cell(self) -> None:
+    def test_the_markdown_has_a_row_for_each_cell(self) -> None:
         lines = ECHOES.markdown().splitlines()
         assert lines[:5] == [
             "### Echo",
@@ -130,12 +130,12 @@ class TestMarkdown:
 
 
 class TestData:
-    def test_what_is_written_is_read_again(self) -> None:
+    def test_a_report_that_was_written_can_be_read_again(self) -> None:
         again = Report.read(json.loads(json.dumps(ECHOES.data())))
         assert again.data() == ECHOES.data()
         assert again.text() == ECHOES.text()
 
-    def test_what_a_reader_finds(self) -> None:
+    def test_the_data_have_the_best_peer_the_ratios_and_each_round(self) -> None:
         data = ECHOES.data()["cells"][0]
         assert (data["name"], data["best_peer"], data["size"]) == ("echo-64-1", "picows", 64)
         assert data["servers"]["slow"]["ratio"] == 10.0
@@ -146,10 +146,10 @@ class TestData:
 
 
 class TestCells:
-    def test_names_are_names(self) -> None:
+    def test_no_two_cells_have_the_same_name(self) -> None:
         assert len({one.name for one in CELLS}) == len(CELLS)
 
-    def test_goals_speak_of_what_there_is(self) -> None:
+    def test_goals_name_servers_and_earlier_cells(self) -> None:
         names = [one.name for one in CELLS]
         for one in CELLS:
             for goal in one.goals:
@@ -157,7 +157,7 @@ class TestCells:
                 assert goal.above in ("", *PEERS)
                 assert not goal.cell or names.index(goal.cell) < names.index(one.name)
 
-    def test_another_figure_is_of_a_cell_that_measures_the_same(self) -> None:
+    def test_a_cell_that_shows_another_figure_measures_the_same(self) -> None:
         for one in CELLS:
             if one.of:
                 assert replace(one, name=one.of, figure="cpu_us", goals=(), of="") == replace(
@@ -166,7 +166,7 @@ class TestCells:
 
 
 class TestCharts:
-    def test_a_file_for_each_group_that_is_xml(self, tmp_path: Path) -> None:
+    def test_each_group_has_a_chart_that_is_xml(self, tmp_path: Path) -> None:
         files = draw(ECHOES, tmp_path / "charts")
         assert [path.name for path in files] == [
             "echo.svg",
@@ -177,16 +177,16 @@ class TestCharts:
         for path in files:
             assert ET.fromstring(path.read_text()).tag.endswith("svg")
 
-    def test_the_best_stands_on_top_and_what_is_too_long_says_so(self) -> None:
+    def test_the_best_bar_is_on_top_and_one_that_is_cut_is_marked(self) -> None:
         texts = [node.text for node in ET.fromstring(chart(ECHOES, "echo")).iter("{http://www.w3.org/2000/svg}text")]
         assert texts[2:10] == ["limit", "6", "picows", "7", "wshost", "7.7", "slow", "70 »"]
 
-    def test_bars(self) -> None:
+    def test_the_scale_ends_at_six_times_the_best_peers_figure(self) -> None:
         assert scale([1.0, 100.0], 2.0) == 12.0
         assert scale([1.0, 3.0], 2.0) == 3.0
         assert scale([1.0, 100.0], None) == 100.0
 
-    def test_goals(self) -> None:
+    def test_a_chart_draws_a_goal_at_the_best_peers_or_its_own_figure(self) -> None:
         assert goal_value(ECHOES, cell("echo-64-1")) == 7.0
         assert goal_value(ECHOES, cell("echo-64-16")) == 0.7
         assert goal_value(ECHOES, cell("latency")) == 54.0

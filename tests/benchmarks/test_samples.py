@@ -5,14 +5,14 @@ from __future__ import annotations
 from benchmarks.samples import Result, Sample, percentile
 
 
-def test_percentiles() -> None:
+def test_a_percentile_is_one_of_the_values() -> None:
     values = [float(number) for number in range(100, 0, -1)]
     assert percentile(values, 0.5) == 51
     assert percentile(values, 0.99) == 100
     assert percentile([7.0], 0.99) == 7
 
 
-def test_median_and_minimum_are_those_of_each_figure() -> None:
+def test_each_figure_has_a_median_and_a_minimum_of_its_own() -> None:
     result = Result(
         "a cell",
         "a server",

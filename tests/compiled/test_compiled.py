@@ -107,10 +107,10 @@ class TestEnvironment:
         assert Path(file) == ROOT / "wshost/protocols/websocket/masking.py"
 
     @pytest.mark.parametrize("value", ["", "0"])
-    def test_wshost_pure_can_be_empty_or_0(self, value: str) -> None:
+    def test_a_wshost_pure_that_is_empty_or_0_changes_nothing(self, value: str) -> None:
         assert run(WSHOST_PURE=value).stdout == run().stdout != ""
 
-    def test_wshost_compiled_is_a_must(self, built: Path) -> None:
+    def test_a_wshost_compiled_that_can_not_be_used_is_an_import_error(self, built: Path) -> None:
         (built / SOURCES).unlink()
         done = run(WSHOST_COMPILED=str(built))
         assert done.stdout == ""

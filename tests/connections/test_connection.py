@@ -118,7 +118,7 @@ class TestEveryEnding:
             ("the peer leaves", "Connection was closed cleanly."),
             ("the peer half-closes", "Connection was closed cleanly."),
             ("the peer resets", "Connection to the other side was lost in a non-clean fashion."),
-            ("the module closes, the peer stays", "the peer did not let go in time"),
+            ("the module closes, the peer stays", "the peer did not end the connection in time"),
             ("the module stops", "enough"),
         ],
     )
@@ -663,7 +663,7 @@ class TestAModuleThatMayCallUsersCode:
         peer.turn()
         assert [action for action, *_ in module.drivers[0].asked] == ["send", "ping", "info", "close"]
 
-    def test_actions_that_wait_for_such_a_module_are_bounded(self) -> None:
+    def test_actions_that_wait_for_a_module_that_may_call_users_code_are_bounded(self) -> None:
         module = Slow()
         peer = MemoryHost(chain=[Link("slow", module, None)], max_output=10_000).connect()
         accepted = [peer.connection.ref.send(b"x" * 1_000) for _ in range(20)]

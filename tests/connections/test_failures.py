@@ -5,8 +5,18 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel, capturedLogs, eventAsJSON, eventsFromJSONLogFile, textFileLogObserver
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    capturedLogs,
+    eventAsJSON,
+    eventsFromJSONLogFile,
+    globalLogPublisher,
+    textFileLogObserver,
+)
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from wshost.connections.failures import Failures, asks_to_exit
 from wshost.process.log_limit import MOST, PERIOD
@@ -119,13 +129,20 @@ class Unspeakable(Exception):
 
 
 class TestALogThatFails:
-    def test_an_error_of_the_log_is_ignored(self, monkeypatch: pytest.MonkeyPatch, fail: Failing) -> None:
-        class Broken:
-            def error(self, *args: Any, **kwargs: Any) -> None:
-                raise GeneratorExit
+    def test_an_error_of_the_log_is_ignored(self, fail: Failing) -> None:
+        seen: list[LogEvent] = []
 
-        monkeypatch.setattr("wshost.connections.failures._log", Broken())
-        assert fail() == []
+        @implementer(ILogObserver)
+        def broken(event: LogEvent) -> None:
+            seen.append(event)
+            raise GeneratorExit
+
+        globalLogPublisher.addObserver(broken)
+        try:
+            fail()
+        finally:
+            globalLogPublisher.removeObserver(broken)
+        assert [event["id"] for event in seen] == ["c7"]
 
     def test_an_exception_that_can_not_be_formatted_is_named(self, fail: Failing) -> None:
         [event] = fail(Unspeakable())

@@ -76,7 +76,7 @@ def test_kept_actions_are_limited_in_size(module: Unready) -> None:
     assert [ref.send(b"x"), ref.send(b""), ref.ping()] == [False, True, False]
 
 
-def test_the_server_s_shutdown_is_not_kept(module: Unready) -> None:
+def test_the_servers_shutdown_is_not_kept(module: Unready) -> None:
     peer = connect(module)
     peer.connection.shut_down()
     assert module.asked == [("shutdown",)]
@@ -101,7 +101,7 @@ def test_nothing_is_written_behind_a_transition(module: Unready) -> None:
     assert peer.take() == b"bye"
 
 
-def test_to_unsubscribe_is_harmless_for_a_connection_without_topics(module: Unready) -> None:
+def test_a_connection_without_topics_may_unsubscribe(module: Unready) -> None:
     assert connect(module).connection.ref.unsubscribe("a")
 
 

@@ -210,15 +210,21 @@ class TestLimitUnsent:
         assert asked == []
 
     def test_limit_unsent_does_nothing_where_the_option_is_unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Any] = []
+
         class Emulated:
             family = socket.AF_INET
 
             def setsockopt(self, *args: Any) -> None:
+                asked.append(args)
                 raise OSError("no such option")
 
+        monkeypatch.setattr(socket, "TCP_NOTSENT_LOWAT", 25, raising=False)
         limit_unsent(Listening(Emulated()))
-        monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT", raising=False)
-        limit_unsent(Listening(None))
+        assert len(asked) == 1
+        monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT")
+        limit_unsent(Listening(Emulated()))
+        assert len(asked) == 1
 
 
 class TestIsBroken:

@@ -189,5 +189,6 @@ class TestRef:
         assert gone() is None
         assert ref.info("not there") is False
 
-    def test_a_ref_has_no_dict(self, ref: Ref) -> None:
-        assert not hasattr(ref, "__dict__")
+    def test_a_ref_takes_no_further_attributes(self, ref: Ref) -> None:
+        with pytest.raises(AttributeError):
+            ref.room = 1  # type: ignore[attr-defined]

@@ -538,7 +538,7 @@ class TestClose:
         assert not wire.transport.aborted
         wire.turn(0.1)
         assert wire.transport.aborted
-        assert wire.stream.reason == "the peer did not let go in time"
+        assert wire.stream.reason == "the peer did not end the connection in time"
         assert wire.transport.gone
         assert wire.delayed() == []
 
@@ -691,5 +691,5 @@ class TestAFailure:
             except ValueError:
                 wire.stream.fail("it failed")
         [event] = events
-        assert event["what"] == "it failed, and so did its end"
+        assert event["what"] == "it failed, and so did the abort"
         assert "ValueError: on purpose" in event["text"]

@@ -301,7 +301,7 @@ class TestALPN:
 
 
 class TestTheHandshake:
-    def test_the_handshakes_end_is_told(self, connect: Connect) -> None:
+    def test_the_protocol_is_told_of_the_handshakes_end(self, connect: Connect) -> None:
         pair = connect().turn()
         assert pair.protocol.told == []
         assert pair.loop.waiting == [HANDSHAKE_TIMEOUT / PARTS]

@@ -197,7 +197,7 @@ class TestRightAnswers:
         first = MESSAGES.index(said[0])
         assert said[:16] == ((MESSAGES * 3)[first:])[:16]
 
-    def test_an_answer_may_be_another_than_the_message(self) -> None:
+    def test_an_answer_may_differ_from_the_message(self) -> None:
         replies = [message.upper() for message in MESSAGES]
         with (
             Server(lambda payload: server_frame(payload.upper())) as server,
@@ -241,7 +241,7 @@ class TestRightAnswers:
         with Server() as server:
             assert count_of(turn("rate", server, 4, rate=2_000)) == 100 == server.messages()
 
-    def test_at_a_rate_a_message_waits_from_when_it_was_due(self) -> None:
+    def test_at_a_fixed_rate_latency_begins_when_a_message_is_due(self) -> None:
         with Server() as server:
             server.slow = 0.04
             sample = turn("rate", server, 4, rate=2_000)
@@ -276,19 +276,19 @@ class TestWrongAnswers:
             (lambda _: server_frame(b"", CLOSE), "closed a connection, code 1005"),
         ],
     )
-    def test_a_wrong_answer_ends_the_turn(self, answer: Answer, why: str) -> None:
+    def test_a_wrong_answer_is_an_error(self, answer: Answer, why: str) -> None:
         with Server(answer) as server, pytest.raises(WrongAnswerError, match=why):
             turn("echo", server, 2)
 
     @pytest.mark.parametrize(("mode", "why"), [("echo", "nobody had asked for"), ("broadcast", "nobody had sent")])
-    def test_a_message_that_is_not_an_answer(self, mode: str, why: str) -> None:
+    def test_a_message_without_a_request_is_an_error(self, mode: str, why: str) -> None:
         with Server() as server, loading(mode, server, 1, messages=[b"always the same"]) as take:
             take()
             server.say(server_frame(b"always the same"))
             with pytest.raises(WrongAnswerError, match=why):
                 take()
 
-    def test_a_refusal_says_what_the_server_said(self) -> None:
+    def test_the_error_quotes_the_status_of_a_refused_handshake(self) -> None:
         refusal = b"HTTP/1.1 403 Forbidden\r\n\r\n"
         with (
             Server(refuse=refusal) as server,
@@ -296,20 +296,20 @@ class TestWrongAnswers:
         ):
             turn("echo", server, 1)
 
-    def test_an_extension_that_nobody_offered_is_refused(self) -> None:
+    def test_an_extension_that_was_not_offered_is_an_error(self) -> None:
         accept = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
         refusal = accept + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
         with Server(refuse=refusal) as server, pytest.raises(WrongAnswerError, match="the handshake was answered"):
             turn("echo", server, 1)
 
-    def test_a_server_that_leaves_between_turns(self) -> None:
+    def test_a_server_that_closes_between_turns_is_an_error(self) -> None:
         with Server() as server, loading("echo", server, 2) as take:
             take()
             server.leave()
             with pytest.raises(WrongAnswerError, match="closed a connection"):
                 take()
 
-    def test_nobody_listens(self) -> None:
+    def test_a_port_on_which_no_server_listens_is_an_error(self) -> None:
         with Server() as server:
             pass
         with pytest.raises(WrongAnswerError, match="takes no connection: Connection refused"):
@@ -328,7 +328,9 @@ class TestTls:
         return context
 
     @pytest.mark.parametrize("mode", ["echo", "connect"])
-    def test_the_same_over_tls(self, mode: str, authority: trustme.CA, context: ssl.SSLContext, tmp_path: Path) -> None:
+    def test_messages_are_counted_over_tls_too(
+        self, mode: str, authority: trustme.CA, context: ssl.SSLContext, tmp_path: Path
+    ) -> None:
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         with (
             Server(tls=context) as server,
@@ -336,7 +338,7 @@ class TestTls:
         ):
             assert count_of(load.turn(0.05, cpu())) == server.messages() > 0
 
-    def test_another_authority_is_not_trusted(self, context: ssl.SSLContext, tmp_path: Path) -> None:
+    def test_a_certificate_of_another_authority_is_an_error(self, context: ssl.SSLContext, tmp_path: Path) -> None:
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         with Server(tls=context) as server, pytest.raises(WrongAnswerError, match="TLS handshake fails"):
             CompiledLoad("echo", server.port, 1, MESSAGES, authority=str(tmp_path / "ca.pem"))
@@ -359,7 +361,7 @@ class TestBadInput:
             (["echo", "--port=1", "--connections=1", "--messages=x", "--tls=x"], "compiled without OpenSSL"),
         ],
     )
-    def test_it_is_one_line_and_status_1(self, arguments: list[str], why: str) -> None:
+    def test_bad_options_are_reported_in_one_line_with_status_1(self, arguments: list[str], why: str) -> None:
         command = [str(program(tls=False)), *arguments]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
         assert ended.returncode == 1
@@ -367,11 +369,11 @@ class TestBadInput:
         assert ended.stderr.startswith("load: ")
         assert why in ended.stderr
 
-    def test_more_answers_than_messages(self) -> None:
+    def test_more_answers_than_messages_are_an_error(self) -> None:
         with pytest.raises(WrongAnswerError, match=r"has 8 lines, .* 9"):
             CompiledLoad("echo", 1, 1, MESSAGES, [*MESSAGES, b"one more"])
 
-    def test_a_line_that_is_no_turn(self, tmp_path: Path) -> None:
+    def test_a_line_that_asks_for_no_turn_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "messages").write_bytes(b"x\n")
         command = [
             str(program(tls=False)),
@@ -383,7 +385,7 @@ class TestBadInput:
         ended = subprocess.run(command, input="dance\n", capture_output=True, text=True, check=False, timeout=10)
         assert (ended.returncode, ended.stderr) == (1, "load: dance is no turn\n")
 
-    def test_the_end_of_its_input_ends_it(self, tmp_path: Path) -> None:
+    def test_the_load_ends_with_its_input(self, tmp_path: Path) -> None:
         (tmp_path / "messages").write_bytes(b"x\n")
         command = [
             str(program(tls=False)),
@@ -396,7 +398,7 @@ class TestBadInput:
         assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_it_compiles_without_a_warning(tmp_path: Path) -> None:
+def test_the_load_compiles_without_a_warning(tmp_path: Path) -> None:
     strict = ["-Wall", "-Wextra", "-Werror"]
     assert built("load.c", strict, directory=tmp_path).exists()
     assert built("load.c", [*strict, "-DTLS", "-lssl", "-lcrypto"], "with-tls", directory=tmp_path).exists()

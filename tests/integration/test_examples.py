@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from tests import programs
 from tests.integration.server import Server, running_server
 from tests.memory import MemoryHost, link, request
 from wshost.handlers import echo
@@ -429,14 +430,6 @@ class TestEmbedded:
             assert says(client) == "1: hello"
 
 
-def find_chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
-CHROMIUM = find_chromium()
-
-
 class Page:
     """A page in Chromium, by its DevTools protocol."""
 
@@ -467,10 +460,11 @@ def browser(profile: Path, port: int, url: str) -> Iterator[Page]:
 
     :param port: of the server that stands for localhost:8080, which the tutorial's page names.
     """
+    chromium = programs.find("chromium", "chromium-browser", "google-chrome", package="chromium")
     own = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
     rules = f"--host-resolver-rules=MAP localhost:8080 127.0.0.1:{port}"
     process = subprocess.Popen(
-        [str(CHROMIUM), *own, "--remote-debugging-port=0", rules, url],
+        [chromium, *own, "--remote-debugging-port=0", rules, url],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -497,7 +491,7 @@ def find_page(file: Path) -> str:
     raise TimeoutError("Chromium shows no page")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+@pytest.mark.uninstrumented
 class TestChatPage:
     def test_the_chat_page_talks_to_the_chat_room(self, tmp_path: Path) -> None:
         modules = ("http,otherwise=examples.website.factory", "websocket", "examples.website.factory")

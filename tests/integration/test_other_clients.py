@@ -5,7 +5,6 @@ Each has one conversation with each server, of which every test looks at one par
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 
+from tests import programs
 from tests.integration.clients import BINARY, FRAGMENTS, LIBRARIES, TEXT, Report, run_autobahn, run_library, run_node
 from tests.integration.server import Server, running_server
 
@@ -62,16 +62,14 @@ def endpoint(request: pytest.FixtureRequest, certificates: Path) -> Iterator[End
 @cache
 def node() -> tuple[str, Path]:
     """Return node, and where its modules are; install ws there, when that is not done."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if program is None or npm is None:
-        pytest.skip("needs node and npm for the client ws: not found here")
+    program, npm = programs.find("node", package="nodejs"), programs.find("npm", package="npm")
     prefix = Path(sys.prefix) / "share" / "wshost-tests" / NODE_WS
     modules = prefix / "node_modules"
     if not (modules / "ws" / "package.json").exists():
         command = [npm, "install", "--prefix", str(prefix), "--no-audit", "--no-fund", "--no-save", NODE_WS]
         done = subprocess.run(command, capture_output=True, check=False, timeout=120)
         if done.returncode:
-            pytest.skip(f"needs {NODE_WS}, which npm could not install: {done.stderr.decode()[-500:]}")
+            pytest.fail(f"npm could not install {NODE_WS}: {done.stderr.decode()[-500:]}")
     return program, modules
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests import programs
 from tests.integration.server import Server, running_server
 from tests.listening.test_proxy_header import INVALID, VALID
 from tests.memory import request
@@ -225,9 +225,8 @@ class HAProxy:
 
 @contextmanager
 def haproxy(server: str, how: str, mode: str) -> Iterator[HAProxy]:
-    """Run it. :raises AssertionError: where it is not installed."""
-    program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    assert program, "HAProxy is not installed: these tests need Debian's package haproxy"
+    """Run it."""
+    program = programs.find("haproxy", package="haproxy")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

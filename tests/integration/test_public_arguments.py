@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from twisted.internet.defer import succeed
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 
@@ -36,6 +37,7 @@ from wshost.interfaces import IEncoding, IProtocolDriver, IProtocolModule, ISess
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
 from wshost.results import REFUSED, Close, ConfigurationError, Stop, Switch
+from wshost.settings.options import check
 
 # The kinds
 
@@ -533,10 +535,10 @@ def set_to(name: str) -> Callable[[Any], Any]:
 
     def door(value: Any) -> Any:
         try:
-            settings = service({"handler": Handler(), name: value})._settings
+            service({"handler": Handler(), name: value})
+            found = check({name: value})[name]
         except ConfigurationError as error:
             return f"ConfigurationError: {error}"
-        found = getattr(settings, name)
         return type(found), found
 
     return door
@@ -544,10 +546,13 @@ def set_to(name: str) -> Callable[[Any], Any]:
 
 def configured(options: Any) -> Any:
     """All options of a service: the port that comes of them, or what is wrong."""
+    reactor = MemoryReactorClock()
     try:
-        return service(options)._settings.port
+        service(options, reactor).bind()
     except ConfigurationError as error:
         return f"ConfigurationError: {error}"
+    [(port, *_)] = reactor.tcpServers
+    return port
 
 
 def module_option(name: str) -> Callable[[Any], Any]:
@@ -913,5 +918,5 @@ def test_each_argument_gets_the_expected_answer(
     assert door(*given) == expected
 
 
-def test_each_row_has_a_name() -> None:
+def test_each_row_has_a_name_of_its_own() -> None:
     assert len({row[0] for row in TABLE}) == len(TABLE) > 500

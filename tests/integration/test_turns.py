@@ -63,7 +63,7 @@ SMALL = (
 
 
 @pytest.mark.parametrize("asked", [*SMALL, cell("latency", connections=4), cell("storm", connections=100)], ids=str)
-def test_each_server_has_its_turns_after_one_to_warm_up(asked: Cell, said: list[str]) -> None:
+def test_each_server_has_two_turns_after_one_to_warm_up(asked: Cell, said: list[str]) -> None:
     results = measured(asked, LIMIT, replace(LIMIT, name="twin"), said=said)
     assert said == []
     assert [result.server for result in results] == ["limit", "twin"]
@@ -85,12 +85,12 @@ def test_the_load_in_python_takes_the_same_turns(asked: Cell, said: list[str]) -
 
 
 @pytest.mark.usefixtures("python_load")
-def test_what_the_load_in_python_can_not_do_is_said_once(said: list[str]) -> None:
+def test_a_cell_that_the_load_in_python_can_not_measure_is_reported_once(said: list[str]) -> None:
     assert measured(cell("latency"), LIMIT, LIAR, said=said) == []
     assert said == ["latency is left out: only the load in C can do this: no C compiler is found"]
 
 
-def test_a_turn_that_gets_a_wrong_answer_leaves_the_server_out(said: list[str]) -> None:
+def test_a_server_with_a_wrong_answer_is_left_out(said: list[str]) -> None:
     (result,) = measured(cell("echo-64-1", connections=4), LIAR, LIMIT, said=said)
     assert result.server == "limit"
     assert len(result.rounds) == 2
@@ -104,19 +104,19 @@ def test_a_server_that_does_not_start_is_left_out(said: list[str]) -> None:
     assert said == ["echo-64-1: gone is left out: it ended with status 1: ['no luck']"]
 
 
-def test_nobody_is_left(said: list[str]) -> None:
+def test_a_cell_without_a_server_has_no_result(said: list[str]) -> None:
     assert measured(cell("echo-64-1", connections=4), GONE, said=said) == []
 
 
 @pytest.mark.parametrize("name", ["start", "memory", "flood-none"])
-def test_servers_that_are_looked_at_alone(name: str, said: list[str]) -> None:
+def test_a_server_that_is_measured_alone_has_the_figure_of_its_cell(name: str, said: list[str]) -> None:
     asked = cell(name, connections=1 if name == "flood-none" else 200)
     (result,) = measured(asked, LIMIT, said=said)
     assert said == []
     assert getattr(result.median, asked.figure) is not None
 
 
-def test_an_import_is_of_what_users_import(said: list[str]) -> None:
+def test_an_import_is_measured_only_of_python_modules(said: list[str]) -> None:
     (result,) = measured(cell("import"), LIMIT, PEERS["wshost"], said=said)
     assert result.server == "wshost"
     assert result.median.seconds
@@ -136,7 +136,7 @@ def test_a_server_that_waits_for_its_turn_takes_no_cpu() -> None:
         assert server.cpu() > before + 0.02
 
 
-def test_so_many_servers_as_memory_and_files_allow_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_and_open_files_limit_how_many_servers_run_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert together(cell("echo-64-1")) > 20
     assert together(cell("echo-64-1", connections=10**9)) == 1
     compressed = cell("deflate-1k", connections=1_000)
@@ -145,13 +145,15 @@ def test_so_many_servers_as_memory_and_files_allow_are_measured_together(monkeyp
     assert together(cell("echo-1k-1", connections=1_000)) > 5
 
 
-def test_another_commit_has_the_handlers_of_this_one(monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+def test_the_server_of_another_commit_has_the_handlers_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     monkeypatch.setenv("WSHOST_BEFORE", str(Path(__file__).parents[2]))
     (result,) = measured(cell("async-echo-64-1", connections=2), PEERS["wshost-before"], said=said)
     assert said == []
     assert len(result.rounds) == 2
 
 
-def test_a_program_that_does_not_compile_says_so(tmp_path: Path) -> None:
+def test_a_program_that_does_not_compile_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match=r"can't compile load\.c"):
         built("load.c", ["-lno-such-library"], directory=tmp_path)

@@ -53,7 +53,7 @@ class Secure(Plain):
         trustme.CA().issue_cert("localhost").configure_cert(self.context)
 
     def server(self, reactor: Any) -> Any:
-        return super().server(FastReactor(reactor._reactor, self.context))
+        return super().server(FastReactor(reactor, self.context))
 
     def client(self, reactor: Any, serverAddress: Any) -> Any:
         return wrapClientTLS(CertificateOptions(), super().client(reactor, serverAddress))

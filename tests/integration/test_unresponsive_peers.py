@@ -78,6 +78,7 @@ def assert_well(endpoint: Endpoint) -> None:
     assert time.monotonic() - start < 3
 
 
+@pytest.mark.uninstrumented
 def test_a_peer_that_never_reads_costs_bounded_memory_and_is_dropped(endpoint: Endpoint) -> None:
     """When 1 MiB of output waits for it, the server stops reading from it, and drops it later."""
     assert_well(endpoint)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from OpenSSL import SSL
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 
+from tests import programs
 from tests.certificates import SigningKey, pem, self_signed
 from wshost.listening.certificates import Certificates, negotiate
 from wshost.results import ConfigurationError
@@ -198,7 +199,8 @@ class TestACertificateThatNoClientTakes:
 
     def test_a_certificate_that_pyopenssl_refuses_can_be_used_without_it(self) -> None:
         """RSA-PSS (RFC 8446 §4.2.3): the key in the certificate is not of the kind of the private one, it finds."""
-        command = ["openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
+        openssl = programs.find("openssl", package="openssl")
+        command = [openssl, "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-nodes"]
         subprocess.run(
             [*command, "-subj", "/CN=localhost", "-keyout", "pss.key", "-out", "pss.pem"],
             check=True,

@@ -455,7 +455,7 @@ class TestAnnounce:
             ("unix:/run/x", "unix:/run/x"),
         ],
     )
-    def test_the_url_is_announced(self, reactor: Reactor, description: str, url: str) -> None:
+    def test_the_url_of_an_endpoint_is_announced(self, reactor: Reactor, description: str, url: str) -> None:
         listener = Listener(reactor, description, None)
         listener.listen(Factory())
         assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]

@@ -55,6 +55,7 @@ def test_on_another_system_than_posix_nothing_is_done(monkeypatch: pytest.Monkey
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="no glibc"
 )
+@pytest.mark.uninstrumented
 def test_memory_of_large_blocks_is_not_faulted_in_again() -> None:
     program = """
 import resource, sys

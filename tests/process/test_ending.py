@@ -160,7 +160,7 @@ class TestLeave:
         [SystemExit(0), SystemExit(3), SystemExit(-1), SystemExit(256), SystemExit(1 << 70), SystemExit("no more")],
         ids=repr,
     )
-    def test_the_status_and_the_text_are_those_of_python(
+    def test_leave_gives_the_status_and_the_text_of_python(
         self, capfd: pytest.CaptureFixture[str], error: SystemExit
     ) -> None:
         program = f"raise SystemExit({error.code!r})"
@@ -170,13 +170,15 @@ class TestLeave:
         printed = done.stderr.decode().partition("Exception ignored on threading shutdown:")[0]
         assert (status, text) == (done.returncode, printed.rstrip("\n"))
 
-    def test_only_the_first_call_counts(self, process: Process, reactor: Stoppable) -> None:
+    def test_only_the_first_call_of_leave_counts(self, process: Process, reactor: Stoppable) -> None:
         ending.leave(reactor, SystemExit(3))
         ending.leave(reactor, SystemExit(4))
         ending.leave(reactor, KeyboardInterrupt())
         assert (reactor.stops, process.status) == (1, 3)
 
-    def test_the_status_counts_when_the_reactor_is_stopping_already(self, process: Process, reactor: Stoppable) -> None:
+    def test_the_status_of_leave_counts_when_the_reactor_is_stopping_already(
+        self, process: Process, reactor: Stoppable
+    ) -> None:
         reactor.stop()
         ending.leave(reactor, SystemExit(3))
         assert process.status == 3
@@ -199,7 +201,7 @@ class TestLeave:
             "SystemExit: no \\x1b[31mmore: shutting down, exit status 1"
         ]
 
-    def test_before_the_reactor_runs_leave_stops_it_when_it_runs(self, reactor: Stoppable) -> None:
+    def test_leave_before_the_reactor_runs_stops_it_when_it_runs(self, reactor: Stoppable) -> None:
         reactor.running = False
         ending.leave(reactor, SystemExit(3))
         assert reactor.stops == 0
@@ -276,7 +278,7 @@ class TestASecondSignal:
         assert (reactor.signals, waiting.aborted) == ([signal.SIGTERM], 1)
         assert [formatEvent(event) for event in events] == ["Received a second signal, ending now."]
 
-    def test_another_signal_at_the_same_time_is_a_second(
+    def test_another_kind_of_signal_at_the_same_time_is_a_second_signal(
         self, process: Process, reactor: Stoppable, waiting: Waiting
     ) -> None:
         process.send(signal.SIGTERM)
@@ -313,7 +315,7 @@ class TestASecondSignal:
         reactor.advance(GRACE)
         assert not reactor.hasCrashed
 
-    def test_the_others_are_aborted_when_one_can_not_be(
+    def test_a_server_that_can_not_be_aborted_does_not_save_the_others(
         self, process: Process, reactor: Stoppable, waiting: Waiting
     ) -> None:
         class Failing:
@@ -328,9 +330,9 @@ class TestASecondSignal:
         with capturedLogs() as events:
             reactor.advance(0)
         assert (waiting.aborted, other.aborted) == (1, 1)
-        assert formatEvent(events[-1]) == "what is left could not be aborted"
+        assert formatEvent(events[-1]) == "connections could not be aborted"
 
-    def test_each_is_aborted_once_and_only_while_its_object_exists(
+    def test_each_server_is_aborted_once_and_only_while_its_object_exists(
         self, process: Process, reactor: Stoppable, waiting: Waiting
     ) -> None:
         gone = Waiting()
@@ -352,7 +354,9 @@ class TestASecondSignal:
         assert process.ends[0] == ("signal", signal.SIGTERM, sent + LIMIT)
 
     @pytest.mark.usefixtures("waiting")
-    def test_the_process_ends_then_with_the_status_of_leave(self, process: Process, reactor: Stoppable) -> None:
+    def test_a_process_whose_reactors_thread_is_blocked_ends_with_the_status_of_leave(
+        self, process: Process, reactor: Stoppable
+    ) -> None:
         ending.leave(reactor, SystemExit(0))
         process.send(signal.SIGTERM)
         process.send(signal.SIGINT)

@@ -44,14 +44,14 @@ def run_as(module: str, code: str, **names: Any) -> None:
 
 
 class TestOfAKind:
-    def test_only_the_first_of_a_kind_in_a_period_are_logged(self, limited: Limited) -> None:
+    def test_only_the_first_events_of_a_kind_in_a_period_are_logged(self, limited: Limited) -> None:
         assert verifyObject(ILogObserver, limited.limit)
         log = limited.logger()
         for number in range(1_000):
             log.info("peer {number}", number=number)
         assert limited.take() == [f"peer {number}" for number in range(MOST)]
 
-    def test_those_left_out_are_counted_and_the_count_is_logged(self, limited: Limited) -> None:
+    def test_events_left_out_are_counted_and_the_count_is_logged(self, limited: Limited) -> None:
         log = limited.logger()
         for number in range(MOST + 7):
             log.info("peer {number}", number=number)
@@ -80,7 +80,7 @@ class TestOfAKind:
             limited.clock.advance(PERIOD + 0.2)
             assert limited.take() == ["7 more of these were not logged: twisted.x, peer"]
 
-    def test_no_count_is_logged_when_nothing_was_left_out(self, limited: Limited) -> None:
+    def test_no_count_is_logged_when_no_event_was_left_out(self, limited: Limited) -> None:
         for _ in range(MOST):
             limited.logger().info("peer")
         limited.take()
@@ -116,7 +116,7 @@ class TestOfAKind:
             "1 more of these were not logged: twisted.x, KeyError",
         ]
 
-    def test_beyond_the_limit_of_kinds_all_further_ones_are_one(self, limited: Limited) -> None:
+    def test_beyond_the_limit_of_kinds_all_further_kinds_are_one(self, limited: Limited) -> None:
         """What a peer says may be in the format, where a library does not care."""
         for number in range(10_000):
             limited.logger().info(f"peer {number}")

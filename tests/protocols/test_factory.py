@@ -500,7 +500,7 @@ class TestPullProducer:
             peer.turn()
         written = pull.asked
         assert written < 100
-        assert note.transport._context.output_full
+        assert not peer.transport.producing
         peer.transport.reading = True
         for _ in range(10):
             peer.transport.drain()

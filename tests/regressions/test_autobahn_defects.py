@@ -1,7 +1,8 @@
 """Defects of Autobahn 26.10.2: the same input shows each on bare Autobahn, and its absence in wshost.
 
-A test does the same to both, and says what it sees of each. The fourteen rows are defects, in words above their tests;
-the others, `test_also`, are things that people don't expect.
+A test does the same to both, and says what it sees of each. Its name is true of wshost; where its id says autobahn, it
+shows the contrary. The fourteen numbered ones are defects, in words above their tests; the others, at the end, are
+things that people don't expect.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def feed(peer: Peer, data: bytes, size: int = 65_536) -> int:
 
 
 @both(autobahn=(2, 2), wshost=(1, 1))
-def test_row_01_double_handshake(server: Server, seen: tuple[int, int]) -> None:
+def test_a_second_request_makes_no_second_handshake(server: Server, seen: tuple[int, int]) -> None:
     application = Waiting()
     peer = server(application).connect()
     peer.send(request() + request())
@@ -60,7 +61,7 @@ def test_row_01_double_handshake(server: Server, seen: tuple[int, int]) -> None:
 
 @both(autobahn=["connect", "close", "open"], wshost=["connect"])
 @pytest.mark.parametrize("end", ["the peer leaves", "the handshake times out"])
-def test_row_02_zombie(server: Server, seen: list[str], end: str) -> None:
+def test_a_connection_that_has_ended_does_not_open_afterwards(server: Server, seen: list[str], end: str) -> None:
     application = Waiting()
     host = server(application)
     peer = host.connect()
@@ -79,7 +80,7 @@ def test_row_02_zombie(server: Server, seen: list[str], end: str) -> None:
 
 
 @both(autobahn=(True, None), wshost=(False, 431))
-def test_row_03_endless_head(server: Server, seen: tuple[bool, int | None]) -> None:
+def test_an_endless_request_head_is_not_kept_and_gets_431(server: Server, seen: tuple[bool, int | None]) -> None:
     peer = server().connect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -96,7 +97,9 @@ SMUGGLED = b"X-A: foo%bX-Forwarded-User: admin"
 
 @both(autobahn=(101, True), wshost=(400, False))
 @pytest.mark.parametrize("separator", [b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\r", b"\n"], ids=repr)
-def test_row_04_header_smuggling(server: Server, seen: tuple[int, bool], separator: bytes) -> None:
+def test_a_control_character_in_a_header_field_gets_400_and_begins_no_other_field(
+    server: Server, seen: tuple[int, bool], separator: bytes
+) -> None:
     class Trusting(AutobahnProtocol):
         def onConnect(self, request: Any) -> None:
             users.append(request.headers.get("x-forwarded-user"))
@@ -107,7 +110,7 @@ def test_row_04_header_smuggling(server: Server, seen: tuple[int, bool], separat
     assert (wire.status(peer.take()), users == ["admin"]) == seen
 
 
-def test_row_04_what_is_beyond_ascii_ends_no_line() -> None:
+def test_a_byte_beyond_ascii_ends_no_header_line() -> None:
     """It is opaque (RFC 9110 §5.5), and stays in the field's value."""
 
     class Handler:
@@ -133,7 +136,7 @@ SPLITTING_QUERY = "/?q=x%0d%0aSet-Cookie:%20admin=1%0d%0aX-Rest:%20"
 
 @both(autobahn=True, wshost=False)
 @pytest.mark.parametrize("way", ["the reason", "a header", "an exception"])
-def test_row_05_response_splitting(server: Server, seen: bool, way: str) -> None:
+def test_line_ends_of_the_application_do_not_split_the_response(server: Server, seen: bool, way: str) -> None:
     class Careless(Application):
         def connect(self, query: str) -> Any:
             assert query == SPLITTING
@@ -154,7 +157,7 @@ def test_row_05_response_splitting(server: Server, seen: bool, way: str) -> None
 
 @both(autobahn=None, wshost=1009)
 @pytest.mark.parametrize("size", [0, 1, 2])
-def test_row_06_fragments(server: Server, seen: int | None, size: int) -> None:
+def test_a_message_of_20000_fragments_is_closed_with_1009(server: Server, seen: int | None, size: int) -> None:
     peer = server(max_message_size=1 << 20).open()
     fragment = frame(CONTINUATION, b"x" * size, fin=False)
     feed(peer, frame(TEXT, fin=False) + fragment * 20_000)
@@ -162,7 +165,7 @@ def test_row_06_fragments(server: Server, seen: int | None, size: int) -> None:
 
 
 @both(autobahn=True, wshost=False)
-def test_row_06_memory_of_fragments(server: Server, seen: bool) -> None:
+def test_fragments_take_less_than_ten_times_the_memory_of_their_message(server: Server, seen: bool) -> None:
     """With a limit for messages set, what they cost is still many times that."""
     more: dict[str, Any] = {} if server is Autobahn else {"max_fragments": 1 << 20}
     peer = server(max_message_size=1 << 20, **more).open()
@@ -179,7 +182,7 @@ def test_row_06_memory_of_fragments(server: Server, seen: bool) -> None:
 
 @both(autobahn=True, wshost=False)
 @pytest.mark.parametrize("opcode", [PING, TEXT])
-def test_row_07_no_backpressure(server: Server, seen: bool, opcode: int) -> None:
+def test_a_peer_that_does_not_read_is_not_answered_without_end(server: Server, seen: bool, opcode: int) -> None:
     peer = server().open()
     peer.transport.reading = False
     data = frame(opcode, b"x" * 125) * 20_000
@@ -192,7 +195,7 @@ def test_row_07_no_backpressure(server: Server, seen: bool, opcode: int) -> None
 
 @both(autobahn=False, wshost=True)
 @pytest.mark.parametrize("end", ["close", "failed handshake"])
-def test_row_08_stuck_close(server: Server, seen: bool, end: str) -> None:
+def test_a_closing_connection_ends_though_its_peer_does_not_read(server: Server, seen: bool, end: str) -> None:
     host = server()
     if end == "close":
         peer = host.open()
@@ -212,7 +215,9 @@ def test_row_08_stuck_close(server: Server, seen: bool, end: str) -> None:
 
 
 @both(autobahn=False, wshost=True)
-def test_row_09_stuck_tls_close(server: Server, seen: bool, certificate: CertificateOptions) -> None:
+def test_a_closing_tls_connection_ends_without_the_peers_close_notify(
+    server: Server, seen: bool, certificate: CertificateOptions
+) -> None:
     """The request is refused, and the peer, which reads all that it is sent, never says good-bye."""
     host = server()
     client = TLSClient(host, certificate)
@@ -224,7 +229,9 @@ def test_row_09_stuck_tls_close(server: Server, seen: bool, certificate: Certifi
 
 
 @both(autobahn=True, wshost=False)
-def test_row_09_tls_input_after_the_end(server: Server, seen: bool, certificate: CertificateOptions) -> None:
+def test_input_of_a_closing_tls_connection_is_not_kept(
+    server: Server, seen: bool, certificate: CertificateOptions
+) -> None:
     host = server()
     client = TLSClient(host, certificate)
     client.shake_hands()
@@ -263,7 +270,9 @@ class Failing(Application):
 
 
 @both(autobahn=(101, False, False), wshost=(500, False, True))
-def test_row_10_open_fails(server: Server, seen: tuple[int, bool, bool]) -> None:
+def test_a_failure_at_the_opening_is_answered_with_500_and_ends_the_connection(
+    server: Server, seen: tuple[int, bool, bool]
+) -> None:
     """Autobahn leaves the connection open, and what came with the request unread; there is no Close and no end."""
     host = server(Failing("open"))
     peer = host.connect()
@@ -274,7 +283,7 @@ def test_row_10_open_fails(server: Server, seen: tuple[int, bool, bool]) -> None
 
 
 @both(autobahn=(None, True), wshost=(1011, False))
-def test_row_10_message_fails(server: Server, seen: tuple[int | None, bool]) -> None:
+def test_a_failure_at_a_message_is_closed_with_1011(server: Server, seen: tuple[int | None, bool]) -> None:
     """Autobahn drops the connection without a word."""
     peer = server(Failing("message")).open()
     peer.send(frame(TEXT, b"hello"))
@@ -283,7 +292,7 @@ def test_row_10_message_fails(server: Server, seen: tuple[int | None, bool]) -> 
 
 @both(autobahn=[], wshost=["hello"])
 @without_loop
-def test_row_10_async_message_is_never_awaited(server: Server, seen: list[str]) -> None:
+def test_a_coroutine_that_handles_a_message_is_awaited(server: Server, seen: list[str]) -> None:
     class Async(AutobahnProtocol):
         async def onMessage(self, payload: bytes, isBinary: bool) -> None:  # type: ignore[override]
             self.sendMessage(payload)  # type: ignore[no-untyped-call]
@@ -304,7 +313,7 @@ def test_row_10_async_message_is_never_awaited(server: Server, seen: list[str]) 
 
 
 @both(autobahn=503, wshost=101)
-def test_row_10_close_fails(server: Server, seen: int) -> None:
+def test_a_failure_at_the_end_frees_the_connections_place(server: Server, seen: int) -> None:
     """One failure of onClose, and Autobahn counts that connection for ever."""
     host = server(Failing("close"), max_connections=1)
     host.open().leave()
@@ -312,7 +321,7 @@ def test_row_10_close_fails(server: Server, seen: int) -> None:
 
 
 @both(autobahn=None, wshost=500)
-def test_row_10_subprotocol_not_offered(server: Server, seen: int | None) -> None:
+def test_a_subprotocol_that_was_not_offered_is_answered_with_500(server: Server, seen: int | None) -> None:
     """The client is left without an answer until the handshake times out."""
 
     class Stubborn(Application):
@@ -327,7 +336,7 @@ def test_row_10_subprotocol_not_offered(server: Server, seen: int | None) -> Non
 
 
 @both(autobahn=True, wshost=False)
-def test_row_11_timers_are_early(server: Server, seen: bool) -> None:
+def test_a_peer_has_the_whole_close_timeout_to_answer(server: Server, seen: bool) -> None:
     """A peer has one second to answer a Close: by Autobahn, started at 0.99, 10 ms."""
     host = server(close_timeout=1)
     peer = host.open()
@@ -338,7 +347,7 @@ def test_row_11_timers_are_early(server: Server, seen: bool) -> None:
 
 
 @both(autobahn=True, wshost=False)
-def test_row_11_cancelled_timers_fire(server: Server, seen: bool) -> None:
+def test_a_peer_that_answers_its_ping_in_time_is_not_dropped_with_the_dead(server: Server, seen: bool) -> None:
     """Of 1,001 peers that were pinged at the same time all but one are dead. That one answers in time."""
     host = server(ping_interval=1, ping_timeout=1)
     peers = [host.open() for _ in range(1_001)]
@@ -357,7 +366,9 @@ def test_row_11_cancelled_timers_fire(server: Server, seen: bool) -> None:
 
 
 @both(autobahn=(1, False), wshost=(1, True))
-def test_row_12_one_ping_to_a_dead_peer(server: Server, seen: tuple[int, bool]) -> None:
+def test_a_peer_that_answers_no_ping_is_dropped_though_no_timeout_is_set(
+    server: Server, seen: tuple[int, bool]
+) -> None:
     """Without a timeout named, Autobahn pings once, and never notices that nothing comes."""
     peer = server(ping_interval=5).open()
     for _ in range(120):
@@ -366,7 +377,7 @@ def test_row_12_one_ping_to_a_dead_peer(server: Server, seen: tuple[int, bool]) 
 
 
 @both(autobahn=True, wshost=False)
-def test_row_12_a_long_upload_is_taken_for_dead(server: Server, seen: bool) -> None:
+def test_a_long_upload_shows_that_the_peer_is_alive(server: Server, seen: bool) -> None:
     """40 kB of one frame come every second."""
     peer = server(ping_interval=5, ping_timeout=5).open()
     peer.send(wire.head(BINARY, 1_000_000))
@@ -380,7 +391,7 @@ def test_row_12_a_long_upload_is_taken_for_dead(server: Server, seen: bool) -> N
 
 
 @both(autobahn=False, wshost=True)
-def test_row_13_refused_messages_break_compression(server: Server, seen: bool) -> None:
+def test_messages_inflate_after_one_longer_than_the_limit_for_received_ones(server: Server, seen: bool) -> None:
     """A message that Autobahn does not send, as it exceeds the limit for messages received, is in its compressor."""
 
     class Verbose(Application):
@@ -410,7 +421,7 @@ def test_row_13_refused_messages_break_compression(server: Server, seen: bool) -
 
 
 @both(autobahn=True, wshost=False)
-def test_row_13_written_before_the_handshake(server: Server, seen: bool) -> None:
+def test_a_message_sent_before_the_handshake_leaves_after_it(server: Server, seen: bool) -> None:
     application = Waiting()
     host = server(application)
     peer = host.connect()
@@ -428,7 +439,7 @@ def test_row_13_written_before_the_handshake(server: Server, seen: bool) -> None
 
 
 @both(autobahn=True, wshost=False)
-def test_row_13_written_behind_the_close(server: Server, seen: bool) -> None:
+def test_no_message_is_sent_behind_the_close(server: Server, seen: bool) -> None:
     host = server()
     peer = host.open()
     host.close(peer)
@@ -450,7 +461,7 @@ class Listening(Application):
 
 
 @both(autobahn=range(10_000, 10_001), wshost=range(1, 257))
-def test_row_14_reactor_hogging(server: Server, seen: range) -> None:
+def test_at_most_256_frames_of_a_read_are_handled_at_once(server: Server, seen: range) -> None:
     """One read of 64 KiB holds ten thousand frames: so many are handled before anybody else has a turn."""
     host = server(Listening())
     connection: Any = host.open().connection
@@ -459,7 +470,7 @@ def test_row_14_reactor_hogging(server: Server, seen: range) -> None:
 
 
 @both(autobahn=range(50_000, 50_001), wshost=range(1, 5 * 256 + 1))
-def test_row_14_an_innocent_waits(server: Server, seen: range) -> None:
+def test_a_message_waits_for_at_most_256_frames_of_each_flooder(server: Server, seen: range) -> None:
     """Five flooders, and how many of their frames are handled before the one of somebody who came after them."""
     host = server(Listening())
     flooders, innocent = [host.open() for _ in range(5)], host.open()
@@ -474,7 +485,7 @@ def test_row_14_an_innocent_waits(server: Server, seen: range) -> None:
 
 
 @both(autobahn=(303, True), wshost=(426, False))
-def test_also_open_redirect(server: Server, seen: tuple[int, bool]) -> None:
+def test_no_query_redirects_a_client(server: Server, seen: tuple[int, bool]) -> None:
     """A link to the server leads anywhere: its status page is on by default."""
     peer = server().connect()
     peer.send(b"GET /?redirect=http://evil.example/ HTTP/1.1\r\nHost: example.com\r\n\r\n")
@@ -483,7 +494,7 @@ def test_also_open_redirect(server: Server, seen: tuple[int, bool]) -> None:
 
 
 @both(autobahn=True, wshost=False)
-def test_also_version_told(server: Server, seen: bool) -> None:
+def test_a_refusal_does_not_tell_the_version(server: Server, seen: bool) -> None:
     peer = server().connect()
     peer.send(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
     told = version("autobahn" if server is Autobahn else "wshost")
@@ -491,14 +502,14 @@ def test_also_version_told(server: Server, seen: bool) -> None:
 
 
 @both(autobahn=True, wshost=False)
-def test_also_bad_url_raises(server: Server, seen: bool, log: Log) -> None:
+def test_a_malformed_url_logs_no_traceback(server: Server, seen: bool, log: Log) -> None:
     peer = server().connect()
     peer.send(b"GET /?redirect=http://[/ HTTP/1.1\r\nHost: example.com\r\n\r\n")
     assert ("Traceback" in log.text) is seen
 
 
 @both(autobahn=None, wshost=503)
-def test_also_connections_are_counted_late(server: Server, seen: int | None) -> None:
+def test_connections_count_before_they_send_a_request(server: Server, seen: int | None) -> None:
     """Whoever sends no request is one connection too many that is not refused."""
     host = server(max_connections=1)
     host.open()
@@ -506,7 +517,7 @@ def test_also_connections_are_counted_late(server: Server, seen: int | None) -> 
 
 
 @both(autobahn="admin:'--", wshost="127.0.0.1:50000")
-def test_also_forwarded_addresses_are_believed(server: Server, seen: str) -> None:
+def test_forwarded_addresses_are_not_believed(server: Server, seen: str) -> None:
     class Naming(AutobahnProtocol):
         def onConnect(self, request: Any) -> None:
             peers.append(request.peer)
@@ -526,7 +537,7 @@ def test_also_forwarded_addresses_are_believed(server: Server, seen: str) -> Non
 
 @both(autobahn=400, wshost=101)
 @pytest.mark.parametrize("offer", ["permessage-deflate; colour=red", "permessage-deflate; server_max_window_bits=8"])
-def test_also_unknown_offers_fail(server: Server, seen: int, offer: str) -> None:
+def test_an_extension_that_is_declined_does_not_fail_the_handshake(server: Server, seen: int, offer: str) -> None:
     """An offer that can't be accepted is to be declined (RFC 7692 §5.1), and the connection goes without."""
     head = server(compress=True).connect().upgrade(headers={"Sec-WebSocket-Extensions": offer})
     assert wire.status(head) == seen
@@ -535,7 +546,7 @@ def test_also_unknown_offers_fail(server: Server, seen: int, offer: str) -> None
 
 
 @both(autobahn=None, wshost=1012)
-def test_also_close_codes(server: Server, seen: int | None) -> None:
+def test_a_server_may_close_with_1012(server: Server, seen: int | None) -> None:
     """A server can't say by sendClose that it restarts (1012), nor that it goes away, is full or failed."""
     host = server()
     peer = host.open()
@@ -545,7 +556,7 @@ def test_also_close_codes(server: Server, seen: int | None) -> None:
 
 
 @both(autobahn=True, wshost=False)
-def test_also_input_after_the_failure_is_kept(server: Server, seen: bool) -> None:
+def test_input_behind_a_protocol_error_is_not_kept(server: Server, seen: bool) -> None:
     """The peer is told why it is closed, when failByDrop is off; and until it answers, what it sends is kept."""
     more: dict[str, Any] = {"fail_by_drop": False, "close_timeout": 5} if server is Autobahn else {}
     peer = server(**more).open()
@@ -558,7 +569,7 @@ def test_also_input_after_the_failure_is_kept(server: Server, seen: bool) -> Non
 
 
 @both(autobahn=pytest.raises(Disconnected), wshost=nullcontext())
-def test_also_send_after_the_end_raises(server: Server, seen: AbstractContextManager[object]) -> None:
+def test_sending_after_the_end_raises_nothing(server: Server, seen: AbstractContextManager[object]) -> None:
     host = server()
     peer = host.open()
     peer.leave()
@@ -568,7 +579,7 @@ def test_also_send_after_the_end_raises(server: Server, seen: AbstractContextMan
 
 
 @both(autobahn=True, wshost=False)
-def test_also_threads(server: Server, seen: bool) -> None:
+def test_a_message_of_another_thread_is_not_written_from_that_thread(server: Server, seen: bool) -> None:
     """A message sent from another thread is written from that thread."""
     writers: list[int] = []
     host = server()
@@ -596,7 +607,9 @@ def test_also_threads(server: Server, seen: bool) -> None:
 
 
 @pytest.mark.parametrize(("monotonic", "jumps"), [(False, True), (True, False)], ids=["autobahn", "wshost"])
-def test_also_time_jumps(monkeypatch: pytest.MonkeyPatch, monotonic: bool, jumps: bool) -> None:
+def test_setting_the_clock_does_not_move_the_reactors_time(
+    monkeypatch: pytest.MonkeyPatch, monotonic: bool, jumps: bool
+) -> None:
     """Reactors go by the time of day: when that is set, all timers are due. `twistd wshost` gives them another."""
 
     class Reactor:

@@ -588,7 +588,7 @@ class TestReadme:
     """Its example names `protocol_modules`, the code reads `protocol_modules_options`: one or the other failed."""
 
     @pytest.mark.parametrize("key", ["protocol_modules", "protocol_modules_options"])
-    def test_both_names_of_protocol_modules_are_read(
+    def test_protocol_modules_are_read_under_both_of_their_names(
         self, key: str, start: Callable[..., Any], reactor: Reactor
     ) -> None:
         handler = replying("reply", "hi")

@@ -20,6 +20,8 @@ class Handler:
         self.gates: list[Deferred[Any]] = []
         self.seen: list[Any] = []
         self.refs: list[Any] = []
+        #: The gates that nobody waits for any more.
+        self.cancelled: list[Deferred[Any]] = []
 
     def init(self, options: Any) -> None:
         self.refs.append(options["worker"])
@@ -27,7 +29,7 @@ class Handler:
     def handle(self, message: Any, state: Any) -> Any:
         self.seen.append(message)
         if message[0] in {"text", "info"} and not message[1].startswith("echo"):
-            self.gates.append(Deferred())
+            self.gates.append(Deferred(self.cancelled.append))
             return self.gates[-1]
         return ("reply", message[1], state) if message[0] in {"text", "info"} else ("noreply", state)
 
@@ -158,11 +160,9 @@ def test_a_peers_close_that_is_being_handled_is_answered_in_time() -> None:
 
 
 def test_a_handler_whose_answer_never_comes_is_cancelled_and_told_of_the_end(stopping: Stopping) -> None:
-    cancelled: list[Deferred[Any]] = []
-    stopping.handler.gates[0]._canceller = cancelled.append
     stopped = stopping.host.hub.stop()
     stopping.peer.turn(10.0)
     assert stopping.peer.gone
     assert stopped.called
-    assert cancelled == stopping.handler.gates
+    assert stopping.handler.cancelled == stopping.handler.gates
     assert stopping.handler.seen[-1] == "connection_close"

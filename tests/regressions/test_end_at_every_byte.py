@@ -119,29 +119,34 @@ def cut(handler: Handler, size: int, end: Callable[[Peer], None]) -> MemoryHost:
     return host
 
 
+def assert_leaves_nothing(kind: type[Handler], end: Callable[[Peer], None], log: Log) -> None:
+    """End conversations with such a handler after each byte. Nothing is left of them, and the handler heard of it."""
+    for size in range(len(BYTES) + 1):
+        handler = kind()
+        host = cut(handler, size, end)
+        where = f"after {size} bytes: {BYTES[:size][-20:]!r}"
+        assert host.idle(), where
+        assert handler.heard.count("connection_close") == handler.opened, where
+        if handler.opened:
+            assert handler.heard.pop() == "connection_close", where
+        assert handler.heard == MESSAGES[: len(handler.heard)], where
+        assert log.text == "", where
+
+
 class TestEveryByte:
     @pytest.mark.parametrize("end", [half_close, leave, reset])
     @pytest.mark.parametrize("kind", [Handler, Slow, Stuck])
     def test_nothing_is_left_when_a_conversation_ends_at_any_byte(
         self, kind: type[Handler], end: Callable[[Peer], None], log: Log
     ) -> None:
-        for size in range(len(BYTES) + 1):
-            handler = kind()
-            host = cut(handler, size, end)
-            where = f"after {size} bytes: {BYTES[:size][-20:]!r}"
-            assert host.idle(), where
-            assert handler.heard.count("connection_close") == handler.opened, where
-            if handler.opened:
-                assert handler.heard.pop() == "connection_close", where
-            assert handler.heard == MESSAGES[: len(handler.heard)], where
-            assert log.text == "", where
+        assert_leaves_nothing(kind, end, log)
 
     @pytest.mark.parametrize("end", [fall_silent, vanish])
     @pytest.mark.parametrize("kind", [Handler, Slow])
     def test_nothing_is_left_when_a_peer_falls_silent_at_any_byte(
         self, kind: type[Handler], end: Callable[[Peer], None], log: Log
     ) -> None:
-        self.test_nothing_is_left_when_a_conversation_ends_at_any_byte(kind, end, log)
+        assert_leaves_nothing(kind, end, log)
 
     def test_a_whole_conversation_is_heard(self) -> None:
         for kind in (Handler, Slow):

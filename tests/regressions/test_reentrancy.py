@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -171,8 +172,8 @@ class TestAChain:
         depths: set[int] = set()
 
         def depth() -> int:
-            frame, count = sys._getframe(), 0
-            while frame.f_back is not None:
+            frame, count = inspect.currentframe(), 0
+            while frame is not None:
                 frame, count = frame.f_back, count + 1
             return count
 

@@ -63,11 +63,11 @@ def test_every_kind_of_option_can_be_in_a_file() -> None:
 
 
 class TestAFileThatCannotBeRead:
-    def test_a_missing_one_is_named(self) -> None:
+    def test_a_missing_file_is_named(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^none\.toml: No such file or directory$"):
             read("none.toml")
 
-    def test_one_that_is_not_utf_8_is_refused(self) -> None:
+    def test_a_file_that_is_not_utf_8_is_refused(self) -> None:
         assert complaint(b'handler = "caf\xe9"') == "chat.toml: is not UTF-8"
 
     @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ class TestAWrongOption:
             ('port = 1\nhandler = """\\"""\nprot = 2\n""""\n"prot" = 1\n', "line 5: unknown option 'prot'"),
         ],
     )
-    def test_its_line_is_said(self, text: str, expected: str) -> None:
+    def test_a_wrong_option_is_said_with_its_line(self, text: str, expected: str) -> None:
         assert complaint(text).startswith(f"chat.toml: {expected}")
 
-    def test_its_line_is_not_said_where_the_key_has_escapes(self) -> None:
+    def test_a_wrong_option_whose_key_has_escapes_is_said_without_a_line(self) -> None:
         assert complaint('port = 1\n"p\\u0072ot" = 1\n').startswith("chat.toml: unknown option 'prot'")

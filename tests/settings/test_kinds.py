@@ -178,23 +178,25 @@ class TestMembersOfAnEnumeration:
             (Module(), Word.MODULE, ("http", {"timeout": 5})),
         ],
     )
-    def test_its_value_is_taken_as_the_exact_type(self, kind: Kind[Any], given: Any, value: Any) -> None:
+    def test_a_member_of_an_enumeration_is_taken_as_the_exact_type_of_its_value(
+        self, kind: Kind[Any], given: Any, value: Any
+    ) -> None:
         checked = kind.check(given)
         assert (checked, type(checked), repr(checked)) == (value, type(value), repr(value))
 
 
 class TestMapping:
-    def test_a_mapping_is_copied(self) -> None:
+    def test_a_table_is_a_copy_of_the_mapping(self) -> None:
         given = {"a": 1}
         assert mapping(given) == given
         assert mapping(given) is not given
 
     @pytest.mark.parametrize("given", [[("a", 1), ("b", 2)], (["a", 1], ["b", 2])])
-    def test_a_list_of_pairs_is_one(self, given: Any) -> None:
+    def test_a_list_of_pairs_is_a_table(self, given: Any) -> None:
         assert mapping(given) == {"a": 1, "b": 2}
 
     @pytest.mark.parametrize("given", ["", "ab", 1, None, ["ab"], [("a", 1, 2)], {"a"}])
-    def test_anything_else_is_refused(self, given: Any) -> None:
+    def test_what_is_no_mapping_and_no_list_of_pairs_is_no_table(self, given: Any) -> None:
         with pytest.raises(ValueError, match="is not a table"):
             mapping(given)
 
@@ -202,7 +204,7 @@ class TestMapping:
         ("given", "complaint"),
         [({1: 2}, "1 is not a name"), ([("a", 1), ("a", 2)], "'a' is given twice")],
     )
-    def test_its_keys_are_different_strings(self, given: Any, complaint: str) -> None:
+    def test_the_keys_of_a_table_are_different_strings(self, given: Any, complaint: str) -> None:
         with pytest.raises(ValueError, match=f"^{complaint}$"):
             mapping(given)
 
@@ -229,7 +231,7 @@ def test_a_value_is_shown_as_one_would_write_it(kind: Kind[Any], value: Any, sho
     ("kind", "repeatable"),
     [(Several(Text("NAME")), True), (Table("KEY=VALUE"), True), (Text("NAME"), False), (Flag(), False)],
 )
-def test_lists_and_tables_take_one_more_value_by_each_use(kind: Kind[Any], repeatable: bool) -> None:
+def test_only_lists_and_tables_are_repeatable(kind: Kind[Any], repeatable: bool) -> None:
     assert kind.repeatable is repeatable
 
 

@@ -66,21 +66,21 @@ class TestTheTable:
 
 
 class TestSettings:
-    def test_have_the_defaults_of_what_was_not_given(self) -> None:
+    def test_settings_that_were_not_given_have_their_defaults(self) -> None:
         settings = Settings(port=80)
         assert (settings.port, settings.interface) == (80, "127.0.0.1")
         assert {name: getattr(Settings(), name) for name in OPTIONS} == {
             name: option.default for name, option in OPTIONS.items()
         }
 
-    def test_know_what_was_given(self) -> None:
+    def test_settings_know_which_were_given(self) -> None:
         assert Settings().given == {}
         assert Settings(port=8080, compress=False).given == {"port": 8080, "compress": False}
 
-    def test_none_stands_for_what_was_not_given(self) -> None:
+    def test_a_setting_of_none_was_not_given(self) -> None:
         assert Settings(handler=None) == Settings()
 
-    def test_take_no_other_names(self) -> None:
+    def test_settings_take_no_other_names(self) -> None:
         with pytest.raises(TypeError, match=r"^no options: prot$"):
             Settings(prot=80)
 
@@ -113,22 +113,24 @@ class TestCheck:
             ("number_of_workers", 0, "number_of_workers: 0 is not a whole number from 1 to 10000000"),
         ],
     )
-    def test_a_wrong_one_is_said_in_one_line_and_known_by_its_name(self, name: str, value: Any, complaint: str) -> None:
+    def test_a_wrong_option_is_said_in_one_line_and_known_by_its_name(
+        self, name: str, value: Any, complaint: str
+    ) -> None:
         with pytest.raises(options.WrongOption) as caught:
             check({"compress": True, name: value})
         assert (caught.value.key, str(caught.value)) == (name, complaint)
 
-    def test_one_option_by_two_names_is_refused(self) -> None:
+    def test_an_option_given_by_two_names_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^number_of_workers is given twice, by two names$"):
             check({"max_connections": 1, "number_of_workers": 1})
 
 
 class TestTheOptionsOfAModule:
     @pytest.mark.parametrize("module", MODULES)
-    def test_are_all_there_with_their_defaults(self, module: str) -> None:
+    def test_a_modules_options_have_their_defaults(self, module: str) -> None:
         assert module_options(module, {}) == {name: option.default for name, option in MODULES[module].items()}
 
-    def test_are_read_as_those_of_the_command_are(self) -> None:
+    def test_a_modules_options_are_read_as_those_of_the_command_are(self) -> None:
         given = {"max_message_size": "64KiB", "compress": True, "ping-interval": 0}
         found = module_options("websocket", given)
         assert (found["max_message_size"], found["compress"], found["ping_interval"]) == (65_536, True, 0.0)
@@ -145,14 +147,14 @@ class TestTheOptionsOfAModule:
             ("factory", {"a": 1}, "unknown option 'a'"),
         ],
     )
-    def test_a_wrong_one_is_said_with_its_module(self, module: str, given: Any, complaint: str) -> None:
+    def test_a_wrong_option_of_a_module_is_said_with_the_module(self, module: str, given: Any, complaint: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             module_options(module, given)
         assert str(caught.value).startswith(f"{module}: {complaint}")
 
 
 class TestSettle:
-    def test_what_was_given_is_kept(self) -> None:
+    def test_options_that_were_given_become_settings(self) -> None:
         assert settle({"port": 0, "origin": ["*"]}) == Settings(port=0, origin=["*"])
 
     def test_the_command_line_wins_over_the_file(self) -> None:

@@ -1,4 +1,4 @@
-"""The original's own names; what its options do is in `tests/regressions/test_original.py`."""
+"""The original's own names; what its options do is in `tests/regressions/test_behaviour_of_wsserver.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wshost.settings import wsserver
 
 class TestTheOptionsOfAServer:
     @pytest.mark.parametrize("name", ["protocol_modules", "protocol_modules_options"])
-    def test_those_of_worker_options_stand_beside_the_others(self, name: str) -> None:
+    def test_worker_options_stand_beside_the_others(self, name: str) -> None:
         given = [("port", 8080), ("worker_options", [(name, ["http"])])]
         assert wsserver.translate(given) == ({"port": 8080, name: ["http"]}, None)
 
@@ -37,7 +37,7 @@ class TestTheOptionsOfAServer:
             ({"register": ("local", "chat")}, "register: ('local', 'chat') is not a string"),
         ],
     )
-    def test_wrong_ones_are_named(self, given: Any, complaint: str) -> None:
+    def test_wrong_options_are_named(self, given: Any, complaint: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             wsserver.translate(given)
         assert str(caught.value) == complaint
@@ -53,10 +53,10 @@ class TestAProtocolModule:
             ("examples.knock", "examples.knock"),
         ],
     )
-    def test_has_our_name(self, name: str, ours: str) -> None:
+    def test_a_protocol_module_of_the_original_has_our_name(self, name: str, ours: str) -> None:
         assert wsserver.module(name, {"a": 1}) == (ours, {"a": 1})
 
-    def test_handler_module_is_the_handler_of_websocket(self) -> None:
+    def test_handler_module_is_another_name_for_the_handler_of_websocket(self) -> None:
         given = {"handler_module": "chat"}
         assert wsserver.module("websocket", given) == ("websocket", {"handler": "chat"})
         assert given == {"handler_module": "chat"}

@@ -13,7 +13,6 @@ from zope.interface import implementer
 
 from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
 from wshost.protocols.websocket.encodings import FRAMES, DeflatedFrameEncoding
-from wshost.topics import publication
 
 
 class TestBursts:
@@ -23,45 +22,28 @@ class TestBursts:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         encoded: list[str | bytes] = []
-        joined: list[int] = []
-        encode, join = type(FRAMES).encode, publication.join
+        encode = type(FRAMES).encode
 
         def counting_encode(self: Any, data: str | bytes) -> bytes:
             encoded.append(data)
             return encode(self, data)
-
-        def counting_join(waiting: Any, *args: Any) -> Any:
-            joined.append(len(waiting))
-            return join(waiting, *args)
 
         rooms = Rooms()
         peers = [rooms.open("/a") for _ in range(50)]
         for peer in peers:
             writes(peer)
         monkeypatch.setattr(type(FRAMES), "encode", counting_encode)
-        monkeypatch.setattr("wshost.topics.pending.join", counting_join)
         burst = [f"message {number}" for number in range(16)]
         rooms.publish("a", *burst)
         left = [writes(peer) for peer in peers]
         assert [len(one) for one in left] == [1] * 50
         assert len({id(one[0]) for one in left}) == 1
         assert encoded == burst
-        assert joined == [16]
         assert peers[-1].messages() == burst
 
-    def test_messages_to_several_topics_are_joined_once_for_each_combination(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        joined: list[int] = []
-        join = publication.join
-
-        def counting_join(waiting: Any, *args: Any) -> Any:
-            joined.append(len(waiting))
-            return join(waiting, *args)
-
+    def test_messages_to_several_topics_are_joined_once_for_each_combination(self) -> None:
         rooms = Rooms()
         peers = {path: [rooms.open(path) for _ in range(5)] for path in ("/a", "/b", "/a/b", "/b/a/c", "/a/c/d")}
-        monkeypatch.setattr("wshost.topics.pending.join", counting_join)
         for one in "12":
             rooms.publish("a", f"a{one}")
             rooms.publish("b", f"b{one}")
@@ -73,7 +55,10 @@ class TestBursts:
         assert got["/a"] == got["/a/c/d"] == [(["a1", "a2"], 1)] * 5
         assert got["/b"] == [(["b1", "b2"], 1)] * 5
         assert got["/a/b"] == got["/b/a/c"] == [(both, 1)] * 5
-        assert sorted(joined) == [2, 2, 4]
+        sent = {path: {id(peer.transport.writes[0]) for peer in group} for path, group in peers.items()}
+        assert sent["/a"] == sent["/a/c/d"]
+        assert sent["/a/b"] == sent["/b/a/c"]
+        assert [len(pieces) for pieces in sent.values()] == [1] * 5
 
     def test_each_turn_delivers_its_own_messages(self) -> None:
         rooms = Rooms()

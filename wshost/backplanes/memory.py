@@ -16,7 +16,7 @@ class MemoryBackplane:
     """See `wshost.interfaces.IBackplane`. When `publish` returns, each hub has the message."""
 
     def __init__(self) -> None:
-        # The hubs that have subscribed, by topic. Tuples are replaced, never changed: `publish` reads in any thread.
+        # The hubs that have subscribed, by topic. `publish` reads this in any thread, so it holds immutable tuples.
         self._subscribed: dict[str, tuple[ILocalTopics, ...]] = {}
         # Hubs may subscribe in several threads, each with its own reactor.
         self._lock = Lock()

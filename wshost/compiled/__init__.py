@@ -1,10 +1,11 @@
-"""Chooses the form in which our modules run: compiled, or Python. Knows no module.
+"""Chooses the form in which wshost's modules run: compiled, or Python. Names no module.
 
-`hatch_build.py` puts what it compiles into this directory, below the names of the packages, with a list of the sources.
-One process runs one form. It is Python when nothing was compiled for this Python, or when a source has changed since.
+`hatch_build.py` puts compiled modules into this directory, in directories of the packages' names, with a list of their
+sources. One process runs one form. It runs Python when nothing was compiled for this Python version, or when a source
+has changed since.
 
-In the environment, ``WSHOST_PURE=1`` asks for Python, and ``WSHOST_COMPILED`` for what is compiled in a directory: when
-that can't be used, imports fail.
+The environment variable ``WSHOST_PURE=1`` asks for Python. ``WSHOST_COMPILED`` names a directory with compiled modules:
+if they can't be used, imports fail.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import sys
 from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 
-#: How the files are called that are compiled for this Python, and for no other.
+#: The suffix of extension modules for this Python version, and for no other.
 SUFFIX = EXTENSION_SUFFIXES[0]
-#: Beside them: a line for each source, with its SHA-256, as `sha256sum` has them; or why nothing was compiled.
+#: Files beside them: the first has the SHA-256 of each source, in the format of `sha256sum`; the second says why
+#: nothing was compiled.
 SOURCES, REASON = f"sources{SUFFIX}.sha256", "reason.txt"
-#: Whether Python is asked for.
+#: Whether `WSHOST_PURE` asks for Python.
 PURE = os.environ.get("WSHOST_PURE", "") not in {"", "0"}
 
 _REQUIRED = os.environ.get("WSHOST_COMPILED", "")
-_HERE = os.path.dirname(__file__)  # noqa: PTH120 - twistd reads this file for its --help: no pathlib then
+_HERE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib is slow to import, and twistd --help imports this file
 
 
 class Finder:
-    """Finds our modules where they are compiled; one of `sys.meta_path`.
+    """Finds the compiled modules; an entry of `sys.meta_path`.
 
     :param directory: where they are.
-    :param required: whether it is an error when what is there can't be used.
-    :param pure: whether Python is asked for, whatever is there.
+    :param required: whether it is an error when they can't be used.
+    :param pure: whether to run Python, even if there are compiled modules.
     """
 
     def __init__(self, directory: str, required: bool = False, pure: bool = False) -> None:
@@ -50,9 +52,9 @@ class Finder:
 
     @cached_property
     def why_not(self) -> str:
-        """Why what is compiled can't be used; empty when it can.
+        """Why the compiled modules can't be used; empty when they can.
 
-        :raises ImportError: instead, when it is required.
+        :raises ImportError: when they can't, but are required.
         """
         why = self._why_not()
         if why and self._required:
@@ -62,7 +64,7 @@ class Finder:
     def _why_not(self) -> str:
         if self._pure:
             return "WSHOST_PURE is set"
-        from hashlib import sha256  # noqa: PLC0415 - nor this
+        from hashlib import sha256  # noqa: PLC0415 - slow to import, too
 
         sources = _read(f"{self._directory}/{SOURCES}").decode().splitlines()
         if not sources:
@@ -74,7 +76,7 @@ class Finder:
 
 
 def _read(file: str) -> bytes:
-    """Return what a file holds: nothing when it is not there."""
+    """Return the content of a file; no bytes when there is no such file."""
     try:
         with open(file, "rb") as opened:  # noqa: PTH123
             return opened.read()
@@ -86,11 +88,11 @@ FINDER = Finder(_REQUIRED or _HERE, required=bool(_REQUIRED), pure=PURE)
 
 
 def install() -> None:
-    """Let imports find what is compiled. :raises ImportError: when that is required, and can't be used."""
+    """Let imports find the compiled modules. :raises ImportError: when they are required, but can't be used."""
     sys.meta_path.insert(0, FINDER)
     _ = _REQUIRED and FINDER.why_not
 
 
 def form() -> str:
-    """Return which form runs, and why, for those who run the server."""
+    """Return which form runs, and why, as text for the log."""
     return f"pure Python, which is slower: {FINDER.why_not}" if FINDER.why_not else "compiled"

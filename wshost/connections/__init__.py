@@ -1,12 +1,12 @@
-"""Connections: who is let in, what drives each one, what it writes, and how it ends.
+"""Connections: their admission, the module that drives each of them, their output, and their end.
 
-`hub` makes connections, and drains them when the server stops. It also makes the values that they `shared`: limits,
-`timers`, the reactor's `turn`, `failures`, and the `registry` in which a `ref` finds its connection. A connection has
-these values, and not the hub. `admission` counts connections; `thread` is the way in from other threads.
+`hub` makes connections, and drains them when the server stops. It also makes the values that all connections share
+(`shared`): limits, `timers`, the reactor's `turn`, `failures`, and the `registry`, where a `ref` finds its connection.
+A connection knows these values, but not the hub. `admission` counts connections. Other threads call in by `thread`.
 
 Bytes come from the transport to `connection`. Its `context` gives them to the driver of the current protocol module.
-What the module writes goes to `stream`, and from there, once a turn, to the transport. No other file writes to it.
-`kernel` asks the operating system how much of it the peer has taken. `address` makes text of addresses.
+What the module writes goes to `stream`, and from there, once a turn, to the transport. No other file writes to the
+transport. `kernel` asks the operating system how much output the peer has taken. `address` formats addresses as text.
 
 Nothing here knows what a protocol's bytes mean, or imports a protocol, a handler, an option or a listener.
 """

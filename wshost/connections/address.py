@@ -1,4 +1,4 @@
-"""Addresses as text, for logs and for handlers. Imports nothing of ours."""
+"""Addresses as text, for logs and for handlers. Imports no other module of wshost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IAddress
 def address(peer: IAddress) -> str:
     """Return an address as text: ``127.0.0.1:50000``, ``[::1]:50000``, ``unix:/path``.
 
-    A socket of Linux's abstract names is ``unix:@name``, one without a name ``unix:``. Of an address of another kind it
-    is ``host:port``, if it has these, or else how it prints. Control characters are escaped.
+    A Unix socket with an abstract name (Linux) is ``unix:@name``, a Unix socket without a name is ``unix:``. Any other
+    address is ``host:port`` if it has these, else its `str`. Control characters are escaped.
     """
     if isinstance(peer, IPv4Address):
         return f"{peer.host}:{peer.port}"
@@ -33,5 +33,5 @@ def _text(name: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a text that stays within a line of a log."""
+    """Return the text with all characters escaped that are not printable: it stays on one line of a log."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,52 +1,52 @@
-"""Who is let in: so many connections, and so many from one IP address. Knows no connection but by its id."""
+"""Limits how many connections are open, in all and from one IP address. Knows connections by id only."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-#: How many connections at a time are told that they are not admitted; others are aborted.
+#: At most this many connections at a time are told that they are not admitted; more are aborted.
 MAX_REFUSED = 128
 
 
 class Admission:
     """Counts the connections of a hub.
 
-    :param max_connections: more are not admitted.
-    :param max_connections_per_address: more from one IP address are not admitted; 0 for no limit.
+    :param max_connections: the most connections that are admitted.
+    :param max_connections_per_address: the most that are admitted from one IP address; 0 for no limit.
     """
 
     def __init__(self, max_connections: int, max_connections_per_address: int) -> None:
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
         self._per_address: Counter[str] = Counter()
-        # Connections that are there only to be told that they are not admitted.
+        # The ids of connections that are open only to be told that they are not admitted.
         self._refused: set[str] = set()
 
     def has_room(self, connections: int) -> bool:
         """Say whether one more is admitted.
 
-        :param connections: how many there are, with those that were refused.
+        :param connections: how many there are, the refused ones included.
         """
         return connections - len(self._refused) < self._max_connections
 
     def refuse(self, id: str) -> bool:
-        """Count a connection among the refused, which take nobody's place; return whether it may be told so."""
+        """Count a connection as refused: it takes no place. Return whether it may be told that it is not admitted."""
         self._refused.add(id)
         return len(self._refused) <= MAX_REFUSED
 
     def forget(self, id: str) -> None:
-        """A connection is lost, refused or not."""
+        """Forget a lost connection, refused or not."""
         self._refused.discard(id)
 
     def count_address(self, host: str) -> bool:
-        """Count one more connection from this IP address; False when that is one too many, and not counted."""
+        """Count one more connection from this IP address; return False, and don't count it, if it is one too many."""
         if self._max_per_address and self._per_address[host] >= self._max_per_address:
             return False
         self._per_address[host] += 1
         return True
 
     def discount_address(self, host: str) -> None:
-        """Undo a `count_address` that was true."""
+        """Undo a `count_address` that returned True."""
         self._per_address[host] -= 1
         if not self._per_address[host]:
             del self._per_address[host]

@@ -1,4 +1,4 @@
-# Types for Cython: the attributes of connection.py, and what is called from C.
+# Types for Cython: the attributes of connection.py, and the methods that are called from C.
 
 from wshost.connections.context cimport Context
 from wshost.connections.stream cimport Stream

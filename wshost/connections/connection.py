@@ -1,4 +1,4 @@
-"""One connection: the protocol of its transport, and what its refs ask. It is admitted, lives, and frees its place.
+"""One connection: the protocol of its transport, the target of its refs, and its place in the limits on connections.
 
 `context.py` runs the modules of the chain, `stream.py` has the output. Nothing here knows what bytes mean.
 """
@@ -20,7 +20,7 @@ from wshost.messages import CALL
 from wshost.results import Close
 from wshost.topics.subscriptions import Topics
 
-#: These are the connection's to do, and no module's.
+#: The actions that the connection does itself, without its module.
 _TOPIC_ACTIONS = frozenset({"subscribe", "unsubscribe"})
 
 
@@ -28,35 +28,35 @@ class Connection:
     """One connection.
 
     :param shared: what all connections of the hub share.
-    :param topics: those of the hub.
+    :param topics: the hub's topics.
     :param id: names it in refs and in the log.
     :param admitted: False when the server is full.
     """
 
     def __init__(self, shared: Shared, topics: Topics, id: str, admitted: bool) -> None:
         self.id = id
-        #: What its modules see, and what runs them.
+        #: Runs its modules; they see the connection as this object.
         self.context = Context(shared, id, admitted)
         #: Its output and its end.
         self.stream: Stream = self.context.stream
         self._shared = shared
         self._topics = topics
-        # The IP address under which it is counted.
+        # The IP address for which it is counted.
         self._counted_address: str | None = None
 
     @property
     def ref(self) -> Ref:
-        """What names it elsewhere."""
+        """The reference by which others name this connection."""
         return self.context.ref
 
-    # What refs ask for
+    # Actions of refs
 
     def ask(self, size: int, action: str, *args: Any) -> bool:
-        """Ask for something in the reactor's thread, maybe from within users' code.
+        """Ask for an action. Called in the reactor's thread, maybe from within users' code.
 
-        A module whose driver may call users' code for it is asked in a later turn.
+        A module whose driver may call users' code for an action is asked in a later turn.
 
-        :param size: what it weighs while it waits, in bytes.
+        :param size: how many bytes the action counts for while it waits.
         :returns: whether it was accepted.
         """
         if action in _TOPIC_ACTIONS or self.context.is_prompt:
@@ -64,16 +64,16 @@ class Connection:
         return self.ask_later(size, action, *args)
 
     def ask_later(self, size: int, action: str, *args: Any) -> bool:
-        """Ask for something in a later turn, from any thread. What waits until then is bounded as output is.
+        """Ask for an action in a later turn. Called in any thread. The limit on output limits the waiting actions, too.
 
-        :param size: what it weighs while it waits, in bytes.
+        :param size: how many bytes the action counts for while it waits.
         :returns: whether it was accepted.
         """
         stream, most = self.stream, self._shared.limits.max_output
         if stream.closing or (stream.output_full and action in BRINGS_OUTPUT):
             return False
         if action not in BRINGS_OUTPUT:
-            # To close, or to take something back, has room of its own.
+            # Actions that bring no output, such as "close" and "unsubscribe", have room of their own.
             most = 2 * most + MAX_KEPT * CALL
         return self._shared.registry.thread.post(self.id, size, most, self._ask_now, action, args)
 
@@ -98,7 +98,7 @@ class Connection:
         if self.context.is_prompt:
             self._say_good_bye()
         else:
-            # Users' code may be what stops the server.
+            # The caller may be users' code, which stops the server.
             self.context.call_soon(self._say_good_bye)
 
     def _say_good_bye(self) -> None:
@@ -106,7 +106,7 @@ class Connection:
             self.context.perform(Close())
 
     def abort(self, reason: str) -> None:
-        """End at once; output that waits is lost."""
+        """End at once; pending output is lost."""
         self.stream.abort(reason)
 
     # From the transport
@@ -141,7 +141,7 @@ class Connection:
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.stream.lost()
         shared = self._shared
-        # Whatever the modules raise, the connection must not go on holding its place.
+        # The connection must free its place even if a module raises.
         try:
             self.context.leave(self.stream.reason or reason.getErrorMessage())
         finally:
@@ -171,14 +171,14 @@ class Connection:
             self.abort("it was not admitted")
 
 
-# Not by a decorator: Cython's classes take none.
+# Not a decorator: Cython's extension types can't have one.
 classImplements(Connection, IProtocol, IHalfCloseableProtocol)
 
 
 class ProxiedConnection(Connection):
-    """A connection through a proxy, which says the peer's address in a header before the peer's first bytes.
+    """A connection through a proxy, which sends a header with the peer's address before the peer's first bytes.
 
-    The transport's `call_when_known` tells when the header has come. The address of a connection counts from then on.
+    The transport's `call_when_known` tells when the header has arrived. Only then the address is counted.
     """
 
     def _count_address(self) -> None:

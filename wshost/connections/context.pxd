@@ -1,4 +1,4 @@
-# Types for Cython: the attributes of context.py, and what is called from C.
+# Types for Cython: the attributes of context.py, and the methods that are called from C.
 
 from wshost.connections.stream cimport Stream
 from wshost.topics.pending cimport Subscriber

@@ -1,6 +1,6 @@
 """A connection as its protocol modules see it: runs the modules of the chain, and does what they ask for.
 
-It knows what modules may return, and nothing of what their protocols mean. Output and the end are `stream.py`'s.
+It knows what modules may return, but not what their protocols mean. `stream.py` has the output and the end.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
 from wshost.topics.pending import Subscriber
 
-#: Refs may not ask for these while output is full: they would bring more of it.
+#: Actions that bring more output. Refs may not ask for them while output is full.
 BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
-#: The connection asks its module for these itself. They are never kept.
+#: Actions that the connection itself asks its module for. They are never kept.
 _OWN_ACTIONS = frozenset({"drained", "shutdown"})
-#: As many actions are kept for a module that is not ready.
+#: At most this many actions are kept for a module that is not ready.
 MAX_KEPT = 1_024
 
 
@@ -46,7 +46,7 @@ class Context:
     """The `IContext` of one connection's modules.
 
     :param shared: what all connections of the hub share.
-    :param id: the connection's, for refs and for the log.
+    :param id: the connection's id, for refs and for the log.
     :param admitted: False when the server is full.
     """
 
@@ -56,25 +56,25 @@ class Context:
         self.request: Request | None = None
         #: The connection's output and its end.
         self.stream = Stream(shared, id, self._output_drained)
-        #: Of the connection, once it has subscribed to a topic.
+        #: The connection as a subscriber of topics; None until it subscribes to one.
         self.subscriber: Subscriber | None = None
         self._shared = shared
-        #: How the module has published messages encoded.
+        #: How published messages are encoded; None: the module is asked to send each.
         self.encoding: IEncoding | None = None
-        # The current module's driver; None until it has started, and when it has left.
+        # The current module's driver; None before the module has started, and after it has left.
         self._driver: Any = None
         self._position = 0
         self._timers: set[ModuleTimer] = set()
         # The driver is an `IPromptDriver`.
         self._is_prompt = False
-        # A module's code is running; what it has asked for, which happens when it returns.
+        # A module's code is running; the transition that it has asked for, which is made when it returns.
         self._in_module = False
         self._transition: Switch | Close | Stop | None = None
         # The transport reads into a buffer of the module's.
         self._reads_into = False
-        # The module before the current one did not read this; no other buffer can have it.
+        # Bytes that the module before the current one left unread. No other buffer can hold them.
         self._unread = b""
-        # What refs asked for while the module was not ready, and its size in bytes.
+        # The module is not ready; the actions that refs asked for meanwhile, and their size in bytes.
         self._keeps_actions = False
         self._kept: list[tuple[str, tuple[Any, ...]]] = []
         self._kept_size = 0
@@ -133,7 +133,7 @@ class Context:
         if stream.closing or self._transition is not None:
             return
         if self.subscriber is not None and self.encoding is not None:
-            # What was published before goes before.
+            # Messages that were published earlier leave first.
             published = self.subscriber.drain()
             if published:
                 stream.write(published)
@@ -146,12 +146,12 @@ class Context:
             return
         try:
             self._apply(results)
-        except BaseException:  # whatever the results are
+        except BaseException:  # the results may be anything
             self._fail_module("asked for something impossible")
         if self._in_module:
             return
         if isinstance(self._transition, Switch):
-            # It enters a module's code, and whose code is running now is not known.
+            # A switch enters a module's code, and users' code may be running now.
             self.call_soon(_do_nothing)
         else:
             self.run(_do_nothing)
@@ -165,14 +165,14 @@ class Context:
         self.stream.regulate()
 
     def receive_into(self, buffer: Any) -> bool:
-        # A wrapping transport may not forward `buffer_updated`; so each transport checks its protocol.
+        # A wrapping transport may not forward `buffer_updated`. So each transport checks its protocol.
         receive = getattr(self.stream.transport, "receive_into", None)
         received = receive is not None and bool(receive(buffer))
         self._reads_into = received and buffer is not None
         return received
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        # Something else than a number would stop all timers of the schedule.
+        # Convert first: a value that is no number would stop all timers of the schedule.
         timer = ModuleTimer(self._shared.schedule, exact_seconds(seconds), call, self._timers, self._run_timer)
         if self.stream.closing and self._driver is None:
             timer.cancel()
@@ -193,11 +193,11 @@ class Context:
     def use_encoding(self, encoding: IEncoding | None) -> None:
         if encoding is self.encoding:
             return
-        # One that can't be a key of a mapping is refused before anything has changed.
+        # Refuse an encoding that is not hashable before anything has changed.
         hash(encoding)
         if self.subscriber is not None:
             if self.encoding is not None and not self.stream.closing:
-                # What was published before goes before.
+                # Messages that were published earlier leave first.
                 self.write(b"")
             self.subscriber.use_encoding(encoding)
         self.encoding = encoding
@@ -215,7 +215,7 @@ class Context:
     # Code of modules and handlers
 
     def run(self, call: Callable[[], None], what: str = "failed at a turn's end") -> None:
-        """Call a module's code, or its handler's, when no other is running. Never raises.
+        """Call a module's code, or its handler's, while no other such code is running. Never raises.
 
         :param what: what failed when the call raises, as a clause.
         """
@@ -224,19 +224,19 @@ class Context:
             call()
             if self._transition is not None:
                 self._make_transitions()
-        except BaseException:  # whatever it raises, it ends this connection alone
+        except BaseException:  # any error ends this connection, and no other
             self._fail_module(what)
         finally:
             self._in_module = False
         self._continue()
 
     def _fail_module(self, what: str) -> None:
-        """End at once for the exception being handled, which is the module's."""
+        """End at once: the module has raised the exception being handled."""
         self._transition = None
         self.stream.fail(f"the module {self._shared.chain[self._position].name} {what}")
 
     def _continue(self) -> None:
-        """Go on behind a call into a module: with bytes that it left unread, and with its output."""
+        """Continue after a call into a module: process the bytes that it left unread, and schedule a flush."""
         if self._in_module:
             return
         if self._unread and not self.stream.closing:
@@ -267,7 +267,7 @@ class Context:
                 self._apply(results)
             if self._transition is not None and not was_in_module:
                 self._make_transitions()
-        except BaseException:  # whoever asks, maybe a handler, is not to blame
+        except BaseException:  # the caller, maybe a handler, is not to blame
             self._fail_module(f"failed on the action {action}")
             return False
         finally:
@@ -298,13 +298,13 @@ class Context:
         link = self._shared.chain[position]
         self._position = position
         self._keeps_actions = False
-        # The transport goes on as it is until the next module has had its say.
+        # The transport stays as it is until the next module has started, which may pause reading itself.
         self.stream.paused_by_module = False
         try:
             driver = link.module.init(link.options, self)
             if driver is None:
                 raise TypeError(f"init of the module {link.name} returned no driver")
-        except BaseException:  # whatever it raises
+        except BaseException:  # users' code may raise anything
             self._fail_module("failed to start")
             self.leave(self.stream.reason)
             return
@@ -331,11 +331,13 @@ class Context:
     def _dismiss(self, driver: Any, reason: str) -> None:
         try:
             driver.handle_connection_close(reason)
-        except BaseException:  # it must not raise, and the rest is to be done all the same
+        except BaseException:  # it must not raise; if it does, the rest must still be done
             self.log_failure("a module failed to close")
 
     def receive(self, data: bytes, filled: int = 0) -> None:
-        """Give the module bytes, and what it leaves unread to the next one. Never raises; no module's code is running.
+        """Give bytes to the module, and those that it leaves unread to the next one. Never raises.
+
+        Called while no module's code is running.
 
         :param filled: how many bytes were read into the module's buffer instead.
         """
@@ -343,7 +345,7 @@ class Context:
         self._in_module = True
         try:
             if self._transition is not None:
-                # The module was to be left at the end of the turn.
+                # This transition was to be made at the end of the turn.
                 self._make_transitions()
                 if self.stream.closing:
                     return
@@ -363,7 +365,7 @@ class Context:
                 if unchanged > len(self._shared.chain):
                     raise RuntimeError("the chain's modules switch in circles, and none reads anything")
                 data = unread
-        except BaseException:  # whatever it raises, it ends this connection alone
+        except BaseException:  # any error ends this connection, and no other
             self._fail_module("failed on what the peer sent")
         finally:
             self._in_module = False
@@ -385,7 +387,7 @@ class Context:
             self._transition = _transition(results)
 
     def _make_transitions(self) -> None:
-        """Switch to other modules, or end; no module's code is running."""
+        """Switch to other modules, or end. Called while no module's code is running."""
         switches = 0
         while self._transition is not None and not self.stream.closing:
             result, self._transition = self._transition, None
@@ -400,7 +402,7 @@ class Context:
                 self.stream.abort(result.reason)
 
     def _close(self, data: bytes) -> None:
-        # What was published before goes before.
+        # Messages that were published earlier leave first.
         self.use_encoding(None)
         self.stream.close(data)
 
@@ -411,9 +413,9 @@ class Context:
         self.leave(f"switched to {switch.name}")
         self.request = switch.request
         self._enter(names.index(switch.name))
-        # Bytes that came meanwhile, and were given to no module, follow.
+        # Then follow bytes that arrived meanwhile, and were given to no module.
         self._unread = switch.unread + self._unread
 
 
-# Not by a decorator: Cython's classes take none.
+# Not a decorator: Cython's extension types can't have one.
 classImplements(Context, IContext)

@@ -18,7 +18,7 @@ _log = Logger("wshost")
 
 
 def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
-    """Return the `SystemExit` or `KeyboardInterrupt` that this exception is, or has in its group; else None."""
+    """Return this exception if it is a `SystemExit` or `KeyboardInterrupt`, or the first in its group; else None."""
     left = [error]
     while left:
         one = left.pop()
@@ -32,7 +32,7 @@ def asks_to_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
 class Failures:
     """The failures of one hub.
 
-    :param clock: for the rate: `MOST` failures are logged in `PERIOD` seconds, further ones are counted.
+    :param clock: measures the rate: `MOST` failures are logged in `PERIOD` seconds, more are only counted.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     """
 
@@ -45,7 +45,7 @@ class Failures:
     def log(self, id: str, what: str) -> None:
         """Log the exception being handled. Errors of the log itself are ignored.
 
-        :param id: the connection's, or "-".
+        :param id: the connection's id, or "-".
         :param what: what failed, as a clause: "the handler's init failed".
         :raises LookupError: when no exception is being handled.
         """
@@ -76,5 +76,5 @@ def _formatted(error: BaseException) -> str:
     """Return an exception with its traceback as text, even if its own methods fail."""
     try:
         return "".join(traceback.format_exception(error))
-    except BaseException:  # whatever they raise
+    except BaseException:  # these methods may raise anything
         return "".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}, which can't be formatted"

@@ -1,6 +1,6 @@
-"""Makes connections and drains them in the end. It makes what they share, and nobody else knows it.
+"""Makes connections, and drains them when the server stops. Knows no protocol and no socket.
 
-It knows no protocol and no socket.
+It also makes the values that all connections share. Connections know these values, but not the hub.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from wshost.connections.turn import Turn
 from wshost.interfaces import IBackplane
 from wshost.topics.subscriptions import Topics
 
-#: The part of the drain timeout in which connections may wait for handlers' answers; in the rest they close without.
+#: In this part of the drain timeout, connections may wait for handlers' answers. After it they close without them.
 ANSWER_TIME = 0.9
 
 
@@ -41,7 +41,7 @@ class Hub:
 
     :param reactor: provides `IReactorTime` and `IReactorFromThreads`.
     :param chain: connections start with its first module.
-    :param backplane: brings what is published to topics; None where nothing is.
+    :param backplane: brings published messages; None: nothing is published.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     """
 
@@ -66,22 +66,22 @@ class Hub:
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address),
         )
-        #: What connections have subscribed to.
+        #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)
         self._ids = count(1)
-        # Fires when all connections are gone; None until the hub stops.
+        # Fires when all connections are gone; None until `stop` is called.
         self._stopped: Deferred[None] | None = None
         self._deadline: Timer
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
-        """Return what an endpoint listens with.
+        """Return a factory for an endpoint.
 
-        :param proxied: the peer's address is a proxy's until the transport calls (`haproxy:`).
+        :param proxied: connections come through a proxy, whose header has the peer's address (`haproxy:`).
         """
         return HubFactory(self, proxied)
 
     def build(self, proxied: bool) -> IProtocol:
-        """Return a connection for a new socket, or what closes the socket at once."""
+        """Return a connection for a new socket; a `Refusal` after `stop` was called."""
         registry = self.shared.registry
         registry.thread.enter()
         if self._stopped is not None:
@@ -91,7 +91,7 @@ class Hub:
         return connection(self.shared, self.topics, f"c{next(self._ids)}", admitted)
 
     def stop(self) -> Deferred[None]:
-        """Say good-bye to all connections, and abort those that are left at the timeout; fires when all are gone."""
+        """Say good-bye to all connections; after the timeout, abort those that are left. Fires when all are gone."""
         if self._stopped is None:
             self._stopped = Deferred()
             schedule, connections = self.shared.schedule, self.shared.registry.all()
@@ -108,19 +108,19 @@ class Hub:
         return self._stopped
 
     def _hurry(self, end: float) -> None:
-        """Say good-bye once more to those that are left: the answers they wait for will not come in time."""
+        """Say good-bye once more to connections that wait for handlers' answers: these will not come in time."""
         schedule = self.shared.schedule
         self._deadline = schedule.call_later(end - schedule.seconds(), self.abort_all)
         for connection in self.shared.registry.all():
             connection.shut_down()
 
     def abort_all(self) -> None:
-        """Abort all connections, whatever `stop` waits for."""
+        """Abort all connections at once, also those that `stop` still waits for."""
         for connection in self.shared.registry.all():
             connection.abort("the server stopped")
 
     def _last_is_gone(self) -> None:
-        # Its handler is told of its end first.
+        # A turn later: the last connection's handler is told of its end first.
         self.shared.reactor.callLater(0, self._all_are_gone, self._stopped)
 
     def _all_are_gone(self, stopped: Deferred[None]) -> None:
@@ -132,8 +132,8 @@ class Hub:
 class Refusal(Protocol):
     """Closes a socket at once.
 
-    Twisted's factories may return None for that. But the factories of TLS and of the PROXY protocol wrap the None, fail
-    at each socket, and leave it open.
+    A Twisted factory may return None for that. But the factories of TLS and of the PROXY protocol wrap the None, fail
+    at each socket, and leave the socket open.
     """
 
     transport: Any
@@ -144,7 +144,7 @@ class Refusal(Protocol):
 
 @implementer(IProtocolFactory, IProtocolNegotiationFactory, ILoggingContext)
 class HubFactory:
-    """What endpoints see of a hub."""
+    """The factory that endpoints get from a hub."""
 
     def __init__(self, hub: Hub, proxied: bool) -> None:
         self._hub = hub

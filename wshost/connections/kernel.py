@@ -16,19 +16,21 @@ from typing import Any
 _SIOCOUTQ = 0x5411
 #: Where `tcpi_bytes_acked` is in the `tcp_info` of tcp(7).
 _BYTES_ACKED = 120
-#: Bytes of unsent output that the kernel keeps for one peer. What it has sent, and the peer has not acknowledged, is
-#: kept besides.
+#: The most unsent output that the kernel keeps for one peer, in bytes. Output that is sent, but not yet acknowledged,
+#: does not count.
 MAX_UNSENT = 131_072
 
 
 def taken(transport: Any) -> int | None:
     """Return how many bytes the peer's kernel has taken so far; None where that can't be known.
 
-    The number only matters in comparison: it grows by what the peer takes. Where the kernel doesn't count what was
-    taken, it is the number of bytes still to be taken, negated; that grows alike while nothing is written.
+    Only the difference between two calls means something: it is what the peer took in between. Where the kernel doesn't
+    count taken bytes, the number is minus the bytes still to be taken; it grows in the same way while nothing is
+    written.
 
-    The transport's own buffer is not enough: kernel buffers are so large that a slow reader looks to it like one that
-    does not read. Nor is the kernel's buffer: the transport fills it up again while the peer empties it.
+    The size of the transport's buffer does not tell whether a peer reads: the kernel's buffers are so large that it may
+    stay the same for long while a slow peer reads. The size of the kernel's buffer does not tell, either: the transport
+    fills this buffer up again while the peer empties it.
 
     :param transport: a Twisted transport; wrappers such as TLS are looked through.
     """
@@ -64,18 +66,18 @@ def _unread(descriptor: int) -> int | None:
     try:
         (size,) = struct.unpack("i", ioctl(descriptor, _SIOCOUTQ, bytes(4)))
     except OSError:
-        # This kind of file has no such number.
+        # This kind of file does not support the call.
         return None
     return int(size)
 
 
 def _waiting(transport: Any) -> int | None:
-    """Return how many bytes a transport holds that the kernel has not taken."""
+    """Return how many bytes a transport holds that the kernel has not taken; None for an unknown kind of transport."""
     ours = getattr(transport, "get_write_buffer_size", None)
     if ours is not None:
         return int(ours())
     try:
-        # Twisted's transports: the buffer that is being sent, and what was written since.
+        # Twisted's transports have the buffer that is being sent, and bytes that were written since.
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
     except AttributeError:
         return None
@@ -83,7 +85,7 @@ def _waiting(transport: Any) -> int | None:
 
 
 def is_broken(transport: Any) -> bool:
-    """Say whether the peer has reset the connection, as far as the kernel knows, and can be asked.
+    """Say whether the kernel knows that the peer has reset the connection; False where it can't be asked.
 
     :param transport: a Twisted transport; wrappers such as TLS are looked through.
     """
@@ -99,14 +101,14 @@ def is_broken(transport: Any) -> bool:
 def limit_unsent(listening: Any) -> None:
     """Let the kernel keep at most `MAX_UNSENT` bytes for each connection that a port accepts, where that can be set.
 
-    By default Linux keeps up to 4 MB, and no limit of ours counts these.
+    By default Linux keeps up to 4 MB, and no limit of wshost counts these.
 
     :param listening: a Twisted port; other ports than TCP's are left alone.
     """
     handle: Any = getattr(listening, "socket", None)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is not None and getattr(handle, "family", None) in {socket.AF_INET, socket.AF_INET6}:
-        # Accepted sockets inherit it from the listening one. Emulations of Linux may lack it.
+        # Accepted sockets inherit the option from the listening socket. Emulations of Linux may lack the option.
         with suppress(OSError):
             handle.setsockopt(socket.IPPROTO_TCP, option, MAX_UNSENT)
 

@@ -1,6 +1,6 @@
 """References to connections: small, usable from any thread, harmless when the connection is gone.
 
-A ref knows where connections are found by id, and nothing of a connection.
+A ref knows an id, and the registry in which connections are found by id. It holds no connection.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from wshost.connections.registry import Registry
 from wshost.interfaces import IRef
 from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic
 
-#: An info weighs this while it waits, in bytes: its size is not known.
+#: An info counts for this many bytes while it waits, as its size is not known.
 INFO = 1_024
 
 
 @implementer(IRef)
 class Ref:
-    """Names one connection, and holds nothing of it. See `wshost.interfaces.IRef`.
+    """Names one connection, without a reference to the object. See `wshost.interfaces.IRef`.
 
     :param registry: where the connection is found.
-    :param id: the connection's.
+    :param id: the connection's id.
     """
 
     __slots__ = ("_registry", "id")
@@ -73,7 +73,7 @@ class Ref:
         return self._ask(INFO, "info", message)
 
     def subscribe(self, topic: str) -> bool:
-        """Send the connection what is published to a topic from now on.
+        """Send the connection messages that are published to a topic from now on.
 
         :raises TypeError: when the topic is no str.
         :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
@@ -81,7 +81,7 @@ class Ref:
         return self._ask(CALL, "subscribe", check_topic(topic))
 
     def unsubscribe(self, topic: str) -> bool:
-        """Undo a `subscribe`. :raises TypeError, ValueError: as there."""
+        """Undo a `subscribe`. :raises TypeError, ValueError: as `subscribe`."""
         return self._ask(CALL, "unsubscribe", check_topic(topic))
 
     def _ask(self, size: int, action: str, *args: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The connections of a hub by id: where refs look, from any thread."""
+"""The connections of a hub by id, in which refs look from any thread."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from wshost.connections.thread import ReactorThread
 
 
 class Registered(Protocol):
-    """A connection, as far as its hub and its refs know it."""
+    """A connection, as its hub and its refs see it."""
 
     id: str
 
     def ask(self, size: int, action: str, *args: Any) -> bool:
-        """Ask for something in the reactor's thread."""
+        """Ask for an action. Called in the reactor's thread."""
 
     def ask_later(self, size: int, action: str, *args: Any) -> bool:
-        """Ask for something in any thread."""
+        """Ask for an action in a later turn. Called in any thread."""
 
     def shut_down(self) -> None:
         """Say good-bye to the peer."""
@@ -27,9 +27,9 @@ class Registered(Protocol):
 
 
 class Registry:
-    """The connections that are there.
+    """The connections that are open.
 
-    :param thread: in which they live.
+    :param thread: the reactor's thread, to which they belong.
     """
 
     def __init__(self, thread: ReactorThread) -> None:
@@ -42,7 +42,7 @@ class Registry:
         return len(self._connections)
 
     def all(self) -> list[Registered]:
-        """Return the connections that are there now."""
+        """Return the connections that are open now."""
         return list(self._connections.values())
 
     def find(self, id: str) -> Registered | None:
@@ -50,11 +50,11 @@ class Registry:
         return self._connections.get(id)
 
     def add(self, connection: Registered) -> None:
-        """A connection is made."""
+        """Add a new connection."""
         self._connections[connection.id] = connection
 
     def remove(self, connection: Registered) -> None:
-        """A connection is lost."""
+        """Remove a lost connection."""
         del self._connections[connection.id]
         if not self._connections and self.when_empty is not None:
             self.when_empty()

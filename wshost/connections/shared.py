@@ -1,6 +1,6 @@
-"""What all connections of a hub share: limits, the chain, time, the reactor's turn, the log, and where refs look.
+"""What all connections of a hub share: limits, the chain, timers, the reactor's turn, the log, and the registry.
 
-These are values that the hub makes once. A connection knows them, and not the hub.
+The hub makes these values once. A connection knows them, but not the hub.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wshost.interfaces import IProtocolModule
 class Link(NamedTuple):
     """One link of a chain."""
 
-    #: `Switch` finds it by this.
+    #: The name by which `Switch` finds it.
     name: str
     module: IProtocolModule
     #: What the module's `prepare` returned.
@@ -34,25 +34,25 @@ class Limits:
     max_connections: int
     #: More connections from one IP address are refused; 0 for no limit.
     max_connections_per_address: int
-    #: Output that waits for one peer before reading from it pauses, and refs are refused.
+    #: While this much output waits for one peer, reading from it pauses, and refs are refused.
     max_output: int
     #: Topics of one connection; more are refused.
     max_subscriptions: int = 1_000
-    #: A peer must take some of its output in this time. What it takes buys it time.
+    #: A peer must take some of its output in this time. Output that it takes extends the time.
     stall_timeout: float
     #: A closing connection must flush its output and see the peer's end in this time.
     close_timeout: float
-    #: `Hub.stop` aborts what is left after this time.
+    #: `Hub.stop` aborts the connections that are left after this time.
     drain_timeout: float
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The values. There is one for each hub."""
+    """The values that the connections of one hub share."""
 
     #: Provides `IReactorTime` and `IReactorFromThreads`.
     reactor: Any
-    #: A connection starts with the first.
+    #: A connection starts with the first module.
     chain: tuple[Link, ...]
     limits: Limits
     failures: Failures

@@ -1,7 +1,7 @@
-# Types for Cython: the attributes of stream.py, and what is called from C.
+# Types for Cython: the attributes of stream.py, and the methods that are called from C.
 
 cdef class Stream:
-    # `send_published` needs these of each of a thousand: they are side by side.
+    # `send_published` reads these of each of a thousand streams. So they are side by side in memory.
     cdef public object transport
     cdef public bint output_full, closing, blocked
     cdef public Py_ssize_t _queued, _handed_over, _max_output

@@ -1,4 +1,4 @@
-"""One socket's output, its pauses and its end. What is written leaves together, is bounded, and never waits for ever.
+"""One socket's output, its pauses and its end. Output is written in batches, is bounded, and never waits for ever.
 
 This is the only place that calls `transport.write`. It knows no modules, and not what the bytes mean.
 """
@@ -20,8 +20,8 @@ from wshost.exact import octets
 CHECKS = 10
 #: A peer that takes less than this many bytes a second of its pending output is dropped in the end.
 MIN_RATE = 2_048
-#: A peer can save up this many stall timeouts by what it takes. Kernels tell of reading in leaps: of a receive buffer
-#: of 200 KB, hundreds are free before the sender hears of it.
+#: A peer that reads can save up at most this many stall timeouts. Kernels report reading in leaps: more than 100 KB of
+#: a receive buffer of 200 KB may be free before the sender hears of it.
 MAX_SAVED_STALLS = 6
 #: The rounding error of a sum of many times, in seconds.
 _ROUNDING = 1e-6
@@ -30,22 +30,22 @@ _ROUNDING = 1e-6
 class Stream:
     """The output and the end of one connection.
 
-    Output leaves in one write: when the transport's call that caused it is over, or else at the end of the reactor's
+    Output leaves in one write: at the end of the transport's call that caused it, or else at the end of the reactor's
     turn.
 
     :param shared: limits, timers, the turn and the log.
-    :param id: the connection's, for the log.
+    :param id: the connection's id, for the log.
     :param drained: called when the output that made `output_full` true has left.
     """
 
     def __init__(self, shared: Shared, id: str, drained: Callable[[], object]) -> None:
-        #: None until `connect`. It must provide more than any one of Twisted's interfaces says.
+        #: None until `connect`. It must provide more than any single interface of Twisted has.
         self.transport: Any = None
         #: True while `max_output` bytes wait for the peer.
         self.output_full = False
-        #: Input is ignored, and output is what was written before.
+        #: True once the connection closes: input is ignored, and nothing more may be written.
         self.closing = False
-        #: False while the transport is paused; and whether the module wants that, which outlasts `output_full`.
+        #: False while the transport is paused; and whether the module wants it paused, whatever `output_full` is.
         self.reading = True
         self.paused_by_module = False
         #: Why it was aborted, "" when it was not.
@@ -54,11 +54,12 @@ class Stream:
         self._shared = shared
         self._max_output = shared.limits.max_output
         self._drained = drained
-        # What the transport was not given yet; the size of its last write; the size of all that waits here or there.
+        # Output that the transport was not given yet; the size of the last write to it; the size of all output that
+        # waits, here or in the transport.
         self._out: list[bytes] = []
         self._handed_over = 0
         self._queued = 0
-        #: True while the transport has more than the peer takes: output waits.
+        #: True while the transport's buffer is full: more output waits here.
         self.blocked = False
         self._flush_scheduled = False
         # When the peer's progress is checked next, and when a closing connection is aborted.
@@ -71,14 +72,14 @@ class Stream:
     # From the connection
 
     def connect(self, transport: Any) -> None:
-        """The connection is made."""
+        """Start with a transport: the connection is made."""
         self.transport = transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         transport.registerProducer(self, True)
 
     def peer_ended(self) -> None:
-        """The peer has closed its half, and may still read: send what waits, then close."""
+        """The peer has closed its half, but may still read: send the pending output, then close."""
         self._peer_ended = True
         if self._ended:
             self.transport.loseConnection()
@@ -87,7 +88,7 @@ class Stream:
             self.flush()
 
     def lost(self) -> None:
-        """The connection is lost."""
+        """Stop everything: the connection is lost."""
         self.closing = self._ended = True
         self._out.clear()
         if self._stall is not None:
@@ -128,10 +129,10 @@ class Stream:
     def write(self, data: bytes) -> None:
         """Queue output.
 
-        It leaves at the next flush; or at once, when that much waits that the peer would have to be paused for it.
+        It leaves at the next flush. When `max_output` bytes wait, it leaves at once: else reading would have to pause.
         """
         if type(data) is not bytes:
-            # A module's own subclass may lie about its size.
+            # A module's own subclass of bytes may lie about its length.
             data = octets(data)
         if data:
             self._out.append(data)
@@ -143,14 +144,14 @@ class Stream:
                     self.flush()
 
     def send_published(self, data: bytes) -> bool:
-        """Send what was published in the turn that ends; return whether there was room."""
+        """Send messages that were published in this turn, at its end; return whether there was room."""
         if self.closing or self.output_full:
             return False
         if self._queued or self.blocked:
             self.write(data)
             self.flush_later()
         else:
-            # Nothing else waits, as for nearly all of a thousand: it leaves as it is.
+            # Nothing else waits, as for nearly all of a thousand subscribers: write without queueing.
             self._handed_over = len(data)
             self.transport.write(data)
         return True
@@ -162,12 +163,12 @@ class Stream:
             self._shared.turn.flush_at_end(self)
 
     def end_turn(self) -> None:
-        """Flush: the reactor's turn ends."""
+        """Flush at the end of the reactor's turn."""
         self._flush_scheduled = False
         self.flush()
 
     def flush(self) -> None:
-        """Give the transport all output that waits, in one write, unless it is blocked."""
+        """Give the transport all pending output, in one write, unless it is blocked."""
         if self.blocked or self._ended:
             return
         self._queued = 0
@@ -193,7 +194,7 @@ class Stream:
     # Input
 
     def regulate(self) -> None:
-        """Pause or resume the transport, as the module and the pending output want it."""
+        """Pause or resume the transport, as the module and the pending output demand."""
         # A closing connection reads, to notice the peer's FIN.
         reading = self.closing or not (self.paused_by_module or self.output_full)
         if reading != self.reading and not self._ended:
@@ -206,19 +207,19 @@ class Stream:
     # The end
 
     def close(self, data: bytes) -> None:
-        """Write these last bytes, and end when all output has left. A deadline aborts peers that let it wait."""
+        """Write these last bytes, and end when all output has left; abort when `close_timeout` is over before."""
         self.write(data)
         self.closing = True
         self.regulate()
         self._deadline = self._shared.schedule.call_later(self._shared.limits.close_timeout, self._abort_overdue)
 
     def _abort_overdue(self) -> None:
-        self.abort("the peer did not let go in time")
+        self.abort("the peer did not end the connection in time")
 
     def _close_half(self) -> None:
-        """Close our half and await the peer's: all is written.
+        """All is written: close our half of the connection, and wait until the peer closes its half.
 
-        A socket that is closed with unread input is reset, and the peer may lose what it has not read (RFC 9112 §9.6).
+        A socket that is closed with unread input is reset, and the peer may lose unread output (RFC 9112 §9.6).
         """
         self._ended = True
         transport = self.transport
@@ -229,9 +230,9 @@ class Stream:
             transport.loseWriteConnection()
 
     def abort(self, reason: str) -> None:
-        """End at once; output that waits is lost.
+        """End at once; pending output is lost.
 
-        :param reason: for the log, and for the modules. Only the first one counts.
+        :param reason: for the log, and for the modules. Only the first reason counts.
         """
         self.reason = self.reason or reason
         self.closing = True
@@ -241,15 +242,15 @@ class Stream:
         self.transport.abortConnection()
 
     def fail(self, what: str) -> None:
-        """End at once for the exception being handled, and log it. Never raises.
+        """End at once because of the exception being handled, and log it. Never raises.
 
         :param what: what failed, as a clause.
         """
         # Abort first: logging may fail, too.
         try:
             self.abort(what)
-        except BaseException:  # whatever transport it is
-            what += ", and so did its end"
+        except BaseException:  # any kind of transport may fail
+            what += ", and so did the abort"
             self._shared.failures.log(self._id, what)
         else:
             self._shared.failures.log(self._id, what)
@@ -259,11 +260,11 @@ class Stream:
     def _watch_progress(self) -> None:
         """Abort the connection if the peer takes too little of its output.
 
-        The peer has the stall timeout. What it takes, and has taken before, adds the time that it would need for it at
-        `MIN_RATE`, up to `MAX_SAVED_STALLS` timeouts.
+        The time that is left starts at the stall timeout. Each byte that the peer takes, or took before, adds
+        1 / `MIN_RATE` seconds. No more than `MAX_SAVED_STALLS` timeouts are ever left.
         """
         total = taken(self.transport)
-        # Where only what is left is known, it is negative.
+        # It is negative where only the bytes still to be taken are known.
         left = self._shared.limits.stall_timeout + (max(0, total) / MIN_RATE if total is not None else 0.0)
         self._check_later(total, left, self._shared.schedule.seconds())
 
@@ -286,5 +287,5 @@ class Stream:
             self.abort("the peer did not read what it was sent")
 
 
-# Not by a decorator: Cython's classes take none.
+# Not a decorator: Cython's extension types can't have one.
 classImplements(Stream, IPushProducer)

@@ -1,4 +1,4 @@
-"""The reactor's thread, and the way into it from other threads, which is bounded. Knows nobody who takes it."""
+"""The reactor's thread, and a bounded way for other threads to call into it. Knows none of the callers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ReactorThread:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._ident = get_ident()
-        # What waits for the thread, in bytes, by who waits for it.
+        # How many bytes wait for the thread, by the `whose` of their calls.
         self._waiting: dict[Hashable, int] = {}
         self._lock = Lock()
 
     def enter(self) -> None:
-        """The current thread is the reactor's: until it runs, that is not known."""
+        """Note that the current thread is the reactor's. Until the reactor runs, its thread is not known."""
         self._ident = get_ident()
 
     def is_current(self) -> bool:
@@ -36,9 +36,9 @@ class ReactorThread:
     def post(self, whose: Hashable, size: int, most: int, call: Callable[..., Any], *args: Any) -> bool:
         """Call in a later turn of the reactor. Safe in any thread; calls are made in order.
 
-        :param whose: the calls of each are counted apart.
-        :param size: what the call weighs while it waits, in bytes.
-        :param most: the call is refused when that many bytes wait already.
+        :param whose: waiting calls are counted apart for each value of this.
+        :param size: how many bytes the call counts for while it waits.
+        :param most: the call is refused when this many bytes wait already.
         :returns: False when it was refused.
         """
         with self._lock:

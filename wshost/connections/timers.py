@@ -1,6 +1,6 @@
 """Many timers on a single timer of the reactor. Their clock stands still while the process does.
 
-Knows no connection. A module's timers are cancelled with their set, when the module has left.
+Knows no connection. A module's timers are kept in a set; when the module leaves, its connection cancels them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from twisted.internet.interfaces import IDelayedCall
 
 #: While there are timers, the reactor's time is read this often, in seconds.
 LOOK = 0.25
-#: At most this many seconds count from one reading to the next. In the rest of the time, the process was blocked or
-#: stopped.
+#: At most this many seconds count between two readings. If more time has passed, the process was blocked or stopped.
 MOST = 0.3
-#: A timer is late if the reactor runs it this many seconds after it was due.
+#: A timer is late if the reactor runs it more than this many seconds after it was due.
 LATE = 0.002
 #: Cancelled timers stay in the heap until there are more than this many of them, and more than active ones.
 _LEFTOVERS = 64
@@ -27,12 +26,12 @@ _LEFTOVERS = 64
 class Schedule:
     """The timers of one hub. A `DelayedCall` of the reactor for each would take a kilobyte, and time in every turn.
 
-    Most of them wait for silent peers. What peers sent while the process stood still has not been read yet, so at most
-    `MOST` seconds of that time count. A reactor may also run timers before it reads sockets. So a late timer waits two
-    more turns, in one of which the sockets are read. Every reading of the time counts something, so a silent peer is
-    dropped in the end, however busy the reactor is.
+    Most timers wait for silent peers. Bytes that peers sent while the process stood still have not been read yet, so at
+    most `MOST` seconds of that time count. A reactor may also run timers before it reads sockets. So a late timer waits
+    two more turns, in one of which the sockets are read. Every reading of the time counts something, so a silent peer
+    is dropped in the end, however busy the reactor is.
 
-    The reactor's timer stays when the last of ours is cancelled: on a busy server, the next one comes at once.
+    The reactor's timer stays when the last timer here is cancelled: on a busy server, the next one is added at once.
 
     :param clock: the reactor.
     :param failed: called when a timer has raised, while the exception is being handled.
@@ -47,10 +46,11 @@ class Schedule:
         self._soon: deque[Timer] = deque()
         # How many timers are active, in the heap and among the calls for the next turn.
         self._waiting = 0
-        # Our time at the last reading, and the reactor's.
+        # The time at the last reading, by this schedule's clock and by the reactor's.
         self._time = 0.0
         self._looked_at: float = clock.seconds()
-        # When the time is read again, by our time and by the reactor's; and the reactor's timers for that.
+        # When the time is read again, by this schedule's clock and by the reactor's; and the reactor's timers, for that
+        # and for the next turn.
         self._due = 0.0
         self._expected = 0.0
         self._wake: IDelayedCall | None = None
@@ -74,7 +74,7 @@ class Schedule:
         return self._time + passed
 
     def release_if_idle(self) -> None:
-        """Cancel the reactor's timers if there are none of ours."""
+        """Cancel the reactor's timers if this schedule has no active one."""
         if not self._waiting:
             self._sleep()
             if self._wake_soon is not None:
@@ -82,14 +82,14 @@ class Schedule:
                 self._wake_soon = None
 
     def add(self, seconds: float, timer: Timer) -> None:
-        """Let a timer fire, in a later turn."""
+        """Let a timer fire after so many seconds, in a later turn."""
         self._waiting += 1
         if seconds <= 0:
             self._soon.append(timer)
             self._call_soon()
             return
         if self._wake is None:
-            # There were no timers, so nobody has read the time. Ours goes on from here.
+            # There were no timers, so the time was not read. It counts again from here.
             self._tick()
         due = self.seconds() + seconds
         heappush(self._heap, (due, next(self._order), timer))
@@ -97,7 +97,7 @@ class Schedule:
             self._look_at(due)
 
     def timer_cancelled(self) -> None:
-        """One of the timers is cancelled."""
+        """Note that one of the timers was cancelled."""
         self._waiting -= 1
         if not self._waiting:
             self._heap.clear()
@@ -115,7 +115,7 @@ class Schedule:
         self._wake = self._clock.callLater(delay, self._look)
 
     def _tick(self) -> None:
-        """Read the reactor's time, and let ours go on."""
+        """Read the reactor's time, and move this schedule's clock on."""
         self._time = self.seconds()
         self._looked_at = self._clock.seconds()
 
@@ -127,7 +127,7 @@ class Schedule:
     def _look(self) -> None:
         self._wake = None
         self._tick()
-        # Ours is a sum of many small differences, so it may be off by a rounding error.
+        # The time is a sum of many small differences, so it may be off by a rounding error.
         until = self._time + 1e-6
         if not self._heap or self._heap[0][0] > until:
             self._go_on()
@@ -146,7 +146,7 @@ class Schedule:
         self._wake = None
         while self._heap and self._heap[0][0] <= until:
             self._soon.append(heappop(self._heap)[2])
-        # First this, so that the time is read again whatever the calls raise.
+        # Before the calls: the time must be read again even if one of them raises.
         self._go_on()
         self._make_calls()
 
@@ -160,7 +160,7 @@ class Schedule:
 
     def _make_calls(self) -> None:
         try:
-            # Calls that are added from here on belong to a later turn.
+            # Calls that are added during these calls belong to a later turn.
             for _ in range(len(self._soon)):
                 self._call(self._soon.popleft())
         finally:
@@ -181,7 +181,7 @@ class Schedule:
 class Timer:
     """One call to be made.
 
-    :param schedule: makes it.
+    :param schedule: makes the call.
     :param seconds: from now, by the schedule's clock.
     :param call: made once.
     """
@@ -216,7 +216,7 @@ class ModuleTimer(Timer):
     """A timer of a protocol module. The connection cancels those that are left when the module leaves.
 
     :param timers: holds this timer until its call is made or cancelled.
-    :param run: is given the call, and makes it.
+    :param run: gets the call as its argument, and makes it.
     """
 
     __slots__ = ("_run", "_timers")

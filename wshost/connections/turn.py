@@ -1,6 +1,7 @@
-"""The reactor's turn that is under way, and what happens at its end. Knows no connection but by what it calls.
+"""The reactor's current turn, and what is done at its end. Knows connections only as something to call.
 
-At the end of a turn come first the calls into users' code, then what was published, then what streams write.
+At the end of a turn, first the calls into users' code are made, then published messages are delivered, and then streams
+are flushed.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from wshost.connections.failures import Failures
 
 
 class Runner(Protocol):
-    """A connection, as far as calls into its users' code go."""
+    """A connection, as what makes calls into its users' code."""
 
     def run(self, call: Callable[[], None]) -> None:
         """Make the call. Never raises."""
 
 
 class Flushable(Protocol):
-    """What writes at the end of the turn."""
+    """A stream, which writes at the end of the turn."""
 
     def end_turn(self) -> None:
-        """Write what waits."""
+        """Write pending output."""
 
     def fail(self, what: str) -> None:
-        """End the connection for the exception being handled. Never raises."""
+        """End the connection because of the exception being handled. Never raises."""
 
 
 class Turn:
@@ -48,7 +49,7 @@ class Turn:
 
         This is the only way from users' code into users' code.
 
-        :param connection: ends when the call raises.
+        :param connection: makes the call, and ends when it raises.
         """
         self._calls.append((connection, call))
         self._schedule()
@@ -69,14 +70,14 @@ class Turn:
             self._reactor.callLater(0, self._end)
 
     def _end(self) -> None:
-        # Reversed, so that `pop` takes the first; what is left when a call ends the process stays in order.
+        # Reversed, so that `pop` takes the first. If a call ends the process, those that are left stay in order.
         calls, self._calls = self._calls[::-1], []
         try:
             while calls:
                 connection, call = calls.pop()
                 connection.run(call)
         finally:
-            # Calls that these calls have asked for are made at the end of the next turn.
+            # Calls that were asked for during these calls are made at the end of the next turn.
             self._scheduled = False
             self._calls[:0] = calls[::-1]
             if self._calls:
@@ -85,11 +86,11 @@ class Turn:
         for deliver in deliveries:
             try:
                 deliver()
-            except BaseException:  # the streams wait for this turn, too
+            except BaseException:  # the streams must be flushed all the same
                 self._failures.log("-", "what was published could not be delivered to all")
         streams, self._streams = self._streams, []
         for stream in streams:
             try:
                 stream.end_turn()
-            except BaseException:  # the other streams wait for this loop, too
+            except BaseException:  # the other streams must be flushed all the same
                 stream.fail("its output failed")

@@ -1,11 +1,12 @@
 """Twisted's ports, endpoints and transports, faster, on an asyncio reactor's event loop.
 
 A connection is made of layers, each of which knows only its neighbours (`layers`): the socket (`socket_transport`, with
-its system calls in `syscalls`), TLS where there is some (`tls_transport`, with `tls_records` and `tls_handshake`), and
-on top one of Twisted's transports (`transport` with `output`; `secure` with TLS). What a socket receives goes up by
-`data_received`, to the protocol. What the protocol writes goes down by `write_nocheck`; the lowest layer keeps what the
-kernel does not take. Ports (`port`) accept the sockets, and `reactor` gives the ports to Twisted's endpoints. What TLS
-agrees on is in `negotiation`, addresses are in `addresses`, what killed servers have left is for `stale_sockets`.
+its system calls in `syscalls`), TLS if the port has it (`tls_transport`, with `tls_records` and `tls_handshake`), and
+on top a transport with Twisted's interfaces (`transport` with `output`; `secure` with TLS). Received bytes go up to the
+protocol by `data_received`. Written bytes go down by `write_nocheck`; the lowest layer keeps those that the kernel does
+not take yet. Ports (`port`) accept the sockets, and `reactor` gives the ports to Twisted's endpoints. `negotiation`
+negotiates ciphers and ALPN in TLS, `addresses` converts addresses, `stale_sockets` removes sockets of killed servers.
 
-Nothing here may know of WebSocket, or of wshost's options, connections and handlers: any Twisted program could use it.
+Nothing here may know of WebSocket, or of wshost's options, connections and handlers: any Twisted program could use this
+package.
 """

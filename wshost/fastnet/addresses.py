@@ -1,4 +1,4 @@
-"""Addresses of sockets, as Twisted has them. Opens no socket."""
+"""Converts addresses of sockets to Twisted's. Opens no socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 
 def with_scope(name: Any) -> Any:
-    """Return a socket's name with the interface of a link-local address in its host, ``fe80::1%eth0``: Twisted's way.
+    """Return a socket's name; a link-local address gets its interface, ``fe80::1%eth0``, as in Twisted.
 
     :param name: as `accept`, `getsockname` and `getpeername` return it.
     """
@@ -21,7 +21,7 @@ def with_scope(name: Any) -> Any:
 
 def address_of(name: Any) -> IPv4Address | IPv6Address | UNIXAddress:
     """Return Twisted's address for a socket's name."""
-    # Its type tells the family. To ask the socket for that takes longer than all the rest.
+    # The type of the name tells the family. Asking the socket for its family takes longer than all the rest.
     if not isinstance(name, tuple):
         return UNIXAddress(name or None)
     if len(name) == 2:

@@ -1,4 +1,4 @@
-# What of layers.py is called from C.
+# Types for Cython: the methods of layers.py that are called from C.
 
 cdef class Layer:
     cpdef data_received(self, data)

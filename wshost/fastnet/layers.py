@@ -1,6 +1,6 @@
-"""What the layers of a connection call of each other: Twisted's transport, TLS where there is some, and the socket.
+"""The interfaces between the layers of a connection: the transport on top, TLS if the port has it, and the socket.
 
-Bytes that are received go up by `data_received`, bytes to be sent go down by `write_nocheck`. The names are asyncio's.
+Received bytes go up by `data_received`, bytes to be sent go down by `write_nocheck`. The names are those of asyncio.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Any, Protocol
 
 
 class Layer:
-    """The base of all layers. Where it is compiled, these two methods are called from C, without looking them up."""
+    """The base of all layers. In compiled code, these two methods are called directly, without a look-up."""
 
     def data_received(self, data: bytes) -> None:
-        """Take what the layer below has received."""
+        """Take bytes that the layer below has received."""
 
     def write_nocheck(self, data: bytes) -> None:
         """Send these bytes now, or when the layer below can take them. They must be exactly of type bytes."""
 
 
 class Upper(Protocol):
-    """What a layer calls of the one above it. They mean what they mean in an `asyncio.BufferedProtocol`."""
+    """The layer above, as a layer sees it. The methods mean the same as in an `asyncio.BufferedProtocol`."""
 
     def data_received(self, data: bytes) -> None: ...
     def buffer_updated(self, nbytes: int) -> None: ...
@@ -31,13 +31,13 @@ class Upper(Protocol):
 
 
 class SecureUpper(Upper, Protocol):
-    """What TLS calls of the layer above it."""
+    """The layer above TLS, as TLS sees it."""
 
     def handshake_completed(self) -> None: ...
 
 
 class Lower(Protocol):
-    """What a layer calls of the one below it. They mean what they mean in an `asyncio.Transport`."""
+    """The layer below, as a layer sees it. The methods mean the same as in an `asyncio.Transport`."""
 
     def write_nocheck(self, data: bytes) -> None: ...
     def write_eof(self) -> None: ...
@@ -49,7 +49,7 @@ class Lower(Protocol):
     def abort(self) -> None: ...
 
     def receive_into(self, buffer: memoryview | None) -> bool:
-        """Read into these bytes, and call `buffer_updated`, until they are full; None ends that. False: it can't."""
+        """Read into this buffer, and call `buffer_updated`, until it is full; None ends this. False: not supported."""
         ...
 
 

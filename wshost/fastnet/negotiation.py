@@ -1,4 +1,4 @@
-"""What TLS agrees on with its clients: version, ciphers, and a protocol by ALPN (RFC 7301). Knows no socket."""
+"""Negotiation of TLS with clients: version, ciphers, and a protocol by ALPN (RFC 7301). Knows no socket."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.protocols.policies import WrappingFactory
 
-#: The type of records with parts of the handshake, and the head of one (RFC 8446 §5.1); the type of a ClientHello,
-#: and the head of a message (§4); OpenSSL refuses longer ones.
+#: The type of handshake records, and the size of a record's header (RFC 8446 §5.1).
+#: The type of a ClientHello, the size of a handshake message's header (§4), and the longest one that OpenSSL accepts.
 _HANDSHAKE, _RECORD_HEAD = 22, 5
 _CLIENT_HELLO, _MESSAGE_HEAD, _LONGEST = 1, 4, 1 << 18
 #: The extension with the protocols that a client offers (RFC 7301 §3.1).
 _ALPN = 16
-#: The alert for a client that offers none of ours (§3.2): fatal, and its number.
+#: The alert for a client that offers only other protocols (RFC 7301 §3.2), as a record: level fatal, number 120.
 NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 
 
 def acceptable_protocols(factory: Any) -> tuple[bytes, ...]:
-    """Return what a factory's `acceptableProtocols` says, the favourite first; nothing where it has none.
+    """Return a factory's `acceptableProtocols`, the favourite first; empty when it has no such method.
 
-    A factory that wraps another, as the PROXY protocol's does, speaks what that speaks.
+    A factory that wraps another, such as the PROXY protocol's, accepts the same protocols as the inner one.
     """
     while True:
         negotiating = IProtocolNegotiationFactory(factory, None)
@@ -35,10 +35,10 @@ def acceptable_protocols(factory: Any) -> tuple[bytes, ...]:
 
 
 class ClientHello:
-    """The first message of a client, collected from its records, and read only for the protocols that it offers.
+    """The first message of a client, collected from its records. Only the offered protocols are read.
 
-    Python's `ssl` tells which protocol was selected, but not that a client has offered others. Whether the message is
-    valid is for OpenSSL to judge.
+    Python's `ssl` tells which protocol was selected, but not which protocols a client has offered. OpenSSL checks
+    whether the message is valid.
     """
 
     __slots__ = ("_message",)
@@ -47,16 +47,16 @@ class ClientHello:
         self._message = bytearray()
 
     def feed(self, records: bytes) -> tuple[bytes, ...] | None:
-        """Take the next records, whole ones.
+        """Take the next whole records.
 
-        :returns: None while the message is not whole; then the protocols offered. There are none where there is no
-            ALPN, and where what came is no ClientHello.
+        :returns: None while the message is not whole; then the offered protocols. They are empty when the client uses
+            no ALPN, and when the message is no ClientHello.
         """
         message = self._message
         start, size = 0, len(records)
         while size - start >= _RECORD_HEAD:
             end = start + _RECORD_HEAD + (records[start + 3] << 8 | records[start + 4])
-            # Records of other types may follow, such as early data. OpenSSL judges whether they may.
+            # Records of other types may follow, such as early data. OpenSSL checks whether they are allowed.
             if records[start] == _HANDSHAKE:
                 message += records[start + _RECORD_HEAD : end]
             start = end
@@ -71,7 +71,7 @@ class ClientHello:
 def _offered(hello: bytes) -> tuple[bytes, ...]:
     """Return the protocols in a ClientHello (RFC 8446 §4.1.2)."""
     try:
-        # The version and the random bytes; then the session, the ciphers and the compressions, each with its length.
+        # Skip the version and the random bytes; then session id, ciphers and compressions, each after its length.
         at = _MESSAGE_HEAD + 2 + 32
         at += 1 + hello[at]
         at += 2 + (hello[at] << 8 | hello[at + 1])
@@ -113,7 +113,7 @@ def openssl_reason(error: ssl.SSLError) -> str:
 
 
 def server_answers(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
-    """Return a function from a ClientHello to what a server with this context answers, for `check_ciphers`."""
+    """Return a function for `check_ciphers`: it takes a ClientHello, and returns the answer of a server."""
 
     def answer(hello: bytes) -> bytes:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -129,10 +129,10 @@ def server_answers(context: ssl.SSLContext) -> Callable[[bytes], bytes]:
 def check_ciphers(answer: Callable[[bytes], bytes]) -> None:
     """Check that a server and a client can agree on a cipher for the server's certificate.
 
-    The client takes every cipher that OpenSSL has, and any certificate. Its curves and signatures are OpenSSL's
-    default, as those of nearly all clients are: a certificate on another curve would suit only clients made for it.
+    The client accepts every cipher that OpenSSL has, and any certificate. It has OpenSSL's default curves and
+    signatures, like nearly all clients: a certificate on another curve would suit only special clients.
 
-    :param answer: returns what the server answers to a ClientHello, or raises its error.
+    :param answer: returns the server's answer to a ClientHello, or raises the server's error.
     :raises ssl.SSLError: the server's or the client's error, when they can't agree.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,11 +1,11 @@
-# What Cython makes of output.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of output.py, and the methods that are called from C.
 
 from wshost.fastnet.layers cimport Layer
 
 cdef object _OPENING, _OPEN, _PULLING, _HALF_CLOSED, _CLOSED
 
 cdef class Output(Layer):
-    # What every write needs is side by side.
+    # Every write reads these. So they are side by side in memory.
     cdef public Layer _transport
     cdef public object _state
     cdef object __weakref__

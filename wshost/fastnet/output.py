@@ -1,6 +1,6 @@
-"""What a connection sends, and how it ends: writes, producers, closing. Knows nothing of what is received.
+"""The sending side of a connection, and its end: writes, producers, closing. Knows nothing of input.
 
-`Transport` adds that, and the socket's addresses and options.
+`Transport` adds the input, and the socket's addresses and options.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 _WHOLE = slice(None)
 
-#: The value of SO_LINGER by which `close` sends the peer a reset.
+#: With this value of SO_LINGER, closing the socket sends the peer a reset.
 _RESET = struct.pack("ii", 1, 0)
 
 
 class State(Enum):
-    """What becomes of bytes that are written."""
+    """The state of a connection, which decides what happens to written bytes."""
 
-    #: They are kept until the layer below is ready.
+    #: Written bytes are kept until the layer below is ready.
     OPENING = auto()
-    #: They are sent.
+    #: Written bytes are sent.
     OPEN = auto()
-    #: They are sent, and a pull producer is asked for more whenever nothing is unsent.
+    #: Written bytes are sent. A pull producer is asked for more whenever nothing is unsent.
     PULLING = auto()
-    #: They are dropped: our half is closed. The peer's is still read.
+    #: Written bytes are dropped: our half is closed. The peer's half is still read.
     HALF_CLOSED = auto()
-    #: They are dropped: the connection ends when the layer below has sent what it has.
+    #: Written bytes are dropped: the connection ends when the layer below has sent all that it has.
     CLOSED = auto()
 
 
-# What every write looks at, as names that compiled code finds without a look-up.
+# Every write reads these, and compiled code finds them as globals without a look-up.
 _OPENING, _OPEN, _PULLING, _HALF_CLOSED, _CLOSED = State
 
 
 class Output(Layer):
-    """The part of `Transport` that sends and ends. See there for the arguments."""
+    """The part of `Transport` that sends and ends. `Transport` explains the arguments."""
 
     #: The layer below.
     _transport: Lower
@@ -80,7 +80,7 @@ class Output(Layer):
         if not isinstance(data, bytes):
             raise TypeError("Data must be bytes")
         if type(data) is not bytes:
-            # A subclass may say anything of its length.
+            # The length of a subclass may lie.
             data = bytes.__getitem__(data, _WHOLE)
         if self._state is _OPEN:
             self._transport.write_nocheck(data)
@@ -95,7 +95,7 @@ class Output(Layer):
         self.write(data)
 
     def _write_unless_open(self, data: bytes) -> None:
-        """Do with bytes what the state says, in all states but the most frequent."""
+        """Write bytes in a state other than OPEN, the usual one."""
         if self._state is _PULLING:
             self._transport.write_nocheck(data)
             self._pull_later()
@@ -105,13 +105,13 @@ class Output(Layer):
         return self._transport.get_write_buffer_size()
 
     def pause_writing(self) -> None:
-        """Much is unsent, says the layer below."""
+        """Pause a push producer. The layer below calls this when too much is unsent."""
         if self._producer is not None and self._streaming and not self._producer_paused:
             self._producer_paused = True
             self._call(self._producer.pauseProducing)
 
     def resume_writing(self) -> None:
-        """Little is unsent, says the layer below."""
+        """Resume the producer, or close if this was asked for. The layer below calls this when little is unsent."""
         if self._state is _PULLING:
             self._pull_later()
         elif self._producer_paused:
@@ -146,7 +146,7 @@ class Output(Layer):
 
     def _start_pulling(self) -> None:
         self._state = _PULLING
-        # We are told of whatever is unsent, and when nothing is any more.
+        # Now `pause_writing` is called when anything is unsent, and `resume_writing` when nothing is.
         self._transport.set_write_buffer_limits(0, 0)
         self._pull_later()
 
@@ -171,7 +171,7 @@ class Output(Layer):
         self._close_if_due()
 
     def _read_until_closed(self) -> None:
-        """Read what is to be read of a connection that we close: nothing."""
+        """Decide what is read while the connection closes: nothing more."""
         self._transport.pause_reading()
 
     def loseWriteConnection(self) -> None:
@@ -180,7 +180,7 @@ class Output(Layer):
             self._close_if_due()
 
     def _close_if_due(self) -> None:
-        """Close the connection or our half, if that was asked for and no producer has more to write."""
+        """Close the connection or our half, if this was asked for and no producer has more to write."""
         if self._state in {_OPENING, _CLOSED} or not (self.disconnecting or self._half_closing):
             return
         if self._producer is not None and (self._producer_paused or not self._streaming):
@@ -195,7 +195,7 @@ class Output(Layer):
         if self._state not in {_OPEN, _PULLING} or self.disconnecting:
             return
         if self._transport.get_write_buffer_size():
-            # `resume_writing` is called when all of that is sent.
+            # `resume_writing` is called when all bytes are sent.
             self._transport.set_write_buffer_limits(0, 0)
             return
         self._state = _HALF_CLOSED
@@ -211,7 +211,7 @@ class Output(Layer):
     def abortConnection(self) -> None:
         if self.disconnected or self._reason is not None:
             return
-        with suppress(OSError):  # it is not connected any more
+        with suppress(OSError):  # the socket is not connected any more
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._abort(Failure(ConnectionAborted()))
 
@@ -221,31 +221,31 @@ class Output(Layer):
         self.connection_lost(None)
 
     def _call(self, call: Callable[[], object]) -> None:
-        """Call the protocol or its producer. As with Twisted's transports, what fails is this connection."""
+        """Call the protocol or its producer. As in Twisted's transports, an exception ends this connection."""
         try:
             call()
         except BaseException:
             self._fail()
 
     def _fail(self) -> None:
-        """End the connection for the exception being handled, which is the protocol's."""
+        """End the connection: the protocol has raised the exception being handled."""
         failure = Failure()
         protocol = self.protocol
-        # First the end: to log it may fail, too.
+        # Abort first: logging may fail, too.
         self._abort(failure)
         self.server.loop.log.failure("{protocol} failed", failure, protocol=protocol)
 
     def _abort(self, reason: Failure) -> None:
-        """End the connection at once; what is unsent is lost.
+        """End the connection at once; unsent bytes are lost.
 
-        :param reason: what the protocol is told.
+        :param reason: the argument of the protocol's `connectionLost`.
         """
         self._reason = reason
         self._state = _CLOSED
         self._transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has ended, says the layer below, or the reactor stops."""
+        """Tell the protocol that the connection has ended. Called by the layer below, and when the reactor stops."""
         if self.disconnected:
             return
         self._state = _CLOSED
@@ -266,7 +266,7 @@ class Output(Layer):
             self.server.loop.log.failure("{protocol} failed in connectionLost", protocol=protocol)
 
     def _explain(self, exc: BaseException | None) -> Failure:
-        """Return Twisted's reason for what the layer below says."""
+        """Return Twisted's reason for an error of the layer below."""
         if exc is None:
             return Failure(ConnectionDone())
         if isinstance(exc, OSError):

@@ -1,4 +1,4 @@
-"""Twisted's listening ports, which give each accepted socket one of our transports; and the reactor's event loop."""
+"""Twisted's listening ports, with this package's transports for accepted sockets; and the reactor's event loop."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from wshost.fastnet.stale_sockets import replacing_stale_socket
 from wshost.fastnet.transport import Transport
 from wshost.process.log_limit import LogLimit
 
-#: While no file descriptor is free, so many connections are accepted and closed at once. When not even that is
-#: possible, none is accepted for so many seconds.
+#: While no file descriptor is free, up to `REFUSALS` waiting connections are accepted and closed at once. If this is
+#: not possible either, none is accepted for `PAUSE` seconds.
 REFUSALS = 100
 PAUSE = 1.0
 
-#: Errors of one waiting connection, which say nothing of the next.
+#: Errors that concern one waiting connection only, not the next ones.
 _ERRORS_OF_ONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
 
 
 class _Fast:
-    """How both kinds of ports accept. They bind and stop as Twisted's do."""
+    """Accepts connections, for both kinds of ports. They bind and stop as Twisted's ports do."""
 
-    # Attributes of Twisted's port, the next base of both kinds. mypy sees no base of a mixin: `super` is not checked.
+    # Attributes of Twisted's port, the next base of both kinds. mypy does not see the bases of a mixin.
     reactor: Any
     socket: Any
     factory: Any
@@ -48,9 +48,9 @@ class _Fast:
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = loop_of(self.reactor)
-        #: For TLS; None for plain connections.
+        #: The context for TLS; None for plain connections.
         self.context = context
-        #: What TLS selects from by ALPN.
+        #: The protocols that TLS may select by ALPN.
         self.protocols = () if context is None else acceptable_protocols(self.factory)
         if context is not None and self.protocols:
             context.set_alpn_protocols([name.decode("ascii") for name in self.protocols])
@@ -58,11 +58,11 @@ class _Fast:
 
     def startReading(self) -> None:
         super().startReading()  # type: ignore[misc]
-        # The reactor would look up a log context and check the descriptor at each call.
+        # Call `doRead` directly: the reactor would look up a log context and check the descriptor at each call.
         self.loop.add_reader(self.fileno(), self.doRead)
 
     def doRead(self) -> None:
-        """Accept waiting connections, up to `numberAccepts`; then it is the turn of whatever else is ready."""
+        """Accept waiting connections, at most `numberAccepts`, as other descriptors are ready, too."""
         accepted = 0
         while accepted < self.numberAccepts and not self.disconnecting:
             try:
@@ -78,14 +78,14 @@ class _Fast:
         self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
 
     def _fail_to_accept(self, error: OSError) -> None:
-        """Close waiting connections while no descriptor is free, or else accept none for `PAUSE` seconds.
+        """Close waiting connections while no descriptor is free; if this fails, accept none for `PAUSE` seconds.
 
-        Otherwise the loop would report the same connections again at once, for ever.
+        Otherwise the loop would report the same connections again and again.
         """
         if error.errno in _ERRORS_OF_ONE:
             return
         refused = 0
-        spare = tcp._reservedFD  # noqa: SLF001 - all of Twisted's ports share this one descriptor for the purpose
+        spare = tcp._reservedFD  # noqa: SLF001 - all ports of Twisted share this one spare descriptor
         if error.errno == errno.EMFILE and spare.available():
             with spare, suppress(OSError):
                 while refused < REFUSALS:
@@ -112,7 +112,7 @@ class _Fast:
                 self.sessionno = number + 1
                 transport = self.transport(skt, protocol, addr, self, number, self.reactor)
                 protocol.makeConnection(transport)
-        except BaseException:  # the port serves others
+        except BaseException:  # the port must serve other connections
             if transport is not None:
                 transport.abortConnection()
             self.loop.log.failure("{port} failed to make a connection", port=self)
@@ -125,7 +125,7 @@ class Port(_Fast, tcp.Port):
 
 
 class UNIXPort(_Fast, unix.Port):
-    """A port of a Unix socket. It replaces a socket that a killed server has left."""
+    """A port for a Unix socket. It replaces a socket that a killed server has left."""
 
     def startListening(self) -> None:
         with replacing_stale_socket(self._bindPath):
@@ -143,16 +143,16 @@ class Loop:
         self.remove_writer = loop.remove_writer
         self.call_soon = loop.call_soon
         self.call_later = loop.call_later
-        #: Limited, as peers can cause most of what our ports and transports log.
+        #: A limited log, as peers can cause most events of ports and transports.
         self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=loop.call_later))
-        #: All connections of our ports on this reactor.
+        #: All connections of this package's ports on this reactor.
         self.connections: set[Transport] = set()
-        # Twisted's reactor does the same with the connections that it knows.
+        # As Twisted's reactor does with its own connections, which do not include these.
         reactor.addSystemEventTrigger("during", "shutdown", self._disconnect_all)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log an error that a layer could not tell the layer above."""
-        # Its text can't be called "message": Twisted's older observers put their own under that name.
+        """Log an error that a layer could not report to the layer above."""
+        # The text can't be named "message": Twisted's older observers use this name for their own text.
         self.log.failure("{what}", Failure(context["exception"]), what=context["message"])
 
     def _disconnect_all(self) -> None:

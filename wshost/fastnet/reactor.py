@@ -1,4 +1,4 @@
-"""A reactor that listens with our ports, and the endpoint strings that begin with ``fast:``."""
+"""A reactor that listens with this package's ports, and the parser of endpoint strings that begin with ``fast:``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from wshost.fastnet.port import Port, UNIXPort
 
 
 class FastReactor:
-    """An asyncio reactor that listens with our ports. All else is done by the reactor that it wraps.
+    """An asyncio reactor that listens with this package's ports. The reactor that it wraps does everything else.
 
-    Twisted's endpoints listen on it as on any reactor.
+    Twisted's endpoints can listen on it as on any reactor.
 
     :param reactor: an `AsyncioSelectorReactor`, on any event loop.
     :param context: for TLS connections; None for plain ones. By ALPN it selects one of the protocols that a port's
-        factory accepts (`IProtocolNegotiationFactory`), so all factories must accept the same.
+        factory accepts (`IProtocolNegotiationFactory`), so all factories must accept the same protocols.
     """
 
     def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
@@ -33,13 +33,13 @@ class FastReactor:
         return getattr(self._reactor, name)
 
     def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
-        """As `IReactorTCP` has it."""
+        """Listen as `IReactorTCP` says."""
         return self._listen(Port(port, factory, backlog, interface, self._reactor, context=self._context))
 
     def listenUNIX(
         self, address: Any, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o660, wantPID: int = 0
     ) -> IListeningPort:
-        """As `IReactorUNIX` has it."""
+        """Listen as `IReactorUNIX` says."""
         return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self._context))
 
     def _listen(self, port: Any) -> IListeningPort:
@@ -48,7 +48,7 @@ class FastReactor:
         return listening
 
 
-def parse(  # noqa: PLR0917 - the strings bring them by position and by name
+def parse(  # noqa: PLR0917 - a description gives them by position and by name
     reactor: Any,
     port: str | None = None,
     interface: str = "",
@@ -61,15 +61,15 @@ def parse(  # noqa: PLR0917 - the strings bring them by position and by name
 ) -> IStreamServerEndpoint:
     """Return the endpoint of ``fast:8080``, ``fast:443:cert=server.pem``, ``fast:unix=/run/x``.
 
-    :param reactor: what to listen on.
+    :param reactor: the reactor that listens.
     :param port: a TCP port.
     :param interface: an IPv4 or IPv6 address to bind to, "" for all of IPv4.
     :param backlog: how many connections the kernel holds until they are accepted.
     :param unix: the path of a Unix socket, instead of a port.
     :param mode: the socket's permissions, in octal: by default its user and its group may connect.
     :param lockfile: "0" for no lock file beside the socket.
-    :param cert: for TLS, a PEM file with the server's certificate first, then the others of its chain.
-    :param key: a PEM file with the private key; None when `cert` has that, too.
+    :param cert: for TLS, a PEM file with the server's certificate first, then the rest of its chain.
+    :param key: a PEM file with the private key; None when `cert` has the key, too.
     :raises ValueError: when the arguments don't fit together, the reactor is not asyncio's, or no client would agree on
         a cipher for the certificate.
     """

@@ -1,4 +1,4 @@
-"""One accepted connection with TLS: to its protocol one of Twisted's transports. Knows nothing of records."""
+"""One accepted connection with TLS, as a transport with Twisted's interfaces. Knows nothing of records."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 
 class SecureTransport(Transport):
-    """A connection with TLS; its port has an `ssl.SSLContext`, too.
+    """A connection with TLS. Its port must have an `ssl.SSLContext`.
 
-    As with Twisted's TLS, the protocol is connected before the handshake; what it writes is kept until that is done.
+    As with Twisted's TLS, the protocol is connected before the handshake. Bytes that it writes are kept until the
+    handshake is done.
     """
 
     __slots__ = ("_early", "_tls")
 
     def _connect(self) -> Lower:
-        with suppress(OSError):  # it is not connected any more
-            # TLS sends records that the peer does not answer; the next one must not wait for its acknowledgement.
+        with suppress(OSError):  # the socket is not connected any more
+            # TLS may send a record that the peer does not answer. The next record must not wait for the peer's ACK.
             self.setTcpNoDelay(True)
         self._state = State.OPENING
-        # What is written during the handshake.
+        # Bytes that are written during the handshake.
         self._early: list[bytes] | None = None
         server = self.server
         self._tls = TLSTransport(server.loop, self.socket, self, server.context, server.protocols)
@@ -59,14 +60,14 @@ class SecureTransport(Transport):
         self._close_if_due()
 
     def eof_received(self) -> bool:
-        """The peer has sent its close_notify: it is answered, and that is the end."""
+        """Note that the peer has sent its close_notify. TLS answers it, and the connection ends."""
         self._peer_ended = True
         self._state = State.CLOSED
         return False
 
     def _explain(self, exc: BaseException | None) -> Failure:
         if exc is None and not (self._peer_ended or self.disconnecting):
-            # An end without close_notify may be an attacker's.
+            # An attacker may have ended a connection that ends without a close_notify.
             return Failure(ConnectionLost())
         if isinstance(exc, ssl.SSLError):
             return Failure(exc)
@@ -112,7 +113,7 @@ class SecureTransport(Transport):
 
     def getPeerCertificate(self) -> X509 | None:
         encoded = None
-        # Our state can't be asked: the protocol hears of the handshake's end before it changes.
+        # `_state` does not tell: it changes only after the protocol was told of the end of the handshake.
         with suppress(ValueError):  # the handshake is not done
             encoded = None if self.disconnected else self._tls.ssl_object.getpeercert(True)
         if encoded is None:
@@ -123,7 +124,7 @@ class SecureTransport(Transport):
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
-        """The protocol of ALPN, None when there is none, or not yet."""
+        """The protocol selected by ALPN; None when there is none, or not yet."""
         name = None if self.disconnected else self._tls.ssl_object.selected_alpn_protocol()
         return None if name is None else name.encode("ascii")
 

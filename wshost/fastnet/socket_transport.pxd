@@ -1,11 +1,11 @@
-# What Cython makes of socket_transport.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of socket_transport.py, and the methods that are called from C.
 
 cimport cython
 from wshost.fastnet.layers cimport Layer
 from wshost.fastnet.syscalls cimport recv, recv_into, send
 
 cdef class SocketTransport(Layer):
-    # What every write needs is side by side.
+    # Every write reads these. So they are side by side in memory.
     cdef int _fd
     cdef bint _lost, _eof, _wrote
     cdef object _backlog

@@ -1,6 +1,6 @@
 """A connected socket on an event loop: the lowest layer of a connection. Knows nothing of TLS and of Twisted.
 
-It is made small: a server has ten thousand of them. What waits to be sent is kept here, and nothing that was received.
+It is small, as a server may have ten thousand of them. It keeps bytes that wait to be sent, but no received bytes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from wshost.fastnet.layers import EventLoop, Layer, Upper
 from wshost.fastnet.syscalls import recv, recv_into, send
 
-#: The layer above is asked to pause writing while more than that many bytes are unsent, as by Twisted's own transports.
+#: While more bytes than this are unsent, the layer above is asked to pause writing, as by Twisted's own transports.
 HIGH_WATER = 1 << 16
 
 
@@ -21,7 +21,7 @@ class SocketTransport(Layer):
     """One socket.
 
     :param loop: watches the socket.
-    :param sock: a connected socket; it will not block from now on, and is closed at the end.
+    :param sock: a connected socket. It is made non-blocking, and closed at the end.
     :param protocol: the layer above.
     """
 
@@ -29,22 +29,22 @@ class SocketTransport(Layer):
         self._loop = loop
         self._sock = sock
         self._protocol = protocol
-        # On Linux, what `accept` returns blocks whatever the listening socket does.
+        # On Linux, a socket from `accept` is blocking, even if the listening socket is not.
         sock.setblocking(False)
         self._fd = sock.fileno()
-        # What is unsent, in order, how much that is, and how much of the first has been sent already.
+        # The unsent pieces in order; their size without the sent part; how much of the first piece has been sent.
         self._backlog: deque[bytes] | None = None
         self._unsent = 0
         self._sent = 0
         self._high = HIGH_WATER
         self._low = 0
         self._protocol_paused = False
-        # What is read into, and how much of it is filled.
+        # The buffer to read into, and how much of it is filled.
         self._buffer: memoryview | None = None
         self._filled = 0
-        # The protocol has written during the present call.
+        # Whether the protocol has written during the current call.
         self._wrote = False
-        # Nothing more is written; the connection ends when all is sent; it has ended.
+        # Three stages of the end: nothing more is written; the connection ends when all is sent; it has ended.
         self._eof = False
         self._closing = False
         self._lost = False
@@ -85,23 +85,23 @@ class SocketTransport(Layer):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as failure:
-            # First the end: to report it may fail, too.
+            # Close first: reporting may fail, too.
             self._force_close(failure)
             self._report("the protocol failed on what was read", failure)
             return
-        # When the kernel has data and a reset at once, uvloop calls the reader once, and watches no more
-        # (`UVPoll._fatal_error`). A write or a later read would have met the reset. `process/reactors.py` looks for it
-        # in the same way, after reads of Twisted's own transports: neither package may import the other.
+        # When the kernel has data and a reset at once, uvloop calls the reader once, and then no longer watches the
+        # socket (`UVPoll._fatal_error`). So look for a reset, unless a write would have met it. `process/reactors.py`
+        # does the same after reads of Twisted's own transports: neither package may import the other.
         if self._reading and not self._wrote:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 self._force_close(OSError(code, os.strerror(code)))
 
     def receive_into(self, buffer: memoryview | None) -> bool:
-        """Read into this, and call the protocol's `buffer_updated`, until it is full.
+        """Read into this buffer, and call the protocol's `buffer_updated`, until the buffer is full.
 
-        :param buffer: writable, of bytes, not empty; None ends it before it is full. It must not be released meanwhile.
-        :returns: True: it can be done.
+        :param buffer: writable, of bytes, not empty, and not released meanwhile; None ends this before it is full.
+        :returns: True, as this layer supports it.
         """
         self._buffer = None if self._lost else buffer
         self._filled = 0
@@ -141,7 +141,7 @@ class SocketTransport(Layer):
         self._pause_or_resume_protocol()
 
     def _send(self, data: bytes, start: int) -> int:
-        """Return how many bytes the kernel has taken; none when the connection is broken, which is its end."""
+        """Return how many bytes the kernel has taken; 0 when the connection is broken, which also closes it."""
         try:
             return send(self._fd, data, start)
         except BlockingIOError:
@@ -164,7 +164,7 @@ class SocketTransport(Layer):
             self._backlog.popleft()
             self._sent = 0
             if not self._backlog:
-                # All is sent: do what was to come behind it.
+                # All is sent: now close the connection or our half, if this was asked for.
                 self._backlog = None
                 self._loop.remove_writer(self._fd)
                 if self._closing:
@@ -174,7 +174,7 @@ class SocketTransport(Layer):
         self._pause_or_resume_protocol()
 
     def _pause_or_resume_protocol(self) -> None:
-        """Tell the protocol when too much is unsent, and when little is."""
+        """Tell the protocol when too much is unsent, and when little enough is."""
         if self._lost:
             return
         try:
@@ -187,7 +187,7 @@ class SocketTransport(Layer):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            # The writer is not to blame, and the connection goes on.
+            # The caller, which writes, is not to blame, and the connection goes on.
             self._report("the protocol failed to pause or resume writing", error)
 
     def get_write_buffer_size(self) -> int:
@@ -222,7 +222,7 @@ class SocketTransport(Layer):
             self._force_close(None)
 
     def abort(self) -> None:
-        """Close the connection; what is unsent is lost."""
+        """Close the connection at once; unsent bytes are lost."""
         self._force_close(None)
 
     def _force_close(self, error: BaseException | None) -> None:
@@ -243,7 +243,7 @@ class SocketTransport(Layer):
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
         protocol = self._protocol
-        # Break the reference cycle. Nothing is called of the protocol from now on.
+        # Break the reference cycle. The protocol is not called any more after this.
         self._protocol = None  # type: ignore[assignment]
         try:
             protocol.connection_lost(error)

@@ -1,4 +1,4 @@
-"""Removes a Unix socket that a killed server has left, when another is to listen there. Knows no reactor."""
+"""Removes a Unix socket that a killed server has left, before another server listens there. Knows no reactor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted.internet.error import CannotListenError
 
-#: For how many seconds one server waits for another that starts in the same directory, and how often it looks.
+#: How many seconds a server waits for another server that starts in the same directory, and the interval of its checks.
 _LOCK_TIMEOUT, _STEP = 1.0, 0.02
 
 
@@ -20,10 +20,10 @@ _LOCK_TIMEOUT, _STEP = 1.0, 0.02
 def replacing_stale_socket(name: bytes | str) -> Iterator[None]:
     """Remove a socket on which nobody listens, and Twisted's lock file beside it; then the block may listen there.
 
-    Only sockets are removed. Whether a server listens is found out by connecting: the process id in a lock file may be
-    another process's by now. Of several servers that start at once, one gets the path.
+    Only sockets are removed. Connecting to the socket tells whether a server listens; the process id in a lock file
+    does not, as another process may have it by now. If several servers start at once, one gets the path.
 
-    :param name: the path; one that begins with a zero byte is in no directory, and leaves nothing.
+    :param name: the path. An abstract name, which begins with a zero byte, leaves no file behind.
     :raises CannotListenError: when a server listens there.
     """
     path = Path(os.fsdecode(name))
@@ -45,11 +45,11 @@ def replacing_stale_socket(name: bytes | str) -> Iterator[None]:
 
 
 def _lock(directory: Path) -> int | None:
-    """Lock a directory against other servers that start; return the descriptor, None when it can't be locked.
+    """Lock a directory against other servers that start; return its descriptor, None when it can't be locked.
 
-    A socket that is bound, but not listening yet, looks stale.
+    The lock is needed as another server's socket looks stale while it is bound, but not listening yet.
     """
-    import fcntl  # noqa: PLC0415 - Windows has none, and no such sockets
+    import fcntl  # noqa: PLC0415 - Windows has neither this nor Unix sockets
 
     try:
         descriptor = os.open(directory, os.O_RDONLY)
@@ -69,7 +69,7 @@ def _lock(directory: Path) -> int | None:
 
 
 def _is_stale(path: Path) -> bool:
-    """Say whether this is a socket without a server, or nothing.
+    """Say whether this path is a socket without a server, or does not exist.
 
     :raises CannotListenError: when a server listens there.
     """
@@ -90,6 +90,6 @@ def _is_stale(path: Path) -> bool:
             # A server listens, and its backlog is full.
             pass
         except OSError:
-            # We may not connect, or it is another kind of socket. Binding will fail, and say why.
+            # Connecting is not permitted, or this is another kind of socket. Binding will fail, and say why.
             return False
     raise CannotListenError(None, os.fsencode(path), "a server listens there already")

@@ -1,4 +1,4 @@
-# What of syscalls.pyx is called from C.
+# Types for Cython: the functions of syscalls.pyx that are called from C.
 
 cpdef bytes recv(int fd)
 cpdef Py_ssize_t recv_into(int fd, buffer, Py_ssize_t start) except -1

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""The functions of `syscalls.py` in C: see there for what each does.
+"""The functions of `syscalls.py` in C; its docstrings say what each does.
 
-None of them lets go of the GIL: the calls don't block, and other threads would keep it for milliseconds.
+None of them releases the GIL: the calls don't block, and another thread that gets the GIL may keep it for milliseconds.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,7 +26,7 @@ cdef enum:
 
 READ_SIZE = SIZE
 
-# All connections read into this one, which is copied to bytes before anything else is read.
+# All connections read into this buffer. Its content is copied to bytes before the next read.
 cdef char shared[SIZE]
 
 

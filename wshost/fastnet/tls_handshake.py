@@ -1,4 +1,4 @@
-"""The server's part of a TLS handshake, as the client's records come. Knows no socket and no time."""
+"""The server's part of a TLS handshake, record by record. Knows no socket and no time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from wshost.fastnet.tls_records import Buffers
 class Handshake:
     """One handshake.
 
-    :param ssl_object: works on `buffers`.
-    :param protocols: what it has been told to select by ALPN. A client that offers only others is refused
-        (RFC 7301 §3.2), which `ssl` does not do; with none, nobody is.
+    :param ssl_object: reads from and writes to `buffers`.
+    :param protocols: the protocols that `ssl_object` may select by ALPN. A client that offers only others is refused
+        (RFC 7301 §3.2), which `ssl` does not do. If this is empty, no client is refused.
     """
 
     __slots__ = ("_buffers", "_hello", "_protocols", "_ssl_object")
@@ -22,14 +22,14 @@ class Handshake:
         self._ssl_object = ssl_object
         self._buffers = buffers
         self._protocols = protocols
-        # Needed until it is known what the client offers.
+        # None once the client's protocols are known.
         self._hello = ClientHello() if protocols else None
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None, SSLError | None]:
-        """Take the next records, whole ones.
+        """Take the next whole records.
 
-        :returns: what to send: when the handshake has failed, that is an alert which says why (RFC 8446 §6.2); then
-            what comes behind the handshake, None while that is not done; then why it has failed, None if it has not.
+        :returns: the bytes to send, which are an alert when the handshake has failed (RFC 8446 §6.2); the client's
+            records after the handshake, None until the handshake is done; the error, None unless it has failed.
         """
         if self._refuses(data):
             return NO_APPLICATION_PROTOCOL, None, SSLError("the client speaks no protocol of ours (ALPN)")
@@ -49,7 +49,7 @@ class Handshake:
         return output, rest, failure
 
     def _refuses(self, data: bytes) -> bool:
-        """Say whether the client offers only protocols that are none of ours, as soon as that is known."""
+        """Say whether the client offers ALPN protocols, but none of `protocols`; False until this is known."""
         offered = None if self._hello is None else self._hello.feed(data)
         if offered is None:
             return False

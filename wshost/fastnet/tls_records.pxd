@@ -1,4 +1,4 @@
-# What Cython makes of tls_records.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of tls_records.py, and the methods that are called from C.
 
 cimport cython
 

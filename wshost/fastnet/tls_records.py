@@ -1,6 +1,6 @@
-"""TLS records as bytes: where they end, how many they are, and the buffers that OpenSSL has them from.
+"""TLS records as bytes: finds their ends, counts them, and has the buffers for OpenSSL.
 
-Knows no connection, and nothing of what is in the records.
+Knows no connection, and not the content of records.
 """
 
 from __future__ import annotations
@@ -8,32 +8,32 @@ from __future__ import annotations
 import threading
 from ssl import MemoryBIO
 
-#: How much one record holds at most (RFC 5246 §6.2.1).
+#: The most content of one record, in bytes (RFC 5246 §6.2.1).
 CONTENT = 1 << 14
-#: How long a record's header is, and what may follow it: encryption makes it longer (§6.2.3).
+#: The size of a record's header, and the most bytes after it: encryption makes the content longer (§6.2.3).
 _HEADER, _LONGEST = 5, CONTENT + 2048
 #: At most so many records are decrypted at once.
 _AT_ONCE = 64
 
 
 class Buffers:
-    """What OpenSSL reads from and writes to.
+    """Two buffers: OpenSSL reads from one and writes to the other.
 
     Both are empty whenever no call into OpenSSL is under way. So all connections of a thread share them, and an idle
-    connection has none.
+    connection has none of its own.
     """
 
     def __init__(self) -> None:
         self.incoming = MemoryBIO()
         self.outgoing = MemoryBIO()
-        # What every record needs, looked up once.
+        # Every record needs these methods. They are looked up only once.
         self.write_incoming = self.incoming.write
         self.read_outgoing = self.outgoing.read
-        #: A call into OpenSSL is under way. Another, made by a signal handler or the collector, has to wait.
+        #: A call into OpenSSL is under way. A write by a signal handler or a finalizer must wait meanwhile.
         self.busy = False
 
     def end_call(self) -> bytes:
-        """End a call; return what OpenSSL has encrypted, or says by itself. What it has not read is dropped."""
+        """End a call; return OpenSSL's output, which it has encrypted or sends by itself. Unread input is dropped."""
         try:
             if self.incoming.pending:
                 self.incoming.read()
@@ -57,9 +57,9 @@ def shared_buffers() -> Buffers:
 
 
 def end_of_records(data: bytes, start: int) -> int:
-    """Return where the last of the next whole records ends; `start` when not one is whole.
+    """Return where the last of the next whole records ends; `start` when there is no whole record.
 
-    Bytes that are no record, and so all that follows, count as whole: OpenSSL has to refuse them.
+    Bytes that are no record count as whole, and so do all bytes after them: OpenSSL must refuse them.
     """
     size = len(data)
     end = start
@@ -67,7 +67,7 @@ def end_of_records(data: bytes, start: int) -> int:
     while left and size - end >= _HEADER:
         left -= 1
         length = data[end + 3] << 8 | data[end + 4]
-        # The types of content, and the first byte of all versions.
+        # Check the content type, the major version and the length.
         if not 20 <= data[end] <= 23 or data[end + 1] != 3 or length > _LONGEST:
             return size
         if end + _HEADER + length > size:
@@ -77,7 +77,7 @@ def end_of_records(data: bytes, start: int) -> int:
 
 
 def count_records(data: bytes) -> int:
-    """Return how many records these bytes are."""
+    """Return the number of records in these bytes."""
     count = end = 0
     while len(data) - end >= _HEADER:
         end += _HEADER + (data[end + 3] << 8 | data[end + 4])

@@ -1,4 +1,4 @@
-"""TLS between a socket and the layer above, by the standard library's `ssl`: records in and out, and how they end.
+"""TLS between a socket and the layer above, by the standard library's `ssl`: records in and out, and closing.
 
 Knows nothing of Twisted, and not where its certificates come from.
 """
@@ -17,22 +17,23 @@ from wshost.fastnet.tls_records import count_records, end_of_records, shared_buf
 if TYPE_CHECKING:
     import socket
 
-#: How many seconds a peer has for its part of the handshake, and of closing. Twisted's own TLS has no such limits.
+#: How many seconds a peer has for its part of the handshake, and for its part of closing. Twisted's TLS has no limits.
 HANDSHAKE_TIMEOUT = 15.0
 SHUTDOWN_TIMEOUT = 10.0
-#: These times are counted in so many parts: however long the process stands still, the peer loses only one of them.
+#: Each time is counted in so many parts. If the process stands still, however long, the peer loses only one part.
 PARTS = 10
 
-#: Records without data, such as new keys, cost a lot, and a peer may send nothing else. Each is paid for from an
-#: allowance, in bytes, to which data adds.
+#: Records without data, such as key updates, cost a lot, and a peer may send nothing else. So each of them takes
+#: `_PRICE` bytes from an allowance, to which data adds.
 _ALLOWANCE, _PRICE = 32 << 14, 1 << 14
-#: How much TLS may answer by itself, to new keys, while the peer does not read. Nobody else counts that.
+#: The most bytes that TLS may answer by itself, to key updates, while the peer does not read. No other limit counts
+#: them.
 _MOST_ANSWERS = 1 << 14
-#: How much is encrypted at once. The buffers grow to that, and no further.
+#: How many bytes are encrypted at once. The buffers do not grow beyond this.
 _PIECE = 1 << 18
 
-# Where a connection stands. While closing, we have sent our close_notify, and what is received is dropped; once it is
-# lost, nothing goes in or out.
+# The states of a connection. _CLOSING: our close_notify is sent, and received bytes are dropped. _LOST: nothing goes in
+# or out.
 _HANDSHAKING, _OPEN, _CLOSING, _LOST = range(4)
 
 
@@ -40,10 +41,10 @@ class TLSTransport(Layer):
     """The server's side of one connection.
 
     :param loop: watches the socket.
-    :param sock: a connected socket; it will not block from now on, and is closed at the end.
+    :param sock: a connected socket. It is made non-blocking, and closed at the end.
     :param protocol: the layer above.
-    :param context: the server's.
-    :param protocols: what `context` has been told to select by ALPN; see `Handshake`.
+    :param context: the server's TLS context.
+    :param protocols: the protocols that `context` may select by ALPN; see `Handshake`.
     """
 
     def __init__(
@@ -57,22 +58,22 @@ class TLSTransport(Layer):
         self._loop = loop
         self._protocol = protocol
         self._state = _HANDSHAKING
-        # What is not decrypted yet: the beginning of a record, and whole ones while reading is paused. OpenSSL can't
-        # have them: its buffers are all connections'.
+        # Bytes that are not decrypted yet: the beginning of a record; while reading is paused, whole records, too. They
+        # can't stay in OpenSSL's buffers, which all connections share.
         self._rest = b""
-        # Not the same as that the socket is not read from: that goes on during the handshake.
+        # The layer above has paused reading. During the handshake, the socket is read all the same.
         self._paused = False
-        # For records without data, in bytes; and how much TLS has answered that is unsent.
+        # The allowance for records without data, in bytes; and how many bytes of TLS's own answers are unsent.
         self._allowance = _ALLOWANCE
         self._answers = 0
-        # What was written during another call into OpenSSL.
+        # Bytes that were written during another call into OpenSSL.
         self._deferred: list[bytes] | None = None
         # Why the connection ends, where the socket can't tell.
         self._error: BaseException | None = None
         self._buffers = shared_buffers()
-        #: The connection, as the standard library has it.
+        #: The standard library's object for the connection.
         self.ssl_object = context.wrap_bio(self._buffers.incoming, self._buffers.outgoing, server_side=True)
-        # What that is made of, if it still is: its methods in Python do no more than call these.
+        # The C object inside, if this version of Python has it there: the Python methods only call this object's.
         self._records: Any = getattr(self.ssl_object, "_sslobj", self.ssl_object)
         self._handshake: Handshake | None = Handshake(self.ssl_object, self._buffers, protocols)
         self._deadline: Any = None
@@ -106,10 +107,10 @@ class TLSTransport(Layer):
             self._rest += data[start:]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Nothing: `receive_into` of the socket is never called."""
+        """Do nothing: it is never called, as TLS never calls the socket's `receive_into`."""
 
     def eof_received(self) -> bool:
-        # An end without close_notify may be an attacker's. What that means is for the layer above to say.
+        # The peer, or an attacker, has ended the connection without a close_notify. The layer above decides about it.
         if self._state == _HANDSHAKING:
             self._error = ConnectionResetError()
         self.abort()
@@ -125,14 +126,14 @@ class TLSTransport(Layer):
         self._state = _LOST
         self._cancel_deadline()
         protocol = self._protocol
-        # Break the reference cycle. Nothing is called of the protocol from now on.
+        # Break the reference cycle. The protocol is not called any more after this.
         self._protocol = None  # type: ignore[assignment]
         protocol.connection_lost(self._error or exc)
 
     # The handshake
 
     def _continue_handshake(self, handshake: Handshake, data: bytes) -> bytes:
-        """Give whole records to the handshake; return what comes behind it."""
+        """Give whole records to the handshake; return those that come after the handshake."""
         output, rest, failure = handshake.feed(data)
         if output:
             self._transport.write_nocheck(output)
@@ -148,7 +149,7 @@ class TLSTransport(Layer):
         return rest or b""
 
     def _count_down_handshake(self, parts: int) -> None:
-        """Time out after so many parts of the handshake's time."""
+        """Time out after so many parts of `HANDSHAKE_TIMEOUT`."""
         if parts:
             self._deadline = self._loop.call_later(HANDSHAKE_TIMEOUT / PARTS, self._count_down_handshake, parts - 1)
         else:
@@ -162,7 +163,7 @@ class TLSTransport(Layer):
     # Input
 
     def _decrypt(self, data: bytes) -> None:
-        """Decrypt whole records, and tell the layer above what they say."""
+        """Decrypt whole records, and give their content to the layer above."""
         buffers = self._buffers
         incoming = buffers.incoming
         content = b""
@@ -170,14 +171,14 @@ class TLSTransport(Layer):
         chunks: list[bytes] | None = None
         failure = None
         ended = False
-        # A record holds no more.
+        # One record has at most this much content.
         size = min(len(data), _CONTENT)
         buffers.busy = True
         try:
             buffers.write_incoming(data)
             while chunk := self._records.read(size):
                 count += 1
-                # Mostly there is one.
+                # Usually there is only one chunk.
                 if not content:
                     content = chunk
                 elif chunks is None:
@@ -189,7 +190,7 @@ class TLSTransport(Layer):
             else:
                 ended = True
         except SSLWantReadError:
-            # The last record held no data; it may have brought a new key.
+            # The last record had no data, such as a key update.
             pass
         except SSLZeroReturnError:
             ended = True
@@ -214,14 +215,14 @@ class TLSTransport(Layer):
             self._fail(ConnectionAbortedError("too many TLS records without data"))
 
     def _send_answer(self, output: bytes) -> None:
-        """Send what TLS answers by itself."""
+        """Send bytes that TLS answers by itself."""
         self._transport.write_nocheck(output)
         self._answers = self._answers + len(output) if self._transport.get_write_buffer_size() else 0
         if self._answers > _MOST_ANSWERS:
             self._fail(ConnectionAbortedError("the peer asks for new TLS keys and does not read them"))
 
     def receive_into(self, buffer: memoryview | None) -> bool:
-        """Say that it can't be done: what is received is to be decrypted."""
+        """Return False: this is not supported, as received bytes must be decrypted first."""
         return False
 
     def pause_reading(self) -> None:
@@ -232,7 +233,7 @@ class TLSTransport(Layer):
     def resume_reading(self) -> None:
         self._paused = False
         if self._rest and self._state != _HANDSHAKING:
-            # That comes first.
+            # The rest comes first.
             self._loop.call_soon(self._read_rest)
         else:
             self._transport.resume_reading()
@@ -246,7 +247,7 @@ class TLSTransport(Layer):
     # Output
 
     def write_nocheck(self, data: bytes) -> None:
-        """Encrypt these bytes and send them. They are dropped before the handshake is done, and once we are closing."""
+        """Encrypt these bytes and send them. Before the end of the handshake, and while closing, they are dropped."""
         if self._state != _OPEN or not data:
             return
         if self._buffers.busy or self._deferred is not None:
@@ -260,7 +261,7 @@ class TLSTransport(Layer):
         except SSLError as error:
             self._fail(error)
         else:
-            # Nothing may come between: when the protocol is told how much is unsent, it may write more.
+            # Send all records in one call. Between two calls, the protocol might be resumed, and write more.
             self._transport.write_nocheck(output)
 
     def _write_deferred(self) -> None:
@@ -274,7 +275,7 @@ class TLSTransport(Layer):
         try:
             sent = self._records.write(data)
             while sent < len(data):
-                # Not every OpenSSL takes more than a record.
+                # Some versions of OpenSSL take only one record at a time.
                 sent += self._records.write(memoryview(data)[sent:])
         finally:
             output = buffers.end_call()
@@ -285,7 +286,7 @@ class TLSTransport(Layer):
         return b"".join([self._encrypt(view[start : start + _PIECE]) for start in range(0, len(data), _PIECE)])
 
     def write_eof(self) -> None:
-        """Nothing: TLS closes both halves at once."""
+        """Do nothing: TLS closes both halves at once."""
 
     def get_write_buffer_size(self) -> int:
         return self._transport.get_write_buffer_size()
@@ -306,14 +307,14 @@ class TLSTransport(Layer):
                 self._send_close_notify()
 
     def _send_close_notify(self) -> None:
-        """Say that we send no more: from now on only the peer's close_notify is waited for."""
+        """Send our close_notify: we send no more data. From now on, only wait for the peer's close_notify."""
         self._state = _CLOSING
         buffers = self._buffers
         buffers.busy = True
         try:
             self.ssl_object.unwrap()
         except SSLError:
-            # The peer's is not there yet.
+            # The peer's close_notify has not arrived yet.
             pass
         finally:
             output = buffers.end_call()
@@ -322,7 +323,7 @@ class TLSTransport(Layer):
         self.resume_reading()
 
     def _count_down_closing(self, parts: int, unsent: int) -> None:
-        """Time out after so many parts of the time for closing in which no less than that is unsent."""
+        """Time out after so many parts of `SHUTDOWN_TIMEOUT` in which the unsent bytes do not become fewer."""
         now = self.get_write_buffer_size()
         if now < unsent:
             parts = PARTS
@@ -332,7 +333,7 @@ class TLSTransport(Layer):
             self._time_out()
 
     def _answer_close_notify(self) -> None:
-        """The peer has sent its close_notify."""
+        """Close, as the peer has sent its close_notify."""
         if self._state == _OPEN:
             self._protocol.eof_received()
         if self._state == _OPEN:
@@ -347,6 +348,6 @@ class TLSTransport(Layer):
         self.abort()
 
     def abort(self) -> None:
-        """Close the connection; what is unsent is lost, and the peer is told nothing."""
+        """Close the connection at once; unsent bytes are lost, and the peer gets no close_notify."""
         self._state = _LOST
         self._transport.abort()

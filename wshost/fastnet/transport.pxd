@@ -1,4 +1,4 @@
-# What Cython makes of transport.py: what is called from C.
+# Types for Cython: the methods of transport.py that are called from C.
 
 from wshost.fastnet.output cimport Output
 

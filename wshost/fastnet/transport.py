@@ -1,6 +1,6 @@
-"""One accepted connection: to its protocol one of Twisted's transports, to the layer below an asyncio protocol.
+"""One accepted connection: for its protocol a transport with Twisted's interfaces, for the layer below a protocol.
 
-Knows of ports no more than their event loop, and nothing of TLS. `Output` has what it sends, and how it ends.
+`Output` has the sending side, and the end. Knows only the event loop of its port, and nothing of TLS.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from wshost.fastnet.socket_transport import SocketTransport
 if TYPE_CHECKING:
     from wshost.fastnet.layers import Lower
 
-# What every read looks at, as a name that compiled code finds without a look-up.
+# Every read needs this, and compiled code finds it as a global without a look-up.
 _CLOSED = State.CLOSED
 
 
 class Transport(Output):
     """A plain connection, TCP or Unix.
 
-    Its name and arguments are those of `twisted.internet.tcp.Server`, as `twisted.internet.tcp.Port` calls that.
+    Its arguments are those of `twisted.internet.tcp.Server`, which `twisted.internet.tcp.Port` calls.
 
     :param skt: the accepted socket.
-    :param protocol: of Twisted; whoever makes this calls its `makeConnection`.
-    :param addr: the peer's, as the port tells it.
+    :param protocol: Twisted's protocol. The creator of this object calls the protocol's `makeConnection`.
+    :param addr: the peer's address, as `accept` returned it.
     :param server: the port, which has the event loop.
-    :param sessionno: counts the port's connections.
-    :param reactor: for those who look for it there.
+    :param sessionno: the connection's number, counted by the port.
+    :param reactor: kept as an attribute only, as some protocols look for it here.
     """
 
     def __init__(self, skt: socket.socket, protocol: Any, addr: Any, server: Any, sessionno: int, reactor: Any) -> None:  # noqa: PLR0917
@@ -60,20 +60,20 @@ class Transport(Output):
             return
         try:
             self.protocol.dataReceived(data)
-        except BaseException:  # as Twisted's transports: what fails is this connection
+        except BaseException:  # an exception ends this connection, as in Twisted's transports
             self._fail()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes were read into the buffer of `receive_into`."""
+        """Tell the protocol that `nbytes` bytes were read into the buffer of `receive_into`."""
         if self._state is _CLOSED:
             return
         try:
             self.protocol.buffer_updated(nbytes)
-        except BaseException:  # as Twisted's transports: what fails is this connection
+        except BaseException:  # an exception ends this connection, as in Twisted's transports
             self._fail()
 
     def eof_received(self) -> bool:
-        """The peer has closed its half. Return whether ours stays open."""
+        """Tell the protocol that the peer has closed its half. Return whether our half stays open."""
         if self._state is _CLOSED:
             return False
         self._peer_ended = True
@@ -93,9 +93,9 @@ class Transport(Output):
             self._transport.resume_reading()
 
     def _is_read_from(self) -> bool:
-        """Say whether the protocol decides if the socket is read from.
+        """Say whether the protocol may pause and resume reading.
 
-        Behind the peer's end there is nothing to read: a socket would only tell the end again.
+        After the peer has closed its half, there is nothing to read: a socket would report this end again and again.
         """
         return not (self._peer_ended or self.disconnecting or self._state is _CLOSED)
 
@@ -103,24 +103,24 @@ class Transport(Output):
         self.loseConnection()
 
     def receive_into(self, buffer: Any) -> bool:
-        """Read into this instead of giving the protocol bytes, until it is full.
+        """Read into this buffer until it is full, instead of giving bytes to the protocol.
 
-        :param buffer: writable, contiguous; None ends it before it is full.
-        :returns: False when that can't be done: the layer below can't, or the protocol has no `buffer_updated`, which
-            is called as that of an `asyncio.BufferedProtocol`.
-        :raises TypeError, ValueError: when that is no such buffer, or there is no room in it.
+        :param buffer: writable, contiguous; None ends this before the buffer is full.
+        :returns: False when this is not supported: the layer below can't do it, or the protocol has no
+            `buffer_updated`, which is called like that of an `asyncio.BufferedProtocol`.
+        :raises TypeError, ValueError: when this is no such buffer, or has no room.
         """
         view = None
         if buffer is not None:
-            # One of our own: while it exists, the buffer's owner can't resize it, and the caller can't release it.
+            # Make another view: while it exists, the buffer's owner can't resize it, and the caller can't release it.
             view = memoryview(buffer)
             if view.readonly or not view.c_contiguous or not view.nbytes:
                 raise ValueError("that is no buffer to read into: writable, contiguous, and with room in it")
             view = view.cast("B")
-        # The class is asked: a wrapper with all attributes of its transport would have this transport's own method.
+        # Ask the class: a wrapper that forwards all attributes to its transport would return this transport's method.
         return hasattr(type(self.protocol), "buffer_updated") and self._transport.receive_into(view)
 
-    # In no interface, and yet what many call on Twisted's.
+    # In no interface, but many programs call these on Twisted's transports.
     stopReading = pauseProducing
     startReading = resumeProducing
 

@@ -1,4 +1,4 @@
-"""Makes a session of the user's handler for each connection. Owns what those sessions share; keeps none of them."""
+"""Makes a session of the user's handler for each connection. Owns the values that sessions share; keeps no session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class HandlerAdapter:
     """One handler, for any number of connections.
 
     :param handler: an `IHandler`.
-    :param options: the handler's own, for its `init`.
+    :param options: the handler's own options, for its `init`.
     :param init_timeout: seconds that `init` may take before the connection is rejected with 503.
     :param close_grace: seconds that `handle` may go on after the connection is gone, before it is cancelled.
     """
@@ -28,5 +28,5 @@ class HandlerAdapter:
         self.terms = Terms(handler, options, init_timeout, close_grace)
 
     def session(self, channel: IChannel, connection: ConnectionInfo) -> HandlerSession:
-        """Return the session of a new connection. It keeps the terms of this moment."""
+        """Return the session of a new connection. A later change of `terms` does not affect it."""
         return HandlerSession(self.terms, channel, connection)

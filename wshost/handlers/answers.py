@@ -1,4 +1,4 @@
-"""What the answers of `handle` mean. Checks each as a whole and makes it one value; knows no channel and no session."""
+"""Checks each answer of `handle` as a whole, and turns it into one value. Knows no channel and no session."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ _FRAMES: dict[str, type[Ping | Pong]] = {"ping": Ping, "pong": Pong}
 
 
 class WrongAnswer(ValueError):
-    """The user's `handle` has returned something that is no answer.
+    """The user's `handle` has returned something that is not a valid answer.
 
-    :param answer: what it has returned.
-    :param problem: what is wrong with it, and what is right.
+    :param answer: what `handle` has returned.
+    :param problem: what is wrong with it, and what would be right.
     """
 
     def __init__(self, answer: Any, problem: str) -> None:
@@ -67,11 +67,11 @@ def parse(answer: Any) -> tuple[Action, Any]:
 
     :raises WrongAnswer: when the answer has none of the `FORMS`, or any part of it can't be sent.
     """
-    # `match` would take a list for a tuple.
+    # A pattern of `match` would take a list, too.
     if isinstance(answer, tuple):
         exact = answer
         if type(answer) is not tuple or not answer or type(answer[0]) is not str:
-            # A subclass, such as a named tuple, or an enumeration's member: look at the built-in values in them.
+            # A subclass, such as a named tuple, or a member of an enumeration: use the built-in values in them.
             form, *rest = tuple.__getitem__(answer, _ALL) or (None,)
             exact = (text(form) if isinstance(form, str) else None, *rest)
         try:

@@ -1,6 +1,6 @@
-"""Makes a Deferred of whatever a function returned that has to be awaited. Knows no handlers and no connections.
+"""Makes a Deferred of any awaitable that a function returns. Knows no handlers and no connections.
 
-Owns how coroutines run: as tasks of asyncio's where its loop runs, with Twisted alone elsewhere.
+It decides how coroutines run: as asyncio tasks where an asyncio loop runs, with Twisted alone elsewhere.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-#: What a cancelled awaitable fails with, in asyncio and in Twisted.
+#: The exceptions of a cancelled awaitable, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 
 
 class _ProcessExit(Exception):
-    """Carries a SystemExit or KeyboardInterrupt out of a task: raised bare, it would stop the event loop at once."""
+    """Carries a SystemExit or KeyboardInterrupt out of a task. Raised itself, it would stop the event loop at once."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.error = error
 
 
-# Since Python 3.12, a task may take its first step at once. What never waits is then done without a turn of the loop.
+# Since Python 3.12, a task may take its first step at once. So a coroutine that never waits needs no turn of the loop.
 _EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 def awaited(result: Any) -> Deferred[Any] | None:
     """Return a Deferred for an awaitable, None for anything else.
 
-    Where an asyncio loop runs, a coroutine becomes a task of it, with a copy of the context. It can use all of asyncio,
-    and can await Deferreds besides. Tasks that it makes itself can't do that: they need `Deferred.asFuture`. Where no
-    loop runs, a coroutine can await Deferreds only.
+    Where an asyncio loop runs, a coroutine becomes a task of that loop, with a copy of the context. The coroutine can
+    use all of asyncio, and can also await Deferreds. Tasks that it makes itself can't await Deferreds: they need
+    `Deferred.asFuture`. Where no loop runs, a coroutine can await Deferreds only.
 
     :param result: anything that a function has returned.
     :returns: a Deferred itself; for any other awaitable a new Deferred, which may have fired already. It fires with the
         awaitable's result or exception. A result that is awaitable is awaited in turn. Cancelling the Deferred cancels
-        the awaitable. A task decides how and when it then ends, so the Deferred may fire later, and with a result.
+        the awaitable. A cancelled task decides how and when it ends, so the Deferred may fire later, and with a result.
     """
     if isinstance(result, Deferred):
         deferred = result
@@ -63,7 +63,7 @@ _kept: set[Deferred[Any]] = set()
 
 
 def keep(deferred: Deferred[Any]) -> None:
-    """Keep an `awaited` Deferred alive until it has fired, if nobody else does: asyncio refers to its tasks weakly."""
+    """Keep an `awaited` Deferred alive until it has fired: asyncio has only weak references to its tasks."""
     _kept.add(deferred)
     deferred.addBoth(lambda _: _kept.discard(deferred))
 
@@ -114,7 +114,7 @@ class _FutureDeferred(Deferred[Any]):
 class _Steps:
     """Wraps a coroutine for a task: where the coroutine awaits a Deferred, the task sees a future.
 
-    It has those methods of a coroutine that a task calls.
+    It has the methods of a coroutine that a task calls.
     """
 
     __slots__ = ("_coroutine", "_deferred")
@@ -134,7 +134,8 @@ class _Steps:
     def throw(self, error: BaseException) -> Any:
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
-            # The task was cancelled, as the futures made here never fail. Nobody will look at the Deferred's failure.
+            # The task was cancelled: nothing else raises here, as the futures made below never fail. Nobody will look
+            # at the Deferred's failure.
             deferred.addErrback(_ignore)
             deferred.cancel()
         return self._step(self._coroutine.throw, error)
@@ -148,14 +149,14 @@ class _Steps:
             return waited_for
         self._deferred = waited_for
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # A task accepts only a future that `__await__` has yielded: that marks it as awaited.
+        # A task accepts a future only from its `__await__`, which marks the future as awaited.
         marked = next(future.__await__())
         waited_for.addBoth(_wake, future)
         return marked
 
 
 def _wake(result: Any, future: asyncio.Future[None]) -> Any:
-    """Let the task go on. The result stays in the Deferred: `Deferred.__await__` reads it there when it is resumed."""
+    """Let the task go on. The result stays in the Deferred, where `Deferred.__await__` reads it on being resumed."""
     if not future.done():
         future.set_result(None)
     return result

@@ -1,4 +1,4 @@
-"""The smallest real handler: says back what it hears. Knows its two functions, and that is all a handler needs."""
+"""The smallest real handler: it sends each message back. It has two functions, which is all that a handler needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def init(options: Mapping[str, Any]) -> None:
-    """Nothing is to be remembered of a connection: its state is None."""
+    """Return None as the connection's state: nothing need be remembered."""
 
 
 def handle(message: Any, state: None) -> tuple[Any, ...]:

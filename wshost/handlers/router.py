@@ -14,20 +14,20 @@ from wshost.results import Reject
 
 
 class _NotFound:
-    """The handler of connections whose route has none."""
+    """The handler of connections whose route has no handler."""
 
     def init(self, options: Mapping[str, Any]) -> None:
         raise Reject(404)
 
     def handle(self, message: Any, state: None) -> None:
-        """Never called, as nobody is accepted."""
+        """Never called, as no connection is accepted."""
 
 
 @implementer(ISessionFactory)
 class Router:
-    """One factory of sessions for several handlers. Without a handler for its route, a connection gets 404.
+    """One factory of sessions for several handlers. A connection without a handler for its route gets 404.
 
-    :param handlers: by the pattern of their route, as in `ConnectionInfo.route`.
+    :param handlers: session factories, by the pattern of their route, as in `ConnectionInfo.route`.
     """
 
     def __init__(self, handlers: Mapping[str, ISessionFactory]) -> None:
@@ -35,6 +35,6 @@ class Router:
         self._not_found = HandlerAdapter(_NotFound(), {})
 
     def session(self, channel: IChannel, connection: ConnectionInfo) -> ISession:
-        """Return the session of a new connection, of the handler that its route leads to."""
+        """Return the session of a new connection, with the handler of its route."""
         factory = self.handlers.get(connection.route or "", self._not_found)
         return factory.session(channel, connection)

@@ -1,6 +1,6 @@
 """Runs the user's handler for one connection, one message at a time, until the end. Knows no frames, no transport.
 
-What isn't finished when `init` or `handle` returns is for `waiting.py`, what an answer means for `answers.py`.
+`waiting.py` waits for results of `init` and `handle` that are awaitable. `answers.py` says what an answer means.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from wshost.results import Accept, Reject
 
 #: How many infos may be queued for one connection's handler.
 MAX_INFOS = 1_024
-#: How many queued infos are handled in a row before other connections have their turn: a handler may well send itself
-#: the next one.
+#: How many queued infos are handled in a row before other connections have their turn: a handler may send itself one
+#: info after the other.
 INFOS_A_TURN = 256
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What all sessions of a handler have in common."""
+    """The values that all sessions of a handler share."""
 
     #: An `IHandler`.
     handler: Any
-    #: The handler's own, for its `init`.
+    #: The handler's own options, for its `init`.
     options: Mapping[str, Any]
     #: Seconds that `init` may take before the connection is rejected with 503.
     init_timeout: float
@@ -43,47 +43,47 @@ class Terms:
 
 
 class Stage(Enum):
-    """Where a session stands."""
+    """The stages of a session."""
 
     #: `init` is running.
     INIT = auto()
     #: Messages are handled.
     OPEN = auto()
-    #: The handler has closed or failed: all that it will still get is its "connection_close".
+    #: The handler has closed or failed: it gets nothing more but "connection_close".
     CLOSING = auto()
-    #: The connection is gone; "connection_close" waits for what the handler is doing.
+    #: The connection is gone; "connection_close" waits until the handler has finished its current call.
     LOST = auto()
-    #: `init` did not succeed or was given up, or "connection_close" has been handled.
+    #: `init` failed or was given up, or "connection_close" has been handled.
     OVER = auto()
 
 
-# Globals of the module, as every message needs them.
+# Globals are found faster than attributes, and every message needs these.
 _OPEN, _LOST = Stage.OPEN, Stage.LOST
 _PLAIN = frozenset((str, bytes))
 
 
 class HandlerSession:
-    """One connection's handler: its state, and what it is doing. See `wshost.interfaces.ISession`.
+    """One connection's handler: its state, and its current call. See `wshost.interfaces.ISession`.
 
-    Whatever the handler raises, `BaseException` included, ends its connection, and nothing else.
+    Any exception of the handler, `BaseException` included, ends its connection, and nothing else.
     """
 
     def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo) -> None:
         #: True while `init` or `handle` is running: infos are queued then, and no message may come.
         self.busy = True
-        #: True while `_process_queue` is to be called at the end of the reactor's turn.
+        #: True while a call of `_process_queue` is scheduled for the end of the reactor's turn.
         self.has_infos = False
         self._terms = terms
         self._channel = channel
-        # None when `init` has it.
+        # None once `init` has been given it.
         self._connection: ConnectionInfo | None = connection
         self._handle: Callable[[Any, Any], Any]
         self._stage = Stage.INIT
         self._state: Any = None
-        # Infos, calls that are to be made after them, and at most one message. None while there was none.
+        # Infos, calls to be made after them, and at most one message. None before the first of them.
         self._queue: deque[Any] | None = None
         self._message_queued = False
-        # From the moment `init` or `handle` has left something unfinished until the session goes on.
+        # Set while the session waits for an awaitable result of `init` or `handle`.
         self._waiting: Waiting | None = None
 
     # From the channel
@@ -99,13 +99,13 @@ class HandlerSession:
         try:
             self._handle = terms.handler.handle
             self._finish(terms.handler.init(options), self._init_done, self._init_failed)
-        except BaseException as error:  # whatever it is
+        except BaseException as error:  # users' code may raise anything
             self._init_failed(error)
         if self._waiting is None:
             self._go_on()
 
     def handle_message(self, message: Any) -> None:
-        """Handle a message: after the infos that are queued already, and before those that come meanwhile."""
+        """Handle a message: after the infos that are queued already, and before those that are queued later."""
         if self._stage is not _OPEN:
             return
         if self._queue:
@@ -132,12 +132,12 @@ class HandlerSession:
         return True
 
     def after_infos(self, call: Callable[[], None]) -> None:
-        """Call when the infos that are queued now have been handled; never, when they are dropped."""
+        """Make this call when the infos that are queued now have been handled; never if they are dropped."""
         if self._queue is not None:
             self._queue.append(call)
 
     def connection_lost(self) -> None:
-        """Ask nothing of the channel any more, and let "connection_close" follow what the handler is doing."""
+        """Call the channel no more. After its current call, the handler gets "connection_close"."""
         if self._stage is Stage.INIT:
             self._give_up_init()
         elif self._stage in {Stage.OPEN, Stage.CLOSING}:
@@ -147,10 +147,10 @@ class HandlerSession:
             elif not self.busy:
                 self._end()
 
-    # One after the other
+    # The queue
 
     def _process(self, item: Any) -> None:
-        """Handle a message, or make a queued call; then do the same with what is queued."""
+        """Handle a message, or make a queued call; then do the same with the rest of the queue."""
         self.busy = True
         left = INFOS_A_TURN
         try:
@@ -160,7 +160,7 @@ class HandlerSession:
                         self._message_queued = False
                     try:
                         answer = self._handle(item, self._state)
-                        # Nearly all answers are one of these two, and are not parsed.
+                        # Nearly all answers have one of these two forms. They are not parsed, which saves time.
                         if (
                             type(answer) is tuple
                             and len(answer) == 3
@@ -176,7 +176,7 @@ class HandlerSession:
                             self._handle_done(answer)
                         else:
                             self._finish(answer, self._handle_done, self._handle_failed)
-                    except BaseException as error:  # whatever it is
+                    except BaseException as error:  # users' code may raise anything
                         self._handle_failed(error)
                 else:
                     item()
@@ -185,14 +185,14 @@ class HandlerSession:
                 if not self._queue:
                     break
                 if not left:
-                    # Other connections have their turn. The peer may send meanwhile, unless a message is queued.
+                    # Let other connections have their turn. Accept a message meanwhile, unless one is queued.
                     self.busy = self._message_queued
                     self._process_later()
                     return
                 left -= 1
                 item = self._queue.popleft()
         except BaseException:
-            # The channel has failed. It will say itself that the connection is lost.
+            # The channel has failed. It will call `connection_lost`.
             self.busy = False
             raise
         self.busy = False
@@ -209,7 +209,7 @@ class HandlerSession:
         self._go_on_and_proceed()
 
     def _go_on(self) -> None:
-        """Handle what is queued; with nothing queued, be free for a message, or end."""
+        """Process the queue; if it is empty, become free for a message, or end."""
         if self._queue:
             self._process(self._queue.popleft())
         else:
@@ -220,12 +220,12 @@ class HandlerSession:
     def _go_on_and_proceed(self) -> None:
         """Go on outside of a call from the channel, then let the channel proceed."""
         self._go_on()
-        # Also when busy again: the output so far does not wait for that.
+        # Also when busy again: the output so far must not wait.
         if self._stage in {Stage.OPEN, Stage.CLOSING}:
             self._channel.proceed()
 
     def _stop_handling(self, stage: Stage) -> None:
-        """Drop what is queued. What the handler is doing comes to its end."""
+        """Drop the queue. The handler's current call goes on to its end."""
         self._stage = stage
         self._queue = None
 
@@ -235,19 +235,19 @@ class HandlerSession:
         accept = result if isinstance(result, Accept) else Accept(result)
         self._state = accept.state
         if self._stage is Stage.OVER:
-            # It was given up, but there is a state now, and so a "connection_close" is due.
+            # `init` was given up, but it has returned a state, so "connection_close" is due.
             self._stage = Stage.LOST
             return
         self._stage = Stage.OPEN
         self._channel.accept(accept)
 
     def _init_failed(self, error: BaseException) -> None:
-        """Reject the connection for an exception, while that is being handled."""
+        """Reject the connection because of an exception, while the exception is being handled."""
         if self._stage is Stage.OVER:
             if not isinstance(error, (Reject, *CANCELLED)):
                 self._channel.log_failure("the handler's init failed after it had been given up")
             return
-        # Beyond INIT, init has succeeded and the channel has failed to accept: "connection_close" is still due.
+        # In a later stage than INIT, init has succeeded and the channel has failed: "connection_close" is still due.
         self._stop_handling(Stage.OVER if self._stage is Stage.INIT else Stage.CLOSING)
         try:
             if isinstance(error, Reject):
@@ -293,24 +293,24 @@ class HandlerSession:
             self._close(action)
 
     def _handle_failed(self, error: BaseException) -> None:
-        """Close for an exception, while that is being handled (RFC 6455 §7.4.1)."""
+        """Close because of an exception, while the exception is being handled (RFC 6455 §7.4.1)."""
         if self._stage in {Stage.LOST, Stage.OVER} and isinstance(error, CANCELLED):
             return
         try:
             if self._stage is Stage.OPEN:
                 self._close(Close(1011, ""))
         finally:
-            # Logged last: logging may fail, too, and must not keep the connection open.
+            # Log last: logging may fail, and must not keep the connection open then.
             self._channel.log_failure("the handler's handle failed")
 
     def _close(self, close: Close) -> None:
         self._stop_handling(Stage.CLOSING)
         self._channel.close(close.code, close.reason)
 
-    # What is not done at once
+    # Results that are awaited
 
     def _finish(self, result: Any, done: Done, failed: Failed) -> None:
-        """Give the result of `init` or `handle` to `done`: now, or when it is there."""
+        """Give the result of `init` or `handle` to `done`: now, or, if it is awaitable, when it has been awaited."""
         deferred = awaited(result)
         if deferred is None:
             done(result)
@@ -322,7 +322,7 @@ class HandlerSession:
             self._limit_wait(waiting)
 
     def _limit_wait(self, waiting: Waiting) -> None:
-        """Let a wait not last for ever; while the connection is open, that is for the handler to see to."""
+        """Limit a wait in time, except while the connection is open: then the handler may take as long as it likes."""
         if self._stage is Stage.INIT:
             waiting.limit(self._terms.init_timeout, self._init_overdue)
         elif self._stage is Stage.LOST:
@@ -333,33 +333,33 @@ class HandlerSession:
     def _resume(self, error: BaseException | None) -> None:
         self._waiting = None
         if error is not None:
-            # The channel has failed. It will say itself that the connection is lost.
+            # The channel has failed. It will call `connection_lost`.
             self.busy = False
             raise error
         self._go_on_and_proceed()
 
     def _handle_overdue(self, waiting: Waiting) -> None:
         waiting.cancel()
-        # The handler may go on in spite of that; nobody waits for it.
+        # The handler may ignore the cancellation and go on, but the session waits no longer.
         self._end()
 
     # The end
 
     def _end(self) -> None:
-        """Give the handler its "connection_close"; what it answers is ignored."""
+        """Give the handler its "connection_close", and ignore the answer."""
         self._stage = Stage.OVER
         try:
             ending = awaited(self._handle("connection_close", self._state))
-        except BaseException as error:  # whatever it is
+        except BaseException as error:  # users' code may raise anything
             self._handle_failed(error)
         else:
             if ending is not None:
                 keep(ending.addBoth(pass_on, _ignore, self._handle_failed))
 
 
-# Not by a decorator: Cython's classes take none.
+# Not a decorator: Cython's extension types can't have one.
 classImplements(HandlerSession, ISession)
 
 
 def _ignore(answer: Any) -> None:
-    """Nothing can be done for a connection that is gone."""
+    """Do nothing: the connection is gone."""

@@ -1,4 +1,4 @@
-"""A wait for what `init` or `handle` has begun but not finished, and its time limit. Knows no messages, no stages."""
+"""Waits for an awaitable result of `init` or `handle`, with a time limit. Knows no messages and no stages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Resume: TypeAlias = Callable[[BaseException | None], None]
 
 
 class Waiting:
-    """Waits for one Deferred, then hands its result on and lets the session go on.
+    """Waits for one Deferred, then passes its result on and lets the session go on.
 
-    :param channel: for the timer, and for the end of the reactor's turn.
+    :param channel: has the timers, and calls at the end of the reactor's turn.
     """
 
     __slots__ = ("_channel", "_deferred", "_done_at_once", "_started", "_timer")
@@ -37,9 +37,9 @@ class Waiting:
         """Wait for a Deferred. When it fires, its result goes to `done`, or its exception to `failed`.
 
         :param deferred: what `awaited` has returned.
-        :param resume: called at the end of the turn in which it has fired, unless this returns True; with what `failed`
-            has raised, or None.
-        :returns: whether all was done at once, as the Deferred had fired already.
+        :param resume: called at the end of the turn in which the Deferred fires, unless this method returns True. Its
+            argument is the exception that `failed` has raised, or None.
+        :returns: whether the Deferred had fired already, so that nothing is left to be done.
         """
         self._deferred = deferred
         deferred.addBoth(self._fired, done, failed, resume)
@@ -57,7 +57,7 @@ class Waiting:
         if self._deferred is not None:
             try:
                 self._deferred.cancel()
-            except BaseException:  # whatever it is
+            except BaseException:  # users' code may raise anything
                 self._channel.log_failure("what the handler waits for can't be cancelled")
 
     def _fired(self, result: Any, done: Done, failed: Failed, resume: Resume) -> None:
@@ -66,9 +66,9 @@ class Waiting:
         error = None
         try:
             pass_on(result, done, failed)
-        except BaseException as fault:  # nobody would see it here
+        except BaseException as fault:  # a Deferred would swallow it
             error = fault
-        # A failed result refers to this frame: break the cycle.
+        # Break the reference cycle: a failed result refers to this frame.
         del result
         if self._started or error is not None:
             # The caller may be users' code, and the session goes on by calling users' code.
@@ -83,16 +83,19 @@ class Waiting:
 
 
 def pass_on(result: Any, done: Done, failed: Failed) -> None:
-    """Give a Deferred's result to `done`; its exception, or one that `done` raises, to `failed` while it is handled."""
+    """Give a Deferred's result to `done`. Its exception, or one that `done` raises, goes to `failed`.
+
+    `failed` is called while the exception is being handled.
+    """
     try:
         if isinstance(result, Failure):
             raise cause(result)
         done(result)
-    except BaseException as error:  # whatever it is
+    except BaseException as error:  # users' code may raise anything
         try:
             failed(error)
         finally:
-            # The traceback refers to this frame, and this frame to the exception: break the cycle.
+            # Break the reference cycle: the traceback refers to this frame, and this frame to the exception.
             with suppress(Exception):
                 error.__traceback__ = None
     finally:

@@ -1,10 +1,10 @@
 """Where the server listens: endpoints, certificates, and the PROXY protocol.
 
-`listener` makes an endpoint of a description, listens, and is paused and stopped; on asyncio's reactor it has the ports
-of `wshost.fastnet`. `certificates` loads and checks the files for TLS. `proxy_header` reads the header by which a proxy
-tells the client's address; `proxy_protocol` takes it off a connection. Bytes go from a port's transport through TLS and
-`proxy_protocol`, where there are such, to the protocol that the factory given to `Listener.listen` builds.
+`listener` makes an endpoint of a description, listens, and can be paused and stopped; on an asyncio reactor it uses the
+ports of `wshost.fastnet`. `certificates` loads and checks the files for TLS. `proxy_header` parses the header in which
+a proxy names the client's address; `proxy_protocol` removes the header from a connection. Bytes go from a port's
+transport through TLS and `proxy_protocol`, if the endpoint has them, to the protocol. The factory of protocols is an
+argument of `Listener.listen`.
 
-Nothing here may know what is spoken over a connection, or the chain, the hub and the options that decide where to
-listen: those are passed in.
+Nothing here may know what protocol a connection speaks, or the chain, the hub or the options. They are passed in.
 """

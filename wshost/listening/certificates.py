@@ -28,11 +28,11 @@ _PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed44
 
 
 class Certificates:
-    """The files for TLS, as a context of the standard library and as one of Twisted's. Both take TLS 1.2 and later.
+    """The files for TLS, as a context for the standard library and for Twisted. Both accept TLS 1.2 and later.
 
-    :param cert: a PEM file with the server's certificate first, then the others of its chain.
-    :param key: a PEM file with the private key, not encrypted; None when `cert` has that, too.
-    :param client_ca: a PEM file of authorities: clients must show a certificate that one of them has signed. None:
+    :param cert: a PEM file with the server's certificate first, then the rest of its chain.
+    :param key: a PEM file with the private key, not encrypted; None when `cert` has the key, too.
+    :param client_ca: a PEM file of authorities: clients must present a certificate that one of them has signed. None:
         clients need no certificate.
     :raises ConfigurationError: naming the file, when it can't be read or holds something else, or when no client would
         agree on a cipher for the certificate.
@@ -62,10 +62,10 @@ class Certificates:
     def context_factory(self, protocols: Sequence[bytes] = ()) -> CertificateOptions:
         """Return a context for Twisted's own TLS.
 
-        :param protocols: for `negotiate`.
+        :param protocols: see `negotiate`.
         :raises ConfigurationError: as the class does.
         """
-        from twisted.internet.ssl import (  # noqa: PLC0415 - few servers need it, and it takes its time
+        from twisted.internet.ssl import (  # noqa: PLC0415 - few servers need it, and it is slow
             Certificate,
             CertificateOptions,
             TLSVersion,
@@ -91,9 +91,9 @@ class Certificates:
 def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str) -> None:
     """Let Twisted's TLS select a protocol by ALPN, as RFC 7301 §3.2 says, and check its certificate.
 
-    Twisted's own callback answers an empty name when it has nothing to select: to OpenSSL that is an internal error.
+    Twisted's own callback returns an empty name when there is nothing to select: OpenSSL makes an internal error of it.
 
-    :param options: no connection was made with them yet.
+    :param options: Twisted's options; no connection may have been made with them yet.
     :param protocols: the favourite first. A client that offers only others is refused; with none, nothing is selected.
     :param name: names the certificate in errors.
     :raises ConfigurationError: when OpenSSL won't use the certificate, or no client would agree on a cipher for it.
@@ -118,7 +118,7 @@ def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str
 
     try:
         with warnings.catch_warnings():
-            # Twisted's own endpoints use what pyOpenSSL has deprecated.
+            # Twisted's own endpoints use functions that pyOpenSSL has deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
             context = options.getContext()
     except SSL.Error as error:

@@ -1,4 +1,4 @@
-"""Listens on an endpoint that a string describes, and says in one line what prevents it. Knows no connection."""
+"""Listens on an endpoint that a string describes; a failure is reported in one line. Knows no connection."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from wshost.results import ConfigurationError
 #: How many connections the kernel holds until they are accepted. Twisted's 50 are too few when all clients reconnect.
 BACKLOG = 1024
 
-#: A Unix socket's permissions where `mode=` does not say: its user and its group may connect.
+#: A Unix socket's permissions without `mode=`: its user and its group may connect.
 MODE = 0o660
 
-#: The kinds of endpoints that listen with our own ports on asyncio's reactor.
+#: The kinds of endpoints that listen with ports of `wshost.fastnet` on an asyncio reactor.
 _FAST = frozenset({"tcp", "tcp6", "unix"})
 
 _log = Logger("wshost")
@@ -43,7 +43,7 @@ def tcp(port: int, interface: str) -> str:
 
 
 def _arguments(description: str) -> list[str]:
-    """Return the arguments of an endpoint, without the characters that are escaped in them."""
+    """Return the arguments in an endpoint's description, without escaped characters."""
     return re.sub(r"\\.", "", description).split(":")[1:]
 
 
@@ -52,10 +52,10 @@ def _has(arguments: list[str], name: str) -> bool:
 
 
 class _EndpointReactor:
-    """What `unix:` and `ssl:` endpoints listen on where the ports are Twisted's own.
+    """The reactor of `unix:` and `ssl:` endpoints that listen with Twisted's own ports.
 
-    :param reactor: listens.
-    :param proxied: a proxy's header comes before TLS, though TLS is the endpoint's.
+    :param reactor: the reactor that listens.
+    :param proxied: a proxy's header comes before TLS, even though the endpoint does TLS.
     """
 
     def __init__(self, reactor: Any, proxied: bool) -> None:
@@ -63,7 +63,7 @@ class _EndpointReactor:
         self._proxied = proxied
 
     def listenUNIX(self, address: Any, *args: Any, **kwargs: Any) -> IListeningPort:
-        """As `IReactorUNIX` has it, replacing a socket that a killed server has left."""
+        """Listen as `IReactorUNIX` says, but replace a socket that a killed server has left."""
         with replacing_stale_socket(address):
             port: IListeningPort = self._reactor.listenUNIX(address, *args, **kwargs)
         return port
@@ -71,7 +71,7 @@ class _EndpointReactor:
     def listenSSL(
         self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
-        """As `IReactorSSL` has it, selecting a protocol by ALPN."""
+        """Listen as `IReactorSSL` says, but select a protocol by ALPN, too."""
         negotiate(contextFactory, acceptable_protocols(factory), "the certificate")
         listening: IListeningPort
         if self._proxied:
@@ -85,9 +85,9 @@ class _EndpointReactor:
 class Listener:
     """One endpoint.
 
-    :param reactor: listens.
-    :param description: as `twisted.internet.endpoints.serverFromString` takes it.
-    :param certificates: for TLS; None where there is none, or the endpoint has its own.
+    :param reactor: the reactor that listens.
+    :param description: a description for `twisted.internet.endpoints.serverFromString`.
+    :param certificates: for TLS; None: there is no TLS, or the endpoint has its own.
     :raises ConfigurationError: when the description is wrong.
     """
 
@@ -96,19 +96,19 @@ class Listener:
         kind = endpoint.partition(":")[0]
         arguments = _arguments(endpoint)
         own_tls = kind in {"ssl", "tls"} or (kind == "fast" and _has(arguments, "cert"))
-        #: Each connection begins with a header that tells the client's address.
+        #: Each connection begins with a proxy's header, which names the client's address.
         self.proxied = endpoint != description
-        #: It is a Unix socket, which has a lock file with the process's id.
+        #: The endpoint is a Unix socket, which has a lock file with the process's id.
         self.unix = kind == "unix" or (kind == "fast" and _has(arguments, "unix"))
         self._secure = certificates is not None or own_tls
         self._reactor = reactor
         self._description = description
-        # For TLS that is put before the factory, as the endpoint does not do it.
+        # For TLS that is wrapped around the factory, as the endpoint itself does no TLS.
         self._certificates = certificates
         self._header_before_factory = self.proxied and kind != "ssl"
         self._told = False
         self._paused = False
-        # Fires with None before `listen`, and when that failed.
+        # Fires with None before `listen`, and when `listen` has failed.
         self._port: Deferred[IListeningPort | None] = succeed(None)
         self._error: ConfigurationError | None = None
         if certificates is not None and own_tls:
@@ -120,13 +120,13 @@ class Listener:
             endpoint += f":mode={MODE:o}"
         try:
             self._endpoint = serverFromString(self._reactor_for(kind), endpoint)
-        except Exception as error:  # whatever the endpoint's plugin may raise
+        except Exception as error:  # an endpoint's plugin may raise anything
             lacking = kind == "systemd" and isinstance(error, LookupError)
             reason = "systemd has passed no such socket" if lacking else error
             raise ConfigurationError(f"listen: {description!r}: {reason}") from error
 
     def _reactor_for(self, kind: str) -> Any:
-        """Return what an endpoint of this kind listens on. TLS of our own ports is theirs from then on."""
+        """Return the reactor for an endpoint of this kind. Ports of `wshost.fastnet` take the certificates over."""
         if kind in _FAST and isinstance(self._reactor, AsyncioSelectorReactor):
             with suppress(ImportError):  # Windows has no Unix sockets
                 from wshost.fastnet.reactor import FastReactor  # noqa: PLC0415 - as above
@@ -138,10 +138,10 @@ class Listener:
         return _EndpointReactor(self._reactor, self.proxied) if kind in {"ssl", "unix"} else self._reactor
 
     def listen(self, factory: IProtocolFactory) -> None:
-        """Start to listen, unless that was done before.
+        """Start to listen, unless this was done before.
 
         :param factory: builds the protocols of the connections.
-        :raises ConfigurationError: when it fails. An endpoint that does not listen at once logs the error instead.
+        :raises ConfigurationError: when listening fails at once. If it fails later, the error is only logged.
         """
         if self._told:
             return
@@ -160,7 +160,7 @@ class Listener:
         self._port = port
 
     def pause(self) -> None:
-        """Accept no connection until `resume`: clients wait. Ports that are not Twisted's own kind go on accepting."""
+        """Accept no connection until `resume`: clients wait. Ports that are no Twisted descriptors can't be paused."""
         self._paused = True
         self._port.addCallback(self._regulate)
 
@@ -174,10 +174,10 @@ class Listener:
         return port
 
     def announce(self, chain: str, plain: str, secure: str) -> None:
-        """Log the URL, now or as soon as it listens.
+        """Log the URL, now or as soon as the endpoint listens.
 
-        :param chain: the chain, in words.
-        :param plain: the URL's scheme.
+        :param chain: the chain, as text.
+        :param plain: the URL's scheme without TLS.
         :param secure: the URL's scheme with TLS.
         """
         self._port.addCallback(self._announce, chain, plain, secure)
@@ -191,7 +191,7 @@ class Listener:
         return self._port.addCallback(lambda port: None if port is None else port.stopListening())
 
     def _regulate(self, port: IListeningPort | None) -> IListeningPort | None:
-        # What else a plugin's endpoint returns as its port can't be paused.
+        # A plugin's endpoint may return another kind of port, which can't be paused.
         if isinstance(port, FileDescriptor):
             (port.stopReading if self._paused else port.startReading)()
         return port

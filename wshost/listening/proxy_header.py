@@ -1,6 +1,6 @@
-"""The header of the PROXY protocol, versions 1 and 2: bytes to addresses. Knows no connection.
+"""Parses the header of the PROXY protocol, versions 1 and 2, into addresses. Knows no connection.
 
-The specification is HAProxy's `doc/proxy-protocol.txt`; sections named here are its own.
+The specification is HAProxy's `doc/proxy-protocol.txt`; the section numbers here are those of that file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import NamedTuple
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-#: How version 2 begins, and how many bytes come before its addresses.
+#: The first bytes of version 2, and the number of bytes before its addresses.
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _FIXED = 16
-#: How version 1 begins, and how long its line may be, CRLF included.
+#: The first bytes of version 1, and the most bytes of its line, CRLF included.
 _WORD = b"PROXY "
 _LINE = 107
 
@@ -27,7 +27,7 @@ _TYPES = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPEC, _INET, _INET6, _UNIX = range(4)
 _STREAM, _DGRAM = 1, 2
-#: The size of one address, and of both with their ports.
+#: The size of one address, and of both addresses with their ports.
 _SIZES = {_UNSPEC: (0, 0), _INET: (4, 12), _INET6: (16, 36), _UNIX: (108, 216)}
 
 
@@ -36,21 +36,21 @@ class InvalidHeader(ValueError):
 
 
 class Header(NamedTuple):
-    """What a header says."""
+    """A parsed header."""
 
-    #: The client's address. None: the header has none, and the socket's counts.
+    #: The client's address. None: the header has none, and the socket's own address counts.
     source: IAddress | None
-    #: The address that the client has connected to, None as above.
+    #: The address that the client has connected to; None as above.
     destination: IAddress | None
-    #: How many bytes the header takes; the client's follow.
+    #: How many bytes the header takes; the client's bytes follow.
     size: int
 
 
 def parse(data: bytes | bytearray) -> Header | None:
-    """Read a header.
+    """Parse a header.
 
-    :param data: all that has been received.
-    :returns: None while the header is not whole. It has at most 65,551 bytes.
+    :param data: all bytes that have been received.
+    :returns: None while the header is not whole. A header has at most 65,551 bytes.
     :raises InvalidHeader: as soon as the bytes can't become a valid header.
     """
     if data.startswith(_WORD):
@@ -63,7 +63,7 @@ def parse(data: bytes | bytearray) -> Header | None:
 
 
 def _parse_line(data: bytes | bytearray) -> Header | None:
-    """Version 1 (§2.1)."""
+    """Parse version 1 (§2.1)."""
     end = data.find(b"\r\n", 0, _LINE)
     if end < 0:
         if len(data) >= _LINE:
@@ -72,7 +72,7 @@ def _parse_line(data: bytes | bytearray) -> Header | None:
     size = end + 2
     _, protocol, *rest = bytes(data[:end]).split(b" ")
     if protocol == b"UNKNOWN":
-        # The rest of the line is to be ignored.
+        # The rest of the line must be ignored.
         return Header(None, None, size)
     if protocol not in _FAMILIES or len(rest) != 4:
         raise InvalidHeader("the protocol is unknown, or there are not two addresses and two ports")
@@ -100,13 +100,13 @@ def _port(text: bytes) -> int:
 
 
 def _address(family: int, kind: str, packed: bytes, port: int) -> IAddress:
-    # `inet_ntop` writes each address in one way only, that of the kernel's addresses.
+    # `inet_ntop` writes each address in one form only, the same as for the kernel's addresses.
     address: IAddress = _TYPES[socket.AddressFamily(family)](kind, socket.inet_ntop(family, packed), port)
     return address
 
 
 def _parse_binary(data: bytes | bytearray) -> Header | None:
-    """Version 2 (§2.2)."""
+    """Parse version 2 (§2.2)."""
     if len(data) > 12 and data[12] not in {_LOCAL, _PROXY}:
         raise InvalidHeader("the version or the command is unknown")
     if len(data) < _FIXED:
@@ -116,7 +116,7 @@ def _parse_binary(data: bytes | bytearray) -> Header | None:
     size = _FIXED + int.from_bytes(data[14:16], "big")
     if command == _PROXY and (family not in _SIZES or protocol > _DGRAM):
         raise InvalidHeader("the family or the protocol is unknown")
-    # If either is unspecified, the addresses mean nothing.
+    # If the family or the protocol is unspecified, the addresses mean nothing.
     unspecified = command == _LOCAL or _UNSPEC in {family, protocol}
     width, both = _SIZES[_UNSPEC if unspecified else family]
     if size < _FIXED + both:
@@ -140,7 +140,7 @@ def _parse_binary(data: bytes | bytearray) -> Header | None:
 
 
 def _check_vectors(data: bytes | bytearray, start: int, end: int) -> None:
-    """Check that types, lengths and values follow the addresses. We use none of them."""
+    """Check that type-length-value vectors follow the addresses. wshost uses none of them."""
     while start < end:
         start += 3 + int.from_bytes(data[start + 1 : start + 3], "big")
     if start > end:

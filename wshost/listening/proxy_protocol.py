@@ -1,7 +1,8 @@
-"""Takes the PROXY protocol's header off a connection, and gives the addresses in it as the connection's own.
+"""Removes the PROXY protocol's header from a connection, and presents the addresses in it as the connection's own.
 
-It is a protocol to the transport, and the transport of the protocol behind it. That one is connected from the start, so
-its limits hold for clients that send no header, too. An invalid header ends the connection without an answer.
+`ProxiedTransport` is the protocol of the transport below, and the transport of the inner protocol. The inner protocol
+is connected from the start, so its time limits also hold for clients that send no header. An invalid header ends the
+connection without an answer.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from wshost.listening.proxy_header import Header, InvalidHeader, parse
 class ProxiedTransport:
     """One connection.
 
-    :param protocol: speaks with the client behind the header.
+    :param protocol: the inner protocol, which speaks with the client after the header.
     """
 
     def __init__(self, protocol: Any) -> None:
@@ -36,10 +37,10 @@ class ProxiedTransport:
         #: The transport below.
         self.transport: Any = None
         self._header: Header | None = None
-        # What has come of the header; None when that is whole.
+        # The bytes of the header so far; None once the header is whole.
         self._received: bytearray | None = bytearray()
         self._invalid = False
-        # To be called when the addresses are known.
+        # Calls to be made when the addresses are known.
         self._waiting: list[Callable[[], None]] = []
         self.write: Any = None
 
@@ -48,7 +49,7 @@ class ProxiedTransport:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         directlyProvides(self, providedBy(transport))
-        # It is called most often: without this, `__getattr__` would find it.
+        # For speed: otherwise each call would find the method by `__getattr__`.
         self.write = transport.write
         self.connectionMade()
 
@@ -62,11 +63,11 @@ class ProxiedTransport:
             self._receive(self._received, data)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes were read into the buffer of `receive_into`."""
+        """Tell the protocol that `nbytes` bytes were read into the buffer of `receive_into`."""
         self._protocol.buffer_updated(nbytes)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # Break the reference cycle: the protocol has us as its transport.
+        # Break the reference cycle: the protocol refers to this object as its transport.
         protocol, self._protocol = self._protocol, None
         self._waiting.clear()
         protocol.connectionLost(reason)
@@ -96,39 +97,39 @@ class ProxiedTransport:
         received.clear()
         self.transport.loseConnection()
 
-    # The transport of the protocol behind
+    # The transport of the inner protocol
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
 
     def call_when_known(self, call: Callable[[], None]) -> None:
-        """Call this once the client's address is known; never when no valid header comes."""
+        """Make this call once the client's address is known; never if no valid header comes."""
         if self._received is None:
             call()
         else:
             self._waiting.append(call)
 
     def receive_into(self, buffer: Any) -> bool:
-        """Let the transport below read into this. False when it or the protocol can't do that."""
+        """Let the transport below read into this buffer; return False when it or the protocol can't do so."""
         if not hasattr(type(self._protocol), "buffer_updated"):
             return False
         receive = getattr(self.transport, "receive_into", None)
         return receive is not None and bool(receive(buffer))
 
     def getPeer(self) -> IAddress:
-        """Return the client's address; without one in the header, the proxy's."""
+        """Return the client's address from the header; if the header has none, the proxy's address."""
         address: IAddress = (self._header and self._header.source) or self.transport.getPeer()
         return address
 
     def getHost(self) -> IAddress:
-        """Return the address that the client has connected to; without one in the header, ours."""
+        """Return the address that the client has connected to, from the header; if it has none, the socket's own."""
         address: IAddress = (self._header and self._header.destination) or self.transport.getHost()
         return address
 
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(ProxiedTransport):
-    """One whose protocol is half-closeable."""
+    """A connection whose inner protocol is half-closeable."""
 
     def readConnectionLost(self) -> None:
         if self._received is None:
@@ -143,16 +144,16 @@ class HalfCloseable(ProxiedTransport):
 
 @implementer(IProtocolFactory, ILoggingContext)
 class ProxiedFactory:
-    """Builds a factory's protocols, each behind a header.
+    """Builds another factory's protocols, and wraps each in a `ProxiedTransport`.
 
-    :param factory: builds the protocols.
+    :param factory: builds the inner protocols.
     """
 
     def __init__(self, factory: Any) -> None:
-        #: The name is that of `twisted.protocols.policies.WrappingFactory`.
+        #: The inner factory. The attribute has the same name in `twisted.protocols.policies.WrappingFactory`.
         self.wrappedFactory = factory
         if IProtocolNegotiationFactory.providedBy(factory):
-            # Twisted's TLS asks the factory behind it, which may be this one.
+            # Twisted's TLS asks the factory that it wraps, which may be this one.
             alsoProvides(self, IProtocolNegotiationFactory)
 
     def buildProtocol(self, addr: IAddress) -> ProxiedTransport | None:

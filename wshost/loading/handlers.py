@@ -1,4 +1,4 @@
-"""Finds the user's handler by what `--handler` says, and checks that it is one. Knows no other option."""
+"""Finds the handler that `--handler` names, and checks that it is a handler. Knows no other option."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _SPEC = re.compile(rf"(?:(?P<path>.+?\.py)|(?P<module>{_NAME}))(?::(?P<attribute
 def load(handler: Any) -> Any:
     """Return the handler that this option names.
 
-    :param handler: ``MODULE`` or ``MODULE:ATTRIBUTE``, or the handler itself, if it is no str. The module is a dotted
-        path to import, also from the current directory; or the path of a ``.py`` file, which is imported by its stem
-        and can import what lies beside it. The attribute may be dotted. A class is instantiated without arguments.
+    :param handler: ``MODULE`` or ``MODULE:ATTRIBUTE``; or the handler itself, if it is not a str. The module is a
+        dotted path to import, also from the current directory; or the path of a ``.py`` file, which is imported under
+        its stem, and can import the modules beside it. The attribute may be dotted. A class is instantiated without
+        arguments.
     :returns: an object with a callable `init` and a callable `handle`.
     :raises wshost.loading.importing.UserCodeError: when the user's own code raises an exception.
-    :raises ConfigurationError: when there is nothing by that name, or it is no handler.
+    :raises ConfigurationError: when there is no such module or attribute, or it is not a handler.
     """
     if isinstance(handler, str):
         name = repr(handler)
@@ -81,7 +82,7 @@ def _load_file(name: str, path: Path) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    # A name that ends in .py always has one.
+    # The spec is never None for a name that ends in .py.
     spec = cast("ModuleSpec", spec_from_file_location(path.stem, path))
     module = sys.modules[path.stem] = module_from_spec(spec)
     try:

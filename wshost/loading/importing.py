@@ -1,4 +1,4 @@
-"""Runs users' code for the first time, and tells an error in it from code that is not there. Knows no options."""
+"""Runs users' code for the first time, and tells errors in this code from missing code. Knows no options."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _OURS = Path(__file__).parents[1]
 class UserCodeError(ConfigurationError):
     """The user's own code raised an exception when it was imported or instantiated.
 
-    :param message: one line that says what failed, and how.
-    :param traceback_text: the traceback as Python prints it, without frames of ours and of the import system.
+    :param message: one line that says what failed, and why.
+    :param traceback_text: the traceback as Python prints it, without frames of wshost and of the import system.
     """
 
     def __init__(self, message: str, traceback_text: str) -> None:
@@ -29,7 +29,7 @@ class UserCodeError(ConfigurationError):
 
 
 def make_importable(directory: Path) -> None:
-    """Let modules be imported from this directory. Unless it is in the path already, it comes first there."""
+    """Let modules be imported from this directory: put it first in `sys.path`, unless it is there already."""
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
 
@@ -37,9 +37,9 @@ def make_importable(directory: Path) -> None:
 def run(failure: str, call: Callable[..., Any], *args: Any) -> Any:
     """Make a call that may run the user's code, and return its result.
 
-    :param failure: what has failed if the call fails, as a clause: "handler 'chat' can't be imported".
+    :param failure: the error message, as a clause, if the call fails: "handler 'chat' can't be imported".
     :raises UserCodeError: when the user's own code raises an exception.
-    :raises ConfigurationError: when the call fails before it comes to the user's code.
+    :raises ConfigurationError: when the call fails before it reaches the user's code.
     """
     try:
         return call(*args)

@@ -1,4 +1,4 @@
-"""How much freed memory the C library's allocator keeps for this process. Knows nothing of what is allocated."""
+"""Sets how much freed memory the C library's allocator keeps for this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 # Parameters of mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-#: Bytes of unused memory that stay on top of the heap, and the size from which on a block is mapped by itself.
+#: How many unused bytes stay at the top of the heap; and the size from which on a block gets its own mapping.
 KEPT = 32 << 20
 MAPPED = 8 << 20
 
@@ -15,8 +15,8 @@ MAPPED = 8 << 20
 def keep_memory() -> bool:
     """Let glibc keep some of the memory that was freed, as a server soon needs it again.
 
-    By default, the memory of a large message returns to the kernel. For the next one it is mapped, faulted in and
-    cleared again, which costs more than all else that is done with a message.
+    By default, the memory of a large message returns to the kernel. For the next message it is mapped, faulted in and
+    cleared again, which costs more than all other work for a message.
 
     :returns: False when nothing was changed: the user has set environment variables of mallopt(3), or the process has
         another C library or allocator.

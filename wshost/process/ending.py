@@ -1,4 +1,4 @@
-"""How the process ends: by which signal, with which exit status, and how soon. Knows no server and no handler."""
+"""Ends the process: by a signal, or with an exit status, and in limited time. Knows no server and no handler."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from twisted.python.reflect import safe_str
 
 from wshost.process.log_text import loggable
 
-#: A signal that is repeated within so many seconds counts once: `timeout`, for one, sends it to the process, and to its
-#: group.
+#: If a signal comes twice within so many seconds, it counts once: timeout(1), for example, sends it to the process and
+#: to its process group.
 DOUBLED = 0.05
-#: Seconds from the second signal until the reactor's loop ends, whatever has not stopped by then.
+#: Seconds from the second signal until the reactor's loop ends, even if something has not stopped by then.
 GRACE = 0.5
-#: Seconds from the second signal until the process ends even if the reactor's thread is blocked.
+#: Seconds from the second signal until the process ends, even if the reactor's thread is blocked.
 LIMIT = 2.0
 
 # The reactor's methods that handle signals, by signal.
@@ -37,11 +37,11 @@ _log = Logger("wshost")
 def leave(reactor: Any, error: BaseException) -> None:
     """End the process because users' code has raised this: drain as after SIGTERM, then exit with the error's status.
 
-    Returns at once, and raises nothing. Called in the reactor's thread. Only the first call counts, and none that comes
-    after a signal.
+    Returns at once, and never raises. Called in the reactor's thread. Only the first call counts; a call after a signal
+    does nothing.
 
-    :param reactor: the one to stop.
-    :param error: a SystemExit, whose code means what it means to Python; or a KeyboardInterrupt, whose status is 130.
+    :param reactor: the reactor to stop.
+    :param error: a SystemExit, which gives the same status as in plain Python; or a KeyboardInterrupt, which gives 130.
     """
     _of(reactor).leave(error)
 
@@ -49,33 +49,33 @@ def leave(reactor: Any, error: BaseException) -> None:
 def watch(reactor: Any, abort: Callable[[], None]) -> None:
     """Let a second signal end the process at once, where Twisted handles signals.
 
-    This takes effect when the reactor starts, before any call that `callWhenRunning` is given later.
+    It takes effect when the reactor starts, before calls that are given to `callWhenRunning` later.
 
-    :param abort: a method that ends what the drain waits for. It is called at the second signal, in the reactor's
-        thread, unless its object is gone by then.
+    :param abort: a method that aborts everything that the drain waits for. It is called at the second signal, in the
+        reactor's thread, unless its object is gone by then.
     """
     _of(reactor).watch(abort)
 
 
 def interrupt_quietly(reactor: Any) -> None:
-    """Until the reactor starts, let SIGINT end the process as SIGTERM does: without a traceback."""
+    """Until the reactor starts, let SIGINT end the process without a traceback, as SIGTERM does."""
     ours = threading.current_thread() is threading.main_thread()
-    # A process that was started with SIGINT ignored, as in the background of a script, goes on ignoring it.
+    # If the process was started with SIGINT ignored, as in the background of a script, it continues to ignore SIGINT.
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        # Twisted takes SIGINT over from no other handler than Python's own.
+        # Twisted replaces the handler of SIGINT only if that is Python's own.
         reactor.addSystemEventTrigger("before", "startup", signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
 class ExitStatus:
     """Makes the process exit with this status, unless a signal ends it.
 
-    Twistd and twist exit with 0 whatever happens. So this object ends the process itself, when it is deleted at the
-    very end of Python: threads have ended, `atexit` functions were called, and output was flushed.
+    twistd and twist always exit with 0. So this object ends the process itself, when Python deletes it at the very end:
+    threads have ended, `atexit` functions were called, and output was flushed.
 
     :param status: 0 to 255.
     :param exit: ends the process.
-    :param torn_down: returns whether Python is at its end.
+    :param torn_down: returns whether the interpreter is finalizing.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class ExitStatus:
             self._exit(self._status)
 
 
-# Deleted when Python deletes its modules.
+# Python deletes these with its modules, at the very end.
 _statuses: list[ExitStatus] = []
 
 
 def status_of(error: BaseException) -> tuple[int, str]:
-    """Return what Python would do if nobody caught this error: the exit status, and what it would print.
+    """Return the exit status and the text that Python would end with if nobody caught this error.
 
     :param error: a SystemExit or KeyboardInterrupt.
     """
@@ -103,22 +103,22 @@ def status_of(error: BaseException) -> tuple[int, str]:
     if code is None:
         return 0, ""
     if isinstance(code, int):
-        # Python makes it a C long, and -1 of what does not fit.
+        # Python converts it to a C long, or to -1 if it does not fit.
         return int(code) & 0xFF if int(code).bit_length() < 64 else 0xFF, ""
     return 1, safe_str(code)
 
 
 class Ending:
-    """How one reactor ends, and with it the process."""
+    """Ends one reactor, and with it the process."""
 
     def __init__(self, reactor: Any) -> None:
-        # Weak: `_endings` must not keep the reactor. While a method runs, its caller has it.
+        # A weak reference: `_endings` must not keep the reactor alive. While a method runs, its caller does.
         self._reactor: Callable[[], Any] = ref(reactor)
         self._aborts: list[WeakMethod[Callable[[], None]]] = []
         self._watching = False
-        # Twisted's handlers, by signal.
+        # Twisted's signal handlers, by signal.
         self._handlers: dict[int, Callable[[int, Any], None]] = {}
-        # The first signal, 0 for none, and when it came.
+        # The first signal, 0 before there was one, and its time.
         self._first = 0
         self._first_at = 0.0
         # The exit status that users' code has asked for.
@@ -130,7 +130,7 @@ class Ending:
         self._overdue = False
 
     def leave(self, error: BaseException) -> None:
-        """See the function of this name."""
+        """See the module's function of this name."""
         if self._status is not None or self._first:
             return
         self._draining = True
@@ -145,7 +145,7 @@ class Ending:
             print(text, end="\n" * bool(text), file=sys.__stderr__, flush=True)
 
     def watch(self, abort: Callable[[], None]) -> None:
-        """See the function of this name."""
+        """See the module's function of this name."""
         method = WeakMethod(abort)
         self._aborts = [other for other in self._aborts if other() is not None and other != method] + [method]
         if not self._watching:
@@ -158,12 +158,12 @@ class Ending:
         self._draining = True
 
     def _stop(self) -> None:
-        # It may be stopping already.
+        # The reactor may be stopping already.
         with suppress(ReactorNotRunning):
             self._reactor().stop()
 
     def _take_signals(self) -> None:
-        """Replace Twisted's handlers, where there are any: they know of no second signal."""
+        """Replace Twisted's signal handlers, where it has set some: they treat a second signal like the first."""
         for name, method in _HANDLED.items():
             number = getattr(signal, name, None)
             handler = getattr(self._reactor(), method, None)
@@ -172,7 +172,7 @@ class Ending:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        # This interrupts the reactor's thread anywhere, so all but notes is left to the reactor.
+        # A signal interrupts the reactor's thread anywhere. So only set attributes here; the reactor does the rest.
         if self._overdue:
             self._end()
         elif not self._first:
@@ -185,7 +185,8 @@ class Ending:
         else:
             self._hurried = True
             self._reactor().callFromThread(self._hurry)
-            # No thread can start while Python ends. `threading.Thread` takes locks that the interrupted code may hold.
+            # No thread can start while Python finalizes. `threading.Thread` would take locks, which the interrupted
+            # code may hold.
             with suppress(RuntimeError):
                 _thread.start_new_thread(self._wait, (number,))
 
@@ -198,33 +199,33 @@ class Ending:
                 if abort is not None:
                     abort()
             except BaseException:
-                _log.failure("what is left could not be aborted")
+                _log.failure("connections could not be aborted")
 
     def _crash(self) -> None:
-        """End the reactor's loop, whatever else is still being waited for."""
+        """End the reactor's loop, even if something has not stopped yet."""
         reactor = self._reactor()
         if reactor.running:
-            _log.warn("wshost has stopped, something else has not: ending without it")
+            _log.warn("ending now: wshost has stopped, but another part of the process has not")
             reactor.crash()
 
     def _wait(self, number: int) -> None:
         """End the process if the reactor's thread doesn't. Runs in a thread of its own."""
         time.sleep(LIMIT)
         self._overdue = True
-        # Only the main thread can restore a signal's default. `_handle` runs there, unless that thread never returns.
+        # Only the main thread can restore a signal's default: `_handle` runs there, unless C code there never returns.
         os.kill(os.getpid(), number)
         time.sleep(LIMIT)
         os._exit(128 + self._first if self._status is None else self._status)
 
     def _end(self) -> None:
-        """End the process here and now, with the status that it would have had."""
+        """End the process at once, with the status that it would have had after draining."""
         if self._status is not None:
             os._exit(self._status)
         signal.signal(self._first, signal.SIG_DFL)
         os.kill(os.getpid(), self._first)
 
 
-# By reactor, and gone with it.
+# By reactor. An entry goes when its reactor goes.
 _endings: WeakKeyDictionary[Any, Ending] = WeakKeyDictionary()
 
 

@@ -1,4 +1,4 @@
-"""Limits how many events of a kind are logged, and logs how many were left out. Imports nothing of ours."""
+"""Limits how many events of a kind are logged, and logs how many were left out. Imports no other module of wshost."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Any
 from twisted.logger import ILogObserver, Logger, LogLevel
 from zope.interface import implementer
 
-#: How many events of a kind are logged in a period, and its length in seconds. Further ones are counted.
+#: How many events of a kind are logged in a period, and the period in seconds. Further events are only counted.
 MOST = 20
 PERIOD = 10.0
-#: How many kinds are told apart in a period. All further ones count as one.
+#: How many kinds are told apart in a period. All further kinds count as one.
 KINDS = 200
 
-# Libraries that log whatever a peer makes them log.
+# Libraries whose events a peer may cause.
 _LIBRARIES = ("twisted", "autobahn", "txaio")
-# Modules below these that log for the application: Python's warnings, and plugins.
+# Modules of these libraries that log for the application: Python's warnings, and plugins.
 _APPLICATIONS = ("twisted.logger", "twisted.plugins")
-# Modules that stand between a call of Twisted's older functions and this one.
+# Modules in the call stack between a call of Twisted's older log functions and this module.
 _BETWEEN = ("twisted.logger", "twisted.python.log", "twisted.python.threadable", "twisted.python.context", __name__)
 
 
 def by_format(event: dict[str, Any]) -> Hashable | None:
-    """Return an event's kind: who logs it, the text before values are filled in, and the class of the exception."""
+    """Return an event's kind: its namespace, its format without the values, and the class of its exception."""
     return (event.get("log_namespace"), event.get("log_format"), _failed(event))
 
 
 def by_library(event: dict[str, Any]) -> Hashable | None:
-    """Return the kind of an event that a library below us has logged; None for an event of the application."""
+    """Return the kind of an event that Twisted or Autobahn has logged; None for an event of the application."""
     if event.get("log_namespace") != "log_legacy":
         return by_format(event) if _is_library(event.get("log_namespace", "")) else None
-    # Events of Twisted's older functions don't say who has called these.
-    frame = sys._getframe(1)  # noqa: SLF001 - any other way takes milliseconds
+    # Events of Twisted's older log functions don't say which module has logged them: look at the call stack.
+    frame = sys._getframe(1)  # noqa: SLF001 - other ways take milliseconds
     while frame.f_back is not None and _within(frame.f_globals.get("__name__", ""), _BETWEEN):
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "")
@@ -62,8 +62,8 @@ class LogLimit:
 
     :param observer: gets the events, and how many were left out.
     :param kind: returns an event's kind, or None for an event that is not limited.
-    :param later: called in any thread, with seconds and what to call then. Without it, how many were left out is logged
-        before the next event.
+    :param later: schedules a call, given seconds and a function; called in any thread. Without it, the number of events
+        left out is logged only before the next event.
     :param seconds: returns the time.
     """
 
@@ -94,7 +94,7 @@ class LogLimit:
             self._observer(event)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to log a record of the standard library's `logging`: this makes the object a filter, too."""
+        """Return whether to log a record of the standard library's `logging`, as a filter of that package does."""
         if self._counts:
             self.log_left_out()
         failed = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
@@ -111,12 +111,12 @@ class LogLimit:
                 return True
             scheduled, self._scheduled = self._scheduled, True
         if not scheduled and self._later is not None:
-            # A little later than the end of the period, as that may be measured by another clock.
+            # A little later than the end of the period, as `later` may use another clock.
             self._later(PERIOD + 0.1, self.log_left_out)
         return False
 
     def log_left_out(self) -> None:
-        """Log how many were left out, if the period is over."""
+        """Log how many events were left out, if the period is over."""
         with self._lock:
             if not self._counts or self._seconds() < self._period_end:
                 return

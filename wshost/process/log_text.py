@@ -1,17 +1,17 @@
-"""Makes a text fit for a log: of a bounded length, without control characters. Imports nothing of ours."""
+"""Makes a text fit for a log: limits its length, escapes control characters. Imports no other module of wshost."""
 
 from __future__ import annotations
 
-#: How many characters of a text are kept, half from its start and half from its end: a peer may have made it endless.
+#: How many characters of a text are kept, half from its start and half from its end: a peer may make texts very long.
 LENGTH = 8_192
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A}}
-# What some readers take for the end of a line, and surrogates, which no encoding has.
+# Characters that some programs take for the end of a line; and surrogates, which can't be encoded.
 _ESCAPES |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0xD800, 0xE000))}
 
 
 def loggable(text: str) -> str:
-    """Return a text without its middle, if it is too long, and with its control characters escaped (CWE-117).
+    """Return a text with its control characters escaped (CWE-117), and without its middle if it is too long.
 
     Tabs and newlines stay, as Twisted's log files indent the lines of a text.
     """

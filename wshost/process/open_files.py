@@ -1,15 +1,15 @@
-"""How many files the process may have open. Each connection is one, but this knows no connections."""
+"""Raises the limit on open files, and checks whether it is enough. Knows no connections, only their number."""
 
 from __future__ import annotations
 
-#: Files that a server has open beside its connections: listening sockets, logs, the event loop's, the handler's.
+#: Files that a server has open besides its connections: listening sockets, logs, files of the event loop and handler.
 OTHERS = 50
 
 
 def raise_limit() -> int | None:
     """Raise the limit on open files to the hard limit, and return it; None when there is no limit.
 
-    Systems set a low limit for the sake of programs that use `select`, and let others raise it.
+    The soft limit is low for programs that use select(2). Other programs may raise it.
     """
     try:
         import resource  # noqa: PLC0415 - Windows has none
@@ -20,7 +20,7 @@ def raise_limit() -> int | None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):
-            # macOS has another limit, which can't be asked for.
+            # macOS has another, lower limit, which can't be queried.
             pass
         else:
             soft = hard
@@ -28,9 +28,9 @@ def raise_limit() -> int | None:
 
 
 def shortage(limit: int | None, connections: int) -> str | None:
-    """Return one line that says that so many connections don't fit; None when they do.
+    """Return one line that warns that the limit is too low for so many connections; None when it is not.
 
-    :param limit: what `raise_limit` has returned.
+    :param limit: the result of `raise_limit`.
     :param connections: how many may be open at a time.
     """
     if limit is None or limit >= connections + OTHERS:

@@ -1,4 +1,4 @@
-"""Which reactor `twistd wshost` runs on, and the clock of that reactor. Knows no option."""
+"""Chooses the reactor that `twistd wshost` runs on, and sets its clock. Knows no option."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _install(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def choose(*, daemon: bool) -> None:
-    """Install a reactor, unless the user has named one to twistd, and give it a clock that only goes forward.
+    """Install a reactor, unless twistd's `--reactor` has done so, and give it a clock that only goes forward.
 
     The reactor is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as
     Twisted can't run on asyncio's default loop there. In a daemon on systems other than Linux it is Twisted's default,
@@ -49,7 +49,7 @@ def choose(*, daemon: bool) -> None:
 
 
 def let_tasks_exit(reactor: Any) -> None:
-    """Let asyncio tasks end the process by SystemExit, as on our reactor, also on another one that is yet to run."""
+    """Let asyncio tasks end the process by SystemExit on any asyncio reactor that does not run yet."""
     if isinstance(reactor, AsyncioSelectorReactor) and not isinstance(reactor, AsyncioReactor):
         reactor.run = partial(_run, reactor)  # type: ignore[method-assign]
 
@@ -57,11 +57,12 @@ def let_tasks_exit(reactor: Any) -> None:
 class AsyncioReactor(AsyncioSelectorReactor):
     """Twisted's asyncio reactor, with two faults mended.
 
-    A reset right behind data is noticed. When the kernel has both for a socket, uvloop calls the reader once, and then
-    no longer watches the socket (``UVPoll._fatal_error``): the reader gets the data, and would never hear of the reset.
+    A reset directly after data is noticed. When the kernel has both for a socket, uvloop calls the reader once, and
+    then no longer watches the socket (``UVPoll._fatal_error``): the reader gets the data, and would never hear of the
+    reset.
 
-    The server drains when a task or callback of asyncio raises SystemExit or KeyboardInterrupt. These leave the event
-    loop, and would leave the reactor, too. Here the loop runs again until the reactor has stopped.
+    The server drains when an asyncio task or callback raises SystemExit or KeyboardInterrupt. Such an exception leaves
+    the event loop, and would leave the reactor, too. Here the loop runs again until the reactor has stopped.
     """
 
     def run(self, installSignalHandlers: bool = True) -> None:
@@ -69,7 +70,7 @@ class AsyncioReactor(AsyncioSelectorReactor):
 
     def _readOrWrite(self, selectable: Any, read: bool) -> None:
         super()._readOrWrite(selectable, read)
-        # A connection that has just ended has no socket any more.
+        # A connection that has just ended has no socket attribute any more.
         connection = getattr(selectable, "socket", None) if isinstance(selectable, Connection) else None
         error = 0 if connection is None else connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
@@ -82,7 +83,7 @@ def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) ->
     if loop.get_exception_handler() is None:
         loop.set_exception_handler(_log_unless_exit)
     reactor.startRunning(installSignalHandlers=installSignalHandlers)
-    # A loop that an exception has left has forgotten whether it was told to stop.
+    # After an exception, a loop no longer knows whether it was told to stop.
     while reactor.running:
         try:
             loop.run_forever()
@@ -93,7 +94,7 @@ def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) ->
 
 
 def _log_unless_exit(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log as a loop does by default, but not the SystemExit of a task: that has left the loop and been dealt with."""
+    """Log as a loop does by default, except a task's SystemExit, which has left the loop and is handled by `_run`."""
     exits = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
     if not (exits and isinstance(context.get("future"), asyncio.Task)):
         loop.default_exception_handler(context)
@@ -118,9 +119,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def use_monotonic_time(reactor: Any) -> None:
     """Let a reactor measure time by the monotonic clock, starting at the present time of day.
 
-    Twisted measures by the time of day. When somebody sets that clock, all timers fire at once, or none does. The
-    reactor's time still looks like the time of day: twisted.web's access log takes it for that, and calls that are
-    scheduled already keep their time.
+    Twisted uses the time of day. When somebody sets that clock, all timers fire at once, or none does. The new time
+    still looks like the time of day: twisted.web's access log uses it as such, and calls that are scheduled already
+    keep their time.
     """
     start = time.time() - time.monotonic()
     reactor.seconds = lambda: start + time.monotonic()

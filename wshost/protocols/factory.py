@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 moduleProvides(IPreparedModule)
 
-#: The begin of the reason that Twisted gives for a clean close.
+#: The first words of Twisted's reason for a clean close.
 _CLEAN = str(ConnectionDone()).removesuffix(".")
 
 
 def prepare(options: Mapping[str, Any]) -> IProtocolFactory:
     """Return the option `factory`: an `IProtocolFactory`, or its dotted path, also in the current directory.
 
-    The factory is started here, as a listening port would. Nobody stops it, as modules don't hear of a server's end.
+    The factory is started here, as a listening port would do it. It is never stopped, as modules are not told when a
+    server stops.
 
     :raises ConfigurationError: when the option is no factory, or there are other options.
     """
@@ -59,7 +60,7 @@ def init(options: IProtocolFactory, context: IContext) -> FactoryDriver:
 class FactoryDriver:
     """The driver of a connection, and the transport of its protocol.
 
-    It provides `ITCPTransport`, but ignores settings of TCP: those are the connection's.
+    It provides `ITCPTransport`, but ignores settings of TCP: the connection has its own.
 
     :param factory: builds the protocol; when it returns None, the connection closes.
     """
@@ -74,7 +75,7 @@ class FactoryDriver:
         self._turn: Timer | None = None
         self._aborted = False
         if context.tls is not None:
-            # twisted.web takes a request for secure by this interface.
+            # By this interface, twisted.web sees that a request is secure.
             alsoProvides(self, ISSLTransport)
         self._protocol: IProtocol | None = factory.buildProtocol(context.peer_address)
         if self._protocol is None:
@@ -149,13 +150,13 @@ class FactoryDriver:
         return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def getTcpKeepAlive(self) -> bool:
         return False
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def getPeerCertificate(self) -> X509 | None:
         """Return the peer's certificate; None without TLS or without one."""
@@ -188,7 +189,7 @@ class FactoryDriver:
         self.loseConnection()
 
     def _pull(self) -> None:
-        """Ask a pull producer for more: once a turn, while the output is not full."""
+        """Ask a pull producer for more, once a turn, while the output is not full."""
         self._turn = None
         if self._producer is None or self._streaming or self._context.output_full:
             return

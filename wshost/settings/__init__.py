@@ -1,12 +1,13 @@
-"""What one can ask a server for: all options, how they are read, and what they are when nobody asks.
+"""The options of a server: their names, defaults and help, and how they are read and checked.
 
 Each option stands once, in `options`: its kind, range, default and help. The command line, TOML files (`file`),
-`wshost.service`, the mappings of our protocol modules, `--help`, the tables of the documentation and the tests all read
-that table. `kinds` says how a value is read and checked; `wsserver` has the original's names for options and modules.
+`wshost.service`, the mappings of wshost's protocol modules, `--help`, the tables of the documentation and the tests all
+use this table. `kinds` reads and checks values of each kind. `wsserver` has the names that wsserver, the original in
+Erlang, has for options and modules.
 
-The way: text or values are checked by their kinds, one by one; `options.settle` looks at them together, and returns
-`Settings`. From there `wshost.chain` hands each module the options that are its own, and the module checks its mapping
-by `options.module_options`. So an option is added by one entry in `options`, and by the part that uses it.
+First each value is checked by its kind. Then `options.settle` checks all values together, and returns `Settings`.
+`wshost.chain` gives each protocol module the module's own options, and the module checks them by
+`options.module_options`. So a new option needs one entry in `options`, and the code that uses the option.
 
-Nothing here uses an option, or imports what does.
+Nothing here uses an option, or imports code that does.
 """

@@ -1,4 +1,4 @@
-"""Reads a TOML file of options, and says on which line something is wrong with it. Knows no option by name."""
+"""Reads a TOML file of options; an error names the wrong line. Knows no option by name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from wshost.results import ConfigurationError
 from wshost.settings import options
 
-#: Where TOML's strings and comments are: those of several lines may hold what looks like a key.
+#: Matches TOML's strings and comments: a string of several lines may contain text that looks like a key.
 _QUOTED = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*', re.DOTALL)
 
 
 def read(path: str) -> dict[str, Any]:
-    """Return the options in a file, checked, by the names of `wshost.settings.options.Settings`.
+    """Return the checked options of a file, by their names in `wshost.settings.options.Settings`.
 
     :raises ConfigurationError: ``chat.toml: line 3: …``.
     """
@@ -39,9 +39,9 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _place(key: str, value: Any, text: str) -> str:
-    """Return ``line 3: ``, where a wrong option stands; in an array of tables, where the wrong table stands.
+    """Return the place of a wrong option, as ``line 3: ``; in an array of tables, the place of the wrong table.
 
-    A key with escapes is not found: then it is empty.
+    The result is empty for a key with escapes, which is not found.
     """
     text = _QUOTED.sub(lambda found: "\n" * found[0].count("\n") or found[0], text)
     name = rf"[ \t]*([\"']?){re.escape(key)}\1[ \t]*"

@@ -1,4 +1,4 @@
-"""The kinds of values that options have: how each is read from text, checked, and shown. Knows no option by name."""
+"""The kinds of option values: each kind reads a value from text, checks it, and shows it. Knows no option by name."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ T_co = TypeVar("T_co", covariant=True)
 class Kind(ABC, Generic[T_co]):
     """One kind of values."""
 
-    #: What stands for a value in `--help`; empty for a flag, which takes none.
+    #: The placeholder for a value in `--help`; empty for a flag, which takes no value.
     metavar: str
     #: Whether each use of the option on the command line adds to the value.
     repeatable = False
 
     @abstractmethod
     def check(self, value: Any) -> T_co:
-        """Return a value that a file or a mapping has, in its exact type.
+        """Check a value of a file or a mapping, and return it in its exact type.
 
-        :raises ValueError: saying what is wrong with it.
+        :raises ValueError: with a message that says what is wrong.
         """
 
     def add(self, before: Any, text: str) -> T_co:
         """Return the value after one more use of the option on the command line.
 
-        :param before: the value after the uses so far, None before the first.
-        :raises ValueError: saying what is wrong with the text.
+        :param before: the value after earlier uses; None for the first use.
+        :raises ValueError: with a message that says what is wrong.
         """
         return self.check(text)
 
@@ -82,7 +82,7 @@ class Size(Kind[int]):
         return size
 
     def show(self, value: int) -> str:
-        """Return it in the largest unit of which it is a multiple."""
+        """Return the size in the largest unit that divides it."""
         unit, factor = max((one for one in _UNITS.items() if value % one[1] == 0), key=lambda one: one[1])
         return f"{value // factor}{unit and unit.upper() + 'iB'}"
 
@@ -173,7 +173,7 @@ class Several(Kind[list[T]]):
 
 @dataclass(frozen=True)
 class Table(Kind[dict[str, Any]]):
-    """Values by name; each use of the option on the command line adds one, KEY=VALUE, with a string for the value."""
+    """Values by name; each use of the option on the command line, KEY=VALUE, adds one value, a string."""
 
     metavar: str
     repeatable = True
@@ -194,9 +194,9 @@ class Table(Kind[dict[str, Any]]):
 class Module(Kind[tuple[str, dict[str, Any]]]):
     """A protocol module's name and its options.
 
-    On the command line NAME,KEY=VALUE,…: whole numbers, decimal numbers, ``true`` and ``false`` are taken as such. In
-    a file that, or a table with the key ``module``; in code a pair, too. Dashes in the options' names become
-    underscores.
+    On the command line: NAME,KEY=VALUE,…, where whole numbers, decimal numbers, ``true`` and ``false`` are not strings.
+    In a file: the same text, or a table with the key ``module``. In code: the same, or a pair. Dashes in the options'
+    names become underscores.
     """
 
     metavar: str = "NAME[,KEY=VALUE...]"
@@ -225,9 +225,9 @@ class Module(Kind[tuple[str, dict[str, Any]]]):
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Return a mapping, or a list of pairs as Erlang has it, as a dict.
+    """Return a mapping, or a list of pairs as in Erlang, as a dict.
 
-    :raises ValueError: when it is neither, or its keys are not different strings.
+    :raises ValueError: when it is neither, when a key is not a string, or comes twice.
     """
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     if not isinstance(pairs, list | tuple) or not all(isinstance(one, list | tuple) and len(one) == 2 for one in pairs):

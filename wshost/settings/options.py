@@ -1,6 +1,6 @@
-"""All options, each once: kind, range, default and help, for the command, files, code, modules and documentation alike.
+"""All options, each once: kind, range, default and help. The command, files, code, modules and documentation use these.
 
-It knows no part that uses one.
+Knows no code that uses an option.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIZE = Size(1, 1 << 31)
 _TIME = Seconds(0.001, _DAY)
 _FILE = Text("FILE")
 
-#: The groups of `--help`, each by the option that it begins with.
+#: The titles of the groups of `--help`, by the first option of each group.
 GROUPS = {
     "port": "Where it listens",
     "handler": "What it serves",
@@ -34,21 +34,21 @@ T = TypeVar("T")
 
 
 class Option(Generic[T]):
-    """One option. As an attribute of a `Settings` it is the value there; as one of the class, the option.
+    """One option, as a descriptor: an instance of `Settings` returns the option's value, the class the option itself.
 
-    :param default: its value when it is not given.
-    :param text: what it does, in one sentence or more.
-    :param shown: the default in words, where the value doesn't say it.
+    :param default: the value when the option is not given.
+    :param text: what the option does, in one sentence or more.
+    :param shown: the default in words, if the value itself is not clear.
     """
 
-    #: As `Settings` has it, and as the command line has it; empty for one that only a module's own mapping has.
+    #: The name in `Settings`, and on the command line; empty for an option that only a module's own mapping has.
     name = dashed = ""
 
     def __init__(self, kind: Kind[T], default: T, text: str, shown: str = "") -> None:
         self.kind = kind
         self.default = default
         self.text = text
-        #: The default as `--help` and the documentation show it; empty where there is none.
+        #: The default as `--help` and the documentation show it; empty when there is no default.
         self.shown = shown or ("" if default in (None, (), {}) else kind.show(default))
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -56,7 +56,7 @@ class Option(Generic[T]):
 
     @property
     def help(self) -> str:
-        """What it does, for the command."""
+        """The text in `--help`."""
         return f"{self.text} Repeatable." if self.kind.repeatable else self.text
 
     @overload
@@ -69,13 +69,13 @@ class Option(Generic[T]):
 
 @dataclass(init=False)
 class Settings:
-    """What was asked for: of each option the value that was given, or else the default.
+    """The value of each option: the given one, or else the default.
 
-    :param given: checked values, by name; None stands for one that was not given.
-    :raises TypeError: for a name that is no option's.
+    :param given: checked values, by name; None means that the option was not given.
+    :raises TypeError: for a name that is not an option.
     """
 
-    #: Only what was given, by name.
+    #: Only the given values, by name.
     given: Mapping[str, Any]
 
     port = Option(Integer(0, 65535, "PORT"), 8080, "TCP port; 0 picks a free one.")
@@ -154,7 +154,7 @@ OPTIONS: Mapping[str, Option[Any]] = {
     name: option for name, option in vars(Settings).items() if isinstance(option, Option)
 }
 
-#: The options of our own protocol modules, by the names in their mappings. Some of them are the command's, too.
+#: The options of wshost's protocol modules, by the names in their mappings. Some are options of the command, too.
 MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
     "http": {
         "paths": Option(
@@ -181,15 +181,14 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
         "fast_lane": Option(
             Flag(),
             os.environ.get("WSHOST_FAST_LANE") != "off",
-            "Read plain frames without the engine, which is slower. WSHOST_FAST_LANE=off in the environment turns it "
-            "off, too.",
+            "Read plain frames without the slower engine. WSHOST_FAST_LANE=off in the environment turns this off, too.",
             "true",
         ),
         "max_message_size": Settings.max_message_size,
         "max_frame_size": Option(
             _SIZE,
             None,
-            "Largest frame from a client, as it comes; larger ones close with 1009.",
+            "Largest frame from a client, before decompression; larger ones close with 1009.",
             "max_message_size; in a compressed message twice that plus 1 KiB, as incompressible data grows",
         ),
         "max_fragments": Option(_COUNT, 1_024, "Frames of one message; more close with 1009."),
@@ -203,14 +202,14 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
     },
 }
 
-#: Other names of options.
+#: Options by their other names.
 _ALIASES = {"protocol_modules": "protocol_module", **wsserver.OPTIONS}
 
 
 class WrongOption(ConfigurationError):
-    """An option that can't be.
+    """An option has an unknown name or a wrong value.
 
-    :param key: its name, as it was given.
+    :param key: the option's name, as it was given.
     """
 
     def __init__(self, key: str, line: str) -> None:
@@ -219,20 +218,20 @@ class WrongOption(ConfigurationError):
 
 
 def check(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a file or a mapping, checked, by the names of `Settings`.
+    """Return the checked options of a file or a mapping, by their names in `Settings`.
 
-    :param given: by name, with dashes or underscores.
-    :raises WrongOption: for the first that is wrong.
+    :param given: values by name, with dashes or underscores.
+    :raises WrongOption: for the first wrong option.
     """
     return _check(given, OPTIONS, _ALIASES)
 
 
 def module_options(module: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of one of our protocol modules: those that are given, checked, and the defaults of the others.
+    """Return all options of one of wshost's protocol modules: the given ones, checked, and defaults for the others.
 
-    :param module: its short name.
+    :param module: the module's short name.
     :param given: the module's own mapping.
-    :raises ConfigurationError: for the first that is wrong.
+    :raises ConfigurationError: for the first wrong option.
     """
     known = MODULES[module]
     try:
@@ -261,11 +260,11 @@ def _check(given: Mapping[str, Any], known: Mapping[str, Option[Any]], aliases: 
 
 
 def settle(given: Mapping[str, Any], over: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings that these options make.
+    """Merge options into `Settings`, and check them together.
 
     :param given: checked values by name.
-    :param over: more of them, which win: the command line over the file.
-    :raises ConfigurationError: when two of them exclude each other, or one lacks another.
+    :param over: more checked values, which win: the command line over the file.
+    :raises ConfigurationError: when two options exclude each other, or an option needs another that is missing.
     """
     merged = dict(given)
     if over:

@@ -1,4 +1,4 @@
-"""The names of the original, wsserver, in wshost's own: of its options, its protocol modules and their options."""
+"""Translates names of wsserver, the original in Erlang, to wshost's: of options, protocol modules and their options."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from wshost.exact import text
 from wshost.results import ConfigurationError
 from wshost.settings.kinds import mapping
 
-#: Its options, by which wshost's are. A worker served one connection.
+#: wshost's options by wsserver's names. A worker of wsserver served one connection.
 OPTIONS = {"number_of_workers": "max_connections", "protocol_modules_options": "protocol_module"}
-#: Its protocol modules, by which wshost's are.
+#: wshost's protocol modules by wsserver's names.
 MODULES = {"wsserver_http_protocol": "http", "wsserver_websocket_protocol": "websocket"}
 
-#: What `worker_options` may hold: its example has the one name, its code reads the other.
+#: The keys of `worker_options`: wsserver's example has the one name, its code reads the other.
 _WORKER_OPTIONS = {"protocol_modules", "protocol_modules_options"}
 
 
 def translate(given: Any) -> tuple[dict[str, Any], str | None]:
-    """Return the options of a server without `worker_options` and `register`, which only wsserver has.
+    """Translate the options of a server: `worker_options` and `register`, which only wsserver has, are resolved.
 
     :param given: a mapping, or a list of pairs.
-    :returns: the options, those of `worker_options` among them; and the service's name, `register`.
-    :raises ConfigurationError: when one of these two is wrong, or it is no mapping.
+    :returns: the options, including those in `worker_options`; and the service's name, which `register` gives.
+    :raises ConfigurationError: when `worker_options` or `register` is wrong, or `given` is no mapping.
     """
     options = _table("the options", given)
     for key, value in _table("worker_options", options.pop("worker_options", {})).items():
@@ -39,9 +39,9 @@ def translate(given: Any) -> tuple[dict[str, Any], str | None]:
 
 
 def module(name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a protocol module's name and its options by wshost's names: `handler_module` is `handler`.
+    """Return a protocol module's name and its options by wshost's names: `handler_module` becomes `handler`.
 
-    :raises ConfigurationError: when both are given.
+    :raises ConfigurationError: when both `handler_module` and `handler` are given.
     """
     name, options = MODULES.get(name, name), dict(given)
     if name == "websocket" and "handler_module" in options:

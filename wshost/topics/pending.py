@@ -1,7 +1,7 @@
-"""What was published in this turn of the reactor, and which subscribers it is still to be sent to.
+"""Messages that were published in this turn of the reactor, and which subscribers have not got them yet.
 
 A message is encoded once. At the end of the turn, the messages of a topic are joined once for all subscribers that
-have the same to get. Knows no protocol, and not how one subscribes.
+get the same messages. Knows no protocol, and not how a connection subscribes.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class Topic:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        # The subscribers whose modules use an encoding, by that, each with its stream; and the others.
+        # The subscribers whose modules use an encoding, by encoding, each with its stream; and the other subscribers.
         self.encoded: dict[IEncoding, dict[Subscriber, Stream]] = {}
         self.others: dict[Subscriber, None] = {}
-        # What was published in this turn for those with an encoding, and its size.
+        # The messages published in this turn for subscribers with an encoding, and their size.
         self.pending: list[Publication] = []
         self.size = 0
 
     def add(self, subscriber: Subscriber) -> None:
-        """A connection has subscribed, or has another encoding now."""
+        """Add a connection that has subscribed, or that has another encoding now."""
         if subscriber.encoding is None:
             self.others[subscriber] = None
         else:
             self.encoded.setdefault(subscriber.encoding, {})[subscriber] = subscriber.stream
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Undo `add`. The encoding is still the same."""
+        """Undo `add`. The subscriber must still have the same encoding."""
         if subscriber.encoding is None:
             del self.others[subscriber]
         else:
@@ -54,10 +54,10 @@ class Topic:
 class Subscriber:
     """A connection that subscribes.
 
-    :param pending: that of its hub.
-    :param id: the connection's, for the log.
+    :param pending: the hub's `Pending`.
+    :param id: the connection's id, for the log.
     :param stream: the connection's output.
-    :param ask: asks the connection's module to send a message, where it uses no encoding: `Connection.ask`.
+    :param ask: asks the connection's module to send a message, if the module uses no encoding: `Connection.ask`.
     """
 
     def __init__(self, pending: Pending, id: str, stream: Stream, ask: Callable[..., bool]) -> None:
@@ -67,18 +67,18 @@ class Subscriber:
         self.ask = ask
         self.encoding: IEncoding | None = None
         self.topics: dict[Topic, None] = {}
-        # The number of the last publication that it was given, or that was made before it subscribed. What was
-        # published in earlier turns counts as given.
+        # The number of the last publication that the subscriber has got, or that was made before it subscribed. It has
+        # got all publications of earlier turns.
         self.last_seen = 0
-        # What was published before its topics last changed, and is still to be sent.
+        # Publications from before its topics last changed that are still to be sent.
         self.snapshot: list[Publication] = []
 
     def drain(self) -> bytes:
-        """Remove and return the pending bytes."""
+        """Remove and return the pending messages, encoded and joined."""
         return self._pending.drain(self)
 
     def use_encoding(self, encoding: IEncoding | None) -> None:
-        """Have messages encoded like this from now on; None: the module is asked. What is pending is dropped."""
+        """Encode messages like this from now on; None: ask the module to send each. Pending messages are dropped."""
         self._pending.discard(self)
         for topic in self.topics:
             topic.remove(self)
@@ -88,22 +88,22 @@ class Subscriber:
 
 
 class Pending:
-    """What is pending for the subscribers of a hub.
+    """The pending messages of all subscribers of a hub.
 
-    :param shared: the turn, the log and the limit.
+    :param shared: has the turn, the log and the limit.
     """
 
     def __init__(self, shared: Shared) -> None:
-        #: Messages that a subscriber did not get: it had too much output, or one turn would have brought too much.
+        #: How often a subscriber did not get a message: it had too much output, or too much was published in one turn.
         self.dropped = 0
-        #: The turn ends. What is published now, by whoever hears of a failure or by a finalizer, has to wait.
+        #: True while `flush` runs. Messages that are published meanwhile, by a log observer or a finalizer, must wait.
         self.flushing = False
         self._shared = shared
         # The numbers of the last publication, and of the last one of earlier turns.
         self._number = self._flushed = 0
         # Some subscriber was drained before the end of this turn.
         self._some_drained = False
-        # The topics with something pending, and the subscribers with a snapshot.
+        # The topics with pending messages, and the subscribers with a snapshot.
         self._published: dict[Topic, None] = {}
         self._snapshots: dict[Subscriber, None] = {}
         # `flush` will be called at the end of the turn.
@@ -115,7 +115,7 @@ class Pending:
         return not (self._published or self._snapshots)
 
     def publish(self, topic: Topic, data: str | bytes) -> bool:
-        """Send a message to all subscribers of a topic; False when those with an encoding miss it."""
+        """Send a message to all subscribers of a topic; return False when those with an encoding will not get it."""
         accepted = True
         if topic.encoded:
             if topic.size < self._shared.limits.max_output:
@@ -134,20 +134,20 @@ class Pending:
         return accepted
 
     def keep(self, subscriber: Subscriber) -> None:
-        """Take a snapshot of what is pending for a subscriber: its topics are about to change."""
+        """Take a snapshot of a subscriber's pending messages, as its topics are about to change."""
         if subscriber.encoding is not None and self._pending_for(subscriber):
             self._snapshots[subscriber] = None
             self._flush_later()
 
     def discard(self, subscriber: Subscriber) -> None:
-        """Drop what is pending for a subscriber."""
+        """Drop a subscriber's pending messages."""
         self._mark_seen(subscriber)
         if subscriber.snapshot:
             subscriber.snapshot = []
             self._snapshots.pop(subscriber, None)
 
     def drain(self, subscriber: Subscriber) -> bytes:
-        """Remove and return what is pending for a subscriber, encoded."""
+        """Remove and return a subscriber's pending messages, encoded and joined."""
         publications = self._pending_for(subscriber)
         if not publications:
             return b""
@@ -165,7 +165,7 @@ class Pending:
             self._shared.turn.deliver_at_end(self.flush)
 
     def flush(self) -> None:
-        """Send what is pending: the reactor's turn ends."""
+        """Send all pending messages, at the end of the reactor's turn."""
         self._scheduled = False
         self.flushing = True
         try:
@@ -176,7 +176,7 @@ class Pending:
             if self._some_drained or len(self._published) > 1:
                 self._flush_by_need()
             else:
-                # Nearly always all subscribers of an encoding get the same.
+                # The usual case: all subscribers with the same encoding get the same messages.
                 for topic in self._published:
                     for group in list(topic.encoded.values()):
                         self._send(list(group.values()), self._join(topic.pending, next(iter(group))))
@@ -190,9 +190,9 @@ class Pending:
             self.flushing = False
 
     def _flush_by_need(self) -> None:
-        """Send what is pending where subscribers do not all get the same."""
+        """Send all pending messages, where subscribers do not all get the same messages."""
         several = len(self._published) > 1
-        # Subscribers get the same that have the same topics and were drained at the same time.
+        # Subscribers that have the same topics and were drained at the same time get the same messages.
         apart: dict[tuple[Any, int, frozenset[Topic]], tuple[Batch, list[Stream]]] = {}
         for topic in self._published:
             first = topic.pending[0].number
@@ -203,7 +203,7 @@ class Pending:
                     if last_seen == self._number:
                         continue
                     if last_seen < first and not (several and self._has_several(subscriber)):
-                        # All that is pending for this topic, and nothing else.
+                        # It gets all pending messages of this topic, and no others.
                         subscriber.last_seen = self._number
                         whole.append(stream)
                         continue
@@ -226,24 +226,24 @@ class Pending:
                 try:
                     if not stream.send_published(data):
                         missed += 1
-                except BaseException:  # the others wait for this turn's end, too
+                except BaseException:  # the other subscribers must get the messages all the same
                     stream.fail("its output failed")
                     missed += 1
         self.dropped += missed * messages + len(streams) * cut
 
     def _has_several(self, subscriber: Subscriber) -> bool:
-        """Say whether several of its topics have something pending."""
+        """Say whether several of a subscriber's topics have pending messages."""
         return len(subscriber.topics) > 1 and len(self._published_to(subscriber)) > 1
 
     def _published_to(self, subscriber: Subscriber) -> Sequence[Topic]:
-        """Return its topics that have something pending."""
+        """Return those of a subscriber's topics that have pending messages."""
         topics, published = subscriber.topics, self._published
         if len(published) < len(topics):
             return [topic for topic in published if topic in topics]
         return [topic for topic in topics if topic.pending]
 
     def _pending_for(self, subscriber: Subscriber) -> list[Publication]:
-        """Return what is pending for a subscriber, in order."""
+        """Return a subscriber's pending messages, in order."""
         if self._flushed != self._number != subscriber.last_seen:
             self._take_snapshot(subscriber)
         return subscriber.snapshot
@@ -258,16 +258,16 @@ class Pending:
         self._mark_seen(subscriber)
 
     def _mark_seen(self, subscriber: Subscriber) -> None:
-        """Note that a subscriber has got all that was published until now."""
+        """Note that a subscriber has got all messages that were published until now."""
         subscriber.last_seen = self._number
         self._some_drained = self._some_drained or self._flushed != self._number
 
     def _join(self, publications: Iterable[Publication], subscriber: Subscriber) -> Batch:
-        """Return what goes to a subscriber, and to all that have the same encoding."""
+        """Encode and join messages for a subscriber; the result is valid for all with the same encoding."""
 
         def failed() -> None:
             self._shared.failures.log(subscriber.id, "what was published can't be encoded")
 
-        # Whoever has something pending has an encoding.
+        # A subscriber with pending messages has an encoding.
         encoding: Any = subscriber.encoding
         return join(publications, encoding, self._shared.limits.max_output, failed)

@@ -1,4 +1,4 @@
-"""Published messages: each is encoded once for all who use an encoding; a batch is joined once. Knows no subscriber."""
+"""Published messages: each is encoded once for each encoding, and a batch is joined once. Knows no subscriber."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Publication:
         self._encoded: dict[IEncoding, bytes] = {}
 
     def encoded(self, encoding: IEncoding, failed: Callable[[], None]) -> bytes:
-        """Return the encoded message. Each encoding is asked once.
+        """Return the encoded message. Each encoding is called once.
 
-        :param failed: called when the encoding has raised, while the exception is being handled.
-        :returns: no bytes when the encoding failed: the message is lost.
+        :param failed: called when the encoding raises, while the exception is being handled.
+        :returns: empty when the encoding failed: the message is lost.
         """
         try:
             return self._encoded[encoding]
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 def join(publications: Iterable[Publication], encoding: IEncoding, most: int, failed: Callable[[], None]) -> Batch:
     """Return the batch of these publications, encoded, in their order.
 
-    :param most: bytes; once there are so many, the rest is left out.
+    :param most: a number of bytes; once there are so many, the remaining messages are left out.
     :param failed: see `Publication.encoded`.
     """
     parts: list[bytes] = []

@@ -1,7 +1,7 @@
-"""The topics of one hub: who has subscribed, and what the backplane brings for them.
+"""The topics of one hub and their subscribers. The backplane brings messages for them.
 
-`pending.py` keeps what is still to be sent. Knows no protocol: a connection's module says how messages are encoded
-(`IContext.use_encoding`), or is asked to send each.
+`pending.py` keeps messages that are still to be sent. Knows no protocol: a connection's module says how messages are
+encoded (`IContext.use_encoding`), or is asked to send each.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from wshost.topics.pending import Pending, Subscriber, Topic
 class Topics:
     """The topics of a hub.
 
-    :param shared: the turn, the log, the thread and the limits.
-    :param backplane: is told which topics have subscribers here; None where there is none.
+    :param shared: has the turn, the log, the thread and the limits.
+    :param backplane: is told which topics have subscribers here; None: there is no backplane.
     """
 
     def __init__(self, shared: Shared, backplane: IBackplane | None) -> None:
@@ -34,7 +34,7 @@ class Topics:
 
     @property
     def dropped(self) -> int:
-        """Messages that a subscriber did not get: it had too much output, or one turn would have brought too much."""
+        """How often a subscriber did not get a message: it had too much output, or too much was published in a turn."""
         return self._pending.dropped
 
     @property
@@ -44,7 +44,7 @@ class Topics:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no subscriber, and nothing is pending."""
+        """Whether there is no subscriber, and no pending message."""
         return not self._topics and self._pending.empty
 
     # From connections
@@ -54,14 +54,14 @@ class Topics:
         return Subscriber(self._pending, id, stream, ask)
 
     def subscribe(self, subscriber: Subscriber, name: str) -> bool:
-        """Send a subscriber what is published to a topic from now on; False when it has too many topics."""
+        """Send a subscriber a topic's messages from now on; return False when it has too many topics, or on failure."""
         topic = self._topics.get(name)
         if topic in subscriber.topics:
             return True
         if len(subscriber.topics) >= self._shared.limits.max_subscriptions:
             return False
         if topic is None:
-            # First the backplane, which may be anybody's: nothing is kept of what fails.
+            # First the backplane, which may be a plugin: if it fails, nothing must have changed.
             if self._backplane is not None:
                 try:
                     self._backplane.subscribe(name, self)
@@ -82,7 +82,7 @@ class Topics:
             self._part(subscriber, topic)
 
     def forget(self, subscriber: Subscriber) -> None:
-        """The subscriber's connection is lost."""
+        """Remove a subscriber whose connection is lost."""
         self._pending.discard(subscriber)
         for topic in list(subscriber.topics):
             self._part(subscriber, topic)

@@ -215,14 +215,14 @@ class TestCookies:
 
 
 class TestConnectionInfo:
-    def test_connection_info_of_a_minimal_request(self) -> None:
+    def test_a_minimal_request_has_a_connection_info_without_extras(self) -> None:
         asked = request({})
         info = connection_info(asked, check(asked), "unix:", None)
         assert (info.peer, info.host, info.path, info.query) == ("unix:", "example.com", "/chat", "room=1")
         assert info.headers is asked.headers
         assert (info.cookies, info.origin, info.subprotocols, info.tls, info.route) == ({}, None, (), None, None)
 
-    def test_connection_info_of_a_request_with_everything(self) -> None:
+    def test_a_connection_info_has_everything_that_the_request_has(self) -> None:
         headers = {"Origin": "https://example.com", "Cookie": "a=b", "Sec-WebSocket-Protocol": "soap, chat"}
         asked, tls = request(headers, route="/*"), TLS()
         info = connection_info(asked, check(asked), "[::1]:50000", tls)

@@ -77,7 +77,7 @@ class TestRoom:
         return room
 
     @pytest.mark.parametrize("key", [b"", b"123", b"12345"])
-    def test_a_key_has_four_bytes(self, key: bytes) -> None:
+    def test_a_key_of_another_length_than_four_bytes_raises(self, key: bytes) -> None:
         with pytest.raises(ValueError, match="four bytes"):
             Room(key, False)
 
@@ -122,7 +122,7 @@ class TestRoom:
     @pytest.mark.parametrize(
         ("at", "start", "count"), [(-1, 0, 1), (5, 0, 1), (0, -1, 1), (0, 3, 1), (0, 0, -1), (0, 0, 4), (3, 0, 3)]
     )
-    def test_bytes_that_are_not_there_or_do_not_fit_raise(self, at: int, start: int, count: int) -> None:
+    def test_adding_bytes_that_are_not_there_or_do_not_fit_raises(self, at: int, start: int, count: int) -> None:
         with pytest.raises(ValueError, match="more than there is room for"):
             self.room(5).put(at, b"abc", start, count)
 

@@ -49,12 +49,12 @@ class Greeters:
 HANDLER = Greeters()
 
 
-def test_it_provides_the_interfaces_of_a_module() -> None:
+def test_the_module_provides_its_interfaces() -> None:
     verifyObject(IPreparedModule, websocket)
     verifyObject(ILinkedModule, websocket)
 
 
-def test_the_handler_s_session_is_what_a_client_speaks_with() -> None:
+def test_a_client_speaks_with_the_handlers_session() -> None:
     made: list[IProtocolDriver] = []
 
     def init(options: Any, context: Any) -> IProtocolDriver:
@@ -70,13 +70,13 @@ def test_the_handler_s_session_is_what_a_client_speaks_with() -> None:
 
 class TestTheRequest:
     @pytest.mark.parametrize("chain", [["websocket"], ["websocket", "http"]])
-    def test_without_a_module_to_hand_it_over_the_chain_is_refused(self, chain: list[str]) -> None:
+    def test_a_chain_without_a_module_that_hands_over_a_request_is_refused(self, chain: list[str]) -> None:
         options = websocket.prepare({"handler": HANDLER})
         websocket.check(options, ["knock", *chain], 1)
         with pytest.raises(ConfigurationError, match=r"^websocket: needs a module before it that hands over a request"):
             websocket.check(options, chain, 0)
 
-    def test_where_none_was_handed_over_the_connection_fails(self) -> None:
+    def test_a_connection_without_a_request_fails(self) -> None:
         context: Any = SimpleNamespace(request=None)
         with pytest.raises(LookupError, match=r"^the module before websocket has handed over no request$"):
             websocket.init(websocket.prepare({"handler": HANDLER}), context)

@@ -225,7 +225,7 @@ class TestRoom:
                 frame.fill(len(data) - 2)
 
     @pytest.mark.parametrize("count", [-1, 4, 1_000])
-    def test_more_than_is_left_raises(self, count: int) -> None:
+    def test_filling_the_room_beyond_the_payload_raises(self, count: int) -> None:
         frame = PartialFrame(BINARY, 5, KEY)
         frame.add(b"ab", 0)
         with pytest.raises(ValueError, match="more than there is room for"):

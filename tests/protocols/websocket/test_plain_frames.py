@@ -86,7 +86,7 @@ class TestTake:
 
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 200, 65_536])
     @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-    def test_not_before_it_is_whole(self, opcode: int, size: int) -> None:
+    def test_a_message_is_not_read_before_it_is_whole(self, opcode: int, size: int) -> None:
         data = frame(opcode, b"a" * size)
         for stop in [*range(min(len(data), 40)), *range(max(0, len(data) - 9), len(data))]:
             assert take(data[:stop], 0, LIMIT) is None, stop
@@ -258,7 +258,7 @@ class TestClose:
         assert take_close(frame(CLOSE), 0) == (None, "", 6)
 
     @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye"])
-    def test_not_before_it_is_whole(self, payload: bytes) -> None:
+    def test_a_close_is_not_read_before_it_is_whole(self, payload: bytes) -> None:
         data = frame(CLOSE, payload)
         for stop in range(len(data)):
             assert take_close(data[:stop], 0) is None, stop

@@ -1,10 +1,11 @@
-"""The protocol module http: one request head, then a refusal or a switch to another module.
+"""The protocol module http: it reads one request head, then refuses it or switches to another module.
 
-`module` is the module and its driver. It keeps bytes until the head is whole, at most `max_head_size`, and for at most
-`timeout`. `head` parses the head strictly (RFC 9112), and writes refusals. `routes` says which paths are served.
+`module` is the module and its driver. It keeps at most `max_head_size` bytes, for at most `timeout` seconds, until the
+head is whole. `head` parses the head strictly (RFC 9112), and writes refusals. `routes` says which paths are served.
 
-A WebSocket upgrade goes to the next module, or to that of the option `upgrade`, with the parsed `Request` and the bytes
-behind the head. Other requests go to the module of the option `otherwise`, from their first byte, or get 426.
+A WebSocket upgrade goes to the next module, or to the module that the option `upgrade` names, with the parsed `Request`
+and the bytes after the head. Other requests go to the module that the option `otherwise` names, from their first byte;
+without that option they get 426.
 
 Nothing here knows WebSocket beyond the header fields that ask for it. No body is read.
 """

@@ -13,12 +13,12 @@ from ipaddress import IPv6Address
 from wshost.request import TOKEN, Headers, Request
 from wshost.results import check_headers
 
-#: Query fields of a request: handlers split the query, and what that costs is bounded here.
+#: The most query fields of a request: handlers split the query, and this limits the cost.
 _MAX_QUERY_FIELDS = 100
-#: Members of a comma-separated field, and of the two that are split in every request.
+#: The most members of a comma-separated field; fewer for the two fields that are split in every request.
 _MAX_MEMBERS = 1_000
 _MAX_MEMBERS_OF = {"connection": 100, "upgrade": 100}
-#: With no more commas than this in the whole head, no field has too many members.
+#: If the whole head has no more commas than this, no field has too many members.
 _FEW = min(_MAX_MEMBERS_OF.values())
 
 _CONTROLS = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
@@ -36,7 +36,7 @@ _AUTHORITY = re.compile(
     r"(?:\[([0-9A-Fa-f:.]++)\]|((?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})++))(?::([0-9]{0,5}))?"
 )
 
-#: Fields that may come only once. Of two, a proxy in front might take the first and wshost the last.
+#: Fields that may come only once. If there were two, a proxy in front might use the first, and wshost the last.
 _SINGLETONS = frozenset(
     {
         "authorization",  # RFC 9110 §11.6.2
@@ -54,7 +54,7 @@ _SINGLETONS = frozenset(
 #: Header fields that `response` sets itself; the caller's are left out.
 _FRAMING = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
-#: Fields that are parsed or compared, here or by a later module, and so must be ASCII; also all with the prefix below.
+#: Fields that must be ASCII, as they are parsed or compared, here or by a later module. Also all with the prefix below.
 _ASCII = _SINGLETONS | {
     "connection",
     "expect",
@@ -69,10 +69,10 @@ _ASCII_PREFIX = "sec-websocket-"
 
 
 class BadRequest(Exception):
-    """A request is refused.
+    """A request must be refused with this answer.
 
     :param status: the HTTP status of the answer.
-    :param reason: the answer's body, one line; never anything that the peer sent.
+    :param reason: the answer's body, one line. It never has text that the peer sent.
     :param headers: more headers of the answer.
     """
 
@@ -86,12 +86,12 @@ class BadRequest(Exception):
 def parse(head: bytes, *, max_headers: int = 100) -> Request:
     """Parse a request head, strictly, in time linear in its length.
 
-    Any method is accepted, with or without a body: `demand_get` refuses those. HTTP/1.0 is accepted, too; its Upgrade
-    field is ignored (RFC 9110 §7.8), and without a Host field ``request.host`` is "".
+    Any method is accepted, with or without a body; `demand_get` refuses all but a GET without a body. HTTP/1.0 is
+    accepted, too; its Upgrade field is ignored (RFC 9110 §7.8), and without a Host field ``request.host`` is "".
 
-    Non-ASCII bytes are allowed in the values of fields that nobody parses (RFC 9110 §5.5), decoded as Latin-1.
+    Non-ASCII bytes are allowed in the values of fields that are not parsed (RFC 9110 §5.5), and decoded as Latin-1.
 
-    :param head: the bytes up to and including the first empty line, so it ends in CRLF CRLF. The caller bounds its
+    :param head: the bytes up to and including the first empty line, so it ends in CRLF CRLF. The caller limits its
         length.
     :param max_headers: the most header lines allowed.
     :raises BadRequest: 400, 431 for too many headers or members of one, 505 for another version of HTTP (RFC 9112
@@ -123,7 +123,7 @@ def parse(head: bytes, *, max_headers: int = 100) -> Request:
 
 
 def demand_get(request: Request) -> None:
-    """Make sure that this is a GET without a body, and with at most 100 query fields.
+    """Make sure that this is a GET without a body, with at most 100 query fields.
 
     :raises BadRequest: 405, 413 or 400.
     """
@@ -155,13 +155,13 @@ def split_authority(authority: str) -> tuple[str, int | None]:
 def response(status: int, body: bytes | str = b"", headers: Mapping[str, str] | None = None) -> bytes:
     """Write a response after which the connection is closed.
 
-    Its reason phrase is the standard one. No value can break out of its line.
+    The reason phrase is the standard one. No header value can contain a line break.
 
     :param status: 300 to 599.
     :param body: bytes are sent as they are; a str is sent as UTF-8 ``text/plain``, unless the headers say otherwise.
         A 304 has no body (RFC 9110 §15.4.5).
-    :param headers: more headers. Connection, Content-Length, Date and Transfer-Encoding among them are left out, as
-        they are set here. With Upgrade among them, Connection names it (RFC 9110 §7.8).
+    :param headers: more headers. Connection, Content-Length, Date and Transfer-Encoding are left out, as they are set
+        here. If Upgrade is one of them, Connection names it (RFC 9110 §7.8).
     :raises ValueError: for a header that can't be sent.
     """
     fields = {name: value for name, value in check_headers(headers or {}).items() if name.lower() not in _FRAMING}
@@ -200,7 +200,7 @@ def _fault(head: bytes) -> BadRequest:
         return BadRequest(505, "Only HTTP/1.1 is spoken here.")
     if not _TARGET.fullmatch(parts[1]):
         return _bad_target()
-    # Also: white space before the colon, folded lines, non-ASCII names (RFC 9112 §§5.1, 5.2).
+    # This includes white space before the colon, folded lines and non-ASCII names (RFC 9112 §§5.1, 5.2).
     return BadRequest(400, "A line of the request head is no header field.")
 
 
@@ -239,7 +239,7 @@ def _check_ascii(headers: Headers) -> None:
 
 def _check_lists(headers: Headers) -> None:
     for name, value in headers.items():
-        # In cookies and URLs, commas separate nothing.
+        # Commas in cookies and URLs separate no members.
         if name not in {"cookie", "referer"} and value.count(",") >= _MAX_MEMBERS_OF.get(name, _MAX_MEMBERS):
             raise BadRequest(431, "A header field has too many members.")
 

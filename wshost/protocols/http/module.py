@@ -1,4 +1,4 @@
-"""The module http of a chain: reads one bounded request head, then refuses it or switches. Must not know frames."""
+"""The protocol module http: reads one bounded request head, then refuses it or switches. Must not know frames."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CR = 0x0D
 #: The most empty lines that are ignored before the request line; some clients send one after a body.
 _EMPTY_LINES = 8
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-#: Seconds of the Retry-After field: enough for a load balancer to try another server, and for a restart.
+#: The value of Retry-After, in seconds: long enough for a load balancer to try another server, and for a restart.
 _RETRY_AFTER = 5
 #: The options that name other modules of the chain.
 _NAMES = ("upgrade", "otherwise")
@@ -46,14 +46,14 @@ class Options:
     """The options of this module, checked: see `wshost.settings.options.MODULES`. Sizes are in bytes, times in seconds.
 
     A request is a WebSocket upgrade when it is a GET of HTTP/1.1 with ``Upgrade: websocket`` and
-    ``Connection: upgrade`` (RFC 6455 §4.2.1); the module switched to checks the rest of the handshake.
+    ``Connection: upgrade`` (RFC 6455 §4.2.1). The next module checks the rest of the handshake.
     """
 
     #: None: all paths are served.
     paths: Routes | None
-    #: None: the next module of the chain.
+    #: The module that gets WebSocket upgrades. None: the next module of the chain.
     upgrade: str | None
-    #: This module gets a request from the first byte of its head on, and keeps the connection, also for later upgrades.
+    #: The module that gets other requests, from their first byte on. It keeps the connection, also for later upgrades.
     otherwise: str | None
     max_head_size: int
     max_headers: int
@@ -65,7 +65,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
 
     :raises wshost.results.ConfigurationError: for an unknown name or a wrong value.
     """
-    # Here an empty name is as good as none.
+    # An empty name means the same as no name.
     given = {key: value for key, value in options.items() if key not in _NAMES or value not in ("", None)}
     checked = module_options("http", given)
     if checked["paths"] is not None:
@@ -90,8 +90,8 @@ def check(options: Options, chain: Sequence[str], position: int) -> None:
 
 
 def init(options: Options, context: IContext) -> IProtocolDriver:
-    """Start to wait for a request head, or refuse the connection when the server is full."""
-    # `check` made sure that one of the two exists.
+    """Start to wait for a request head; when the server is full, refuse the connection."""
+    # `check` made sure that there is one of these two modules.
     driver = _Driver(options, options.upgrade or context.next_module, context)
     driver.start()
     return driver
@@ -149,7 +149,7 @@ class _Driver:
         start = 0
         limit = self._options.max_head_size
         if self._received:
-            # The CRLF CRLF may have begun in the bytes before.
+            # The CRLF CRLF may begin in the bytes that arrived before.
             start = max(0, len(self._received) - len(_END) + 1)
             received = self._received
             received += data

@@ -1,4 +1,4 @@
-"""Matches the paths of requests against configured patterns. Must not know what is done with the result."""
+"""Matches the paths of requests with configured patterns. Must not know how the result is used."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from wshost.results import ConfigurationError
 
 _PATH = re.compile(r'/[!"$-)+->@-~]*')  # visible ASCII without "#", "*" and "?"
-#: Dot segments, backslashes and encoded slashes: a proxy or handler that decodes them would see another path.
+#: Dot segments, backslashes and encoded slashes. A proxy or handler that decodes them would see another path.
 _AMBIGUOUS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)|%2f|%5c|\\", re.IGNORECASE)
 
 
 class Routes:
     """A set of path patterns; the most specific one that matches wins.
 
-    ``/chat`` matches that path only. ``/chat/*`` matches ``/chat/`` and everything below, but not ``/chat``; ``/*``
+    ``/chat`` matches only this path. ``/chat/*`` matches ``/chat/`` and everything below, but not ``/chat``; ``/*``
     matches every path. An exact pattern wins over a prefix, a longer prefix over a shorter one.
 
-    Paths are compared as they came, with their case and not decoded. A path with a segment ``.`` or ``..``, a
+    Paths are compared as received, case-sensitively and not decoded. A path with a segment ``.`` or ``..``, a
     backslash or an encoded slash matches nothing, not even ``/*``: clients resolve dot segments before they send
-    (RFC 3986 §5.2.4), and a path that a proxy may read otherwise must not pass for an allowed one.
+    (RFC 3986 §5.2.4), and if a proxy may read a path in another way, the path must not pass for an allowed one.
 
     :param patterns: at least one.
     :raises wshost.results.ConfigurationError: for a malformed pattern, one that comes twice, or one that can't match.

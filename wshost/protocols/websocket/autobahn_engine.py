@@ -1,7 +1,7 @@
 """Autobahn as an engine without I/O: frames in, callbacks out. The only file that imports Autobahn.
 
-The engine never sees an HTTP request: `handshake.py` has answered it, and the engine starts in the state that follows.
-It starts no timer, writes to no transport and logs nothing; its driver does.
+The engine never sees an HTTP request: `handshake.py` has answered the request, and the engine starts in the open state.
+It starts no timer, writes to no transport and logs nothing. Its driver does all that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sink(Protocol):
         """A whole message has arrived.
 
         :param message: as handlers get it.
-        :param size: what it has cost to read, in bytes.
+        :param size: the work of reading it, in bytes.
         """
 
     def on_ping(self, payload: bytes) -> None:
@@ -51,16 +51,16 @@ class _Silence:
     """A logger for Autobahn that drops everything: peers could fill the log."""
 
     def debug(self, *_args: Any, **_event: Any) -> None:
-        """Drop it."""
+        """Drop the event."""
 
     info = warn = error = debug
 
 
 class _Deflate:
-    """permessage-deflate (RFC 7692) of incoming messages, behind Autobahn's interface.
+    """permessage-deflate (RFC 7692) of incoming messages, with Autobahn's interface.
 
-    Autobahn's own class asks zlib for exactly the allowed length, so a message that is longer may arrive truncated. It
-    also drops the output of the four bytes that end a message, and all that follows a final block.
+    Autobahn's own class asks zlib for exactly the allowed length, so a longer message may arrive truncated. It also
+    drops the output of the four bytes that end a message, and all input after a final block.
     """
 
     EXTENSION_NAME = PerMessageDeflate.EXTENSION_NAME
@@ -96,17 +96,17 @@ class Engine(WebSocketServerProtocol):
     :param inflater: the connection's, if permessage-deflate was agreed on.
     """
 
-    # Autobahn copies its options from the factory to each connection; ours are class attributes (`engine_class`).
+    # Autobahn would copy its options from the factory to each connection. Here they are class attributes instead.
     CONFIG_ATTRS = []  # noqa: RUF012
     log = _Silence()
     logOctets = logFrames = trackTimings = False
     utf8validateIncoming = applyMask = requireMaskedClientFrames = True
     maskServerFrames = echoCloseCodeReason = False
-    # Stop parsing at the first error. That Autobahn would then drop the connection without a Close is overridden.
+    # Stop parsing at the first error. `fail` prevents that Autobahn then drops the connection without a Close.
     failByDrop = True
     autoFragmentSize = openHandshakeTimeout = closeHandshakeTimeout = 0
     autoPingInterval = autoPingTimeout = 0
-    # Off: Autobahn's limits count compressed bytes. Those of wshost are `max_message_size` and the others below.
+    # Off, as Autobahn's limits count compressed bytes. The limits of wshost are `max_message_size` and the next three.
     maxMessagePayloadSize = maxFramePayloadSize = 0
     peer = ""
 
@@ -154,11 +154,11 @@ class Engine(WebSocketServerProtocol):
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
     def start_close(self, code: int | None, reason: bytes) -> None:
-        """Send a Close, an empty one without a code. After the peer's answer comes `Sink.on_drop`."""
+        """Send a Close; with no code, an empty one. After the peer's answer, `Sink.on_drop` is called."""
         self.sendCloseFrame(code, reason)
 
     def answer_close(self, code: int | None, reason: bytes) -> None:
-        """Answer the peer's Close; without a code, by an empty one."""
+        """Answer the peer's Close; with no code, by an empty one."""
         self.sendCloseFrame(code, reason, isReply=True)
         self.dropConnection()
 
@@ -173,7 +173,7 @@ class Engine(WebSocketServerProtocol):
 
     def fail_payload(self) -> None:
         """Fail the connection for the content of a message (RFC 6455 §8.1)."""
-        # One reason for both: which of two faults in a message is seen first depends on where the bytes were cut.
+        # One reason for both faults: if a message has both, the first one seen depends on how the bytes were split.
         self.fail(1007, "invalid UTF-8 or deflate data")
 
     # What Autobahn calls
@@ -189,7 +189,7 @@ class Engine(WebSocketServerProtocol):
         self._sink.on_write(data)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
-        # Autobahn's own method answers at once, and does not know code 1014; here the driver answers, maybe later.
+        # Autobahn's own method answers at once, and does not know code 1014. Here the driver answers, maybe later.
         if code is not None and not sendable(code):
             self.fail(1002, f"invalid close code {code}")
             return True
@@ -228,14 +228,14 @@ class Engine(WebSocketServerProtocol):
             self.fail(1009, f"a message of more than {self.max_fragments} fragments")
 
     def _max_message_size_exceeded(self, *_sizes_and_reason: Any) -> None:
-        # A message that is both too long and bad UTF-8: what comes first in it counts, wherever the bytes were cut.
+        # If a message is both too long and invalid UTF-8, the first fault in it counts, however the bytes were split.
         if self.message_is_binary or self.utf8validator.validate(self._perMessageCompress.exceeding)[0]:
             self.fail_size()
         else:
             self.fail_payload()
 
     def _onMessageFrameData(self, payload: bytes) -> None:
-        # Autobahn's own method keeps a list of pieces: a peer that sends single bytes makes it twenty times as large.
+        # Autobahn's own method keeps a list of pieces. If a peer sends single bytes, it takes twenty times the memory.
         self._message += payload
 
     def _onMessageFrameEnd(self) -> None:
@@ -244,7 +244,7 @@ class Engine(WebSocketServerProtocol):
     def _onMessageEnd(self) -> None:
         self.arrived += 1
         payload, self._message = bytes(self._message), bytearray()
-        # It counts as large as it is inflated.
+        # The inflated size counts.
         self._sink.on_message(
             ("binary", payload) if self.message_is_binary else ("text", payload.decode()), len(payload)
         )

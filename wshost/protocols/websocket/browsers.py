@@ -16,7 +16,7 @@ from wshost.request import Request
 from wshost.results import ConfigurationError
 
 _NAME = re.compile(r"[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*\.?")
-#: The longest host name (RFC 1035 §2.3.4); no more of a name is logged.
+#: The longest host name (RFC 1035 §2.3.4). The rest of a longer one is not logged.
 _LENGTH = 255
 
 _log = Logger("wshost")
@@ -89,13 +89,13 @@ class Hosts:
 
 
 def check_browser(request: Request, context: IContext, origins: Origins, hosts: Hosts) -> None:
-    """Make sure that a browser may connect; a request without an Origin field comes from none.
+    """Make sure that a browser may connect. A request without an Origin field does not come from a browser.
 
-    Without host options, a connection to a loopback address must ask for a loopback name or address. Exempt are pages
-    of a listed origin; and, where origins are listed, all pages but the server's own.
+    Without host options, a connection to a loopback address must ask for a loopback name or address. Pages of a listed
+    origin are exempt. Where origins are listed, all pages but the server's own are exempt, too.
 
     :param context: tells the server's own address, and whether there is TLS.
-    :raises BadRequest: 421 when the host is none of this server's, 403 when the origin may not connect.
+    :raises BadRequest: 421 when the host is not a name of this server, 403 when the origin may not connect.
     """
     origin = request.headers.get("origin")
     if origin is None:

@@ -17,8 +17,8 @@ try:
 except ImportError:  # pragma: no cover - PyPy, for one, has no wheel
     codec = zlib  # type: ignore[misc]
 
-#: The LZ77 window of both directions, where the client leaves the choice to us. With this and the memory level below,
-#: a compressor of zlib takes 37 KiB instead of 256; one of ISA-L takes 63.
+#: The LZ77 window of both directions, if the client leaves the choice to the server. With this window and the memory
+#: level below, a compressor of zlib takes 37 KiB instead of 256; a compressor of ISA-L takes 63.
 WINDOW_BITS = 12
 #: The window without an agreement on a smaller one (RFC 7692 §7.1.2).
 MAX_WINDOW_BITS = 15
@@ -28,17 +28,17 @@ LEVEL = 1
 
 #: The most deflate streams in one message; each but the last ends with a final block (RFC 7692 §7.2.1).
 MAX_STREAMS = 256
-#: The cost of beginning another stream, in bytes of a message that cost as much.
+#: Beginning another stream costs as much as this many bytes of a message.
 STREAM = 512
 
 #: The end of a flushed message, which is not sent (RFC 7692 §7.2.1).
 _TAIL = b"\0\0\xff\xff"
-# A complete message plus _TAIL ends with an empty block, and more empty blocks change nothing. Within a truncated block
-# they yield bytes or an error. Within the head of a block that takes many of them: 120 bytes were enough for each of a
-# hundred thousand truncated messages.
+# These empty blocks tell a truncated message. A complete message plus _TAIL ends with an empty block, and more empty
+# blocks change nothing. Within a truncated block they yield bytes or an error; within the head of a block, only after
+# many of them: 120 bytes were enough for each of a hundred thousand truncated messages.
 _MORE = b"\0\0\0\xff\xff" * 24
 _END = _TAIL + _MORE
-# After a final block zlib gets pieces of this size, as it copies and returns all that follows the next final block.
+# After a final block zlib gets pieces of this size: it copies and returns all input that follows the next final block.
 _PIECE = 4_096
 _SYNC_FLUSH = zlib.Z_SYNC_FLUSH
 _error = zlib.error
@@ -96,7 +96,7 @@ class Inflater:
     """
 
     def __init__(self, window_bits: int, limit: int, takeover: bool = True) -> None:
-        # A peer's zlib may use 9 bits when asked for 8; whether ours does depends on its version.
+        # A peer's zlib may use 9 bits when it is asked for 8. Whether the zlib here does depends on its version.
         self._window_bits = max(window_bits, 9)
         # The most that zlib can be asked for.
         self._limit = min(limit, sys.maxsize - 1)

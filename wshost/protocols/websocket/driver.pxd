@@ -1,4 +1,4 @@
-# Types for Cython: the attributes of driver.py, and what is called from C.
+# Types for Cython: the attributes of driver.py, and the methods that are called from C.
 
 cimport cython
 from wshost.protocols.websocket.deflate cimport Deflater

@@ -1,7 +1,7 @@
-"""One WebSocket connection: its state, between its peer, its engine and its handler's session.
+"""One WebSocket connection: its state, and the messages between its peer and its handler's session.
 
-Knows RFC 6455's states. `reader.py` reads its frames, `keepalive.py` has its limits in time. Knows no socket, and no
-user's handler.
+Knows RFC 6455's states, but no socket, and no user's handler. `reader.py` reads its frames, `keepalive.py` has its
+limits on time.
 """
 
 from __future__ import annotations
@@ -31,77 +31,77 @@ from wshost.results import REFUSED, Accept, Close, Refused, Results, Stop
 if TYPE_CHECKING:
     from wshost.protocols.websocket.options import Options
 
-#: One connection may do this much before other connections have their turn: steps of the reader, and bytes of messages
-#: in and of output.
+#: One connection may do this much before other connections have their turn: steps of the reader, and bytes of received
+#: messages and of output.
 STEPS = 256
 TURN_SIZE = 131_072
-#: Bytes of what may wait behind infos for the end of the turn.
+#: The most bytes of actions that may wait behind queued infos.
 MAX_BEHIND_INFOS = 1 << 20
 #: The payload of our own pings. Handlers do not see the pongs to these.
 HEARTBEAT = b"wshost heartbeat"
-#: What refs ask for, besides "info": methods of `WebSocket`.
+#: The actions of refs, besides "info". Each is a method of `WebSocket`.
 _ACTIONS = frozenset({"send", "ping", "close"})
-#: What peers are told when the server stops.
+#: The code and reason of the Close that peers get when the server stops.
 GOING_AWAY = (1001, "going away")
 
 
 class State(Enum):
     """The state of a connection (RFC 6455 §4.1, §7.1)."""
 
-    #: The handler's init is running. What the peer sends is kept.
+    #: The handler's init is running. Bytes from the peer are kept.
     CONNECTING = auto()
     #: Messages go both ways.
     OPEN = auto()
-    #: Our Close is sent, and the peer's is awaited. Its other frames are dropped.
+    #: We have sent our Close and wait for the peer's. Other frames of the peer are dropped.
     CLOSING = auto()
     #: Nothing goes in or out.
     CLOSED = auto()
 
 
-# As globals, which are found faster: every message needs them.
+# Globals are found faster than attributes, and every message needs these.
 _CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 
 
 class WebSocket:
-    """The driver of one connection; to its session the channel."""
+    """The driver of one connection. Its session sees it as an `IChannel`."""
 
     def __init__(self, options: Options, context: IContext) -> None:
         self._options = options
         self._context = context
         self._seconds: Callable[[], float] = context.clock.seconds
-        #: When the peer's last bytes came; see `keepalive.Driver`.
+        #: When the peer's last bytes arrived; see `keepalive.Driver`.
         self.heard_at = 0.0
         self._state = _CONNECTING
         self._offer: Offer
-        # None before `begin`, and when the connection is gone. The state says when not to look.
+        # None before `begin`, and after the connection is gone. Check the state before using them.
         self._session: ISession = None  # type: ignore[assignment]
         self._reader: FrameReader = None  # type: ignore[assignment]
-        # What the peer has sent before the handler has decided: until then there is no reader.
+        # Bytes from the peer, kept until the handler accepts and there is a reader.
         self._unread = b""
-        # Made when the first is needed.
+        # Each is made when it is first needed.
         self._message_deadline: MessageDeadline | None = None
         self._control_rate: ControlRate | None = None
-        # How much of `TURN_SIZE` was used in this turn; and the timer for the next, where `_advance` left off.
+        # How much of `TURN_SIZE` was used in this turn; and the timer by which `_advance` continues in the next turn.
         self._turn_size = 0
         self._next_turn: Timer | None = None
         # `_advance` is running.
         self._advancing = False
-        # Bytes of what refs asked for that waits behind infos.
+        # The size in bytes of refs' actions that wait behind queued infos.
         self._behind_infos = 0
-        # The peer's Close has come, with this code and reason.
+        # The peer's Close has arrived, with this code and reason.
         self._close_received = False
         self._peers_close: tuple[int | None, str] = (None, "")
         # The server stops: close when the handler has answered.
         self._going_away = False
-        # How published messages are encoded for this connection; None: they come as actions.
+        # How published messages are encoded for this connection; None: each comes as an action "send".
         self._encoding: IEncoding | None = None
-        # Where permessage-deflate was agreed on.
+        # None unless permessage-deflate was agreed on.
         self._deflater: Deflater | None = None
 
     # The opening handshake
 
     def begin(self) -> None:
-        """Judge the request; then the handler decides."""
+        """Check the request, then let the handler accept or reject it."""
         context, options, request = self._context, self._options, self._context.request
         try:
             self._offer = offer = check(request)
@@ -109,7 +109,7 @@ class WebSocket:
         except BadRequest as error:
             self._refuse(error.status, error.reason, error.headers)
             return
-        # What refs ask for waits for the handler's decision, and so does what the peer sends.
+        # Until the handler has decided, actions of refs and bytes from the peer are kept.
         context.keep_actions()
         connection = connection_info(request, offer, context.peer, context.tls)
         self._session = options.handler.session(self, connection)
@@ -134,7 +134,7 @@ class WebSocket:
         encoding: IEncoding | None = FRAMES
         if agreed is not None:
             self._deflater = Deflater(agreed.server_window_bits, agreed.server_takeover)
-            # A message that refers back to earlier ones is for this peer alone.
+            # With context takeover, each peer needs its own encoding of a message.
             encoding = None if agreed.server_takeover else deflated_frames(agreed.server_window_bits)
             inflater = Inflater(agreed.client_window_bits, options.engine.max_message_size, agreed.client_takeover)
         reader = self._reader = FrameReader(self, options.engine, options.plain_limit, inflater)
@@ -181,7 +181,7 @@ class WebSocket:
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
         if action == "drained":
             if self._state is _OPEN:
-                # We did not read the peer meanwhile. It shows that it lives.
+                # Reading was paused until now, and the peer took output, so it is alive.
                 self.heard_at = self._seconds()
             self._advance()
         elif action == "shutdown":
@@ -189,17 +189,17 @@ class WebSocket:
         elif self._state is not _OPEN or self._close_received:
             return REFUSED
         elif self._session.has_infos and action != "info":
-            # Things happen in the order in which they were asked for.
+            # Actions are done in the order in which refs asked for them.
             return None if self._wait_behind_infos(action, *args) else REFUSED
         elif not self._act(action, *args):
             return REFUSED
         elif self._state is not _OPEN:
-            # We have sent our Close: the reader no longer waits for the handler.
+            # A Close was sent, so the reader need not wait for the handler any more.
             self._advance()
         return None
 
     def _act(self, action: str, *args: Any) -> bool:
-        """Do what a ref asks for; False when it can't be done."""
+        """Do a ref's action; return False when it can't be done."""
         if action == "info":
             return self._session.handle_info(*args)
         if action not in _ACTIONS:
@@ -208,12 +208,12 @@ class WebSocket:
         return True
 
     def _wait_behind_infos(self, action: str, *args: Any) -> bool:
-        """Do what a ref asks for when the infos before it have been handled; False when too much waits already."""
+        """Do a ref's action after the infos that are queued before it; return False when too much waits already."""
         size = CALL + (len(args[0]) if action == "send" else 0)
         if self._behind_infos and self._behind_infos + size > MAX_BEHIND_INFOS:
             return False
         if not self._behind_infos:
-            # What is published meanwhile waits, too: it comes as an action.
+            # Published messages must wait, too. Without an encoding, each comes as an action.
             self._context.use_encoding(None)
         self._behind_infos += size
         self._session.after_infos(partial(self._act_behind_infos, size, action, *args))
@@ -227,7 +227,7 @@ class WebSocket:
                 self._context.use_encoding(self._encoding)
 
     def _shut_down(self) -> None:
-        """Say good-bye when the handler has answered; at once when asked a second time."""
+        """Say good-bye after the handler has answered; at once when called a second time."""
         if self._state is _CONNECTING:
             self._refuse(503, "The server is shutting down.", {})
             return
@@ -247,7 +247,7 @@ class WebSocket:
 
     def _advance(self) -> None:
         """Read frames until more bytes are needed, the handler is busy, output is full, or the turn is used up."""
-        # When a handler closes from within a step, the loop below goes on by itself.
+        # A handler may close from within a step: then the loop below is running already, and continues.
         if self._advancing or self._state is _CONNECTING or self._state is _CLOSED:
             return
         reader, session, context = self._reader, self._session, self._context
@@ -273,7 +273,7 @@ class WebSocket:
                 if reader.step():
                     continue
                 if not context.reading:
-                    # We had paused reading: that does not count as the peer's silence.
+                    # Reading was paused: that time does not count as the peer's silence.
                     self.heard_at = self._seconds()
                     context.resume_reading()
                 break
@@ -283,7 +283,7 @@ class WebSocket:
             self._watch_message()
 
     def _watch_message(self) -> None:
-        """Let what has begun to arrive have a deadline."""
+        """Start a deadline for the message or frame that has begun to arrive."""
         if self._message_deadline is None:
             self._message_deadline = MessageDeadline(self, self._reader, self._context, self._options.message_timeout)
         if not self._message_deadline.running:
@@ -360,7 +360,7 @@ class WebSocket:
     def close(self, code: int | None, reason: str) -> None:
         if self._state is not _OPEN:
             return
-        # What was published before goes before, and nothing is published behind it.
+        # Messages that were published earlier leave before the Close, and none leaves after it.
         self._context.use_encoding(None)
         if self._close_received:
             self._reader.answer_close(code, reason.encode())
@@ -376,7 +376,7 @@ class WebSocket:
         self._advance()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        # When the server stops, nobody waits for what a handler does behind the end of its connection.
+        # When the server stops, a handler gets no more time after the end of its connection.
         gone = self._going_away and self._state is _CLOSED
         return self._context.call_regardless(0.0 if gone else seconds, call)
 
@@ -407,5 +407,5 @@ class WebSocket:
         self._context.perform(Stop(reason))
 
 
-# Not by a decorator: Cython's classes take none.
+# Not a decorator: Cython's extension types can't have one.
 classImplements(WebSocket, IBufferedDriver, IPromptDriver, IChannel)

@@ -13,7 +13,7 @@ from wshost.protocols.websocket.plain_frames import deflated_frame, frame
 
 @implementer(IEncoding)
 class FrameEncoding:
-    """Each message in one unmasked frame; text is UTF-8 (RFC 6455 §5.2)."""
+    """Encodes each message as one unmasked frame; text is UTF-8 (RFC 6455 §5.2)."""
 
     def encode(self, data: str | bytes) -> bytes:
         return frame(data)
@@ -21,7 +21,7 @@ class FrameEncoding:
 
 @implementer(IEncoding)
 class DeflatedFrameEncoding:
-    """Each message deflated by itself, without a context (RFC 7692 §7.1.1.1), in one frame.
+    """Encodes each message as one frame, deflated by itself, without a context (RFC 7692 §7.1.1.1).
 
     :param window_bits: the size of the LZ77 window that was agreed on.
     """

@@ -11,7 +11,7 @@ DEFLATE = "permessage-deflate"
 
 # The valid window sizes; a leading zero is not allowed (RFC 7692 §7.1.2).
 _WINDOWS = {str(bits): bits for bits in range(8, MAX_WINDOW_BITS + 1)}
-#: The smallest window that zlib and ISA-L deflate with: asked for 8, zlib uses 9, and a peer that asked for 8 fails.
+#: The smallest window that zlib and ISA-L deflate with. If asked for 8, zlib uses 9, and a peer with 8 fails.
 MIN_WINDOW_BITS = 9
 
 
@@ -36,7 +36,7 @@ def negotiate(extensions: str, takeover: bool = True) -> Agreement | None:
     declined by leaving them out (RFC 7692 §5.1).
 
     :param extensions: the request's Sec-WebSocket-Extensions, already checked to be well-formed.
-    :param takeover: whether our messages shall refer back to earlier ones, where the client allows it.
+    :param takeover: whether messages that we send shall refer back to earlier ones, where the client allows it.
     :returns: None when no offer is acceptable.
     """
     for offer in extensions.split(","):
@@ -62,9 +62,9 @@ def _accept(parameters: list[str], takeover: bool) -> Agreement | None:
     response = [DEFLATE]
     server_takeover = takeover and "server_no_context_takeover" not in offered
     if not server_takeover:
-        # A server may include it unasked, too (RFC 7692 §7.1.1.1).
+        # A server may include this even if the client did not ask for it (RFC 7692 §7.1.1.1).
         response.append("server_no_context_takeover")
-    # It may be left out (RFC 7692 §7.1.1.2), but some clients insist on it: Go's gorilla.
+    # This may be left out of the response (RFC 7692 §7.1.1.2), but some clients insist on it, such as Go's gorilla.
     client_takeover = "client_no_context_takeover" not in offered
     if not client_takeover:
         response.append("client_no_context_takeover")
@@ -76,7 +76,7 @@ def _accept(parameters: list[str], takeover: bool) -> Agreement | None:
         response.append(f"server_max_window_bits={server_window_bits}")
     client_window_bits = MAX_WINDOW_BITS
     if "client_max_window_bits" in offered:
-        # At most the client's value (RFC 7692 §7.1.2.2); without a value, the choice is ours.
+        # At most the client's value (RFC 7692 §7.1.2.2). Without a value, the server chooses.
         client_window_bits = min(WINDOW_BITS, _WINDOWS[offered["client_max_window_bits"] or str(MAX_WINDOW_BITS)])
         response.append(f"client_max_window_bits={client_window_bits}")
     return Agreement("; ".join(response), server_window_bits, client_window_bits, server_takeover, client_takeover)

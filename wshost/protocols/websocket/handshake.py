@@ -19,14 +19,15 @@ _TOKEN = f"{TOKEN.pattern}+"
 _QUOTED = rf'"(?:\\?{_TOKEN})++"'
 _EXTENSION = re.compile(rf"{_TOKEN}(?:[ \t]*+;[ \t]*+{_TOKEN}(?:[ \t]*+=[ \t]*+(?:{_TOKEN}|{_QUOTED}))?)*+")
 
-#: The most subprotocols, extensions, and parameters of all extensions together; cookies: more than browsers send.
+#: The most subprotocols or extensions; the most parameters of all extensions together; the most cookies, which is more
+#: than browsers send.
 _MAX_MEMBERS = 100
 _MAX_PARAMETERS = 100
 _MAX_COOKIES = 500
 
 #: The GUID that the key is hashed with (RFC 6455 §1.3).
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: Response headers that a handler may not set, besides all with the prefix (RFC 6455 §4.2.2).
+#: Response headers that a handler may not set; nor may it set any with the prefix below (RFC 6455 §4.2.2).
 _OURS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade"})
 _PREFIX = "sec-websocket-"
 
@@ -34,7 +35,7 @@ _log = Logger("wshost")
 
 
 class Offer(NamedTuple):
-    """What a valid opening handshake offers."""
+    """The client's offer in a valid opening handshake."""
 
     #: The Sec-WebSocket-Key: 16 bytes in base64.
     key: str
@@ -45,13 +46,13 @@ class Offer(NamedTuple):
 
 
 def check(request: Request) -> Offer:
-    """Check an upgrade request and return what it offers.
+    """Check an upgrade request and return its offer.
 
     :raises BadRequest: 426 for another version than 13, 431 for a list that is too long, 400 for any other violation of
         RFC 6455 §4.2.1.
     """
     headers = request.headers
-    # Count the parts before splitting: a part costs a hundred times as much as its bytes.
+    # Count before splitting: splitting off a part costs a hundred times as much as counting its bytes.
     _check_count(headers, "cookie", ";", _MAX_COOKIES)
     _check_count(headers, "sec-websocket-protocol", ",", _MAX_MEMBERS)
     _check_count(headers, "sec-websocket-extensions", ",", _MAX_MEMBERS)
@@ -89,8 +90,8 @@ def _check_count(headers: Headers, name: str, separator: str, most: int) -> None
 def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:
     """Return the subprotocol to use; None when there is none.
 
-    :param accept: the handler's answer; its choice wins.
-    :param subprotocols: those of the server, the preferred one first.
+    :param accept: the handler's answer; the handler's choice wins.
+    :param subprotocols: the server's subprotocols, the preferred one first.
     :raises ValueError: when the handler chooses a subprotocol that is not offered, or sets a header that it may not.
     """
     for name in accept.headers:
@@ -113,9 +114,9 @@ class Hint:
         self._given = False
 
     def give(self, offered: tuple[str, ...]) -> None:
-        """Log it, the first time only.
+        """Log this, the first time only.
 
-        :param offered: the subprotocols; they are tokens, so without control characters.
+        :param offered: the subprotocols. They are tokens, so they have no control characters.
         """
         if not self._given:
             self._given = True
@@ -156,7 +157,7 @@ def cookies(header: str) -> Mapping[str, str]:
 
 
 def connection_info(request: Request, offer: Offer, peer: str, tls: TLS | None) -> ConnectionInfo:
-    """Return what a handler's init is told about its connection."""
+    """Return the facts about a connection that a handler's init gets."""
     headers = request.headers
     return ConnectionInfo(
         peer=peer,

@@ -1,4 +1,4 @@
-"""How long a peer is waited for, and how often it may ask: silence, slow messages, pings and pongs.
+"""Limits how long a peer may be silent or take for one message, and how many pings and pongs it may send.
 
 Knows the time. Knows no states, and no frames.
 """
@@ -16,17 +16,17 @@ CONTROL_BURST = 1_000
 
 
 class Driver(Protocol):
-    """The connection whose peer it is."""
+    """The connection, as the limits here see it."""
 
-    #: When the peer's last bytes came, by the clock. It is kept here as every read updates it.
+    #: When the peer's last bytes arrived, by the clock. It is kept on the driver, as every read updates it.
     heard_at: float
 
     @property
     def is_open(self) -> bool:
-        """False when the closing handshake has begun, which has a deadline of its own."""
+        """False once the closing handshake has begun, which has a deadline of its own."""
 
     def ping_peer(self) -> None:
-        """Send a ping of our own."""
+        """Send a heartbeat ping, which handlers do not see."""
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection."""
@@ -36,7 +36,7 @@ class Driver(Protocol):
 
 
 class Incoming(Protocol):
-    """What comes from the peer."""
+    """The reader of the peer's frames, as the limits here see it."""
 
     @property
     def inside(self) -> bool:
@@ -51,7 +51,7 @@ class Keepalive:
     """Pings a silent peer, and drops it when it stays silent (RFC 6455 §5.5.2).
 
     :param interval: seconds of silence before a ping.
-    :param timeout: seconds that the peer has to show that it lives.
+    :param timeout: seconds that the peer has to send something after a ping.
     """
 
     __slots__ = ("_context", "_driver", "_interval", "_seconds", "_timeout")
@@ -77,15 +77,15 @@ class Keepalive:
         elif self._context.reset_by_peer:
             self._driver.drop("the peer has left")
         else:
-            # We do not read it, or it is busy with our output. If it has left, it answers the ping with a reset.
+            # Reading is paused, or output waits, so silence means nothing. If the peer has left, a ping gets a reset.
             self._driver.heard_at = now
             self._context.call_later(self._interval, self._check_silence)
             if not self._context.output_full:
                 self._driver.ping_peer()
 
     def _check_alive(self, asked_at: float) -> None:
-        # Any byte is a sign of life: an upload may leave no room for a pong. And while output waits, the ping may wait,
-        # too: that the peer takes it is seen to elsewhere.
+        # Any byte is a sign of life: an upload may leave no room for a pong. While output waits, the ping may wait,
+        # too; `connections/stream.py` checks that the peer takes its output.
         if self._driver.heard_at >= asked_at or not self._context.reading or self._context.blocked:
             self._check_silence()
         elif self._driver.is_open:
@@ -95,7 +95,8 @@ class Keepalive:
 class MessageDeadline:
     """Fails the connection when a message, or a frame, takes too long to arrive.
 
-    What begins to arrive meanwhile is looked at then, and has up to two timeouts.
+    A message that begins while this deadline runs gets a deadline of its own when this one ends. So it has up to two
+    timeouts.
 
     :param timeout: in seconds.
     """
@@ -111,7 +112,7 @@ class MessageDeadline:
         self.running = False
 
     def start(self) -> None:
-        """Something has begun to arrive."""
+        """Start the deadline: a message or frame has begun to arrive."""
         self.running = True
         arrived = self._incoming.arrived
         self._context.call_later(self._timeout, lambda: self._check(arrived))
@@ -127,9 +128,9 @@ class MessageDeadline:
 
 
 class ControlRate:
-    """How many more pings and pongs a peer may send.
+    """Counts how many more pings and pongs a peer may send.
 
-    :param seconds: the time.
+    :param seconds: returns the time.
     """
 
     __slots__ = ("_allowance", "_seconds", "_since")

@@ -1,4 +1,4 @@
-# What of masking.pyx is called from C.
+# Types for Cython: the functions of masking.pyx that are called from C.
 
 cpdef bytes unmask(bytes data, Py_ssize_t start, Py_ssize_t size)
 cpdef unmask_text(bytes data, Py_ssize_t start, Py_ssize_t size)

@@ -1,21 +1,21 @@
-"""What touches every byte of a payload: masks (RFC 6455 §5.3), and copies. Knows no rules of frames.
+"""All code that touches every byte of a payload: it masks (RFC 6455 §5.3), and copies. Knows no rules of frames.
 
-`masking.pyx` has the same functions in C, and runs where it was compiled.
+`masking.pyx` has the same functions in C. Where it was compiled, it runs in place of this file.
 """
 
 from __future__ import annotations
 
 from wshost.protocols.websocket.autobahn_engine import xor
 
-#: From this size on Autobahn's C is faster than Python's integers.
+#: From this size on, Autobahn's C code is faster than Python's integers.
 _LARGE = 2_048
 
 
 def unmask(data: bytes, start: int, size: int) -> bytes:
     """Return a payload without its mask.
 
-    :param start: where the payload begins in the data, right behind its key.
-    :param size: of the payload, in bytes; all of it is there.
+    :param start: where the payload begins in the data, right after its masking key.
+    :param size: the payload's size in bytes; the data has all of it.
     """
     return _unmasked(data[start : start + size], data[start - 4 : start])
 
@@ -58,9 +58,9 @@ def framed(first: int, data: str | bytes) -> bytes:
 
 
 class Room(bytearray):
-    """The memory into which a payload comes piece by piece. Others may write there by a `memoryview` of it.
+    """The memory for a payload that arrives piece by piece. Others may write there by a `memoryview` of it.
 
-    :param key: the payload's mask, four bytes.
+    :param key: the payload's masking key, four bytes.
     :param is_text: whether the payload is text.
     """
 
@@ -73,17 +73,17 @@ class Room(bytearray):
         self._is_text = is_text
 
     def grow(self, size: int, used: int) -> None:
-        """Have room for so many bytes in all; as many of them as were used before stay.
+        """Make room for `size` bytes in all. The first `used` bytes keep their values.
 
-        :raises BufferError: when somebody has a view.
+        :raises BufferError: when there is a `memoryview` of it.
         """
         self.extend(bytes(size - len(self)))
 
     def put(self, at: int, data: bytes, start: int, count: int) -> bool:
-        """Unmask so many bytes of the data, from `start` on, to where they belong in the payload.
+        """Unmask `count` bytes of the data, from `start` on, and write them into the payload at `at`.
 
         :returns: whether they are ASCII.
-        :raises ValueError: when they are not there, or there is no room for them.
+        :raises ValueError: when the data has fewer bytes, or there is no room for them.
         """
         if start < 0 or not 0 <= count <= len(data) - start or not 0 <= at <= len(self) - count:
             raise ValueError("that is more than there is room for")
@@ -93,13 +93,13 @@ class Room(bytearray):
         return piece.isascii()
 
     def unmask(self, at: int, count: int) -> bool:
-        """Unmask so many bytes in place, which somebody has written there: otherwise as `put`."""
+        """Unmask `count` bytes in place, which were written at `at` by a view. Returns and raises what `put` does."""
         return self.put(at, bytes(self[at : at + count]) if at >= 0 else b"", 0, count)
 
     def message(self, is_ascii: bool) -> str | bytes:
-        """Return the whole payload, which never changes from here on.
+        """Return the whole payload; it never changes from now on.
 
-        :param is_ascii: whether all of a text is.
+        :param is_ascii: whether all of a text is ASCII.
         :raises UnicodeDecodeError: for a text that is not UTF-8.
         """
         return self.decode() if self._is_text else bytes(self)

@@ -1,4 +1,4 @@
-"""`masking.py` in C: see there for what each function does."""
+"""The functions of `masking.py` in C; its docstrings say what each does."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -17,8 +17,8 @@ cdef extern from *:
 
     typedef uint64_t Vector __attribute__((vector_size(16)));
 
-    /* Four vectors are read before the first is written: to and from may be one, and reads do not wait for writes. A
-       plain loop takes twice as long. Returns whether the result is ASCII. */
+    /* Returns whether the result is ASCII. `to` and `from` may be the same memory. Four vectors are read before the
+       first is written, so that reads do not wait for writes: a plain loop takes twice as long. */
     static int unmask_to(unsigned char* to, const unsigned char* from, Py_ssize_t size, const unsigned char* key) {
         uint32_t half;
         uint64_t mask, word, bits;
@@ -76,7 +76,7 @@ cpdef unmask_text(bytes data, Py_ssize_t start, Py_ssize_t size):
         unsigned char* at
     if start < 4 or is_outside(start, size, PyBytes_GET_SIZE(data)):
         raise ValueError("that payload is not all there")
-    # As nearly all text is ASCII, it becomes that where it is.
+    # Nearly all text is ASCII, so it is unmasked into the memory of an ASCII str, and needs no other copy.
     text = PyUnicode_New(size, 127)
     at = <unsigned char*>PyUnicode_1BYTE_DATA(text)
     if unmask_to(at, octets(data) + start, size, octets(data) + start - 4):
@@ -119,16 +119,16 @@ cpdef bytes framed(unsigned char first, data):
 
 
 cdef class Room:
-    """Its memory is that of the message to be, so that bytes and ASCII need not be copied again."""
+    """See `masking.py`. The payload is written into the future message itself: bytes and ASCII are not copied again."""
 
     cdef:
         bint _is_text
         unsigned char _key[4]
-        # A str or bytes that nobody else has yet; where its characters or bytes are, and how many.
+        # A str or bytes to which nobody else has a reference yet; a pointer to its characters or bytes; their number.
         object _payload
         unsigned char* _at
         Py_ssize_t _size
-        # How many may still write there.
+        # How many views there are, by which others may still write.
         int _views
 
     def __init__(self, bytes key, bint is_text):
@@ -153,7 +153,7 @@ cdef class Room:
             unsigned char* at
         if self._views or size < self._size or is_outside(0, used, self._size):
             raise BufferError("somebody has a view, or it would become smaller")
-        # Only as large as the message can it become the message; before, it is the same memory all the same.
+        # A smaller str or bytes serves as memory only: just one of the message's own size can become the message.
         if self._is_text:
             payload = PyUnicode_New(size, 127)
             at = <unsigned char*>PyUnicode_1BYTE_DATA(payload)
@@ -183,7 +183,7 @@ cdef class Room:
         return self._take(at, self._at + at, count)
 
     def message(self, bint is_ascii):
-        # A message must not change, and the payload still can while somebody has a view.
+        # A message must not change, but while there is a view, the payload still can.
         cdef bint is_settled = self._payload is not None and not self._views
         if not self._is_text:
             return self._payload if is_settled else PyBytes_FromStringAndSize(<char*>self._at, self._size)

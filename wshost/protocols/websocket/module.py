@@ -1,4 +1,4 @@
-"""The module websocket: how a connection gets its driver (`driver.py`). Knows no frames."""
+"""The protocol module websocket: it gives each connection its driver (`driver.py`). Knows no frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ moduleProvides(IPreparedModule, ILinkedModule)
 
 
 def check(options: Options, chain: Sequence[str], position: int) -> None:  # noqa: ARG001 - the interface has them
-    """Make sure that there is a module before this one.
+    """Make sure that there is a module before this one, as it must hand over the request.
 
-    :raises ConfigurationError: when there is none, as it would have to hand over the request.
+    :raises ConfigurationError: when there is none.
     """
     if position == 0:
         raise ConfigurationError("websocket: needs a module before it that hands over a request, such as http")
 
 
 def init(options: Options, context: IContext) -> WebSocket:
-    """Judge the opening handshake and start the handler's session.
+    """Check the opening handshake and start the handler's session.
 
     :raises LookupError: when the module before this one has handed over no request.
     """

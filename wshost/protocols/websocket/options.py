@@ -25,19 +25,19 @@ class Options:
     origins: Origins
     hosts: Hosts
     subprotocols: tuple[str, ...]
-    #: Has the limits of messages, frames and fragments.
+    #: The engine's class, which has the limits on messages, frames and fragments.
     engine: type[Engine]
     compress: bool
-    #: Whether messages that we compress may refer back to those before, where the client doesn't mind.
+    #: Whether messages that we compress may refer back to earlier ones, where the client allows it.
     takeover: bool
     #: The largest message, in bytes, that is read without the engine; -1 leaves all to the engine.
     plain_limit: int
-    #: 0 for no pings.
+    #: 0: no pings.
     ping_interval: float
     ping_timeout: float
     close_timeout: float
     message_timeout: float
-    #: Tells who runs the server when subprotocols are asked for in vain.
+    #: Logs once that a client asked for subprotocols and got none.
     hint: Hint = field(default_factory=Hint)
 
 
@@ -62,13 +62,13 @@ def prepare(options: Mapping[str, Any]) -> Options:
         engine=engine_class(
             max_message_size=size,
             max_frame_size=frame_size or size,
-            # The limit is the message's: what can't be compressed becomes somewhat longer by deflating it.
+            # By default the limit on messages, doubled: deflating makes incompressible data somewhat longer.
             max_deflated_size=frame_size or 2 * size + 1_024,
             max_fragments=checked["max_fragments"],
         ),
         compress=checked["compress"],
         takeover=not checked["server_no_context_takeover"],
-        # As far as C can count.
+        # At most `sys.maxsize`, as compiled code keeps it in a C integer.
         plain_limit=min(size, frame_size or size, sys.maxsize) if checked["fast_lane"] else -1,
         **{name: checked[name] for name in ("ping_interval", "ping_timeout", "close_timeout", "message_timeout")},
     )

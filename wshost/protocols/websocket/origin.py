@@ -1,4 +1,4 @@
-"""Decides which web pages may connect, by origin (RFC 6454, RFC 6455 §10.2). Must not know how others are refused."""
+"""Decides which web pages may connect, by origin (RFC 6454, RFC 6455 §10.2). Must not know how a request is refused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 class Origins:
     """The origins that are allowed besides the server's own.
 
-    A browser sends the user's cookies whichever page connects, and names that page in the Origin header. Unless the
-    server checks it, any page can act in the user's name (cross-site WebSocket hijacking).
+    A browser sends the user's cookies for any page that connects, and names the page's origin in the Origin header.
+    Unless the server checks this header, any page can act in the user's name (cross-site WebSocket hijacking).
 
     :param options: each is ``https://app.example.com``, with an optional port; ``https://*.example.com`` for every name
         below it but not itself; ``file://`` or ``app://localhost`` for the pages of an application or extension, and
@@ -48,7 +48,7 @@ class Origins:
     def allows(self, origin: str | None, host: str, secure: bool = False) -> bool:
         """Return whether a page may connect: its origin is listed, or the server's own.
 
-        :param origin: the Origin header. None, without one: then the client is no browser, and may connect.
+        :param origin: the Origin header. None: there is none, so the client is no browser, and may connect.
         :param host: the authority that the request asks for: `Request.host`.
         :param secure: whether wshost itself ends TLS on this connection.
         """

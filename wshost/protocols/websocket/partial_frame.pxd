@@ -1,4 +1,4 @@
-# What Cython makes of partial_frame.py: the types of its attributes.
+# Types for Cython: the attributes of partial_frame.py.
 
 cimport cython
 

@@ -1,4 +1,4 @@
-"""A plain frame that arrives in pieces: its payload so far, valid so far. Knows nothing of what comes behind it."""
+"""A plain frame that arrives in pieces: its payload so far, checked so far. Knows nothing of later frames."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 
 from wshost.protocols.websocket.masking import Room
 
-#: The least room that is made for a payload, in bytes.
+#: The room for a payload is at least this large, in bytes, unless the whole payload is smaller.
 _LEAST = 4_096
 
 _Decoder = getincrementaldecoder("utf-8")
 
 
 class PartialFrame:
-    """The payload of one frame of which the head is read.
+    """The payload of one frame whose head has been read.
 
-    Its pieces go into one buffer: kept one by one, those of a single byte would weigh fifty times what was sent.
+    Its pieces go into one buffer: a list of pieces of a single byte would take fifty times the memory.
 
     :param is_text: whether the payload is text.
-    :param size: of the payload, in bytes.
-    :param key: its mask.
+    :param size: the payload's size in bytes.
+    :param key: its masking key.
     """
 
     def __init__(self, is_text: bool, size: int, key: bytes) -> None:
@@ -28,40 +28,40 @@ class PartialFrame:
         self.left = size
         self._payload = Room(key, is_text)
         self._is_text = is_text
-        # What decodes a text from its first piece on that is not ASCII; and whether it stands between two characters.
+        # Decodes a text, from its first piece that is not ASCII; and whether the pieces so far end between characters.
         self._decoder: IncrementalDecoder | None = None
         self._is_between = True
 
     def add(self, data: bytes, at: int) -> int:
-        """Take what is there of the payload.
+        """Take the next piece of the payload from these bytes.
 
-        :param at: where in the data it goes on.
+        :param at: where the piece begins in the data.
         :returns: where it ends.
-        :raises UnicodeDecodeError: as soon as it can't become valid UTF-8 any more.
+        :raises UnicodeDecodeError: as soon as the payload can't become valid UTF-8 any more.
         """
         before = self.size - self.left
         count = min(self.left, len(data) - at)
         room, needed = len(self._payload), before + count
-        # For all of it when an eighth is there, as each step copies what there is.
+        # Each step copies the payload so far. So make room for all of it as soon as an eighth has arrived.
         if room < needed or room < self.size <= 8 * needed:
             self._payload.grow(min(self.size, max(8 * needed, _LEAST)), before)
         self._check(before, count, self._payload.put(before, data, at, count))
         return at + count
 
     def room(self) -> memoryview | None:
-        """Return where the rest of the payload may be put as it comes, for `fill` to take; None before there is room.
+        """Return the memory for the rest of the payload, to be read into; then call `fill`. None before there is room.
 
-        Nobody may write there any more when nothing is left to come.
+        Nobody may write there any more once the payload is complete.
         """
         if len(self._payload) < self.size:
             return None
         return memoryview(self._payload)[self.size - self.left :]
 
     def fill(self, count: int) -> None:
-        """Take so many bytes more that were put there.
+        """Take `count` more bytes that were written into `room`.
 
-        :raises ValueError: when so many are not left to come.
-        :raises UnicodeDecodeError: as soon as it can't become valid UTF-8 any more.
+        :raises ValueError: when fewer bytes are still to come.
+        :raises UnicodeDecodeError: as soon as the payload can't become valid UTF-8 any more.
         """
         if len(self._payload) < self.size:
             raise ValueError("that is more than there is room for")
@@ -83,5 +83,5 @@ class PartialFrame:
         self._is_between = not begun
 
     def message(self) -> tuple[str, str | bytes]:
-        """Return the message, as handlers get it, when nothing is left to come."""
+        """Return the message, as handlers get it. Called once the payload is complete."""
         return "text" if self._is_text else "binary", self._payload.message(is_ascii=self._decoder is None)

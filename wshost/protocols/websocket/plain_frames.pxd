@@ -1,4 +1,4 @@
-# What Cython makes of plain_frames.py: its types, and what is called from C. There, data is read by a pointer.
+# Types for Cython: those of plain_frames.py, and the functions that are called from C. Data is read by a pointer in C.
 
 cimport cython
 from wshost.protocols.websocket.masking cimport framed, unmask, unmask_text

@@ -1,6 +1,6 @@
-"""Frames that need no engine: a message in one frame, and a plain Close. Knows RFC 6455 §5.2; no state, and no peer.
+"""Reads frames that need no engine: a message in one frame, and a plain Close (RFC 6455 §5.2). Knows no state, no peer.
 
-It rejects nothing: for a frame that is not plainly right it returns None, and the engine judges it from its first byte.
+It rejects nothing: for a frame that is not plainly right it returns None, and the engine gets it from its first byte.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from wshost.protocols.websocket.masking import framed, unmask, unmask_text
 
 #: The first byte of a message's only frame, without extensions.
 TEXT, BINARY = 0x81, 0x82
-#: Of these the payload is deflated (RFC 7692 §6).
+#: The same, with a deflated payload (RFC 7692 §6).
 DEFLATED_TEXT, DEFLATED_BINARY = 0xC1, 0xC2
-#: That of a Close (RFC 6455 §5.5.1).
+#: The first byte of a Close (RFC 6455 §5.5.1).
 CLOSE = 0x88
-#: A peer that closes with one of these codes, or with none, has nothing to complain of (RFC 6455 §7.4.1).
+#: A peer that closes with one of these codes, or with none, reports no error (RFC 6455 §7.4.1).
 NORMAL, GOING_AWAY = 1000, 1001
 
 
@@ -21,9 +21,9 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
     """Read one message.
 
     :param data: what the peer has sent.
-    :param at: where in it a frame begins.
-    :param limit: the largest payload to read, in bytes; with -1 there is none.
-    :returns: the message, as handlers get it, and where the next frame begins; None unless it is a whole and valid one.
+    :param at: where a frame begins in it.
+    :param limit: the largest payload to read, in bytes; -1 to read nothing.
+    :returns: the message, as handlers get it, and where the next frame begins; None unless it is whole and valid.
     """
     first, size, start = _plain(data, at, len(data), limit, TEXT)
     stop = start + size
@@ -38,7 +38,7 @@ def take(data: bytes, at: int, limit: int) -> tuple[tuple[str, str | bytes], int
 def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] | None:
     """Read the frame of a deflated message.
 
-    :returns: its payload, whether it is binary, and where the next frame begins; None unless it is a whole one.
+    :returns: its payload, whether it is binary, and where the next frame begins; None unless it is whole.
     """
     first, size, start = _plain(data, at, len(data), limit, DEFLATED_TEXT)
     stop = start + size
@@ -50,12 +50,12 @@ def take_deflated(data: bytes, at: int, limit: int) -> tuple[bytes, bool, int] |
 def take_close(data: bytes, at: int) -> tuple[int | None, str, int] | None:
     """Read a Close.
 
-    :returns: its code or None, its reason, and where the next frame begins; None unless it is a whole and valid one,
-        with 1000, 1001 or no code.
+    :returns: its code or None, its reason, and where the next frame begins; None unless it is whole and valid, with
+        1000, 1001 or no code.
     """
     size, start = _extent(data, at, len(data))
     stop = start + size
-    # So far behind a frame's beginning only a payload of up to 125 bytes begins, if it is masked.
+    # The payload begins here only if it is masked, and has at most 125 bytes.
     if start != at + 6 or stop > len(data) or data[at] != CLOSE:
         return None
     if not size:
@@ -71,19 +71,19 @@ def take_close(data: bytes, at: int) -> tuple[int | None, str, int] | None:
 
 
 def head(data: bytes, at: int, limit: int) -> tuple[bool, int, int] | None:
-    """Read the head of a message's only frame, of which the payload need not be there.
+    """Read the head of a message's only frame. The payload may still be missing.
 
-    :returns: whether it is text, its payload's size, and where that begins; None unless the head is whole and plain:
-        masked, its size not larger than the limit, and written as short as it can be.
+    :returns: whether it is text, the payload's size, and where the payload begins; None unless the head is whole and
+        plain: masked, the size not above the limit, and encoded in the fewest bytes.
     """
     first, size, start = _plain(data, at, len(data), limit, TEXT)
     return (first == TEXT, size, start) if first else None
 
 
 def _plain(data: bytes, at: int, length: int, limit: int, text: int) -> tuple[int, int, int]:
-    """Do what `head` does, where the first byte is `text`, or that of binary messages, which is the next.
+    """Do what `head` does, for a first byte of `text` (a text message) or `text` + 1 (a binary one).
 
-    :returns: the first byte, 0 for None; the rest as there.
+    :returns: the first byte, or 0 where `head` returns None; the payload's size, and where it begins.
     """
     if length - at < 6 or (data[at] != text and data[at] != text + 1) or data[at + 1] < 0x80:
         return 0, 0, 0
@@ -97,7 +97,7 @@ def _plain(data: bytes, at: int, length: int, limit: int, text: int) -> tuple[in
 
 
 def frame_size(data: bytes, at: int) -> int:
-    """Return how long a frame is, of whatever kind, with its head; -1 while that can't be known, or can't be right."""
+    """Return the size of any frame, its head included; -1 while it is unknown, or when it is impossible."""
     size, start = _extent(data, at, len(data))
     return start + size - at if start > at else -1
 
@@ -105,7 +105,7 @@ def frame_size(data: bytes, at: int) -> int:
 def _extent(data: bytes, at: int, length: int) -> tuple[int, int]:
     """Read the size of a frame's payload, and where it begins (RFC 6455 §5.2).
 
-    :returns: both; twice -1 while the length is not all there, and when it is more than any memory can hold.
+    :returns: both; -1, -1 while the length is incomplete, and when it is more than any memory can hold.
     """
     start = at + 2
     if start > length:
@@ -134,5 +134,5 @@ def frame(data: str | bytes) -> bytes:
 
 
 def deflated_frame(payload: bytes, is_binary: bool) -> bytes:
-    """Return a message, of which this is the deflated payload, as a server sends it."""
+    """Return the frame of a message with this deflated payload, as a server sends it."""
     return framed(DEFLATED_BINARY if is_binary else DEFLATED_TEXT, payload)

@@ -1,4 +1,4 @@
-# What Cython makes of reader.py: the types of its attributes, and what is called from C.
+# Types for Cython: the attributes of reader.py, and the methods that are called from C.
 
 cimport cython
 from wshost.protocols.websocket.deflate cimport Inflater

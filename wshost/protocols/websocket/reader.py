@@ -1,6 +1,7 @@
-"""What one peer sends, frame by frame: which are read here, and which by the engine. Knows no connection's state.
+"""Reads the bytes of one peer frame by frame. Knows no state of the connection.
 
-Between messages, a plain frame is read here, by `plain_frames.py`. All else is for the engine.
+A plain frame between messages is read by `plain_frames.py`, or by `partial_frame.py` when it arrives in pieces. All
+other frames are read by the engine.
 """
 
 from __future__ import annotations
@@ -16,29 +17,29 @@ from wshost.protocols.websocket.deflate import STREAM, Corrupt, Inflater, TooLon
 from wshost.protocols.websocket.partial_frame import PartialFrame
 from wshost.protocols.websocket.plain_frames import frame_size, head, take, take_close, take_deflated
 
-#: The engine gets its input in slices, as each of its steps copies what is left of one.
+#: The engine gets its input in slices of this size, as each of its steps copies the rest of the slice.
 SLICE = 8_192
 
 _utf_8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Sink(autobahn_engine.Sink, Protocol):
-    """Whom the reader and its engine tell."""
+    """Receives what the reader and its engine report."""
 
     def receive_into(self, room: memoryview | None) -> None:
-        """What the peer sends next is part of a large frame, and may be read into here; `FrameReader.filled` takes it.
+        """Let the peer's next bytes, which belong to a large frame, be read into this; then call `FrameReader.filled`.
 
-        :param room: the rest of the frame's payload; None takes back what was said before.
+        :param room: the memory for the rest of the payload; None: the last room may not be used any more.
         """
 
 
 class FrameReader:
-    """The frames of one peer, from the open connection on.
+    """The frames of one peer, after the opening handshake.
 
-    :param sink: is told of all.
-    :param make_engine: makes an engine for the sink; there is one only while there is something to judge.
-    :param limit: the largest message that is read without the engine, in bytes; -1 leaves all to it.
-    :param inflater: where permessage-deflate was agreed on; it is shared with the engines.
+    :param sink: receives what the reader and the engine report.
+    :param make_engine: makes an engine for the sink; one exists only while there are frames for it.
+    :param limit: the largest message that is read without the engine, in bytes; -1 leaves all frames to the engine.
+    :param inflater: shared with the engine; None unless permessage-deflate was agreed on.
     """
 
     def __init__(
@@ -53,22 +54,22 @@ class FrameReader:
         self._inflater = inflater
         self._engine: Engine | None = None
         self._limit = limit
-        # What was fed, and up to where it has been read.
+        # The bytes that were fed, and up to where they have been read.
         self._data = b""
         self._at = 0
-        # Whether the engine is within a message or a frame, and how many bytes of that frame it is still to get; -1
-        # when the frame's length was not all there.
+        # Whether the engine is within a message or a frame; and how many bytes of this frame it still needs, -1 when
+        # the frame's length was incomplete.
         self._engaged = False
         self._known = 0
-        # The plain frame that is not all there yet; and how many bytes were read into its room and not looked at yet.
+        # The plain frame that is incomplete; and how many bytes were read into its room and not processed yet.
         self._partial: PartialFrame | None = None
         self._filled = 0
-        # How many messages arrived here, or at engines that were let go.
+        # How many messages were read here, or by engines that were released.
         self._read = 0
 
     @property
     def engine(self) -> Engine:
-        """The engine."""
+        """The engine; it is made if there is none."""
         if self._engine is None:
             self._engine = self._make_engine(self._sink, self._inflater)
         return self._engine
@@ -80,29 +81,29 @@ class FrameReader:
 
     @property
     def inside(self) -> bool:
-        """True in the middle of a message or a frame, or when there is more to do."""
+        """True in the middle of a message or a frame, or when there are unread bytes."""
         return self._engaged or self._partial is not None or self._at < len(self._data)
 
     @property
     def waits(self) -> bool:
-        """True when there may be more to do with what was fed."""
+        """True when `step` may have more to do, without more bytes."""
         return self._engaged or self._filled > 0 or self._at < len(self._data)
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the peer; `step` looks at them."""
+        """Take bytes from the peer, for `step` to read."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at = 0
 
     def filled(self, count: int) -> None:
-        """Take so many bytes from the peer that were read into the room that the sink was told of."""
+        """Take `count` bytes from the peer that were read into the room of `Sink.receive_into`."""
         self._filled += count
 
     def leave_to_engine(self) -> None:
-        """Leave every frame to the engine from here on: in a closing handshake each has to be judged."""
+        """Leave every frame to the engine from now on: in a closing handshake, the engine must check each of them."""
         self._limit = -1
 
     def answer_close(self, code: int | None, reason: bytes) -> None:
-        """Answer the peer's Close, without a code by an empty one: there is nothing to judge behind it."""
+        """Answer the peer's Close; with no code, by an empty one. Nothing is read after it."""
         if self._engine is not None:
             self._engine.answer_close(code, reason)
         else:
@@ -110,11 +111,11 @@ class FrameReader:
             self._sink.on_drop()
 
     def step(self) -> bool:
-        """Take one step: a message, a frame's head, or what is there of a payload.
+        """Take one step: read a message, a frame's head, or the available part of a payload.
 
         :returns: False when there is nothing more to do before more bytes are fed.
         """
-        # What the engine has come to the end of may have made the handler busy: that is to be seen before more is read.
+        # If the engine has finished a message, return first: the handler may be busy now.
         if self._engaged and (self._go_on_judging() or not self._engaged):
             return True
         at = self._at
@@ -141,7 +142,7 @@ class FrameReader:
             return True
         self._engaged = engine.inside
         if not self._engaged and self._limit >= 0:
-            # An idle connection is better off without its two kilobytes.
+            # The engine takes two kilobytes, which an idle connection need not have.
             self._read += engine.arrived
             self._engine = None
         return False
@@ -185,7 +186,7 @@ class FrameReader:
         return True
 
     def _fail_size(self, inflated: bytes, is_binary: bool) -> None:
-        # Of bad UTF-8 and too much of it, the first counts, wherever the bytes were cut.
+        # If a message is both too long and invalid UTF-8, the first fault in it counts, however the bytes were split.
         try:
             if not is_binary:
                 _utf_8().decode(inflated)
@@ -195,7 +196,7 @@ class FrameReader:
             self.engine.fail_size()
 
     def _hand_over(self) -> bool:
-        """Give the engine a slice, which ends with the frame at the latest, if its length is known."""
+        """Give the engine the next slice, which ends at the end of the frame at the latest, if its length is known."""
         data, at = self._data, self._at
         if self._known == 0:
             self._known = frame_size(data, at)
