@@ -111,8 +111,6 @@ class CompiledLoad:
         said = self._answer()
         used = cpu() - before
         count, took = said["messages"], said["seconds"]
-        if not count:
-            raise WrongAnswerError("no message came back in the time of a turn")
         return Sample(
             cpu_us=used / count * 1e6,
             per_second=count / took,

@@ -1,15 +1,17 @@
-/* The load: opens connections to one server, then takes turns, a line on stdin each, and compares every byte.
+/* The load: opens connections to one server, takes turns, and compares every byte that comes back.
  *
- * `run 0.3` answers one line of JSON. Between turns it only answers pings. End of stdin ends it. What goes wrong is one
- * line on stderr, and exit status 1. `benchmarks/compiled_load.py` says what each option is for.
+ * A line on stdin asks for a turn, `run 0.3` for 0.3 seconds; a line of JSON on stdout answers it. Between turns the
+ * load only answers pings. It ends when stdin ends. On an error it writes one line to stderr, and ends with status 1: a turn
+ * with an error has no figure. `benchmarks/compiled_load.py` starts it; `main` lists the options.
  *
- * k in flight: k messages leave in one write, and the next k when the answers to all of them have come. */
+ * "k in flight" means that k messages leave in one write, and the next k when all k answers have arrived. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,10 +29,12 @@
 typedef struct SSL SSL;
 #endif
 
-#define PATIENCE 15                 /* seconds in which a server must say something */
+#ifndef PATIENCE
+#define PATIENCE 15                 /* a server that sends no part of an answer for so many seconds has failed */
+#endif
 #define READ_SIZE (1 << 18)
-#define HEAD_SIZE 2048              /* of an answer to a handshake */
-#define SOURCES 16                  /* addresses of clients: one has less ports than some cells have connections */
+#define HEAD_SIZE 2048              /* the largest answer to a handshake */
+#define SOURCES 16                  /* the clients' addresses: one alone has too few ports */
 #define SECOND 1000000000LL
 enum { CONTINUATION = 0, TEXT = 1, CLOSE = 8, PING = 9, PONG = 10 };
 
@@ -43,8 +47,8 @@ typedef struct {
     SSL *ssl;
     size_t number;                  /* among all connections */
     Bytes unsent;
-    uint8_t pong[131];              /* leaves after what is unsent */
-    size_t pong_size;
+    Bytes ping;                     /* in `pinged`, the last one; its pong waits for `unsent` */
+    uint8_t pinged[125], pong[131];
     char *head;                     /* of the answer to the handshake, until it is complete */
     size_t head_size;
     /* The frame that is being read. */
@@ -52,12 +56,12 @@ typedef struct {
     size_t start_size, control_size;
     uint64_t left;
     bool inside, continued;
-    /* The message that is to come next, and how much of it has come. */
+    /* The message that must come next, and how much of it has come. */
     size_t expected, matched;
-    size_t burst;                   /* that leaves next */
-    uint64_t awaited;               /* answers to what has left */
-    uint64_t answered;              /* in an open loop's turn */
-    uint64_t overdue;               /* messages that could not leave yet */
+    size_t burst;                   /* the one that leaves next */
+    uint64_t overdue;               /* bursts that wait for `unsent` */
+    uint64_t awaited;               /* messages that must still come */
+    uint64_t answered;              /* messages that came in this turn, at a fixed rate */
     int64_t begun;
 } Connection;
 
@@ -69,10 +73,11 @@ static double rate;
 static int port, epoll;
 static Bytes *requests, *replies;   /* a burst each; a message each */
 static char ask[256];
-static uint8_t buffer[READ_SIZE];
-static size_t opened, begun, missing;
-static bool ending;                 /* nothing new is to leave */
-static uint64_t done, received;
+static uint8_t farewell[8], buffer[READ_SIZE];
+static size_t opened, begun;
+static bool ending;                 /* nothing new leaves in this turn */
+static uint64_t missing;            /* answers, receivers or connections without which no turn ends */
+static uint64_t done, news;         /* `news` changes with each part of an answer */
 static int64_t start;               /* of the turn */
 
 static void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
@@ -98,23 +103,23 @@ static int64_t now(void) {
     return time.tv_sec * SECOND + time.tv_nsec;
 }
 
-/* Latencies, in classes: 256 for each power of two, so that a figure is right to 0.4 %, as in an HdrHistogram. */
+/* Latencies are counted in classes, 256 for each power of two: a figure is right to 0.4 %. */
 #define CLASSES 256
-static uint64_t histogram[64 * CLASSES], longest;
+static uint64_t histogram[64 * CLASSES], recorded, longest;
 
 static void record(int64_t latency) {
     uint64_t value = latency > 0 ? (uint64_t)latency : 0;
     int shift = value < 2 * CLASSES ? 0 : 63 - __builtin_clzll(value) - 8;
     histogram[(size_t)shift * CLASSES + (value >> shift)]++;
+    recorded++;
     if (value > longest) longest = value;
 }
 
 static double percentile(double part) {
-    uint64_t total = 0, seen = 0;
-    for (size_t i = 0; i < 64 * CLASSES; i++) total += histogram[i];
+    uint64_t seen = 0;
     for (size_t i = 0; i < 64 * CLASSES; i++) {
         seen += histogram[i];
-        if (histogram[i] && seen > part * total) {
+        if (seen > part * recorded) {
             int shift = i < 2 * CLASSES ? 0 : (int)(i / CLASSES) - 1;
             return (double)((i - (size_t)shift * CLASSES) << shift) / 1e3;
         }
@@ -173,7 +178,7 @@ static void read_messages(const char *asked, const char *answered) {
     }
 }
 
-/* ---- Bytes: -1 is "not now", 0 "the peer has gone" ---- */
+/* ---- Bytes. A result of -1 means "not now", 0 "the server has closed the connection". ---- */
 
 #ifdef TLS
 static SSL_CTX *context;
@@ -187,11 +192,11 @@ static ssize_t judged(SSL *ssl, int result) {
 
 static void use_tls(const char *authority) {
     context = SSL_CTX_new(TLS_client_method());
-    if (!context || SSL_CTX_load_verify_locations(context, authority, NULL) != 1) die("%s holds no certificate", authority);
+    if (!context || SSL_CTX_load_verify_locations(context, authority, NULL) != 1)
+        die("%s holds no certificate", authority);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
 }
 
 static void secure(Connection *c) {
@@ -216,7 +221,7 @@ static ssize_t give(Connection *c, const void *data, size_t size) {
     return sent >= 0 ? sent : errno == EAGAIN || errno == EINTR ? -1 : 0;
 }
 
-/* Writes what is unsent, as far as the socket takes it; the poller tells when it takes more. */
+/* Writes what waits, as far as the socket takes it: what is unsent, then a pong, then bursts. */
 static void flush(Connection *c) {
     for (;;) {
         while (c->unsent.size) {
@@ -226,30 +231,27 @@ static void flush(Connection *c) {
             c->unsent.data += sent;
             c->unsent.size -= (size_t)sent;
         }
-        if (!c->pong_size) return;
-        c->unsent = (Bytes){c->pong, c->pong_size};
-        c->pong_size = 0;
+        if (c->ping.data) {
+            c->unsent = (Bytes){c->pong, (size_t)(framed(c->pong, PONG, c->ping) - c->pong)};
+            c->ping.data = NULL;
+        } else if (c->overdue) {
+            c->overdue--;
+            c->awaited += mode == BROADCAST ? 0 : in_flight;
+            c->unsent = requests[c->burst];
+            c->burst = (c->burst + 1) % bursts;
+        } else return;
     }
 }
 
 static void put(Connection *c, Bytes data) {
+    if (c->unsent.size) die("the server answers what it has not read");
     c->unsent = data;
     flush(c);
 }
 
-/* ---- What leaves ---- */
-
 static void send_burst(Connection *c) {
-    c->awaited += mode == BROADCAST ? 0 : in_flight;
-    put(c, requests[c->burst]);
-    c->burst = (c->burst + 1) % bursts;
-}
-
-static void send_due(Connection *c) {
-    while (c->overdue && !c->unsent.size) {
-        c->overdue--;
-        send_burst(c);
-    }
+    c->overdue++;
+    flush(c);
 }
 
 static void leave(Connection *c) {
@@ -270,8 +272,9 @@ static void arrive(Connection *c) {
     c->burst = mode == BROADCAST ? 0 : begun % bursts;
     c->expected = c->burst * in_flight;
     int yes = 1;
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7F000002 + (uint32_t)(begun % SOURCES))};
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(0x7F000001)};
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    from.sin_addr.s_addr = htonl(0x7F000002 + (uint32_t)(begun % SOURCES));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (c->fd < 0) die("socket: %s", strerror(errno));
     /* Linux chooses the port when connecting, so that each address has all ports for each server. */
@@ -283,7 +286,7 @@ static void arrive(Connection *c) {
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event)) die("epoll_ctl: %s", strerror(errno));
 }
 
-/* ---- What comes. Who returns false has ended the connection, or its slot has a new one. ---- */
+/* ---- What comes. These return false when they have ended the connection; its slot may have a new one then. ---- */
 
 static bool finished(Connection *c) {
     leave(c);
@@ -294,14 +297,13 @@ static bool finished(Connection *c) {
 }
 
 static bool take_message(Connection *c) {
+    if (!c->awaited) die("a message came that answers none");
+    c->awaited--;
     if (mode == BROADCAST) {
-        if (!c->awaited) die("a message came that nobody had sent");
         done++;
-        if (!--c->awaited) missing--;
+        if (!c->awaited) missing--;
         return true;
     }
-    if (!c->awaited) die("a message came that nobody had asked for");
-    c->awaited--;
     if (mode == RATE || mode == STORM) {
         uint64_t place = c->number + c->answered++ * steady;
         record(now() - start - (int64_t)(place * SECOND / rate));
@@ -313,8 +315,6 @@ static bool take_message(Connection *c) {
     int64_t at = now();
     record(at - c->begun);
     if (mode == CONNECT) {
-        static uint8_t farewell[8];
-        framed(farewell, CLOSE, (Bytes){(const uint8_t *)"\x03\xE8", 2});
         c->state = LEAVING;
         put(c, (Bytes){farewell, sizeof farewell});
         return true;
@@ -332,36 +332,40 @@ static bool take_message(Connection *c) {
 static bool take_control(Connection *c) {
     int opcode = c->start[0] & 15;
     if (opcode == CLOSE) {
-        if (c->state != LEAVING) die("the server has closed a connection, code %d",
-                                     c->control_size < 2 ? 1005 : c->control[0] << 8 | c->control[1]);
+        int code = c->control_size < 2 ? 1005 : c->control[0] << 8 | c->control[1];
+        if (c->state != LEAVING || (code != 1000 && code != 1005))
+            die("the server has closed a connection, code %d", code);
         return finished(c);
     }
     if (opcode == PING) {
-        c->pong_size = (size_t)(framed(c->pong, PONG, (Bytes){c->control, c->control_size}) - c->pong);
-        if (!c->unsent.size) flush(c);
+        memcpy(c->pinged, c->control, c->control_size);
+        c->ping = (Bytes){c->pinged, c->control_size};
+        flush(c);
     }
     return true;
 }
 
-/* Looks at the start of a frame, one byte more; returns whether it is complete. */
+/* Takes one byte of a frame's header; returns whether the header is complete. */
 static bool started(Connection *c, uint8_t byte) {
     c->start[c->start_size++] = byte;
     if (c->start_size < 2) return false;
     int opcode = c->start[0] & 15, length = c->start[1];
     size_t whole = length < 126 ? 2 : length == 126 ? 4 : 10;
     if (c->start_size < whole) return false;
-    if (length & 128) die("the server has sent a frame that is masked");
+    if (length & 0x80) die("the server has sent a masked frame");
     c->left = whole == 2 ? (uint64_t)length : 0;
     for (size_t i = 2; i < whole; i++) c->left = c->left << 8 | c->start[i];
     if (c->start[0] & 0x70) die("the server has sent a frame with reserved bits: 0x%02x", c->start[0]);
-    if (opcode >= CLOSE ? opcode > PONG || c->left > 125 : opcode != (c->continued ? CONTINUATION : TEXT))
+    bool last = c->start[0] & 0x80;
+    if (opcode >= CLOSE ? opcode > PONG || c->left > 125 || !last : opcode != (c->continued ? CONTINUATION : TEXT))
         die("a frame with opcode %d is out of place", opcode);
+    if (opcode < CLOSE && c->left > replies[c->expected].size - c->matched)
+        die("the message that came back is longer than the expected one");
     c->control_size = 0;
     return c->inside = true;
 }
 
 static bool feed(Connection *c, const uint8_t *data, size_t size) {
-    received += size;
     while (size) {
         if (!c->inside) {
             size--;
@@ -374,9 +378,9 @@ static bool feed(Connection *c, const uint8_t *data, size_t size) {
             memcpy(c->control + c->control_size, data, part);
             c->control_size += part;
         } else {
-            if (part > wanted.size - c->matched || memcmp(wanted.data + c->matched, data, part))
-                die("the message that came back is not the one that was to come");
+            if (memcmp(wanted.data + c->matched, data, part)) die("the message that came back is not the expected one");
             c->matched += part;
+            news++;
         }
         data += part;
         size -= part;
@@ -389,7 +393,7 @@ static bool feed(Connection *c, const uint8_t *data, size_t size) {
         }
         c->continued = !(c->start[0] & 0x80);
         if (c->continued) continue;
-        if (c->matched != wanted.size) die("the message that came back is shorter than the one that was to come");
+        if (c->matched != wanted.size) die("the message that came back is shorter than the expected one");
         c->matched = 0;
         c->expected = (c->expected + 1) % messages;
         if (!take_message(c)) return false;
@@ -397,22 +401,24 @@ static bool feed(Connection *c, const uint8_t *data, size_t size) {
     return true;
 }
 
-/* Reads the head of the answer to the handshake; returns whether the connection is open now. */
+/* Reads part of the answer to the handshake; returns false when there is no more to read now. */
 static bool take_head(Connection *c) {
     ssize_t got = receive(c, c->head + c->head_size, HEAD_SIZE - 1 - c->head_size);
     if (got < 0) return false;
+    if (!got && !c->head_size) die("the server has closed a connection before it answered the handshake");
     c->head_size += (size_t)got;
     c->head[c->head_size] = 0;
     char *end = strstr(c->head, "\r\n\r\n");
-    if (!end && got && c->head_size < HEAD_SIZE - 1) return false;
-    /* What the sample key of RFC 6455 §1.3 is to be answered by. */
-    if (!end || end[4] || strncmp(c->head, "HTTP/1.1 101 ", 13) || !strstr(c->head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
-        || strcasestr(c->head, "\nsec-websocket-extensions:"))
-        die("the handshake was answered %.*s", (int)strcspn(c->head, "\r\n"), c->head);
+    if (!end && got && c->head_size < HEAD_SIZE - 1) return true;
+    /* The answer to the sample key of RFC 6455 §1.3; nothing may follow it, as the client speaks first. */
+    if (!end || end + 4 != c->head + c->head_size || strncmp(c->head, "HTTP/1.1 101 ", 13)
+        || !strstr(c->head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") || strcasestr(c->head, "\nsec-websocket-extensions:"))
+        die("the handshake was answered \"%.*s\"", (int)strcspn(c->head, "\r\n"), c->head);
     free(c->head);
     c->head = NULL;
     c->state = OPEN;
     opened++;
+    news++;
     if (mode == CONNECT) send_burst(c);
     return true;
 }
@@ -432,61 +438,68 @@ static void progress(Connection *c, uint32_t events) {
     if (c->state == SECURING) {
 #ifdef TLS
         ssize_t result = c->ssl ? judged(c->ssl, SSL_do_handshake(c->ssl)) : 1;
-        if (result == 0) die("the TLS handshake fails: %s", X509_verify_cert_error_string(SSL_get_verify_result(c->ssl)));
+        if (result == 0)
+            die("the TLS handshake fails: %s", X509_verify_cert_error_string(SSL_get_verify_result(c->ssl)));
         if (result < 0) return;
 #endif
         c->state = ASKED;
         put(c, (Bytes){(uint8_t *)ask, strlen(ask)});
     }
-    if (c->unsent.size) flush(c);
-    if (c->overdue) send_due(c);
-    if (c->state == ASKED && !take_head(c)) return;
+    flush(c);
+    while (c->state == ASKED)
+        if (!take_head(c)) return;
     for (;;) {
         ssize_t got = receive(c, buffer, READ_SIZE);
         if (got == 0) die("the server has closed a connection");
         if (got < 0 || !feed(c, buffer, (size_t)got)) return;
-        /* Less than asked for: the socket is empty. TLS gives a record at a time, and a hang-up is yet to be read. */
+        /* The socket is empty if it gave less than asked for. But TLS gives one record at a time, and a close is last. */
         if (!c->ssl && got < READ_SIZE && !(events & EPOLLRDHUP)) return;
     }
 }
 
-/* Handles what has happened, waiting for so many milliseconds at most. */
+/* Handles what has happened; waits for so many milliseconds at most. */
 static void step(int wait) {
-    static int64_t quiet;
     struct epoll_event events[256];
     int number = epoll_wait(epoll, events, 256, wait);
-    if (number > 0) quiet = 0;
-    else if (!quiet || start > quiet) quiet = now();
-    else if (now() - quiet > PATIENCE * SECOND) die("the server says nothing for %d s", PATIENCE);
     for (int i = 0; i < number; i++) progress(events[i].data.ptr, events[i].events);
+}
+
+/* A step of a turn, in which answers must come. */
+static void await(int wait) {
+    static uint64_t known;
+    static int64_t quiet;
+    step(wait);
+    if (news != known || quiet < start) {
+        known = news;
+        quiet = now();
+    } else if (now() - quiet > PATIENCE * SECOND) die("the server says nothing for %d s", PATIENCE);
 }
 
 /* ---- Turns ---- */
 
-/* Opens connections up to so many, a number of them at one time; none of the earlier ones is closed meanwhile. */
+/* Opens connections until there are `target`; at most `limit` handshakes run at the same time. */
 static void open_up_to(size_t target, size_t limit, void (*meanwhile)(void)) {
     size_t asked = opened;
     while (opened < target) {
-        for (size_t some = 0; asked < target && asked - opened < limit && some < 64; some++) arrive(&connections[asked++]);
+        for (size_t some = 0; asked < target && asked - opened < limit && some < 64; some++)
+            arrive(&connections[asked++]);
         if (meanwhile) meanwhile();
-        step(meanwhile ? 0 : 1000);
+        await(meanwhile ? 0 : 1000);
     }
 }
 
-/* Lets leave what is due by now. */
+/* Sends the messages that are due by now. */
 static uint64_t due, due_in_all;
 static void keep_rate(void) {
     while (due < due_in_all && start + (int64_t)(due * SECOND / rate) <= now()) {
-        Connection *c = &connections[due++ % steady];
         missing++;
-        c->overdue++;
-        send_due(c);
+        send_burst(&connections[due++ % steady]);
     }
 }
 
 static void run(double seconds) {
     memset(histogram, 0, sizeof histogram);
-    longest = done = received = due = missing = 0;
+    longest = recorded = done = due = missing = 0;
     ending = false;
     for (size_t i = 0; i < steady; i++) connections[i].answered = 0;
     start = now();
@@ -501,7 +514,7 @@ static void run(double seconds) {
             }
         }
         while (missing) {
-            step(1000);
+            await(1000);
             ending = now() >= end;
         }
     } else if (mode == BROADCAST) {
@@ -510,7 +523,7 @@ static void run(double seconds) {
             for (size_t i = 0; i < count; i++) connections[i].awaited = in_flight;
             int64_t left = now();
             send_burst(&connections[0]);
-            while (missing) step(1000);
+            while (missing) await(1000);
             record(now() - left);
         } while (now() < end);
     } else {
@@ -519,30 +532,33 @@ static void run(double seconds) {
             open_up_to(count, SIZE_MAX, keep_rate);
             over = now();
             done = count - steady;
-        } else for (; due < due_in_all; step(0)) keep_rate();
-        while (missing) step(1000);
+        } else for (; due < due_in_all; await(0)) keep_rate();
+        while (missing) await(1000);
         for (; opened > steady; opened--) leave(&connections[opened - 1]);
     }
-    printf("{\"messages\": %llu, \"seconds\": %.9f, \"bytes\": %llu, \"p50_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, "
-           "\"max_us\": %.3f}\n", (unsigned long long)done, ((over ? over : now()) - start) / 1e9, (unsigned long long)received,
-           percentile(0.5), percentile(0.99), percentile(0.999), longest / 1e3);
+    if (!done || !recorded) die("no answer came in the time of a turn");
+    printf("{\"messages\": %llu, \"seconds\": %.9f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, "
+           "\"max_us\": %.3f}\n", (unsigned long long)done, ((over ? over : now()) - start) / 1e9, percentile(0.5),
+           percentile(0.99), percentile(0.999), longest / 1e3);
     fflush(stdout);
 }
 
 static double positive(const char *name, const char *text) {
     char *end;
     double value = strtod(text, &end);
-    if (*end || !(value > 0)) die("%s %s is no number above 0", name, text);
+    if (*end || !(value > 0 && value <= 1e9)) die("%s %s is no number above 0, or it is too large", name, text);
     return value;
 }
 
 int main(int argc, char **argv) {
     const char *asked = NULL, *answered = NULL, *authority = NULL;
     size_t chosen = 0;
-    if (argc < 2) die("how? one of echo, broadcast, connect, rate, storm");
+    if (argc < 2) die("the first argument is echo, broadcast, connect, rate or storm");
     while (chosen < 5 && strcmp(argv[1], MODES[chosen])) chosen++;
     if (chosen == 5) die("there is no mode %s", argv[1]);
     mode = chosen;
+    signal(SIGPIPE, SIG_IGN);
+    framed(farewell, CLOSE, (Bytes){(const uint8_t *)"\x03\xE8", 2});
     for (int i = 2; i < argc; i++) {
         char *name = argv[i], *value = strchr(name, '=');
         if (!value) die("%s: options are given as --name=value", name);
@@ -558,8 +574,9 @@ int main(int argc, char **argv) {
         else if (!strcmp(name, "--tls")) authority = value;
         else die("there is no option %s", name);
     }
-    if (!port || !count || !asked) die("--port, --connections and --messages are needed");
-    if ((mode == RATE || mode == STORM) && (!rate || in_flight > 1)) die("%s needs --rate, and one message in flight", argv[1]);
+    if (!port || port > 65535 || !count || !asked) die("--port, --connections and --messages are needed");
+    if ((mode == RATE || mode == STORM) && (!rate || in_flight > 1))
+        die("%s needs --rate and one message in flight", argv[1]);
     if (mode == STORM && !steady) die("storm needs --polite");
     if (authority) {
 #ifdef TLS
@@ -572,7 +589,8 @@ int main(int argc, char **argv) {
     count += mode == STORM ? steady : 0;
     read_messages(asked, answered);
     snprintf(ask, sizeof ask, "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: benchmark\r\nUpgrade: websocket\r\n"
-             "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", port);
+             "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+             port);
     connections = made(count, sizeof *connections);
     for (size_t i = 0; i < count; i++) connections[i].number = i;
     if ((epoll = epoll_create1(0)) < 0) die("epoll_create1: %s", strerror(errno));
@@ -584,15 +602,16 @@ int main(int argc, char **argv) {
     char line[64];
     setvbuf(stdin, NULL, _IONBF, 0);
     struct pollfd sources[2] = {{.fd = 0, .events = POLLIN}, {.fd = epoll, .events = POLLIN}};
-    while (poll(sources, 2, -1) > 0) {
-        if (sources[1].revents) {
+    for (;;) {
+        if (poll(sources, 2, -1) < 0) {
+            if (errno != EINTR) die("poll: %s", strerror(errno));
+        } else if (sources[1].revents) {
             step(0);
-            continue;
+        } else {
+            if (!fgets(line, sizeof line, stdin)) return 0;
+            line[strcspn(line, "\n")] = 0;
+            if (strncmp(line, "run ", 4)) die("there is no command %s", line);
+            run(positive("run", line + 4));
         }
-        if (!fgets(line, sizeof line, stdin)) return 0;
-        line[strcspn(line, "\n")] = 0;
-        if (strncmp(line, "run ", 4)) die("%s is no turn", line);
-        run(positive("run", line + 4));
     }
-    return 0;
 }

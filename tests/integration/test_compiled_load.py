@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import ssl
 import subprocess
 import threading
@@ -18,25 +16,44 @@ import trustme
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Event, Ping, Pong, TextMessage
 
+from benchmarks import compiled_load
 from benchmarks.building import built
 from benchmarks.compiled_load import CompiledLoad, program
 from benchmarks.frames import BINARY, CLOSE, PING, WrongAnswerError, client_frame, server_frame
 from benchmarks.samples import Sample
+from tests.programs import need_compiler
 
 MESSAGES = [f"message {number}".encode() for number in range(8)]
+ACCEPT = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
 #: What a server answers to a message, and how long it waits before.
 Answer = Callable[[bytes], bytes]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiler() -> None:
+    need_compiler()
 
 
 class Server:
     """Answers each message in one way, in a thread of its own."""
 
     def __init__(
-        self, answer: Answer = server_frame, *, refuse: bytes = b"", tls: ssl.SSLContext | None = None
+        self,
+        answer: Answer = server_frame,
+        *,
+        refuse: bytes | None = None,
+        close: int = 1000,
+        drips: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._answer = answer
+        #: The answer to each handshake, after which the connection is closed.
         self._refuse = refuse
+        #: The code that answers a close.
+        self._close = close
+        #: Each byte leaves alone.
+        self._drips = drips
         self._tls = tls
         #: Each message leaves on all connections.
         self.broadcasts = False
@@ -96,15 +113,11 @@ class Server:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        if self._refuse:
+        if self._refuse is not None:
             writer.write(self._refuse)
             return
-        key = head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
-        digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
-        accept = (
-            f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n\r\n"
-        )
-        writer.write(accept.encode())
+        assert "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" in head
+        await self._write(writer, ACCEPT + b"\r\n")
         connection = Connection(ConnectionType.SERVER)
         text = ""
         while data := await reader.read(1 << 16):
@@ -118,10 +131,16 @@ class Server:
                     time.sleep(self.slow)
                     self.slow = 0.0
                     for one in self._writers if self.broadcasts else {writer}:
-                        one.write(self._answer(text.encode()))
+                        await self._write(one, self._answer(text.encode()))
                     text = ""
                 elif isinstance(event, CloseConnection):
-                    writer.write(connection.send(event.response()))
+                    writer.write(connection.send(CloseConnection(self._close)))
+
+    async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        step = 1 if self._drips else len(data) + 1
+        for at in range(0, len(data), step):
+            writer.write(data[at : at + step])
+            await asyncio.sleep(0)
 
     def messages(self) -> int:
         """How many have come."""
@@ -210,6 +229,11 @@ class TestRightAnswers:
         with Server() as server, loading("echo", server, 2, messages=large) as take:
             assert count_of(take()) == server.messages()
 
+    @pytest.mark.parametrize("mode", ["echo", "connect"])
+    def test_answers_may_come_byte_by_byte(self, mode: str) -> None:
+        with Server(fragments, drips=True) as server:
+            assert count_of(turn(mode, server, 2)) == server.messages()
+
     def test_a_ping_is_answered_between_turns_too(self) -> None:
         with Server() as server, loading("echo", server, 1) as take:
             take()
@@ -264,14 +288,17 @@ class TestWrongAnswers:
     @pytest.mark.parametrize(
         ("answer", "why"),
         [
-            (lambda payload: server_frame(payload.replace(b"message", b"massage")), "not the one that was to come"),
-            (lambda payload: server_frame(payload + b"!"), "not the one that was to come"),
-            (lambda payload: server_frame(payload[:-1]), "shorter than the one that was to come"),
+            (lambda payload: server_frame(payload.replace(b"message", b"massage")), "is not the expected one"),
+            (lambda payload: server_frame(payload + b"!"), "longer than the expected one"),
+            (lambda payload: b"\x81\x7f" + b"\xff" * 8 + payload, "longer than the expected one"),
+            (lambda payload: server_frame(payload[:-1]), "shorter than the expected one"),
+            (lambda payload: server_frame(payload) * 2, "is not the expected one"),
             (lambda payload: server_frame(payload, BINARY), "opcode 2 is out of place"),
             (lambda payload: server_frame(payload, 0), "opcode 0 is out of place"),
             (lambda payload: server_frame(payload, compressed=True), "reserved bits: 0xc1"),
             (lambda payload: client_frame(payload, b"abcd"), "masked"),
             (lambda payload: server_frame(bytes(126), PING), "opcode 9 is out of place"),
+            (lambda payload: server_frame(b"", PING, fin=False), "opcode 9 is out of place"),
             (lambda _: server_frame(b"\x03\xf0", CLOSE), "closed a connection, code 1008"),
             (lambda _: server_frame(b"", CLOSE), "closed a connection, code 1005"),
         ],
@@ -280,26 +307,69 @@ class TestWrongAnswers:
         with Server(answer) as server, pytest.raises(WrongAnswerError, match=why):
             turn("echo", server, 2)
 
-    @pytest.mark.parametrize(("mode", "why"), [("echo", "nobody had asked for"), ("broadcast", "nobody had sent")])
-    def test_a_message_without_a_request_is_an_error(self, mode: str, why: str) -> None:
+    @pytest.mark.parametrize("mode", ["echo", "broadcast"])
+    def test_a_message_without_a_request_is_an_error(self, mode: str) -> None:
         with Server() as server, loading(mode, server, 1, messages=[b"always the same"]) as take:
             take()
             server.say(server_frame(b"always the same"))
-            with pytest.raises(WrongAnswerError, match=why):
+            with pytest.raises(WrongAnswerError, match="a message came that answers none"):
                 take()
+
+    def test_a_close_that_reports_an_error_is_an_error(self) -> None:
+        with Server(close=1011) as server, pytest.raises(WrongAnswerError, match="closed a connection, code 1011"):
+            turn("connect", server, 1)
+
+    @pytest.mark.parametrize("answer", [lambda _: b"", lambda _: server_frame(b"", PING)], ids=["nothing", "pings"])
+    def test_a_server_that_never_answers_is_an_error(
+        self, answer: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        impatient = built("load.c", ["-DPATIENCE=1"], directory=tmp_path)
+        monkeypatch.setattr(compiled_load, "program", lambda *, tls: impatient)
+        with Server(answer) as server, loading("echo", server, 1) as take:
+            pings = threading.Timer(0.5, server.say, [server_frame(b"", PING)])
+            pings.start()
+            start = time.monotonic()
+            with pytest.raises(WrongAnswerError, match="the server says nothing for 1 s"):
+                take()
+            assert time.monotonic() - start < 3
+            pings.join()
+
+    def test_a_turn_without_an_answer_is_an_error(self) -> None:
+        with Server() as server, pytest.raises(WrongAnswerError, match="no answer came in the time of a turn"):
+            turn("rate", server, 1, rate=1)
 
     def test_the_error_quotes_the_status_of_a_refused_handshake(self) -> None:
         refusal = b"HTTP/1.1 403 Forbidden\r\n\r\n"
         with (
             Server(refuse=refusal) as server,
-            pytest.raises(WrongAnswerError, match=r"answered HTTP/1\.1 403 Forbidden"),
+            pytest.raises(WrongAnswerError, match=r'answered "HTTP/1\.1 403 Forbidden"'),
         ):
             turn("echo", server, 1)
 
-    def test_an_extension_that_was_not_offered_is_an_error(self) -> None:
-        accept = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-        refusal = accept + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
-        with Server(refuse=refusal) as server, pytest.raises(WrongAnswerError, match="the handshake was answered"):
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            ACCEPT.replace(b"s3p", b"S3p") + b"\r\n",
+            ACCEPT + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+            ACCEPT + b"\r\n" + server_frame(MESSAGES[0]),
+            ACCEPT + b"\r\n\0",
+            ACCEPT,
+            ACCEPT + b"X: " + b"x" * 3_000,
+        ],
+        ids=["another accept", "an extension", "a message", "a NUL", "half a head", "a long head"],
+    )
+    def test_a_wrong_answer_to_the_handshake_is_an_error(self, answer: bytes) -> None:
+        with (
+            Server(refuse=answer) as server,
+            pytest.raises(WrongAnswerError, match=r'answered "HTTP/1\.1 101 Switching'),
+        ):
+            turn("echo", server, 1)
+
+    def test_a_server_that_closes_before_it_answers_the_handshake_is_an_error(self) -> None:
+        with (
+            Server(refuse=b"") as server,
+            pytest.raises(WrongAnswerError, match="closed a connection before it answered"),
+        ):
             turn("echo", server, 1)
 
     def test_a_server_that_closes_between_turns_is_an_error(self) -> None:
@@ -309,6 +379,14 @@ class TestWrongAnswers:
             with pytest.raises(WrongAnswerError, match="closed a connection"):
                 take()
 
+    def test_too_few_files_are_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "messages").write_bytes(b"x\n")
+        with Server() as server:
+            options = [f"--port={server.port}", "--connections=50", f"--messages={tmp_path / 'messages'}"]
+            command = ["sh", "-c", 'ulimit -n 20; exec "$@"', "sh", str(program(tls=False)), "echo", *options]
+            ended = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=10)
+        assert (ended.returncode, ended.stderr) == (1, "load: socket: Too many open files\n")
+
     def test_a_port_on_which_no_server_listens_is_an_error(self) -> None:
         with Server() as server:
             pass
@@ -317,6 +395,11 @@ class TestWrongAnswers:
 
 
 class TestTls:
+    @pytest.fixture(autouse=True)
+    def _headers(self) -> None:
+        if why := compiled_load.missing(tls=True):
+            pytest.fail(f"{why}; on Debian: apt install libssl-dev")
+
     @pytest.fixture(name="authority")
     def _authority(self) -> trustme.CA:
         return trustme.CA()
@@ -348,13 +431,14 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            ([], "how? one of echo, broadcast, connect, rate, storm"),
+            ([], "the first argument is echo, broadcast, connect, rate or storm"),
             (["dance"], "there is no mode dance"),
             (["echo", "--colour=red"], "there is no option --colour"),
             (["echo", "--port"], "--port: options are given as --name=value"),
             (["echo", "--port=x"], "--port x is no number above 0"),
+            (["echo", "--port=inf"], "--port inf is no number above 0, or it is too large"),
             (["echo", "--port=1"], "--port, --connections and --messages are needed"),
-            (["rate", "--port=1", "--connections=1", "--messages=x"], "rate needs --rate, and one message in flight"),
+            (["rate", "--port=1", "--connections=1", "--messages=x"], "rate needs --rate and one message in flight"),
             (["storm", "--port=1", "--connections=1", "--messages=x", "--rate=1"], "storm needs --polite"),
             (["echo", "--port=1", "--connections=1", "--messages=/no/such"], "/no/such: No such file or directory"),
             (["echo", "--port=1", "--connections=1", "--messages=/dev/null"], "/dev/null: there is no message"),
@@ -383,7 +467,7 @@ class TestBadInput:
             f"--messages={tmp_path / 'messages'}",
         ]
         ended = subprocess.run(command, input="dance\n", capture_output=True, text=True, check=False, timeout=10)
-        assert (ended.returncode, ended.stderr) == (1, "load: dance is no turn\n")
+        assert (ended.returncode, ended.stderr) == (1, "load: there is no command dance\n")
 
     def test_the_load_ends_with_its_input(self, tmp_path: Path) -> None:
         (tmp_path / "messages").write_bytes(b"x\n")

@@ -17,6 +17,7 @@ from benchmarks.cells import CELLS, Cell
 from benchmarks.measure import Pace, together
 from benchmarks.peers import PEERS, Launch, Peer, running
 from benchmarks.samples import Result
+from tests.programs import need_compiler
 
 PACE = Pace(turns=2, warm_up=0.02, seconds=0.03, rounds=1)
 LIMIT = PEERS["limit"]
@@ -29,6 +30,11 @@ GONE = replace(LIMIT, name="gone", command=lambda _launch, _port: [sys.executabl
 
 def cell(name: str, **changes: int) -> Cell:
     return replace(next(one for one in CELLS if one.name == name), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiler() -> None:
+    need_compiler()
 
 
 @pytest.fixture(name="said")
