@@ -10,6 +10,7 @@
 ##                    ARGS=--ends on the newest only
 ## make conformance   runs the Autobahn testsuite against wshost
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
+## make bench-peers   installs peers for bench from npm: Bun, Deno and Node's ws
 ## make docs          builds the documentation into docs/_build
 ##
 ## They need Python 3.11 or later, which PYTHON may name. They install other requirements into .venv, once; VENV may
@@ -23,7 +24,7 @@ VENV ?= .venv
 
 BIN = $(VENV)/bin
 
-.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench docs
+.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench bench-peers docs
 .NOTPARALLEL:
 
 help:
@@ -88,11 +89,17 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m benchmarks $(ARGS)
 
+# At the versions of the lock file. `make bench` measures the peers that it finds, and installs none of these.
+bench-peers: $(VENV)/.made
+	@command -v npm >/dev/null || { echo 'wshost: npm is not found; on Debian: apt install npm' >&2; exit 1; }
+	mkdir -p $(VENV)/benchmarks
+	cp benchmarks/npm/*.json $(VENV)/benchmarks
+	npm ci --prefix $(VENV)/benchmarks --no-audit --no-fund
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build
 
 # The stamps in $(VENV) make the second run start at once; a changed pyproject.toml installs again.
-NPM = ws bufferutil bun deno
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
@@ -103,18 +110,6 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml
 	@echo 'Installing wshost and what $* needs into $(VENV)'
 	@$(install) '.[$*]'
-	@touch $@
-
-# Peers in other languages: from npm, and Go's gorilla from its proxy. What can't be fetched is left out of the table.
-$(VENV)/.installed-bench: $(VENV)/.made pyproject.toml
-	@echo 'Installing wshost and what bench needs into $(VENV)'
-	@$(install) '.[bench]'
-	@npm install --prefix $(VENV)/benchmarks --no-audit --no-fund --fetch-retries=0 $(NPM) >$(VENV)/npm.log 2>&1 || \
-	    echo 'wshost: npm is missing or can not fetch $(NPM): make bench goes without' >&2
-	@! command -v go >/dev/null || test -d /usr/share/gocode/src/github.com/gorilla/websocket || \
-	    (mkdir -p $(VENV)/benchmarks/go && cd $(VENV)/benchmarks/go && printf 'module benchmarks\n' >go.mod && \
-	    go get github.com/gorilla/websocket@latest) >$(VENV)/go.log 2>&1 || \
-	    { rm -rf $(VENV)/benchmarks/go; echo 'wshost: go can not fetch gorilla: make bench goes without' >&2; }
 	@touch $@
 
 # Each Python is tried by running it: pyenv puts a version's name into the PATH even where it can't run.

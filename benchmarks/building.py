@@ -1,4 +1,4 @@
-"""Compiles the programs in C and Go, once for each change of their source; knows nothing of what they do."""
+"""Compiles the programs in C and Go when their source has changed. Does not know what they do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
+
+#: Debian's packages of Go libraries are there.
+_DEBIAN_GO = "/usr/share/gocode"
 
 
 class UnavailableError(Exception):
@@ -20,56 +22,54 @@ class UnavailableError(Exception):
 
 @cache
 def cache_directory() -> Path:
-    """Where what is built and fetched for the benchmarks stays: inside the environment, as `make bench` has one."""
+    """Return the directory for files that are built or installed for the benchmarks, inside the virtual environment."""
     made = Path(sys.prefix, "benchmarks")
     made.mkdir(exist_ok=True)
     return made
 
 
 def built(source: str, flags: Sequence[str] = (), name: str = "", directory: Path | None = None) -> Path:
-    """Compile a program, when its source has changed.
+    """Compile a program in C, if its source has changed; return the program.
 
-    :param source: its path, from this directory.
-    :param flags: for the compiler, behind the source: libraries, too.
-    :param name: of the program; without one the source's.
-    :param directory: where the program is put; without one the cache.
-    :raises UnavailableError: without a compiler, or when it fails.
+    :param source: its path, relative to this directory.
+    :param flags: the compiler's arguments after the source, such as libraries.
+    :param name: the program's name; empty for the source's.
+    :param directory: the program's directory; None for the cache.
+    :raises UnavailableError: without a compiler, or when the compiler fails.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise UnavailableError("no C compiler is found")
     path = HERE / source
     program = (directory or cache_directory()) / (name or path.stem)
-    _compile([compiler, "-O2", "-o", str(program), str(path), *flags], path, program)
-    return program
+    return _compiled([compiler, "-O2", str(path), *flags], path, program, os.environ)
 
 
 def built_by_go(source: str) -> Path:
-    """Compile a program in Go, when its source has changed; nothing is fetched.
+    """Compile a program in Go, if its source has changed; return the program.
 
-    What it imports is where `make bench` has put it, or where Debian's packages are.
+    The libraries that it imports must be in the GOPATH, or be Debian's packages: nothing is fetched.
 
-    :param source: its path, from this directory.
-    :raises UnavailableError: without Go or what is imported, or when it fails.
+    :param source: its path, relative to this directory.
+    :raises UnavailableError: without Go or a library, or when the compiler fails.
     """
     go = shutil.which("go")
     if not go:
         raise UnavailableError("go is not found")
-    path, module = HERE / source, cache_directory() / "go"
-    program = cache_directory() / path.stem
-    environment = {**os.environ, "GOCACHE": str(cache_directory() / "go-cache"), "GOPROXY": "off"}
-    if (module / "go.mod").exists():
-        environment["GOFLAGS"] = "-mod=mod"
-    else:
-        module = HERE
-        environment |= {"GO111MODULE": "off", "GOPATH": os.environ.get("GOPATH", "/usr/share/gocode")}
-    _compile([go, "build", "-o", str(program), str(path)], path, program, cwd=module, env=environment)
-    return program
+    path, program = HERE / source, cache_directory() / Path(source).stem
+    libraries = os.pathsep.join(filter(None, (os.environ.get("GOPATH"), _DEBIAN_GO)))
+    own = {"GO111MODULE": "off", "GOPATH": libraries, "GOCACHE": str(cache_directory() / "go-cache")}
+    return _compiled([go, "build", str(path)], path, program, {**os.environ, **own})
 
 
-def _compile(command: list[str], source: Path, program: Path, **how: Any) -> None:
+def _compiled(command: Sequence[str], source: Path, program: Path, environment: Mapping[str, str]) -> Path:
     if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
-        return
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, **how)
+        return program
+    # Another process may compile the same program, or run it.
+    made = program.with_name(f"{program.name}.{os.getpid()}")
+    command = [*command[:2], "-o", str(made), *command[2:]]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if ended.returncode:
         raise UnavailableError(f"{command[0]} can't compile {source.name}: {ended.stderr.strip().splitlines()[:1]}")
+    made.replace(program)
+    return program

@@ -1,4 +1,4 @@
-"""Drives `load.c`: one process for each server, kept open while the servers take turns; knows nothing of cells."""
+"""Runs `load.c`: one process for each server, for all its turns. Does not know cells."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from benchmarks.building import UnavailableError, built
 from benchmarks.frames import WrongAnswerError
 from benchmarks.samples import Sample
 
-#: What OpenSSL's headers are found by is the compiler: without them the load is built without TLS.
 _TLS = ("-DTLS", "-lssl", "-lcrypto")
 
 
 @cache
 def program(*, tls: bool) -> Path:
-    """Compile the load.
+    """Compile the load, if it has changed; return the program.
 
-    :raises UnavailableError: without a compiler, or for TLS without OpenSSL's headers.
+    :raises UnavailableError: without a compiler; for TLS also without OpenSSL's headers.
     """
     return built("load.c", _TLS, "load-tls") if tls else built("load.c")
 
 
 def missing(*, tls: bool) -> str:
-    """Say why the load can't be used; empty when it can."""
+    """Return the reason why the load can't be used; empty if it can."""
     try:
         program(tls=tls)
     except UnavailableError as error:
@@ -42,11 +41,11 @@ class CompiledLoad:
 
     :param mode: one of the modes of `load.c`.
     :param port: the server's.
-    :param connections: so many; in the mode `connect` as many at one time.
-    :param messages: what is sent, without line ends.
-    :param replies: what is to come back, message by message, where that is something else.
-    :param authority: the file of the certificate that signed the server's, for TLS.
-    :param options: others of `load.c`, such as ``{"rate": 20_000}``.
+    :param connections: how many there are; in the mode `connect`, how many at the same time.
+    :param messages: the messages to send, without line ends.
+    :param replies: the answer to each message; None for an echo.
+    :param authority: the file with the certificate of the authority that signed the server's; empty without TLS.
+    :param options: more options of `load.c`, such as ``{"rate": 20_000}``.
     :raises WrongAnswerError: when the connections can't be opened.
     """
 
@@ -61,7 +60,7 @@ class CompiledLoad:
         authority: str = "",
         options: Mapping[str, int] | None = None,
     ) -> None:
-        # The load has read them when it says its first word.
+        # When the load writes its first line, it has read both files.
         with tempfile.NamedTemporaryFile() as asked, tempfile.NamedTemporaryFile() as answered:
             asked.write(b"".join(message + b"\n" for message in messages))
             asked.flush()
@@ -77,16 +76,15 @@ class CompiledLoad:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             try:
-                #: Seconds that it took to open the connections.
-                self.opened_in = float(self._answer()["seconds"])
+                self._answer()
             except BaseException:
                 self.close()
                 raise
 
     def _answer(self) -> dict[str, Any]:
-        """Read its next line.
+        """Return its next line.
 
-        :raises WrongAnswerError: when it has ended; with what it says of that.
+        :raises WrongAnswerError: when it has ended; the message is its last line.
         """
         assert self._process.stdout
         assert self._process.stderr
@@ -98,14 +96,14 @@ class CompiledLoad:
         return found
 
     def turn(self, seconds: float, cpu: Callable[[], float]) -> Sample:
-        """Let it send for so many seconds, and until all answers have come.
+        """Send for so many seconds, then wait for the last answers; return the figures.
 
-        :param cpu: the seconds of CPU that the server has had until now.
-        :raises WrongAnswerError: when an answer is wrong, or missing.
+        :param cpu: returns the server's CPU time so far, in seconds.
+        :raises WrongAnswerError: when an answer is wrong or missing.
         """
         assert self._process.stdin
         before = cpu()
-        with suppress(BrokenPipeError):  # why it has ended is read below
+        with suppress(BrokenPipeError):  # the load has ended: `_answer` says why
             self._process.stdin.write(f"run {seconds}\n")
             self._process.stdin.flush()
         said = self._answer()
@@ -123,6 +121,6 @@ class CompiledLoad:
         )
 
     def close(self) -> None:
-        """End it, and with it the connections."""
+        """End the process, which closes the connections."""
         self._process.kill()
         self._process.communicate()

@@ -1,4 +1,4 @@
-"""Measures the servers in one cell: all are started, and take short turns; one that waits for its turn is stopped."""
+"""Measures the servers in one cell: all run at the same time, and take short turns; one that waits is stopped."""
 
 from __future__ import annotations
 
@@ -103,11 +103,12 @@ def _take_turns(
     with ExitStack() as stack:
         ready: list[tuple[Running, turns.Load]] = []
         for peer in peers:
-            with _leaving_out(peer, cell, failed, say):
-                server = stack.enter_context(running(peer, launch_for(cell)))
-                load = stack.enter_context(closing(turns.load_for(cell, server.port)))
+            with _leaving_out(peer, cell, failed, say), ExitStack() as own:
+                server = own.enter_context(running(peer, launch_for(cell)))
+                load = own.enter_context(closing(turns.load_for(cell, server.port)))
                 server.pause()
                 ready.append((server, load))
+                stack.enter_context(own.pop_all())
         for number in range(min(pace.turns, cell.turns) + 1):
             # Each turn begins with another server.
             first = number % max(1, len(ready))
@@ -120,12 +121,16 @@ def _take_turns(
 
 def _turn(cell: Cell, server: Running, load: turns.Load, seconds: float) -> Sample:
     server.resume()
-    sample = load.turn(seconds, server.cpu)
-    if cell.kind == "storm":
-        # The next turn must not begin while the server still closes this one's connections.
-        accounting.wait_until_idle(server.process.pid, 5.0)
-    server.pause()
-    return sample
+    try:
+        sample = load.turn(seconds, server.cpu)
+        if cell.kind == "storm":
+            # The next turn must not begin while the server still closes this one's connections.
+            accounting.wait_until_idle(server.process.pid, 5.0)
+        return sample
+    except (WrongAnswerError, OSError) as error:
+        raise WrongAnswerError(f"{error}{server.ended()}") from error
+    finally:
+        server.pause()
 
 
 @contextmanager

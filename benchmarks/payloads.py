@@ -43,7 +43,7 @@ def jsons(size: int, count: int) -> list[bytes]:
 
 
 def requests(count: int) -> list[tuple[bytes, bytes]]:
-    """Return so many different requests in JSON, of about 130 bytes, and what `servers/answers.py` answers to each."""
+    """Return different requests in JSON, of about 130 bytes, each with the answer of `servers/answers.py`."""
     chance = random.Random(130)
     made = []
     for number in range(count):

@@ -14,7 +14,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -338,13 +338,18 @@ class Running:
 
     def pause(self) -> None:
         """Stop its processes: a server that polls would take the core from the others."""
-        for process in descendants(self.process.pid):
-            os.kill(process, signal.SIGSTOP)
+        _signal(self.process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it run again."""
-        for process in descendants(self.process.pid):
-            os.kill(process, signal.SIGCONT)
+        _signal(self.process, signal.SIGCONT)
+
+    def ended(self) -> str:
+        """Return in words how it has ended; empty if it still runs."""
+        try:
+            return f"; it has ended with status {self.process.wait(0.5)}"
+        except subprocess.TimeoutExpired:
+            return ""
 
 
 def free_port() -> int:
@@ -430,6 +435,13 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, deadline: float)
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a server, as its shutdown is not measured."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
+    _signal(process, signal.SIGKILL)
     process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to a server, if it still runs, and to all its descendants."""
+    if process.poll() is None:
+        for one in descendants(process.pid):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(one, number)

@@ -1,4 +1,4 @@
-"""Figures of turns, and what stands for many of them: median and minimum; knows nothing of how they were measured."""
+"""The figures of turns, their median and their minimum. Does not know how they were measured."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Sample:
-    """What one turn has found; or what stands for several, figure by figure. None: not measured in such a cell."""
+    """The figures of one turn, or the medians or minima of several. None: not measured in this cell."""
 
-    #: Of the server, for each message (delivery, connection).
+    #: The server's CPU time for each message (delivery, connection).
     cpu_us: float | None = None
     #: Messages (deliveries, connections).
     per_second: float | None = None
@@ -19,19 +19,19 @@ class Sample:
     p99_us: float | None = None
     p999_us: float | None = None
     max_us: float | None = None
-    #: The part of the time in which the server was on its core. Far from 1, the load or the kernel was what limits.
+    #: The part of the time in which the server was on its core. Far below 1, the load or the kernel was the limit.
     busy: float | None = None
-    #: That the server has sent for each message, where its messages are compressed.
+    #: Bytes that the server has sent for each message, if messages are compressed.
     wire_bytes: float | None = None
-    #: Of memory, for each connection.
+    #: Memory for each connection.
     bytes: float | None = None
-    #: From the start to listening; in a storm, until all connections are open.
+    #: Time from the start to listening, of an import, or of a turn; a storm's turn ends when all connections are open.
     seconds: float | None = None
 
 
 @dataclass
 class Result:
-    """All that is known of one server in one cell."""
+    """All figures of one server in one cell."""
 
     cell: str
     server: str
@@ -39,12 +39,12 @@ class Result:
 
     @property
     def median(self) -> Sample:
-        """The median of each figure over the turns: what counts."""
+        """The median of each figure: this one counts."""
         return _of_each(self.rounds, statistics.median)
 
     @property
     def minimum(self) -> Sample:
-        """The smallest of each figure over the turns: what the server took when the machine was at its fastest."""
+        """The minimum of each figure: the server's on the machine at its fastest."""
         return _of_each(self.rounds, min)
 
 
@@ -54,9 +54,9 @@ def _of_each(samples: Sequence[Sample], one: Callable[[list[float]], float]) -> 
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """Return the value below which such a part of the values lies, by the nearest rank.
+    """Return the percentile of some values, by the nearest rank.
 
-    :param part: from 0 to 1.
+    :param part: from 0 to 1; 0.99 for p99.
     """
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(part * len(ranked)))]

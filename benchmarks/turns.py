@@ -1,29 +1,33 @@
-"""The loads of one cell, a load for each server, which take turns; knows which load a cell needs, not which servers."""
+"""Opens the load that a cell needs: the one in C if it can do that, else the one in Python. Does not know servers."""
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import ssl
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 import trustme
 
 from benchmarks import compiled_load, load, payloads
-from benchmarks.building import cache_directory
 from benchmarks.cells import Cell
 from benchmarks.client import Target, close_all, open_many, open_one
 from benchmarks.compiled_load import CompiledLoad
 from benchmarks.frames import CLOSE, Burst, WrongAnswerError, bursts, client_frame
 from benchmarks.samples import Sample, percentile
 
-#: So many bytes of different messages are prepared, and at least two bursts.
+#: How many bytes of different messages are prepared; at least two bursts.
 _PREPARED = 1 << 18
 
-#: To be compressed, so many at least: what comes round again must have left the widest window, 32 KiB, long ago.
+#: For compression, at least this many: when a message is repeated, its last copy must have left the widest window,
+#: 32 KiB, long before.
 _PREPARED_JSON = 1 << 17
 
 
@@ -31,16 +35,16 @@ class Load(Protocol):
     """The connections to one server, open between turns."""
 
     def turn(self, seconds: float, cpu: Callable[[], float]) -> Sample:
-        """Send for so many seconds; see `CompiledLoad.turn`."""
+        """Send for so many seconds; return the figures. See `CompiledLoad.turn`."""
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
 
 
 def sample_of(tally: load.Tally) -> Sample:
-    """Make figures of counts.
+    """Return the figures of a tally.
 
-    :raises WrongAnswerError: when not one message came back in time.
+    :raises WrongAnswerError: when no message came back in time.
     """
     if not tally.messages:
         raise WrongAnswerError("no message came back in the time of a turn")
@@ -58,13 +62,15 @@ def sample_of(tally: load.Tally) -> Sample:
 
 @cache
 def certificate() -> tuple[str, str, ssl.SSLContext]:
-    """Make a certificate.
+    """Make a certificate, for this process alone.
 
-    :returns: the file of key and chain for servers, that of the authority, and a context for clients.
+    :returns: the server's file with key and chain, the authority's file, and a context for clients.
     """
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1", "localhost")
-    path, trusted = cache_directory() / "server.pem", cache_directory() / "authority.pem"
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory)
+    path, trusted = directory / "server.pem", directory / "authority.pem"
     path.write_bytes(issued.private_key_pem.bytes() + b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     authority.cert_pem.write_to_path(str(trusted))
     context = ssl.create_default_context()
@@ -74,13 +80,13 @@ def certificate() -> tuple[str, str, ssl.SSLContext]:
 
 
 def target_for(cell: Cell, port: int) -> Target:
-    """Where and how the load in Python connects."""
+    """Return where and how the load in Python connects."""
     return Target(port, certificate()[2] if cell.tls else None, cell.deflate)
 
 
 @cache
 def messages(cell: Cell) -> tuple[list[bytes], list[bytes] | None]:
-    """Return what a cell sends, and what is to come back where that is something else."""
+    """Return the messages of a cell, and the answer to each; None for an echo."""
     bursts_of_a_cell = max(2, min(16, _PREPARED // (cell.size * cell.in_flight)))
     count = cell.in_flight * max(bursts_of_a_cell, cell.deflate * _PREPARED_JSON // cell.size)
     if cell.style in ("json", "orjson"):
@@ -98,14 +104,14 @@ def variants(cell: Cell, window_bits: int | None) -> list[Burst]:
 
 @cache
 def kept_back(cell: Cell) -> str:
-    """Say why a cell can't have the load in C; empty where it has it."""
+    """Return the reason why a cell can't have the load in C; empty if it can."""
     if cell.deflate:
         return "load.c does not compress"
     return compiled_load.missing(tls=cell.tls)
 
 
 def impossible(cell: Cell) -> str:
-    """Say why nobody can be measured in a cell; empty where they can."""
+    """Return the reason why a cell can't be measured; empty if it can."""
     if cell.style == "orjson" and not find_spec("orjson"):
         return "orjson is not installed"
     if cell.kind in ("rate", "storm") or (cell.kind == "connect" and cell.connections > 1):
@@ -115,9 +121,9 @@ def impossible(cell: Cell) -> str:
 
 
 def load_for(cell: Cell, port: int) -> Load:
-    """Open the connections of a cell to a server: by the load in C wherever it can.
+    """Open the connections of a cell to a server.
 
-    :raises WrongAnswerError: when the server refuses.
+    :raises WrongAnswerError: when they can't be opened.
     """
     if not kept_back(cell):
         asked, answered = messages(cell)
@@ -135,14 +141,14 @@ def load_for(cell: Cell, port: int) -> Load:
 
 
 class PythonLoad:
-    """Echoes or broadcasts by the load in Python."""
+    """The load in Python, for echoes and broadcasts."""
 
     def __init__(self, cell: Cell, port: int) -> None:
         self._cell = cell
         self._connections = open_many(target_for(cell, port), cell.connections)
 
     def turn(self, seconds: float, cpu: Callable[[], float]) -> Sample:
-        """Send for so many seconds."""
+        """Send for so many seconds; return the figures."""
         connections = self._connections
         prepared = variants(self._cell, connections[0].window_bits)
         run = load.broadcast if self._cell.kind == "broadcast" else load.echo
@@ -153,19 +159,19 @@ class PythonLoad:
         return replace(sample, wire_bytes=wire / tally.total) if self._cell.deflate else sample
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         close_all(self._connections)
 
 
 class PythonConnects:
-    """One connection after another by the load in Python: handshake, first echo, and the closing handshake."""
+    """The load in Python, for one new connection after the other: opening handshake, first echo, closing handshake."""
 
     def __init__(self, cell: Cell, port: int) -> None:
         self._target = target_for(cell, port)
         self._burst = variants(cell, None)[0]
 
     def turn(self, seconds: float, cpu: Callable[[], float]) -> Sample:
-        """Connect again and again, for so many seconds."""
+        """Connect again and again for so many seconds; return the figures."""
         farewell = client_frame((1000).to_bytes(2, "big"), b"\x12\x34\x56\x78", CLOSE)
         tally = load.Tally()
         with load.no_collection():
@@ -191,7 +197,7 @@ class PythonConnects:
         return sample_of(tally)
 
     def close(self) -> None:
-        """Nothing is open between turns."""
+        """Do nothing: no connection is open between turns."""
 
 
 def _some(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What the handlers of the async cells do with a message, the same with each server."""
+"""The async handlers' work: the same for each server in Python."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-with suppress(ImportError):  # without it, no cell has the style
+with suppress(ImportError):  # without it, its cells are left out
     import orjson
 
 Answer = Callable[[Any], Awaitable[Any]]
 
 
 def worked(request: dict[str, Any]) -> dict[str, Any]:
-    """Make an answer of a request; `worked.cjs` does the same."""
+    """Return the answer to a request; `arguments.cjs` and `gorilla_server.go` do the same."""
     return {
         "id": request["id"],
         "ok": True,
@@ -27,36 +27,36 @@ def worked(request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def echo(message: Any) -> Any:
-    """Say back what comes."""
+    """Return the message."""
     return message
 
 
 async def answer_json(message: Any) -> str:
-    """Read JSON, make a dict, write JSON: by the standard library."""
+    """Answer JSON with JSON, by the standard library."""
     return json.dumps(worked(json.loads(message)), separators=(",", ":"))
 
 
 async def answer_orjson(message: Any) -> str:
-    """The same by orjson."""
+    """Answer JSON with JSON, by orjson."""
     answer: bytes = orjson.dumps(worked(orjson.loads(message)))
     return answer.decode()
 
 
 async def wait(message: Any) -> Any:
-    """Let the others have a turn of the loop."""
+    """Return the message after one turn of the event loop."""
     await asyncio.sleep(0)
     return message
 
 
 async def wait_for_future(message: Any) -> Any:
-    """Wait for what another callback of the loop brings, as from a queue or a database."""
+    """Return the message from a future that another callback sets, as a queue or a database does."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     loop.call_soon(future.set_result, message)
     return await future
 
 
-#: By the names of the styles.
+#: The handlers by name; a cell's style is one of these.
 ANSWERS: dict[str, Answer] = {
     "echo": echo,
     "json": answer_json,

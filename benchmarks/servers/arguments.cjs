@@ -1,4 +1,4 @@
-// What each server program in JavaScript is told on its command line, and the JSON handler's work, as `answers.py` does it.
+// The command line of each server program in JavaScript, and the JSON handler's work, the same as in `answers.py`.
 "use strict";
 const { parseArgs } = require("node:util");
 

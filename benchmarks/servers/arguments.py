@@ -18,7 +18,7 @@ class Arguments:
     broadcast: bool
     #: Agree to permessage-deflate.
     deflate: bool
-    #: One of `answers.STYLES`: what an async handler does with a message.
+    #: The async handler, one of `answers.STYLES`.
     style: str
     #: A file with the private key and the certificate, for TLS; or empty.
     cert: str
@@ -32,7 +32,7 @@ class Arguments:
         return context
 
     def answer(self) -> Answer | None:
-        """Return what makes answers of messages, None for those that say back what comes."""
+        """Return the work of the async handler; None for an echo."""
         return None if self.style == "echo" else ANSWERS[self.style]
 
 

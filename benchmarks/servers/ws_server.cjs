@@ -1,4 +1,4 @@
-// ws on Node, with bufferutil where npm has one built.
+// ws on Node, with bufferutil.
 "use strict";
 const http = require("node:http");
 const https = require("node:https");

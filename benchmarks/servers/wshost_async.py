@@ -1,15 +1,15 @@
-"""wshost's handlers of the async cells: `async def handle`, as most people write them."""
+"""wshost's handlers for the async cells: `async def handle`, as most people write them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.servers.answers import answer_json, answer_orjson, wait, wait_for_future
+from benchmarks.servers.answers import ANSWERS, Answer
 
 
 class Echo:
-    """Says back what it hears."""
+    """Echoes."""
 
     def init(self, _options: Mapping[str, Any]) -> None: ...
 
@@ -20,41 +20,17 @@ class Echo:
         return ("noreply", state)
 
 
-class Json(Echo):
-    """Answers JSON with JSON."""
+def answering(answer: Answer) -> type[Echo]:
+    """Return a handler that answers texts."""
 
-    async def handle(self, message: Any, state: None) -> tuple[Any, ...]:
-        match message:
-            case ("text", data):
-                return ("reply", await answer_json(data), state)
-        return ("noreply", state)
+    class Handler(Echo):
+        async def handle(self, message: Any, state: None) -> tuple[Any, ...]:
+            match message:
+                case ("text", data):
+                    return ("reply", await answer(data), state)
+            return ("noreply", state)
 
-
-class Orjson(Echo):
-    """Answers JSON with JSON, by orjson."""
-
-    async def handle(self, message: Any, state: None) -> tuple[Any, ...]:
-        match message:
-            case ("text", data):
-                return ("reply", await answer_orjson(data), state)
-        return ("noreply", state)
+    return Handler
 
 
-class Wait(Echo):
-    """Says back what it hears, after a turn of the loop."""
-
-    async def handle(self, message: Any, state: None) -> tuple[Any, ...]:
-        match message:
-            case ("text", data):
-                return ("reply", await wait(data), state)
-        return ("noreply", state)
-
-
-class Future(Echo):
-    """Says back what it hears, when a future has it."""
-
-    async def handle(self, message: Any, state: None) -> tuple[Any, ...]:
-        match message:
-            case ("text", data):
-                return ("reply", await wait_for_future(data), state)
-        return ("noreply", state)
+Json, Orjson, Wait, Future = (answering(ANSWERS[style]) for style in ("json", "orjson", "wait", "future"))
