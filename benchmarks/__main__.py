@@ -22,7 +22,7 @@ from benchmarks.measure import ALONE, Pace, measure
 from benchmarks.peers import CORES, PEERS
 from benchmarks.report import Report, machine
 from benchmarks.samples import Result
-from benchmarks.turns import kept_back
+from benchmarks.turns import impossible, kept_back
 
 #: A quick run has only the servers that are best in some cell, and the limit.
 QUICK_SERVERS = ("wshost", "picows", "picows.websockets", "socketify", "aiohttp", "bun", "limit")
@@ -131,9 +131,11 @@ def run(asked: argparse.Namespace) -> Report:
         note(f"quick: without {', '.join(name for name in PEERS if name not in names)}")
     versions = available(names, note)
     peers = [PEERS[name] for name in versions]
-    for why in dict.fromkeys(filter(None, map(kept_back, cells))):
-        slower = ", ".join(cell.name for cell in cells if cell.kind not in ALONE and kept_back(cell) == why)
-        note(f"with the load in Python, as {why}: {slower}")
+    in_python = [cell for cell in cells if kept_back(cell) and not impossible(cell) and cell.kind not in ALONE]
+    for why in dict.fromkeys(map(kept_back, in_python)):
+        note(
+            f"with the load in Python, as {why}: {', '.join(cell.name for cell in in_python if kept_back(cell) == why)}"
+        )
     # A cell may show another figure of a cell that is measured already.
     measured: dict[str, list[Result]] = {}
     results: list[Result] = []

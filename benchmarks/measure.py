@@ -128,7 +128,7 @@ def _turn(cell: Cell, server: Running, load: turns.Load, seconds: float) -> Samp
             accounting.wait_until_idle(server.process.pid, 5.0)
         return sample
     except (WrongAnswerError, OSError) as error:
-        raise WrongAnswerError(f"{error}{server.ended()}") from error
+        raise WrongAnswerError(server.ended() or str(error)) from error
     finally:
         server.pause()
 

@@ -347,7 +347,7 @@ class Running:
     def ended(self) -> str:
         """Return in words how it has ended; empty if it still runs."""
         try:
-            return f"; it has ended with status {self.process.wait(0.5)}"
+            return f"it has ended with status {self.process.wait(0.5)}"
         except subprocess.TimeoutExpired:
             return ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,17 @@ LIMIT = PEERS["limit"]
 
 #: Gives each message to all connections, where it should say back what comes.
 LIAR = replace(LIMIT, name="liar", command=lambda _launch, port: LIMIT.command(Launch(broadcast=True), port))
+#: Closes each connection, and never sleeps.
+CLOSING = """
+import socket, sys
+listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listening.setblocking(False)
+while True:
+    try:
+        listening.accept()[0].close()
+    except BlockingIOError:
+        pass
+"""
 #: Ends at once.
 GONE = replace(LIMIT, name="gone", command=lambda _launch, _port: [sys.executable, "-c", "exit('no luck')"])
 
@@ -102,6 +113,38 @@ def test_a_server_with_a_wrong_answer_is_left_out(said: list[str]) -> None:
     assert len(result.rounds) == 2
     (line,) = said
     assert line.startswith("echo-64-1: liar is left out: ")
+
+
+def test_a_server_that_dies_in_its_turn_is_left_out_with_its_status(said: list[str]) -> None:
+    mortal = replace(
+        LIMIT, name="mortal", command=lambda launch, port: ["timeout", "0.5", *LIMIT.command(launch, port)]
+    )
+    results = measure.measure(
+        cell("echo-64-1", connections=4), [mortal, LIMIT], replace(PACE, seconds=1.0), said.append
+    )
+    assert [result.server for result in results] == ["limit"]
+    assert said == ["echo-64-1: mortal is left out: it has ended with status 124"]
+
+
+@pytest.mark.parametrize(
+    ("command", "state"),
+    [(lambda port: [sys.executable, "-c", CLOSING, str(port)], ""), (lambda port: LIAR.command(Launch(), port), "T")],
+    ids=["refuses the load", "answers wrongly"],
+)
+def test_a_server_that_is_left_out_does_not_run_beside_the_others(
+    command: Callable[[int], list[str]], state: str, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    noted = ["sh", "-c", f'echo $$ >{pid}; exec "$@"', "sh"]
+    peer = replace(LIMIT, name="noted", command=lambda _launch, port: [*noted, *command(port)])
+    seen = []
+
+    def say(_line: str) -> None:
+        stat = Path(f"/proc/{pid.read_text().strip()}/stat")
+        seen.append(stat.read_text().rpartition(")")[2].split()[0] if stat.exists() else "")
+
+    assert measure.measure(cell("echo-64-1", connections=4), [peer], PACE, say) == []
+    assert seen == [state]
 
 
 def test_a_server_that_does_not_start_is_left_out(said: list[str]) -> None:
