@@ -64,6 +64,8 @@ OTHERS = frozenset(_WORDS.split()) | {
     ".venv/bin/towncrier build --draft",
     "options[…]",
     "apt install chromium gcc haproxy libssl-dev npm openssl strace",
+    "apt install golang-go golang-github-gorilla-websocket-dev",
+    "apt install libwebsockets-dev",
     "ulimit -Hn",
     "server … ssl send-proxy-v2",
     'Site(…, logPath="access.log")',
