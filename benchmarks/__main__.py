@@ -19,8 +19,9 @@ from benchmarks.cells import CELLS
 from benchmarks.charts import draw
 from benchmarks.importing import brought_in
 from benchmarks.measure import ALONE, Pace, measure
-from benchmarks.peers import CORES, PEERS
+from benchmarks.peers import PEERS
 from benchmarks.report import Report, machine
+from benchmarks.running import CORES
 from benchmarks.samples import Result
 from benchmarks.turns import impossible, kept_back
 

@@ -13,7 +13,8 @@ from benchmarks import accounting, fairness, importing, turns
 from benchmarks.building import UnavailableError
 from benchmarks.cells import Cell
 from benchmarks.frames import WrongAnswerError
-from benchmarks.peers import Launch, Peer, Running, running
+from benchmarks.peers import Launch, Peer
+from benchmarks.running import Running, running
 from benchmarks.samples import Result, Sample
 
 #: The kinds of cells that run one server at a time; True for those that are measured in several rounds.

@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.building import UnavailableError
-from benchmarks.peers import CORES, PEERS, Launch, Peer, on_core
+from benchmarks.peers import PEERS, Launch, Peer
+from benchmarks.running import CORES, on_core
 from benchmarks.servers import wshost_async
 from benchmarks.servers.answers import STYLES
 

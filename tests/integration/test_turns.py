@@ -15,7 +15,8 @@ from benchmarks import compiled_load, measure, turns
 from benchmarks.building import UnavailableError, built
 from benchmarks.cells import CELLS, Cell
 from benchmarks.measure import Pace, together
-from benchmarks.peers import PEERS, Launch, Peer, running
+from benchmarks.peers import PEERS, Launch, Peer
+from benchmarks.running import running
 from benchmarks.samples import Result
 from tests.programs import need_compiler
 
