@@ -73,7 +73,12 @@ class CompiledLoad:
             command += [f"--tls={authority}"] if authority else []
             command += [f"--{name.replace('_', '-')}={value}" for name, value in (options or {}).items()]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
             )
             try:
                 self._answer()

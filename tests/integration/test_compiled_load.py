@@ -339,10 +339,10 @@ class TestWrongAnswers:
             turn("rate", server, 1, rate=1)
 
     def test_the_error_quotes_the_status_of_a_refused_handshake(self) -> None:
-        refusal = b"HTTP/1.1 403 Forbidden\r\n\r\n"
+        refusal = b"HTTP/1.1 403 Forbidden \xff\r\n\r\n"
         with (
             Server(refuse=refusal) as server,
-            pytest.raises(WrongAnswerError, match=r'answered "HTTP/1\.1 403 Forbidden"'),
+            pytest.raises(WrongAnswerError, match=r'answered "HTTP/1\.1 403 Forbidden \ufffd"'),
         ):
             turn("echo", server, 1)
 
