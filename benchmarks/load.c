@@ -1,8 +1,8 @@
 /* The load: opens connections to one server, takes turns, and compares every byte that comes back.
  *
  * A line on stdin asks for a turn, `run 0.3` for 0.3 seconds; a line of JSON on stdout answers it. Between turns the
- * load only answers pings. It ends when stdin ends. On an error it writes one line to stderr, and ends with status 1: a turn
- * with an error has no figure. `benchmarks/compiled_load.py` starts it; `main` lists the options.
+ * load only answers pings. It ends when stdin ends. On an error it writes one line to stderr, and ends with status 1: a
+ * turn with an error has no figure. `benchmarks/compiled_load.py` starts it; `main` lists the options.
  *
  * "k in flight" means that k messages leave in one write, and the next k when all k answers have arrived. */
 
@@ -380,7 +380,7 @@ static bool feed(Connection *c, const uint8_t *data, size_t size) {
         } else {
             if (memcmp(wanted.data + c->matched, data, part)) die("the message that came back is not the expected one");
             c->matched += part;
-            news++;
+            news += part;
         }
         data += part;
         size -= part;
@@ -534,13 +534,13 @@ static void run(double seconds) {
             done = count - steady;
         } else for (; due < due_in_all; await(0)) keep_rate();
         while (missing) await(1000);
-        for (; opened > steady; opened--) leave(&connections[opened - 1]);
     }
     if (!done || !recorded) die("no answer came in the time of a turn");
     printf("{\"messages\": %llu, \"seconds\": %.9f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, "
            "\"max_us\": %.3f}\n", (unsigned long long)done, ((over ? over : now()) - start) / 1e9, percentile(0.5),
            percentile(0.99), percentile(0.999), longest / 1e3);
     fflush(stdout);
+    if (mode == STORM) for (; opened > steady; opened--) leave(&connections[opened - 1]);
 }
 
 static double positive(const char *name, const char *text) {

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -319,20 +320,30 @@ class TestWrongAnswers:
         with Server(close=1011) as server, pytest.raises(WrongAnswerError, match="closed a connection, code 1011"):
             turn("connect", server, 1)
 
-    @pytest.mark.parametrize("answer", [lambda _: b"", lambda _: server_frame(b"", PING)], ids=["nothing", "pings"])
+    @pytest.mark.parametrize(
+        ("first", "more"),
+        [(b"", b""), (b"", server_frame(b"", PING)), (server_frame(b"", fin=False), server_frame(b"", 0, fin=False))],
+        ids=["nothing", "pings", "empty frames"],
+    )
     def test_a_server_that_never_answers_is_an_error(
-        self, answer: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, first: bytes, more: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         impatient = built("load.c", ["-DPATIENCE=1"], directory=tmp_path)
         monkeypatch.setattr(compiled_load, "program", lambda *, tls: impatient)
-        with Server(answer) as server, loading("echo", server, 1) as take:
-            pings = threading.Timer(0.5, server.say, [server_frame(b"", PING)])
-            pings.start()
-            start = time.monotonic()
-            with pytest.raises(WrongAnswerError, match="the server says nothing for 1 s"):
-                take()
-            assert time.monotonic() - start < 3
-            pings.join()
+        ended = threading.Event()
+
+        def go_on() -> None:
+            while not ended.wait(0.2):
+                server.say(more)
+
+        with Server(lambda _: first) as server, loading("echo", server, 1) as take, ThreadPoolExecutor(1) as pool:
+            saying = pool.submit(go_on)
+            try:
+                with pytest.raises(WrongAnswerError, match="the server says nothing for 1 s"):
+                    take()
+            finally:
+                ended.set()
+            saying.result(10)
 
     def test_a_turn_without_an_answer_is_an_error(self) -> None:
         with Server() as server, pytest.raises(WrongAnswerError, match="no answer came in the time of a turn"):
