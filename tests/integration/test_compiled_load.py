@@ -63,6 +63,7 @@ class Server:
         self.events: list[Event] = []
         self.connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._opened: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -82,9 +83,10 @@ class Server:
     async def _end(self) -> None:
         self._listener.close()
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for writer in self._writers:
+        for writer in self._opened:
             writer.transport.abort()
-        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        closed = [writer.wait_closed() for writer in self._opened]
+        await asyncio.wait_for(asyncio.gather(*tasks, *closed, return_exceptions=True), 5)
 
     def leave(self) -> None:
         """Close all connections without a word."""
@@ -103,6 +105,7 @@ class Server:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self._opened.append(writer)
         self.connections += 1
         try:
             await self._converse(reader, writer)

@@ -142,7 +142,12 @@ def test_a_server_that_is_left_out_does_not_run_beside_the_others(
 
     def say(_line: str) -> None:
         stat = Path(f"/proc/{pid.read_text().strip()}/stat")
-        seen.append(stat.read_text().rpartition(")")[2].split()[0] if stat.exists() else "")
+        for _ in range(100):  # a signal takes a moment
+            found = stat.read_text().rpartition(")")[2].split()[0] if stat.exists() else ""
+            if found == state:
+                break
+            time.sleep(0.05)
+        seen.append(found)
 
     assert measure.measure(cell("echo-64-1", connections=4), [peer], PACE, say) == []
     assert seen == [state]
