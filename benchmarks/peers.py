@@ -191,7 +191,9 @@ def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
 def _uvicorn(implementation: str) -> Callable[[Launch, int], list[str]]:
     def command(launch: Launch, port: int) -> list[str]:
         return [
-            str(SCRIPTS / "uvicorn"),
+            sys.executable,
+            "-m",
+            "uvicorn",
             f"benchmarks.servers.asgi:{'broadcast' if launch.broadcast else 'echo'}",
             f"--port={port}",
             f"--ws={implementation}",
@@ -211,7 +213,9 @@ def _uvicorn(implementation: str) -> Callable[[Launch, int], list[str]]:
 def _daphne(launch: Launch, port: int) -> list[str]:
     tls = f"ssl:{port}:privateKey={launch.cert}:certKey={launch.cert}:interface=127.0.0.1"
     return [
-        str(SCRIPTS / "daphne"),
+        sys.executable,
+        "-m",
+        "daphne",
         "--verbosity=0",
         *([f"--endpoint={tls}"] if launch.cert else ["--bind=127.0.0.1", f"--port={port}"]),
         f"benchmarks.servers.asgi:{'broadcast' if launch.broadcast else 'echo'}",
