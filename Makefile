@@ -10,6 +10,7 @@
 ##                    ARGS=--ends on the newest only
 ## make conformance   runs the Autobahn testsuite against wshost
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
+## make bench-peers   installs peers for bench from npm: Bun, Deno and Node's ws
 ## make docs          builds the documentation into docs/_build
 ##
 ## They need Python 3.11 or later, which PYTHON may name. They install other requirements into .venv, once; VENV may
@@ -23,7 +24,7 @@ VENV ?= .venv
 
 BIN = $(VENV)/bin
 
-.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench docs
+.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench bench-peers docs
 .NOTPARALLEL:
 
 help:
@@ -87,6 +88,13 @@ conformance: $(VENV)/.installed-test
 bench: $(VENV)/.installed-bench
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m benchmarks $(ARGS)
+
+# At the versions of the lock file. `make bench` measures the peers that it finds, and installs none of these.
+bench-peers: $(VENV)/.made
+	@command -v npm >/dev/null || { echo 'wshost: npm is not found; on Debian: apt install npm' >&2; exit 1; }
+	mkdir -p $(VENV)/benchmarks
+	cp benchmarks/npm/*.json $(VENV)/benchmarks
+	npm ci --prefix $(VENV)/benchmarks --no-audit --no-fund
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

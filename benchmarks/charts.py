@@ -80,32 +80,25 @@ def chart(report: Report, group: str) -> str:
 def _ranked(report: Report, cell: Cell) -> list[tuple[str, float]]:
     """Return the servers and their figures, the best first."""
     known = [(server, value) for server in report.servers if (value := report.value(cell, server)) is not None]
-    return sorted(known, key=lambda item: item[1], reverse=cell.more_is_better)
+    return sorted(known, key=lambda item: item[1])
 
 
 def goal_value(report: Report, cell: Cell) -> float | None:
-    """Return the goal as a figure that the chart can show; None when the goal is of another kind."""
-    best = report.best(cell, sleeping=cell.sleeping)
-    if cell.ratio is not None and best is not None:
-        return cell.ratio * best[1]
-    return cell.absolute
+    """Return the lowest goal as a figure that the chart can show; None without a goal, or without its peer's figure."""
+    return min((limit for goal in cell.goals if (limit := report.limit(cell, goal)) is not None), default=None)
 
 
-def scale(figures: list[float], best: float | None, *, more_is_better: bool) -> float:
+def scale(figures: list[float], best: float | None) -> float:
     """Return the figure that a bar of full length stands for."""
-    longest = max(figures)
-    if more_is_better or best is None:
-        return longest
-    return min(longest, best * _CUT)
+    return min(max(figures), best * _CUT) if best is not None else max(figures)
 
 
 def _panel(report: Report, cell: Cell) -> Iterator[str]:
     ranked = _ranked(report, cell)
     best, goal = report.best(cell), goal_value(report, cell)
-    full = scale([value for _, value in ranked], best[1] if best else None, more_is_better=cell.more_is_better)
-    better = "more is better" if cell.more_is_better else "less is better"
+    full = scale([value for _, value in ranked], best[1] if best else None)
     yield f'<text class="title" x="0" y="16">{escape(title(cell))}</text>'
-    yield f'<text class="note" x="0" y="33">{escape(TITLES[cell.figure])}, {better}</text>'
+    yield f'<text class="note" x="0" y="33">{escape(TITLES[cell.figure])}, less is better</text>'
     for place, (server, value) in enumerate(ranked):
         y = _TITLE + place * _ROW
         kind = "subject" if server == SUBJECT else "limit" if server == "limit" else "bar"
@@ -124,14 +117,17 @@ def _panel(report: Report, cell: Cell) -> Iterator[str]:
 
 def title(cell: Cell) -> str:
     """Return what a cell measures, in words."""
-    sizes = {64: "64 B", 200: "200 B"}
+    sizes = {64: "64 B", 130: "130 B", 200: "200 B"}
     size = sizes.get(cell.size) or (f"{cell.size >> 10} KiB" if cell.size < 1 << 20 else f"{cell.size >> 20} MiB")
     many = f"{cell.connections:,} connection{'s' if cell.connections != 1 else ''}"
     words = {
-        "connect": "connect, handshake, first echo, close",
+        "connect": f"new connection{', TLS' if cell.tls else ''}, {cell.connections} at one time",
+        "storm": f"{cell.connections:,} connect at one time{', polite peers' if cell.of else ''}",
+        "rate": f"{cell.rate:,} messages a second over {many}",
         "memory": f"memory per idle connection{', TLS' if cell.tls else ''}",
         "start": "start to listening",
         "import": "import",
         "flood": f"beside a flood: {cell.flood}" if cell.flood else "alone",
     }
-    return words.get(cell.kind) or f"{many} × {size}, {cell.in_flight} in flight"
+    handler = f"{cell.style} handler, " if cell.style else ""
+    return words.get(cell.kind) or f"{handler}{many} × {size}, {cell.in_flight} in flight"

@@ -155,24 +155,28 @@ class Burst:
 
     #: The client's frames, joined.
     request: bytes
-    #: An echoing server's frames, joined, in the shortest form.
+    #: The server's frames, joined, in the shortest form.
     reply: bytes
-    #: The messages themselves.
+    #: The messages in them.
     payloads: tuple[bytes, ...]
 
 
-def bursts(payloads: list[bytes], in_flight: int, *, window_bits: int | None = None) -> list[Burst]:
+def bursts(
+    payloads: list[bytes], in_flight: int, *, window_bits: int | None = None, replies: list[bytes] | None = None
+) -> list[Burst]:
     """Put messages together into bursts.
 
     :param window_bits: the client's window; None to send uncompressed messages.
+    :param replies: the answer to each message; None for an echo.
     """
     made = []
     chance = random.Random(6455)
     for at in range(0, len(payloads), in_flight):
         group = tuple(payloads[at : at + in_flight])
+        answers = tuple((replies or payloads)[at : at + in_flight])
         sent = group if window_bits is None else tuple(deflated(payload, window_bits) for payload in group)
         request = b"".join(
             client_frame(payload, chance.randbytes(4), compressed=window_bits is not None) for payload in sent
         )
-        made.append(Burst(request, b"".join(map(server_frame, group)), group))
+        made.append(Burst(request, b"".join(map(server_frame, answers)), answers))
     return made

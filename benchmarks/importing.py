@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from benchmarks.peers import CORES, on_core
+from benchmarks.running import CORES, on_core
 
 #: Modules that `import wshost` must not import before they are needed: a reactor, TLS, Autobahn.
 UNWANTED = ("twisted.internet.reactor", "OpenSSL", "cryptography", "ssl", "asyncio", "autobahn")

@@ -6,6 +6,8 @@ import json
 import random
 import string
 
+from benchmarks.servers.answers import worked
+
 
 def texts(size: int, count: int) -> list[bytes]:
     """Return so many different ASCII texts of so many bytes."""
@@ -35,6 +37,27 @@ def jsons(size: int, count: int) -> list[bytes]:
                     "at": f"2026-0{chance.randrange(1, 10)}-{chance.randrange(10, 29)}T12:{chance.randrange(10, 60)}Z",
                 }
             )
-            text = json.dumps({"type": "update", "items": items}, separators=(",", ":")).encode()
+            text = _compact({"type": "update", "items": items})
         made.append(text)
     return made
+
+
+def requests(count: int) -> list[tuple[bytes, bytes]]:
+    """Return different requests in JSON, of about 130 bytes, each with the answer of `servers/answers.py`."""
+    chance = random.Random(130)
+    made = []
+    for number in range(count):
+        request = {
+            "id": number,
+            "action": "order.update",
+            "user": "ana" + str(chance.randrange(1_000, 10_000)),
+            "amounts": [chance.randrange(10, 100) for _ in range(4)],
+            "tags": chance.sample(("alpha", "bravo", "delta", "hotel"), 2),
+            "at": f"2026-11-26T12:{chance.randrange(10, 60)}:{chance.randrange(10, 60)}.125Z",
+        }
+        made.append((_compact(request), _compact(worked(request))))
+    return made
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

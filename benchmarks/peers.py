@@ -1,41 +1,35 @@
-"""Lists the compared servers, and starts them. Knows nothing of what is measured."""
+"""Lists the compared servers: what each can do, and the command that starts it. Does not know what is measured."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks.accounting import cpu
+from benchmarks.building import HERE, UnavailableError, built, built_by_go, cache_directory
+from benchmarks.servers.answers import STYLES
 
-HERE = Path(__file__).parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-
-#: Servers run on the first core that this process may use, the load on the last one.
-CORES = sorted(os.sched_getaffinity(0))
 
 #: This environment variable names the checkout of another commit, in which `python hatch_build.py` was run. The server
 #: wshost-before runs from there.
 BEFORE = "WSHOST_BEFORE"
 
-#: How many seconds a server may take until it listens.
-PATIENCE = 20.0
-
-
-class UnavailableError(Exception):
-    """A server can't run on this machine; the message says why."""
+_PLAIN = frozenset({"broadcast", "tls"})
+_COMPRESSING = _PLAIN | {"deflate"}
+_EVERYTHING = _COMPRESSING | STYLES
+#: The features of a server whose plain handler is an `async def` already.
+_ASYNC_ECHO = _COMPRESSING | {"echo"}
+#: The features of most servers in other languages: their programs have an echo and the JSON handler.
+_OTHER = _COMPRESSING | {"json"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,8 @@ class Launch:
 
     broadcast: bool = False
     deflate: bool = False
+    #: The async handler, by its name in `servers/answers.py`; empty for an echo in the server's fastest style.
+    style: str = ""
     #: A file with key and certificate, for TLS; or empty.
     cert: str = ""
     #: The server must accept at least so many connections; 0: its default is enough.
@@ -54,6 +50,7 @@ class Launch:
         return [
             *(["--broadcast"] if self.broadcast else []),
             *(["--deflate"] if self.deflate else []),
+            *([f"--style={self.style}"] if self.style else []),
             *([f"--cert={self.cert}"] if self.cert else []),
         ]
 
@@ -63,13 +60,17 @@ class Peer:
     """One server."""
 
     name: str
-    #: The distribution package whose version is shown.
+    #: The distribution package whose version is shown; empty for a server in another language.
     distribution: str
     command: Callable[[Launch, int], list[str]]
-    #: The features that it has, of broadcast, deflate and tls.
-    can: frozenset[str] = frozenset({"broadcast", "deflate", "tls"})
+    #: The features that it has, of broadcast, deflate, tls and the styles of async handlers.
+    can: frozenset[str] = _COMPRESSING
     #: The module that its users import.
     module: str = ""
+    #: The language of its handlers.
+    language: str = "Python"
+    #: Returns the version of a server in another language; raises UnavailableError where it is missing.
+    found: Callable[[], str] | None = None
     #: Whether it runs from the checkout of another commit.
     before: bool = False
     #: Whether wshost is compared with it. False for wshost's own rows and for the limit.
@@ -78,7 +79,7 @@ class Peer:
     def suits(self, launch: Launch) -> bool:
         """Return whether the server has the features that a cell needs."""
         wanted = {"broadcast": launch.broadcast, "deflate": launch.deflate, "tls": bool(launch.cert)}
-        return {feature for feature, needed in wanted.items() if needed} <= self.can
+        return {feature for feature, needed in wanted.items() if needed} | set(filter(None, [launch.style])) <= self.can
 
     def root(self) -> Path:
         """Return the checkout that it runs from.
@@ -96,44 +97,54 @@ class Peer:
 
         :raises UnavailableError: when the server is not installed.
         """
-        if self.name == "node-ws":
-            return f"ws {node_modules()[1]}"
-        if self.name == "limit":
-            compiled_limit()
-            return "C"
         if self.before:
             return str(self.root())
+        if self.found is not None:
+            return self.found()
         try:
             return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
         except importlib.metadata.PackageNotFoundError:
             raise UnavailableError(f"{self.distribution} is not installed") from None
 
 
-@cache
-def cache_directory() -> Path:
-    """Return the directory for files that are built or fetched for the benchmarks, inside the virtual environment."""
-    made = Path(sys.prefix, "benchmarks")
-    made.mkdir(exist_ok=True)
-    return made
+def node_modules() -> Path:
+    """Return the directory in which `make bench` installs npm's packages."""
+    return cache_directory() / "node_modules"
 
 
 @cache
-def node_modules() -> tuple[Path, str]:
-    """Install ws for Node, once; return its directory and version.
+def ws_version() -> str:
+    """Return the version of ws for Node.
 
-    :raises UnavailableError: without Node or npm, or when npm fails.
+    :raises UnavailableError: when it or Node is missing.
     """
-    npm = shutil.which("npm")
-    if not npm or not shutil.which("node"):
-        raise UnavailableError("node and npm are not found")
-    found = cache_directory() / "node_modules"
-    if not (found / "ws").exists():
-        command = [npm, "install", "--prefix", str(cache_directory()), "--no-audit", "--no-fund", "ws", "bufferutil"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise UnavailableError(f"npm can't install ws: {ended.stderr.strip().splitlines()[-1:]}")
-    listed = (found / "ws" / "package.json").read_text()
-    return found, listed.partition('"version": "')[2].partition('"')[0]
+    if not shutil.which("node"):
+        raise UnavailableError("node is not found")
+    listed = node_modules() / "ws" / "package.json"
+    if not listed.exists():
+        raise UnavailableError("npm's package ws is not installed")
+    return f"ws {json.loads(listed.read_text())['version']}"
+
+
+@cache
+def runtime(name: str) -> tuple[str, str]:
+    """Return the program and the version of Bun or Deno: npm's package, or else the first in the PATH.
+
+    :raises UnavailableError: when it is missing, or does not run.
+    """
+    own = node_modules() / ".bin" / name
+    program = str(own) if own.exists() else shutil.which(name)
+    if not program:
+        raise UnavailableError(f"{name} is not found")
+    return program, f"{name.capitalize()} {_says(Path(program)).removeprefix(f'{name} ').split(' ')[0]}"
+
+
+def _says(program: Path) -> str:
+    """Return the version that a program prints."""
+    ended = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise UnavailableError(f"{program.name} does not run: {ended.stderr.strip().splitlines()[-1:]}")
+    return ended.stdout.split("\n")[0].rstrip("-")
 
 
 @cache
@@ -142,16 +153,7 @@ def compiled_limit() -> Path:
 
     :raises UnavailableError: without a compiler, or when the compiler fails.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        raise UnavailableError("no C compiler is found")
-    source, program = HERE / "servers" / "limit.c", cache_directory() / "limit"
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        command = [compiler, "-O2", "-o", str(program), str(source)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise UnavailableError(f"{compiler} fails: {ended.stderr.strip().splitlines()[:1]}")
-    return program
+    return built("servers/limit.c")
 
 
 def _program(name: str) -> Callable[[Launch, int], list[str]]:
@@ -163,7 +165,11 @@ def _program(name: str) -> Callable[[Launch, int], list[str]]:
 
 def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
     def command(launch: Launch, port: int) -> list[str]:
-        handler = "benchmarks.servers.wshost_broadcast" if launch.broadcast else "wshost.handlers.echo"
+        handler = "wshost.handlers.echo"
+        if launch.broadcast:
+            handler = "benchmarks.servers.wshost_broadcast"
+        elif launch.style:
+            handler = f"benchmarks.servers.wshost_async:{launch.style.capitalize()}"
         return [
             str(SCRIPTS / "twistd"),
             "--nodaemon",
@@ -185,7 +191,9 @@ def _wshost(*twistd: str) -> Callable[[Launch, int], list[str]]:
 def _uvicorn(implementation: str) -> Callable[[Launch, int], list[str]]:
     def command(launch: Launch, port: int) -> list[str]:
         return [
-            str(SCRIPTS / "uvicorn"),
+            sys.executable,
+            "-m",
+            "uvicorn",
             f"benchmarks.servers.asgi:{'broadcast' if launch.broadcast else 'echo'}",
             f"--port={port}",
             f"--ws={implementation}",
@@ -205,7 +213,9 @@ def _uvicorn(implementation: str) -> Callable[[Launch, int], list[str]]:
 def _daphne(launch: Launch, port: int) -> list[str]:
     tls = f"ssl:{port}:privateKey={launch.cert}:certKey={launch.cert}:interface=127.0.0.1"
     return [
-        str(SCRIPTS / "daphne"),
+        sys.executable,
+        "-m",
+        "daphne",
         "--verbosity=0",
         *([f"--endpoint={tls}"] if launch.cert else ["--bind=127.0.0.1", f"--port={port}"]),
         f"benchmarks.servers.asgi:{'broadcast' if launch.broadcast else 'echo'}",
@@ -214,127 +224,91 @@ def _daphne(launch: Launch, port: int) -> list[str]:
 
 def _node(launch: Launch, port: int) -> list[str]:
     program = HERE / "servers" / "ws_server.cjs"
-    return ["node", str(program), f"--modules={node_modules()[0]}", f"--port={port}", *launch.flags()]
+    return ["node", str(program), f"--modules={node_modules()}", f"--port={port}", *launch.flags()]
+
+
+def _bun(launch: Launch, port: int) -> list[str]:
+    return [runtime("bun")[0], str(HERE / "servers" / "bun_server.js"), f"--port={port}", *launch.flags()]
+
+
+def _deno(launch: Launch, port: int) -> list[str]:
+    program = str(HERE / "servers" / "deno_server.js")
+    return [
+        runtime("deno")[0],
+        "run",
+        "--quiet",
+        "--no-config",
+        "--allow-net=127.0.0.1",
+        "--allow-read",
+        program,
+        f"--port={port}",
+        *launch.flags(),
+    ]
+
+
+def _gorilla(launch: Launch, port: int) -> list[str]:
+    return [str(built_by_go("servers/gorilla_server.go")), f"--port={port}", *launch.flags()]
+
+
+def _gorilla_version() -> str:
+    return f"gorilla, {_says(built_by_go('servers/gorilla_server.go'))}"
+
+
+def _libwebsockets(launch: Launch, port: int) -> list[str]:
+    program = built("servers/libwebsockets_server.c", ["-lwebsockets"])
+    return [str(program), f"--port={port}", *launch.flags()]
+
+
+def _libwebsockets_version() -> str:
+    return f"libwebsockets {_says(built('servers/libwebsockets_server.c', ['-lwebsockets']))}"
+
+
+def _limit_version() -> str:
+    compiled_limit()
+    return "C"
 
 
 def _limit(launch: Launch, port: int) -> list[str]:
     return [str(compiled_limit()), "--port", str(port), *launch.flags()]
 
 
-_PLAIN = frozenset({"broadcast", "tls"})
-
 #: The servers by name, in the order in which they are shown.
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("wshost", "wshost", _wshost(), module="wshost", rival=False),
+        Peer("wshost", "wshost", _wshost(), _EVERYTHING, module="wshost", rival=False),
         Peer("wshost-epoll", "wshost", _wshost("--reactor=epoll"), rival=False),
-        Peer("wshost-before", "wshost", _wshost(), rival=False, before=True),
+        Peer("wshost-before", "wshost", _wshost(), _EVERYTHING, rival=False, before=True),
         Peer("picows", "picows", _program("picows_server"), _PLAIN, module="picows"),
-        Peer("picows.websockets", "picows", _program("picows_websockets_server"), module="picows.websockets.asyncio"),
+        Peer(
+            "picows.websockets",
+            "picows",
+            _program("picows_websockets_server"),
+            _EVERYTHING,
+            module="picows.websockets.asyncio",
+        ),
         Peer("socketify", "socketify", _program("socketify_server"), module="socketify"),
-        Peer("node-ws", "ws", _node),
-        Peer("websockets", "websockets", _program("websockets_server"), module="websockets.asyncio.server"),
-        Peer("aiohttp", "aiohttp", _program("aiohttp_server"), module="aiohttp.web"),
-        Peer("uvicorn", "uvicorn", _uvicorn("websockets-sansio"), module="uvicorn"),
+        Peer("node-ws", "", _node, _OTHER, language="JavaScript", found=ws_version),
+        Peer("bun", "", _bun, _OTHER, language="JavaScript", found=lambda: runtime("bun")[1]),
+        Peer("deno", "", _deno, _OTHER - {"deflate"}, language="JavaScript", found=lambda: runtime("deno")[1]),
+        Peer(
+            "websockets", "websockets", _program("websockets_server"), _EVERYTHING, module="websockets.asyncio.server"
+        ),
+        Peer("aiohttp", "aiohttp", _program("aiohttp_server"), _EVERYTHING, module="aiohttp.web"),
+        Peer("uvicorn", "uvicorn", _uvicorn("websockets-sansio"), _ASYNC_ECHO, module="uvicorn"),
         Peer("uvicorn-wsproto", "uvicorn", _uvicorn("wsproto")),
-        Peer("tornado", "tornado", _program("tornado_server"), module="tornado.websocket"),
+        Peer(
+            "tornado",
+            "tornado",
+            _program("tornado_server"),
+            _ASYNC_ECHO,
+            module="tornado.websocket",
+        ),
         Peer("daphne", "daphne", _daphne, _PLAIN, module="daphne.server"),
         Peer("autobahn", "autobahn", _program("autobahn_server"), module="autobahn.twisted.websocket"),
         Peer("twisted.web", "Twisted", _program("twisted_web_server"), _PLAIN, module="twisted.web.websocket"),
-        Peer("limit", "", _limit, frozenset({"broadcast"}), rival=False),
+        Peer("gorilla", "", _gorilla, _OTHER, language="Go", found=_gorilla_version),
+        Peer("libwebsockets", "", _libwebsockets, _COMPRESSING, language="C", found=_libwebsockets_version),
+        Peer("limit", "", _limit, frozenset({"broadcast", "echo"}), language="C", found=_limit_version, rival=False),
     )
 }
-
-
-@dataclass
-class Running:
-    """A server that listens."""
-
-    peer: Peer
-    process: subprocess.Popen[bytes]
-    port: int
-    #: Seconds from its start until it accepted the first connection.
-    started_in: float
-
-    def cpu(self) -> float:
-        """Return its CPU time so far, in seconds."""
-        return cpu(self.process.pid)
-
-
-def free_port() -> int:
-    """Return a port on which no process listens."""
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return int(chosen.getsockname()[1])
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Keep this process, and those it starts meanwhile, on one core."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _environment(peer: Peer) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"}
-    if peer.before:
-        # It names this checkout's modules. Another checkout has its own, where `python hatch_build.py` has put them.
-        environment.pop("WSHOST_COMPILED", None)
-    return environment
-
-
-@contextmanager
-def running(peer: Peer, launch: Launch) -> Iterator[Running]:
-    """Start a server on its core, wait until it listens, and end it afterwards.
-
-    :raises UnavailableError: when it ends before it listens, or does not listen in time.
-    """
-    peer.version()
-    port = free_port()
-    command = peer.command(launch, port)
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory() as directory:
-        start = time.perf_counter()
-        with on_core(CORES[0]):
-            process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                cwd=directory,
-                env=_environment(peer),
-            )
-        try:
-            try:
-                _wait_for_port(process, port, start + PATIENCE)
-            except UnavailableError as error:
-                output.seek(0)
-                said = output.read().decode(errors="replace").strip().splitlines()[-1:]
-                raise UnavailableError(f"{error} {said}") from None
-            yield Running(peer, process, port, time.perf_counter() - start)
-        finally:
-            _end(process)
-
-
-def _wait_for_port(process: subprocess.Popen[bytes], port: int, deadline: float) -> None:
-    while True:
-        with socket.socket() as tried:
-            tried.settimeout(1.0)
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None:
-            raise UnavailableError(f"it ended with status {process.returncode}:")
-        if time.perf_counter() > deadline:
-            raise UnavailableError(f"it does not listen after {PATIENCE:.0f} s:")
-        time.sleep(0.002)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a server, as its shutdown is not measured."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-    process.wait()

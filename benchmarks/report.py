@@ -8,13 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import CELLS, TITLES, Cell
-from benchmarks.measure import Result, Sample
+from benchmarks.cells import BEST_PYTHON, CELLS, TITLES, Cell, Goal
+from benchmarks.samples import Result, Sample
 
 SUBJECT = "wshost"
-
-#: A server that is on its core for such a part of the time, under a load of one message at a time, polls.
-NEVER_ASLEEP = 0.98
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Report:
     """All results of a run.
 
     :param servers: the servers' versions to show, by name.
-    :param rivals: the names of the servers that wshost is compared with.
+    :param rivals: the languages of the servers that wshost is compared with, by name.
     :param machine: facts about the machine on which the figures depend.
     :param notes: further remarks, such as which server was left out and why.
     """
@@ -46,14 +43,14 @@ class Report:
         self,
         results: Iterable[Result],
         servers: dict[str, str],
-        rivals: Iterable[str],
+        rivals: dict[str, str],
         machine: dict[str, str],
         notes: Iterable[str] = (),
     ) -> None:
         self.servers = servers
         self.machine = machine
         self.notes = list(notes)
-        self._rivals = [name for name in servers if name in set(rivals)]
+        self._rivals = {name: rivals[name] for name in servers if name in rivals}
         self._results = {(result.cell, result.server): result for result in results}
         #: The cells that have results.
         self.cells = [cell for cell in CELLS if any((cell.name, name) in self._results for name in servers)]
@@ -68,51 +65,69 @@ class Report:
         """Return all figures of a server in a cell."""
         return self._results.get((cell.name, server))
 
-    def best(self, cell: Cell, *, sleeping: bool = False) -> tuple[str, float] | None:
+    def best(self, cell: Cell, *, language: str = "") -> tuple[str, float] | None:
         """Return the name and the figure of the best peer.
 
-        :param sleeping: consider only peers that sleep while there is nothing to do.
+        :param language: consider only peers whose handlers are written in it.
         """
         known = [
             (name, value)
-            for name in self._rivals
-            if (value := self.value(cell, name)) is not None and not (sleeping and self._polls(cell, name))
+            for name, written in self._rivals.items()
+            if (value := self.value(cell, name)) is not None and language in ("", written)
         ]
-        if not known:
-            return None
-        return (max if cell.more_is_better else min)(known, key=lambda item: item[1])
-
-    def _polls(self, cell: Cell, server: str) -> bool:
-        busy = self._results[cell.name, server].median.busy
-        return busy is not None and busy >= NEVER_ASLEEP
+        return min(known, key=lambda item: item[1]) if known else None
 
     def ratio(self, cell: Cell, server: str) -> float | None:
         """Return a server's figure as a multiple of the best peer's."""
         best, value = self.best(cell), self.value(cell, server)
         return None if best is None or value is None else value / best[1]
 
-    def verdict(self, cell: Cell) -> Verdict | None:
-        """Return whether wshost meets a cell's goal; None for a cell without a goal."""
-        value = self.value(cell, SUBJECT)
-        if cell.ratio is not None:
-            best = self.best(cell, sleeping=cell.sleeping)
-            reached = None if best is None or value is None else value / best[1]
-            sign = "≥" if cell.more_is_better else "≤"
-            that = f" that sleeps, {best[0]}" if best and cell.sleeping else ""
-            goal, limit = f"{sign} {cell.ratio:.2f} × best peer{that}", cell.ratio
-        elif cell.absolute is not None:
-            reached, goal, limit = value, f"≤ {cell.absolute:g} {TITLES[cell.figure]}", cell.absolute
-        elif cell.growth is not None:
-            other = next(one for one in CELLS if cell.growth[0] == one.name)
-            before = self.value(other, SUBJECT)
-            reached = None if before is None or value is None else value / before
-            goal, limit = f"≤ {cell.growth[1]:g} × {other.name}", cell.growth[1]
-        else:
+    def leader(self, cell: Cell) -> str | None:
+        """Return the server with the best figure in a cell: wshost or a peer, never the limit."""
+        best, value = self.best(cell), self.value(cell, SUBJECT)
+        if value is not None and (best is None or value <= best[1]):
+            return SUBJECT
+        return best and best[0]
+
+    def base(self, cell: Cell, goal: Goal) -> float | None:
+        """Return the figure with which a goal compares wshost's; None if it was not measured."""
+        if goal.times == BEST_PYTHON:
+            best = self.best(cell, language="Python")
+            return None if best is None else best[1]
+        if goal.cell:
+            return self.value(next(one for one in CELLS if one.name == goal.cell), SUBJECT)
+        return self.value(cell, goal.times or goal.above)
+
+    def limit(self, cell: Cell, goal: Goal) -> float | None:
+        """Return the most that wshost's figure may be; None if that depends on a figure that was not measured."""
+        if not (goal.times or goal.above or goal.cell):
+            return goal.limit
+        base = self.base(cell, goal)
+        if base is None:
             return None
-        met = None
-        if reached is not None:
-            met = reached >= limit if cell.more_is_better else reached <= limit
-        return Verdict(goal, reached, met)
+        return base + goal.limit if goal.above else base * goal.limit
+
+    def verdicts(self, cell: Cell) -> list[Verdict]:
+        """Return whether wshost meets each of a cell's goals."""
+        value = self.value(cell, SUBJECT)
+        return [self._verdict(cell, goal, value) for goal in cell.goals]
+
+    def _verdict(self, cell: Cell, goal: Goal, value: float | None) -> Verdict:
+        unit = TITLES[cell.figure]
+        if goal.above:
+            said = f"≤ {goal.above} + {goal.limit:g} {unit}"
+        elif goal.times or goal.cell:
+            said = f"≤ {goal.limit:.2f} × {goal.times or goal.cell}"
+        else:
+            said = f"≤ {goal.limit:g} {unit}"
+        limit = self.limit(cell, goal)
+        if value is None or limit is None:
+            return Verdict(said, None, None)
+        if goal.times == BEST_PYTHON:
+            best = self.best(cell, language="Python")
+            said += f", {best[0]}" if best else ""
+        base = self.base(cell, goal) if goal.times or goal.cell else None
+        return Verdict(said, value if base is None else value / base, value <= limit)
 
     def text(self) -> str:
         """Return the tables, one for each group of cells."""
@@ -124,7 +139,10 @@ class Report:
         return "\n\n".join([*parts, *(["\n".join(self.notes)] if self.notes else [])])
 
     def markdown(self) -> str:
-        """Return the figures that count as Markdown tables: a row for each cell, the best peer's figure in bold."""
+        """Return the figures that count as Markdown tables: a row for each cell, the best figure in bold.
+
+        Where there were several turns, the minimum follows in parentheses.
+        """
         parts = []
         for group in dict.fromkeys(cell.group for cell in self.cells):
             cells = [cell for cell in self.cells if cell.group == group]
@@ -132,45 +150,51 @@ class Report:
             lines = [f"### {group[0].upper()}{group[1:]}", "", f"| cell | {' | '.join(shown)} | goal |"]
             lines.append("|---" * (len(shown) + 2) + "|")
             for cell in cells:
-                best, verdict = self.best(cell), self.verdict(cell)
+                leader = self.leader(cell)
                 row = [f"{cell.name}, {TITLES[cell.figure]}"]
                 for name in shown:
-                    value = self.value(cell, name)
-                    figure = "–" if value is None else number(value)
-                    row.append(f"**{figure}**" if best and best[0] == name else figure)
-                lines.append(f"| {' | '.join([*row, '' if verdict is None else str(verdict)])} |")
+                    figure = self._both(cell, name, "–")
+                    row.append(f"**{figure}**" if name == leader else figure)
+                lines.append(f"| {' | '.join([*row, '; '.join(map(str, self.verdicts(cell)))])} |")
             parts.append("\n".join(lines))
         return "\n\n".join(parts) + "\n"
 
+    def _both(self, cell: Cell, server: str, unknown: str) -> str:
+        """Return the median, and the minimum in parentheses if there were several turns."""
+        value, result = self.value(cell, server), self.result(cell, server)
+        if value is None or result is None:
+            return unknown
+        if len(result.rounds) == 1:
+            return number(value)
+        return f"{number(value)} ({number(getattr(result.minimum, cell.figure))})"
+
     def _summary(self, cells: Sequence[Cell]) -> list[str]:
-        """Return a table of the figures that count: a row for each server."""
+        """Return a table of the figures that count: a row for each server; a star marks the best figure of a cell."""
         rows = [["", *(f"{cell.name} [{TITLES[cell.figure]}]" for cell in cells)]]
         for server in self.servers:
             row = [server]
             for cell in cells:
-                value, ratio = self.value(cell, server), self.ratio(cell, server)
-                shown = "-" if value is None else number(value)
-                row.append(shown if ratio is None else f"{shown} {f'{ratio:.2f}×':>7}")
+                ratio, shown = self.ratio(cell, server), self._both(cell, server, "-")
+                star = "*" if server == self.leader(cell) else " "
+                row.append(shown if ratio is None else f"{shown} {f'{ratio:.2f}×':>7}{star}")
             if set(row[1:]) != {"-"}:
                 rows.append(row)
-        lines = aligned(rows)
-        for cell in cells:
-            best, verdict = self.best(cell), self.verdict(cell)
-            if verdict:
-                lines.append(f"  {cell.name}: {verdict}{f'; best peer: {best[0]}' if best else ''}")
-        return lines
+        return aligned(rows) + [f"  {cell.name}: {verdict}" for cell in cells for verdict in self.verdicts(cell)]
 
     def _details(self, cells: Sequence[Cell]) -> list[str]:
         """Return a table of all figures: a row for each cell and server."""
-        heads = ["cell", "server", "CPU µs", "per s", "p50 µs", "p99 µs", "busy", "bytes sent"]
+        columns = ("CPU µs", "min", "per s", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "busy", "bytes sent")
+        heads = ["cell", "server", *columns]
         rows = [heads]
         for cell in cells:
             for server in self.servers:
                 result = self.result(cell, server)
-                if result is None or result.median.cpu_us is None:
+                if cell.of or result is None or result.median.cpu_us is None:
                     continue
                 it = result.median
-                figures = (it.cpu_us, it.per_second, it.p50_us, it.p99_us, it.busy, it.wire_bytes)
+                least = result.minimum.cpu_us
+                latencies = (it.p50_us, it.p99_us, it.p999_us, it.max_us)
+                figures = (it.cpu_us, least, it.per_second, *latencies, it.busy, it.wire_bytes)
                 rows.append([cell.name, server, *("-" if one is None else number(one) for one in figures)])
         if all(row[-1] == "-" for row in rows[1:]):
             rows = [row[:-1] for row in rows]
@@ -180,17 +204,18 @@ class Report:
         """Return the whole report as data for JSON."""
         cells = []
         for cell in self.cells:
-            best, verdict = self.best(cell), self.verdict(cell)
+            best = self.best(cell)
             cells.append(
                 {
                     **asdict(cell),
                     "best_peer": best[0] if best else None,
-                    "verdict": asdict(verdict) if verdict else None,
+                    "verdicts": [asdict(verdict) for verdict in self.verdicts(cell)],
                     "servers": {
                         server: {
                             "value": self.value(cell, server),
                             "ratio": self.ratio(cell, server),
                             "median": asdict(result.median),
+                            "minimum": asdict(result.minimum),
                             "rounds": [asdict(sample) for sample in result.rounds],
                         }
                         for server in self.servers
@@ -210,7 +235,7 @@ class Report:
     def read(cls, data: dict[str, Any]) -> Report:
         """Return the report from the result of `data`."""
         results = [
-            Result(cell["name"], server, Sample(**known["median"]), [Sample(**one) for one in known["rounds"]])
+            Result(cell["name"], server, [Sample(**one) for one in known["rounds"]])
             for cell in data["cells"]
             for server, known in cell["servers"].items()
         ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import uvloop
 from aiohttp import set_zlib_backend, web
 from isal import isal_zlib
 
+from benchmarks.servers.answers import Answer
 from benchmarks.servers.arguments import read_arguments
 
 _arguments = read_arguments()
@@ -25,6 +28,18 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
     return connection
 
 
+def answering(answer: Answer) -> Callable[[web.Request], Awaitable[web.WebSocketResponse]]:
+    async def handle(request: web.Request) -> web.WebSocketResponse:
+        connection = web.WebSocketResponse(compress=_arguments.deflate)
+        await connection.prepare(request)
+        async for message in connection:
+            if message.type is web.WSMsgType.TEXT:
+                await connection.send_str(await answer(message.data))
+        return connection
+
+    return handle
+
+
 async def give_to_all(request: web.Request) -> web.WebSocketResponse:
     connection = web.WebSocketResponse(compress=_arguments.deflate)
     await connection.prepare(request)
@@ -38,8 +53,9 @@ async def give_to_all(request: web.Request) -> web.WebSocketResponse:
     return connection
 
 
+_answer = _arguments.answer()
 application = web.Application()
-application.router.add_get("/", give_to_all if _arguments.broadcast else echo)
+application.router.add_get("/", give_to_all if _arguments.broadcast else answering(_answer) if _answer else echo)
 web.run_app(
     application,
     host="127.0.0.1",

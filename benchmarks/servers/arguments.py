@@ -6,6 +6,8 @@ import argparse
 import ssl
 from dataclasses import dataclass
 
+from benchmarks.servers.answers import ANSWERS, Answer
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -16,6 +18,8 @@ class Arguments:
     broadcast: bool
     #: Agree to permessage-deflate.
     deflate: bool
+    #: The async handler, one of `answers.STYLES`.
+    style: str
     #: A file with the private key and the certificate, for TLS; or empty.
     cert: str
 
@@ -27,6 +31,10 @@ class Arguments:
         context.load_cert_chain(self.cert)
         return context
 
+    def answer(self) -> Answer | None:
+        """Return the work of the async handler; None for an echo."""
+        return None if self.style == "echo" else ANSWERS[self.style]
+
 
 def read_arguments() -> Arguments:
     """Read the command line of this process."""
@@ -34,5 +42,6 @@ def read_arguments() -> Arguments:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--broadcast", action="store_true")
     parser.add_argument("--deflate", action="store_true")
+    parser.add_argument("--style", default="echo")
     parser.add_argument("--cert", default="")
     return Arguments(**vars(parser.parse_args()))

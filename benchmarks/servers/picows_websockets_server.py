@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import uvloop
 from picows.websockets.asyncio import ServerConnection, broadcast, serve
 
+from benchmarks.servers.answers import Answer
 from benchmarks.servers.arguments import read_arguments
 
 _everybody: set[ServerConnection] = set()
@@ -15,6 +17,14 @@ _everybody: set[ServerConnection] = set()
 async def echo(connection: ServerConnection) -> None:
     async for message in connection:
         await connection.send(message)
+
+
+def answering(answer: Answer) -> Callable[[ServerConnection], Awaitable[None]]:
+    async def handle(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(await answer(message))
+
+    return handle
 
 
 async def give_to_all(connection: ServerConnection) -> None:
@@ -28,8 +38,9 @@ async def give_to_all(connection: ServerConnection) -> None:
 
 async def main() -> None:
     arguments = read_arguments()
+    answer = arguments.answer()
     async with serve(
-        give_to_all if arguments.broadcast else echo,
+        give_to_all if arguments.broadcast else answering(answer) if answer else echo,
         "127.0.0.1",
         arguments.port,
         ssl=arguments.tls(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import uvloop
@@ -10,6 +11,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
+from benchmarks.servers.answers import Answer
 from benchmarks.servers.arguments import read_arguments
 
 #: websockets' own choice of windows and memory level, with zlib's fastest level.
@@ -26,6 +28,15 @@ async def echo(connection: ServerConnection) -> None:
             await connection.send(message)
 
 
+def answering(answer: Answer) -> Callable[[ServerConnection], Awaitable[None]]:
+    async def handle(connection: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            async for message in connection:
+                await connection.send(await answer(message))
+
+    return handle
+
+
 async def give_to_all(connection: ServerConnection) -> None:
     _everybody.add(connection)
     try:
@@ -37,8 +48,9 @@ async def give_to_all(connection: ServerConnection) -> None:
 
 async def main() -> None:
     arguments = read_arguments()
+    answer = arguments.answer()
     async with serve(
-        give_to_all if arguments.broadcast else echo,
+        give_to_all if arguments.broadcast else answering(answer) if answer else echo,
         "127.0.0.1",
         arguments.port,
         ssl=arguments.tls(),

@@ -1,19 +1,11 @@
-// ws on Node, with bufferutil where npm has one built; the only peer that is not of Python.
+// ws on Node, with bufferutil.
 "use strict";
 const http = require("node:http");
 const https = require("node:https");
 const fs = require("node:fs");
-const { parseArgs } = require("node:util");
+const { answer, read } = require("./arguments.cjs");
 
-const { values } = parseArgs({
-  options: {
-    modules: { type: "string" },
-    port: { type: "string" },
-    broadcast: { type: "boolean", default: false },
-    deflate: { type: "boolean", default: false },
-    cert: { type: "string", default: "" },
-  },
-});
+const values = read();
 const { WebSocketServer } = require(`${values.modules}/ws`);
 
 const pem = values.cert && fs.readFileSync(values.cert);
@@ -27,6 +19,8 @@ wss.on("connection", (socket) => {
     socket.on("message", (data, binary) => {
       for (const client of wss.clients) client.send(data, { binary });
     });
+  } else if (values.style === "json") {
+    socket.on("message", (data) => socket.send(answer(data)));
   } else {
     socket.on("message", (data, binary) => socket.send(data, { binary }));
   }

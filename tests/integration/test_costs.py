@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import re
 import socket
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,14 +18,50 @@ from typing import Any
 import pytest
 
 from tests import programs
+from tests.handlers.surroundings import without_loop
 from tests.integration.server import running_server
 from tests.memory import MemoryHost, Peer, request
-from tests.regressions.wire import TEXT, frame
+from tests.regressions.wire import CLOSE, TEXT, frame
 from wshost.handlers import echo
 from wshost.protocols.websocket.autobahn_engine import Engine
 
 MESSAGE = frame(TEXT, b"x" * 64)
 ANSWER = b"\x81\x40" + b"x" * 64
+
+
+class AsyncEcho:
+    """Echoes, in a coroutine that never waits."""
+
+    def init(self, _options: Mapping[str, Any]) -> None: ...
+
+    async def handle(self, message: Any, state: None) -> tuple[Any, ...]:
+        match message:
+            case ("text", data):
+                return ("reply", data, state)
+        return ("noreply", state)
+
+
+async def opened(handler: Any) -> Peer:
+    """A client of a handler, which finds the event loop that runs."""
+    return MemoryHost(handler, websocket_options={"fast_lane": True}).open()
+
+
+@contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    """A client whose opening handshake is done."""
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(request())
+        head = client.recv(1_000)
+        assert head.endswith(b"\r\n\r\n"), head
+        yield client
+
+
+def exchange(client: socket.socket, burst: int) -> None:
+    """Send a burst, and read its answers."""
+    client.sendall(MESSAGE * burst)
+    left = len(ANSWER) * burst
+    while left:
+        left -= len(client.recv(left))
 
 
 def fed(peer: Peer, data: bytes) -> None:
@@ -65,6 +103,30 @@ class TestInMemory:
         peer = MemoryHost(echo, websocket_options={"fast_lane": True}).open()
         fed(peer, MESSAGE * count)
         assert calls_of(lambda: fed(peer, MESSAGE * count)) / count <= most
+
+    @pytest.mark.parametrize(("count", "most"), [(1, 480), (16, 380)])
+    @without_loop
+    def test_an_async_message_costs_at_most_480_calls_and_in_a_burst_380(self, count: int, most: int) -> None:
+        """Those of the event loop and of the reactor's turns count too."""
+        with asyncio.Runner() as runner:
+            peer = runner.run(opened(AsyncEcho()))
+
+            async def talk() -> None:
+                peer.transport.writes.clear()
+                fed(peer, MESSAGE * count)
+                while sum(map(len, peer.transport.writes)) < len(ANSWER) * count:
+                    await asyncio.sleep(0)
+                    peer.turn()
+
+            runner.run(talk())
+            assert calls_of(lambda: runner.run(talk())) / count <= most
+
+    def test_an_opening_handshake_costs_at_most_400_calls(self) -> None:
+        host = MemoryHost(echo)
+        host.open()
+        peer = host.connect()
+        assert calls_of(lambda: fed(peer, request())) <= 400
+        assert peer.take().startswith(b"HTTP/1.1 101 ")
 
     def test_a_burst_schedules_nothing_on_the_reactor(self) -> None:
         peer = MemoryHost(echo, websocket_options={"ping_interval": 0}).open()
@@ -114,35 +176,34 @@ class TestSystemCalls:
 
     ROUNDS = 200
 
-    def counted(self, tmp_path: Path, burst: int) -> Counter[str]:
-        """The server's system calls while it echoes so many bursts."""
+    @contextmanager
+    def traced(
+        self, tmp_path: Path, *options: str
+    ) -> Iterator[tuple[int, Callable[[Callable[[], None]], Counter[str]]]]:
+        """A server's port, and what counts its system calls while something is done `ROUNDS` times."""
         log = tmp_path / "strace"
         strace = programs.find("strace", package="strace")
-        with (
-            running_server(before=[strace, "-D", "-f", "-qq", "-o", str(log)]) as server,
-            socket.create_connection(("127.0.0.1", server.port), 20) as client,
-        ):
-            client.sendall(request())
-            head = client.recv(1_000)
-            assert head.endswith(b"\r\n\r\n"), head
 
-            def talk() -> None:
-                client.sendall(MESSAGE * burst)
-                left = len(ANSWER) * burst
-                while left:
-                    left -= len(client.recv(left))
-
+        def counted(talk: Callable[[], None]) -> Counter[str]:
             talk()
             before = log.stat().st_size
             for _ in range(self.ROUNDS):
                 talk()
             after = log.stat().st_size
-        lines = log.read_bytes()[before:after].decode(errors="replace").splitlines()
-        return Counter(found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line)))
+            lines = log.read_bytes()[before:after].decode(errors="replace").splitlines()
+            return Counter(found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line)))
+
+        with running_server(*options, before=[strace, "-D", "-f", "-qq", "-o", str(log)]) as server:
+            yield server.port, counted
+
+    def echoed(self, tmp_path: Path, burst: int, *options: str) -> Counter[str]:
+        """The server's system calls while it echoes bursts."""
+        with self.traced(tmp_path, *options) as (port, counted), connected(port) as client:
+            return counted(lambda: exchange(client, burst))
 
     @pytest.mark.parametrize("burst", [1, 16])
     def test_a_burst_costs_one_read_one_write_and_one_wait(self, burst: int, tmp_path: Path) -> None:
-        calls = self.counted(tmp_path, burst)
+        calls = self.echoed(tmp_path, burst)
         waits = sum(count for name, count in calls.items() if name.startswith("epoll_p") or name == "epoll_wait")
         # One read, one write and one wait, whatever the burst; what strace had not written yet is a few lines.
         assert calls["recvfrom"] + calls["read"] <= self.ROUNDS * 1.1
@@ -150,3 +211,21 @@ class TestSystemCalls:
         assert waits <= self.ROUNDS * 1.2
         assert calls["epoll_ctl"] <= self.ROUNDS * 0.1
         assert sum(calls.values()) <= self.ROUNDS * 3.5
+
+    def test_an_async_message_costs_at_most_14_system_calls(self, tmp_path: Path) -> None:
+        calls = self.echoed(tmp_path, 1, "--handler=tests.integration.test_costs:AsyncEcho")
+        assert calls["epoll_ctl"] <= self.ROUNDS * 6.1
+        assert sum(calls.values()) <= self.ROUNDS * 14.5
+
+    def test_a_connection_costs_at_most_27_system_calls(self, tmp_path: Path) -> None:
+        def talk() -> None:
+            with connected(port) as client:
+                exchange(client, 1)
+                client.sendall(frame(CLOSE, b"\x03\xe8"))
+                while client.recv(100):
+                    pass
+
+        with self.traced(tmp_path) as (port, counted):
+            calls = counted(talk)
+        assert calls["epoll_ctl"] <= self.ROUNDS * 6.1
+        assert sum(calls.values()) <= self.ROUNDS * 27.5
