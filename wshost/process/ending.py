@@ -185,10 +185,13 @@ class Ending:
         else:
             self._hurried = True
             self._reactor().callFromThread(self._hurry)
-            # No thread can start while Python finalizes. `threading.Thread` would take locks, which the interrupted
-            # code may hold.
-            with suppress(RuntimeError):
+            try:
+                # `threading.Thread` would take locks, which the interrupted code may hold.
                 _thread.start_new_thread(self._wait, (number,))
+            except RuntimeError:
+                # While Python finalizes, no thread can start: in Python 3.12, also while it waits for users' threads.
+                if not self._reactor().running:
+                    self._end()
 
     def _hurry(self) -> None:
         _log.info("Received a second signal, ending now.")
