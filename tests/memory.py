@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from wsproto import ConnectionType
@@ -44,6 +45,11 @@ class MemoryReactor(Clock):
 
     def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
         self._from_threads.append(partial(call, *args))
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
+        """Call in the context of now, as asyncio does."""
+        later: IDelayedCall = super().callLater(delay, copy_context().run, callable, *args, **kw)
+        return later
 
     def advance(self, amount: float) -> None:
         """Let time pass, as it does for a process that runs: look by look."""

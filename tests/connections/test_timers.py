@@ -2,6 +2,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from functools import partial
 
 import pytest
@@ -122,6 +123,19 @@ class TestModuleTimer:
 
 
 class TestSchedule:
+    @pytest.mark.parametrize("seconds", [0, 1])
+    def test_a_timer_sees_no_context_of_users_code(self, module: Module, seconds: float) -> None:
+        user: ContextVar[str] = ContextVar("user", default="nobody")
+        seen: list[str] = []
+
+        def users_code() -> None:
+            user.set("somebody")
+            module.schedule.call_later(seconds, lambda: seen.append(user.get()))
+
+        copy_context().run(users_code)
+        module.clock.advance(1)
+        assert seen == ["nobody"]
+
     def test_timers_fire_in_the_order_of_their_times(self, module: Module) -> None:
         made: list[str] = []
         for seconds, name in [(3, "d"), (1, "a"), (2, "b"), (2, "c")]:

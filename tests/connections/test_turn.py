@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
+from tests.memory import MemoryReactor
 from wshost.connections.failures import Failures
 from wshost.connections.turn import Turn
+
+#: Set in the context of users' code only.
+user: ContextVar[str] = ContextVar("user", default="nobody")
 
 
 class World:
     """A turn and its clock. It stands for each connection and each stream, too, and notes what happens."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = MemoryReactor()
         self.turn = Turn(partial(self.clock.callLater, 0), Failures(self.clock))
         self.happened: list[Any] = []
 
@@ -24,7 +28,7 @@ class World:
         """Let one turn end, and not the next."""
         (call,) = self.clock.calls
         self.clock.calls.clear()
-        call.func()
+        call.func(*call.args)
 
     def run(self, call: Callable[[], None]) -> None:
         call()
@@ -55,6 +59,16 @@ def test_calls_come_before_publications_and_these_before_streams(world: World) -
     assert world.happened == []
     world.clock.advance(0)
     assert world.happened == ["call", "published", "stream"]
+
+
+def test_the_end_of_a_turn_sees_no_context_of_users_code(world: World) -> None:
+    def users_code() -> None:
+        user.set("somebody")
+        world.turn.call_soon(world, lambda: world.happened.append(user.get()))
+
+    copy_context().run(users_code)
+    world.clock.advance(0)
+    assert world.happened == ["nobody"]
 
 
 def test_a_turn_ends_once_however_much_is_to_be_done(world: World) -> None:

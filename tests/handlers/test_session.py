@@ -252,18 +252,6 @@ class TestInitThatTakesItsTime:
         assert channel.failures == expected
         assert (channel.calls, handler.seen) == ([], [])
 
-    def test_a_state_that_a_cancelled_init_has_returned_just_before_gets_a_connection_close(
-        self, channel: Channel
-    ) -> None:
-        gate: Deferred[Any] = Deferred()
-        handler = Handler(init=lambda options: gate)
-        session = begin(handler, channel)
-        gate.callback("state")
-        session.connection_lost()
-        channel.turn()
-        assert handler.seen == [("connection_close", "state")]
-        assert channel.calls == []
-
     @pytest.mark.parametrize("turns", [0, 1])
     @without_loop
     def test_what_a_cancelled_init_awaits_in_the_end_is_cancelled_too(self, turns: int, channel: Channel) -> None:
@@ -831,6 +819,52 @@ class TestCoroutines:
         assert session.busy
         gate.callback("done")
         assert channel.take() == [("send", "done"), ("proceed",)]
+
+    @in_loop
+    async def test_handle_may_return_a_future(self) -> None:
+        channel = Channel()
+        gate: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        session = open_session(Handler(returns(gate)), channel)
+        session.handle_message(("text", "hello"))
+        assert channel.take() == []
+        gate.set_result(("reply", "done", "new"))
+        await turns()
+        assert channel.take() == [("send", "done"), ("proceed",)]
+
+    @without_loop
+    def test_a_coroutine_that_a_deferred_fires_with_is_awaited_at_the_end_of_the_turn(self) -> None:
+        channel = Channel()
+        gate: Deferred[Any] = Deferred()
+        begun: list[str] = []
+
+        class Later:
+            def __await__(self) -> Generator[Any, Any, Any]:
+                begun.append("begun")
+                yield from ()
+                return ("reply", "done", "new")
+
+        session = open_session(Handler(returns(gate)), channel)
+        session.handle_message(("text", "hello"))
+        gate.callback(Later())
+        assert begun == []
+        assert channel.take() == [("send", "done"), ("proceed",)]
+
+    @without_loop
+    def test_an_exception_of_what_a_deferred_fires_with_closes_with_1011(self) -> None:
+        channel = Channel()
+        gate: Deferred[Any] = Deferred()
+        error = LookupError()
+
+        class Later:
+            def __await__(self) -> Generator[Any, Any, Any]:
+                yield from ()
+                raise error
+
+        session = open_session(Handler(returns(gate)), channel)
+        session.handle_message(("text", "hello"))
+        gate.callback(Later())
+        assert channel.take() == [("close", 1011, ""), ("proceed",)]
+        assert channel.failures == [("the handler's handle failed", error)]
 
     @in_loop
     async def test_coroutines_run_as_tasks_where_there_is_a_loop(self) -> None:

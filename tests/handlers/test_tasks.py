@@ -561,7 +561,7 @@ class TestTheEnd:
             return await gate
 
         task = ours(wait())
-        task.ended = lambda: log.append(task.result())
+        task.ended = lambda ended: log.append(ended.result())
         asyncio.get_running_loop().call_soon(lambda: log.append("turn"))
         gate.set_result("there")
         await asyncio.sleep(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
@@ -39,6 +40,7 @@ class Schedule:
 
     def __init__(self, clock: Any, failed: Callable[[], object]) -> None:
         self._clock = clock
+        self._context = copy_context()
         self._failed = failed
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
@@ -112,12 +114,16 @@ class Schedule:
         delay = max(0.0, min(due - now, LOOK))
         self._due = now + delay
         self._expected = self._clock.seconds() + delay
-        self._wake = self._clock.callLater(delay, self._look)
+        self._wake = self._call_later(delay, self._look)
 
     def _tick(self) -> None:
         """Read the reactor's time, and move this schedule's clock on."""
         self._time = self.seconds()
         self._looked_at = self._clock.seconds()
+
+    def _call_later(self, delay: float, call: Callable[..., None], *arguments: Any) -> Any:
+        # As in `Turn`, others must not see the context of the code that is running now.
+        return self._context.copy().run(self._clock.callLater, delay, call, *arguments)
 
     def _sleep(self) -> None:
         if self._wake is not None:
@@ -134,12 +140,12 @@ class Schedule:
         elif self._looked_at - self._expected > LATE:
             # One turn may end before sockets are read, as in uvloop; two can't.
             self._due = until
-            self._wake = self._clock.callLater(0, self._give_turn, until)
+            self._wake = self._call_later(0, self._give_turn, until)
         else:
             self._fire(until)
 
     def _give_turn(self, until: float) -> None:
-        self._wake = self._clock.callLater(0, self._fire, until)
+        self._wake = self._call_later(0, self._fire, until)
 
     def _fire(self, until: float) -> None:
         """Make the calls that were due at this time, and were not cancelled."""
@@ -152,7 +158,7 @@ class Schedule:
 
     def _call_soon(self) -> None:
         if self._soon and self._wake_soon is None:
-            self._wake_soon = self._clock.callLater(0, self._fire_soon)
+            self._wake_soon = self._call_later(0, self._fire_soon)
 
     def _fire_soon(self) -> None:
         self._wake_soon = None

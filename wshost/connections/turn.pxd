@@ -2,7 +2,7 @@
 
 cdef class Turn:
     cdef object __weakref__
-    cdef object _failures, _soon
+    cdef object _context, _failures, _soon
     cdef list _calls, _deliveries, _streams
     cdef bint _scheduled
 

@@ -7,6 +7,7 @@ are flushed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Protocol
 
 from wshost.connections.failures import Failures
@@ -37,6 +38,7 @@ class Turn:
 
     def __init__(self, soon: Callable[[Callable[[], None]], object], failures: Failures) -> None:
         self._soon = soon
+        self._context = copy_context()
         self._failures = failures
         self._calls: list[tuple[Runner, Callable[[], None]]] = []
         self._deliveries: list[Callable[[], None]] = []
@@ -67,7 +69,9 @@ class Turn:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._soon(self._end)
+            # A call is made in the context in which asyncio is told of it. That may be the context of some user's
+            # coroutine, which other connections must not see.
+            self._context.copy().run(self._soon, self._end)
 
     def _end(self) -> None:
         # Reversed, so that `pop` takes the first. If a call ends the process, those that are left stay in order.

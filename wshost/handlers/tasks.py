@@ -43,8 +43,8 @@ class Task(asyncio.Future[Any]):
     _fut_waiter: asyncio.Future[Any] | None = None
     _must_cancel = False
 
-    #: Called when the coroutine has ended. What awaits the task runs later.
-    ended: Callable[[], object] | None = None
+    #: Called with the task when the coroutine has ended. What awaits the task runs later.
+    ended: Callable[[Task], object] | None = None
 
     _cancelled_by: asyncio.CancelledError | None = None
     _cancels = 0
@@ -94,7 +94,7 @@ class Task(asyncio.Future[Any]):
         else:
             _set_exception(self, error)
         if self.ended is not None:
-            self.ended()
+            self.ended(self)
 
     def _cancelled_error(self) -> asyncio.CancelledError:
         message = self._cancel_message

@@ -2,8 +2,9 @@
 
 cdef class Waiting:
     cdef object __weakref__
-    cdef object _channel, _done, _ended, _failed, _loop, _pending, _resume, _timer
+    cdef object _channel, _done, _error, _failed, _loop, _pending, _resume, _timer
     cdef bint _cancelled
 
     cdef _wait_for(self, pending)
     cdef _stop_timer(self)
+    cpdef _end(self, ended)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -22,14 +24,14 @@ _kept: set[Waiting] = set()
 
 
 class Waiting:
-    """Waits for an awaitable. When it has ended, at the end of the turn, its result goes to the session.
+    """Waits for an awaitable, hands its result on, and lets the session go on.
 
     :param channel: has the timers, and calls at the end of the reactor's turn.
     :param loop: the running one.
     :param pending: what `begin` has returned.
     :param done: gets the result.
     :param failed: gets the exception of the awaitable or of `done`, while that is being handled.
-    :param resume: called after either of them. Its argument is the exception that `failed` has raised, or None.
+    :param resume: called at the end of the turn. Its argument is the exception that `failed` has raised, or None.
     """
 
     def __init__(  # noqa: PLR0917 - called for every message that waits
@@ -49,8 +51,8 @@ class Waiting:
         self._timer: Timer | None = None
         # None once it is there.
         self._pending: Pending | None = None
-        # After that, until it is handed on: the future, or what the Deferred has fired with.
-        self._ended: Any = None
+        # What `failed` has raised.
+        self._error: BaseException | None = None
         self._cancelled = False
         self._wait_for(pending)
 
@@ -76,42 +78,49 @@ class Waiting:
         self._pending = pending
         if type(pending) is Task:
             # This saves a turn of the loop.
-            pending.ended = self._future_done
+            pending.ended = self._end
         elif isinstance(pending, Deferred):
-            pending.addBoth(self._fired)
+            pending.addBoth(self._end)
         else:
-            pending.add_done_callback(self._future_done)
+            pending.add_done_callback(self._end)
 
-    # Both may be called within users' code. So the result is handed on at the end of the turn.
+    def _end(self, ended: Any) -> None:
+        """Hand the result on at once, so that answers leave in order with what users' code sends meanwhile.
 
-    def _fired(self, result: Any) -> None:
-        self._ended = result
+        This may be called within users' code. So the session goes on, which calls users' code, at the end of the turn.
+
+        :param ended: a future that is done, or what a Deferred has fired with.
+        """
         self._pending = None
-        self._channel.call_soon(self._hand_on)
-
-    def _future_done(self, _: object = None) -> None:
-        self._ended = self._pending
-        self._pending = None
-        self._channel.call_soon(self._hand_on)
-
-    def _hand_on(self) -> None:
-        """Hand the result on, unless it is itself something to wait for."""
-        ended, self._ended = self._ended, None
-        error = None
         try:
             result = ended.result() if type(ended) is Task else outcome(ended)
-            if type(result) is not tuple and is_pending(result := begin(result, self._loop)):
+            if type(result) is not tuple and isawaitable(result):
+                self._channel.call_soon(partial(self._wait_for_result, result))
+                return
+            self._done(result)
+        except BaseException as fault:  # users' code may raise anything
+            self._error = self._hand_on_error(fault)
+        self._channel.call_soon(self._go_on)
+
+    def _wait_for_result(self, result: Any) -> None:
+        """Wait for a result that is itself awaitable."""
+        try:
+            result = begin(result, self._loop)
+            if is_pending(result):
                 self._wait_for(result)
                 if self._cancelled:
                     self.cancel()
                 return
             self._done(result)
         except BaseException as fault:  # users' code may raise anything
-            error = self._hand_on_error(fault)
+            self._error = self._hand_on_error(fault)
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._stop_timer()
         if _kept:
             _kept.discard(self)
-        self._resume(error)
+        self._resume(self._error)
 
     def _hand_on_error(self, error: BaseException) -> BaseException | None:
         """Call `failed`, and return what it raises."""
