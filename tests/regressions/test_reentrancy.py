@@ -204,7 +204,8 @@ class TestOrder:
 
         handler, peers = serve(does, 2)
         peers[0].connection.dataReceived(peers[0].frames.send(Message("go")))
-        peers[0].reactor.calls.pop(0).func()
+        call = peers[0].reactor.calls.pop(0)
+        call.func(*call.args)
         assert handler.refs[1].send("end")
         assert peers[1].messages() == [*map(str, range(600)), "end"]
 

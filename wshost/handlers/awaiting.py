@@ -42,7 +42,8 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
         awaitable. A task decides how and when it ends then.
     :raises BaseException: what the awaitable has failed with already.
     """
-    while type(result) is not tuple:
+    # Most results are one of these, and to ask whether something is awaitable takes long.
+    while type(result) is not tuple and result is not None:
         if type(result) is CoroutineType:
             result = _start(result, loop)
             if type(result) is Task:

@@ -113,7 +113,7 @@ class Task(asyncio.Future[Any]):
             awaited._asyncio_future_blocking = False
             awaited.add_done_callback(self._go_on, context=self._context)
             self._fut_waiter = awaited
-            if self._must_cancel and awaited.cancel(self._cancel_message):
+            if self._must_cancel and awaited.cancel(msg=self._cancel_message):
                 self._must_cancel = False
         else:
             error = RuntimeError(f"{self!r} can't await {awaited!r}")
@@ -144,15 +144,20 @@ class Task(asyncio.Future[Any]):
     # As in `asyncio.Task`
 
     def result(self) -> Any:
-        if self._cancelled_by is not None:
-            raise self._cancelled_by
+        error, self._cancelled_by = self._cancelled_by, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The error's traceback refers to this frame: break the cycle.
+                del error, self
         return super().result()
 
     def cancel(self, msg: Any | None = None) -> bool:
         if self.done():
             return False
         self._cancels += 1
-        if self._fut_waiter is None or not self._fut_waiter.cancel(msg):
+        if self._fut_waiter is None or not self._fut_waiter.cancel(msg=msg):
             self._must_cancel = True
             self._cancel_message = msg
         return True
