@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from ssl import SSLContext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -133,22 +135,35 @@ class UNIXPort(_Fast, unix.Port):
 
 
 class Loop:
-    """A reactor's event loop, with its connections and their log."""
+    """A reactor's event loop, with its connections and their log.
+
+    It makes calls in copies of one context. That of the code which asks for them may be some user's.
+    """
 
     def __init__(self, reactor: Any) -> None:
         loop: AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
-        self.add_reader = loop.add_reader
+        self._loop = loop
+        self._context = copy_context()
         self.remove_reader = loop.remove_reader
-        self.add_writer = loop.add_writer
         self.remove_writer = loop.remove_writer
-        self.call_soon = loop.call_soon
-        self.call_later = loop.call_later
         #: A limited log, as peers can cause most events of ports and transports.
-        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=loop.call_later))
+        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=self.call_later))
         #: All connections of this package's ports on this reactor.
         self.connections: set[Transport] = set()
         # As Twisted's reactor does with its own connections, which do not include these.
         reactor.addSystemEventTrigger("during", "shutdown", self._disconnect_all)
+
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
+        self._context.copy().run(self._loop.add_reader, fd, callback)
+
+    def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
+        self._context.copy().run(self._loop.add_writer, fd, callback)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        self._loop.call_soon(callback, *args, context=self._context.copy())
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> TimerHandle:
+        return self._loop.call_later(delay, callback, *args, context=self._context.copy())
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log an error that a layer could not report to the layer above."""
