@@ -37,6 +37,7 @@ COMPILED = (
     "wshost/fastnet/transport",
     "wshost/handlers/awaiting",
     "wshost/handlers/session",
+    "wshost/handlers/steps",
     "wshost/handlers/tasks",
     "wshost/handlers/waiting",
     "wshost/topics/pending",

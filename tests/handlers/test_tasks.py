@@ -8,7 +8,8 @@ import io
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
+from functools import partial
 from types import coroutine
 from typing import Any, TypeAlias
 
@@ -548,6 +549,130 @@ class TestWhatItShows:
         variable.set("outer")
         task = ours(wait_for_ever())
         assert task.get_context()[variable] == "outer"
+        task.cancel()
+        await turns()
+
+    @of_both
+    @in_loop
+    async def test_what_waits_for_futures_waits_for_it(self, run: Run) -> None:
+        async def answer() -> str:
+            await asyncio.sleep(0)
+            return "there"
+
+        async def fail() -> None:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+        assert list(await asyncio.gather(run(answer()), run(answer()))) == ["there", "there"]
+        done, pending = await asyncio.wait([run(answer()), run(wait_for_ever())], return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result() for task in done] == ["there"]
+        assert await asyncio.wait_for(run(answer()), 10) == "there"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pending.pop(), 0.001)
+        assert [await task for task in asyncio.as_completed([run(answer())])] == ["there"]
+        assert await asyncio.shield(run(answer())) == "there"
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.shield(run(fail()))
+        task = run(answer())
+        assert asyncio.ensure_future(task) is task
+        assert await asyncio.wrap_future(task) == "there"
+        assert await Deferred.fromFuture(run(answer())).asFuture(asyncio.get_running_loop()) == "there"
+
+    @of_both
+    @in_loop
+    async def test_what_waits_for_futures_is_told_that_it_was_cancelled(self, run: Run) -> None:
+        task = run(wait_for_ever())
+        gathered = asyncio.gather(task, return_exceptions=True)
+        shielded = asyncio.shield(task)
+        await turns()
+        task.cancel()
+        (error,) = await gathered
+        assert type(error) is asyncio.CancelledError
+        with pytest.raises(asyncio.CancelledError):
+            await shielded
+
+    @of_both
+    @in_loop
+    async def test_who_awaits_it_cancels_it_when_cancelled(self, run: Run) -> None:
+        inner = run(wait_for_ever())
+
+        async def wait() -> None:
+            await inner
+
+        outer = run(wait())
+        await turns()
+        outer.cancel()
+        await turns()
+        assert inner.cancelled()
+        assert outer.cancelled()
+
+    @of_both
+    @in_loop
+    async def test_callbacks_are_called_once_in_order_in_the_context_of_those_who_added_them(self, run: Run) -> None:
+        called: list[Any] = []
+        task = run(asyncio.sleep(0))
+        context = copy_context()
+        context.run(variable.set, "its own")
+        for name in "abc":
+            task.add_done_callback(partial(lambda name, _: called.append(name), name))
+        task.add_done_callback(lambda done: called.append((done is task, variable.get())))
+        task.add_done_callback(lambda _: called.append(variable.get()), context=context)
+        task.add_done_callback(called.append)
+        task.add_done_callback(called.append)
+        assert task.remove_done_callback(called.append) == 2
+        assert task.remove_done_callback(called.append) == 0
+        await turns()
+        task.add_done_callback(lambda _: called.append("late"))
+        assert task.remove_done_callback(called.append) == 0
+        await turns()
+        assert called == [*"abc", (True, "unset"), "its own", "late"]
+
+    @of_both
+    @in_loop
+    async def test_its_outcome_can_be_asked_for(self, run: Run) -> None:
+        async def answer() -> str:
+            await asyncio.sleep(0)
+            return "there"
+
+        async def fail() -> None:
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+        tasks = [run(answer()), run(fail()), run(wait_for_ever())]
+        for task in tasks:
+            assert (task.done(), task.cancelled(), task.get_loop()) == (False, False, asyncio.get_running_loop())
+            for ask in task.result, task.exception:
+                with pytest.raises(asyncio.InvalidStateError):
+                    ask()
+        tasks[2].cancel()
+        await turns()
+        assert [(task.done(), task.cancelled()) for task in tasks] == [(True, False), (True, False), (True, True)]
+        assert (await tasks[0], tasks[0].result(), tasks[0].exception()) == ("there", "there", None)
+        assert isinstance(tasks[1].exception(), ZeroDivisionError)
+        with pytest.raises(ZeroDivisionError):
+            tasks[1].result()
+        for ask in tasks[2].result, tasks[2].exception, tasks[2].result:
+            with pytest.raises(asyncio.CancelledError):
+                ask()
+
+    @of_both
+    @in_loop
+    async def test_it_can_be_awaited_by_generators_but_only_with_yield_from(self, run: Run) -> None:
+        @coroutine
+        def wait() -> Any:
+            return (yield from task)
+
+        async def answer() -> str:
+            await asyncio.sleep(0)
+            return "there"
+
+        task = run(answer())
+        assert await run(wait()) == "there"
+        task = run(wait_for_ever())
+        iterator = iter(task)
+        assert next(iterator) is task
+        with pytest.raises(RuntimeError, match="await"):
+            next(iterator)
         task.cancel()
         await turns()
 

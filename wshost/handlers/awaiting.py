@@ -26,7 +26,7 @@ MAX_NESTED = 100
 NEVER_ENDS = "an awaitable's result is awaitable, again and again"
 
 #: What is not there yet.
-Pending: TypeAlias = "asyncio.Future[Any] | Deferred[Any]"
+Pending: TypeAlias = "Task | asyncio.Future[Any] | Deferred[Any]"
 
 #: Returns the running event loop of asyncio, None where there is none. It asks for the process's id each time.
 running_loop: Callable[[], AbstractEventLoop | None] = asyncio._get_running_loop  # noqa: SLF001 - it raises nothing

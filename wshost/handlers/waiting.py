@@ -88,7 +88,7 @@ class Waiting:
         else:
             pending.add_done_callback(self._future_done)
 
-    def _future_done(self, future: asyncio.Future[Any]) -> None:
+    def _future_done(self, future: Task | asyncio.Future[Any]) -> None:
         try:
             self._take(future.result())
         except BaseException as error:  # users' code may raise anything
