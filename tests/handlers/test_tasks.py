@@ -667,7 +667,7 @@ class TestWhatItShows:
             return "there"
 
         task = run(answer())
-        assert await run(wait()) == "there"
+        assert await wait() == "there"
         task = run(wait_for_ever())
         iterator = iter(task)
         assert next(iterator) is task

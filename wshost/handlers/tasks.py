@@ -184,9 +184,8 @@ class Task:
             try:
                 deferred.cancel()
             except BaseException as error:  # users' code may raise anything
-                self._loop.call_exception_handler(
-                    {"message": "a Deferred can't be cancelled", "exception": error, "future": self}
-                )
+                # Not the task: asyncio would enter its context, which is entered already.
+                self._loop.call_exception_handler({"message": f"{deferred!r} can't be cancelled", "exception": error})
 
     # As in `asyncio.Future` and `asyncio.Task`
 
