@@ -52,6 +52,10 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
     while type(result) is not tuple and result is not None:
         if type(result) is CoroutineType:
             result = _start(result, loop)
+        elif type(result) is Task:
+            if not result.done():
+                return result
+            result = result.result()
         elif isinstance(result, Deferred):
             if not result.called or result.paused:
                 return result
