@@ -282,6 +282,8 @@ def on_core(core: int) -> Iterator[None]:
 
 def _environment(peer: Peer) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(peer.root()), "NODE_ENV": "production"}
+    # What pip installs is compiled to bytecode. The servers of this checkout are when they have run once.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if peer.before:
         # It names this checkout's modules. Another checkout has its own, where `python hatch_build.py` has put them.
         environment.pop("WSHOST_COMPILED", None)

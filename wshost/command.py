@@ -10,17 +10,18 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
 from wshost import __version__, compiled
+from wshost.listening.listener import Listener
 from wshost.process import allocator, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_library
 from wshost.results import ConfigurationError
 from wshost.server import Server
-from wshost.settings import file
 from wshost.settings.options import GROUPS, OPTIONS, Option, Settings, settle
 
 _EXAMPLES = """\
@@ -110,7 +111,11 @@ class Options(usage.Options):
 
         :raises ConfigurationError: when the file is wrong, or some options contradict each other.
         """
-        return settle(file.read(self.file) if self.file is not None else {}, self)
+        if self.file is None:
+            return settle({}, self)
+        from wshost.settings import file  # noqa: PLC0415 - few commands need it
+
+        return settle(file.read(self.file), self)
 
     def getUsage(self, width: int | None = None) -> str:
         width = width or int(os.environ.get("COLUMNS", "80"))
@@ -193,6 +198,11 @@ class _CommandServer(Server):
         with one_line():
             super().startService()
 
+    def _announce(self, listeners: list[Listener]) -> None:
+        super()._announce(listeners)
+        # The server serves already, and soon needs this. It is slow: in this thread, clients would have to wait.
+        Thread(target=self.load, name="wshost-load").start()
+
     def _give_up(self, error: ConfigurationError) -> None:
         try:
             with one_line():
@@ -210,6 +220,10 @@ def makeService(options: Options) -> Server:
         settings = options.settings()
         server = _CommandServer(settings)
         server.bind(unix=False)
+    parent: Mapping[str, Any] = options.parent or {}
+    if any(parent.get(option) is not None for option in ("chroot", "uid", "gid")):
+        # Later the files may be out of reach.
+        server.load()
     short = open_files.shortage(open_files.raise_limit(), settings.max_connections)
     if short is not None:
         _log.warn("{line}", line=short)
