@@ -347,6 +347,7 @@ class TestWhatIsImportedLater:
     def loads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The threads in which it is imported."""
         loads: list[str] = []
+        monkeypatch.setattr(open_files, "raise_limit", lambda: None)
         monkeypatch.setattr(on_demand, "load", lambda: loads.append(threading.current_thread().name))
         return loads
 
@@ -368,6 +369,15 @@ class TestWhatIsImportedLater:
     def test_it_is_imported_before_twistd_may_lose_sight_of_its_files(self, loads: list[str], given: str) -> None:
         makeService(twistd(given, "wshost", *ECHO))
         assert loads == [threading.current_thread().name]
+
+    @pytest.mark.parametrize(("limit", "at_once"), [(278, False), (277, True)])
+    @pytest.mark.usefixtures("reactor")
+    def test_it_is_imported_at_once_where_connections_may_take_all_descriptors(
+        self, loads: list[str], monkeypatch: pytest.MonkeyPatch, limit: int, at_once: bool
+    ) -> None:
+        monkeypatch.setattr(open_files, "raise_limit", lambda: limit)
+        makeService(parsed(*ECHO, "--max-connections=100"))
+        assert bool(loads) is at_once
 
     @pytest.mark.usefixtures("reactor")
     def test_a_chain_without_websocket_never_needs_it(self, loads: list[str]) -> None:

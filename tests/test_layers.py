@@ -251,7 +251,7 @@ def test_a_module_says_first_what_it_owns(module: str) -> None:
 LISTENING = """
 from wshost.command import Options, makeService
 options = Options()
-options.parseOptions(["--port=0", "--handler=wshost.handlers.echo"])
+options.parseOptions(["--port=0", "--handler=wshost.handlers.echo", "--max-connections=9"])
 makeService(options)
 """
 

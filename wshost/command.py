@@ -17,6 +17,7 @@ from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
 from wshost import __version__, compiled
+from wshost.connections.admission import MAX_REFUSED
 from wshost.listening.listener import Listener
 from wshost.process import allocator, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_library
@@ -220,14 +221,23 @@ def makeService(options: Options) -> Server:
         settings = options.settings()
         server = _CommandServer(settings)
         server.bind(unix=False)
-    parent: Mapping[str, Any] = options.parent or {}
-    if any(parent.get(option) is not None for option in ("chroot", "uid", "gid")):
-        # Later the files may be out of reach.
-        server.load()
-    short = open_files.shortage(open_files.raise_limit(), settings.max_connections)
+    limit = open_files.raise_limit()
+    short = open_files.shortage(limit, settings.max_connections)
     if short is not None:
         _log.warn("{line}", line=short)
+    if _loads_at_once(options.parent or {}, limit, settings):
+        server.load()
     return server
+
+
+def _loads_at_once(twistd: Mapping[str, Any], limit: int | None, settings: Settings) -> bool:
+    """Return whether to call `Server.load` before the server starts, as files might not be readable later.
+
+    :param twistd: twistd's own options. It may change to another root, user or group.
+    :param limit: how many files may be open. Connections might use them up.
+    """
+    moves = any(twistd.get(option) is not None for option in ("chroot", "uid", "gid"))
+    return moves or open_files.shortage(limit, settings.max_connections + MAX_REFUSED) is not None
 
 
 def limit_logs(beginner: Any) -> None:
