@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wshost.protocols.websocket.on_demand import Engines
+from wshost.protocols.websocket.on_demand import Engines, load
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,6 +26,12 @@ def test_engines_have_the_limits_that_were_given() -> None:
     assert (one.max_message_size, one.max_frame_size, one.max_deflated_size, one.max_fragments) == (4, 3, 2, 1)
     assert type(one) is type(other)
     assert one is not other
+
+
+def test_what_is_loaded_may_be_loaded_again() -> None:
+    load()
+    load()
+    assert "wshost.protocols.websocket.autobahn_engine" in sys.modules
 
 
 @pytest.mark.parametrize(
