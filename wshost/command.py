@@ -201,7 +201,7 @@ class _CommandServer(Server):
 
     def _announce(self, listeners: list[Listener]) -> None:
         super()._announce(listeners)
-        # The server serves already, and soon needs this. It is slow: in this thread, clients would have to wait.
+        # Pings, fragments and our own Closes need it. It takes long: in this thread, all clients would have to wait.
         Thread(target=self.load, name="wshost-load").start()
 
     def _give_up(self, error: ConfigurationError) -> None:

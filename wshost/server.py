@@ -108,7 +108,7 @@ class Server(MultiService):
         self._halted: Deferred[Any] = succeed(None)
 
     def load(self) -> None:
-        """Import what connections need later, and slows the start down. May be called in any thread, and again."""
+        """Import what connections need only later, which takes long. May be called in any thread, and again."""
         if any(link.name == "websocket" for link in self._chain):
             on_demand.load()
 
