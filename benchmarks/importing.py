@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -15,8 +16,13 @@ _LISTED = "import sys; import {}; print(*sys.modules)"
 
 
 def _said(program: str) -> str:
+    # With bytecode, as pip installs modules.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with on_core(CORES[0]):
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+        )
+    return done.stdout
 
 
 def import_seconds(module: str) -> float:

@@ -75,6 +75,8 @@ def on_core(core: int) -> Iterator[None]:
 def _environment(peer: Peer, directory: Path) -> dict[str, str]:
     root = _lay_out(peer, directory) if peer.before else peer.root()
     environment = {**os.environ, "PYTHONPATH": str(root), "NODE_ENV": "production"}
+    # What pip installs is compiled to bytecode. The servers of this checkout are when they have run once.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment |= {"DENO_DIR": str(directory / "deno"), "DENO_NO_UPDATE_CHECK": "1"}
     if peer.before:
         # It names this checkout's modules. Another checkout has its own, where `python hatch_build.py` has put them.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
+from twisted.protocols.wire import Discard
 from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface.verify import verifyObject
 
@@ -22,6 +25,7 @@ from wshost.backplanes.memory import SHARED
 from wshost.command import Exit, Options, makeService, one_line
 from wshost.process import ending, open_files, reactors
 from wshost.process.log_limit import MOST, PERIOD
+from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.settings.options import OPTIONS, Settings
 
@@ -70,6 +74,17 @@ def parsed(*given: str) -> Options:
     options = Options()
     options.parseOptions(list(given))
     return options
+
+
+discard = Factory.forProtocol(Discard)
+
+
+def twistd(*given: str) -> Options:
+    """The options of wshost within those of twistd."""
+    options = ServerOptions()
+    options.parseOptions(list(given))
+    ours: Options = options.subOptions
+    return ours
 
 
 def fail(*args: Any, **kwargs: Any) -> None:
@@ -323,6 +338,52 @@ class TestMakeService:
             makeService(parsed(*ECHO, *given))
         warnings = [event for event in events if event["log_level"] is LogLevel.warn]
         assert [str(formatEvent(event)).partition(",")[0] for event in warnings] == said
+
+
+class TestWhatIsImportedLater:
+    """Autobahn is not needed to serve the first connections."""
+
+    @pytest.fixture
+    def loads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The threads in which it is imported."""
+        loads: list[str] = []
+        monkeypatch.setattr(open_files, "raise_limit", lambda: None)
+        monkeypatch.setattr(on_demand, "load", lambda: loads.append(threading.current_thread().name))
+        return loads
+
+    def test_it_is_imported_in_a_thread_once_the_server_serves(self, reactor: Reactor, loads: list[str]) -> None:
+        reactor.running = False
+        server = makeService(parsed(*ECHO))
+        server.privilegedStartService()
+        server.startService()
+        assert loads == []
+        for call, args, options in reactor.whenRunningHooks:
+            call(*args, **options)
+        for thread in threading.enumerate():
+            if thread.name == "wshost-load":
+                thread.join()
+        assert loads == ["wshost-load"]
+
+    @pytest.mark.parametrize("given", ["--chroot=/srv", "--uid=0", "--gid=0"])
+    @pytest.mark.usefixtures("reactor")
+    def test_it_is_imported_before_twistd_may_lose_sight_of_its_files(self, loads: list[str], given: str) -> None:
+        makeService(twistd(given, "wshost", *ECHO))
+        assert loads == [threading.current_thread().name]
+
+    @pytest.mark.parametrize(("limit", "at_once"), [(278, False), (277, True)])
+    @pytest.mark.usefixtures("reactor")
+    def test_it_is_imported_at_once_where_connections_may_take_all_descriptors(
+        self, loads: list[str], monkeypatch: pytest.MonkeyPatch, limit: int, at_once: bool
+    ) -> None:
+        monkeypatch.setattr(open_files, "raise_limit", lambda: limit)
+        makeService(parsed(*ECHO, "--max-connections=100"))
+        assert bool(loads) is at_once
+
+    @pytest.mark.usefixtures("reactor")
+    def test_a_chain_without_websocket_never_needs_it(self, loads: list[str]) -> None:
+        module = "factory,factory=tests.test_command.discard"
+        makeService(twistd("--uid=0", "wshost", f"--protocol-module={module}"))
+        assert loads == []
 
 
 class TestTheLog:

@@ -247,6 +247,15 @@ def test_a_module_says_first_what_it_owns(module: str) -> None:
     assert ast.get_docstring(ast.parse(MODULES[module].read_text()))
 
 
+#: The start of `twistd wshost`, up to where it listens.
+LISTENING = """
+from wshost.command import Options, makeService
+options = Options()
+options.parseOptions(["--port=0", "--handler=wshost.handlers.echo", "--max-connections=9"])
+makeService(options)
+"""
+
+
 def brought_in_by(statements: str, *names: str) -> list[str]:
     """Which of these modules are there after a fresh interpreter has run the statements."""
     code = f"{statements}\nimport sys\nprint(*({set(names)!r} & sys.modules.keys()))"
@@ -263,6 +272,13 @@ class TestWhatAnImportBringsIn:
     def test_what_every_twistd_reads_imports_nothing_heavy(self, module: str) -> None:
         heavy = ("twisted.internet.reactor", "autobahn", "OpenSSL", "uvloop")
         assert brought_in_by(f"import {module}", *heavy) == []
+
+    def test_a_server_listens_before_it_imports_what_it_needs_later(self) -> None:
+        """Autobahn, with all that it imports, would take a fifth of the start."""
+        later = ("autobahn", "txaio", "pycparser", "click", "cbor2", "hyperlink", "tomllib")
+        assert brought_in_by(LISTENING, "wshost.protocols.websocket.driver", *later) == [
+            "wshost.protocols.websocket.driver"
+        ]
 
     def test_no_module_of_ours_imports_the_reactor(self) -> None:
         """Or `twistd --reactor` and our own choice would come too late."""

@@ -26,6 +26,7 @@ from wshost.connections.shared import Limits
 from wshost.handlers import echo
 from wshost.listening.listener import Listener
 from wshost.process import ending, reactors
+from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.server import BACKPLANE_TIMEOUT, Server, publish, service
 from wshost.settings.options import OPTIONS, Settings
@@ -86,6 +87,15 @@ def listening(server: Server) -> list[str]:
 
 
 class TestService:
+    def test_what_connections_need_is_imported_before_a_service_starts(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its program may be in another directory or user when the service starts."""
+        loads: list[bool] = []
+        monkeypatch.setattr(on_demand, "load", lambda: loads.append(True))
+        service({"handler": echo}, reactor)
+        assert loads == [True]
+
     def test_service_makes_a_twisted_service(self, reactor: Reactor) -> None:
         assert verifyObject(IService, service({"handler": echo}, reactor))
 

@@ -10,17 +10,19 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
 from wshost import __version__, compiled
+from wshost.connections.admission import MAX_REFUSED
+from wshost.listening.listener import Listener
 from wshost.process import allocator, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_library
 from wshost.results import ConfigurationError
 from wshost.server import Server
-from wshost.settings import file
 from wshost.settings.options import GROUPS, OPTIONS, Option, Settings, settle
 
 _EXAMPLES = """\
@@ -110,7 +112,11 @@ class Options(usage.Options):
 
         :raises ConfigurationError: when the file is wrong, or some options contradict each other.
         """
-        return settle(file.read(self.file) if self.file is not None else {}, self)
+        if self.file is None:
+            return settle({}, self)
+        from wshost.settings import file  # noqa: PLC0415 - few commands need it
+
+        return settle(file.read(self.file), self)
 
     def getUsage(self, width: int | None = None) -> str:
         width = width or int(os.environ.get("COLUMNS", "80"))
@@ -193,6 +199,11 @@ class _CommandServer(Server):
         with one_line():
             super().startService()
 
+    def _announce(self, listeners: list[Listener]) -> None:
+        super()._announce(listeners)
+        # Pings, fragments and our own Closes need it. It takes long: in this thread, all clients would have to wait.
+        Thread(target=self.load, name="wshost-load").start()
+
     def _give_up(self, error: ConfigurationError) -> None:
         try:
             with one_line():
@@ -210,10 +221,23 @@ def makeService(options: Options) -> Server:
         settings = options.settings()
         server = _CommandServer(settings)
         server.bind(unix=False)
-    short = open_files.shortage(open_files.raise_limit(), settings.max_connections)
+    limit = open_files.raise_limit()
+    short = open_files.shortage(limit, settings.max_connections)
     if short is not None:
         _log.warn("{line}", line=short)
+    if _loads_at_once(options.parent or {}, limit, settings):
+        server.load()
     return server
+
+
+def _loads_at_once(twistd: Mapping[str, Any], limit: int | None, settings: Settings) -> bool:
+    """Return whether to call `Server.load` before the server starts, as files might not be readable later.
+
+    :param twistd: twistd's own options. It may change to another root, user or group.
+    :param limit: how many files may be open. Connections might use them up.
+    """
+    moves = any(twistd.get(option) is not None for option in ("chroot", "uid", "gid"))
+    return moves or open_files.shortage(limit, settings.max_connections + MAX_REFUSED) is not None
 
 
 def limit_logs(beginner: Any) -> None:

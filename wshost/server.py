@@ -24,6 +24,7 @@ from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
 from wshost.messages import check_message, check_topic
 from wshost.process import ending, reactors
+from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.settings import options, wsserver
 from wshost.settings.options import OPTIONS, Settings
@@ -53,6 +54,7 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
     """
     settings, name = wsserver.translate(given)
     server = Server(options.settle(options.check(settings)), reactor)
+    server.load()
     if name is not None:
         MultiService.setName(server, name)
     return server
@@ -104,6 +106,11 @@ class Server(MultiService):
         self._error: ConfigurationError | None = None
         # Fires when everything has stopped that stopped because the backplane failed.
         self._halted: Deferred[Any] = succeed(None)
+
+    def load(self) -> None:
+        """Import what connections need only later, which takes long. May be called in any thread, and again."""
+        if any(link.name == "websocket" for link in self._chain):
+            on_demand.load()
 
     def bind(self, unix: bool = True) -> None:
         """Listen on all ports that don't listen yet. Clients are served once the reactor runs.

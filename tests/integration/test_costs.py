@@ -7,6 +7,7 @@ import gc
 import re
 import socket
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -196,6 +197,11 @@ class TestSystemCalls:
 
         def counted(talk: Callable[[], None]) -> Counter[str]:
             talk()
+            # A server that has just started still imports what it needs later, in a thread.
+            deadline = time.monotonic() + 20
+            while len(list(Path(f"/proc/{server.pid}/task").iterdir())) > 1:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             before = log.stat().st_size
             for _ in range(self.ROUNDS):
                 talk()

@@ -3,8 +3,8 @@
 `adapter` makes a `session` for each connection; `router` chooses an adapter by the connection's route. The channel
 gives a session the peer's messages, and infos from refs. The session calls `handle` with one at a time. The answer is:
 
-- awaited, if it is awaitable: `awaiting` starts it, a coroutine as one of our `tasks`; `waiting` waits for it and
-  limits the time;
+- awaited, if it is awaitable: `awaiting` starts it, a coroutine as one of our `tasks`, which takes `steps`; `waiting`
+  waits for it and limits the time;
 - checked as a whole, and turned into one value: `answers`;
 - carried out by the session, through the channel.
 

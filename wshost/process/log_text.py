@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 #: How many characters of a text are kept, half from its start and half from its end: a peer may make texts very long.
 LENGTH = 8_192
 
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A}}
-# Characters that some programs take for the end of a line; and surrogates, which can't be encoded.
-_ESCAPES |= {code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0xD800, 0xE000))}
+
+@cache
+def _escapes() -> dict[int, str]:
+    controls = (code for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A})
+    # Characters that some programs take for the end of a line; and surrogates, which can't be encoded.
+    others = (0x2028, 0x2029, *range(0xD800, 0xE000))
+    return {code: f"\\x{code:02x}" for code in controls} | {code: f"\\u{code:04x}" for code in others}
 
 
 def loggable(text: str) -> str:
@@ -18,4 +24,4 @@ def loggable(text: str) -> str:
     half = LENGTH // 2
     if len(text) > LENGTH:
         text = f"{text[:half]}\n…\n{text[-half:]}"
-    return text.translate(_ESCAPES)
+    return text.translate(_escapes())

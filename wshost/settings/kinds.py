@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from wshost import exact
@@ -16,6 +15,7 @@ _NUMBER = re.compile(r"(-?\d+)|-?\d+\.\d+", re.ASCII)
 _TRUTH = {"true": True, "false": False}
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -23,9 +23,12 @@ class Kind(ABC, Generic[T_co]):
     """One kind of values."""
 
     #: The placeholder for a value in `--help`; empty for a flag, which takes no value.
-    metavar: str
+    metavar = ""
     #: Whether each use of the option on the command line adds to the value.
     repeatable = False
+
+    def __init__(self, metavar: str = "") -> None:
+        self.metavar = metavar or self.metavar
 
     @abstractmethod
     def check(self, value: Any) -> T_co:
@@ -47,13 +50,17 @@ class Kind(ABC, Generic[T_co]):
         return str(value)
 
 
-@dataclass(frozen=True)
-class Integer(Kind[int]):
+class _Bounded(Kind[N]):
+    def __init__(self, minimum: N, maximum: N, metavar: str = "") -> None:
+        super().__init__(metavar)
+        self.minimum: N = minimum
+        self.maximum: N = maximum
+
+
+class Integer(_Bounded[int]):
     """A whole number within bounds."""
 
-    minimum: int
-    maximum: int
-    metavar: str = "N"
+    metavar = "N"
 
     def add(self, before: Any, text: str) -> int:
         return self.check(int(text) if text.isdecimal() else text)
@@ -65,13 +72,10 @@ class Integer(Kind[int]):
         return whole
 
 
-@dataclass(frozen=True)
-class Size(Kind[int]):
+class Size(_Bounded[int]):
     """A number of bytes: 65536, 64KiB or 64K, 1MiB, 1GiB."""
 
-    minimum: int
-    maximum: int
-    metavar: str = "SIZE"
+    metavar = "SIZE"
 
     def check(self, value: Any) -> int:
         size = whole_number(value)
@@ -87,13 +91,10 @@ class Size(Kind[int]):
         return f"{value // factor}{unit and unit.upper() + 'iB'}"
 
 
-@dataclass(frozen=True)
-class Seconds(Kind[float]):
+class Seconds(_Bounded[float]):
     """A time in seconds, whole or not, within bounds."""
 
-    minimum: float
-    maximum: float
-    metavar: str = "SECONDS"
+    metavar = "SECONDS"
 
     def add(self, before: Any, text: str) -> float:
         try:
@@ -113,11 +114,8 @@ class Seconds(Kind[float]):
         return ValueError(f"{value!r} is not a number of seconds from {self.minimum:g} to {self.maximum:g}")
 
 
-@dataclass(frozen=True)
 class Flag(Kind[bool]):
     """True or false; true when it is on the command line."""
-
-    metavar: str = ""
 
     def add(self, before: Any, text: str) -> bool:
         return True
@@ -131,11 +129,8 @@ class Flag(Kind[bool]):
         return str(value).lower()
 
 
-@dataclass(frozen=True)
 class Text(Kind[str]):
     """A string that is not empty."""
-
-    metavar: str
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not value:
@@ -143,11 +138,8 @@ class Text(Kind[str]):
         return exact.text(value)
 
 
-@dataclass(frozen=True)
 class Anything(Kind[Any]):
     """A string on the command line; in code it may be any object."""
-
-    metavar: str
 
     def check(self, value: Any) -> Any:
         return value
@@ -159,7 +151,7 @@ class Several(Kind[list[T]]):
     repeatable = True
 
     def __init__(self, kind: Kind[T]) -> None:
-        self.metavar = kind.metavar
+        super().__init__(kind.metavar)
         self._kind = kind
 
     def add(self, before: Any, text: str) -> list[T]:
@@ -171,11 +163,9 @@ class Several(Kind[list[T]]):
         return [self._kind.check(one) for one in value]
 
 
-@dataclass(frozen=True)
 class Table(Kind[dict[str, Any]]):
     """Values by name; each use of the option on the command line, KEY=VALUE, adds one value, a string."""
 
-    metavar: str
     repeatable = True
 
     def add(self, before: Any, text: str) -> dict[str, Any]:
@@ -190,7 +180,6 @@ class Table(Kind[dict[str, Any]]):
         return mapping(value)
 
 
-@dataclass(frozen=True)
 class Module(Kind[tuple[str, dict[str, Any]]]):
     """A protocol module's name and its options.
 
@@ -199,7 +188,7 @@ class Module(Kind[tuple[str, dict[str, Any]]]):
     names become underscores.
     """
 
-    metavar: str = "NAME[,KEY=VALUE...]"
+    metavar = "NAME[,KEY=VALUE...]"
 
     def add(self, before: Any, text: str) -> tuple[str, dict[str, Any]]:
         name, *options = text.split(",")

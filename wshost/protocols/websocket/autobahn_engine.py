@@ -6,7 +6,7 @@ It starts no timer, writes to no transport and logs nothing. Its driver does all
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import txaio
 
@@ -19,32 +19,7 @@ from autobahn.websocket.xormasker import create_xor_masker  # type: ignore[attr-
 
 from wshost.messages import MAX_REASON, sendable  # noqa: E402
 from wshost.protocols.websocket.deflate import Corrupt, Inflater, TooLong  # noqa: E402
-
-
-class Sink(Protocol):
-    """Receives what the engine reports, from within calls such as `Engine.step` and `Engine.fail`."""
-
-    def on_write(self, data: bytes) -> None:
-        """Send these bytes to the peer."""
-
-    def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
-        """A whole message has arrived.
-
-        :param message: as handlers get it.
-        :param size: the work of reading it, in bytes.
-        """
-
-    def on_ping(self, payload: bytes) -> None:
-        """A ping has arrived; it is not answered yet."""
-
-    def on_pong(self, payload: bytes) -> None:
-        """A pong has arrived."""
-
-    def on_close(self, code: int | None, reason: str) -> None:
-        """The peer has started the closing handshake; answer with `Engine.answer_close`."""
-
-    def on_drop(self) -> None:
-        """The engine is done with the connection and reports nothing more."""
+from wshost.protocols.websocket.sink import EngineSink  # noqa: E402
 
 
 class _Silence:
@@ -118,7 +93,7 @@ class Engine(WebSocketServerProtocol):
     _perMessageCompress: Any
     factory = WebSocketServerFactory(server="")
 
-    def __init__(self, sink: Sink, inflater: Inflater | None = None) -> None:
+    def __init__(self, sink: EngineSink, inflater: Inflater | None = None) -> None:
         super().__init__()
         self._sink = sink
         self._message = bytearray()
@@ -154,7 +129,7 @@ class Engine(WebSocketServerProtocol):
         return self.inside_message or self.current_frame is not None or bool(self.data)
 
     def start_close(self, code: int | None, reason: bytes) -> None:
-        """Send a Close; with no code, an empty one. After the peer's answer, `Sink.on_drop` is called."""
+        """Send a Close; with no code, an empty one. After the peer's answer, `EngineSink.on_drop` is called."""
         self.sendCloseFrame(code, reason)
 
     def answer_close(self, code: int | None, reason: bytes) -> None:

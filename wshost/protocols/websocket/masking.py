@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from wshost.protocols.websocket.autobahn_engine import xor
-
 #: From this size on, Autobahn's C code is faster than Python's integers.
 _LARGE = 2_048
 
@@ -31,6 +29,8 @@ def unmask_text(data: bytes, start: int, size: int) -> str | None:
 def _unmasked(payload: bytes, key: bytes) -> bytes:
     size = len(payload)
     if size >= _LARGE:
+        from wshost.protocols.websocket.autobahn_engine import xor  # noqa: PLC0415 - slow to import
+
         return xor(payload, key)
     mask = int.from_bytes((key * ((size + 3) >> 2))[:size], "little")
     return (int.from_bytes(payload, "little") ^ mask).to_bytes(size, "little")

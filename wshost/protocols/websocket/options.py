@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wshost.interfaces import ISessionFactory
-from wshost.protocols.websocket.autobahn_engine import Engine, engine_class
 from wshost.protocols.websocket.browsers import Hosts
 from wshost.protocols.websocket.handshake import Hint
+from wshost.protocols.websocket.on_demand import Engines
 from wshost.protocols.websocket.origin import Origins
 from wshost.request import TOKEN
 from wshost.results import ConfigurationError
@@ -25,8 +25,8 @@ class Options:
     origins: Origins
     hosts: Hosts
     subprotocols: tuple[str, ...]
-    #: The engine's class, which has the limits on messages, frames and fragments.
-    engine: type[Engine]
+    #: Makes engines; it has the limits on messages, frames and fragments.
+    engine: Engines
     compress: bool
     #: Whether messages that we compress may refer back to earlier ones, where the client allows it.
     takeover: bool
@@ -59,7 +59,7 @@ def prepare(options: Mapping[str, Any]) -> Options:
         origins=Origins(checked["origins"]),
         hosts=Hosts(checked["hosts"]),
         subprotocols=tuple(checked["subprotocols"]),
-        engine=engine_class(
+        engine=Engines(
             max_message_size=size,
             max_frame_size=frame_size or size,
             # By default the limit on messages, doubled: deflating makes incompressible data somewhat longer.

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from wshost.protocols.websocket import autobahn_engine
-from wshost.protocols.websocket.autobahn_engine import Engine
 from wshost.protocols.websocket.control import CLOSE, control_frame
 from wshost.protocols.websocket.deflate import STREAM, Corrupt, Inflater, TooLong
 from wshost.protocols.websocket.partial_frame import PartialFrame
 from wshost.protocols.websocket.plain_frames import frame_size, head, take, take_close, take_deflated
+from wshost.protocols.websocket.sink import Sink
+
+if TYPE_CHECKING:
+    from wshost.protocols.websocket.autobahn_engine import Engine
 
 #: The engine gets its input in slices of this size, as each of its steps copies the rest of the slice.
 SLICE = 8_192
 
 _utf_8 = codecs.getincrementaldecoder("utf-8")
-
-
-class Sink(autobahn_engine.Sink, Protocol):
-    """Receives what the reader and its engine report."""
-
-    def receive_into(self, room: memoryview | None) -> None:
-        """Let the peer's next bytes, which belong to a large frame, be read into this; then call `FrameReader.filled`.
-
-        :param room: the memory for the rest of the payload; None: the last room may not be used any more.
-        """
 
 
 class FrameReader:
