@@ -76,6 +76,24 @@ class TestCounter:
             assert says(other) == "1: hello"
 
 
+class TestCart:
+    def test_the_cart_answers_each_item_with_the_sum(self) -> None:
+        with example(handler="cart") as server, connect(server.url) as client:
+            client.send('{"item": "tea", "price": 3}')
+            assert says(client) == '{"items":1,"total":3}'
+            client.send('{"item": "milk", "price": 1.5}')
+            assert says(client) == '{"items":2,"total":4.5}'
+
+    @pytest.mark.parametrize("text", ["", "tea", "[]", "7", '{"item": "tea"}', '{"item": [], "price": 3}', "NaN"])
+    def test_the_cart_refuses_what_is_no_item(self, text: str) -> None:
+        with example(handler="cart") as server, connect(server.url) as client:
+            client.send(text)
+            with pytest.raises(ConnectionClosedError) as closed:
+                says(client)
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1007, "an item and its price, as JSON")
+
+
 class TestChat:
     def test_the_chat_tells_all_what_one_says(self) -> None:
         with example(handler="chat") as server, connect(f"{server.url}/?name=Ada") as ada:
