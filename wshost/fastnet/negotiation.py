@@ -107,7 +107,7 @@ def server_context() -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    # A client needs one ticket to resume its connection. OpenSSL's default is two; each takes 6 % of a handshake's time.
+    # A client needs one ticket to resume its session. OpenSSL's default is two; each takes 6 % of a handshake's time.
     context.num_tickets = 1
     return context
 

@@ -31,8 +31,8 @@ _ALLOWANCE, _PRICE = 32 << 14, 1 << 14
 _MOST_ANSWERS = 1 << 14
 #: How many bytes are encrypted at once. The buffers do not grow beyond this.
 _PIECE = 1 << 18
-#: While received bytes are handled, less output than this waits, to leave in one write: the end of the handshake with the
-#: first answer, our last data with the close_notify.
+#: While received bytes are handled, up to so much output waits, to leave in one write: the end of the handshake with
+#: the first answer, our last data with the close_notify.
 _HELD = 1 << 14
 
 # The states of a connection. _CLOSING: our close_notify is sent, and received bytes are dropped. _LOST: nothing goes in
