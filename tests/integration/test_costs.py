@@ -251,7 +251,7 @@ class TestSystemCalls:
         assert sum(calls.values()) <= self.ROUNDS * 27.5
 
     def test_a_tls_connection_costs_at_most_5_writes(self, tmp_path: Path) -> None:
-        """TLS's handshake takes two, as this client's request comes after it; the request, the message and the end, one."""
+        """Two for the handshake, as this client sends its request later; for request, message and end, one each."""
         authority = trustme.CA()
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
         context = ssl.create_default_context()
