@@ -672,9 +672,24 @@ class TestNewKeys:
     def test_answers_to_new_keys_come_after_what_was_written_before(self, records: Records) -> None:
         self.pair.protocol.reactions["data"] = lambda transport: transport.write_nocheck(b"hello back ")
         data = [records.record(b"hello") for _ in range(70)]
-        self.send(b"".join(data) + records.key_update(requested=True) + records.record(b"hello"))
+        updates = records.key_update(requested=True) + records.key_update(requested=True)
+        self.send(b"".join(data) + updates + records.record(b"hello"))
         assert self.pair.read() == b"hello back " * len(self.pair.protocol.chunks)
         assert len(self.pair.protocol.chunks) > 1
+
+    def test_answers_to_new_keys_keep_their_place_when_the_protocol_writes_on_a_pause(self, records: Records) -> None:
+        self.pair.protocol.reactions["data"] = lambda transport: transport.write_nocheck(b"hello back")
+        self.pair.protocol.reactions["pause"] = lambda transport: transport.write_nocheck(MUCH[:20_000])
+        self.pair.transport.set_write_buffer_limits(len(MUCH) << 1, 0)
+        self.pair.transport.write_nocheck(MUCH)
+        # The next bytes are too many.
+        self.pair.transport.set_write_buffer_limits(self.pair.transport.get_write_buffer_size(), 0)
+        data = [records.record(b"hello") for _ in range(64)]
+        # OpenSSL answers the first when the second comes.
+        updates = records.key_update(requested=True) + records.key_update(requested=True)
+        self.send(b"".join(data) + updates + records.record(b"hello"))
+        assert self.pair.protocol.told == ["made", "data", "pause", "data"]
+        assert self.pair.read() == MUCH + b"hello back" + MUCH[:20_000] + b"hello back"
 
     def test_answers_to_new_keys_are_sent(self, records: Records) -> None:
         self.send(records.key_update(requested=True) + records.record(b"hello"))

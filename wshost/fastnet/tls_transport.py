@@ -232,8 +232,9 @@ class TLSTransport(Layer):
 
     def _send_answer(self, output: bytes) -> None:
         """Send bytes that TLS answers by itself."""
+        # In one write with the records before it: between two, the protocol might write a later record.
+        self._held += output
         self._send_held()
-        self._transport.write_nocheck(output)
         self._answers = self._answers + len(output) if self._transport.get_write_buffer_size() else 0
         if self._answers > _MOST_ANSWERS:
             self._fail(ConnectionAbortedError("the peer asks for new TLS keys and does not read them"))
@@ -304,13 +305,9 @@ class TLSTransport(Layer):
 
     def _send(self, output: bytes) -> None:
         """Send records: at once, or when `data_received` ends."""
-        if self._held:
-            output = self._held + output
-            self._held = b""
-        if self._receiving and len(output) < _HELD:
-            self._held = output
-        else:
-            self._transport.write_nocheck(output)
+        self._held += output
+        if not self._receiving or len(self._held) >= _HELD:
+            self._send_held()
 
     def _send_held(self) -> None:
         output, self._held = self._held, b""
