@@ -18,8 +18,8 @@ cdef class TLSTransport(Layer):
     cdef bint _paused, _receiving
 
     cpdef data_received(self, data)
-    @cython.locals(start=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t)
-    cdef _receive(self, data)
+    @cython.locals(start=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t, records=bytes)
+    cdef _receive(self, bytes data)
     cdef _continue_handshake(self, handshake, data)
     cdef _cancel_deadline(self)
     @cython.locals(
@@ -30,13 +30,14 @@ cdef class TLSTransport(Layer):
         content=bytes,
         ended=bint,
     )
-    cdef _decrypt(self, data)
+    cdef _decrypt(self, bytes data)
     cdef _send_answer(self, output)
     cpdef write_nocheck(self, data)
     @cython.locals(buffers=Buffers, sent=Py_ssize_t)
     cdef bytes _encrypt(self, data)
     cdef bytes _encrypt_long(self, data)
-    cdef _send(self, output)
+    cdef _send(self, bytes output)
+    @cython.locals(output=bytes)
     cdef _send_held(self)
     @cython.locals(buffers=Buffers)
     cdef _send_close_notify(self)

@@ -305,7 +305,7 @@ class TLSTransport(Layer):
 
     def _send(self, output: bytes) -> None:
         """Send records: at once, or when `data_received` ends."""
-        self._held += output
+        self._held = self._held + output if self._held else output
         if not self._receiving or len(self._held) >= _HELD:
             self._send_held()
 
