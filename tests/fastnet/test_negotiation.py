@@ -16,7 +16,14 @@ from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
 
 from tests.certificates import pem, self_signed
-from wshost.fastnet.negotiation import ClientHello, acceptable_protocols, check_ciphers, openssl_reason, server_answers
+from wshost.fastnet.negotiation import (
+    ClientHello,
+    acceptable_protocols,
+    check_ciphers,
+    openssl_reason,
+    server_answers,
+    server_context,
+)
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -73,6 +80,9 @@ class TestClientHello:
     def test_a_client_hello_tells_the_offered_protocols(self, maximum: ssl.TLSVersion) -> None:
         assert ClientHello().feed(hello("h2", "http/1.1", maximum=maximum)) == (b"h2", b"http/1.1")
         assert ClientHello().feed(hello(maximum=maximum)) == ()
+
+    def test_bytes_like_those_of_alpn_in_another_extension_offer_nothing(self) -> None:
+        assert ClientHello().feed(record(message((99, b"\0\x10\0\5\0\3\2h2")))) == ()
 
     def test_a_client_hello_is_read_when_it_is_whole(self) -> None:
         told = ClientHello()
@@ -134,6 +144,32 @@ class TestClientHello:
         for end in range(4, len(whole)):
             cut = b"\1" + (end - 4).to_bytes(3) + whole[4:end]
             assert ClientHello().feed(record(cut)) in {(), (b"h2",)}
+
+
+class TestServerContext:
+    def test_a_connection_gives_its_client_one_ticket_that_resumes_it(self) -> None:
+        authority = trustme.CA()
+        theirs = ssl.create_default_context()
+        authority.configure_trust(theirs)
+        ours = server_context()
+        authority.issue_cert("localhost").configure_cert(ours)
+        session, resumed, tickets = None, [], []
+        for _ in range(3):
+            there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+            server = ours.wrap_bio(there, back, server_side=True)
+            client = theirs.wrap_bio(back, there, server_hostname="localhost", session=session)
+            for one in (client, server, client, server):
+                with suppress(ssl.SSLWantReadError):
+                    one.do_handshake()
+            said = back.read()
+            back.write(said)
+            # One record, with all that the server says after the client's last part.
+            tickets.append(5 + int.from_bytes(said[3:5]) == len(said))
+            with suppress(ssl.SSLWantReadError):
+                client.read(1)
+            session = client.session
+            resumed.append(client.session_reused)
+        assert (tickets, resumed) == ([True] * 3, [False, True, True])
 
 
 class TestCheckCiphers:

@@ -500,6 +500,53 @@ class TestOutput:
         pair.feed(pair.encrypt(b"hello"))
         assert pair.read() == b"hello back"
 
+    def test_small_writes_from_data_received_leave_when_it_ends(self, pair: Pair) -> None:
+        noted = []
+
+        def write(transport: Any) -> None:
+            transport.write_nocheck(b"one")
+            transport.write_nocheck(b"two")
+            noted.append(transport.get_write_buffer_size() > len("onetwo"))
+            with pytest.raises(BlockingIOError):
+                pair.peer.recv(1)
+
+        pair.take()
+        pair.protocol.reactions["data"] = write
+        assert pair.feed(pair.encrypt(b"hello")).read() == b"onetwo"
+        assert (noted, pair.transport.get_write_buffer_size()) == ([True], 0)
+
+    def test_large_writes_from_data_received_leave_at_once_and_in_order(self, pair: Pair) -> None:
+        arrived = []
+
+        def write(transport: Any) -> None:
+            transport.write_nocheck(b"<small>")
+            transport.write_nocheck(MUCH[:16_384])
+            arrived.append(len(pair.peer.recv(1 << 16, socket.MSG_PEEK)))
+            transport.write_nocheck(b"<end>")
+
+        pair.take()
+        pair.protocol.reactions["data"] = write
+        assert pair.feed(pair.encrypt(b"hello")).read() == b"<small>" + MUCH[:16_384] + b"<end>"
+        assert arrived[0] > len(b"<small>") + 16_384
+
+    @pytest.mark.parametrize("end", [lambda transport: transport.abort(), lambda transport: 1 // 0])
+    def test_a_write_from_data_received_is_sent_though_the_connection_then_ends(
+        self, connect: Connect, end: Callable[[Any], None]
+    ) -> None:
+        def write(transport: Any) -> None:
+            transport.write_nocheck(b"why")
+            end(transport)
+
+        pair = connect(data=write).shake()
+        assert pair.feed(pair.encrypt(b"hello")).read() == b"why"
+        assert pair.protocol.told == ["made", "data", "lost"]
+
+    def test_a_write_from_data_received_is_sent_before_the_answer_to_a_close_notify(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.write_nocheck(b"hello back")).shake()
+        pair.feed(b"".join(pair.encrypt(b"hello") for _ in range(100)) + pair.say_goodbye())
+        assert pair.read() == b"hello back" * pair.protocol.told.count("data") + b"<end>"
+        assert pair.protocol.told[-2:] == ["eof", "lost"]
+
     def test_an_empty_write_sends_nothing(self, pair: Pair) -> None:
         pair.take()
         pair.transport.write_nocheck(b"")
@@ -621,6 +668,28 @@ class TestNewKeys:
             assert rounds < 100
         assert rounds > 16
         assert isinstance(self.pair.protocol.error, ConnectionAbortedError)
+
+    def test_answers_to_new_keys_come_after_what_was_written_before(self, records: Records) -> None:
+        self.pair.protocol.reactions["data"] = lambda transport: transport.write_nocheck(b"hello back ")
+        data = [records.record(b"hello") for _ in range(70)]
+        updates = records.key_update(requested=True) + records.key_update(requested=True)
+        self.send(b"".join(data) + updates + records.record(b"hello"))
+        assert self.pair.read() == b"hello back " * len(self.pair.protocol.chunks)
+        assert len(self.pair.protocol.chunks) > 1
+
+    def test_answers_to_new_keys_keep_their_place_when_the_protocol_writes_on_a_pause(self, records: Records) -> None:
+        self.pair.protocol.reactions["data"] = lambda transport: transport.write_nocheck(b"hello back")
+        self.pair.protocol.reactions["pause"] = lambda transport: transport.write_nocheck(MUCH[:20_000])
+        self.pair.transport.set_write_buffer_limits(len(MUCH) << 1, 0)
+        self.pair.transport.write_nocheck(MUCH)
+        # The next bytes are too many.
+        self.pair.transport.set_write_buffer_limits(self.pair.transport.get_write_buffer_size(), 0)
+        data = [records.record(b"hello") for _ in range(64)]
+        # OpenSSL answers the first when the second comes.
+        updates = records.key_update(requested=True) + records.key_update(requested=True)
+        self.send(b"".join(data) + updates + records.record(b"hello"))
+        assert self.pair.protocol.told == ["made", "data", "pause", "data"]
+        assert self.pair.read() == MUCH + b"hello back" + MUCH[:20_000] + b"hello back"
 
     def test_answers_to_new_keys_are_sent(self, records: Records) -> None:
         self.send(records.key_update(requested=True) + records.record(b"hello"))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import socket
+import ssl
 import sys
 import time
 import tracemalloc
@@ -17,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import trustme
 
 from tests import programs
 from tests.handlers.surroundings import in_loop, turns
@@ -51,9 +53,10 @@ class AsyncWait(AsyncEcho):
 
 
 @contextmanager
-def connected(port: int) -> Iterator[socket.socket]:
-    """A client whose opening handshake is done."""
-    with socket.create_connection(("127.0.0.1", port), 20) as client:
+def connected(port: int, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+    """A client whose opening handshake is done; with a context, over TLS."""
+    plain = socket.create_connection(("127.0.0.1", port), 20)
+    with plain if context is None else context.wrap_socket(plain, server_hostname="localhost") as client:
         client.sendall(request())
         head = client.recv(1_000)
         assert head.endswith(b"\r\n\r\n"), head
@@ -236,15 +239,29 @@ class TestSystemCalls:
         assert calls["epoll_ctl"] <= self.ROUNDS * 0.1
         assert sum(calls.values()) <= self.ROUNDS * 5.5
 
-    def test_a_connection_costs_at_most_27_system_calls(self, tmp_path: Path) -> None:
-        def talk() -> None:
-            with connected(port) as client:
-                exchange(client, 1)
-                client.sendall(frame(CLOSE, b"\x03\xe8"))
-                while client.recv(100):
-                    pass
+    @staticmethod
+    def _talk(port: int, context: ssl.SSLContext | None = None) -> None:
+        """Connect, exchange one message, and close."""
+        with connected(port, context) as client:
+            exchange(client, 1)
+            client.sendall(frame(CLOSE, b"\x03\xe8"))
+            while client.recv(100):
+                pass
+            if isinstance(client, ssl.SSLSocket):
+                client.unwrap()
 
+    def test_a_connection_costs_at_most_27_system_calls(self, tmp_path: Path) -> None:
         with self.traced(tmp_path) as (port, counted):
-            calls = counted(talk)
+            calls = counted(lambda: self._talk(port))
         assert calls["epoll_ctl"] <= self.ROUNDS * 6.1
         assert sum(calls.values()) <= self.ROUNDS * 27.5
+
+    def test_a_tls_connection_costs_at_most_5_writes(self, tmp_path: Path) -> None:
+        """Two for the handshake, as this client sends its request later; for request, message and end, one each."""
+        authority = trustme.CA()
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        with self.traced(tmp_path, f"--tls-cert={tmp_path / 'server.pem'}") as (port, counted):
+            calls = counted(lambda: self._talk(port, context))
+        assert calls["sendto"] + calls["write"] + calls["sendmsg"] <= self.ROUNDS * 5.1

@@ -9,6 +9,7 @@ cdef class Buffers:
     cdef public bint busy
 
     cpdef bytes end_call(self)
+    cpdef bytes take_output(self)
 
 cpdef Buffers shared_buffers()
 

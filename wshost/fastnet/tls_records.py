@@ -33,10 +33,17 @@ class Buffers:
         self.busy = False
 
     def end_call(self) -> bytes:
-        """End a call; return OpenSSL's output, which it has encrypted or sends by itself. Unread input is dropped."""
+        """End a call, as `take_output` does. Unread input is dropped."""
         try:
             if self.incoming.pending:
                 self.incoming.read()
+        finally:
+            output = self.take_output()
+        return output
+
+    def take_output(self) -> bytes:
+        """End a call that leaves no input unread; return OpenSSL's output: what it encrypts, or sends by itself."""
+        try:
             output: bytes = self.read_outgoing()
         finally:
             self.busy = False

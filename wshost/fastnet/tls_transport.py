@@ -31,6 +31,9 @@ _ALLOWANCE, _PRICE = 32 << 14, 1 << 14
 _MOST_ANSWERS = 1 << 14
 #: How many bytes are encrypted at once. The buffers do not grow beyond this.
 _PIECE = 1 << 18
+#: While received bytes are handled, up to so much output waits, to leave in one write: the end of the handshake with
+#: the first answer, our last data with the close_notify.
+_HELD = 1 << 14
 
 # The states of a connection. _CLOSING: our close_notify is sent, and received bytes are dropped. _LOST: nothing goes in
 # or out.
@@ -68,6 +71,9 @@ class TLSTransport(Layer):
         self._answers = 0
         # Bytes that were written during another call into OpenSSL.
         self._deferred: list[bytes] | None = None
+        # `data_received` is under way; and the records that leave when it ends.
+        self._receiving = False
+        self._held = b""
         # Why the connection ends, where the socket can't tell.
         self._error: BaseException | None = None
         self._buffers = shared_buffers()
@@ -83,6 +89,15 @@ class TLSTransport(Layer):
     # What the socket calls
 
     def data_received(self, data: bytes) -> None:
+        self._receiving = True
+        try:
+            self._receive(data)
+        finally:
+            self._receiving = False
+            if self._held:
+                self._send_held()
+
+    def _receive(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -136,7 +151,7 @@ class TLSTransport(Layer):
         """Give whole records to the handshake; return those that come after the handshake."""
         output, rest, failure = handshake.feed(data)
         if output:
-            self._transport.write_nocheck(output)
+            self._send(output)
         if failure is not None:
             self._fail(failure)
         elif rest is not None and self._state == _HANDSHAKING:
@@ -165,9 +180,9 @@ class TLSTransport(Layer):
     def _decrypt(self, data: bytes) -> None:
         """Decrypt whole records, and give their content to the layer above."""
         buffers = self._buffers
-        incoming = buffers.incoming
         content = b""
-        count = 0
+        # How many records were not read yet. Each read returns the content of one.
+        left = count_records(data)
         chunks: list[bytes] | None = None
         failure = None
         ended = False
@@ -177,7 +192,7 @@ class TLSTransport(Layer):
         try:
             buffers.write_incoming(data)
             while chunk := self._records.read(size):
-                count += 1
+                left -= 1
                 # Usually there is only one chunk.
                 if not content:
                     content = chunk
@@ -185,26 +200,27 @@ class TLSTransport(Layer):
                     chunks = [content, chunk]
                 else:
                     chunks.append(chunk)
-                if not incoming.pending:
+                if not left:
                     break
             else:
                 ended = True
         except SSLWantReadError:
-            # The last record had no data, such as a key update.
+            # A record had no data, such as a key update.
             pass
         except SSLZeroReturnError:
             ended = True
         except SSLError as error:
             failure = error
         finally:
-            output = buffers.end_call()
+            # If all was read, nothing is left for OpenSSL.
+            output = buffers.end_call() if left else buffers.take_output()
         if output:
             self._send_answer(output)
         if chunks is not None:
             content = b"".join(chunks)
-        without_data = count_records(data) - count
-        if without_data or self._allowance < _ALLOWANCE:
-            self._allowance = min(_ALLOWANCE, self._allowance + len(content)) - without_data * _PRICE
+        if left or self._allowance < _ALLOWANCE:
+            # The records that were not read had no data.
+            self._allowance = min(_ALLOWANCE, self._allowance + len(content)) - left * _PRICE
         if content and self._state == _OPEN:
             self._protocol.data_received(content)
         if failure is not None:
@@ -216,7 +232,9 @@ class TLSTransport(Layer):
 
     def _send_answer(self, output: bytes) -> None:
         """Send bytes that TLS answers by itself."""
-        self._transport.write_nocheck(output)
+        # In one write with the records before it: between two, the protocol might write a later record.
+        self._held += output
+        self._send_held()
         self._answers = self._answers + len(output) if self._transport.get_write_buffer_size() else 0
         if self._answers > _MOST_ANSWERS:
             self._fail(ConnectionAbortedError("the peer asks for new TLS keys and does not read them"))
@@ -262,7 +280,7 @@ class TLSTransport(Layer):
             self._fail(error)
         else:
             # Send all records in one call. Between two calls, the protocol might be resumed, and write more.
-            self._transport.write_nocheck(output)
+            self._send(output)
 
     def _write_deferred(self) -> None:
         deferred, self._deferred = self._deferred, None
@@ -278,18 +296,28 @@ class TLSTransport(Layer):
                 # Some versions of OpenSSL take only one record at a time.
                 sent += self._records.write(memoryview(data)[sent:])
         finally:
-            output = buffers.end_call()
+            output = buffers.take_output()
         return output
 
     def _encrypt_long(self, data: bytes) -> bytes:
         view = memoryview(data)
         return b"".join([self._encrypt(view[start : start + _PIECE]) for start in range(0, len(data), _PIECE)])
 
+    def _send(self, output: bytes) -> None:
+        """Send records: at once, or when `data_received` ends."""
+        self._held = self._held + output if self._held else output
+        if not self._receiving or len(self._held) >= _HELD:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        output, self._held = self._held, b""
+        self._transport.write_nocheck(output)
+
     def write_eof(self) -> None:
         """Do nothing: TLS closes both halves at once."""
 
     def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return len(self._held) + self._transport.get_write_buffer_size()
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         self._transport.set_write_buffer_limits(high, low)
@@ -318,7 +346,7 @@ class TLSTransport(Layer):
             pass
         finally:
             output = buffers.end_call()
-        self._transport.write_nocheck(output)
+        self._send(output)
         self._count_down_closing(PARTS, self.get_write_buffer_size())
         self.resume_reading()
 
@@ -338,6 +366,7 @@ class TLSTransport(Layer):
             self._protocol.eof_received()
         if self._state == _OPEN:
             self._send_close_notify()
+        self._send_held()
         self._transport.close()
 
     def _time_out(self) -> None:
@@ -350,4 +379,6 @@ class TLSTransport(Layer):
     def abort(self) -> None:
         """Close the connection at once; unsent bytes are lost, and the peer gets no close_notify."""
         self._state = _LOST
+        # As if they had not been held: the peer may need them, such as the alert that says why.
+        self._send_held()
         self._transport.abort()
