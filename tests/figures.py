@@ -31,8 +31,8 @@ from wshost.interfaces import ISessionFactory
 from wshost.listening import listener, proxy_header
 from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
 from wshost.process import allocator, ending, log_limit
+from wshost.protocols.http import driver as http
 from wshost.protocols.http import head
-from wshost.protocols.http import module as http
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings

@@ -76,6 +76,13 @@ class Headers(Mapping[str, str]):
         return tuple(filter(None, [member.strip(" \t") for member in value.split(",")]))
 
 
+def headers_of(fields: dict[str, str]) -> Headers:
+    """Return these fields as they are: their names in lower case, each with its values joined. It is not copied."""
+    headers = Headers()
+    headers._fields = fields  # noqa: SLF001
+    return headers
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A validated request head (RFC 9112 §3)."""

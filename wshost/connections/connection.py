@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import classImplements
+from zope.interface import classImplements, implementedBy
 
 from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
 from wshost.connections.ref import Ref
@@ -43,6 +43,11 @@ class Connection:
         self._topics = topics
         # The IP address for which it is counted.
         self._counted_address: str | None = None
+
+    @property
+    def __providedBy__(self) -> Any:
+        # Of an extension type, zope.interface finds this out anew each time, in microseconds.
+        return implementedBy(type(self))
 
     @property
     def ref(self) -> Ref:

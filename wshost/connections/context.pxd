@@ -1,14 +1,16 @@
 # Types for Cython: the attributes of context.py, and the methods that are called from C.
 
 from wshost.connections.stream cimport Stream
+from wshost.connections.timers cimport ModuleTimer
 from wshost.topics.pending cimport Subscriber
 
 cdef class Context:
     cdef object __weakref__
     cdef public Stream stream
     cdef public Subscriber subscriber
+    cdef public ModuleTimer timers
     cdef public bint admitted, _in_module, _is_prompt, _keeps_actions, _reads_into
-    cdef public object ref, request, _driver, encoding, _transition, _shared, _timers
+    cdef public object ref, request, _driver, encoding, _transition, _shared
     cdef public Py_ssize_t _position, _kept_size
     cdef public bytes _unread
     cdef public list _kept

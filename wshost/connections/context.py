@@ -64,7 +64,8 @@ class Context:
         # The current module's driver; None before the module has started, and after it has left.
         self._driver: Any = None
         self._position = 0
-        self._timers: set[ModuleTimer] = set()
+        #: The first of the module's timers, and with it the others; see `ModuleTimer`.
+        self.timers: ModuleTimer | None = None
         # The driver is an `IPromptDriver`.
         self._is_prompt = False
         # A module's code is running; the transition that it has asked for, which is made when it returns.
@@ -173,12 +174,13 @@ class Context:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         # Convert first: a value that is no number would stop all timers of the schedule.
-        timer = ModuleTimer(self._shared.schedule, exact_seconds(seconds), call, self._timers, self._run_timer)
+        timer = ModuleTimer(self._shared.schedule, exact_seconds(seconds), call, self)
         if self.stream.closing and self._driver is None:
             timer.cancel()
         return timer
 
-    def _run_timer(self, call: Callable[[], None]) -> None:
+    def run_timer(self, call: Callable[[], None]) -> None:
+        """Make a timer's call."""
         self.run(call, "failed in a timer")
 
     def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
@@ -325,8 +327,8 @@ class Context:
         finally:
             if driver is not None:
                 self._dismiss(driver, reason)
-            for timer in list(self._timers):
-                timer.cancel()
+            while self.timers is not None:
+                self.timers.cancel()
 
     def _dismiss(self, driver: Any, reason: str) -> None:
         try:

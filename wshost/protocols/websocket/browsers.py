@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 
 from twisted.internet.interfaces import IAddress
@@ -129,6 +130,8 @@ def _is_loopback(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost") or _is_loopback_address(name.strip("[]"))
 
 
+# It is asked for the server's own addresses most of the time.
+@lru_cache(64)
 def _is_loopback_address(text: str) -> bool:
     try:
         address = ip_address(text)

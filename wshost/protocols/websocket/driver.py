@@ -11,7 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import classImplements
+from zope.interface import classImplements, implementedBy
 
 from wshost.exact import message as exact_message
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
@@ -97,6 +97,11 @@ class WebSocket:
         self._encoding: IEncoding | None = None
         # None unless permessage-deflate was agreed on.
         self._deflater: Deflater | None = None
+
+    @property
+    def __providedBy__(self) -> Any:
+        # Of an extension type, zope.interface finds this out anew each time, in microseconds.
+        return implementedBy(type(self))
 
     # The opening handshake
 
