@@ -31,6 +31,7 @@ COMPILED = (
     "wshost/connections/turn",
     "wshost/fastnet/layers",
     "wshost/fastnet/output",
+    "wshost/fastnet/poll",
     "wshost/fastnet/socket_transport",
     "wshost/fastnet/syscalls",
     "wshost/fastnet/tls_records",

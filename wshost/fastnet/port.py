@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from asyncio import AbstractEventLoop
 from contextlib import suppress
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 
 from wshost.fastnet.addresses import with_scope
 from wshost.fastnet.negotiation import acceptable_protocols
+from wshost.fastnet.poll import Poll
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.stale_sockets import replacing_stale_socket
 from wshost.fastnet.transport import Transport
@@ -59,7 +61,7 @@ class _Fast:
     def startReading(self) -> None:
         super().startReading()  # type: ignore[misc]
         # Call `doRead` directly: the reactor would look up a log context and check the descriptor at each call.
-        self.loop.add_reader(self.fileno(), self.doRead)
+        self.loop.asyncio.add_reader(self.fileno(), self.doRead)
 
     def doRead(self) -> None:
         """Accept waiting connections, at most `numberAccepts`, as other descriptors are ready, too."""
@@ -137,10 +139,12 @@ class Loop:
 
     def __init__(self, reactor: Any) -> None:
         loop: AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
-        self.add_reader = loop.add_reader
-        self.remove_reader = loop.remove_reader
-        self.add_writer = loop.add_writer
-        self.remove_writer = loop.remove_writer
+        self.asyncio = loop
+        watching = Poll(loop, self.call_exception_handler) if hasattr(select, "epoll") else loop
+        self.add_reader = watching.add_reader
+        self.remove_reader = watching.remove_reader
+        self.add_writer = watching.add_writer
+        self.remove_writer = watching.remove_writer
         self.call_soon = loop.call_soon
         self.call_later = loop.call_later
         #: A limited log, as peers can cause most events of ports and transports.
