@@ -42,13 +42,15 @@ class MemoryReactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self._from_threads: deque[Callable[[], Any]] = deque()
+        self._context = copy_context()
 
     def callFromThread(self, call: Callable[..., Any], *args: Any) -> None:
         self._from_threads.append(partial(call, *args))
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
-        """Call in the context of now, as asyncio does."""
-        later: IDelayedCall = super().callLater(delay, copy_context().run, callable, *args, **kw)
+        """Make all calls in the context of whoever asked last, as Twisted's asyncio reactor may do."""
+        self._context = copy_context()
+        later: IDelayedCall = super().callLater(delay, callable, *args, **kw)
         return later
 
     def advance(self, amount: float) -> None:
@@ -62,7 +64,7 @@ class MemoryReactor(Clock):
 
     def stall(self, amount: float) -> None:
         """Let time pass at once, as it does for a process that stands still."""
-        super().advance(amount)
+        self._context.copy().run(super().advance, amount)
         while self._from_threads:
             for _ in range(len(self._from_threads)):
                 self.callLater(0, self._from_threads.popleft())

@@ -8,6 +8,7 @@ import ssl
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -449,6 +450,33 @@ class TestLoop:
         assert called == ["x"]
         for reader in reactor.removeAll():
             reader.connectionLost(None)
+
+    def test_its_calls_see_no_context_of_the_code_that_asks_for_them(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        user: ContextVar[str] = ContextVar("user", default="nobody")
+        seen: list[str] = []
+        ours, theirs = socket.socketpair()
+        theirs.send(b"x")
+
+        def users_code() -> None:
+            user.set("somebody")
+            of = loop_of(reactor)
+            look = lambda: seen.append(user.get())  # noqa: E731
+            of.call_soon(look)
+            of.call_later(0, look)
+            of.add_reader(ours.fileno(), look)
+            of.add_writer(ours.fileno(), look)
+
+        loop_of(reactor)
+        copy_context().run(users_code)
+        turn(loop)
+        loop.remove_reader(ours.fileno())
+        loop.remove_writer(ours.fileno())
+        ours.close()
+        theirs.close()
+        assert len(seen) >= 4
+        assert set(seen) == {"nobody"}
 
     def test_the_reactors_stop_disconnects_all(self, reactor: FakeReactor) -> None:
         class Connection:

@@ -293,7 +293,27 @@ class TestInput:
         pair.loop.calls[reader] = lambda: None
         pair.transport.resume_reading()
         pair.loop.turn()
+        pair.go_on()
         assert pair.protocol.told == ["data_received", "connection_lost"]
+        assert isinstance(pair.protocol.error, ConnectionResetError)
+
+    @pytest.mark.parametrize("pauses", [False, True])
+    def test_all_that_came_before_a_reset_is_read(self, connect: Callable[..., Pair], pauses: bool) -> None:
+        def updated(transport: SocketTransport) -> None:
+            transport.receive_into(memoryview(bytearray(4)))
+            if pauses:
+                transport.pause_reading()
+
+        pair = connect(buffer_updated=updated)
+        pair.transport.receive_into(memoryview(bytearray(4)))
+        pair.transport.write_nocheck(b"never read")
+        pair.transport.pause_reading()
+        pair.peer.send(b"all of this is read")
+        pair.peer.close()
+        for _ in range(8):
+            pair.transport.resume_reading()
+            pair.go_on()
+        assert pair.protocol.told == [*["buffer_updated"] * 5, "connection_lost"]
         assert isinstance(pair.protocol.error, ConnectionResetError)
 
     def test_a_read_that_finds_nothing_changes_nothing(self, connect: Callable[..., Pair]) -> None:

@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 
 from tests.handlers.surroundings import in_loop, quiet, turns, without_loop
-from wshost.handlers.awaiting import CANCELLED, is_pending, outcome, running_loop
+from wshost.handlers.awaiting import CANCELLED, fired_with, is_pending, running_loop
 from wshost.handlers.awaiting import begin as begin_in
 
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
@@ -37,10 +37,10 @@ class Outcome:
             return
         if isinstance(result, Deferred):
             self.pending = result
-            result.addBoth(lambda fired: self._look(lambda: begin(outcome(fired))))
+            result.addBoth(lambda fired: self._look(lambda: begin(fired_with(fired))))
         elif is_pending(result):
             self.pending = result
-            result.add_done_callback(lambda done: self._look(lambda: begin(outcome(done))))
+            result.add_done_callback(lambda done: self._look(lambda: begin(done.result())))
         else:
             self.results.append(result)
 
@@ -124,6 +124,42 @@ class TestADeferred:
         assert outcome.results == []
         gate.callback("in the end")
         assert outcome.result == "in the end"
+
+    @in_loop
+    async def test_a_future_that_a_deferred_has_fired_with_is_awaited(self) -> None:
+        gate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        outcomes = [Outcome(succeed(None).addCallback(lambda _: gate)), Outcome(Deferred())]
+        outcomes[1].pending.callback(gate)
+        gate.set_result("done")
+        await turns()
+        assert [outcome.result for outcome in outcomes] == ["done", "done"]
+
+
+class TestResultsThatAreAwaitable:
+    @in_loop
+    async def test_a_task_that_is_done_has_a_result(self) -> None:
+        task = asyncio.current_task()
+
+        async def wait() -> str:
+            nonlocal task
+            task = asyncio.current_task()
+            await asyncio.sleep(0)
+            return "done"
+
+        assert await begin(wait()) == "done"
+        assert begin(task) == "done"
+        assert begin(answer(task)) == "done"
+
+    @in_loop
+    async def test_an_awaitable_that_is_its_own_result_raises(self) -> None:
+        async def own() -> Any:
+            return asyncio.current_task()
+
+        gate: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        gate.set_result(gate)
+        for result in own(), gate:
+            with pytest.raises(TypeError, match="again and again"):
+                begin(result)
 
 
 class TestWithoutALoop:

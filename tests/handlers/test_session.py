@@ -6,6 +6,7 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from tests.handlers.surroundings import (
 )
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.answers import WrongAnswer
+from wshost.handlers.awaiting import MAX_NESTED
 from wshost.handlers.session import INFOS_A_TURN, MAX_INFOS, HandlerSession
 from wshost.interfaces import IChannel, ISession
 from wshost.results import Accept, Reject
@@ -179,6 +181,22 @@ class TestInitThatTakesItsTime:
         session.connection_lost()
         assert channel.clock.getDelayedCalls() == []
         assert (channel.calls, channel.failures, handler.seen) == ([], [], [])
+
+    @pytest.mark.parametrize(
+        ("end", "calls"),
+        [
+            (partial(Deferred.callback, result="late"), [("accept", Accept("late")), ("proceed",)]),
+            (partial(Deferred.errback, fail=Reject(404)), [("reject", 404, b"", {})]),
+        ],
+    )
+    def test_init_that_is_done_is_in_time_however_long_the_turn_takes(
+        self, end: Any, calls: Any, channel: Channel
+    ) -> None:
+        gate: Deferred[Any] = Deferred()
+        begin(Handler(init=lambda options: gate), channel, init_timeout=2.0)
+        end(gate)
+        channel.clock.advance(2.0)
+        assert channel.take() == calls
 
     def test_init_that_takes_too_long_is_cancelled(self, channel: Channel) -> None:
         cancelled: list[Deferred[Any]] = []
@@ -848,6 +866,69 @@ class TestCoroutines:
         gate.callback(Later())
         assert begun == []
         assert channel.take() == [("send", "done"), ("proceed",)]
+
+    @without_loop
+    def test_an_awaitable_that_is_its_own_result_closes_with_1011(self) -> None:
+        channel = Channel()
+        gate: Deferred[Any] = Deferred()
+
+        class Own:
+            def __await__(self) -> Generator[Any, Any, Any]:
+                yield from ()
+                return self
+
+        session = open_session(Handler(returns(gate)), channel)
+        session.handle_message(("text", "hello"))
+        gate.callback(Own())
+        assert channel.take() == [("close", 1011, ""), ("proceed",)]
+        assert [type(error) for _, error in channel.failures] == [TypeError]
+
+    @in_loop
+    async def test_a_task_that_is_its_own_result_closes_with_1011(self) -> None:
+        channel = Channel()
+
+        async def own(*_: Any) -> Any:
+            await asyncio.sleep(0)
+            return asyncio.current_task()
+
+        session = open_session(Handler(own), channel)
+        session.handle_message(("text", "hello"))
+        await turns()
+        assert channel.take() == [("close", 1011, ""), ("proceed",)]
+        assert [type(error) for _, error in channel.failures] == [TypeError]
+
+    @in_loop
+    async def test_an_awaitable_that_waits_and_is_its_own_result_closes_with_1011(self) -> None:
+        channel = Channel()
+
+        class Own:
+            def __await__(self) -> Generator[Any, Any, Any]:
+                yield from asyncio.sleep(0).__await__()
+                return self
+
+        session = open_session(Handler(returns(Own())), channel)
+        session.handle_message(("text", "hello"))
+        for _ in range(MAX_NESTED):
+            await turns(2)
+            channel.turn()
+        assert channel.take() == [("close", 1011, ""), ("proceed",)]
+        assert [type(error) for _, error in channel.failures] == [TypeError]
+
+    @in_loop
+    async def test_two_connections_can_wait_for_one_task(self) -> None:
+        flights: list[Any] = []
+
+        async def fly() -> Any:
+            flights.append(asyncio.current_task())
+            await asyncio.sleep(0)
+            return ("reply", "landed", "state")
+
+        handler = Handler(lambda message, state: flights[0] if flights else fly())
+        channels = [Channel(), Channel()]
+        for channel in channels:
+            open_session(handler, channel).handle_message(("text", "fly"))
+        await turns()
+        assert [channel.take() for channel in channels] == [[("send", "landed"), ("proceed",)]] * 2
 
     @without_loop
     def test_an_exception_of_what_a_deferred_fires_with_closes_with_1011(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
@@ -368,6 +369,17 @@ class TestCancelling:
 
     @of_both
     @in_loop
+    async def test_a_failed_task_that_is_cancelled_is_not_told_of_at_its_end(self, run: Run) -> None:
+        async def fail() -> None:
+            await asyncio.sleep(0)
+            raise LookupError
+
+        task = run(fail())
+        await turns()
+        assert not task.cancel()
+
+    @of_both
+    @in_loop
     async def test_cancellings_are_counted_and_taken_back(self, run: Run) -> None:
         async def count() -> list[int]:
             task = await here()
@@ -567,6 +579,26 @@ class TestTheEnd:
         await asyncio.sleep(0)
         assert log == ["turn", "there"]
 
+    @pytest.mark.parametrize("fails", [False, True])
+    @in_loop
+    async def test_it_is_told_outside_of_the_task_its_context_and_its_exception(self, fails: bool) -> None:
+        seen: list[Any] = []
+
+        async def wait() -> None:
+            variable.set("the task's")
+            await asyncio.sleep(0)
+            if fails:
+                raise LookupError
+
+        def look(ended: asyncio.Future[Any]) -> None:
+            seen.extend([asyncio.current_task(), variable.get(), sys.exception(), ended.exception()])
+
+        task = ours(wait())
+        task.ended = look
+        await turns()
+        assert seen[:3] == [None, "unset", None]
+        assert isinstance(seen[3], LookupError) == fails
+
 
 class TestDeferreds:
     @in_loop
@@ -597,3 +629,24 @@ class TestDeferreds:
 
         assert await ours(wait()) == "cancelled"
         assert cancelled == [gate]
+
+    @in_loop
+    async def test_a_deferred_that_can_not_be_cancelled_does_not_keep_the_task(self) -> None:
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+        error = LookupError()
+
+        def fail(deferred: Deferred[Any]) -> None:
+            raise error
+
+        async def wait() -> str:
+            try:
+                await Deferred(fail)
+            except asyncio.CancelledError:
+                return "cancelled"
+            raise AssertionError
+
+        task = ours(wait())
+        task.cancel()
+        assert await task == "cancelled"
+        assert [context["exception"] for context in reported] == [error]

@@ -43,7 +43,7 @@ class Hub:
     :param chain: connections start with its first module.
     :param backplane: brings published messages; None: nothing is published.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
-    :param soon: makes a call in the reactor's next turn; by default, the reactor's own timers do.
+    :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Hub:
         *,
         backplane: IBackplane | None = None,
         leave: Callable[[BaseException], object] | None = None,
-        soon: Callable[[Callable[[], None]], object] | None = None,
+        soon: Callable[..., object] | None = None,
     ) -> None:
         failures = Failures(reactor, leave)
         #: What all connections share.

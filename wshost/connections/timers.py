@@ -133,8 +133,9 @@ class Schedule:
         self._looked_at = self._clock.seconds()
 
     def _call_later(self, delay: float, call: Callable[..., None], *arguments: Any) -> Any:
-        # As in `Turn`, others must not see the context of the code that is running now.
-        return self._context.copy().run(self._clock.callLater, delay, call, *arguments)
+        # Others must not see the context of the code that is running now. To call `callLater` in another context would
+        # not do: Twisted's asyncio reactor makes all calls in the context of whoever asked for the earliest.
+        return self._clock.callLater(delay, self._context.copy().run, call, *arguments)
 
     def _sleep(self) -> None:
         if self._wake is not None:

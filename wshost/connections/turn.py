@@ -33,10 +33,10 @@ class Flushable(Protocol):
 class Turn:
     """The current turn.
 
-    :param soon: makes a call in the reactor's next turn.
+    :param soon: makes a call, with its arguments, in the reactor's next turn.
     """
 
-    def __init__(self, soon: Callable[[Callable[[], None]], object], failures: Failures) -> None:
+    def __init__(self, soon: Callable[..., object], failures: Failures) -> None:
         self._soon = soon
         self._context = copy_context()
         self._failures = failures
@@ -69,9 +69,8 @@ class Turn:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            # A call is made in the context in which asyncio is told of it. That may be the context of some user's
-            # coroutine, which other connections must not see.
-            self._context.copy().run(self._soon, self._end)
+            # The context of the code that is running now may be some user's, which other connections must not see.
+            self._soon(self._context.copy().run, self._end)
 
     def _end(self) -> None:
         # Reversed, so that `pop` takes the first. If a call ends the process, those that are left stay in order.

@@ -12,7 +12,7 @@ cdef class Watch:
 
 cdef class Poll:
     cdef object __weakref__
-    cdef object _failed, _epoll, _loop
+    cdef object _context, _failed, _epoll, _loop
     cdef dict _watches
     cdef Py_ssize_t _wakes
 

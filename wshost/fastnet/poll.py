@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Protocol
 
 #: The kernel reports so many descriptors at once.
@@ -31,48 +31,66 @@ class Watching(Protocol):
     def remove_writer(self, fd: int, /) -> object: ...
 
 
+class Direct:
+    """An event loop that makes its calls in copies of one context. That of the code which asks may be some user's."""
+
+    def __init__(self, loop: Watching, context: Context) -> None:
+        self._loop = loop
+        self._context = context
+        self.remove_reader = loop.remove_reader
+        self.remove_writer = loop.remove_writer
+
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
+        self._context.copy().run(self._loop.add_reader, fd, callback)
+
+    def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
+        self._context.copy().run(self._loop.add_writer, fd, callback)
+
+
 class Watch:
-    """What is called for one descriptor, and in which context, as asyncio's loops do it."""
+    """What is called for one descriptor, and in which context."""
 
     __slots__ = ("alone", "context", "events", "handed_over", "reader", "wake", "writer")
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
+        self.context = context
         self.events = 0
         # How often it was ready alone, and at which wake-up for the last time.
         self.alone = self.wake = 0
         self.handed_over = False
         self.reader: Callable[[], object] | None = None
         self.writer: Callable[[], object] | None = None
-        self.context: Context = copy_context()
 
 
 class Poll:
     """The descriptors. Its methods mean the same as an asyncio event loop's.
 
     :param loop: watches all that are watched here.
+    :param context: each descriptor gets a copy of it, in which its calls are made.
     :param failed: gets the context of an exception that a callback has raised, as a loop's `call_exception_handler`.
     """
 
-    def __init__(self, loop: Watching, failed: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(self, loop: Watching, context: Context, failed: Callable[[dict[str, Any]], object]) -> None:
         self._loop = loop
+        self._context = context
         self._failed = failed
         self._epoll = select.epoll()
         self._wakes = 0
         self._watches: dict[int, Watch] = {}
-        loop.add_reader(self._epoll.fileno(), self._run)
+        context.copy().run(loop.add_reader, self._epoll.fileno(), self._run)
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
-        watch = self._watches.get(fd) or Watch()
+        watch = self._watches.get(fd) or Watch(self._context.copy())
         watch.reader = callback
         if watch.handed_over:
-            self._loop.add_reader(fd, callback)
+            watch.context.run(self._loop.add_reader, fd, callback)
         self._change(fd, watch, watch.events | _IN)
 
     def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
-        watch = self._watches.get(fd) or Watch()
+        watch = self._watches.get(fd) or Watch(self._context.copy())
         watch.writer = callback
         if watch.handed_over:
-            self._loop.add_writer(fd, callback)
+            watch.context.run(self._loop.add_writer, fd, callback)
         self._change(fd, watch, watch.events | _OUT)
 
     def remove_reader(self, fd: int) -> None:

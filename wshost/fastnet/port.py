@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from ssl import SSLContext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +19,7 @@ from twisted.python.failure import Failure
 
 from wshost.fastnet.addresses import with_scope
 from wshost.fastnet.negotiation import acceptable_protocols
-from wshost.fastnet.poll import Poll
+from wshost.fastnet.poll import Direct, Poll
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.stale_sockets import replacing_stale_socket
 from wshost.fastnet.transport import Transport
@@ -61,7 +63,7 @@ class _Fast:
     def startReading(self) -> None:
         super().startReading()  # type: ignore[misc]
         # Call `doRead` directly: the reactor would look up a log context and check the descriptor at each call.
-        self.loop.asyncio.add_reader(self.fileno(), self.doRead)
+        self.loop.direct.add_reader(self.fileno(), self.doRead)
 
     def doRead(self) -> None:
         """Accept waiting connections, at most `numberAccepts`, as other descriptors are ready, too."""
@@ -135,24 +137,32 @@ class UNIXPort(_Fast, unix.Port):
 
 
 class Loop:
-    """A reactor's event loop, with its connections and their log."""
+    """A reactor's event loop, with its connections and their log.
+
+    It makes calls in copies of one context. That of the code which asks for them may be some user's.
+    """
 
     def __init__(self, reactor: Any) -> None:
         loop: AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
-        self.asyncio = loop
-        watching = Poll(loop, self.call_exception_handler) if hasattr(select, "epoll") else loop
-        self.add_reader = watching.add_reader
-        self.remove_reader = watching.remove_reader
-        self.add_writer = watching.add_writer
-        self.remove_writer = watching.remove_writer
-        self.call_soon = loop.call_soon
-        self.call_later = loop.call_later
+        self._loop = loop
+        self._context = copy_context()
+        #: Watches the ports.
+        self.direct = Direct(loop, self._context)
+        watching = self.direct if not hasattr(select, "epoll") else Poll(loop, self._context, self.call_exception_handler)
+        self.add_reader, self.remove_reader = watching.add_reader, watching.remove_reader
+        self.add_writer, self.remove_writer = watching.add_writer, watching.remove_writer
         #: A limited log, as peers can cause most events of ports and transports.
-        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=loop.call_later))
+        self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=self.call_later))
         #: All connections of this package's ports on this reactor.
         self.connections: set[Transport] = set()
         # As Twisted's reactor does with its own connections, which do not include these.
         reactor.addSystemEventTrigger("during", "shutdown", self._disconnect_all)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        self._loop.call_soon(callback, *args, context=self._context.copy())
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> TimerHandle:
+        return self._loop.call_later(delay, callback, *args, context=self._context.copy())
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Log an error that a layer could not report to the layer above."""

@@ -11,13 +11,14 @@ cdef class SocketTransport(Layer):
     cdef object _backlog
     cdef Layer _protocol
     cdef bint _reading, _watched, _closing, _protocol_paused
-    cdef object _buffer, _loop, _sock
+    cdef object _buffer, _loop, _reset, _sock
     cdef Py_ssize_t _unsent, _sent, _high, _low, _filled
 
     @cython.locals(data=bytes, filled=Py_ssize_t)
     cpdef _read_ready(self)
     cdef _stop_watching(self)
     cdef _notice_reset(self)
+    cdef _read_rest_later(self)
     cdef _stop_reading(self)
     @cython.locals(size=Py_ssize_t, sent=Py_ssize_t)
     cpdef write_nocheck(self, data)

@@ -42,6 +42,8 @@ class SocketTransport(Layer):
         # The buffer to read into, and how much of it is filled.
         self._buffer: memoryview | None = None
         self._filled = 0
+        # The peer has reset the connection. What it has sent before is read first.
+        self._reset: OSError | None = None
         # Whether the protocol has written since the last read.
         self._wrote = False
         # Three stages of the end: nothing more is written; the connection ends when all is sent; it has ended.
@@ -75,6 +77,9 @@ class SocketTransport(Layer):
         except OSError as error:
             self._force_close(error)
             return
+        if self._reset is not None and not data and not filled:
+            self._force_close(self._reset)
+            return
         self._wrote = False
         try:
             if data:
@@ -96,17 +101,28 @@ class SocketTransport(Layer):
             self._notice_reset()
 
     def _notice_reset(self) -> None:
-        """End a connection that the peer has reset just behind the last data.
+        """See to the end of a connection that the peer has reset just behind the last data.
 
         When the kernel has both at once, uvloop calls the reader once, and watches no more (`UVPoll._fatal_error`).
         `process/reactors.py` does the same after reads of Twisted's own transports: neither package may import the
         other.
         """
         # A write would have met the reset.
-        if not self._wrote:
+        if not self._wrote and self._reset is None:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                self._force_close(OSError(code, os.strerror(code)))
+                self._reset = OSError(code, os.strerror(code))
+                self._read_rest_later()
+
+    def _read_rest_later(self) -> None:
+        self._loop.call_soon(self._read_rest)
+
+    def _read_rest(self) -> None:
+        """Read what came before a reset, a piece a turn. When reading is paused, `resume_reading` lets it go on."""
+        if self._reading:
+            self._read_ready()
+            if self._reading:
+                self._read_rest_later()
 
     def receive_into(self, buffer: memoryview | None) -> bool:
         """Read into this buffer, and call the protocol's `buffer_updated`, until the buffer is full.
@@ -129,6 +145,8 @@ class SocketTransport(Layer):
                 self._loop.add_reader(self._fd, self._read_ready)
             elif paused:
                 self._notice_reset()
+            if paused and self._reset is not None:
+                self._read_rest_later()
 
     def _stop_watching(self) -> None:
         if self._watched:

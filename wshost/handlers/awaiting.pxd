@@ -2,5 +2,5 @@
 
 cpdef begin(result, loop)
 cpdef bint is_pending(result) except -1
-cpdef outcome(done)
+cpdef fired_with(result)
 cdef _start(coroutine, loop)

@@ -21,6 +21,10 @@ from wshost.handlers.tasks import Task, start
 #: The exceptions of a cancelled awaitable, in asyncio and in Twisted.
 CANCELLED = (asyncio.CancelledError, defer.CancelledError)
 
+#: How many awaitables may be each other's results: one that is its own would be awaited for ever.
+MAX_NESTED = 100
+NEVER_ENDS = "an awaitable's result is awaitable, again and again"
+
 #: What is not there yet.
 Pending: TypeAlias = "asyncio.Future[Any] | Deferred[Any]"
 
@@ -38,16 +42,16 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
     :param result: anything that a function has returned.
     :param loop: the running one.
     :returns: what is not awaitable, as it is. Otherwise the result of the awaitable; one that is awaitable is awaited
-        in turn. Or else a `Pending` (see `is_pending`), for `outcome` when it is done. To cancel it is to cancel the
-        awaitable. A task decides how and when it ends then.
+        in turn. Or else a `Pending` (see `is_pending`). To cancel it is to cancel the awaitable. A task decides how and
+        when it ends then.
     :raises BaseException: what the awaitable has failed with already.
+    :raises TypeError: more than `MAX_NESTED` awaitables are each other's results.
     """
+    left = MAX_NESTED
     # Most results are one of these, and to ask whether something is awaitable takes long.
     while type(result) is not tuple and result is not None:
         if type(result) is CoroutineType:
             result = _start(result, loop)
-            if type(result) is Task:
-                return result
         elif isinstance(result, Deferred):
             if not result.called or result.paused:
                 return result
@@ -56,10 +60,13 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
             return result
         elif not asyncio.isfuture(result):
             result = _start(_value(result), loop)
-        elif result.done():
-            result = outcome(result)
-        else:
+        elif not result.done():
             return result
+        else:
+            result = result.result()
+        if not left:
+            raise TypeError(NEVER_ENDS)
+        left -= 1
     return result
 
 
@@ -68,25 +75,25 @@ def is_pending(result: Any) -> bool:
     return type(result) is Task or isinstance(result, Deferred) or asyncio.isfuture(result)
 
 
-def outcome(done: Any) -> Any:
-    """Return the result of a future that is done, or of what a Deferred has fired with.
+def fired_with(result: Any) -> Any:
+    """Return what a Deferred has fired with.
 
     :raises BaseException: what it has failed with.
     """
+    if not isinstance(result, Failure):
+        return result
     try:
-        if isinstance(done, Failure):
-            raise cast("BaseException", done.value)
-        return done.result() if asyncio.isfuture(done) else done
+        raise cast("BaseException", result.value)
     finally:
         # The error's traceback refers to this frame: break the cycle.
-        del done
+        del result
 
 
 def _taken(deferred: Deferred[Any]) -> Any:
     """Take the result of a Deferred that has fired."""
     fired: list[Any] = []
     deferred.addBoth(fired.append)
-    return outcome(fired.pop())
+    return fired_with(fired.pop())
 
 
 def _start(coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop | None) -> Any:

@@ -65,23 +65,30 @@ class Task(asyncio.Future[Any]):
                 error = self._cancelled_error()
             self._must_cancel = False
         self._fut_waiter = None
+        awaited: Any = None
+        end: BaseException | None = None
         loop = self._loop
         _enter_task(loop, self)
         try:
             if error is None:
                 self._deferred = None
-                awaited = self._coro.send(None)
+                awaited = self._context.run(self._coro.send, None)
             else:
-                self._cancel_deferred()
-                awaited = self._coro.throw(error)
-        except BaseException as end:  # users' code may raise anything
-            self._end(end)
-        else:
-            self._wait_for(awaited)
+                self._context.run(self._cancel_deferred)
+                awaited = self._context.run(self._coro.throw, error)
+        except BaseException as raised:  # users' code may raise anything
+            end = raised
         finally:
             _leave_task(loop, self)
+        # Others' code is called from here, so the task, its context and its exception are left before.
+        try:
+            if end is None:
+                self._wait_for(awaited)
+            else:
+                self._end(end)
+        finally:
             # The errors' tracebacks refer to this frame: break the cycles.
-            del error, self
+            del end, error, self
 
     def _end(self, error: BaseException) -> None:
         """Be done, as the coroutine has returned, which a StopIteration tells, or has failed."""
@@ -103,7 +110,7 @@ class Task(asyncio.Future[Any]):
     def _wait_for(self, awaited: Any) -> None:
         """See to it that the next step is taken when what the coroutine awaits is there."""
         if awaited is None:
-            self._loop.call_soon(self._step, context=self._context)
+            self._loop.call_soon(self._step)
             return
         blocking = getattr(awaited, "_asyncio_future_blocking", None)
         if blocking is None and isinstance(awaited, Deferred):
@@ -111,21 +118,25 @@ class Task(asyncio.Future[Any]):
             blocking = True
         if blocking and awaited.get_loop() is self._loop and awaited is not self:
             awaited._asyncio_future_blocking = False
-            awaited.add_done_callback(self._go_on, context=self._context)
+            awaited.add_done_callback(self._go_on)
             self._fut_waiter = awaited
             if self._must_cancel and awaited.cancel(msg=self._cancel_message):
                 self._must_cancel = False
         else:
             error = RuntimeError(f"{self!r} can't await {awaited!r}")
-            self._loop.call_soon(self._step, error, context=self._context)
+            self._loop.call_soon(self._step, error)
 
     def _go_on(self, future: asyncio.Future[Any]) -> None:
+        error: BaseException | None = None
         try:
             future.result()
-        except BaseException as error:  # users' code may raise anything
+        except BaseException as raised:  # users' code may raise anything
+            error = raised
+        try:
             self._step(error)
-        else:
-            self._step()
+        finally:
+            # The error's traceback refers to this frame: break the cycle.
+            del error, future, self
 
     def _future_of(self, deferred: Deferred[Any]) -> asyncio.Future[None]:
         """Return a future that is done when a Deferred has fired. `Deferred.__await__` reads the result by itself."""
@@ -139,7 +150,12 @@ class Task(asyncio.Future[Any]):
         if deferred is not None:
             # Nobody will look at its failure.
             deferred.addErrback(_ignore)
-            deferred.cancel()
+            try:
+                deferred.cancel()
+            except BaseException as error:  # users' code may raise anything
+                self._loop.call_exception_handler(
+                    {"message": "a Deferred can't be cancelled", "exception": error, "future": self}
+                )
 
     # As in `asyncio.Task`
 
@@ -154,6 +170,7 @@ class Task(asyncio.Future[Any]):
         return super().result()
 
     def cancel(self, msg: Any | None = None) -> bool:
+        self._log_traceback = False
         if self.done():
             return False
         self._cancels += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from wshost.handlers.awaiting import Pending, begin, is_pending, outcome
+from wshost.handlers.awaiting import MAX_NESTED, NEVER_ENDS, Pending, begin, fired_with, is_pending
 from wshost.handlers.tasks import Task
 from wshost.interfaces import IChannel, Timer
 
@@ -54,6 +55,8 @@ class Waiting:
         # What `failed` has raised.
         self._error: BaseException | None = None
         self._cancelled = False
+        # How many more awaitables may be each other's results.
+        self._left = MAX_NESTED
         self._wait_for(pending)
 
     def keep(self) -> None:
@@ -61,7 +64,8 @@ class Waiting:
         _kept.add(self)
 
     def limit(self, seconds: float, overdue: Callable[[], None]) -> None:
-        """Call `overdue` if it is not there after so many seconds."""
+        """Call `overdue` if it is not there after so many seconds. An earlier limit ends."""
+        self._stop_timer()
         self._timer = self._channel.call_later(seconds, overdue)
 
     def cancel(self) -> None:
@@ -76,63 +80,75 @@ class Waiting:
 
     def _wait_for(self, pending: Pending) -> None:
         self._pending = pending
-        if type(pending) is Task:
+        if type(pending) is Task and pending.ended is None:
             # This saves a turn of the loop.
-            pending.ended = self._end
+            pending.ended = self._future_done
         elif isinstance(pending, Deferred):
-            pending.addBoth(self._end)
+            pending.addBoth(self._fired)
         else:
-            pending.add_done_callback(self._end)
+            pending.add_done_callback(self._future_done)
 
-    def _end(self, ended: Any) -> None:
+    def _future_done(self, future: asyncio.Future[Any]) -> None:
+        try:
+            self._take(future.result())
+        except BaseException as error:  # users' code may raise anything
+            self._fail(error)
+
+    def _fired(self, result: Any) -> None:
+        try:
+            self._take(fired_with(result))
+        except BaseException as error:  # users' code may raise anything
+            self._fail(error)
+
+    def _take(self, result: Any) -> None:
         """Hand the result on at once, so that answers leave in order with what users' code sends meanwhile.
 
         This may be called within users' code. So the session goes on, which calls users' code, at the end of the turn.
-
-        :param ended: a future that is done, or what a Deferred has fired with.
         """
         self._pending = None
-        try:
-            result = ended.result() if type(ended) is Task else outcome(ended)
-            if type(result) is not tuple and isawaitable(result):
-                self._channel.call_soon(partial(self._wait_for_result, result))
-                return
-            self._done(result)
-        except BaseException as fault:  # users' code may raise anything
-            self._error = self._hand_on_error(fault)
+        if type(result) is not tuple and isawaitable(result):
+            self._channel.call_soon(partial(self._wait_for_result, result))
+            return
+        # It is there in time, even if the rest of this turn takes long.
+        self._stop_timer()
+        self._done(result)
         self._channel.call_soon(self._go_on)
 
     def _wait_for_result(self, result: Any) -> None:
         """Wait for a result that is itself awaitable."""
+        self._left -= 1
         try:
+            if not self._left:
+                raise TypeError(NEVER_ENDS)
             result = begin(result, self._loop)
-            if is_pending(result):
-                self._wait_for(result)
-                if self._cancelled:
-                    self.cancel()
+            if not is_pending(result):
+                self._take(result)
                 return
-            self._done(result)
-        except BaseException as fault:  # users' code may raise anything
-            self._error = self._hand_on_error(fault)
-        self._go_on()
+            self._wait_for(result)
+            if self._cancelled:
+                self.cancel()
+        except BaseException as error:  # users' code may raise anything
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Hand an exception on, while it is being handled, and keep what `failed` raises for `resume`."""
+        self._pending = None
+        self._stop_timer()
+        try:
+            self._failed(error)
+        except BaseException as fault:
+            self._error = fault
+        finally:
+            # The traceback refers to frames that refer to the exception: break the cycle.
+            with suppress(Exception):
+                error.__traceback__ = None
+        self._channel.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._stop_timer()
         if _kept:
             _kept.discard(self)
         self._resume(self._error)
-
-    def _hand_on_error(self, error: BaseException) -> BaseException | None:
-        """Call `failed`, and return what it raises."""
-        try:
-            self._failed(error)
-        except BaseException as fault:
-            return fault
-        finally:
-            # The traceback refers to frames that refer to the exception: break the cycle.
-            with suppress(Exception):
-                error.__traceback__ = None
-        return None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

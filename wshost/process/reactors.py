@@ -101,10 +101,10 @@ def _log_unless_exit(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -
         loop.default_exception_handler(context)
 
 
-def soon(reactor: Any) -> Callable[[Callable[[], None]], object] | None:
+def soon(reactor: Any) -> Callable[..., object] | None:
     """Return what makes a call in the next turn, without a timer; None where that can't be done."""
     if isinstance(reactor, AsyncioSelectorReactor):
-        call_soon: Callable[[Callable[[], None]], object] = reactor._asyncioEventloop.call_soon  # noqa: SLF001
+        call_soon: Callable[..., object] = reactor._asyncioEventloop.call_soon  # noqa: SLF001
         return call_soon
     return None
 
