@@ -10,6 +10,14 @@ cdef class Schedule:
     cpdef double seconds(self) except? -1
     cpdef add(self, double seconds, Timer timer)
     cpdef timer_cancelled(self)
+    cpdef call_later(self, double seconds, call)
+    cdef _look_at(self, double due)
+    cdef _tick(self)
+    cdef _sleep(self)
+    cdef _call_soon(self)
+    cdef _make_calls(self)
+    cdef _go_on(self)
+    cdef _call(self, Timer timer)
 
 cdef class Timer:
     cdef object __weakref__

@@ -1,5 +1,8 @@
 # Types for Cython: the attributes of driver.py, and the methods that are called from C.
 
+cimport cython
+from wshost.protocols.http.head cimport demand_get, parse
+
 cdef class Driver:
     cdef object __weakref__
     cdef public object _context, _options, _received, _timer, _upgrade
@@ -12,5 +15,6 @@ cdef class Driver:
     cdef _judge(self, bytes received, Py_ssize_t size)
     cdef _finish(self)
 
+@cython.locals(fields=dict)
 cdef bint _is_upgrade(request) except -1
-cdef bint _has(headers, name, member) except -1
+cdef bint _has(dict fields, str name, str member) except -1

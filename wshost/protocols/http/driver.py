@@ -13,7 +13,7 @@ from zope.interface import classImplements, implementedBy
 
 from wshost.interfaces import IContext, IPromptDriver, Timer
 from wshost.protocols.http.head import BadRequest, demand_get, parse, response
-from wshost.request import TOKEN, Headers, Request
+from wshost.request import TOKEN, Request, fields_of
 from wshost.results import REFUSED, Close, Refused, Results, Switch
 
 if TYPE_CHECKING:
@@ -153,14 +153,16 @@ classImplements(Driver, IPromptDriver)
 
 
 def _is_upgrade(request: Request) -> bool:
-    headers = request.headers
-    return request.method == "GET" and _has(headers, "upgrade", "websocket") and _has(headers, "connection", "upgrade")
+    fields = fields_of(request.headers)
+    return request.method == "GET" and _has(fields, "upgrade", "websocket") and _has(fields, "connection", "upgrade")
 
 
-def _has(headers: Headers, name: str, member: str) -> bool:
-    value = headers.get(name, "").lower()
+def _has(fields: dict[str, str], name: str, member: str) -> bool:
+    value = fields.get(name, "").lower()
     # The common case is a single member.
-    return value == member or any(one.lower() == member for one in headers.list(name))
+    return value == member or (
+        member in value and member in [one.strip(" \t") for one in value.split(",")]
+    )
 
 
 def _unavailable(reason: str) -> BadRequest:

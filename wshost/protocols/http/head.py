@@ -10,7 +10,7 @@ from http import HTTPStatus
 from ipaddress import IPv6Address
 
 from wshost.protocols.http.fields import TARGET, split
-from wshost.request import TOKEN, Request, headers_of
+from wshost.request import TOKEN, Request, fields_of, headers_of
 from wshost.results import check_headers
 
 #: The most query fields of a request: handlers split the query, and this limits the cost.
@@ -123,7 +123,8 @@ def demand_get(request: Request) -> None:
     if request.method != "GET":
         # A response to HEAD has no body (RFC 9110 §9.3.2).
         raise BadRequest(405, "" if request.method == "HEAD" else "Only GET is served here.", {"Allow": "GET"})
-    if "transfer-encoding" in request.headers or request.headers.get("content-length", "").strip("0"):
+    fields = fields_of(request.headers)
+    if "transfer-encoding" in fields or fields.get("content-length", "").strip("0"):
         raise BadRequest(413, "Request bodies are not accepted here.")
     if request.query.count("&") >= _MAX_QUERY_FIELDS:
         raise BadRequest(400, "There are too many query fields.")
