@@ -16,7 +16,7 @@ from twisted.logger import Logger, LogPublisher, globalLogBeginner
 from twisted.python import usage
 
 from wshost import __version__, compiled
-from wshost.process import allocator, ending, open_files, reactors
+from wshost.process import allocator, collector, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_library
 from wshost.results import ConfigurationError
 from wshost.server import Server
@@ -213,6 +213,8 @@ def makeService(options: Options) -> Server:
     short = open_files.shortage(open_files.raise_limit(), settings.max_connections)
     if short is not None:
         _log.warn("{line}", line=short)
+    # At last, when all is loaded.
+    collector.spare_lasting_objects()
     return server
 
 

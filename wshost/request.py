@@ -83,7 +83,7 @@ def fields_of(headers: Headers) -> dict[str, str]:
 
 def headers_of(fields: dict[str, str]) -> Headers:
     """Return these fields as they are: their names in lower case, each with its values joined. It is not copied."""
-    headers = Headers()
+    headers = Headers.__new__(Headers)
     headers._fields = fields  # noqa: SLF001
     return headers
 

@@ -24,6 +24,9 @@ from wshost.topics.subscriptions import Topics
 _TOPIC_ACTIONS = frozenset({"subscribe", "unsubscribe"})
 
 
+_DONE = connectionDone.getErrorMessage()
+
+
 class Connection:
     """One connection.
 
@@ -148,7 +151,9 @@ class Connection:
         shared = self._shared
         # The connection must free its place even if a module raises.
         try:
-            self.context.leave(self.stream.reason or reason.getErrorMessage())
+            # Nearly always this is the reason, and its text takes long to make.
+            why = _DONE if reason is connectionDone else reason.getErrorMessage()
+            self.context.leave(self.stream.reason or why)
         finally:
             if self._counted_address is not None:
                 shared.admission.discount_address(self._counted_address)

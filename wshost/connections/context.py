@@ -77,7 +77,7 @@ class Context:
         self._unread = b""
         # The module is not ready; the actions that refs asked for meanwhile, and their size in bytes.
         self._keeps_actions = False
-        self._kept: list[tuple[str, tuple[Any, ...]]] = []
+        self._kept: list[tuple[str, tuple[Any, ...]]] | None = None
         self._kept_size = 0
 
     # What modules see: `IContext`
@@ -209,9 +209,9 @@ class Context:
 
     def release_actions(self) -> None:
         self._keeps_actions = False
-        kept, self._kept = self._kept, []
+        kept, self._kept = self._kept, None
         self._kept_size = 0
-        for action, args in kept:
+        for action, args in kept or ():
             self.ask(action, *args)
 
     # Code of modules and handlers
@@ -280,6 +280,8 @@ class Context:
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""
         size = CALL + (len(args[0]) if action == "send" else 0)
+        if self._kept is None:
+            self._kept = []
         if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.limits.max_output:
             return False
         self._kept_size += size

@@ -6,7 +6,7 @@ from wshost.protocols.websocket.handshake cimport acceptance, agree, check, conn
 from wshost.protocols.websocket.plain_frames cimport deflated_frame, frame
 from wshost.protocols.websocket.reader cimport FrameReader
 
-cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
+cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED, _CLOSE
 
 cdef class WebSocket:
     cdef object __weakref__
