@@ -6,6 +6,7 @@ import errno
 import select
 import socket
 from asyncio import AbstractEventLoop, TimerHandle
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -22,6 +23,7 @@ from wshost.fastnet.negotiation import acceptable_protocols
 from wshost.fastnet.poll import Direct, Poll
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.stale_sockets import replacing_stale_socket
+from wshost.fastnet.syscalls import accept
 from wshost.fastnet.transport import Transport
 from wshost.process.log_limit import LogLimit
 
@@ -29,6 +31,11 @@ from wshost.process.log_limit import LogLimit
 #: not possible either, none is accepted for `PAUSE` seconds.
 REFUSALS = 100
 PAUSE = 1.0
+
+#: At most so many connections are accepted in one turn, and so many are made. At most so many sockets are kept of which
+#: no connection was made yet.
+ACCEPTED, MADE = 256, 32
+MOST_ACCEPTED = 1_024
 
 #: Errors that concern one waiting connection only, not the next ones.
 _ERRORS_OF_ONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
@@ -45,7 +52,6 @@ class _Fast:
     connected: Any
     disconnecting: Any
     stopReading: Any
-    numberAccepts: int
     sessionno: int
     _buildAddr: Any
 
@@ -58,6 +64,10 @@ class _Fast:
         self.protocols = () if context is None else acceptable_protocols(self.factory)
         if context is not None and self.protocols:
             context.set_alpn_protocols([name.decode("ascii") for name in self.protocols])
+        # Accepted sockets, with their peers' names, of which connections are still to be made; and whether a call of
+        # `_go_on` is scheduled, which does it.
+        self._accepted: deque[tuple[socket.socket, Any]] = deque()
+        self._going_on = False
         self.transport: Any = Transport if context is None else SecureTransport
 
     def startReading(self) -> None:
@@ -66,20 +76,41 @@ class _Fast:
         self.loop.direct.add_reader(self.fileno(), self.doRead)
 
     def doRead(self) -> None:
-        """Accept waiting connections, at most `numberAccepts`, as other descriptors are ready, too."""
-        accepted = 0
-        while accepted < self.numberAccepts and not self.disconnecting:
+        """Accept waiting connections, and make the first of them. Other descriptors are ready, too.
+
+        The kernel drops connections when its queue is full, and their clients try again after seconds. So connections
+        are accepted faster than they are made.
+        """
+        for _ in range(ACCEPTED):
+            if self.disconnecting or len(self._accepted) >= MOST_ACCEPTED:
+                break
             try:
-                skt, addr = self.socket.accept()
+                self._accepted.append(accept(self.socket))
             except BlockingIOError:
                 break
             except OSError as error:
                 self._fail_to_accept(error)
                 break
-            accepted += 1
-            self._connect(skt, addr)
-        # If the limit was reached, more may be waiting: raise it.
-        self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
+        self._make_some()
+
+    def _make_some(self) -> None:
+        """Make connections of accepted sockets, a few in each turn."""
+        for _ in range(min(MADE, len(self._accepted))):
+            if not self.disconnecting:
+                self._connect(*self._accepted.popleft())
+        if self._accepted and not (self.disconnecting or self._going_on):
+            self._going_on = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        self._make_some()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Stop, and close the sockets of which no connection was made, as the kernel does with its own queue."""
+        while self._accepted:
+            self._accepted.popleft()[0].close()
+        super().connectionLost(reason)  # type: ignore[misc]
 
     def _fail_to_accept(self, error: OSError) -> None:
         """Close waiting connections while no descriptor is free; if this fails, accept none for `PAUSE` seconds.

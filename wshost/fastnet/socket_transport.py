@@ -29,8 +29,8 @@ class SocketTransport(Layer):
         self._loop = loop
         self._sock = sock
         self._protocol = protocol
-        # On Linux, a socket from `accept` is blocking, even if the listening socket is not.
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         self._fd = sock.fileno()
         # The unsent pieces in order; their size without the sent part; how much of the first piece has been sent.
         self._backlog: deque[bytes] | None = None

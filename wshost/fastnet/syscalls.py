@@ -1,12 +1,29 @@
-"""Reads from and writes to the descriptor of a connected, non-blocking socket. Knows no event loop.
+"""Accepts sockets; reads from and writes to the descriptor of a connected one. None of them blocks. Knows no event loop.
 
 `syscalls.pyx` has the same functions in C. Where it was compiled, it runs in place of this file.
 """
 
+from __future__ import annotations
+
 import os
+import socket
+from typing import Any
 
 #: At most so many bytes are read at once; then other connections have their turn.
 READ_SIZE = 262_144
+
+
+def accept(listening: socket.socket) -> tuple[socket.socket, Any]:
+    """Accept a connection.
+
+    :param listening: a non-blocking stream socket.
+    :returns: the connection's socket, which does not block either, and the peer's name.
+    :raises BlockingIOError: when no connection waits.
+    :raises OSError: when none can be accepted.
+    """
+    sock, name = listening.accept()
+    sock.setblocking(False)
+    return sock, name
 
 
 def recv(fd: int) -> bytes:
