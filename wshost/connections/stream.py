@@ -176,7 +176,11 @@ class Stream:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._handed_over = len(data)
-            self.transport.write(data)
+            if self.closing:
+                # Our transports send these bytes and the end, which follows, in one packet.
+                getattr(self.transport, "write_last", self.transport.write)(data)
+            else:
+                self.transport.write(data)
             if self.blocked:
                 return
         if self.closing:

@@ -46,9 +46,11 @@ def recv_into(fd: int, buffer: memoryview, start: int) -> int:
     return os.readv(fd, [buffer[start : start + READ_SIZE]])
 
 
-def send(fd: int, data: bytes, start: int) -> int:
+def send(fd: int, data: bytes, start: int, last: bool = False) -> int:  # noqa: ARG001 - `os.write` knows no such flag
     """Send the bytes from `start` on; return how many the kernel has taken.
 
+    :param last: our half is closed next, so the kernel may send these bytes and the end in one packet. Where that can't
+        be said to the kernel, it means nothing.
     :raises BlockingIOError: when the kernel takes none.
     :raises OSError: when the connection is broken.
     """

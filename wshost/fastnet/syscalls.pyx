@@ -38,11 +38,14 @@ cdef extern from *:
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
+    #ifndef MSG_MORE
+    #define MSG_MORE 0
+    #endif
     """
     Py_ssize_t c_recv "recv"(int fd, void* buffer, size_t size, int flags)
     Py_ssize_t c_send "send"(int fd, const void* buffer, size_t size, int flags)
     int accept_ipv4(int fd, char* host, int* port)
-    int MSG_NOSIGNAL
+    int MSG_NOSIGNAL, MSG_MORE
 
 cdef enum:
     SIZE = 262144
@@ -105,15 +108,16 @@ cpdef Py_ssize_t recv_into(int fd, buffer, Py_ssize_t start) except -1:
         PyBuffer_Release(&view)
 
 
-cpdef Py_ssize_t send(int fd, data, Py_ssize_t start) except -1:
+cpdef Py_ssize_t send(int fd, data, Py_ssize_t start, bint last=False) except -1:
     cdef Py_ssize_t count
+    cdef int flags = MSG_NOSIGNAL | MSG_MORE if last else MSG_NOSIGNAL
     # A type in the signature would let None pass.
     if not isinstance(data, bytes):
         raise TypeError("what is sent is bytes")
     if not 0 <= start <= PyBytes_GET_SIZE(data):
         raise ValueError("the start is not in the data")
     while True:
-        count = c_send(fd, PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start, MSG_NOSIGNAL)
+        count = c_send(fd, PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start, flags)
         if count >= 0:
             return count
         if errno != EINTR:

@@ -2,7 +2,7 @@
 
 from wshost.fastnet.output cimport Output
 
-cdef object _CLOSED
+cdef object _OPEN, _CLOSED
 
 cdef class Transport(Output):
     cpdef data_received(self, data)
