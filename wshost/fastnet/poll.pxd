@@ -14,7 +14,7 @@ cdef class Poll:
     cdef object __weakref__
     cdef object _context, _failed, _epoll, _loop
     cdef dict _watches
-    cdef Py_ssize_t _wakes
+    cdef Py_ssize_t _alone, _wakes
 
     @cython.locals(watch=Watch)
     cpdef add_reader(self, int fd, callback)
@@ -28,5 +28,7 @@ cdef class Poll:
     cdef _change(self, int fd, Watch watch, int events)
     @cython.locals(watch=Watch, ready=list, events=int)
     cpdef _run(self)
+    cpdef note_ready(self, Py_ssize_t count)
+    cdef Watch _watch(self)
     cdef _note_alone(self, int fd, Watch watch)
     cdef _call(self, Watch watch, callback)

@@ -2,7 +2,8 @@
 
 An event loop makes several objects for each descriptor, and several system calls to begin and to end its watch. Here
 it is one object, and one call each. But when one descriptor alone is ready, waking two epolls takes longer than waking
-one. So a descriptor that is busy, but mostly ready alone, is handed to the event loop.
+one. So a descriptor that is busy, but mostly ready alone, is handed to the event loop; and while few are ready, all new
+ones are.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ MOST = 1024
 #: A descriptor is handed to the loop when it was ready alone so many times, each time within so many wake-ups of the
 #: last one. So at most about as many as the latter are handed over, however many there are.
 ALONE, RECENT = 64, 4_096
+#: After so many times that one alone was ready, new descriptors are handed to the loop at once.
+QUIET = 16
 
 # Values of `select`, which other systems than Linux lack.
 _IN, _OUT, _ENDED = 0x001, 0x004, 0x018
@@ -45,6 +48,9 @@ class Direct:
 
     def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
         self._context.copy().run(self._loop.add_writer, fd, callback)
+
+    def note_ready(self, count: int) -> None:
+        """Do nothing; see `Poll`."""
 
 
 class Watch:
@@ -75,23 +81,30 @@ class Poll:
         self._context = context
         self._failed = failed
         self._epoll = select.epoll()
+        # How often it was woken; and how many times one alone was ready since there were several.
         self._wakes = 0
+        self._alone = 0
         self._watches: dict[int, Watch] = {}
         context.copy().run(loop.add_reader, self._epoll.fileno(), self._run)
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
-        watch = self._watches.get(fd) or Watch(self._context.copy())
+        watch = self._watches.get(fd) or self._watch()
         watch.reader = callback
         if watch.handed_over:
             watch.context.run(self._loop.add_reader, fd, callback)
         self._change(fd, watch, watch.events | _IN)
 
     def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
-        watch = self._watches.get(fd) or Watch(self._context.copy())
+        watch = self._watches.get(fd) or self._watch()
         watch.writer = callback
         if watch.handed_over:
             watch.context.run(self._loop.add_writer, fd, callback)
         self._change(fd, watch, watch.events | _OUT)
+
+    def _watch(self) -> Watch:
+        watch = Watch(self._context.copy())
+        watch.handed_over = self._alone >= QUIET
+        return watch
 
     def remove_reader(self, fd: int) -> None:
         watch = self._watches.get(fd)
@@ -134,11 +147,19 @@ class Poll:
             watch.handed_over = True
             watch.context.run(self._loop.add_reader, fd, watch.reader)
 
+    def note_ready(self, count: int) -> None:
+        """Note how many descriptors were ready at the same time, here or at a port, where new ones come from."""
+        if count == 1:
+            self._alone += 1
+        elif count:
+            self._alone = 0
+
     def _run(self) -> None:
         """Make the calls for all that is ready, each descriptor once: timers may count on it."""
         self._wakes += 1
         for _ in range(len(self._watches) // MOST + 1):
             ready = self._epoll.poll(0, MOST)
+            self.note_ready(len(ready))
             for fd, events in ready:
                 watch = self._watches.get(fd)
                 if watch is None:

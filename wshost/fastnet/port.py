@@ -91,6 +91,7 @@ class _Fast:
             except OSError as error:
                 self._fail_to_accept(error)
                 break
+        self.loop.note_ready(len(self._accepted))
         self._make_some()
 
     def _make_some(self) -> None:
@@ -180,6 +181,7 @@ class Loop:
         #: Watches the ports.
         self.direct = Direct(loop, self._context)
         watching = self.direct if not hasattr(select, "epoll") else Poll(loop, self._context, self.call_exception_handler)
+        self.note_ready = watching.note_ready
         self.add_reader, self.remove_reader = watching.add_reader, watching.remove_reader
         self.add_writer, self.remove_writer = watching.add_writer, watching.remove_writer
         #: A limited log, as peers can cause most events of ports and transports.
