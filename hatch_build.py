@@ -1,4 +1,4 @@
-"""Compiles the modules that every message or every connection goes through, from their own sources, when a wheel is built.
+"""Compiles the modules that all messages and connections go through, from their own sources, when a wheel is built.
 
 Without a C compiler, the wheel has Python only. With ``WSHOST_PURE=1``, too. ``CFLAGS`` are passed to the compiler.
 
@@ -22,7 +22,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
-#: The modules that every message or every connection goes through. Each has a .pxd beside it, with the types.
+#: The modules that all messages and connections go through. Each has a .pxd beside it, with the types.
 COMPILED = (
     "wshost/connections/connection",
     "wshost/connections/context",

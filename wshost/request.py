@@ -78,13 +78,13 @@ class Headers(Mapping[str, str]):
 
 def fields_of(headers: Headers) -> dict[str, str]:
     """Return the fields by their names in lower case, not copied: nobody may change them."""
-    return headers._fields  # noqa: SLF001
+    return headers._fields
 
 
 def headers_of(fields: dict[str, str]) -> Headers:
     """Return these fields as they are: their names in lower case, each with its values joined. It is not copied."""
     headers = Headers.__new__(Headers)
-    headers._fields = fields  # noqa: SLF001
+    headers._fields = fields
     return headers
 
 

@@ -30,7 +30,7 @@ cdef class Timer:
     cpdef fire(self)
 
 cdef class ModuleTimer(Timer):
-    cdef ModuleTimer _previous, _next
+    cdef public ModuleTimer before, after
     cdef object _owner
 
     cdef _leave(self)

@@ -242,14 +242,14 @@ class ModuleTimer(Timer):
     :param owner: keeps this timer in its list until the call is made or cancelled, and makes the call.
     """
 
-    __slots__ = ("_next", "_owner", "_previous")
+    __slots__ = ("_owner", "after", "before")
 
     def __init__(self, schedule: Schedule, seconds: float, call: Callable[[], None], owner: Owner) -> None:
-        # The neighbours in the owner's list. Nearly always this timer is alone.
-        self._previous: ModuleTimer | None = None
-        self._next = owner.timers
-        if self._next is not None:
-            self._next._previous = self
+        #: The neighbours in the owner's list. Nearly always this timer is alone.
+        self.before: ModuleTimer | None = None
+        self.after = owner.timers
+        if self.after is not None:
+            self.after.before = self
         owner.timers = self
         self._owner: Owner | None = owner
         super().__init__(schedule, seconds, call)
@@ -271,11 +271,11 @@ class ModuleTimer(Timer):
             return
         # Break the references to the connection.
         self._owner = None
-        previous, after = self._previous, self._next
-        self._previous = self._next = None
-        if previous is None:
+        before, after = self.before, self.after
+        self.before = self.after = None
+        if before is None:
             owner.timers = after
         else:
-            previous._next = after
+            before.after = after
         if after is not None:
-            after._previous = previous
+            after.before = before

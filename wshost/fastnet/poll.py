@@ -142,7 +142,7 @@ class Poll:
         """Hand a descriptor to the loop if it has been ready alone often enough."""
         watch.alone = watch.alone + 1 if self._wakes - watch.wake <= RECENT else 1
         watch.wake = self._wakes
-        if watch.alone >= ALONE and watch.events == _IN and not watch.handed_over:
+        if watch.alone >= ALONE and watch.events == _IN and watch.reader is not None and not watch.handed_over:
             self._epoll.unregister(fd)
             watch.handed_over = True
             watch.context.run(self._loop.add_reader, fd, watch.reader)

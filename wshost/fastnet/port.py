@@ -180,7 +180,9 @@ class Loop:
         self._context = copy_context()
         #: Watches the ports.
         self.direct = Direct(loop, self._context)
-        watching = self.direct if not hasattr(select, "epoll") else Poll(loop, self._context, self.call_exception_handler)
+        watching = (
+            self.direct if not hasattr(select, "epoll") else Poll(loop, self._context, self.call_exception_handler)
+        )
         self.note_ready = watching.note_ready
         self.add_reader, self.remove_reader = watching.add_reader, watching.remove_reader
         self.add_writer, self.remove_writer = watching.add_writer, watching.remove_writer

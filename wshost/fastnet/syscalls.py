@@ -1,4 +1,4 @@
-"""Accepts sockets; reads from and writes to the descriptor of a connected one. None of them blocks. Knows no event loop.
+"""Accepts sockets; reads from and writes to the descriptor of a connected one. None blocks. Knows no event loop.
 
 `syscalls.pyx` has the same functions in C. Where it was compiled, it runs in place of this file.
 """

@@ -84,7 +84,7 @@ def test_a_malformed_head_has_no_parts(head: bytes) -> None:
     assert split(head, 100) is None
 
 
-def plain(head: bytes) -> object:
+def plain(head: bytes) -> tuple[str, str, list[tuple[str, str]]] | None:
     """RFC 9112, to the letter, octet by octet."""
     token = b"!#$%&'*+.^_`|~-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     if not head.endswith(b"\r\n\r\n"):
@@ -103,7 +103,7 @@ def plain(head: bytes) -> object:
         name, colon, value = line.partition(b":")
         if not name or not colon or any(octet not in token for octet in name):
             return None
-        if any(octet < 0x20 and octet != 0x09 or octet == 0x7F for octet in value):
+        if any((octet < 0x20 and octet != 0x09) or octet == 0x7F for octet in value):
             return None
         found.append((name.decode().lower(), value.strip(b" \t").decode("latin-1")))
     return method.decode(), target.decode(), found
@@ -124,7 +124,8 @@ def test_random_changes_of_a_head_are_judged_to_the_letter() -> None:
         if parts is None:
             assert expected is None, head
             continue
-        method, target, found = expected  # type: ignore[misc]
+        assert expected is not None, head
+        method, target, found = expected
         assert (parts[0], parts[1], parts[4]) == (method, target, len(found)), head
         for name, value in found:
             assert value in parts[3][name], head

@@ -160,9 +160,7 @@ def _is_upgrade(request: Request) -> bool:
 def _has(fields: dict[str, str], name: str, member: str) -> bool:
     value = fields.get(name, "").lower()
     # The common case is a single member.
-    return value == member or (
-        member in value and member in [one.strip(" \t") for one in value.split(",")]
-    )
+    return value == member or (member in value and member in [one.strip(" \t") for one in value.split(",")])
 
 
 def _unavailable(reason: str) -> BadRequest:

@@ -1,4 +1,4 @@
-"""The protocol module http: its checked options; it gives each connection its driver (`driver.py`). Knows no request."""
+"""The protocol module http: its checked options; it gives each connection its driver. Knows no request."""
 
 from __future__ import annotations
 

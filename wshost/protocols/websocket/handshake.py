@@ -75,9 +75,7 @@ def check(request: Request) -> Offer:
     if not _is_key(key):
         raise BadRequest(400, "The Sec-WebSocket-Key is not 16 bytes in base64.")
     subprotocols = request.headers.list("sec-websocket-protocol") if offered else ()
-    if subprotocols and (
-        len(set(subprotocols)) != len(subprotocols) or not all([TOKEN.fullmatch(name) for name in subprotocols])
-    ):
+    if subprotocols and (len(set(subprotocols)) != len(subprotocols) or not all(map(TOKEN.fullmatch, subprotocols))):
         raise BadRequest(400, "The Sec-WebSocket-Protocol is not a list of different tokens.")
     if extensions and not _are_extensions(extensions):
         raise BadRequest(400, "The Sec-WebSocket-Extensions is malformed.")
@@ -95,7 +93,7 @@ def _is_key(key: str) -> bool:
 @lru_cache(32)
 def _are_extensions(header: str) -> bool:
     members = [member.strip(" \t") for member in header.split(",")]
-    return all([_EXTENSION.fullmatch(member) for member in members if member])
+    return all(map(_EXTENSION.fullmatch, filter(None, members)))
 
 
 def agree(offer: Offer, accept: Accept, subprotocols: Iterable[str]) -> str | None:
