@@ -17,7 +17,7 @@ from wshost.request import TOKEN, Request, fields_of
 from wshost.results import REFUSED, Close, Refused, Results, Switch
 
 if TYPE_CHECKING:
-    from wshost.protocols.http.module import Options
+    from wshost.protocols.http.options import Options
 
 _END = b"\r\n\r\n"
 _CR = 0x0D
