@@ -17,7 +17,7 @@ from typing import Any, Protocol
 MOST = 1024
 #: A descriptor is handed to the loop when it was ready alone so many times, each time within so many wake-ups of the
 #: last one. So at most about as many as the latter are handed over, however many there are.
-ALONE, RECENT = 64, 4_096
+ALONE, RECENT = 16, 4_096
 #: After so many times that one alone was ready, new descriptors are handed to the loop at once.
 QUIET = 16
 

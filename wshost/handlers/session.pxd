@@ -3,7 +3,7 @@
 cimport cython
 from wshost.handlers.awaiting cimport begin, is_pending
 
-cdef object _INIT, _OPEN, _CLOSING, _LOST, _OVER, _PLAIN, _ACCEPT
+cdef object _INIT, _OPEN, _CLOSING, _LOST, _OVER, _PLAIN
 
 cdef class HandlerSession:
     cdef object __weakref__

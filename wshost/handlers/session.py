@@ -60,8 +60,6 @@ class Stage(Enum):
 # Globals are found faster than an enumeration's members, and every message needs these.
 _INIT, _OPEN, _CLOSING, _LOST, _OVER = Stage
 _PLAIN = frozenset((str, bytes))
-#: What the channel gets for a bare state, which does not concern it.
-_ACCEPT = Accept(None)
 
 
 class HandlerSession:
@@ -229,10 +227,8 @@ class HandlerSession:
     # Init
 
     def _init_done(self, result: Any) -> None:
-        accept = _ACCEPT
-        self._state = result
-        if isinstance(result, Accept):
-            accept, self._state = result, result.state
+        accept = result if isinstance(result, Accept) else Accept(result)
+        self._state = accept.state
         if self._stage is _OVER:
             # `init` was given up, but it has returned a state, so "connection_close" is due.
             self._stage = _LOST
