@@ -1,4 +1,4 @@
-"""Compiles the modules that every message goes through, from their own sources, when a wheel is built.
+"""Compiles the modules that all messages and connections go through, from their own sources, when a wheel is built.
 
 Without a C compiler, the wheel has Python only. With ``WSHOST_PURE=1``, too. ``CFLAGS`` are passed to the compiler.
 
@@ -22,14 +22,16 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
-#: The modules that every message goes through, and no others. Each has a .pxd beside it, with the types.
+#: The modules that all messages and connections go through. Each has a .pxd beside it, with the types.
 COMPILED = (
     "wshost/connections/connection",
     "wshost/connections/context",
     "wshost/connections/stream",
+    "wshost/connections/timers",
     "wshost/connections/turn",
     "wshost/fastnet/layers",
     "wshost/fastnet/output",
+    "wshost/fastnet/poll",
     "wshost/fastnet/socket_transport",
     "wshost/fastnet/syscalls",
     "wshost/fastnet/tls_records",
@@ -41,8 +43,13 @@ COMPILED = (
     "wshost/handlers/tasks",
     "wshost/handlers/waiting",
     "wshost/topics/pending",
+    "wshost/protocols/http/driver",
+    "wshost/protocols/http/fields",
+    "wshost/protocols/http/head",
     "wshost/protocols/websocket/deflate",
     "wshost/protocols/websocket/driver",
+    "wshost/protocols/websocket/handshake",
+    "wshost/protocols/websocket/keepalive",
     "wshost/protocols/websocket/masking",
     "wshost/protocols/websocket/reader",
     "wshost/protocols/websocket/plain_frames",

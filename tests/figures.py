@@ -25,14 +25,15 @@ from tests import conformance
 from wshost import messages, server
 from wshost.command import CONFIG
 from wshost.connections import admission, context, hub, kernel, shared, stream, timers
+from wshost.fastnet import port
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
 from wshost.listening import listener, proxy_header
 from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
 from wshost.process import allocator, ending, log_limit
+from wshost.protocols.http import driver as http
 from wshost.protocols.http import head
-from wshost.protocols.http import module as http
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
@@ -226,6 +227,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("marked as final | {} and {}; {} | close 1009", (*_deflated(), count(deflate.MAX_STREAMS))),
         ("| {} bits, level {}:", (str(deflate.WINDOW_BITS), str(deflate.MEMORY_LEVEL))),
         ("the time until the peer ends | {} s (`--close-timeout`)", (_time("close_timeout"),)),
+        ("wait in the kernel | {}; {}; with", (count(port.MADE), count(port.MOST_ACCEPTED))),
         ("| {} a second, {} at once |", (count(keepalive.CONTROL_RATE), count(keepalive.CONTROL_BURST))),
         (
             "{} steps a turn, or {} of messages and output, then the others",

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request
+from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request, fields_of, headers_of
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,10 @@ class TestValues:
         info = ConnectionInfo("127.0.0.1:50000", "localhost:8080", "/", "", Headers())
         with pytest.raises(FrozenInstanceError):
             info.peer = "127.0.0.1:1"  # type: ignore[misc]
+
+
+def test_headers_are_made_of_fields_and_give_them_back() -> None:
+    fields = {"host": "a", "x-b": "c"}
+    headers = headers_of(fields)
+    assert (headers["Host"], headers.get("X-B")) == ("a", "c")
+    assert fields_of(headers) is fields

@@ -27,7 +27,7 @@ PACKAGES = sorted({path.parent for path in SOURCES.values()} - {PACKAGE})
 QUESTIONS = [
     ("Which settings and options are there, such as ping-interval?", "settings/options", "ping_interval = Option("),
     ("How does the keepalive drop a silent peer?", "protocols/websocket/keepalive", "is silent and answers no ping"),
-    ("Which HTTP module answers a plain request with 426?", "protocols/http/module", '426, "This is a WebSocket'),
+    ("Which HTTP driver answers a plain request with 426?", "protocols/http/driver", '426, "This is a WebSocket'),
     ("What reads the settings in a TOML file?", "settings/file", "import tomllib"),
     ("Which stream writes to a connection's socket?", "connections/stream", "self.transport.write("),
     ("Which stream drops peers that are slow to read?", "connections/stream", "did not read what it was sent"),

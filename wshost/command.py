@@ -19,7 +19,7 @@ from twisted.python import usage
 from wshost import __version__, compiled
 from wshost.connections.admission import MAX_REFUSED
 from wshost.listening.listener import Listener
-from wshost.process import allocator, ending, open_files, reactors
+from wshost.process import allocator, collector, ending, open_files, reactors
 from wshost.process.log_limit import LogLimit, by_library
 from wshost.results import ConfigurationError
 from wshost.server import Server
@@ -227,6 +227,8 @@ def makeService(options: Options) -> Server:
         _log.warn("{line}", line=short)
     if _loads_at_once(options.parent or {}, limit, settings):
         server.load()
+    # At last, when all is loaded.
+    collector.spare_lasting_objects()
     return server
 
 

@@ -76,6 +76,18 @@ class Headers(Mapping[str, str]):
         return tuple(filter(None, [member.strip(" \t") for member in value.split(",")]))
 
 
+def fields_of(headers: Headers) -> dict[str, str]:
+    """Return the fields by their names in lower case, not copied: nobody may change them."""
+    return headers._fields
+
+
+def headers_of(fields: dict[str, str]) -> Headers:
+    """Return these fields as they are: their names in lower case, each with its values joined. It is not copied."""
+    headers = Headers.__new__(Headers)
+    headers._fields = fields
+    return headers
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A validated request head (RFC 9112 §3)."""

@@ -135,4 +135,5 @@ class Accept:
     def __post_init__(self) -> None:
         if isinstance(self.subprotocol, str):
             object.__setattr__(self, "subprotocol", text(self.subprotocol))
-        object.__setattr__(self, "headers", check_headers(self.headers))
+        none = type(self.headers) is dict and not self.headers
+        object.__setattr__(self, "headers", {} if none else check_headers(self.headers))

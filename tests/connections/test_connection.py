@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from zope.interface import implementer
 
 from tests.connections.modules import (
@@ -191,6 +192,13 @@ class TestEveryEnding:
         peer.connection.shut_down()
         peer.turn(100)
         assert host.idle()
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_connection_provides_what_its_transport_asks_for(proxied: bool) -> None:
+    connection = MemoryHost(chain=[]).hub.factory(proxied).buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+    assert IHalfCloseableProtocol.providedBy(connection)
+    assert IProtocol.providedBy(connection)
 
 
 class TestHalfClose:

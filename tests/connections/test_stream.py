@@ -217,6 +217,32 @@ class TestOneWritePerTurn:
         assert wire.transport.writes == []
 
 
+class Ending(MemoryTransport):
+    """A transport that is told which bytes are the last."""
+
+    def write_last(self, data: bytes) -> None:
+        self.write(data)
+        self.last = data
+
+
+class TestTheLastBytes:
+    def test_a_transport_that_can_is_told_which_bytes_are_the_last(self) -> None:
+        wire = Wire(Ending)
+        wire.say(b"first")
+        wire.turn()
+        wire.bye(b"last")
+        wire.turn()
+        transport: Any = wire.transport
+        assert (transport.writes, transport.last) == ([b"first", b"last"], b"last")
+
+    def test_a_method_that_a_wrapper_has_of_the_transport_below_is_not_called(self, wire: Wire) -> None:
+        transport: Any = wire.transport
+        transport.write_last = None
+        wire.bye(b"last")
+        wire.turn()
+        assert transport.writes == [b"last"]
+
+
 class TestOutputLimit:
     def test_output_one_byte_below_the_limit_waits_for_the_end_of_the_turn(self, wire: Wire) -> None:
         wire.say(bytes(LIMIT - 1))

@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from functools import partial
+from itertools import permutations
 
 import pytest
 
@@ -17,17 +18,17 @@ class Module:
     def __init__(self) -> None:
         self.clock = MemoryReactor()
         self.schedule = Schedule(self.clock, self.failed)
-        self.timers: set[ModuleTimer] = set()
+        self.timers: ModuleTimer | None = None
         self.called = self.ran = 0
         self.failures = 0
 
     def start(self, seconds: float = 1) -> ModuleTimer:
-        return ModuleTimer(self.schedule, seconds, self.call, self.timers, self.run)
+        return ModuleTimer(self.schedule, seconds, self.call, self)
 
     def call(self) -> None:
         self.called += 1
 
-    def run(self, call: Callable[[], None]) -> None:
+    def run_timer(self, call: Callable[[], None]) -> None:
         self.ran += 1
         call()
 
@@ -55,15 +56,23 @@ class TestModuleTimer:
         module.clock.advance(10)
         assert module.called == 1
 
-    def test_a_timer_is_in_its_modules_set_until_it_fires(self, module: Module) -> None:
+    def test_a_timer_is_in_its_modules_list_until_it_fires(self, module: Module) -> None:
         timer = module.start()
-        assert module.timers == {timer}
+        assert module.timers is timer
         module.clock.advance(1)
-        assert module.timers == set()
+        assert module.timers is None
+
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_a_modules_timers_leave_its_list_in_any_order(self, module: Module, order: tuple[int, ...]) -> None:
+        timers = [module.start() for _ in order]
+        for number in order:
+            assert module.timers is not None
+            timers[number].cancel()
+        assert module.timers is None
 
     def test_a_cancelled_timer_does_not_call(self, module: Module) -> None:
         module.start().cancel()
-        assert module.timers == set()
+        assert module.timers is None
         module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
         assert module.called == 0
@@ -82,7 +91,7 @@ class TestModuleTimer:
             timer.cancel()
             module.call()
 
-        timer = ModuleTimer(module.schedule, 1, call, module.timers, module.run)
+        timer = ModuleTimer(module.schedule, 1, call, module)
         module.clock.advance(1)
         assert (module.called, module.failures) == (1, 0)
 
@@ -90,7 +99,7 @@ class TestModuleTimer:
         def call() -> None:
             raise ValueError("no call")
 
-        ModuleTimer(module.schedule, 1, call, module.timers, module.run)
+        ModuleTimer(module.schedule, 1, call, module)
         module.clock.advance(1)
         assert module.failures == 1
 
@@ -99,13 +108,15 @@ class TestModuleTimer:
         """A module holds its timer, and the timer holds the module's method."""
 
         class Driver:
+            timers: ModuleTimer | None = None
+
             def __init__(self) -> None:
-                self.timer = ModuleTimer(module.schedule, 1, self.call, module.timers, self.run)
+                self.timer = ModuleTimer(module.schedule, 1, self.call, self)
 
             def call(self) -> None:
                 """Nothing."""
 
-            def run(self, call: Callable[[], None]) -> None:
+            def run_timer(self, call: Callable[[], None]) -> None:
                 """Nothing."""
 
         driver = Driver()
@@ -139,7 +150,7 @@ class TestSchedule:
     def test_timers_fire_in_the_order_of_their_times(self, module: Module) -> None:
         made: list[str] = []
         for seconds, name in [(3, "d"), (1, "a"), (2, "b"), (2, "c")]:
-            ModuleTimer(module.schedule, seconds, partial(made.append, name), module.timers, module.run)
+            ModuleTimer(module.schedule, seconds, partial(made.append, name), module)
             assert len(module.clock.getDelayedCalls()) == 1
         for _ in range(4):
             module.clock.advance(0.5)
@@ -153,7 +164,7 @@ class TestSchedule:
         def again() -> None:
             module.call()
             if module.called < 3:
-                ModuleTimer(module.schedule, 0, again, module.timers, module.run)
+                ModuleTimer(module.schedule, 0, again, module)
 
         again()
         turns = []
@@ -180,11 +191,11 @@ class TestSchedule:
         def cancel() -> None:
             other.cancel()
 
-        ModuleTimer(module.schedule, 1, cancel, module.timers, module.run)
+        ModuleTimer(module.schedule, 1, cancel, module)
         other = module.start(1)
         last = module.start(1)
         module.clock.advance(1)
-        assert (module.called, module.failures, module.timers) == (1, 0, set())
+        assert (module.called, module.failures, module.timers) == (1, 0, None)
         assert not last.active
         module.schedule.release_if_idle()
         assert module.clock.getDelayedCalls() == []
@@ -232,16 +243,18 @@ class TestSchedule:
 
     def test_a_cancelled_timer_does_not_keep_its_owner_alive(self, module: Module) -> None:
         class Owner:
+            timers: ModuleTimer | None = None
+
             def call(self) -> None:
                 """Nothing."""
 
-            def run(self, call: Callable[[], None]) -> None:
+            def run_timer(self, call: Callable[[], None]) -> None:
                 """Nothing."""
 
         owner = Owner()
         reference = weakref.ref(owner)
         module.start(9)
-        timer = ModuleTimer(module.schedule, 5, owner.call, module.timers, owner.run)
+        timer = ModuleTimer(module.schedule, 5, owner.call, owner)
         timer.cancel()
         del owner
         assert reference() is None

@@ -24,8 +24,10 @@ from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import Reactor as FakeReactor
 from tests.fastnet.surroundings import Recorder, turn
+from wshost.fastnet import port as module
 from wshost.fastnet.port import PAUSE, REFUSALS, Loop, Port, UNIXPort, loop_of
 from wshost.fastnet.secure import SecureTransport
+from wshost.fastnet.syscalls import accept
 from wshost.fastnet.transport import Transport
 from wshost.process.log_limit import MOST
 
@@ -35,6 +37,12 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _accepting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that are none have their own way."""
+    monkeypatch.setattr(module, "accept", lambda sock: sock.accept() if isinstance(sock, FakeSocket) else accept(sock))
 
 
 @pytest.fixture
@@ -113,6 +121,12 @@ class TestPorts:
 class FakeSocket:
     """A listening socket, and those who wait at it; or what happens instead."""
 
+    def close(self) -> None:
+        """Nothing."""
+
+    def shutdown(self, how: int) -> None:
+        """Nothing."""
+
     def __init__(self, *waiting: Any) -> None:
         self.waiting = list(waiting)
 
@@ -150,7 +164,6 @@ class Waiting:
         self.pairs = [socket.socketpair() for _ in addresses]
         self.socket = FakeSocket(*((ours, addr) for (ours, _), addr in zip(self.pairs, addresses, strict=True)))
         self.port.socket = self.socket
-        self.port.numberAccepts = 100
 
     def is_closed(self, number: int) -> bool:
         return self.pairs[number][0].fileno() == -1
@@ -174,22 +187,54 @@ class TestAccepting:
         assert waiting.port.loop.connections == set(transports)
         waiting.end(loop)
 
-    def test_one_turn_accepts_at_most_20_more_than_the_last(
-        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    def test_connections_are_accepted_faster_than_they_are_made(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 25)
-        waiting.port.numberAccepts = 1
+        monkeypatch.setattr(module, "ACCEPTED", 5)
+        monkeypatch.setattr(module, "MADE", 2)
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 9)
         counts = []
-        for _ in range(4):
-            before = len(waiting.factory.built)
+        waiting.port.doRead()
+        for _ in range(5):
+            counts.append((len(waiting.socket.waiting), len(waiting.factory.built)))
+            turn(loop, 1)
+        assert counts == [(4, 2), (4, 4), (4, 5), (4, 5), (4, 5)]
+        waiting.port.doRead()
+        turn(loop)
+        assert len(waiting.factory.built) == 9
+        waiting.end(loop)
+
+    def test_the_kernel_keeps_connections_while_many_are_accepted_and_not_made(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "MOST_ACCEPTED", 3)
+        monkeypatch.setattr(module, "MADE", 1)
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 8)
+        left = []
+        for _ in range(3):
             waiting.port.doRead()
-            counts.append((len(waiting.factory.built) - before, waiting.port.numberAccepts))
-        assert counts == [(1, 21), (21, 41), (3, 3), (0, 1)]
+            left.append(len(waiting.socket.waiting))
+        assert left == [5, 4, 3]
+        waiting.end(loop)
+
+    def test_accepted_sockets_without_a_connection_are_closed_with_the_port(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tcp.Port, "connectionLost", lambda _port, _reason: None)
+        monkeypatch.setattr(module, "MADE", 1)
+        waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 3)
+        waiting.port.doRead()
+        assert [waiting.is_closed(number) for number in range(3)] == [False, False, False]
+        waiting.port.connectionLost(None)
+        turn(loop)
+        assert [waiting.is_closed(number) for number in range(3)] == [False, True, True]
+        assert len(waiting.factory.built) == 1
         waiting.end(loop)
 
     def test_accepting_ends_when_the_port_stops_listening(
-        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(tcp.Port, "connectionLost", lambda _port, _reason: None)
         waiting = Waiting(reactor, addresses=[Waiting.ADDRESS] * 2)
 
         def build() -> Recorder:
@@ -198,7 +243,11 @@ class TestAccepting:
 
         waiting.factory.build = build
         waiting.port.doRead()
-        assert len(waiting.factory.built) == len(waiting.socket.waiting) == 1
+        waiting.port.doRead()
+        turn(loop)
+        assert len(waiting.factory.built) == 1
+        waiting.port.connectionLost(None)
+        assert [waiting.is_closed(number) for number in range(2)] == [False, True]
         waiting.end(loop)
 
     def test_a_factory_that_builds_nothing_refuses_the_connection(
@@ -271,6 +320,7 @@ class TestAccepting:
         waiting.factory.build = build
         with capturedLogs() as events:
             waiting.port.doRead()
+            turn(loop)
         assert len(events) == MOST
         assert all(waiting.is_closed(number) for number in range(50))
         waiting.end(loop)
@@ -306,7 +356,6 @@ class TestAccepting:
         port.socket = socket.create_server(("127.0.0.1", 0))
         port.socket.setblocking(False)
         port.fileno = port.socket.fileno
-        port.numberAccepts = 1
         port.startReading()
         assert port in reactor.getReaders()
         with socket.create_connection(port.socket.getsockname()):

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +32,43 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 Sockets = tuple[socket.socket, socket.socket]
+
+
+class TestAccepting:
+    @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+    def test_an_accepted_socket_does_not_block_and_has_its_peers_name(
+        self, calls: ModuleType, family: socket.AddressFamily
+    ) -> None:
+        host = "127.0.0.1" if family is socket.AF_INET else "::1"
+        with socket.create_server((host, 0), family=family) as listening:
+            listening.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                calls.accept(listening)
+            with socket.create_connection(listening.getsockname()[:2]) as peer:
+                accepted, name = calls.accept(listening)
+                with accepted:
+                    assert name == peer.getsockname()
+                    assert accepted.gettimeout() == 0
+                    assert not os.get_blocking(accepted.fileno())
+                    assert not os.get_inheritable(accepted.fileno())
+                    assert (accepted.family, accepted.type, accepted.proto) == (family, socket.SOCK_STREAM, 0)
+                    assert accepted.getpeername() == peer.getsockname()
+
+    def test_unix_sockets_are_accepted(self, calls: ModuleType, tmp_path: Path) -> None:
+        with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as peer:
+            listening.bind(str(tmp_path / "x"))
+            listening.listen()
+            listening.setblocking(False)
+            peer.connect(str(tmp_path / "x"))
+            accepted, name = calls.accept(listening)
+            with accepted:
+                assert (name, accepted.gettimeout()) == ("", 0)
+
+    def test_a_closed_socket_accepts_nothing(self, calls: ModuleType) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            pass
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            calls.accept(listening)
 
 
 class TestReceiving:

@@ -338,6 +338,19 @@ class TestLoseWriteConnection:
         half.transport.loseConnection()
         assert half.turn().protocol.lost is ConnectionDone
 
+    def test_the_last_bytes_and_the_end_of_our_half_reach_the_peer(self, half: Pair) -> None:
+        half.transport.write(b"first ")
+        half.transport.write_last(b"last")
+        half.transport.loseWriteConnection()
+        half.turn()
+        assert everything(half.peer) == b"first last<end>"
+
+    def test_last_bytes_after_the_end_are_dropped(self, half: Pair) -> None:
+        half.transport.loseConnection()
+        half.transport.write_last(b"late")
+        half.turn()
+        assert everything(half.peer) == b"<end>"
+
     def test_the_half_is_closed_after_all_is_sent(self, half: Pair) -> None:
         half.transport.write(MUCH)
         half.transport.loseWriteConnection()

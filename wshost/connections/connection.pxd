@@ -12,3 +12,8 @@ cdef class Connection:
 
     cpdef dataReceived(self, data)
     cpdef buffer_updated(self, Py_ssize_t nbytes)
+    cpdef makeConnection(self, transport)
+    cpdef connectionMade(self)
+    cpdef readConnectionLost(self)
+    cpdef _count_address(self)
+    cpdef _start(self)

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import classImplements
+from zope.interface import classImplements, implementedBy
 
 from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
 from wshost.connections.ref import Ref
@@ -22,6 +22,9 @@ from wshost.topics.subscriptions import Topics
 
 #: The actions that the connection does itself, without its module.
 _TOPIC_ACTIONS = frozenset({"subscribe", "unsubscribe"})
+
+
+_DONE = connectionDone.getErrorMessage()
 
 
 class Connection:
@@ -43,6 +46,11 @@ class Connection:
         self._topics = topics
         # The IP address for which it is counted.
         self._counted_address: str | None = None
+
+    @property
+    def __providedBy__(self) -> Any:
+        # Of an extension type, zope.interface finds this out anew each time, in microseconds.
+        return implementedBy(type(self))
 
     @property
     def ref(self) -> Ref:
@@ -143,7 +151,9 @@ class Connection:
         shared = self._shared
         # The connection must free its place even if a module raises.
         try:
-            self.context.leave(self.stream.reason or reason.getErrorMessage())
+            # Nearly always this is the reason, and its text takes long to make.
+            why = _DONE if reason is connectionDone else reason.getErrorMessage()
+            self.context.leave(self.stream.reason or why)
         finally:
             if self._counted_address is not None:
                 shared.admission.discount_address(self._counted_address)

@@ -64,7 +64,8 @@ class Context:
         # The current module's driver; None before the module has started, and after it has left.
         self._driver: Any = None
         self._position = 0
-        self._timers: set[ModuleTimer] = set()
+        #: The first of the module's timers, and with it the others; see `ModuleTimer`.
+        self.timers: ModuleTimer | None = None
         # The driver is an `IPromptDriver`.
         self._is_prompt = False
         # A module's code is running; the transition that it has asked for, which is made when it returns.
@@ -76,7 +77,7 @@ class Context:
         self._unread = b""
         # The module is not ready; the actions that refs asked for meanwhile, and their size in bytes.
         self._keeps_actions = False
-        self._kept: list[tuple[str, tuple[Any, ...]]] = []
+        self._kept: list[tuple[str, tuple[Any, ...]]] | None = None
         self._kept_size = 0
 
     # What modules see: `IContext`
@@ -173,12 +174,13 @@ class Context:
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         # Convert first: a value that is no number would stop all timers of the schedule.
-        timer = ModuleTimer(self._shared.schedule, exact_seconds(seconds), call, self._timers, self._run_timer)
+        timer = ModuleTimer(self._shared.schedule, exact_seconds(seconds), call, self)
         if self.stream.closing and self._driver is None:
             timer.cancel()
         return timer
 
-    def _run_timer(self, call: Callable[[], None]) -> None:
+    def run_timer(self, call: Callable[[], None]) -> None:
+        """Make a timer's call."""
         self.run(call, "failed in a timer")
 
     def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
@@ -207,9 +209,9 @@ class Context:
 
     def release_actions(self) -> None:
         self._keeps_actions = False
-        kept, self._kept = self._kept, []
+        kept, self._kept = self._kept, None
         self._kept_size = 0
-        for action, args in kept:
+        for action, args in kept or ():
             self.ask(action, *args)
 
     # Code of modules and handlers
@@ -278,6 +280,8 @@ class Context:
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""
         size = CALL + (len(args[0]) if action == "send" else 0)
+        if self._kept is None:
+            self._kept = []
         if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.limits.max_output:
             return False
         self._kept_size += size
@@ -325,8 +329,8 @@ class Context:
         finally:
             if driver is not None:
                 self._dismiss(driver, reason)
-            for timer in list(self._timers):
-                timer.cancel()
+            while self.timers is not None:
+                self.timers.cancel()
 
     def _dismiss(self, driver: Any, reason: str) -> None:
         try:

@@ -16,3 +16,12 @@ cdef class Stream:
     cpdef flush(self)
     cpdef flush_later(self)
     cpdef bint send_published(self, bytes data) except -1
+    cpdef connect(self, transport)
+    cpdef peer_ended(self)
+    cpdef lost(self)
+    cpdef regulate(self)
+    cpdef end_turn(self)
+    cpdef close(self, data)
+    cpdef abort(self, reason)
+    cdef _check_full(self)
+    cdef _close_half(self)

@@ -176,7 +176,13 @@ class Stream:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._handed_over = len(data)
-            self.transport.write(data)
+            # Our transports send the last bytes and the end, which follows, in one packet. Ask the class: wrappers
+            # such as TLS forward all attributes, and would return the method of the transport below.
+            last = getattr(type(self.transport), "write_last", None) if self.closing else None
+            if last is None:
+                self.transport.write(data)
+            else:
+                last(self.transport, data)
             if self.blocked:
                 return
         if self.closing:

@@ -1,6 +1,6 @@
 """Many timers on a single timer of the reactor. Their clock stands still while the process does.
 
-Knows no connection. A module's timers are kept in a set; when the module leaves, its connection cancels them.
+Knows no connection. A module's timers are kept in a list; when the module leaves, its connection cancels them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from heapq import heapify, heappop, heappush
-from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
@@ -22,6 +21,16 @@ MOST = 0.3
 LATE = 0.002
 #: Cancelled timers stay in the heap until there are more than this many of them, and more than active ones.
 _LEFTOVERS = 64
+
+
+class Owner(Protocol):
+    """A connection, as what has timers of its modules."""
+
+    #: The first timer of the list; None when there is none.
+    timers: ModuleTimer | None
+
+    def run_timer(self, call: Callable[[], None]) -> None:
+        """Make a timer's call."""
 
 
 class Schedule:
@@ -42,8 +51,9 @@ class Schedule:
         self._clock = clock
         self._context = copy_context()
         self._failed = failed
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._order = count()
+        self._heap: list[Timer] = []
+        # How many timers were added.
+        self._count = 0
         # Calls for the next turn. They wait for no peer, so they are never put off.
         self._soon: deque[Timer] = deque()
         # How many timers are active, in the heap and among the calls for the next turn.
@@ -93,8 +103,9 @@ class Schedule:
         if self._wake is None:
             # There were no timers, so the time was not read. It counts again from here.
             self._tick()
-        due = self.seconds() + seconds
-        heappush(self._heap, (due, next(self._order), timer))
+        due = timer.due = self.seconds() + seconds
+        timer.number = self._count = self._count + 1
+        heappush(self._heap, timer)
         if self._wake is None or due < self._due:
             self._look_at(due)
 
@@ -104,7 +115,7 @@ class Schedule:
         if not self._waiting:
             self._heap.clear()
         elif len(self._heap) - self._waiting > max(_LEFTOVERS, self._waiting):
-            self._heap = [entry for entry in self._heap if entry[2].active]
+            self._heap = [timer for timer in self._heap if timer.active]
             heapify(self._heap)
 
     def _look_at(self, due: float) -> None:
@@ -136,7 +147,7 @@ class Schedule:
         self._tick()
         # The time is a sum of many small differences, so it may be off by a rounding error.
         until = self._time + 1e-6
-        if not self._heap or self._heap[0][0] > until:
+        if not self._heap or self._heap[0].due > until:
             self._go_on()
         elif self._looked_at - self._expected > LATE:
             # One turn may end before sockets are read, as in uvloop; two can't.
@@ -151,8 +162,8 @@ class Schedule:
     def _fire(self, until: float) -> None:
         """Make the calls that were due at this time, and were not cancelled."""
         self._wake = None
-        while self._heap and self._heap[0][0] <= until:
-            self._soon.append(heappop(self._heap)[2])
+        while self._heap and self._heap[0].due <= until:
+            self._soon.append(heappop(self._heap))
         # Before the calls: the time must be read again even if one of them raises.
         self._go_on()
         self._make_calls()
@@ -175,7 +186,7 @@ class Schedule:
 
     def _go_on(self) -> None:
         if self._heap:
-            self._look_at(self._heap[0][0])
+            self._look_at(self._heap[0].due)
 
     def _call(self, timer: Timer) -> None:
         self._waiting -= timer.active
@@ -193,13 +204,19 @@ class Timer:
     :param call: made once.
     """
 
-    __slots__ = ("__weakref__", "_call", "_schedule")
+    __slots__ = ("__weakref__", "_call", "_schedule", "due", "number")
 
     def __init__(self, schedule: Schedule, seconds: float, call: Callable[[], None]) -> None:
         self._schedule = schedule
+        #: When the call is due, by the schedule's clock; and the timer's number, as those of one time are due in order.
+        self.due = 0.0
+        self.number = 0
         # None when it was made or cancelled: the schedule may keep this timer, but must not keep the connection alive.
         self._call: Callable[[], None] | None = call
         schedule.add(seconds, self)
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.due < other.due or (self.due == other.due and self.number < other.number)
 
     @property
     def active(self) -> bool:
@@ -222,37 +239,43 @@ class Timer:
 class ModuleTimer(Timer):
     """A timer of a protocol module. The connection cancels those that are left when the module leaves.
 
-    :param timers: holds this timer until its call is made or cancelled.
-    :param run: gets the call as its argument, and makes it.
+    :param owner: keeps this timer in its list until the call is made or cancelled, and makes the call.
     """
 
-    __slots__ = ("_run", "_timers")
+    __slots__ = ("_owner", "after", "before")
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        seconds: float,
-        call: Callable[[], None],
-        timers: set[ModuleTimer],
-        run: Callable[[Callable[[], None]], None],
-    ) -> None:
-        self._timers = timers
-        self._run: Callable[[Callable[[], None]], None] | None = run
-        timers.add(self)
+    def __init__(self, schedule: Schedule, seconds: float, call: Callable[[], None], owner: Owner) -> None:
+        #: The neighbours in the owner's list. Nearly always this timer is alone.
+        self.before: ModuleTimer | None = None
+        self.after = owner.timers
+        if self.after is not None:
+            self.after.before = self
+        owner.timers = self
+        self._owner: Owner | None = owner
         super().__init__(schedule, seconds, call)
 
     def cancel(self) -> None:
         self._leave()
-        super().cancel()
+        Timer.cancel(self)
 
     def fire(self) -> None:
-        run, call = self._run, self._call
+        owner, call = self._owner, self._call
         self._leave()
         self._call = None
-        if run is not None and call is not None:
-            run(call)
+        if owner is not None and call is not None:
+            owner.run_timer(call)
 
     def _leave(self) -> None:
-        self._timers.discard(self)
-        # Break the reference to the connection.
-        self._run = None
+        owner = self._owner
+        if owner is None:
+            return
+        # Break the references to the connection.
+        self._owner = None
+        before, after = self.before, self.after
+        self.before = self.after = None
+        if before is None:
+            owner.timers = after
+        else:
+            before.after = after
+        if after is not None:
+            after.before = before

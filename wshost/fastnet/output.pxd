@@ -14,3 +14,11 @@ cdef class Output(Layer):
     cdef public bint _streaming, _producer_paused, _peer_ended, _half_closing
 
     cpdef write(self, data)
+    cpdef loseConnection(self)
+    cpdef loseWriteConnection(self)
+    cpdef _close_if_due(self)
+    cpdef _close_half(self)
+    cpdef _call(self, call)
+    cpdef _abort(self, reason)
+    cpdef connection_lost(self, exc)
+    cpdef _explain(self, exc)

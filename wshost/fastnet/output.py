@@ -11,8 +11,9 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from wshost.fastnet.layers import Layer
@@ -268,7 +269,7 @@ class Output(Layer):
     def _explain(self, exc: BaseException | None) -> Failure:
         """Return Twisted's reason for an error of the layer below."""
         if exc is None:
-            return Failure(ConnectionDone())
+            return connectionDone
         if isinstance(exc, OSError):
             detail = exc.strerror or str(exc)
             return Failure(ConnectionLost(detail) if detail else ConnectionLost())

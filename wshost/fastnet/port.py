@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from asyncio import AbstractEventLoop, TimerHandle
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -18,8 +20,10 @@ from twisted.python.failure import Failure
 
 from wshost.fastnet.addresses import with_scope
 from wshost.fastnet.negotiation import acceptable_protocols
+from wshost.fastnet.poll import Direct, Poll
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.stale_sockets import replacing_stale_socket
+from wshost.fastnet.syscalls import accept
 from wshost.fastnet.transport import Transport
 from wshost.process.log_limit import LogLimit
 
@@ -27,6 +31,11 @@ from wshost.process.log_limit import LogLimit
 #: not possible either, none is accepted for `PAUSE` seconds.
 REFUSALS = 100
 PAUSE = 1.0
+
+#: At most so many connections are accepted in one turn, and so many are made. At most so many sockets are kept of which
+#: no connection was made yet.
+ACCEPTED, MADE = 256, 32
+MOST_ACCEPTED = 1_024
 
 #: Errors that concern one waiting connection only, not the next ones.
 _ERRORS_OF_ONE = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
@@ -43,7 +52,6 @@ class _Fast:
     connected: Any
     disconnecting: Any
     stopReading: Any
-    numberAccepts: int
     sessionno: int
     _buildAddr: Any
 
@@ -56,28 +64,54 @@ class _Fast:
         self.protocols = () if context is None else acceptable_protocols(self.factory)
         if context is not None and self.protocols:
             context.set_alpn_protocols([name.decode("ascii") for name in self.protocols])
+        # Accepted sockets, with their peers' names, of which connections are still to be made; and whether a call of
+        # `_go_on` is scheduled, which does it.
+        self._accepted: deque[tuple[socket.socket, Any]] = deque()
+        self._going_on = False
         self.transport: Any = Transport if context is None else SecureTransport
 
     def startReading(self) -> None:
         super().startReading()  # type: ignore[misc]
         # Call `doRead` directly: the reactor would look up a log context and check the descriptor at each call.
-        self.loop.add_reader(self.fileno(), self.doRead)
+        self.loop.direct.add_reader(self.fileno(), self.doRead)
 
     def doRead(self) -> None:
-        """Accept waiting connections, at most `numberAccepts`, as other descriptors are ready, too."""
-        accepted = 0
-        while accepted < self.numberAccepts and not self.disconnecting:
+        """Accept waiting connections, and make the first of them. Other descriptors are ready, too.
+
+        The kernel drops connections when its queue is full, and their clients try again after seconds. So connections
+        are accepted faster than they are made.
+        """
+        for _ in range(ACCEPTED):
+            if self.disconnecting or len(self._accepted) >= MOST_ACCEPTED:
+                break
             try:
-                skt, addr = self.socket.accept()
+                self._accepted.append(accept(self.socket))
             except BlockingIOError:
                 break
             except OSError as error:
                 self._fail_to_accept(error)
                 break
-            accepted += 1
-            self._connect(skt, addr)
-        # If the limit was reached, more may be waiting: raise it.
-        self.numberAccepts = accepted + 20 if accepted == self.numberAccepts else max(1, accepted)
+        self.loop.note_ready(len(self._accepted))
+        self._make_some()
+
+    def _make_some(self) -> None:
+        """Make connections of accepted sockets, a few in each turn."""
+        for _ in range(min(MADE, len(self._accepted))):
+            if not self.disconnecting:
+                self._connect(*self._accepted.popleft())
+        if self._accepted and not (self.disconnecting or self._going_on):
+            self._going_on = True
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        self._make_some()
+
+    def connectionLost(self, reason: Any) -> None:
+        """Stop, and close the sockets of which no connection was made, as the kernel does with its own queue."""
+        while self._accepted:
+            self._accepted.popleft()[0].close()
+        super().connectionLost(reason)  # type: ignore[misc]
 
     def _fail_to_accept(self, error: OSError) -> None:
         """Close waiting connections while no descriptor is free; if this fails, accept none for `PAUSE` seconds.
@@ -144,20 +178,20 @@ class Loop:
         loop: AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
         self._loop = loop
         self._context = copy_context()
-        self.remove_reader = loop.remove_reader
-        self.remove_writer = loop.remove_writer
+        #: Watches the ports.
+        self.direct = Direct(loop, self._context)
+        watching = (
+            self.direct if not hasattr(select, "epoll") else Poll(loop, self._context, self.call_exception_handler)
+        )
+        self.note_ready = watching.note_ready
+        self.add_reader, self.remove_reader = watching.add_reader, watching.remove_reader
+        self.add_writer, self.remove_writer = watching.add_writer, watching.remove_writer
         #: A limited log, as peers can cause most events of ports and transports.
         self.log = Logger("wshost.fastnet", observer=LogLimit(globalLogPublisher, later=self.call_later))
         #: All connections of this package's ports on this reactor.
         self.connections: set[Transport] = set()
         # As Twisted's reactor does with its own connections, which do not include these.
         reactor.addSystemEventTrigger("during", "shutdown", self._disconnect_all)
-
-    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
-        self._context.copy().run(self._loop.add_reader, fd, callback)
-
-    def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
-        self._context.copy().run(self._loop.add_writer, fd, callback)
 
     def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
         self._loop.call_soon(callback, *args, context=self._context.copy())

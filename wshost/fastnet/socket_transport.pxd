@@ -7,7 +7,7 @@ from wshost.fastnet.syscalls cimport recv, recv_into, send
 cdef class SocketTransport(Layer):
     # Every write reads these. So they are side by side in memory.
     cdef int _fd
-    cdef bint _lost, _eof, _wrote
+    cdef bint _lost, _eof, _wrote, _last
     cdef object _backlog
     cdef Layer _protocol
     cdef bint _reading, _watched, _closing, _protocol_paused
@@ -29,3 +29,10 @@ cdef class SocketTransport(Layer):
     cdef _shut_down_writing(self)
     cdef _force_close(self, error)
     cdef _report(self, message, error)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+    cpdef write_last(self, data)
+    cpdef write_eof(self)
+    cpdef close(self)
+    cpdef abort(self)
+    cpdef _call_connection_lost(self, error)

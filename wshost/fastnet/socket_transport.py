@@ -29,8 +29,8 @@ class SocketTransport(Layer):
         self._loop = loop
         self._sock = sock
         self._protocol = protocol
-        # On Linux, a socket from `accept` is blocking, even if the listening socket is not.
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         self._fd = sock.fileno()
         # The unsent pieces in order; their size without the sent part; how much of the first piece has been sent.
         self._backlog: deque[bytes] | None = None
@@ -44,6 +44,8 @@ class SocketTransport(Layer):
         self._filled = 0
         # The peer has reset the connection. What it has sent before is read first.
         self._reset: OSError | None = None
+        # Our half is closed after the bytes that are being written.
+        self._last = False
         # Whether the protocol has written since the last read.
         self._wrote = False
         # Three stages of the end: nothing more is written; the connection ends when all is sent; it has ended.
@@ -176,10 +178,18 @@ class SocketTransport(Layer):
         self._unsent += size
         self._pause_or_resume_protocol()
 
+    def write_last(self, data: bytes) -> None:
+        """Write the last bytes before `write_eof` or `close`, which must follow soon: one packet may have both."""
+        self._last = True
+        try:
+            self.write_nocheck(data)
+        finally:
+            self._last = False
+
     def _send(self, data: bytes, start: int) -> int:
         """Return how many bytes the kernel has taken; 0 when the connection is broken, which also closes it."""
         try:
-            return send(self._fd, data, start)
+            return send(self._fd, data, start, self._last)
         except BlockingIOError:
             return 0
         except OSError as error:

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.python.failure import Failure
-from zope.interface import classImplements
+from zope.interface import classImplements, implementedBy
 
 from wshost.fastnet.addresses import address_of
 from wshost.fastnet.output import Output, State
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wshost.fastnet.layers import Lower
 
 # Every read needs this, and compiled code finds it as a global without a look-up.
-_CLOSED = State.CLOSED
+_OPEN, _CLOSED = State.OPEN, State.CLOSED
 
 
 class Transport(Output):
@@ -48,6 +48,11 @@ class Transport(Output):
         super().__init__(skt, protocol, addr, server, sessionno, reactor)
         self._transport = self._connect()
         server.loop.connections.add(self)
+
+    @property
+    def __providedBy__(self) -> Any:
+        # Of an extension type, zope.interface finds this out anew each time, in microseconds.
+        return implementedBy(type(self))
 
     def _connect(self) -> Lower:
         """Return the layer below."""
@@ -119,6 +124,19 @@ class Transport(Output):
             view = view.cast("B")
         # Ask the class: a wrapper that forwards all attributes to its transport would return this transport's method.
         return hasattr(type(self.protocol), "buffer_updated") and self._transport.receive_into(view)
+
+    def write_last(self, data: bytes) -> None:
+        """Write the last bytes before `loseWriteConnection` or `loseConnection`, which must follow at once.
+
+        One packet may have them and the end.
+
+        :param data: exactly of type bytes.
+        """
+        last = getattr(self._transport, "write_last", None)
+        if last is None or self._state is not _OPEN:
+            self.write(data)
+        else:
+            last(data)
 
     # In no interface, but many programs call these on Twisted's transports.
     stopReading = pauseProducing

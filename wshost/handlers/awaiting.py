@@ -76,6 +76,8 @@ def begin(result: Any, loop: AbstractEventLoop | None) -> Any:
 
 def is_pending(result: Any) -> bool:
     """Say whether `begin` has returned something that is not there yet."""
+    if result is None:
+        return False
     return type(result) is Task or isinstance(result, Deferred) or asyncio.isfuture(result)
 
 

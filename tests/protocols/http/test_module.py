@@ -25,6 +25,7 @@ from wshost.interfaces import (
     Timer,
 )
 from wshost.protocols.http import module as http
+from wshost.protocols.http.options import Options
 from wshost.request import Request
 from wshost.results import REFUSED, Close, ConfigurationError, Results, Switch
 from wshost.settings.options import MODULES, Settings
@@ -150,7 +151,7 @@ class TestInterfaces:
 
 class TestOptions:
     def test_the_defaults_are_those_of_the_table(self) -> None:
-        assert http.prepare({}) == http.Options(**{name: one.default for name, one in MODULES["http"].items()})
+        assert http.prepare({}) == Options(**{name: one.default for name, one in MODULES["http"].items()})
 
     def test_sizes_may_have_a_unit(self) -> None:
         assert http.prepare({"max_head_size": "8KiB"}).max_head_size == 8192

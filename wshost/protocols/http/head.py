@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address
 
-from wshost.request import TOKEN, Headers, Request
+from wshost.protocols.http.fields import TARGET, split
+from wshost.request import TOKEN, Request, fields_of, headers_of
 from wshost.results import check_headers
 
 #: The most query fields of a request: handlers split the query, and this limits the cost.
@@ -23,13 +23,6 @@ _FEW = min(_MAX_MEMBERS_OF.values())
 
 _CONTROLS = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
-_TARGET = re.compile(r'[!"$-~]+')  # visible ASCII without "#"
-# TOKEN and _TARGET end in "+"; the extra "+" makes them possessive: no backtracking.
-_HEAD = re.compile(
-    rf"({TOKEN.pattern}+) ({_TARGET.pattern}+) (HTTP/1\.[01])\r\n"
-    rf"((?:{TOKEN.pattern}+:[\t -~\x80-\xff]*+\r\n)*+)\r\n"  # obs-text, too (RFC 9110 §5.5)
-)
-_FIELD = re.compile(rf"({TOKEN.pattern}+):[ \t]*+([^\r]*+)\r\n")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"(?i:https?|wss?)://([^/?]*)")
 _AUTHORITY = re.compile(
@@ -97,29 +90,29 @@ def parse(head: bytes, *, max_headers: int = 100) -> Request:
     :raises BadRequest: 400, 431 for too many headers or members of one, 505 for another version of HTTP (RFC 9112
         §§2–6).
     """
-    match = _HEAD.fullmatch(head.decode("latin-1"))
-    if match is None:
+    parts = split(head, max_headers)
+    if parts is None:
         raise _fault(head)
-    method, target, version, lines = match.groups()
+    method, target, is_1_1, fields, count, again, commas, is_ascii = parts
     authority, path, query = _parse_target(target)
-    if lines.count("\n") > max_headers:
+    if count > max_headers:
         raise BadRequest(431, "There are too many header fields.")
-    fields = _FIELD.findall(lines)
-    if version == "HTTP/1.0":
-        fields = [field for field in fields if field[0].lower() != "upgrade"]
-    headers = _headers(fields)
-    if not lines.isascii():
-        _check_ascii(headers)
-    if lines.count(",") + len(fields) > _FEW:
-        _check_lists(headers)
-    _check_framing(headers, version)
-    host = headers.get("host")
-    if host is not None or version == "HTTP/1.1":
+    if not is_1_1:
+        fields.pop("upgrade", None)
+    if again and not _SINGLETONS.isdisjoint(again):
+        raise BadRequest(400, "A header field that may come only once came twice.")
+    if not is_ascii:
+        _check_ascii(fields)
+    if commas + count > _FEW:
+        _check_lists(fields)
+    _check_framing(fields, is_1_1)
+    host = fields.get("host")
+    if host is not None or is_1_1:
         _check_authority(host or "")
     if authority is not None:
         _check_authority(authority)
         host = authority  # RFC 9112 §3.2.2: Host is ignored then
-    return Request(method, target, path, query, host or "", headers)
+    return Request(method, target, path, query, host or "", headers_of(fields))
 
 
 def demand_get(request: Request) -> None:
@@ -130,7 +123,8 @@ def demand_get(request: Request) -> None:
     if request.method != "GET":
         # A response to HEAD has no body (RFC 9110 §9.3.2).
         raise BadRequest(405, "" if request.method == "HEAD" else "Only GET is served here.", {"Allow": "GET"})
-    if "transfer-encoding" in request.headers or request.headers.get("content-length", "").strip("0"):
+    fields = fields_of(request.headers)
+    if "transfer-encoding" in fields or fields.get("content-length", "").strip("0"):
         raise BadRequest(413, "Request bodies are not accepted here.")
     if request.query.count("&") >= _MAX_QUERY_FIELDS:
         raise BadRequest(400, "There are too many query fields.")
@@ -198,7 +192,7 @@ def _fault(head: bytes) -> BadRequest:
         return BadRequest(400, "The first line is no HTTP request line.")
     if parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
         return BadRequest(505, "Only HTTP/1.1 is spoken here.")
-    if not _TARGET.fullmatch(parts[1]):
+    if not TARGET.fullmatch(parts[1]):
         return _bad_target()
     # This includes white space before the colon, folded lines and non-ASCII names (RFC 9112 §§5.1, 5.2).
     return BadRequest(400, "A line of the request head is no header field.")
@@ -222,34 +216,25 @@ def _parse_target(target: str) -> tuple[str | None, str, str]:
     return authority, path or "/", query
 
 
-def _headers(fields: list[tuple[str, str]]) -> Headers:
-    headers = Headers([(name, value.rstrip(" \t")) for name, value in fields])
-    if len(headers) < len(fields):
-        counts = Counter(name.lower() for name, _ in fields)
-        if any(counts[name] > 1 for name in _SINGLETONS):
-            raise BadRequest(400, "A header field that may come only once came twice.")
-    return headers
-
-
-def _check_ascii(headers: Headers) -> None:
-    for name, value in headers.items():
+def _check_ascii(fields: dict[str, str]) -> None:
+    for name, value in fields.items():
         if not value.isascii() and (name in _ASCII or name.startswith(_ASCII_PREFIX)):
             raise BadRequest(400, "A non-ASCII character is in a header field that has none.")
 
 
-def _check_lists(headers: Headers) -> None:
-    for name, value in headers.items():
+def _check_lists(fields: dict[str, str]) -> None:
+    for name, value in fields.items():
         # Commas in cookies and URLs separate no members.
         if name not in {"cookie", "referer"} and value.count(",") >= _MAX_MEMBERS_OF.get(name, _MAX_MEMBERS):
             raise BadRequest(431, "A header field has too many members.")
 
 
-def _check_framing(headers: Headers, version: str) -> None:
-    length = headers.get("content-length")
+def _check_framing(fields: dict[str, str], is_1_1: bool) -> None:
+    length = fields.get("content-length")
     if length is not None and not length.isdigit():
         raise BadRequest(400, "The Content-Length is not a number.")
     # Request smuggling (RFC 9112 §6.1).
-    if "transfer-encoding" in headers and (length is not None or version == "HTTP/1.0"):
+    if "transfer-encoding" in fields and (length is not None or not is_1_1):
         raise BadRequest(400, "The length of the request body is ambiguous.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 
 from twisted.internet.interfaces import IAddress
@@ -12,7 +13,7 @@ from twisted.logger import Logger
 from wshost.interfaces import IContext
 from wshost.protocols.http.head import BadRequest, split_authority
 from wshost.protocols.websocket.origin import Origins, is_own
-from wshost.request import Request
+from wshost.request import Request, fields_of
 from wshost.results import ConfigurationError
 
 _NAME = re.compile(r"[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*\.?")
@@ -97,7 +98,7 @@ def check_browser(request: Request, context: IContext, origins: Origins, hosts: 
     :param context: tells the server's own address, and whether there is TLS.
     :raises BadRequest: 421 when the host is not a name of this server, 403 when the origin may not connect.
     """
-    origin = request.headers.get("origin")
+    origin = fields_of(request.headers).get("origin")
     if origin is None:
         return
     try:
@@ -129,6 +130,8 @@ def _is_loopback(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost") or _is_loopback_address(name.strip("[]"))
 
 
+# It is asked for the server's own addresses most of the time.
+@lru_cache(64)
 def _is_loopback_address(text: str) -> bool:
     try:
         address = ip_address(text)

@@ -2,10 +2,11 @@
 
 cimport cython
 from wshost.protocols.websocket.deflate cimport Deflater
+from wshost.protocols.websocket.handshake cimport acceptance, agree, check, connection_info
 from wshost.protocols.websocket.plain_frames cimport deflated_frame, frame
 from wshost.protocols.websocket.reader cimport FrameReader
 
-cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED
+cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED, _CLOSE
 
 cdef class WebSocket:
     cdef object __weakref__
@@ -24,3 +25,12 @@ cdef class WebSocket:
     cpdef send(self, data)
     @cython.locals(reader=FrameReader, steps=Py_ssize_t, turn_size=Py_ssize_t)
     cpdef _advance(self)
+    cpdef begin(self)
+    cpdef accept(self, accept)
+    cpdef on_close(self, code, reason)
+    cpdef close(self, code, reason)
+    cpdef on_drop(self)
+    cdef _refuse(self, status, body, headers)
+    cdef _watch_message(self)
+    cdef bint _admit_control(self) except -1
+    cdef _shut_down(self)

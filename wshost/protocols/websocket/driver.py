@@ -11,7 +11,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import classImplements
+from zope.interface import classImplements, implementedBy
 
 from wshost.exact import message as exact_message
 from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
@@ -58,6 +58,8 @@ class State(Enum):
     CLOSED = auto()
 
 
+_CLOSE = Close()
+
 # Globals are found faster than attributes, and every message needs these.
 _CONNECTING, _OPEN, _CLOSING, _CLOSED = State
 
@@ -97,6 +99,11 @@ class WebSocket:
         self._encoding: IEncoding | None = None
         # None unless permessage-deflate was agreed on.
         self._deflater: Deflater | None = None
+
+    @property
+    def __providedBy__(self) -> Any:
+        # Of an extension type, zope.interface finds this out anew each time, in microseconds.
+        return implementedBy(type(self))
 
     # The opening handshake
 
@@ -142,6 +149,8 @@ class WebSocket:
         self._unread = b""
         context.write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._state = _OPEN
+        # An idle connection need not keep these. The handler may have kept what it got of them.
+        self._offer = context.request = None  # type: ignore[assignment]
         self.heard_at = self._seconds()
         if options.ping_interval:
             Keepalive(self, context, options.ping_interval, options.ping_timeout)
@@ -334,7 +343,7 @@ class WebSocket:
 
     def on_drop(self) -> None:
         self._state = _CLOSED
-        self._context.perform(Close())
+        self._context.perform(_CLOSE)
 
     # From the session
 

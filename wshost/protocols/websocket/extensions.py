@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from wshost.protocols.websocket.deflate import MAX_WINDOW_BITS, WINDOW_BITS
@@ -29,6 +30,8 @@ class Agreement(NamedTuple):
     client_takeover: bool
 
 
+# Browsers are alike.
+@lru_cache(32)
 def negotiate(extensions: str, takeover: bool = True) -> Agreement | None:
     """Negotiate extensions (RFC 6455 §9.1), in time linear in their size.
 

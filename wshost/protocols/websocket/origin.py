@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from wshost.protocols.http.head import split_authority
 from wshost.results import ConfigurationError
@@ -118,6 +119,8 @@ def is_own(origin: str, host: str, secure: bool) -> bool:
     return (name, port) == (host_name, _DEFAULT_PORTS[scheme] if host_port is None else host_port)
 
 
+# The pages of one site connect again and again.
+@lru_cache(64)
 def _split(origin: str) -> tuple[str, str, int | None]:
     """Return scheme, host and port of an origin (RFC 6454 §6.2).
 

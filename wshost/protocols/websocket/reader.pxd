@@ -17,3 +17,5 @@ cdef class FrameReader:
     cpdef bint step(self) except -1
     cpdef bint _begin(self) except -1
     cpdef bint _inflate(self, Inflater inflater, bytes payload, bint is_binary) except -1
+    cpdef leave_to_engine(self)
+    cpdef answer_close(self, code, bytes reason)

@@ -1,0 +1,171 @@
+"""The driver of the module http for one connection: reads a request head, then refuses it or switches.
+
+Must not know frames, nor how options are checked.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import classImplements, implementedBy
+
+from wshost.interfaces import IContext, IPromptDriver, Timer
+from wshost.protocols.http.head import BadRequest, demand_get, parse, response
+from wshost.request import TOKEN, Request, fields_of
+from wshost.results import REFUSED, Close, Refused, Results, Switch
+
+if TYPE_CHECKING:
+    from wshost.protocols.http.options import Options
+
+_END = b"\r\n\r\n"
+_CR = 0x0D
+#: The most empty lines that are ignored before the request line; some clients send one after a body.
+_EMPTY_LINES = 8
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+#: The value of Retry-After, in seconds: long enough for a load balancer to try another server, and for a restart.
+_RETRY_AFTER = 5
+_TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byte)))
+
+
+class Driver:
+    """Waits for one request head.
+
+    :param upgrade: the module that gets WebSocket upgrades.
+    """
+
+    def __init__(self, options: Options, upgrade: str, context: IContext) -> None:
+        self._options = options
+        self._upgrade = upgrade
+        self._context = context
+        # The bytes so far, unless all of the head came at once.
+        self._received: bytes | bytearray = b""
+        # Empty lines seen before the request line, and the CR of one that is incomplete.
+        self._empty_lines = 0
+        self._cr = b""
+        self._done = False
+        self._timer: Timer | None = None
+
+    @property
+    def __providedBy__(self) -> Any:
+        # Of an extension type, zope.interface finds this out anew each time, in microseconds.
+        return implementedBy(type(self))
+
+    def start(self) -> None:
+        if self._context.admitted:
+            self._timer = self._context.call_later(self._options.timeout, self._time_out)
+        else:
+            self._finish()
+            self._context.perform(_refuse(_unavailable("The server is full.")))
+
+    def handle_connection_in(self, data: bytes) -> Results:
+        if self._done:
+            return None
+        result: Switch | Close | None
+        try:
+            result = self._read(data)
+        except BadRequest as bad:
+            result = _refuse(bad)
+        if result is not None:
+            self._finish()
+        return result
+
+    def handle_action(self, action: str, *args: Any) -> Results | Refused:
+        if action != "shutdown":
+            return REFUSED
+        if self._done:
+            return None  # the response has been sent already
+        self._finish()
+        return _refuse(_unavailable("The server is shutting down."))
+
+    def handle_connection_close(self, reason: str) -> None:
+        self._finish()
+
+    def _read(self, data: bytes) -> Switch | None:
+        if not self._received and (self._cr or data[0] == _CR):
+            data = self._skip(data)
+            if not data:
+                return None
+        received: bytes | bytearray = data
+        start = 0
+        limit = self._options.max_head_size
+        if self._received:
+            # The CRLF CRLF may begin in the bytes that arrived before.
+            start = max(0, len(self._received) - len(_END) + 1)
+            self._received += data
+            received = self._received
+        if received[0] not in _TOKEN_BYTES:
+            raise BadRequest(400, "This is not HTTP.")
+        end = received.find(_END, start, limit)
+        if end >= 0:
+            return self._judge(bytes(received), end + len(_END))
+        if len(received) >= limit:
+            raise BadRequest(431, "The request head is too long.")
+        if _BARE_LF.search(received, start):
+            raise BadRequest(400, "A line ends without CR.")
+        if received is data:
+            self._received = bytearray(data)
+        return None
+
+    def _skip(self, data: bytes) -> bytes:
+        """Return the bytes after the empty lines that precede the request line (RFC 9112 §2.2)."""
+        data = self._cr + data
+        while data.startswith(b"\r\n"):
+            self._empty_lines += 1
+            if self._empty_lines > _EMPTY_LINES:
+                raise BadRequest(400, "There are too many empty lines before the request line.")
+            data = data[2:]
+        self._cr = data if data == b"\r" else b""
+        return data[len(self._cr) :]
+
+    def _judge(self, received: bytes, size: int) -> Switch:
+        options = self._options
+        request = parse(received[:size], max_headers=options.max_headers)
+        upgrade = _is_upgrade(request)
+        if not upgrade and options.otherwise is not None:
+            return Switch(options.otherwise, received, request)
+        demand_get(request)
+        if options.paths is not None:
+            route = options.paths.match(request.path)
+            if route is None:
+                raise BadRequest(404, "Nothing is served on this path.")
+            request = replace(request, route=route)
+        if not upgrade:
+            raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
+        return Switch(self._upgrade, received[size:], request)
+
+    def _time_out(self) -> None:
+        # A client that has sent nothing expects no answer: it may be a browser's spare connection.
+        close = _refuse(BadRequest(408, "The request head took too long.")) if self._received else Close()
+        self._finish()
+        self._context.perform(close)
+
+    def _finish(self) -> None:
+        self._done = True
+        self._received = b""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+# Not a decorator: Cython's extension types can't have one.
+classImplements(Driver, IPromptDriver)
+
+
+def _is_upgrade(request: Request) -> bool:
+    fields = fields_of(request.headers)
+    return request.method == "GET" and _has(fields, "upgrade", "websocket") and _has(fields, "connection", "upgrade")
+
+
+def _has(fields: dict[str, str], name: str, member: str) -> bool:
+    value = fields.get(name, "").lower()
+    # The common case is a single member.
+    return value == member or (member in value and member in [one.strip(" \t") for one in value.split(",")])
+
+
+def _unavailable(reason: str) -> BadRequest:
+    return BadRequest(503, reason, {"Retry-After": str(_RETRY_AFTER)})
+
+
+def _refuse(bad: BadRequest) -> Close:
+    return Close(response(bad.status, bad.reason, bad.headers))
