@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -42,6 +43,15 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     monkeypatch.setattr(ending, "interrupt_quietly", lambda _: None)
     monkeypatch.chdir(tmp_path)
     return kinds
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """What a command changes is changed for the process."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +269,12 @@ class TestMakeService:
         server.privilegedStartService()
         server.startService()
         assert len(reactor.tcpServers) == 1
+
+    @pytest.mark.usefixtures("reactor")
+    def test_the_garbage_collector_leaves_out_what_was_loaded(self) -> None:
+        gc.unfreeze()
+        makeService(parsed(*ECHO))
+        assert gc.get_freeze_count()
 
     def test_unix_sockets_are_left_to_the_daemon(self, reactor: Reactor) -> None:
         server = makeService(parsed(*ECHO, "--listen", "unix:/run/x"))
