@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
+import re
 
 #: How many characters of a text are kept, half from its start and half from its end: a peer may make texts very long.
 LENGTH = 8_192
 
 
-@cache
-def _escapes() -> dict[int, str]:
-    controls = (code for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A})
-    # Characters that some programs take for the end of a line; and surrogates, which can't be encoded.
-    others = (0x2028, 0x2029, *range(0xD800, 0xE000))
-    return {code: f"\\x{code:02x}" for code in controls} | {code: f"\\u{code:04x}" for code in others}
+#: Control characters but tab and newline; characters that some programs take for the end of a line; and surrogates,
+#: which can't be encoded.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def _escape(character: re.Match[str]) -> str:
+    code = ord(character[0])
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
 def loggable(text: str) -> str:
@@ -24,4 +26,4 @@ def loggable(text: str) -> str:
     half = LENGTH // 2
     if len(text) > LENGTH:
         text = f"{text[:half]}\n…\n{text[-half:]}"
-    return text.translate(_escapes())
+    return _UNSAFE.sub(_escape, text)
