@@ -23,15 +23,16 @@ from zope.interface import implementer
 
 from tests import conformance
 from wshost import messages, server
-from wshost.command import CONFIG
+from wshost.commands.options import CONFIG
 from wshost.connections import admission, context, hub, kernel, shared, stream, timers
 from wshost.fastnet import port
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
 from wshost.listening import listener, proxy_header
+from wshost.logs import limit
 from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
-from wshost.process import allocator, ending, log_limit
+from wshost.process import allocator, ending
 from wshost.protocols.http import driver as http
 from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, options, reader
@@ -142,7 +143,7 @@ def _rejects(status: int) -> bool:
 _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
 _MOST_STALLS, _MIN_RATE = count(stream.MAX_SAVED_STALLS), size(stream.MIN_RATE)
-_LOGGED = (str(log_limit.MOST), count(log_limit.PERIOD))
+_LOGGED = (str(limit.MOST), count(limit.PERIOD))
 _ANSWER_TIME = count(hub.ANSWER_TIME * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
@@ -181,7 +182,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
         ("like those that are sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),
-        ("at most {} in {} seconds; more are counted", (str(log_limit.MOST), count(log_limit.PERIOD))),
+        ("at most {} in {} seconds; more are counted", (str(limit.MOST), count(limit.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],
     "docs/modules.md": [
@@ -195,7 +196,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("of the server's process may connect: the mode is {}.", (f"{listener.MODE:o}",)),
         ("or has not connected after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
-        ("Beyond {} kinds, all further events are of one kind.", (count(log_limit.KINDS),)),
+        ("Beyond {} kinds, all further events are of one kind.", (count(limit.KINDS),)),
         ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
         ("After {} seconds, the process ends", (count(ending.LIMIT),)),
         ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),
@@ -257,8 +258,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (_time("ping_interval"), _time("ping_timeout")),
         ),
         ("never finishes closing | time for it | {} s (`--close-timeout`)", (_time("close_timeout"),)),
-        ("{} failures in {} s, control characters escaped", (str(log_limit.MOST), count(log_limit.PERIOD))),
-        ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(log_limit.KINDS))),
+        ("{} failures in {} s, control characters escaped", (str(limit.MOST), count(limit.PERIOD))),
+        ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(limit.KINDS))),
         ("strict parsing; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
         ("at a Unix socket | its mode | {} (`mode=`)", (f"{listener.MODE:o}",)),
         ("At most {} seconds of such a time count against any", (count(timers.MOST),)),

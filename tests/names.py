@@ -13,6 +13,7 @@ import dataclasses
 import importlib
 import inspect
 import keyword
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,11 @@ from twisted.scripts import twistd
 from zope.interface.interface import InterfaceClass
 
 import wshost
+from wshost.commands import foreground
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
 from wshost.request import TLS, ConnectionInfo
-from wshost.settings import wsserver
+from wshost.settings import environment, wsserver
 from wshost.settings.options import MODULES, OPTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +44,7 @@ _WORDS = """
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     accept4 close epoll_ctl ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
-    LimitNOFILE LimitNOFILE= X-Forwarded-For GLIBC_TUNABLES MALLOC_…
+    true false yes enableServiceLinks LimitNOFILE LimitNOFILE= X-Forwarded-For GLIBC_TUNABLES MALLOC_…
     IProtocolFactory IConsumer ISSLTransport connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509
     .pxd .pyx .tac .venv docs/_build doc feature fix removal pyproject.toml PORT= HANDLER= ARGS=--help
@@ -57,13 +59,16 @@ OTHERS = frozenset(_WORDS.split()) | {
     "async def",
     "nc localhost 7000",
     "pip install .",
+    "pip install 'wshost[reload]'",
+    "enableServiceLinks: false",
+    'handler = "chat.py"',
     "pip install --force-reinstall --no-cache-dir",
     "make PYTHON=/path/to/python",
     "make bench ARGS='--servers wshost,wshost-before'",
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install chromium gcc haproxy libssl-dev npm openssl strace",
+    "apt install chromium gcc haproxy libssl-dev logrotate npm openssl strace",
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",
@@ -110,6 +115,7 @@ def _known() -> set[str]:
     found = {
         *dir(builtins),
         *keyword.kwlist,
+        *(level.lower() for level in logging.getLevelNamesMapping()),
         "wshost",
         *OPTIONS,
         "protocol_modules",
@@ -149,7 +155,8 @@ def is_there(name: str) -> bool:
     first, _, rest = name.partition(" ")
     if first.startswith("--"):
         option = first.partition("=")[0]
-        return option[2:].replace("-", "_") in {*OPTIONS, "config"} or option in _TWISTD | {"--clean"}
+        ours = {*OPTIONS, *foreground.Options.more, "config", "help", "version"}
+        return option[2:].replace("-", "_") in ours or option in _TWISTD | {"--clean"}
     if first == "make":
         target = rest.partition(" ")[0]
         return any(line.startswith(f"{target}:") for line in (ROOT / "Makefile").read_text().splitlines())
@@ -157,6 +164,10 @@ def is_there(name: str) -> bool:
         return all(
             word in {"wshost", "…", "-n", "-y", "epoll"} or is_there(word) or word == "--help" for word in rest.split()
         )
+    if first == "wshost" and rest:
+        return all(word in {"check", "…"} or is_there(word) for word in rest.split())
+    if name == "python -m wshost":
+        return (ROOT / "wshost/__main__.py").exists()
     if first == "python":
         return _is_file(rest.split(" ")[0]) or _is_file(rest.removeprefix("-m ").replace(".", "/") + ".py")
     if first.startswith(".venv/bin/"):
@@ -181,6 +192,9 @@ def _is_file(name: str) -> bool:
 def _is_python(name: str) -> bool:
     text = name.replace("…", "...").replace("=false", "=False")
     if text.startswith("WSHOST_"):
+        variable = text.partition("=")[0]
+        if variable in {environment.variable(option) for option in OPTIONS.values()}:
+            return True
         return any(f'"{text.partition("=")[0]}"' in path.read_text() for path in ROOT.glob("[wb]*/**/*.py"))
     first, _, rest = text.partition(" ")
     try:

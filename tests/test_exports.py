@@ -33,7 +33,7 @@ class TestPublicNames:
     def test_a_public_name_is_the_class_that_its_module_defines(self, name: str, module: str) -> None:
         assert getattr(wshost, name) is getattr(import_module(module), name)
 
-    @pytest.mark.parametrize("before", ["", "import wshost.server", "import wshost.command"])
+    @pytest.mark.parametrize("before", ["", "import wshost.server", "import wshost.commands.twistd"])
     def test_service_makes_a_service_whatever_was_imported_before(self, before: str) -> None:
         """A module named wshost.service would take the name as soon as it is imported: there must be none."""
         code = f"{before}\nfrom wshost import service\nprint(service({{'handler': 'wshost.handlers.echo'}}))"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,7 @@ class TestService:
                 "protocol_modules is given twice, by two names",
             ),
             ({"tls_key": "a.pem"}, "tls-key needs tls-cert"),
+            ({"log-level": "debug"}, "log-level is an option of the command: your program has a log of its own"),
             ({}, "there is no handler: name one with --handler, or with --route for each path"),
             ({"handler": echo, "tls_cert": "none.pem"}, "none.pem: No such file or directory"),
         ],
@@ -193,26 +195,32 @@ class TestStart:
         server.privilegedStartService()
         assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
         assert listening(server) == [
-            f"wshost listening on ws://:80 (http -> websocket; {form()})",
-            f"wshost listening on unix:/run/x (http -> websocket; {form()})",
+            f"wshost listening on ws://:80 (http -> websocket; {form()}; on reactor; pid {os.getpid()})",
+            f"wshost listening on unix:/run/x (http -> websocket; {form()}; on reactor; pid {os.getpid()})",
         ]
         assert len(reactor.tcpServers) == len(reactor.unixServers) == 1
 
     def test_start_takes_the_ports_that_privileged_start_has_not_taken(self, reactor: Reactor) -> None:
         server = service({"handler": echo}, reactor)
-        assert listening(server) == [f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()})"]
+        assert listening(server) == [
+            f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()}; on reactor; pid {os.getpid()})"
+        ]
         assert hello(reactor) == HELLO_BACK
 
     def test_a_server_without_websockets_logs_tcp_and_its_chain(self, reactor: Reactor) -> None:
         factory = "tests.test_chain.twisted_factory"
         server = service({"protocol_modules": [factory]}, reactor)
-        assert listening(server) == [f"wshost listening on tcp://127.0.0.1:8080 ({factory}; {form()})"]
+        assert listening(server) == [
+            f"wshost listening on tcp://127.0.0.1:8080 ({factory}; {form()}; on reactor; pid {os.getpid()})"
+        ]
 
     def test_a_server_with_a_certificate_listens_by_tls(self, reactor: Reactor, tmp_path: Path) -> None:
         path = str(tmp_path / "both.pem")
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
         server = service({"handler": echo, "tls_cert": path}, reactor)
-        assert listening(server) == [f"wshost listening on wss://127.0.0.1:8080 (http -> websocket; {form()})"]
+        assert listening(server) == [
+            f"wshost listening on wss://127.0.0.1:8080 (http -> websocket; {form()}; on reactor; pid {os.getpid()})"
+        ]
         assert isinstance(reactor.tcpServers[0][1], TLSMemoryBIOFactory)
 
     def test_bind_may_leave_unix_sockets_for_later(self, reactor: Reactor) -> None:
@@ -417,7 +425,7 @@ class TestTheBackplane:
         with capturedLogs() as events:
             backplane.connecting.callback(None)
         assert [formatEvent(event) for event in events] == [
-            f"wshost listening on ws://127.0.0.1:80 (http -> websocket; {form()})"
+            f"wshost listening on ws://127.0.0.1:80 (http -> websocket; {form()}; on reactor; pid {os.getpid()})"
         ]
         assert hello(reactor) == HELLO_BACK
 
@@ -573,7 +581,7 @@ class TestAnnouncing:
         with capturedLogs() as events:
             run(reactor)
         assert [formatEvent(event) for event in events] == [
-            f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()})"
+            f"wshost listening on ws://127.0.0.1:8080 (http -> websocket; {form()}; on reactor; pid {os.getpid()})"
         ]
 
     def test_a_stopped_server_does_not_announce_itself(self, reactor: Reactor) -> None:

@@ -5,6 +5,7 @@ It does nothing else, and must not know how any of these parts works.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -53,7 +54,11 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
     :raises wshost.results.ConfigurationError: with one line that says what is wrong.
     """
     settings, name = wsserver.translate(given)
-    server = Server(options.settle(options.check(settings)), reactor)
+    checked = options.check(settings)
+    for option in OPTIONS.values():
+        if option.command_only and option.name in checked:
+            raise ConfigurationError(f"{option.dashed} is an option of the command: your program has a log of its own")
+    server = Server(options.settle(checked), reactor)
     server.load()
     if name is not None:
         MultiService.setName(server, name)
@@ -189,8 +194,9 @@ class Server(MultiService):
         # The server may have been stopped before the reactor ran.
         if listeners is self._listeners:
             names = [link.name for link in self._chain]
+            on = reactors.name(self._reactor or reactors.installed())
             for listener in listeners:
-                how = f"{' -> '.join(names)}; {compiled.form()}"
+                how = f"{' -> '.join(names)}; {compiled.form()}; on {on}; pid {os.getpid()}"
                 listener.announce(how, *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
 
     def _fail(self, failure: Failure) -> None:

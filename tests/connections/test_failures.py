@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wshost.connections.failures import Failures, asks_to_exit
-from wshost.process.log_limit import MOST, PERIOD
-from wshost.process.log_text import LENGTH
+from wshost.logs.limit import MOST, PERIOD
+from wshost.logs.text import LENGTH
 
 
 class Failing:
@@ -56,7 +56,7 @@ class TestLog:
     def test_a_failure_is_logged_with_its_connection_and_traceback(self, fail: Failing) -> None:
         [event] = fail()
         assert event["log_level"] is LogLevel.error
-        assert event["id"] == "c7"
+        assert event["connection"] == "c7"
         first, *trace = as_file(event).splitlines()
         assert first.endswith("connection c7: the module failed")
         assert trace[0] == "\tTraceback (most recent call last):"
@@ -72,7 +72,7 @@ class TestLog:
     def test_the_event_can_be_written_as_json(self, fail: Failing) -> None:
         [event] = fail()
         [read] = eventsFromJSONLogFile(io.StringIO("\x1e" + eventAsJSON(event) + "\n"))
-        assert read["id"] == "c7"
+        assert read["connection"] == "c7"
 
 
 class TestWhatAPeerSays:
@@ -142,12 +142,12 @@ class TestALogThatFails:
             fail()
         finally:
             globalLogPublisher.removeObserver(broken)
-        assert [event["id"] for event in seen] == ["c7"]
+        assert [event["connection"] for event in seen] == ["c7"]
 
     def test_an_exception_that_can_not_be_formatted_is_named(self, fail: Failing) -> None:
         [event] = fail(Unspeakable())
-        assert "in __call__" in event["text"]
-        assert event["text"].endswith("Unspeakable, which can't be formatted")
+        assert "in __call__" in event["traceback"]
+        assert event["traceback"].endswith("Unspeakable, which can't be formatted")
 
     def test_without_an_exception_to_log_a_lookup_error_is_raised(self, fail: Failing) -> None:
         with pytest.raises(LookupError, match="no exception to log"):

@@ -29,7 +29,7 @@ from wshost.fastnet.port import PAUSE, REFUSALS, Loop, Port, UNIXPort, loop_of
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.syscalls import accept
 from wshost.fastnet.transport import Transport
-from wshost.process.log_limit import MOST
+from wshost.logs.limit import MOST
 
 
 @pytest.fixture

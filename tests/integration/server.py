@@ -1,4 +1,4 @@
-"""Runs `twistd wshost` in processes of its own; must not know what is tested with them."""
+"""Runs `twistd wshost` or `wshost` in processes of its own; must not know what is tested with them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def running_server(
     reactor: str | None = None,
     cwd: str | Path | None = None,
     env: Mapping[str, str] | None = None,
-    command: Literal["twistd", "twist"] = "twistd",
+    command: Literal["twistd", "twist", "wshost"] = "twistd",
     application: str | None = None,
     before: Sequence[str] = (),
     own: Sequence[str] = ("--nodaemon", "--pidfile="),
@@ -108,7 +108,7 @@ def running_server(
     :param reactor: a name for twistd's `--reactor`.
     :param cwd: the working directory.
     :param env: variables beside those of this process.
-    :param command: twist may run it instead.
+    :param command: twist or `wshost` itself may run it instead.
     :param application: a ``.tac`` file for twistd to run instead of the plugin; it then takes no options.
     :param before: a command that becomes the server in the end, by ``exec``.
     :param own: options of twistd itself.
@@ -116,10 +116,13 @@ def running_server(
     :param forked: start it quickly, by `ForkedProcess`. Where it can't be, it is started as a shell does it: behind
         another command, and with variables that Python itself reads.
     """
-    words = [str(SCRIPTS / command), *(own if command == "twistd" else ["--log-format=text"])]
+    words = [str(SCRIPTS / command), *{"twistd": own, "twist": ["--log-format=text"], "wshost": ()}[command]]
     if reactor:
         words.append(f"--reactor={reactor}")
-    words += ["--python", application] if application else ["wshost", *_completed(options)]
+    if application:
+        words += ["--python", application]
+    else:
+        words += [*(() if command == "wshost" else ("wshost",)), *_completed(options)]
     with tempfile.TemporaryFile() as output:
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         process: subprocess.Popen[bytes] | ForkedProcess

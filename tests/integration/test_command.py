@@ -266,7 +266,7 @@ class TestADaemon:
     def test_a_daemon_that_fails_after_the_fork_says_why_on_the_terminal_and_in_the_log(self) -> None:
         status, _, err = twistd("--logfile=chat.log", "--pidfile=chat.pid", "wshost", "--listen=unix:none/x", *ECHO)
         assert status == 1
-        assert "wshost.command.Exit: can't listen on unix:none/x: No such file or directory" in err
+        assert "wshost.commands.one_line.Exit: can't listen on unix:none/x: No such file or directory" in err
         assert "Traceback" not in err
         assert not Path("chat.pid").exists()
         log = Path("chat.log").read_text(encoding="utf-8")

@@ -293,6 +293,25 @@ class TestATaskThatExits:
         assert theirs == ["theirs"]
 
 
+class TestName:
+    def test_a_reactor_on_asyncio_is_named_after_its_loop(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        reactors.choose(daemon=False)
+        assert reactors.name(reactors.installed()) == "uvloop"
+
+    def test_a_reactor_on_asyncios_own_loop_is_named_asyncio(
+        self, monkeypatch: pytest.MonkeyPatch, loops: list[asyncio.AbstractEventLoop]
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        reactors.choose(daemon=False)
+        assert reactors.name(reactors.installed()) == "asyncio"
+
+    def test_another_reactor_has_the_name_by_which_twistd_knows_it(self, epoll: EPollReactor) -> None:
+        assert reactors.name(epoll) == "epoll"
+
+    def test_a_reactor_with_a_plain_name_is_a_reactor(self) -> None:
+        assert reactors.name(type("Reactor", (), {})()) == "reactor"
+
+
 @pytest.mark.usefixtures("loops")
 class TestChoose:
     @pytest.mark.parametrize("daemon", [False, True])

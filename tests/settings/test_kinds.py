@@ -5,7 +5,20 @@ from typing import Any
 
 import pytest
 
-from wshost.settings.kinds import Anything, Flag, Integer, Kind, Module, Seconds, Several, Size, Table, Text, mapping
+from wshost.settings.kinds import (
+    Anything,
+    Choice,
+    Flag,
+    Integer,
+    Kind,
+    Module,
+    Seconds,
+    Several,
+    Size,
+    Table,
+    Text,
+    mapping,
+)
 
 PAIR = ("http", {"max_head_size": 8192})
 
@@ -249,3 +262,15 @@ def test_only_lists_and_tables_are_repeatable(kind: Kind[Any], repeatable: bool)
 )
 def test_a_metavar_stands_for_the_value_in_the_help(kind: Kind[Any], metavar: str) -> None:
     assert kind.metavar == metavar
+
+
+class TestChoice:
+    def test_a_word_of_the_choice_is_taken(self) -> None:
+        kind = Choice("FORMAT", "text", "json")
+        assert kind.metavar == "FORMAT"
+        assert kind.add(None, "json") == kind.check("json") == "json"
+
+    @pytest.mark.parametrize("value", ["xml", "", 1, None])
+    def test_anything_else_is_refused(self, value: Any) -> None:
+        with pytest.raises(ValueError, match=f"^{value!r} is none of text, json$"):
+            Choice("FORMAT", "text", "json").check(value)

@@ -6,7 +6,7 @@ from twisted.application.service import ServiceMaker
 from wshost.plugins import EndpointParser, ProtocolModule
 
 # Plugin variables are public: Twisted's cache knows them by name.
-wshost = ServiceMaker("wshost", "wshost.command", "A WebSocket server that runs your handler.", "wshost")
+wshost = ServiceMaker("wshost", "wshost.commands.twistd", "A WebSocket server that runs your handler.", "wshost")
 http = ProtocolModule("http", "wshost.protocols.http.module")
 websocket = ProtocolModule("websocket", "wshost.protocols.websocket.module")
 factory = ProtocolModule("factory", "wshost.protocols.factory")

@@ -11,7 +11,6 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from zope.interface import classImplements
 
-from wshost.connections.address import address
 from wshost.connections.kernel import is_broken
 from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
@@ -99,7 +98,7 @@ class Context:
 
     @property
     def peer(self) -> str:
-        return address(self.peer_address)
+        return self.stream.peer()
 
     @property
     def tls(self) -> TLS | None:
@@ -190,7 +189,7 @@ class Context:
         self._shared.turn.call_soon(self, call)
 
     def log_failure(self, what: str) -> None:
-        self._shared.failures.log(self.ref.id, what)
+        self._shared.failures.log(self.ref.id, what, self.stream.peer)
 
     def use_encoding(self, encoding: IEncoding | None) -> None:
         if encoding is self.encoding:

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wshost.process.log_limit import MOST, PERIOD
-from wshost.process.log_text import loggable
+from wshost.logs.limit import MOST, PERIOD
+from wshost.logs.text import loggable
 
 _log = Logger("wshost")
 
@@ -42,24 +42,25 @@ class Failures:
         self._period_end = 0.0
         self._count = 0
 
-    def log(self, id: str, what: str) -> None:
+    def log(self, id: str, what: str, peer: Callable[[], str] | None = None) -> None:
         """Log the exception being handled. Errors of the log itself are ignored.
 
         :param id: the connection's id, or "-".
         :param what: what failed, as a clause: "the handler's init failed".
+        :param peer: returns the address of the connection's peer.
         :raises LookupError: when no exception is being handled.
         """
         error = sys.exception()
         if error is None:
             raise LookupError("there is no exception to log")
         with suppress(BaseException):
-            self._log(id, what, error)
+            self._log(id, what, error, peer)
         with suppress(BaseException):
             exit = asks_to_exit(error)
             if exit is not None and self._leave is not None:
                 self._leave(exit)
 
-    def _log(self, id: str, what: str, error: BaseException) -> None:
+    def _log(self, id: str, what: str, error: BaseException, peer: Callable[[], str] | None) -> None:
         now = self._clock.seconds()
         if now >= self._period_end:
             left_out, self._count = self._count - MOST, 0
@@ -68,8 +69,16 @@ class Failures:
                 _log.error("{count} more failures were not logged", count=left_out)
         self._count += 1
         if self._count <= MOST:
+            about = {"connection": id, "peer": _address(peer), "what": what, "failure": Failure(error)}
             text = loggable(_formatted(error).rstrip())
-            _log.error("connection {id}: {what}\n{text}", id=id, what=what, text=text, failure=Failure(error))
+            _log.error("connection {connection}: {what}\n{traceback}", traceback=text, **about)
+
+
+def _address(peer: Callable[[], str] | None) -> str:
+    """Return the peer's address, if there is one to tell: any kind of transport may fail."""
+    with suppress(Exception):
+        return "" if peer is None else peer()
+    return ""
 
 
 def _formatted(error: BaseException) -> str:

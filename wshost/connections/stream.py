@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
 from zope.interface import classImplements
 
+from wshost.connections.address import address
 from wshost.connections.kernel import taken
 from wshost.connections.shared import Shared
 from wshost.connections.timers import Timer
@@ -257,9 +258,13 @@ class Stream:
             self.abort(what)
         except BaseException:  # any kind of transport may fail
             what += ", and so did the abort"
-            self._shared.failures.log(self._id, what)
+            self._shared.failures.log(self._id, what, self.peer)
         else:
-            self._shared.failures.log(self._id, what)
+            self._shared.failures.log(self._id, what, self.peer)
+
+    def peer(self) -> str:
+        """Return the peer's address as text."""
+        return address(self.transport.getPeer())
 
     # A peer that does not read
 

@@ -25,7 +25,7 @@ from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.stale_sockets import replacing_stale_socket
 from wshost.fastnet.syscalls import accept
 from wshost.fastnet.transport import Transport
-from wshost.process.log_limit import LogLimit
+from wshost.logs.limit import LogLimit
 
 #: While no file descriptor is free, up to `REFUSALS` waiting connections are accepted and closed at once. If this is
 #: not possible either, none is accepted for `PAUSE` seconds.

@@ -18,7 +18,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.reflect import safe_str
 
-from wshost.process.log_text import loggable
+from wshost.logs.text import loggable
 
 #: If a signal comes twice within so many seconds, it counts once: timeout(1), for example, sends it to the process and
 #: to its process group.

@@ -109,6 +109,13 @@ def soon(reactor: Any) -> Callable[..., object] | None:
     return None
 
 
+def name(reactor: Any) -> str:
+    """Return the name of a reactor, or of the event loop that it runs on: "uvloop", "asyncio", "epoll"."""
+    if isinstance(reactor, AsyncioSelectorReactor):
+        return type(reactor._asyncioEventloop).__module__.partition(".")[0]  # noqa: SLF001 - it has no public name
+    return type(reactor).__name__.removesuffix("Reactor").lower() or "reactor"
+
+
 def installed() -> Any:
     """Return the reactor of this process. If there is none yet, Twisted's default is installed."""
     from twisted.internet import reactor  # noqa: PLC0415

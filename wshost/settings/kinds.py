@@ -129,6 +129,19 @@ class Flag(Kind[bool]):
         return str(value).lower()
 
 
+class Choice(Kind[str]):
+    """One of a few words."""
+
+    def __init__(self, metavar: str, *words: str) -> None:
+        super().__init__(metavar)
+        self._words = words
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self._words:
+            raise ValueError(f"{value!r} is none of {', '.join(self._words)}")
+        return exact.text(value)
+
+
 class Text(Kind[str]):
     """A string that is not empty."""
 

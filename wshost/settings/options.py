@@ -13,7 +13,20 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from wshost.results import ConfigurationError
 from wshost.settings import wsserver
-from wshost.settings.kinds import Anything, Flag, Integer, Kind, Module, Seconds, Several, Size, Table, Text, mapping
+from wshost.settings.kinds import (
+    Anything,
+    Choice,
+    Flag,
+    Integer,
+    Kind,
+    Module,
+    Seconds,
+    Several,
+    Size,
+    Table,
+    Text,
+    mapping,
+)
 
 _DAY = 86_400
 _MOST = 10_000_000
@@ -28,6 +41,7 @@ GROUPS = {
     "handler": "What it serves",
     "max_message_size": "Limits",
     "handshake_timeout": "Times, in seconds",
+    "log_format": "Log",
 }
 
 T = TypeVar("T")
@@ -39,15 +53,17 @@ class Option(Generic[T]):
     :param default: the value when the option is not given.
     :param text: what the option does, in one sentence or more.
     :param shown: the default in words, if the value itself is not clear.
+    :param command_only: the option is about the process, not about the server. `wshost.service` does not take it.
     """
 
     #: The name in `Settings`, and on the command line; empty for an option that only a module's own mapping has.
     name = dashed = ""
 
-    def __init__(self, kind: Kind[T], default: T, text: str, shown: str = "") -> None:
+    def __init__(self, kind: Kind[T], default: T, text: str, shown: str = "", *, command_only: bool = False) -> None:
         self.kind = kind
         self.default = default
         self.text = text
+        self.command_only = command_only
         #: The default as `--help` and the documentation show it; empty when there is no default.
         self.shown = shown or ("" if default in (None, (), {}) else kind.show(default))
 
@@ -141,6 +157,23 @@ class Settings:
     close_timeout = Option(_TIME, 5.0, "Drop a client that takes longer to answer a close, or to end its connection.")
     drain_timeout = Option(
         Seconds(0, _DAY), 10.0, "When the server stops, drop clients that are still there after this long."
+    )
+
+    log_format = Option(
+        Choice("FORMAT", "text", "json"), "text", "Format of the log's lines: text or json.", command_only=True
+    )
+    log_level = Option(
+        Choice("LEVEL", "debug", "info", "warning", "error"),
+        "info",
+        "The least level that is logged: debug, info, warning or error.",
+        command_only=True,
+    )
+    log_file = Option(
+        _FILE,
+        None,
+        "File for the log; it is opened again at SIGHUP and SIGUSR1.",
+        "stderr; twistd's --logfile",
+        command_only=True,
     )
 
     def __init__(self, **given: Any) -> None:
@@ -259,15 +292,14 @@ def _check(given: Mapping[str, Any], known: Mapping[str, Option[Any]], aliases: 
     return checked
 
 
-def settle(given: Mapping[str, Any], over: Mapping[str, Any] | None = None) -> Settings:
+def settle(*given: Mapping[str, Any]) -> Settings:
     """Merge options into `Settings`, and check them together.
 
-    :param given: checked values by name.
-    :param over: more checked values, which win: the command line over the file.
+    :param given: checked values by name. Later ones win: those of the command line over those of the file.
     :raises ConfigurationError: when two options exclude each other, or an option needs another that is missing.
     """
-    merged = dict(given)
-    if over:
+    merged: dict[str, Any] = {}
+    for over in given:
         if not over.keys().isdisjoint({"port", "interface"}):
             merged.pop("listen", None)
         if "listen" in over:

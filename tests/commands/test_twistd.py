@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
-import re
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,145 +20,24 @@ from twisted.protocols.wire import Discard
 from twisted.scripts._twistd_unix import ServerOptions
 from zope.interface.verify import verifyObject
 
-import wshost
+from tests.commands.conftest import Beginner
+from tests.commands.given import ECHO, parsed, twistd
 from tests.ports import Reactor
-from wshost import chain, command
+from wshost import chain
 from wshost.backplanes.memory import SHARED
-from wshost.command import Exit, Options, makeService, one_line
-from wshost.process import ending, open_files, reactors
-from wshost.process.log_limit import MOST, PERIOD
+from wshost.commands import log
+from wshost.commands.one_line import Exit
+from wshost.commands.twistd import Options, makeService
+from wshost.logs.limit import MOST, PERIOD
+from wshost.process import ending, open_files
 from wshost.protocols.websocket import on_demand
-from wshost.results import ConfigurationError
-from wshost.settings.options import OPTIONS, Settings
 
 asyncio_log = logging.getLogger("asyncio")
-
-ECHO = ["--handler", "wshost.handlers.echo"]
-
-
-@pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
-    """For which kinds of process a reactor was installed: daemons or not."""
-    kinds: list[bool] = []
-    monkeypatch.setattr(reactors, "choose", lambda *, daemon: kinds.append(daemon))
-    monkeypatch.setattr(ending, "interrupt_quietly", lambda _: None)
-    monkeypatch.chdir(tmp_path)
-    return kinds
-
-
-@pytest.fixture(autouse=True)
-def collector() -> Iterator[None]:
-    """What a command changes is changed for the process."""
-    threshold = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
-
-
-@pytest.fixture(autouse=True)
-def beginner(monkeypatch: pytest.MonkeyPatch) -> Beginner:
-    beginner = Beginner()
-    monkeypatch.setattr(command, "globalLogBeginner", beginner)
-    return beginner
-
-
-@pytest.fixture
-def reactor(monkeypatch: pytest.MonkeyPatch) -> Reactor:
-    reactor = Reactor()
-    monkeypatch.setattr(reactors, "installed", lambda: reactor)
-    return reactor
-
-
-class Beginner:
-    """Begins to log."""
-
-    def __init__(self) -> None:
-        self.observers: list[Any] = []
-        self.redirected = True
-
-    def beginLoggingTo(self, observers: Any, redirectStandardIO: bool = True) -> None:
-        self.observers += observers
-        self.redirected = redirectStandardIO
-
-
-def parsed(*given: str) -> Options:
-    options = Options()
-    options.parseOptions(list(given))
-    return options
-
-
 discard = Factory.forProtocol(Discard)
-
-
-def twistd(*given: str) -> Options:
-    """The options of wshost within those of twistd."""
-    options = ServerOptions()
-    options.parseOptions(list(given))
-    ours: Options = options.subOptions
-    return ours
 
 
 def fail(*args: Any, **kwargs: Any) -> None:
     raise CannotListenError(None, b"/run/x", "Cannot acquire lock")
-
-
-class TestTheCommandLine:
-    def test_options_become_settings(self) -> None:
-        options = parsed(
-            *("--port", "0", "--origin", "https://a.example", "--origin=https://b.example", "--compress"),
-            *("--handler", "chat", "--handler-option", "room=1", "--handler-option", "size=2", "--route", "/a=b"),
-            *("--max-message-size", "64KiB", "--ping-interval", "2.5", "--protocol-module", "http,timeout=2.5"),
-            *("--protocol-module", "websocket"),
-        )
-        assert options.settings() == Settings(
-            port=0,
-            origin=["https://a.example", "https://b.example"],
-            compress=True,
-            handler="chat",
-            handler_option={"room": "1", "size": "2"},
-            route={"/a": "b"},
-            max_message_size=65_536,
-            ping_interval=2.5,
-            protocol_module=[("http", {"timeout": 2.5}), ("websocket", {})],
-        )
-
-    def test_options_win_over_those_of_the_file(self) -> None:
-        Path("chat.toml").write_text("port = 1\ncompress = true\norigin = ['*']\n", encoding="ascii")
-        options = parsed("--config", "chat.toml", "--port", "2", "--origin", "https://a.example")
-        assert options.settings() == Settings(port=2, compress=True, origin=["https://a.example"])
-
-    @pytest.mark.parametrize("name", OPTIONS)
-    def test_every_option_can_be_given(self, name: str) -> None:
-        option = OPTIONS[name]
-        text = {"KEY=VALUE": "a=1", "PATH=HANDLER": "/a=b", "SIZE": "64KiB"}.get(option.kind.metavar, "1")
-        options = parsed(f"--{option.dashed}{'=' * bool(option.kind.metavar)}{text * bool(option.kind.metavar)}")
-        assert options[name] == option.kind.add(None, text)
-
-    @pytest.mark.parametrize(
-        ("given", "complaint"),
-        [
-            (["--prt", "1"], "option --prt not recognized; see --help"),
-            (["--port"], "option --port requires argument; see --help"),
-            (["--port", "http"], "--port: 'http' is not a whole number from 0 to 65535"),
-            (["--compress=yes"], "option --compress must not have an argument; see --help"),
-            (["--max-output", "5MB"], "--max-output: '5MB' is not a size from 1 to 2147483648, such as 65536 or 64KiB"),
-            (["--route", "/chat"], "--route: '/chat' is not PATH=HANDLER"),
-            (["chat"], "unexpected argument 'chat'; see --help"),
-        ],
-    )
-    def test_a_wrong_option_ends_the_process_with_one_line(
-        self, capfd: pytest.CaptureFixture[str], given: list[str], complaint: str
-    ) -> None:
-        with pytest.raises(Exit) as caught:
-            parsed(*given)
-        assert caught.value.code == 1
-        assert capfd.readouterr() == ("", f"wshost: {complaint}\n")
-
-    def test_version_prints_the_version_and_which_form_runs(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as caught:
-            parsed("--version")
-        assert caught.value.code == 0
-        assert capsys.readouterr().out == f"wshost {wshost.__version__} ({wshost.compiled.form()})\n"
 
 
 class TestTheReactor:
@@ -223,42 +103,6 @@ class TestTwistdsFiles:
     def test_twistds_files_that_can_be_written_are_left_alone(self, given: list[str]) -> None:
         ServerOptions().parseOptions([*given, "wshost", *ECHO])
         assert list(Path().iterdir()) == []
-
-
-class TestTheHelp:
-    def test_help_prints_the_help_and_ends_the_process(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as caught:
-            ServerOptions().parseOptions(["wshost", "--help"])
-        assert caught.value.code == 0
-        assert capsys.readouterr().out.startswith("Usage: twistd [options] wshost [options]\n")
-
-    @pytest.mark.parametrize("name", [*OPTIONS, "config", "version", "help"])
-    def test_the_help_lists_every_option_once(self, name: str) -> None:
-        shown = OPTIONS[name].dashed if name in OPTIONS else name
-        assert len(re.findall(rf"^  --{shown}(?![\w-])", Options().getUsage(), re.MULTILINE)) == 1
-
-    @pytest.mark.parametrize("name", OPTIONS)
-    def test_the_help_shows_an_option_as_the_table_says(self, name: str) -> None:
-        option = OPTIONS[name]
-        shown = Options().getUsage().partition(f"  --{option.dashed}")[2].partition("\n  --")[0].partition("\n\n")[0]
-        takes = f"={option.kind.metavar} " if option.kind.metavar else " "
-        default = f" [{option.shown}]" if option.kind.metavar and option.shown else ""
-        assert " ".join(shown.split()) == f"{takes}{option.help}{default}".strip()
-
-    @pytest.mark.parametrize("columns", [None, 60, 132])
-    def test_the_helps_lines_fit_the_terminal(self, monkeypatch: pytest.MonkeyPatch, columns: int | None) -> None:
-        monkeypatch.setenv("COLUMNS", "100")
-        table = Options().getUsage(columns).partition("Sizes are")[0]
-        assert 50 < max(map(len, table.splitlines())) <= (columns or 100)
-
-    def test_the_helps_examples_can_be_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        Path("limits.toml").write_text("max-connections = 5\n", encoding="ascii")
-        examples = re.findall(r"^  twistd .*wshost ((?:.*\\\n)*.*)", Options().getUsage(), re.MULTILINE)
-        made = [parsed(*re.sub(r"[\\']", "", example).split()).settings() for example in examples]
-        assert [(one.port, one.listen, one.max_connections) for one in made] == [
-            (8080, Settings.listen.default, Settings.max_connections.default),
-            (8080, ["tcp:443"], 5),
-        ]
 
 
 class TestMakeService:
@@ -397,7 +241,7 @@ class TestWhatIsImportedLater:
 
     @pytest.mark.usefixtures("reactor")
     def test_a_chain_without_websocket_never_needs_it(self, loads: list[str]) -> None:
-        module = "factory,factory=tests.test_command.discard"
+        module = "factory,factory=tests.commands.test_twistd.discard"
         makeService(twistd("--uid=0", "wshost", f"--protocol-module={module}"))
         assert loads == []
 
@@ -446,22 +290,71 @@ class TestTheLog:
         assert len(records) == MOST
 
 
-class TestOneLine:
-    def test_a_handlers_traceback_is_printed_above_the_complaint(self, capfd: pytest.CaptureFixture[str]) -> None:
-        class Broken(ConfigurationError):
-            traceback_text = "Traceback:\n  their line\n"
+class TestTheFormOfTheLog:
+    """The log is ours, unless twistd's own options name another."""
 
-        with pytest.raises(Exit), one_line():
-            raise Broken("it can't be\nimported")
-        assert capfd.readouterr().err == "Traceback:\n  their line\nwshost: it can't be imported\n"
+    @pytest.fixture(autouse=True)
+    def _taken(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(log.Log, "take_over", lambda _: None)
 
-    def test_an_exception_that_is_no_complaint_is_raised(self) -> None:
-        with pytest.raises(ZeroDivisionError), one_line():
-            1 / 0  # noqa: B018
+    @pytest.mark.parametrize(
+        ("given", "file"),
+        [
+            ([], "twistd.log"),
+            (["--logfile=theirs"], "theirs"),
+            (["--nodaemon", "--logfile=theirs"], "theirs"),
+        ],
+    )
+    def test_the_log_is_where_twistd_has_its_own(self, given: list[str], file: str) -> None:
+        options = twistd(*given, "wshost", *ECHO)
+        makeService(options)
+        Logger("chat", observer=options.twistd["logger"]()).info("hello")
+        assert [path.name for path in Path().iterdir()] == [file]
+        assert Path(file).read_text(encoding="utf-8").endswith(" info chat: hello\n")
 
-    def test_a_complaint_is_an_exception_and_ends_the_process(self) -> None:
-        """It removes its pid file after an `Exception` only, and prints that it had one on a daemon's terminal."""
-        with pytest.raises(Exception, match=r"^a line$") as caught, one_line():
-            raise ConfigurationError("a line")
-        assert isinstance(caught.value, SystemExit)
-        assert caught.value.code == 1
+    @pytest.mark.parametrize("given", [[], ["--logfile=-"]])
+    def test_in_the_foreground_the_log_is_stdout(self, given: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+        options = twistd("--nodaemon", *given, "wshost", *ECHO, "--log-format=json")
+        makeService(options)
+        Logger("chat", observer=options.twistd["logger"]()).info("hello")
+        assert '"message": "hello"' in capfd.readouterr().out
+
+    @pytest.mark.parametrize("given", [["--syslog"], ["--logger=builtins.print"], None])
+    @pytest.mark.parametrize("option", ["--log-format=json", "--log-level=info", "--log-file=log"])
+    def test_another_log_has_no_options_of_ours(
+        self, given: list[str] | None, option: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        options = parsed(*ECHO, option) if given is None else twistd(*given, "wshost", *ECHO, option)
+        with pytest.raises(Exit):
+            makeService(options)
+        name = option.partition("=")[0][2:]
+        assert (
+            capfd.readouterr().err == f"wshost: {name}: this log is not wshost's, but twist's, syslog's or --logger's\n"
+        )
+
+
+class TestBreakpoints:
+    """twistd takes sys.stdout for its log."""
+
+    @pytest.fixture(autouse=True)
+    def _hook(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "breakpointhook", sys.__breakpointhook__)
+        monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
+
+    def test_in_the_foreground_the_debugger_talks_to_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        twistd("--nodaemon", "wshost", *ECHO)
+        terminal = io.StringIO()
+        monkeypatch.setattr(sys, "__stdin__", io.StringIO("p 6 * 7\nc\n"))
+        monkeypatch.setattr(sys, "__stdout__", terminal)
+        breakpoint()
+        assert "42" in terminal.getvalue()
+        assert "test_twistd.py" in terminal.getvalue()
+
+    def test_what_the_environment_says_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONBREAKPOINT", "builtins.print")
+        twistd("--nodaemon", "wshost", *ECHO)
+        assert sys.breakpointhook is sys.__breakpointhook__
+
+    def test_a_daemon_has_no_terminal(self) -> None:
+        twistd("wshost", *ECHO)
+        assert sys.breakpointhook is sys.__breakpointhook__

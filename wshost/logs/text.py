@@ -7,10 +7,9 @@ import re
 #: How many characters of a text are kept, half from its start and half from its end: a peer may make texts very long.
 LENGTH = 8_192
 
-
 #: Control characters but tab and newline; characters that some programs take for the end of a line; and surrogates,
 #: which can't be encoded.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 
 def _escape(character: re.Match[str]) -> str:
@@ -18,12 +17,14 @@ def _escape(character: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
-def loggable(text: str) -> str:
-    """Return a text with its control characters escaped (CWE-117), and without its middle if it is too long.
+def escaped(text: str) -> str:
+    """Return a text with its control characters escaped (CWE-117). Tabs and newlines stay."""
+    return _UNSAFE.sub(_escape, text)
 
-    Tabs and newlines stay, as Twisted's log files indent the lines of a text.
-    """
+
+def loggable(text: str) -> str:
+    """Return a text with its control characters escaped, and without its middle if it is too long."""
     half = LENGTH // 2
     if len(text) > LENGTH:
         text = f"{text[:half]}\n…\n{text[-half:]}"
-    return _UNSAFE.sub(_escape, text)
+    return escaped(text)

@@ -12,7 +12,7 @@ from twisted.python import context, log
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from wshost.process.log_limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_library
+from wshost.logs.limit import KINDS, MOST, PERIOD, LogLimit, by_format, by_library
 
 
 class Limited:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from wshost.process.log_text import LENGTH, loggable
+from wshost.logs.text import LENGTH, loggable
 
 
 @pytest.mark.parametrize(

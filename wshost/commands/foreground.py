@@ -1,0 +1,92 @@
+"""The command `wshost`: runs the server in the foreground. Knows no twistd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from twisted.logger import globalLogBeginner
+
+from wshost.commands import log, options, start
+from wshost.commands.one_line import one_line
+from wshost.process import reactors
+
+
+class Options(options.Options):
+    """The options of `wshost`."""
+
+    more = {  # noqa: RUF012 - as in the base class
+        "reload": "For development: start again when the handler, a file beside it, or the configuration changes.",
+    }
+    examples = """
+Commands:
+  wshost [options]         serves in the foreground, until SIGTERM or Ctrl-C
+  wshost check [options]   says what would be wrong, and what is in force; starts nothing
+
+Examples:
+  wshost --port 8080 --handler chat
+      serves chat.py of the current directory on ws://localhost:8080
+  wshost --config /etc/chat/wshost.toml --log-format json
+      serves as the file says, with a log for programs
+"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Start again when a file changes.
+        self.reloads = False
+
+    def opt_reload(self) -> None:
+        """Start again when a file changes."""
+        self.reloads = True
+
+    def getSynopsis(self) -> str:
+        return "Usage: wshost [check] [options]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :param arguments: by default, those of the process.
+    :returns: the exit status.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    checks = given[:1] == ["check"]
+    parsed = Options()
+    parsed.parseOptions(given[1:] if checks else given)
+    with one_line():
+        if checks:
+            from wshost.commands import check  # noqa: PLC0415 - only then
+
+            return check.check(parsed)
+        if parsed.reloads:
+            from wshost.commands import reload  # noqa: PLC0415 - only then
+
+            return reload.run(parsed, given)
+        return run(parsed)
+
+
+def run(parsed: Options) -> int:
+    """Serve until a signal comes.
+
+    :returns: the exit status; after SIGINT, the process ends by SIGINT, so that a shell's script ends, too.
+    :raises ConfigurationError: for what prevents the start.
+    """
+    reactors.choose(daemon=False)
+    reactor = reactors.installed()
+    settings = parsed.settings()
+    ours = log.Log(settings)
+    log.limit(globalLogBeginner)
+    # Users' print() goes to stdout.
+    globalLogBeginner.beginLoggingTo([ours], redirectStandardIO=False)
+    ours.take_over()
+    server = start.start(parsed, settings, {})
+    server.privilegedStartService()
+    server.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
+    reactor.run()
+    if getattr(reactor, "_exitSignal", None) == signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    return 0

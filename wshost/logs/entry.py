@@ -1,0 +1,78 @@
+"""One event of the log, made of an event of Twisted's. Knows no format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.logger import LogLevel, formatEvent
+
+#: The names of levels. Twisted says "warn", Python's `logging` says "warning".
+LEVELS = {"debug": LogLevel.debug, "info": LogLevel.info, "warning": LogLevel.warn, "error": LogLevel.error}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event."""
+
+    #: Seconds since 1970, in UTC.
+    time: float
+    #: "debug", "info", "warning", "error" or "critical".
+    level: str
+    #: The name of the logger: that of Python's `logging`, or the namespace of Twisted's.
+    logger: str
+    #: The text, without the traceback.
+    message: str
+    #: The id of the connection, as in `ref.id`; and its peer's address. Empty where there is none.
+    connection: str = ""
+    peer: str = ""
+    #: The traceback with the exception, as Python prints it. Empty where there is none.
+    traceback: str = ""
+
+
+def entry(event: Mapping[str, Any]) -> Entry:
+    """Make an entry of an event. Whatever is wrong with the event, its entry says so: nothing is raised."""
+    level = event.get("log_level") or LogLevel.info
+    namespace = str(event.get("log_namespace", "-"))
+    legacy = namespace == "log_legacy"
+    if "warning" in event and "category" in event:
+        # Twisted says that it has logged the warning itself; this is the name that Python gives it.
+        namespace = "py.warnings"
+    if legacy:
+        # The older functions of Twisted say which part of a program has logged, and "-" if they don't know.
+        system = str(event.get("system", "-"))
+        namespace = "twisted" if system == "-" else system
+    connection = str(event.get("connection", "-"))
+    return Entry(
+        time=float(event.get("log_time", time.time())),
+        level="warning" if level is LogLevel.warn else level.name,
+        logger=namespace,
+        message=_message(event, legacy).strip("\n"),
+        connection="" if connection == "-" else connection,
+        peer=str(event.get("peer", "")),
+        traceback=_traceback(event, legacy).rstrip(),
+    )
+
+
+def _message(event: Mapping[str, Any], legacy: bool) -> str:
+    if "what" in event and "traceback" in event:
+        # An event of our own, whose text has the traceback for other observers.
+        return str(event["what"])
+    if legacy and event.get("failure") is not None:
+        # The same with Twisted's older functions.
+        return str(event.get("why") or "Unhandled Error")
+    return formatEvent(dict(event))
+
+
+def _traceback(event: Mapping[str, Any], legacy: bool) -> str:
+    if "traceback" in event:
+        return str(event["traceback"])
+    failure = event.get("log_failure") or (event.get("failure") if legacy else None)
+    if failure is None:
+        return ""
+    try:
+        return str(failure.getTraceback())
+    except BaseException:  # the exception's own methods may raise anything
+        return f"{failure.type}, which can't be formatted"
