@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import runpy
 import signal
 import sys
@@ -14,7 +13,7 @@ from tests.ports import Reactor
 from wshost import __main__
 from wshost.commands import check, foreground, log, reload, start
 from wshost.commands.one_line import Exit
-from wshost.process import reactors
+from wshost.process import ending, reactors
 
 
 class TestMain:
@@ -24,7 +23,12 @@ class TestMain:
 
     def test_reload_runs_the_command_again_and_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         runs: list[Any] = []
-        monkeypatch.setattr(reload, "run", lambda options, given: runs.append((options["port"], given)) or 3)
+
+        def run(options: Any, given: Any) -> int:
+            runs.append((options["port"], given))
+            return 3
+
+        monkeypatch.setattr(reload, "run", run)
         given = ["--reload", "--port=7"]
         assert foreground.main(given) == 3
         assert runs == [(7, given)]
@@ -88,13 +92,10 @@ class TestRun:
         reactor = Runs(number)
         monkeypatch.setattr(reactors, "installed", lambda: reactor)
         killed: list[int] = []
-        handled: list[Any] = []
-        monkeypatch.setattr(os, "kill", lambda pid, signal: killed.append(signal))
-        monkeypatch.setattr(signal, "signal", lambda *args: handled.append(args))
+        monkeypatch.setattr(ending, "end_by", killed.append)
         assert foreground.main([*ECHO, "--port=80"]) == 0
         assert [port for port, *_ in reactor.tcpServers] == [80]
         assert killed == kills
-        assert ((signal.SIGINT, signal.SIG_DFL) in handled) is bool(kills)
         assert len(beginner.observers) == 1
         assert not beginner.redirected
 

@@ -122,9 +122,17 @@ class TestTakingOver:
             log.hang_up(signal.SIGHUP)
         logger.info("still")
         [event] = events
-        why = f"the log can't be opened again: {Path('logs/log').absolute()}: No such file or directory"
+        why = f"SIGHUP: the log can't be opened again: {Path('logs/log').absolute()}: No such file or directory"
         assert (event["log_level"], formatEvent(event)) == (LogLevel.error, why)
         assert len(lines("old/log")) == 1
+
+    def test_a_stream_stays(self, capfd: pytest.CaptureFixture[str]) -> None:
+        log, logger = made(None)
+        with capturedLogs() as events:
+            log.hang_up(signal.SIGUSR1)
+        logger.info("still")
+        assert [formatEvent(event) for event in events] == ["SIGUSR1: the log is no file"]
+        assert capfd.readouterr().err.endswith(" info chat: still\n")
 
 
 class TestTheTerminal:

@@ -138,10 +138,12 @@ class TestInTheForeground:
         assert (status, caught.value.rcvd and caught.value.rcvd.code) == (0, 1001)
         assert "Traceback" not in log
 
-    def test_ctrl_c_ends_it_by_the_signal(self) -> None:
-        with running_server(command="wshost") as server:
+    def test_ctrl_c_ends_it_by_the_signal_and_atexit_is_honoured(self) -> None:
+        Path("leaving.py").write_text(f"import atexit, pathlib\natexit.register(pathlib.Path('left').touch)\n{ONE}")
+        with running_server("--handler=leaving", command="wshost") as server:
             status, log = server.stop(signal.SIGINT)
         assert status == -signal.SIGINT
+        assert Path("left").exists()
         assert "Traceback" not in log
 
     def test_ctrl_c_twice_ends_it_now(self) -> None:

@@ -239,6 +239,27 @@ class TestExitStatus:
         assert (done.returncode, done.stdout, done.stderr) == (3, b"written; late\nearly\n", b"")
 
 
+class TestEndBy:
+    def test_the_signal_ends_the_process_only_when_python_has_ended(self) -> None:
+        program = (
+            "import atexit, signal; atexit.register(print, 'late')\nfrom wshost.process import ending\n"
+            "ending.end_by(signal.SIGINT); print('written', end='; ')"
+        )
+        done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"written; late\n", b"")
+
+    def test_from_now_on_the_signal_ends_the_process_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        statuses: list[ExitStatus] = []
+        monkeypatch.setattr(ending, "_statuses", statuses)
+        before = signal.getsignal(signal.SIGUSR2)
+        try:
+            ending.end_by(signal.SIGUSR2)
+            assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+            assert len(statuses) == 1
+        finally:
+            signal.signal(signal.SIGUSR2, before)
+
+
 class TestTheFirstSignal:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_the_first_signal_goes_to_twisted(

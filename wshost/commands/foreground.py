@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from twisted.logger import globalLogBeginner
 
 from wshost.commands import log, options, start
 from wshost.commands.one_line import one_line
-from wshost.process import reactors
+from wshost.process import ending, reactors
 
 
 class Options(options.Options):
@@ -87,6 +86,5 @@ def run(parsed: Options) -> int:
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()
     if getattr(reactor, "_exitSignal", None) == signal.SIGINT:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        ending.end_by(signal.SIGINT)
     return 0

@@ -78,12 +78,19 @@ class Log:
         """
         if self._on_terminal and not os.isatty(self._stream):
             os.kill(os.getpid(), signal.SIGTERM)
+        name, path = signal.Signals(number).name, self._output.path
         try:
             self._output.reopen()
         except OSError as error:
-            _log.error("the log can't be opened again: {path}: {why}", path=self._output.path, why=error.strerror)
+            _log.error(
+                "{signal}: the log can't be opened again: {path}: {why}", signal=name, path=path, why=error.strerror
+            )
         else:
-            _log.info("{signal}: the log was opened again", signal=signal.Signals(number).name)
+            _log.info(
+                "{signal}: {what}",
+                signal=name,
+                what="the log is no file" if path is None else "the log was opened again",
+            )
 
 
 def limit(beginner: Any) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakMethod, ref
@@ -67,13 +68,24 @@ def interrupt_quietly(reactor: Any) -> None:
         reactor.addSystemEventTrigger("before", "startup", signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
+def end_by(number: int) -> None:
+    """Make the process end by a signal, as if nobody had handled it, but only when Python ends: `atexit` is honoured.
+
+    A shell's script ends with a program that SIGINT has ended. It goes on after one that exits with a status.
+
+    :param number: the signal. From now on, it ends the process at once.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    _statuses.append(ExitStatus(number, partial(os.kill, os.getpid())))
+
+
 class ExitStatus:
     """Makes the process exit with this status, unless a signal ends it.
 
     twistd and twist always exit with 0. So this object ends the process itself, when Python deletes it at the very end:
     threads have ended, `atexit` functions were called, and output was flushed.
 
-    :param status: 0 to 255.
+    :param status: 0 to 255; or a signal, for another `exit`.
     :param exit: ends the process.
     :param torn_down: returns whether the interpreter is finalizing.
     """
