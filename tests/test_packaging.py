@@ -316,9 +316,15 @@ class TestInstalled:
         assert "wshost" in commands(read_only.run(*unprivileged, *TWISTD, "--help"))
         assert not (plugins / "dropin.cache").exists()
 
-    def test_an_installed_wshost_serves(self, installed: Site, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("how", ["twistd", "wshost", "module"])
+    def test_an_installed_wshost_serves(self, installed: Site, how: str, tmp_path: Path) -> None:
+        command = {
+            "twistd": [installed.python, *TWISTD, "-n", "wshost"],
+            "wshost": [installed.python.with_name("wshost")],
+            "module": [installed.python, "-P", "-m", "wshost"],
+        }[how]
         server = subprocess.Popen(
-            [installed.python, *TWISTD, "-n", "wshost", "--port", "0", "--handler", "wshost.handlers.echo"],
+            [*command, "--port", "0", "--handler", "wshost.handlers.echo"],
             cwd=tmp_path,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -343,7 +349,8 @@ class TestInstalled:
                     assert client.recv() == "Grüße"
                 server.terminate()
                 lines += log
-                assert server.wait() == -signal.SIGTERM, "".join(lines)  # as twistd ends when it has shut down
+                # twistd ends by the signal when it has shut down.
+                assert server.wait() == (-signal.SIGTERM if how == "twistd" else 0), "".join(lines)
                 assert "Traceback" not in "".join(lines)
             finally:
                 server.kill()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     kinds: list[bool] = []
     monkeypatch.setattr(reactors, "choose", lambda *, daemon: kinds.append(daemon))
     monkeypatch.setattr(ending, "interrupt_quietly", lambda _: None)
+    monkeypatch.setattr(sys, "path", sys.path[:])
     monkeypatch.chdir(tmp_path)
     return kinds
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import gc
-import io
 import logging
 import os
+import pdb
 import sys
 import threading
 from collections.abc import Iterator
@@ -119,6 +119,14 @@ class TestMakeService:
         gc.unfreeze()
         makeService(parsed(*ECHO))
         assert gc.get_freeze_count()
+
+    @pytest.mark.usefixtures("reactor")
+    def test_handlers_beside_the_configuration_are_found(self, tmp_path: Path) -> None:
+        folder = tmp_path / "etc"
+        folder.mkdir()
+        (folder / "handler_beside_it.py").write_text("init = handle = print\n", encoding="ascii")
+        (folder / "chat.toml").write_text("handler = 'handler_beside_it'\n", encoding="ascii")
+        assert makeService(parsed("--config", "etc/chat.toml"))
 
     def test_unix_sockets_are_left_to_the_daemon(self, reactor: Reactor) -> None:
         server = makeService(parsed(*ECHO, "--listen", "unix:/run/x"))
@@ -342,13 +350,21 @@ class TestBreakpoints:
         monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
 
     def test_in_the_foreground_the_debugger_talks_to_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Python's debugger itself would end the measuring of coverage; tests/integration/test_operating.py uses it."""
+
+        class Debugger:
+            stopped_at: list[str] = []  # noqa: RUF012 - of one test
+
+            def __init__(self, stdin: Any, stdout: Any) -> None:
+                assert (stdin, stdout) == (sys.__stdin__, sys.__stdout__)
+
+            def set_trace(self, frame: Any) -> None:
+                self.stopped_at.append(frame.f_code.co_name)
+
+        monkeypatch.setattr(pdb, "Pdb", Debugger)
         twistd("--nodaemon", "wshost", *ECHO)
-        terminal = io.StringIO()
-        monkeypatch.setattr(sys, "__stdin__", io.StringIO("p 6 * 7\nc\n"))
-        monkeypatch.setattr(sys, "__stdout__", terminal)
         breakpoint()
-        assert "42" in terminal.getvalue()
-        assert "test_twistd.py" in terminal.getvalue()
+        assert Debugger.stopped_at == ["test_in_the_foreground_the_debugger_talks_to_the_terminal"]
 
     def test_what_the_environment_says_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTHONBREAKPOINT", "builtins.print")
