@@ -204,6 +204,8 @@ def _uvicorn(implementation: str) -> Callable[[Launch, int], list[str]]:
             "--log-level=warning",
             "--lifespan=off",
             "--backlog=4096",
+            # A server that is stopped between its turns would miss the answers to its pings.
+            "--ws-ping-interval=86400",
             *([f"--ssl-keyfile={launch.cert}", f"--ssl-certfile={launch.cert}"] if launch.cert else []),
         ]
 

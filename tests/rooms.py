@@ -108,7 +108,7 @@ class logged:  # noqa: N801 - as a context it reads like a function
 
     def __call__(self, event: LogEvent) -> None:
         if "what" in event:
-            self.texts.append(f"{event['id']}: {event['what']}")
+            self.texts.append(f"{event['connection']}: {event['what']}")
 
     def __exit__(self, *exc: object) -> None:
         globalLogPublisher.removeObserver(self)

@@ -318,13 +318,13 @@ class TestInstalled:
 
     @pytest.mark.parametrize("how", ["twistd", "wshost", "module"])
     def test_an_installed_wshost_serves(self, installed: Site, how: str, tmp_path: Path) -> None:
-        command = {
+        commands: dict[str, list[str | Path]] = {
             "twistd": [installed.python, *TWISTD, "-n", "wshost"],
             "wshost": [installed.python.with_name("wshost")],
             "module": [installed.python, "-P", "-m", "wshost"],
-        }[how]
+        }
         server = subprocess.Popen(
-            [*command, "--port", "0", "--handler", "wshost.handlers.echo"],
+            [*commands[how], "--port", "0", "--handler", "wshost.handlers.echo"],
             cwd=tmp_path,
             env=environment(),
             stdin=subprocess.DEVNULL,

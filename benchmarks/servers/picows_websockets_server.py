@@ -45,6 +45,8 @@ async def main() -> None:
         arguments.port,
         ssl=arguments.tls(),
         compression="deflate" if arguments.deflate else None,
+        # A server that is stopped between its turns would miss the answers to its pings.
+        ping_interval=None,
         backlog=4096,
     ) as server:
         await server.serve_forever()

@@ -56,6 +56,8 @@ async def main() -> None:
         ssl=arguments.tls(),
         compression=None,
         extensions=[_DEFLATE] if arguments.deflate else None,
+        # A server that is stopped between its turns would miss the answers to its pings.
+        ping_interval=None,
         backlog=4096,
     ) as server:
         await server.serve_forever()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class TestWhatIsInForce:
         monkeypatch.setenv("WSHOST_PORT", "1")
         monkeypatch.setenv("WSHOST_COMPRESS", "1")
         monkeypatch.setenv("WSHOST_MAX_OUTPUT", "2KiB")
-        text = "compress = false\nmax-connections = 5\nprotocol-module = ['http', 'websocket']\n"
+        text = "compress = false\nmax-connections = 5\nprotocol-module = ['http,max_headers=9', 'websocket']\n"
         Path("chat.toml").write_text(text, encoding="ascii")
         checked(*ECHO, "--config=chat.toml", "--max-connections=6", "--origin=https://a", "--origin=https://b")
         printed = rows(capfd.readouterr().out)
@@ -59,7 +60,11 @@ class TestWhatIsInForce:
         assert printed["max-output"] == ("2KiB", "WSHOST_MAX_OUTPUT")
         assert printed["max-connections"] == ("6", "the command line")
         assert printed["origin"] == ("https://a https://b", "the command line")
-        assert printed["protocol-module"] == ("http websocket", "chat.toml")
+        assert printed["protocol-module"] == ("http,max_headers=9 websocket", "chat.toml")
+
+    def test_nothing_in_a_value_reaches_the_terminal(self, capfd: pytest.CaptureFixture[str]) -> None:
+        checked(*ECHO, "--handler-option=a\x1b[31m\nb=1")
+        assert rows(capfd.readouterr().out)["handler-option"] == (r"a\x1b[31m\nb=…", "the command line")
 
     def test_a_port_that_replaces_the_files_endpoints_is_in_force_alone(
         self, capfd: pytest.CaptureFixture[str]
@@ -94,6 +99,8 @@ class TestWhatIsWrong:
             ([*ECHO, "--tls-cert=none.pem"], "none.pem: No such file or directory"),
             ([*ECHO, "--listen=nope:"], "listen: 'nope:': Unknown endpoint type"),
             ([*ECHO, "--config=none.toml"], "none.toml: No such file or directory"),
+            ([*ECHO, "--listen=unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
+            ([*ECHO, "--listen=haproxy:unix:none/x:mode=666"], "can't listen on haproxy:unix:none/x"),
             ([*ECHO, "--log-file=none/log"], "log-file: none/log: No such file or directory"),
             ([*ECHO, "--log-file=."], r"log-file: \.: Is a directory"),
             ([*ECHO, "--log-file=locked"], "log-file: locked: Permission denied"),
@@ -106,6 +113,15 @@ class TestWhatIsWrong:
         Path("locked").touch()
         with pytest.raises(ConfigurationError, match=f"^{complaint}"):
             checked(*given)
+
+    def test_the_folder_of_a_unix_socket_must_be_writable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(ConfigurationError, match=r"^can't listen on unix:x: Permission denied$"):
+            checked(*ECHO, "--listen=unix:x")
+
+    def test_a_unix_socket_that_can_be_made_is_not_made(self, reactor: Reactor) -> None:
+        assert checked(*ECHO, "--listen=unix:x", "--listen=tcp:0") == 0
+        assert reactor.unixServers == []
 
     def test_a_log_that_is_not_there_yet_is_not_made(self) -> None:
         checked(*ECHO, "--log-file=log")
@@ -132,7 +148,7 @@ class TestWhatIsWrong:
         assert checked(*ECHO) == 0
         assert capfd.readouterr().err == "wshost: warning: WSHOST_PROT is no option; did you mean WSHOST_PORT?\n"
 
-    @pytest.mark.parametrize(("number", "is_error"), [(98, False), (13, True)])
+    @pytest.mark.parametrize(("number", "is_error"), [(errno.EADDRINUSE, False), (errno.EACCES, True)])
     def test_a_port_in_use_is_no_error(
         self,
         reactor: Reactor,

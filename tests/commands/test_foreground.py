@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 import signal
 import sys
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 from tests.commands.conftest import Beginner
 from tests.commands.given import ECHO
 from tests.ports import Reactor
-from wshost import __main__
 from wshost.commands import check, foreground, log, reload, start
 from wshost.commands.one_line import Exit
 from wshost.process import ending, reactors
@@ -42,6 +40,7 @@ class TestMain:
         ("given", "complaint"),
         [
             (["chek"], "unexpected argument 'chek'; see --help"),
+            (["check", "--reload"], "check starts nothing: leave out --reload"),
             (["check", "--handler=nowhere"], "handler 'nowhere' can't be imported"),
             ([], "there is no handler"),
         ],
@@ -53,13 +52,6 @@ class TestMain:
         with pytest.raises(Exit):
             foreground.main(given)
         assert capfd.readouterr().err.startswith(f"wshost: {complaint}")
-
-    def test_the_module_is_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(foreground, "run", lambda options: options["port"])
-        monkeypatch.setattr(sys, "argv", ["wshost", "--port", "7"])
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(__main__.__file__, run_name="__main__")
-        assert caught.value.code == 7
 
 
 class Runs(Reactor):
@@ -103,7 +95,7 @@ class TestRun:
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         order: list[str] = []
-        monkeypatch.setattr(log.Log, "take_over", lambda _: order.append("log"))
+        monkeypatch.setattr(log, "take_over", lambda *_: order.append("log"))
 
         def fail(*_: Any) -> None:
             order.append("server")

@@ -3,16 +3,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pty
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
+from twisted.logger import Logger, capturedLogs, formatEvent
 
 from tests.ports import Reactor
-from wshost.commands.log import Log
+from wshost.commands.log import Log, take_over
 from wshost.process import signals
 from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
@@ -50,16 +49,6 @@ class TestLines:
         assert lines()[0].endswith("Z info chat: hello")
         assert json.loads(lines("json")[0])["message"] == "hello"
 
-    @pytest.mark.parametrize(
-        ("level", "logged"),
-        [("debug", 5), ("info", 4), ("warning", 3), ("error", 2)],
-    )
-    def test_what_is_less_important_is_left_out(self, level: str, logged: int) -> None:
-        _, logger = made(log_level=level)
-        for one in LogLevel.iterconstants():
-            logger.emit(one, "hello")
-        assert len(lines()) == logged
-
     def test_the_option_names_the_file(self) -> None:
         _, logger = made("twistd.log", log_file="ours")
         logger.info("hello")
@@ -81,11 +70,35 @@ class TestLines:
         log, logger = made(log_format=format)
         logger.info("hello")
         Path("log").unlink()
-        log.hang_up(signal.SIGHUP)
+        log.reopen()
         logger.info("again")
         [first, _] = lines()
         text = json.loads(first)["message"] if format == "json" else first.partition("wshost: ")[2]
         assert text == "1 lines could not be written before this one: No space left on device"
+
+    def test_an_event_whose_values_fail_is_told(self) -> None:
+        class Bad:
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        log, _ = made()
+        log({"log_namespace": "log_legacy", "system": Bad()})
+        assert lines()[0].endswith(" error wshost: an event can't be logged: RuntimeError")
+
+    def test_a_file_can_be_given_to_the_user_of_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[Any] = []
+        monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+        made()[0].give(7, None)
+        made(None)[0].give(7, None)
+        assert given == [(7, -1)]
+
+    def test_a_file_that_can_not_be_given_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: Any) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "fchown", fail)
+        with pytest.raises(ConfigurationError, match=r"/log: Operation not permitted$"):
+            made()[0].give(7, 7)
 
 
 class TestTakingOver:
@@ -94,8 +107,7 @@ class TestTakingOver:
         self.called = called
 
     def test_records_of_pythons_logging_are_published(self) -> None:
-        log, _ = made(log_level="warning")
-        log.take_over()
+        take_over(made()[0], "warning")
         with capturedLogs() as events:
             logging.getLogger("rooms").warning("look")
             logging.getLogger("rooms").info("hello")
@@ -104,54 +116,69 @@ class TestTakingOver:
     @pytest.mark.parametrize("number", signals.HANGUP)
     def test_a_signal_opens_the_file_again(self, number: int) -> None:
         log, logger = made()
-        log.take_over()
+        take_over(log, "info")
         logger.info("one")
         Path("log").rename("log.1")
-        with capturedLogs() as events:
-            os.kill(os.getpid(), number)
+        assert said_at(number) == f"{signal.Signals(number).name}: {Path.cwd()}/log was opened again"
         logger.info("two")
         assert self.called == [number]
-        assert [formatEvent(event) for event in events] == [f"{signal.Signals(number).name}: the log was opened again"]
         assert len(lines("log.1")) == len(lines()) == 1
 
     def test_a_file_that_can_not_be_opened_again_is_told_and_stays(self) -> None:
         Path("logs").mkdir()
         log, logger = made("logs/log")
+        take_over(log, "info")
         Path("logs").rename("old")
-        with capturedLogs() as events:
-            log.hang_up(signal.SIGHUP)
+        assert said_at(signal.SIGHUP).startswith("SIGHUP: the log can't be opened again: [Errno 2] No such file")
         logger.info("still")
-        [event] = events
-        why = f"SIGHUP: the log can't be opened again: {Path('logs/log').absolute()}: No such file or directory"
-        assert (event["log_level"], formatEvent(event)) == (LogLevel.error, why)
         assert len(lines("old/log")) == 1
 
     def test_a_stream_stays(self, capfd: pytest.CaptureFixture[str]) -> None:
         log, logger = made(None)
-        with capturedLogs() as events:
-            log.hang_up(signal.SIGUSR1)
+        take_over(log, "info")
+        assert said_at(signal.SIGUSR1) == "SIGUSR1: the log is no file"
         logger.info("still")
-        assert [formatEvent(event) for event in events] == ["SIGUSR1: the log is no file"]
         assert capfd.readouterr().err.endswith(" info chat: still\n")
+
+    def test_another_log_is_left_alone_and_the_signal_harms_nobody(self) -> None:
+        take_over(None, "info")
+        assert said_at(signal.SIGHUP) == "SIGHUP: this log is not wshost's"
+
+
+def said_at(number: int) -> str:
+    """What the log says at a signal."""
+    with capturedLogs() as events:
+        os.kill(os.getpid(), number)
+    [event] = events
+    return str(formatEvent(event))
 
 
 class TestTheTerminal:
-    def test_a_terminal_that_is_closed_ends_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Otherwise it would live on, unseen, and hold its port."""
-        ends: list[Any] = []
-        monkeypatch.setattr(os, "kill", lambda *args: ends.append(args))
-        ours, terminal = pty.openpty()
-        log = Log(Settings(), None, terminal)
-        log.hang_up(signal.SIGHUP)
-        assert ends == []
-        os.close(ours)
-        log.hang_up(signal.SIGHUP)
-        assert ends == [(os.getpid(), signal.SIGTERM)]
-        os.close(terminal)
+    """A server that outlives its terminal would hold its port, unseen."""
 
-    def test_a_log_in_a_file_outlives_the_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        ends: list[Any] = []
-        monkeypatch.setattr(os, "kill", lambda *args: ends.append(args))
-        log, _ = made()
-        log.hang_up(signal.SIGHUP)
-        assert ends == []
+    @pytest.fixture(autouse=True)
+    def _prepared(self, called: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = True
+        self.ends: list[Any] = []
+        kill = os.kill
+        monkeypatch.setattr(os, "isatty", lambda stream: stream == 0 and self.open)
+        monkeypatch.setattr(
+            os, "kill", lambda pid, number: self.ends.append(number) if number == signal.SIGTERM else kill(pid, number)
+        )
+
+    def test_when_it_is_closed_the_process_ends(self) -> None:
+        take_over(made()[0], "info")
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert self.ends == []
+        self.open = False
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert self.ends == [signal.SIGTERM]
+
+    @pytest.mark.parametrize("how", ["daemon", "nohup"])
+    def test_a_daemon_outlives_it_and_so_does_what_was_started_by_nohup(self, how: str) -> None:
+        if how == "nohup":
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        take_over(made()[0], "info", daemon=how == "daemon")
+        self.open = False
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert self.ends == []

@@ -51,6 +51,13 @@ class TestTheCommandLine:
         options = parsed("--config", "chat.toml", "--max-connections", "9")
         assert options.settings() == Settings(port=1, interface="::1", compress=True, max_connections=9)
 
+    def test_a_variable_may_name_the_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("chat.toml").write_text("port = 1\n", encoding="ascii")
+        Path("other.toml").write_text("port = 2\n", encoding="ascii")
+        monkeypatch.setenv("WSHOST_CONFIG", "chat.toml")
+        assert parsed().settings() == Settings(port=1)
+        assert parsed("--config=other.toml").settings() == Settings(port=2)
+
     def test_a_wrong_variable_is_a_wrong_option(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WSHOST_PORT", "tcp://10.0.0.1:8080")
         with pytest.raises(ConfigurationError, match=r"^WSHOST_PORT: 'tcp://10\.0\.0\.1:8080' is not a whole number"):

@@ -66,11 +66,9 @@ class TestTwistdsFiles:
         ("given", "complaint"),
         [
             (["--pidfile=none/pid"], "--pidfile: none/pid: No such file or directory"),
-            (["--logfile=none/log"], "--logfile: none/log: No such file or directory"),
-            (["--logfile=folder"], "--logfile: folder: Is a directory"),
-            (["--logfile=locked/log"], "--logfile: locked/log: Permission denied"),
-            (["--logfile=read-only"], "--logfile: read-only: Permission denied"),
-            (["--pidfile=", "--rundir=/"], "--logfile: twistd.log: Is a directory"),
+            (["--pidfile=folder"], "--pidfile: folder: Is a directory"),
+            (["--pidfile=locked/pid"], "--pidfile: locked/pid: Permission denied"),
+            (["--pidfile=read-only"], "--pidfile: read-only: Permission denied"),
         ],
     )
     def test_twistds_files_that_cannot_be_written_are_named(
@@ -81,7 +79,7 @@ class TestTwistdsFiles:
         given: Any,
         complaint: str,
     ) -> None:
-        for name in ("folder", "locked", "twistd.log"):
+        for name in ("folder", "locked"):
             Path(name).mkdir()
         Path("read-only").touch()
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in {"locked", "read-only"})
@@ -303,7 +301,7 @@ class TestTheFormOfTheLog:
 
     @pytest.fixture(autouse=True)
     def _taken(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(log.Log, "take_over", lambda _: None)
+        monkeypatch.setattr(log, "take_over", lambda *_: None)
 
     @pytest.mark.parametrize(
         ("given", "file"),
@@ -326,6 +324,28 @@ class TestTheFormOfTheLog:
         makeService(options)
         Logger("chat", observer=options.twistd["logger"]()).info("hello")
         assert '"message": "hello"' in capfd.readouterr().out
+
+    def test_a_log_that_can_not_be_opened_is_named(self, capfd: pytest.CaptureFixture[str]) -> None:
+        Path("twistd.log").mkdir()
+        with pytest.raises(Exit):
+            makeService(twistd("wshost", *ECHO))
+        assert capfd.readouterr().err == "wshost: --logfile: twistd.log: Is a directory\n"
+        assert makeService(twistd("wshost", *ECHO, "--log-file=log"))
+
+    def test_the_log_belongs_to_the_user_of_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[Any] = []
+        monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+        makeService(twistd("--uid=7", "wshost", *ECHO))
+        assert given == [(7, -1)]
+
+    @pytest.mark.parametrize("given", [["--syslog"], ["--logger=builtins.print"], None])
+    def test_another_log_gets_the_applications_logging_too(
+        self, given: list[str] | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken: list[Any] = []
+        monkeypatch.setattr(log, "take_over", lambda *args: taken.append(args))
+        makeService(parsed(*ECHO) if given is None else twistd("--nodaemon", *given, "wshost", *ECHO))
+        assert taken == [(None, "info", False)]
 
     @pytest.mark.parametrize("given", [["--syslog"], ["--logger=builtins.print"], None])
     @pytest.mark.parametrize("option", ["--log-format=json", "--log-level=info", "--log-file=log"])

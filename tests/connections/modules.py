@@ -112,7 +112,7 @@ class Failures:
         """Return the only one."""
         [event] = self._events
         self._events.clear()
-        return f"{event['what']}\n{event['text']}"
+        return f"{event['what']}\n{event['traceback']}"
 
 
 def serve(*modules: Module, **limits: Any) -> MemoryHost:

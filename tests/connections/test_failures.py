@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ class Failing:
     def __init__(self) -> None:
         self.clock = Clock()
         self.failures = Failures(self.clock)
+        self.peer: Callable[[], str] | None = None
 
     def __call__(self, error: BaseException | None = None, times: int = 1) -> list[Any]:
         with capturedLogs() as events:
@@ -36,7 +38,7 @@ class Failing:
                 try:
                     raise error or ValueError("on purpose")
                 except Exception:
-                    self.failures.log("c7", "the module failed")
+                    self.failures.log("c7", "the module failed", self.peer)
         return list(events)
 
 
@@ -73,6 +75,20 @@ class TestLog:
         [event] = fail()
         [read] = eventsFromJSONLogFile(io.StringIO("\x1e" + eventAsJSON(event) + "\n"))
         assert read["connection"] == "c7"
+
+
+class TestThePeer:
+    @pytest.mark.parametrize(("peer", "address"), [(lambda: "127.0.0.1:5000", "127.0.0.1:5000"), (None, "")])
+    def test_the_event_has_its_address(self, fail: Failing, peer: Any, address: str) -> None:
+        fail.peer = peer
+        [event] = fail()
+        assert event["peer"] == address
+
+    def test_an_address_that_can_not_be_told_leaves_the_failure(self, fail: Failing) -> None:
+        """Any kind of transport may fail."""
+        fail.peer = lambda: str(1 / 0)
+        [event] = fail()
+        assert (event["peer"], event["what"]) == ("", "the module failed")
 
 
 class TestWhatAPeerSays:

@@ -704,7 +704,7 @@ class TestAFailure:
             except GeneratorExit:
                 wire.stream.fail("it failed")
         assert wire.transport.aborted
-        assert [(event["id"], event["what"]) for event in events] == [("c1", "it failed")]
+        assert [(event["connection"], event["what"]) for event in events] == [("c1", "it failed")]
 
     def test_a_failure_is_logged_with_that_of_a_transport_that_can_not_abort(self, wire: Wire) -> None:
         def broken() -> None:
@@ -718,4 +718,4 @@ class TestAFailure:
                 wire.stream.fail("it failed")
         [event] = events
         assert event["what"] == "it failed, and so did the abort"
-        assert "ValueError: on purpose" in event["text"]
+        assert "ValueError: on purpose" in event["traceback"]

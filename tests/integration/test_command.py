@@ -278,7 +278,7 @@ class TestAStartThatFails:
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
-            (["--prt", "0"], "option --prt not recognized; see --help"),
+            (["--prt", "0"], "unknown option --prt; did you mean --port?"),
             ([], "there is no handler: name one with --handler, or with --route for each path"),
             (["--handler", "nowhere"], "handler 'nowhere' can't be imported: "),
             ([*ECHO, "--protocol-module", "nope"], "no protocol module is named 'nope'; there are: "),
@@ -331,7 +331,7 @@ class TestTwist:
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
-            (["--prt", "0"], "option --prt not recognized; see --help"),
+            (["--prt", "0"], "unknown option --prt; did you mean --port?"),
             ([], "there is no handler: name one with --handler, or with --route for each path"),
             ([*ECHO, "--listen", "unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
         ],

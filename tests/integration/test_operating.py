@@ -57,10 +57,20 @@ def handle(message, state):
 #: Answers each message with the same.
 ONE = """
 def init(options):
-    return None
+    return 0
 
 def handle(message, state):
     return ("reply", "one", state) if message[0] == "text" else ("noreply", state)
+"""
+
+
+#: A log of one's own, for twistd's --logger.
+OBSERVING = """
+import sys
+from twisted.logger import textFileLogObserver
+
+def observer():
+    return textFileLogObserver(sys.__stdout__)
 """
 
 
@@ -275,11 +285,27 @@ class TestTheLog:
         assert ("a printed line" in {entry["message"] for entry in entries}) is (command == "twistd")
 
     def test_a_level_leaves_out_what_is_less_important(self) -> None:
+        with running_server("--handler=talking", "--log-level=debug", command="wshost") as server:
+            assert say(server.url, "talk") == ["done"]
+            server.wait_for("a debug line")
         with daemon("--log-file=own.log") as (_, url):
             assert say(url, "talk") == ["done"]
-        with_info = Path("own.log").read_text(encoding="utf-8")
-        assert "an info line" in with_info
+        assert "an info line" in Path("own.log").read_text(encoding="utf-8")
+        assert "a debug line" not in Path("own.log").read_text(encoding="utf-8")
         assert not Path("twistd.log").exists()
+
+    @pytest.mark.parametrize("how", ["twist", "--logger"])
+    def test_another_log_has_the_applications_lines_too_and_outlives_sighup(self, how: str) -> None:
+        Path("observing.py").write_text(OBSERVING, encoding="ascii")
+        own = ("--nodaemon", "--pidfile=", "--logger=observing.observer")
+        with running_server(
+            "--handler=talking", command="twist" if how == "twist" else "twistd", own=own, env={"PYTHONPATH": "."}
+        ) as server:
+            assert say(server.url, "talk") == ["done"]
+            server.wait_for(r"chat\.rooms.info. an info line")
+            os.kill(server.pid, signal.SIGHUP)
+            server.wait_for("SIGHUP: this log is not wshost's")
+            assert say(server.url, "hello") == ["hello"]
 
     def test_a_full_disk_costs_lines_and_nothing_else(self) -> None:
         Path("log").symlink_to("/dev/full")
@@ -318,21 +344,21 @@ class TestTheLog:
                 assert Path(name).read_text(encoding="utf-8").count("an info line") == 1
 
     @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
-    def test_a_signal_in_a_second_harms_no_connection(self, number: int) -> None:
+    def test_signals_that_open_the_log_again_harm_no_connection(self, number: int) -> None:
         with running_server("--handler=talking", command="wshost") as server, connect(server.url) as client:
             for _ in range(50):
                 os.kill(server.pid, number)
                 client.send("hello")
                 assert client.recv(timeout=SOON) == "hello"
+            server.wait_for("the log is no file")
 
     def test_a_terminal_that_is_closed_ends_a_server_in_the_foreground(self) -> None:
+        """Also when its log is a file: it would live on unseen, and hold its port."""
         ours, theirs = pty.openpty()
-        words = [str(SCRIPTS / "wshost"), "--port=0", "--handler=talking"]
+        words = [str(SCRIPTS / "wshost"), "--port=0", "--handler=talking", "--log-file=log"]
         process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
-        shown = b""
-        while b"listening" not in shown:
-            shown += os.read(ours, 4096)
+        wait_for(lambda: Path("log").exists() and "listening" in Path("log").read_text(), "that it listens")
         os.close(ours)
         os.kill(process.pid, signal.SIGHUP)
         assert process.wait(SOON) == 0
@@ -388,6 +414,29 @@ class TestReload:
             server.wait_for("wshost: handler 'live' can't be imported: SyntaxError")
             Path("live.py").write_text(ONE.replace("one", "two"), encoding="ascii")
             wait_for(self.answers(server, "two"), "the new answer")
+
+    def test_the_configuration_counts_each_time_it_is_replaced(self) -> None:
+        Path("etc").mkdir()
+        Path("live.py").write_text(ONE, encoding="ascii")
+        text = "port = 0\nhandler = 'live'\n[handler-option]\nnumber = {}\n"
+        Path("etc/chat.toml").write_text(text.format(0), encoding="ascii")
+        with self.reloading("--reload", "--config=etc/chat.toml") as server:
+            for number in range(1, 4):
+                Path("new").write_text(text.format(number), encoding="ascii")
+                Path("new").replace("etc/chat.toml")
+                wait_for(lambda number=number: server.log.count("listening on") > number, f"start {number}")  # type: ignore[misc]
+
+    def test_what_the_server_writes_does_not_count(self) -> None:
+        Path("live.py").write_text(ONE, encoding="ascii")
+        ready = re.compile("watching")
+        options = ("--reload", "--handler=live", "--log-file=log")
+        with running_server(*options, command="wshost", ready=ready, forked=False):
+            wait_for(lambda: Path("log").exists() and "listening" in Path("log").read_text(), "that it listens")
+            found = re.search(r"ws://[\d.:]+", Path("log").read_text())
+            assert found
+            assert say(found[0], "hello") == ["one"]
+            time.sleep(2.5)
+            assert Path("log").read_text().count("listening on") == 1
 
     def test_a_template_of_the_handlers_package_counts(self) -> None:
         Path("site").mkdir()

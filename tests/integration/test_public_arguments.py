@@ -236,7 +236,7 @@ def logged() -> Iterator[list[str]]:
     for event in events:
         if "text" in event:
             # The last line of a traceback, without the exception's module.
-            kind, _, message = event["text"].splitlines()[-1].partition(": ")
+            kind, _, message = event["traceback"].splitlines()[-1].partition(": ")
             texts.append(f"{kind.rpartition('.')[2]}: {message}")
 
 

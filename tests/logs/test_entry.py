@@ -62,29 +62,53 @@ def test_an_event_without_anything_is_an_entry_of_now() -> None:
 
 def test_a_failure_of_a_connection_has_its_parts() -> None:
     made = logged(
+        log_namespace="wshost",
         log_format="connection {connection}: {what}\n{traceback}",
         connection="c7",
         peer="127.0.0.1:5000",
         what="it failed",
         traceback="Traceback …\nValueError\n",
     )
-    assert made == Entry(5.0, "info", "chat", "it failed", "c7", "127.0.0.1:5000", "Traceback …\nValueError")
+    assert made == Entry(5.0, "info", "wshost", "it failed", "c7", "127.0.0.1:5000", "Traceback …\nValueError")
 
 
 def test_a_failure_of_no_connection_names_none() -> None:
-    assert logged(connection="-", what="it failed", traceback="").connection == ""
+    assert logged(log_namespace="wshost", connection="-", what="it failed", traceback="").connection == ""
+
+
+def test_fields_of_the_same_names_are_others_own() -> None:
+    fields = {"connection": object(), "peer": ("10.0.0.1", 5), "what": "no", "traceback": "no", "warning": "no"}
+    assert logged(log_format="hello", **fields) == Entry(5.0, "info", "chat", "hello")
 
 
 def test_a_failure_of_twisteds_log_has_its_traceback() -> None:
     made = logged(log_format="oh", log_failure=failure(ValueError("no")))
     assert made.message == "oh"
     assert made.traceback.startswith("Traceback (most recent call last):\n")
-    assert made.traceback.endswith("builtins.ValueError: no")
+    assert made.traceback.endswith("\nValueError: no")
+
+
+def test_a_traceback_has_causes_notes_and_groups() -> None:
+    error = ExceptionGroup("several", [KeyError("inner")])
+    error.add_note("a note")
+    error.__cause__ = ZeroDivisionError("cause")
+    text = logged(log_failure=failure(error)).traceback
+    assert all(part in text for part in ("ZeroDivisionError: cause", "KeyError: 'inner'", "a note", "several"))
+
+
+def test_a_failure_that_was_cleaned_has_its_own_frames() -> None:
+    cleaned = failure(ValueError("no"))
+    assert cleaned.value
+    cleaned.value.__traceback__ = None
+    text = logged(log_failure=cleaned).traceback
+    assert "in failure" in text
+    assert text.endswith("builtins.ValueError: no")
 
 
 def test_an_exception_whose_methods_fail_leaves_an_entry() -> None:
     class Broken:
         type = Unprintable
+        value = Unprintable()
 
         def getTraceback(self) -> str:
             raise Unprintable

@@ -43,6 +43,23 @@ def run_as(module: str, code: str, **names: Any) -> None:
     exec(code, {"__name__": module, **names})
 
 
+class TestLevels:
+    def test_what_is_less_important_is_neither_passed_on_nor_counted(self) -> None:
+        clock = Clock()
+        events: list[Any] = []
+        observer: Any = events.append
+        limit: Any = LogLimit(observer, by_format, None, clock.seconds, least=LogLevel.warn)
+        log = Logger("twisted.x", observer=limit)
+        for _ in range(MOST + 7):
+            log.info("less")
+        for level in LogLevel.iterconstants():
+            log.emit(level, "one")
+        limit({"log_format": "without a level"})
+        clock.advance(PERIOD)
+        log.error("two")
+        assert [formatEvent(event) for event in events] == ["one", "one", "one", "two"]
+
+
 class TestOfAKind:
     def test_only_the_first_events_of_a_kind_in_a_period_are_logged(self, limited: Limited) -> None:
         assert verifyObject(ILogObserver, limited.limit)

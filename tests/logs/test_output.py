@@ -120,12 +120,19 @@ class TestLosses:
         os.close(writing)
         output.write("nor this")
 
-    def test_an_error_that_comes_while_the_loss_is_told_counts_on(self, tmp_path: Path) -> None:
-        output = Output(FULL, lost)
-        output.write("one")
-        output.write("two")
-        (tmp_path / "log").touch()
-        output.path = tmp_path / "log"
-        output.reopen()
-        output.write("three")
-        assert (tmp_path / "log").read_text(encoding="utf-8") == "lost 2: No space left on device\nthree\n"
+    def test_a_line_that_is_lost_after_the_loss_was_told_counts_anew(self, pipe: tuple[int, int]) -> None:
+        output = Output(None, lost, pipe[1])
+        output.write("x" * (1 << 20))
+        # Room for the line that tells the loss, not for the whole next one.
+        os.read(pipe[0], 1 << 20)
+        output.write("y" * (1 << 20))
+        os.read(pipe[0], 1 << 20)
+        output.write("there is room")
+        assert os.read(pipe[0], 1_000) == b"\nlost 1: Resource temporarily unavailable\nthere is room\n"
+
+    def test_a_file_is_given_to_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: list[tuple[int, int]] = []
+        monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+        Output(tmp_path / "log", lost).give(7, -1)
+        Output(None, lost).give(7, -1)
+        assert given == [(7, -1)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.logger import LogPublisher, STDLibLogObserver
 
 from wshost.logs import standard_logging
 from wshost.logs.entry import Entry, entry
@@ -66,7 +67,7 @@ def test_an_exception_is_published_with_its_traceback(entries: list[Entry]) -> N
         log.exception("oh")
     made = take(entries)
     assert made.message == "oh"
-    assert made.traceback.endswith("builtins.ValueError: no")
+    assert made.traceback.endswith("\nValueError: no")
 
 
 def test_no_exception_is_no_traceback(entries: list[Entry]) -> None:
@@ -118,3 +119,25 @@ def test_an_observer_that_fails_does_not_fail_who_logs() -> None:
 
     record = logging.LogRecord("chat", logging.INFO, __file__, 1, "hello", (), sys.exc_info())
     Publisher(fail).emit(record)  # type: ignore[arg-type]
+
+
+def test_a_message_that_can_not_be_shown_does_not_fail_who_logs() -> None:
+    class Bad:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        __repr__ = __str__
+
+    events: list[Any] = []
+    record = logging.LogRecord("chat", logging.INFO, __file__, 1, Bad(), (), None)
+    Publisher(events.append).emit(record)  # type: ignore[arg-type]
+    assert ", whose arguments don't fit: RuntimeError()" in events[0]["text"]
+
+
+def test_an_observer_that_logs_the_same_again_gets_it_once(entries: list[Entry]) -> None:
+    """The application may give Twisted's events to `logging`."""
+    events: list[Any] = []
+    publisher = LogPublisher(events.append, STDLibLogObserver("bridge"))  # type: ignore[arg-type]
+    standard_logging.publish(publisher, "info")
+    log.info("hello")
+    assert [event["text"] for event in events] == ["hello"]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
 import sys
 
 import pytest
 
+from wshost.process import open_files
 from wshost.process.open_files import OTHERS, raise_limit, shortage
 
 INFINITE = resource.RLIM_INFINITY
@@ -64,3 +67,28 @@ class TestShortage:
             "connections, others will be closed at once. Raise the hard limit on open files to 1050 (ulimit -Hn, "
             "LimitNOFILE= of systemd), or lower max-connections"
         )
+
+
+class TestStandardStreams:
+    def test_one_that_is_closed_is_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fstat = os.fstat
+
+        def closed(descriptor: int) -> os.stat_result:
+            if descriptor == 1:
+                raise OSError
+            return fstat(descriptor)
+
+        opened: list[str] = []
+        monkeypatch.setattr(os, "fstat", closed)
+        monkeypatch.setattr(os, "open", lambda path, _: opened.append(path))
+        open_files.open_standard_streams()
+        monkeypatch.undo()
+        assert opened == [os.devnull]
+
+    def test_no_socket_gets_the_number_of_a_closed_one(self) -> None:
+        program = (
+            "import os; os.close(2)\nfrom wshost.process import open_files; open_files.open_standard_streams()\n"
+            "import socket; print(socket.socket().fileno() > 2, os.readlink('/proc/self/fd/2'))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=30)
+        assert done.stdout == "True /dev/null\n"

@@ -215,8 +215,8 @@ def test_an_exception_that_cannot_be_formatted_is_named(logged: Any) -> None:
     peer.text("raise")
     assert [message[:2] for message in peer.messages()] == [("close", 1011)]
     [event] = [event for event in logged if event.get("what") == "the handler's handle failed"]
-    assert "in plainly" in event["text"]
-    assert event["text"].endswith("Unspeakable, which can't be formatted")
+    assert "in plainly" in event["traceback"]
+    assert event["traceback"].endswith("Unspeakable, which can't be formatted")
 
 
 def test_an_exception_group_with_an_exit_ends_the_process() -> None:

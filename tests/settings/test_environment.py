@@ -60,7 +60,14 @@ def test_a_wrong_value_is_named_with_its_variable(name: str, text: str, complain
 
 
 def test_what_looks_like_an_option_is_found() -> None:
-    variables = {"WSHOST_PROT": "1", "WSHOST_PORT": "1", "WSHOST_MAX_CONNECTION": "1", "WSHOST_PURE": "1", "PROT": "1"}
+    variables = {
+        "WSHOST_PROT": "1",
+        "WSHOST_PORT": "1",
+        "WSHOST_MAX_CONNECTION": "1",
+        "WSHOST_PURE": "1",
+        "PROT": "1",
+        "WSHOST_CONFIG": "x",
+    }
     assert list(environment.misspelt(variables)) == [
         ("WSHOST_MAX_CONNECTION", "WSHOST_MAX_CONNECTIONS"),
         ("WSHOST_PROT", "WSHOST_PORT"),

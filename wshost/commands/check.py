@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from wshost import __version__, compiled
 from wshost.commands.options import Options
 from wshost.loading.importing import make_importable
+from wshost.logs.text import escaped
 from wshost.process import open_files, reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
@@ -41,6 +43,8 @@ def check(parsed: Options) -> int:
     _check_log(settings.log_file)
     if parsed.file is not None:
         make_importable(Path(parsed.file).absolute().parent)
+    for endpoint in settings.listen:
+        _check_socket(endpoint)
     server = Server(settings)
     server.load()
     try:
@@ -60,6 +64,11 @@ def _warn(line: str | None) -> None:
 
 
 def _shown(option: Option[Any], settings: Settings) -> str:
+    """Return an option's value, on one line. Nothing in it reaches the terminal but as text."""
+    return escaped(_text(option, settings)).replace("\n", "\\n")
+
+
+def _text(option: Option[Any], settings: Settings) -> str:
     value = getattr(settings, option.name)
     if value == option.default or value is None:
         return option.shown or "-"
@@ -68,8 +77,12 @@ def _shown(option: Option[Any], settings: Settings) -> str:
         secret = option.name == "handler_option"
         return " ".join(f"{key}=…" if secret else f"{key}={one}" for key, one in value.items())
     if option.kind.repeatable:
-        return " ".join(one[0] if isinstance(one, tuple) else str(one) for one in value)
+        return " ".join(_named(*one) if isinstance(one, tuple) else str(one) for one in value)
     return option.kind.show(value)
+
+
+def _named(module: str, options: Mapping[str, Any]) -> str:
+    return ",".join([module, *(f"{key}={value}" for key, value in options.items())])
 
 
 def _source(option: Option[Any], settings: Settings, layers: Mapping[str, Mapping[str, Any]]) -> str:
@@ -77,6 +90,18 @@ def _source(option: Option[Any], settings: Settings, layers: Mapping[str, Mappin
         return "default"
     source = [place for place, given in layers.items() if option.name in given][-1]
     return environment.variable(option) if source == "the environment" else source
+
+
+def _check_socket(endpoint: str) -> None:
+    """Check that a Unix socket can be made, without making it.
+
+    :raises ConfigurationError: when it can't.
+    """
+    kind, *arguments = re.split(r"(?<!\\):", endpoint.removeprefix("haproxy:"))
+    folder = Path(arguments[0].replace("\\:", ":")).absolute().parent if kind == "unix" else None
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        error = errno.EACCES if folder.is_dir() else errno.ENOENT
+        raise ConfigurationError(f"can't listen on {endpoint}: {os.strerror(error)}")
 
 
 def _check_log(name: str | None) -> None:

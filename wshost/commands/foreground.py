@@ -10,7 +10,8 @@ from twisted.logger import globalLogBeginner
 
 from wshost.commands import log, options, start
 from wshost.commands.one_line import one_line
-from wshost.process import ending, reactors
+from wshost.process import ending, open_files, reactors
+from wshost.results import ConfigurationError
 
 
 class Options(options.Options):
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = Options()
     parsed.parseOptions(given[1:] if checks else given)
     with one_line():
+        if checks and parsed.reloads:
+            raise ConfigurationError("check starts nothing: leave out --reload")
         if checks:
             from wshost.commands import check  # noqa: PLC0415 - only then
 
@@ -72,14 +75,15 @@ def run(parsed: Options) -> int:
     :returns: the exit status; after SIGINT, the process ends by SIGINT, so that a shell's script ends, too.
     :raises ConfigurationError: for what prevents the start.
     """
+    open_files.open_standard_streams()
     reactors.choose(daemon=False)
     reactor = reactors.installed()
     settings = parsed.settings()
     ours = log.Log(settings)
-    log.limit(globalLogBeginner)
+    log.limit(globalLogBeginner, settings.log_level)
     # Users' print() goes to stdout.
     globalLogBeginner.beginLoggingTo([ours], redirectStandardIO=False)
-    ours.take_over()
+    log.take_over(ours, settings.log_level)
     server = start.start(parsed, settings, {})
     server.privilegedStartService()
     server.startService()

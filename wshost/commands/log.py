@@ -6,18 +6,12 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    Logger,
-    LogLevelFilterPredicate,
-    LogPublisher,
-    globalLogPublisher,
-)
+from twisted.logger import ILogObserver, Logger, LogPublisher, globalLogPublisher
 from zope.interface import implementer
 
 from wshost.logs import standard_logging
@@ -45,58 +39,79 @@ class Log:
     def __init__(self, settings: Settings, path: str | None = None, stream: int = 2) -> None:
         name = settings.log_file or path
         self._line = FORMATS[settings.log_format]
-        self._level = settings.log_level
-        self._stream = stream
-        self._on_terminal = name is None and os.isatty(stream)
         try:
             self._output = Output(None if name is None else Path(name), self._lost, stream)
         except OSError as error:
-            raise ConfigurationError(f"log-file: {name}: {error.strerror}") from error
-        self._observer = FilteringLogObserver(
-            cast("ILogObserver", self._write), [LogLevelFilterPredicate(defaultLogLevel=LEVELS[settings.log_level])]
-        )
+            option = "log-file" if settings.log_file else "--logfile"
+            raise ConfigurationError(f"{option}: {name}: {error.strerror}") from error
 
     def __call__(self, event: dict[str, Any]) -> None:
-        self._observer(event)
-
-    def _write(self, event: dict[str, Any]) -> None:
-        self._output.write(self._line(entry(event)))
+        try:
+            made = entry(event)
+        except Exception as error:  # users' values may raise anything
+            made = Entry(time.time(), "error", "wshost", f"an event can't be logged: {type(error).__name__}")
+        self._output.write(self._line(made))
 
     def _lost(self, lines: int, why: str) -> str:
         text = f"{lines} lines could not be written before this one: {why}"
         return self._line(Entry(time.time(), "error", "wshost", text))
 
-    def take_over(self) -> None:
-        """Take what is logged by Python's `logging`, and open the file again when a signal comes that asks for it."""
-        standard_logging.publish(globalLogPublisher, self._level)
-        signals.call_at(signals.HANGUP, reactors.installed(), self.hang_up)
+    def give(self, uid: int | None, gid: int | None) -> None:
+        """Give the file to the user and the group as which the process will run.
 
-    def hang_up(self, number: int) -> None:
-        """Open the file again; or end the process, if the terminal that has the log was closed.
-
-        :param number: the signal that has come.
+        :raises ConfigurationError: when that is not permitted.
         """
-        if self._on_terminal and not os.isatty(self._stream):
-            os.kill(os.getpid(), signal.SIGTERM)
-        name, path = signal.Signals(number).name, self._output.path
         try:
-            self._output.reopen()
+            self._output.give(-1 if uid is None else uid, -1 if gid is None else gid)
         except OSError as error:
-            _log.error(
-                "{signal}: the log can't be opened again: {path}: {why}", signal=name, path=path, why=error.strerror
-            )
-        else:
-            _log.info(
-                "{signal}: {what}",
-                signal=name,
-                what="the log is no file" if path is None else "the log was opened again",
-            )
+            raise ConfigurationError(f"{self._output.path}: {error.strerror}") from error
+
+    def reopen(self) -> str:
+        """Open the file again, and return what was done, as a clause.
+
+        :raises OSError: when it can't be opened.
+        """
+        self._output.reopen()
+        return "the log is no file" if self._output.path is None else f"{self._output.path} was opened again"
 
 
-def limit(beginner: Any) -> None:
+def take_over(log: Log | None, level: str, daemon: bool = False) -> None:
+    """Take what is logged by Python's `logging`; and open the log again when a signal comes that asks for it.
+
+    :param log: the log; None if it is another's.
+    :param level: what is less important is left out.
+    :param daemon: the process will leave its terminal.
+    """
+    standard_logging.publish(globalLogPublisher, level)
+    # A process that was started with SIGHUP ignored, as by nohup, outlives its terminal.
+    stays = daemon or signal.getsignal(signals.HANGUP[0]) is signal.SIG_IGN
+    terminals = [] if stays else [stream for stream in range(3) if os.isatty(stream)]
+    signals.call_at(signals.HANGUP, reactors.installed(), partial(_hang_up, log, terminals))
+
+
+def _hang_up(log: Log | None, terminals: Sequence[int], number: int) -> None:
+    """Open the log again; or end the process, if its terminal was closed.
+
+    :param number: the signal that has come.
+    """
+    name = signal.Signals(number).name
+    if not all(map(os.isatty, terminals)):
+        _log.info("{signal}: the terminal was closed", signal=name)
+        os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        done = "this log is not wshost's" if log is None else log.reopen()
+    except OSError as error:
+        _log.error("{signal}: the log can't be opened again: {why}", signal=name, why=error)
+    else:
+        _log.info("{signal}: {done}", signal=name, done=done)
+
+
+def limit(beginner: Any, level: str) -> None:
     """Limit what Twisted and asyncio log, as soon as logging begins: a peer may cause any number of lines.
 
     twistd calls ``beginLoggingTo`` once, with its log observers. This wraps that call.
+
+    :param level: what is less important is left out.
     """
     if "beginLoggingTo" in vars(beginner):
         return
@@ -104,7 +119,7 @@ def limit(beginner: Any) -> None:
 
     def begin_limited(observers: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         del beginner.beginLoggingTo
-        limit = LogLimit(LogPublisher(*observers), by_library, _call_later)
+        limit = LogLimit(LogPublisher(*observers), by_library, _call_later, least=LEVELS[level])
         logging.getLogger("asyncio").addFilter(limit)
         begin([limit], *args, **kwargs)
 

@@ -64,6 +64,8 @@ class Options(usage.Options):
                 usage.Options.parseOptions(self, arguments)
             except usage.UsageError as error:
                 raise ConfigurationError(f"{error}; see --help") from None
+            if self.file is None:
+                self.file = os.environ.get(environment.CONFIG) or None
 
     def parseArgs(self, *args: str) -> None:
         if args:

@@ -47,7 +47,7 @@ Examples:
         daemon = not twistd.get("nodaemon", True) and not twistd.get("debug")
         if not daemon:
             _let_debug()
-        _check_files(twistd, daemon)
+        _check_pid_file(twistd)
         # twist, --logger and --syslog have a log of their own.
         self._ours = "syslog" in twistd and not twistd["syslog"] and not twistd["logger"]
         if self._ours:
@@ -66,17 +66,21 @@ Examples:
         :raises ConfigurationError: when its file can't be opened; or when it is not left to us, and there are options
             for it.
         """
-        if self._ours:
-            path = self.twistd["logfile"] or (None if self.twistd["nodaemon"] else _DAEMONS_LOG)
-            made = log.Log(settings, None if path == "-" else path, stream=1)
-            made.take_over()
-            _made.append(made)
+        twistd = self.twistd
+        daemon = not twistd.get("nodaemon", True)
+        if not self._ours:
+            for name in settings.given:
+                if name in {"log_format", "log_level", "log_file"}:
+                    raise ConfigurationError(
+                        f"{OPTIONS[name].dashed}: this log is not wshost's, but twist's, syslog's or --logger's"
+                    )
+            log.take_over(None, settings.log_level, daemon)
             return
-        for name in settings.given:
-            if name in {"log_format", "log_level", "log_file"}:
-                raise ConfigurationError(
-                    f"{OPTIONS[name].dashed}: this log is not wshost's, but twist's, syslog's or --logger's"
-                )
+        path = twistd["logfile"] or (_DAEMONS_LOG if daemon else None)
+        made = log.Log(settings, None if path == "-" else path, stream=1)
+        made.give(twistd["uid"], twistd["gid"])
+        log.take_over(made, settings.log_level, daemon)
+        _made.append(made)
 
 
 # The log of the process, once it is made.
@@ -90,36 +94,33 @@ def observer() -> log.Log:
 
 def makeService(given: Options) -> Server:
     """Return a server that listens already, so that errors are reported before twistd becomes a daemon."""
-    log.limit(globalLogBeginner)
     with one_line():
         settings = given.settings()
+        log.limit(globalLogBeginner, settings.log_level)
         given.make_log(settings)
         return start.start(given, settings, given.twistd)
 
 
-def _check_files(twistd: Mapping[str, Any], daemon: bool) -> None:
-    """Check that twistd can write its files. If it can't, it would fail with a traceback later.
+def _check_pid_file(twistd: Mapping[str, Any]) -> None:
+    """Check that twistd can write its file. If it can't, it would fail with a traceback later.
 
     :param twistd: twistd's own options.
-    :raises ConfigurationError: for a file that can't be written.
+    :raises ConfigurationError: when it can't.
     """
+    name = twistd.get("pidfile")
     # With --chroot, the path means another file.
-    files = {} if twistd.get("chroot") else {"pidfile": twistd.get("pidfile")}
-    if not twistd.get("syslog") and not twistd.get("logger") and twistd.get("logfile") != "-":
-        files["logfile"] = twistd.get("logfile") or (daemon and _DAEMONS_LOG)
-    for option, name in files.items():
-        if not name:
-            continue
-        path = Path(name)
-        if path.is_dir():
-            error = errno.EISDIR
-        elif not path.absolute().parent.is_dir():
-            error = errno.ENOENT
-        elif not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-            error = errno.EACCES
-        else:
-            continue
-        raise ConfigurationError(f"--{option}: {name}: {os.strerror(error)}")
+    if not name or twistd.get("chroot"):
+        return
+    path = Path(name)
+    if path.is_dir():
+        error = errno.EISDIR
+    elif not path.absolute().parent.is_dir():
+        error = errno.ENOENT
+    elif not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        error = errno.EACCES
+    else:
+        return
+    raise ConfigurationError(f"--pidfile: {name}: {os.strerror(error)}")
 
 
 def _let_debug() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,46 +34,54 @@ class Entry:
 
 
 def entry(event: Mapping[str, Any]) -> Entry:
-    """Make an entry of an event. Whatever is wrong with the event, its entry says so: nothing is raised."""
+    """Make an entry of an event.
+
+    :raises Exception: when the event is wrong, or its values can't be shown: users' code may raise anything.
+    """
     level = event.get("log_level") or LogLevel.info
     namespace = str(event.get("log_namespace", "-"))
     legacy = namespace == "log_legacy"
-    if "warning" in event and "category" in event:
+    if namespace.startswith("twisted.logger.") and "warning" in event:
         # Twisted says that it has logged the warning itself; this is the name that Python gives it.
         namespace = "py.warnings"
     if legacy:
         # The older functions of Twisted say which part of a program has logged, and "-" if they don't know.
         system = str(event.get("system", "-"))
         namespace = "twisted" if system == "-" else system
-    connection = str(event.get("connection", "-"))
+    # Others' events may have fields of the same names.
+    about = event if namespace.partition(".")[0] == "wshost" else {}
+    connection = str(about.get("connection", "-"))
     return Entry(
         time=float(event.get("log_time", time.time())),
         level="warning" if level is LogLevel.warn else level.name,
         logger=namespace,
-        message=_message(event, legacy).strip("\n"),
+        message=_message(event, about, legacy).strip("\n"),
         connection="" if connection == "-" else connection,
-        peer=str(event.get("peer", "")),
-        traceback=_traceback(event, legacy).rstrip(),
+        peer=str(about.get("peer", "")),
+        traceback=_traceback(event, about, legacy).rstrip(),
     )
 
 
-def _message(event: Mapping[str, Any], legacy: bool) -> str:
-    if "what" in event and "traceback" in event:
-        # An event of our own, whose text has the traceback for other observers.
-        return str(event["what"])
+def _message(event: Mapping[str, Any], about: Mapping[str, Any], legacy: bool) -> str:
+    if "traceback" in about:
+        # The text has the traceback for other observers.
+        return str(about["what"])
     if legacy and event.get("failure") is not None:
         # The same with Twisted's older functions.
         return str(event.get("why") or "Unhandled Error")
     return formatEvent(dict(event))
 
 
-def _traceback(event: Mapping[str, Any], legacy: bool) -> str:
-    if "traceback" in event:
-        return str(event["traceback"])
+def _traceback(event: Mapping[str, Any], about: Mapping[str, Any], legacy: bool) -> str:
+    if "traceback" in about:
+        return str(about["traceback"])
     failure = event.get("log_failure") or (event.get("failure") if legacy else None)
     if failure is None:
         return ""
     try:
+        # A failure's own text leaves out causes, notes and groups; but where it was cleaned, it alone has the frames.
+        if failure.value.__traceback__ is not None:
+            return "".join(traceback.format_exception(failure.value))
         return str(failure.getTraceback())
     except BaseException:  # the exception's own methods may raise anything
         return f"{failure.type}, which can't be formatted"

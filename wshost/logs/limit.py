@@ -65,6 +65,7 @@ class LogLimit:
     :param later: schedules a call, given seconds and a function; called in any thread. Without it, the number of events
         left out is logged only before the next event.
     :param seconds: returns the time.
+    :param least: events of a lower level are neither passed on nor counted.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class LogLimit:
         kind: Callable[[dict[str, Any]], Hashable | None] = by_format,
         later: Callable[[float, Callable[[], None]], object] | None = None,
         seconds: Callable[[], float] = time.monotonic,
+        least: Any = LogLevel.debug,
     ) -> None:
         self._observer = observer
         self._kind = kind
         self._later = later
         self._seconds = seconds
+        self._least = least
         self._log = Logger("wshost", observer=observer)
         # Reentrant, as the observer may log something itself.
         self._lock = RLock()
@@ -89,6 +92,8 @@ class LogLimit:
     def __call__(self, event: dict[str, Any]) -> None:
         if self._counts:
             self.log_left_out()
+        if (event.get("log_level") or LogLevel.info) < self._least:
+            return
         kind = self._kind(event)
         if kind is None or self._admits(kind):
             self._observer(event)

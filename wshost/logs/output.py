@@ -52,6 +52,14 @@ class Output:
         self._torn = False
         return True
 
+    def give(self, uid: int, gid: int) -> None:
+        """Give the file to another user and group, as which the process will open it again; -1: it stays as it is.
+
+        :raises OSError: when that is not permitted.
+        """
+        if self.path is not None:
+            os.fchown(self._descriptor, uid, gid)
+
     def reopen(self) -> None:
         """Open the file of this path, which may be another one by now: logrotate has moved the old one.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+import threading
+from typing import Any
 
 from twisted.logger import ILogObserver, LogLevel
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_repr
 
 #: Twisted's levels, by the least number that `logging` has for them.
 _LEVELS = (
@@ -26,16 +28,29 @@ class Publisher(logging.Handler):
     def __init__(self, observer: ILogObserver) -> None:
         super().__init__()
         self._observer = observer
+        self._publishing = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Publish a record. If its arguments don't fit its message, that is what is published."""
+        if getattr(self._publishing, "now", False):
+            # An observer of the application's gives Twisted's events to `logging`, and would get them back.
+            return
+        self._publishing.now = True
+        try:
+            self._observer(self._event(record))
+        except Exception:  # noqa: S110 - who logs has nothing to do with it
+            pass
+        finally:
+            self._publishing.now = False
+
+    def _event(self, record: logging.LogRecord) -> dict[str, Any]:
         try:
             text = record.getMessage()
         except Exception as error:  # the arguments' own methods may raise anything
-            text = f"{record.msg!r}, whose arguments don't fit: {error!r}"
+            text = f"{safe_repr(record.msg)}, whose arguments don't fit: {safe_repr(error)}"
         if record.stack_info:
             text = f"{text}\n{record.stack_info}"
-        event = {
+        event: dict[str, Any] = {
             "log_namespace": record.name,
             "log_level": next((level for number, level in _LEVELS if record.levelno >= number), LogLevel.debug),
             # The limit tells kinds of events apart by their formats, which have no values in them.
@@ -46,8 +61,7 @@ class Publisher(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             kind, raised, trace = record.exc_info
             event["log_failure"] = Failure(raised, kind, trace)
-        with suppress(Exception):
-            self._observer(event)
+        return event
 
 
 def publish(observer: ILogObserver, level: str) -> None:

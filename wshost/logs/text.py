@@ -7,9 +7,9 @@ import re
 #: How many characters of a text are kept, half from its start and half from its end: a peer may make texts very long.
 LENGTH = 8_192
 
-#: Control characters but tab and newline; characters that some programs take for the end of a line; and surrogates,
-#: which can't be encoded.
-_UNSAFE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
+#: Control characters but tab and newline; characters that some programs take for the end of a line; those that change
+#: the direction of the text around them; and surrogates, which can't be encoded.
+_UNSAFE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
 
 def _escape(character: re.Match[str]) -> str:

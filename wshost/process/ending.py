@@ -62,7 +62,7 @@ def interrupt_quietly(reactor: Any) -> None:
     """Until the reactor starts, let SIGINT end the process without a traceback, as SIGTERM does."""
     ours = threading.current_thread() is threading.main_thread()
     # If the process was started with SIGINT ignored, as in the background of a script, it continues to ignore SIGINT.
-    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if ours and signal.getsignal(signal.SIGINT) in {signal.default_int_handler, signal.SIG_DFL}:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Twisted replaces the handler of SIGINT only if that is Python's own.
         reactor.addSystemEventTrigger("before", "startup", signal.signal, signal.SIGINT, signal.default_int_handler)

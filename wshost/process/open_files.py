@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 #: Files that a server has open besides its connections: listening sockets, logs, files of the event loop and handler.
 OTHERS = 50
+
+
+def open_standard_streams() -> None:
+    """Open those of the descriptors 0, 1 and 2 that are closed: a socket would get the number, and what is logged."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def raise_limit() -> int | None:

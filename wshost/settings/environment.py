@@ -14,6 +14,8 @@ from wshost.results import ConfigurationError
 from wshost.settings.options import OPTIONS, Option
 
 PREFIX = "WSHOST_"
+#: Names the file.
+CONFIG = "WSHOST_CONFIG"
 
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
@@ -44,7 +46,7 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def misspelt(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Return variables that look like options, but are none, each with the one that was meant."""
-    known = [variable(option) for option in OPTIONS.values()]
+    known = [CONFIG, *(variable(option) for option in OPTIONS.values())]
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             yield from ((name, meant) for meant in get_close_matches(name, known, 1, 0.85))
