@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.cells import BEST_PYTHON, CELLS, TITLES, Cell, Goal
@@ -79,8 +80,20 @@ class Report:
 
     def ratio(self, cell: Cell, server: str) -> float | None:
         """Return a server's figure as a multiple of the best peer's."""
-        best, value = self.best(cell), self.value(cell, server)
-        return None if best is None or value is None else value / best[1]
+        best = self.best(cell)
+        return None if best is None else self.compared(cell, server, best[0])
+
+    def compared(self, cell: Cell, server: str, other: str) -> float | None:
+        """Return a server's figure as a multiple of another's: the median of the ratios of their turns in each round.
+
+        Within a round, the machine's speed is nearly the same for both; over a run, it may change by half.
+        """
+        results = [self.result(cell, one) for one in (server, other)]
+        mine, theirs = ([getattr(turn, cell.figure) for turn in one.rounds] if one else [] for one in results)
+        if len(mine) == len(theirs) and None not in (*mine, *theirs) and mine:
+            return float(median(one / base for one, base in zip(mine, theirs, strict=True)))
+        value, base = self.value(cell, server), self.value(cell, other)
+        return None if value is None or base is None else value / base
 
     def leader(self, cell: Cell) -> str | None:
         """Return the server with the best figure in a cell: wshost or a peer, never the limit."""
@@ -89,14 +102,18 @@ class Report:
             return SUBJECT
         return best and best[0]
 
-    def base(self, cell: Cell, goal: Goal) -> float | None:
-        """Return the figure with which a goal compares wshost's; None if it was not measured."""
+    def _named(self, cell: Cell, goal: Goal) -> str:
+        """Return the server with which a goal compares wshost; empty if none was measured."""
         if goal.times == BEST_PYTHON:
             best = self.best(cell, language="Python")
-            return None if best is None else best[1]
+            return best[0] if best else ""
+        return goal.times or goal.above
+
+    def base(self, cell: Cell, goal: Goal) -> float | None:
+        """Return the figure with which a goal compares wshost's; None if it was not measured."""
         if goal.cell:
             return self.value(next(one for one in CELLS if one.name == goal.cell), SUBJECT)
-        return self.value(cell, goal.times or goal.above)
+        return self.value(cell, self._named(cell, goal))
 
     def limit(self, cell: Cell, goal: Goal) -> float | None:
         """Return the most that wshost's figure may be; None if that depends on a figure that was not measured."""
@@ -123,10 +140,12 @@ class Report:
         limit = self.limit(cell, goal)
         if value is None or limit is None:
             return Verdict(said, None, None)
-        if goal.times == BEST_PYTHON:
-            best = self.best(cell, language="Python")
-            said += f", {best[0]}" if best else ""
-        base = self.base(cell, goal) if goal.times or goal.cell else None
+        if goal.times:
+            named = self._named(cell, goal)
+            said += f", {named}" if goal.times == BEST_PYTHON else ""
+            times = self.compared(cell, SUBJECT, named)
+            return Verdict(said, times, None if times is None else times <= goal.limit)
+        base = self.base(cell, goal) if goal.cell else None
         return Verdict(said, value if base is None else value / base, value <= limit)
 
     def text(self) -> str:

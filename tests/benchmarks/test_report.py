@@ -58,6 +58,15 @@ class TestVerdicts:
     def test_a_figure_is_judged_by_its_ratio_to_a_servers(self) -> None:
         assert ECHOES.verdicts(cell("echo-64-1")) == [Verdict("≤ 1.00 × picows", 7.7 / 7.0, met=False)]
 
+    def test_a_ratio_is_that_of_turns_in_the_same_round(self) -> None:
+        """The machine was fast for a turn of the one server, and for another turn of the other."""
+        shaky = report(
+            result("echo-64-1", "wshost", 10.0, 20.0, 30.0, 11.0), result("echo-64-1", "picows", 11.0, 22.0, 30.0, 20.0)
+        )
+        (verdict,) = shaky.verdicts(cell("echo-64-1"))
+        assert str(verdict) == "goal ≤ 1.00 × picows: met (0.909)"
+        assert shaky.compared(cell("echo-64-1"), "wshost", "slow") is None
+
     def test_the_best_python_peer_is_one_whose_handlers_are_in_python(self) -> None:
         assert ECHOES.verdicts(cell("echo-1k-1")) == [Verdict("≤ 1.00 × best Python peer, slow", 0.8, met=True)]
 
