@@ -30,8 +30,10 @@ class TestRun:
         """The calls of the library."""
         runs: list[Any] = []
         monkeypatch.setattr(watchfiles, "run_process", lambda *paths, **how: runs.append((paths, how)))
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         yield runs
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, before)
 
     def test_the_command_runs_in_a_process_that_changes_restart(
         self, runs: list[Any], capfd: pytest.CaptureFixture[str]
@@ -62,6 +64,11 @@ class TestRun:
         assert counts(watchfiles.Change.added, str(Path("rooms/page.html").absolute()))
         assert not counts(watchfiles.Change.added, str(Path("rooms/__pycache__/x.pyc").absolute()))
         assert capfd.readouterr().err.endswith(f"rooms, {Path('etc/chat.toml').absolute()}\n")
+
+    @pytest.mark.usefixtures("runs")
+    def test_ctrl_c_reaches_the_library_which_ends_the_process_of_the_server(self) -> None:
+        reload.run(parsed("--handler=chat"), [])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def test_it_ends_with_its_terminal(self, runs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         ended: list[int] = []

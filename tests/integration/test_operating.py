@@ -407,6 +407,16 @@ class TestReload:
             Path("live.py").write_text(ONE.replace("one", "two"), encoding="ascii")
             wait_for(self.answers(server, "two"), "the new answer")
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_it_ends_with_the_server_and_leaves_none(self, number: int) -> None:
+        Path("live.py").write_text(ONE, encoding="ascii")
+        with self.reloading("--reload", "--handler=live") as server:
+            found = re.search(r"pid (\d+)\)", server.log)
+            assert found
+            os.kill(server.pid, number)
+            wait_for(lambda: not Path(f"/proc/{found[1]}").exists(), "the server's end")
+            assert "Traceback" not in server.wait()[1]
+
     def test_a_handler_that_is_broken_is_told_and_mended_again(self) -> None:
         Path("live.py").write_text(ONE, encoding="ascii")
         with self.reloading("--reload", "--handler=live") as server:

@@ -34,7 +34,8 @@ def run(parsed: Options, arguments: Sequence[str]) -> int:
     except ImportError:
         raise ConfigurationError("--reload needs the package watchfiles: pip install 'wshost[reload]'") from None
     logging.getLogger("watchfiles").setLevel(logging.CRITICAL)
-    # `run_process` handles SIGTERM.
+    # `run_process` handles KeyboardInterrupt and SIGTERM.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     settings = parsed.settings()
     folders = list(folders_of(settings, parsed.file))
