@@ -36,7 +36,7 @@ QUESTIONS = [
     ("Where are certificates loaded?", "listening/certificates", "def _private_key("),
     ("What reads settings from the environment?", "settings/environment", "shlex.shlex("),
     ("Which commands check what would be wrong?", "commands/check", "It would start."),
-    ("Which command does reload a changed handler?", "commands/reload", "import run_process"),
+    ("Which command does reload a changed handler?", "commands/reload", "run_process("),
     ("Which formats do the lines of the logs have?", "logs/formats", "def json_line("),
     ("Where does the output of the logs survive a full disk?", "logs/output", "os.O_APPEND"),
     ("Which session runs the handler?", "handlers/session", "self._handle(item, self._state)"),
