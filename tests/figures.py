@@ -311,6 +311,7 @@ OTHERS: dict[str, list[str]] = {
         "port 8080 of all IPv4 addresses",
         "A port below 1024 needs root",
         "A shell shows 143 for SIGTERM",
+        "1005 for one without a code",
         "secp256k1, secp224r1",
         "in version 1)",
         "unless that was 0,",

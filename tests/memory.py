@@ -361,6 +361,7 @@ class MemoryHost:
     :param reactor: one of its own by default.
     :param backplane: for the `Hub`; and
     :param leave: likewise.
+    :param access: likewise.
     :param limits: for the `Limits`.
     """
 
@@ -374,6 +375,7 @@ class MemoryHost:
         reactor: MemoryReactor | None = None,
         backplane: IBackplane | None = None,
         leave: Any = None,
+        access: bool = False,
         **limits: Any,
     ) -> None:
         self.reactor = reactor or MemoryReactor()
@@ -383,7 +385,7 @@ class MemoryHost:
                 link("http", http, http_options),
                 link("websocket", websocket, {"handler": adapter, **(websocket_options or {})}),
             ]
-        self.hub = Hub(self.reactor, chain, limits_of(**limits), backplane=backplane, leave=leave)
+        self.hub = Hub(self.reactor, chain, limits_of(**limits), backplane=backplane, leave=leave, access=access)
 
     def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:
         """Return a new client."""

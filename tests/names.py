@@ -24,6 +24,7 @@ from zope.interface.interface import InterfaceClass
 
 import wshost
 from wshost.commands import foreground
+from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
 from wshost.request import TLS, ConnectionInfo
@@ -39,7 +40,7 @@ _WORDS = """
     https://app.example.com https://*.example.com http://localhost:3000 http://tauri.localhost tauri://localhost
     capacitor://localhost ionic://localhost app://x file:// vscode-webview://… vscode-webview://*
     chrome-extension://… safari-web-extension://… moz-extension://… moz-extension://*
-    nohup logging.config logging.basicConfig
+    wshost.access nohup logging.config logging.basicConfig
     UNKNOWN LOCAL check-send-proxy haproxy:unix:/run/chat.sock h2 no_application_protocol internal_error
     tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:index=0
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
@@ -119,6 +120,7 @@ def _known() -> set[str]:
         *(level.lower() for level in logging.getLevelNamesMapping()),
         "wshost",
         *OPTIONS,
+        *FACTS,
         "protocol_modules",
         *wsserver.OPTIONS,
     }

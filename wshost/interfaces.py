@@ -127,6 +127,10 @@ class IContext(Interface):
     reading = Attribute("False while the peer is not read: the module has paused it, or output is full")
     blocked = Attribute("True while output waits because the peer takes too little: a ping would wait, too")
     output_full = Attribute("True while `max_output` bytes or more wait for the peer: write no more")
+    notes = Attribute(
+        """dict of what the access log says of this connection, by the names of `wshost.connections.account.FACTS`; None
+        if there is no such log. A module adds what it knows, and changes it until the connection has ended."""
+    )
     reset_by_peer = Attribute("True when the kernel knows of a reset, also while reading is paused")
 
     def write(data: bytes) -> None:
@@ -185,6 +189,13 @@ class IContext(Interface):
         """Call at the end of the reactor's turn, when no users' code is running; also after the connection is gone.
 
         For code that must call users' code, and may itself have been called by users' code.
+        """
+
+    def count_refusal(status: int, reason: str) -> None:
+        """Count a client that is refused, for the metrics and the access log.
+
+        :param status: of the response (RFC 9110 §15); 0 when there is none.
+        :param reason: one of a few; nothing that a peer or a handler has said.
         """
 
     def log_failure(what: str) -> None:

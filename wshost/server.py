@@ -145,7 +145,9 @@ class Server(MultiService):
             for description in settings.listen or [tcp(settings.port, settings.interface)]
         ]
         leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
-        self._hub = Hub(reactor, self._chain, limits, backplane=self._backplane, leave=leave, soon=soon)
+        self._hub = Hub(
+            reactor, self._chain, limits, backplane=self._backplane, leave=leave, soon=soon, access=settings.access_log
+        )
         return self._hub
 
     def privilegedStartService(self) -> None:

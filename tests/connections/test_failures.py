@@ -31,6 +31,7 @@ class Failing:
         self.clock = Clock()
         self.failures = Failures(self.clock)
         self.peer: Callable[[], str] | None = None
+        self.route: str | None = None
 
     def __call__(self, error: BaseException | None = None, times: int = 1) -> list[Any]:
         with capturedLogs() as events:
@@ -38,7 +39,7 @@ class Failing:
                 try:
                     raise error or ValueError("on purpose")
                 except Exception:
-                    self.failures.log("c7", "the module failed", self.peer)
+                    self.failures.log("c7", "the module failed", self.peer, self.route)
         return list(events)
 
 
@@ -83,6 +84,14 @@ class TestThePeer:
         fail.peer = peer
         [event] = fail()
         assert event["peer"] == address
+
+    def test_the_event_has_the_route(self, fail: Failing) -> None:
+        fail.route = "/chat/*"
+        [event] = fail()
+        assert event["route"] == "/chat/*"
+        fail.route = None
+        [event] = fail()
+        assert event["route"] == ""
 
     def test_an_address_that_can_not_be_told_leaves_the_failure(self, fail: Failing) -> None:
         """Any kind of transport may fail."""

@@ -116,19 +116,19 @@ class TestPublished:
 
     def test_published_bytes_are_written_at_once_without_a_copy(self, wire: Wire) -> None:
         data = b"published"
-        assert wire.stream.send_published(data) is True
+        assert wire.stream.send_published(data, 1) is True
         assert wire.transport.writes[0] is data
 
     def test_published_bytes_are_written_after_output_that_waits(self, wire: Wire) -> None:
         wire.say(b"first, ")
-        assert wire.stream.send_published(b"second") is True
+        assert wire.stream.send_published(b"second", 1) is True
         assert wire.transport.writes == []
         wire.turn()
         assert wire.transport.writes == [b"first, second"]
 
     def test_published_bytes_wait_while_the_transport_is_blocked(self, wire: Wire) -> None:
         wire.block()
-        assert wire.stream.send_published(b"published") is True
+        assert wire.stream.send_published(b"published", 1) is True
         wire.turn()
         assert len(wire.transport.writes) == 1
         wire.transport.drain()
@@ -137,15 +137,15 @@ class TestPublished:
 
     def test_published_bytes_count_as_output(self, wire: Wire) -> None:
         wire.transport.reading = False
-        assert wire.stream.send_published(MUCH) is True
+        assert wire.stream.send_published(MUCH, 1) is True
         assert not wire.stream.output_full
-        assert wire.stream.send_published(b"x" * (LIMIT - len(MUCH))) is True
+        assert wire.stream.send_published(b"x" * (LIMIT - len(MUCH)), 1) is True
         assert wire.stream.output_full
         assert not wire.stream.takes_output
-        assert wire.stream.send_published(b"one too many") is False
+        assert wire.stream.send_published(b"one too many", 1) is False
 
     def test_published_bytes_as_large_as_the_limit_are_written_at_once(self, wire: Wire) -> None:
-        assert wire.stream.send_published(b"x" * LIMIT) is True
+        assert wire.stream.send_published(b"x" * LIMIT, 1) is True
         wire.turn()
         assert not wire.stream.output_full
         assert len(wire.transport.sent) == LIMIT
@@ -154,7 +154,7 @@ class TestPublished:
         assert wire.stream.takes_output
         wire.bye()
         assert not wire.stream.takes_output
-        assert wire.stream.send_published(b"too late") is False
+        assert wire.stream.send_published(b"too late", 1) is False
         wire.turn()
         assert wire.transport.writes == []
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.integration.server import SCRIPTS, Server, running_server
@@ -321,6 +321,28 @@ class TestTheLog:
             assert server.stop()[0] == 0
         first = Path("log").read_text(encoding="utf-8").splitlines()[0]
         assert re.search(r" error wshost: \d+ lines could not be written before this one: No space left", first)
+
+    @pytest.mark.parametrize("command", ["wshost", "twistd"])
+    def test_the_access_log_has_a_line_for_each_connection(self, command: str) -> None:
+        options = ("--route=/chat=talking", "--access-log", "--log-format=json", "--log-file=log")
+        with running_server(*options, command=command, ready=re.compile("")) as server:  # type: ignore[arg-type]
+            wait_for(lambda: Path("log").exists() and "listening" in Path("log").read_text(), "that it listens")
+            found = re.search(r"ws://[\d.:]+", Path("log").read_text())
+            assert found
+            assert say(f"{found[0]}/chat?token=secret", "hello", "fail") == ["hello", "closed 1011"]
+            with pytest.raises(InvalidStatus):
+                connect(f"{found[0]}/none").__enter__()
+            wait_for(lambda: Path("log").read_text().count("wshost.access") == 2, "two lines")
+            server.stop()
+        text = Path("log").read_text(encoding="ascii")
+        entries = [json.loads(line) for line in text.splitlines()]
+        served, refused = [entry for entry in entries if entry["logger"] == "wshost.access"]
+        assert served.items() >= {"path": "/chat", "code": 1011, "closed_by": "server", "messages_in": 2}.items()
+        assert served.items() >= {"route": "/chat", "status": 101, "messages_out": 1, "errors": 1}.items()
+        assert refused.items() >= {"path": "/none", "status": 404}.items()
+        assert "secret" not in text
+        [failure] = [entry for entry in entries if "traceback" in entry]
+        assert failure["route"] == "/chat"
 
     def test_logrotate_rotates_the_log_of_a_daemon(self, tmp_path: Path) -> None:
         text = (EXAMPLES / "logrotate.conf").read_text(encoding="utf-8")

@@ -69,7 +69,15 @@ def test_a_failure_of_a_connection_has_its_parts() -> None:
         what="it failed",
         traceback="Traceback …\nValueError\n",
     )
-    assert made == Entry(5.0, "info", "wshost", "it failed", "c7", "127.0.0.1:5000", "Traceback …\nValueError")
+    assert made == Entry(
+        5.0, "info", "wshost", "it failed", "c7", "127.0.0.1:5000", traceback="Traceback …\nValueError"
+    )
+
+
+def test_the_facts_of_an_access_log_are_those_of_the_event() -> None:
+    made = logged(log_namespace="wshost.access", log_format="{line}", line="path=/", route="/", access={"path": "/"})
+    assert (made.message, made.route, made.facts) == ("path=/", "/", {"path": "/"})
+    assert logged(access={"path": "/"}).facts == {}
 
 
 def test_a_failure_of_no_connection_names_none() -> None:

@@ -10,7 +10,16 @@ from wshost.logs.formats import FORMATS, json_line, text_line
 
 #: 2026-11-27, 01:02:03.004005 in UTC.
 TIME = 1_795_741_323.004005
-FAILED = Entry(TIME, "error", "wshost", "it failed", "c7", "[::1]:5000", "Traceback:\n  a line\nValueError: no")
+FAILED = Entry(
+    TIME,
+    "error",
+    "wshost",
+    "it failed",
+    "c7",
+    "[::1]:5000",
+    "/chat/*",
+    traceback="Traceback:\n  a line\nValueError: no",
+)
 
 
 class TestText:
@@ -19,7 +28,7 @@ class TestText:
 
     def test_a_connection_is_named_and_its_traceback_is_indented(self) -> None:
         assert text_line(FAILED).splitlines() == [
-            "2026-11-27T01:02:03.004Z error wshost: [c7 [::1]:5000] it failed",
+            "2026-11-27T01:02:03.004Z error wshost: [c7 [::1]:5000 /chat/*] it failed",
             "    Traceback:",
             "      a line",
             "    ValueError: no",
@@ -57,8 +66,13 @@ class TestJson:
             "message": "it failed",
             "connection": "c7",
             "peer": "[::1]:5000",
+            "route": "/chat/*",
             "traceback": "Traceback:\n  a line\nValueError: no",
         }
+
+    def test_facts_are_keys(self) -> None:
+        entry = Entry(TIME, "info", "wshost.access", "path=/", facts={"path": "/", "seconds": 1.5})
+        assert json.loads(json_line(entry)).items() >= {"message": "path=/", "path": "/", "seconds": 1.5}.items()
 
     def test_any_text_is_a_line_of_printable_ascii(self) -> None:
         text = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x11_0000)]))

@@ -9,6 +9,8 @@ cdef class Connection:
     cdef public Context context
     cdef public object _counted_address, _shared, _topics
     cdef public str id
+    cdef public Py_ssize_t _bytes_in
+    cdef public double _made_at
 
     cpdef dataReceived(self, data)
     cpdef buffer_updated(self, Py_ssize_t nbytes)

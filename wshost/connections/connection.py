@@ -44,6 +44,9 @@ class Connection:
         self.stream: Stream = self.context.stream
         self._shared = shared
         self._topics = topics
+        # How many bytes have come in; and when it was made, if that is logged.
+        self._bytes_in = 0
+        self._made_at = 0.0
         # The IP address for which it is counted.
         self._counted_address: str | None = None
 
@@ -126,17 +129,21 @@ class Connection:
     def connectionMade(self) -> None:
         self._shared.registry.add(self)
         self.stream.connect(self.stream.transport)
+        if self.context.notes is not None:
+            self._made_at = self._shared.schedule.seconds()
         self._count_address()
         self.context.run(self._start, "failed to start")
 
     def dataReceived(self, data: bytes) -> None:
         if not self.stream.closing:
+            self._bytes_in += len(data)
             self.context.receive(data)
             self.stream.flush()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes were read into the buffer of `receive_into`; the name is that of asyncio's protocols."""
         if not self.stream.closing:
+            self._bytes_in += nbytes
             self.context.receive(b"", nbytes)
             self.stream.flush()
 
@@ -152,8 +159,10 @@ class Connection:
         # The connection must free its place even if a module raises.
         try:
             # Nearly always this is the reason, and its text takes long to make.
-            why = _DONE if reason is connectionDone else reason.getErrorMessage()
-            self.context.leave(self.stream.reason or why)
+            why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
+            self.context.leave(why)
+            if self.context.notes is not None:
+                self._log_end(self.context.notes, why)
         finally:
             if self._counted_address is not None:
                 shared.admission.discount_address(self._counted_address)
@@ -164,6 +173,17 @@ class Connection:
                     self._topics.forget(subscriber)
             finally:
                 shared.registry.remove(self)
+
+    def _log_end(self, notes: dict[str, Any], why: str) -> None:
+        """Say in the access log what the connection was."""
+        stream = self.stream
+        notes["seconds"] = self._shared.schedule.seconds() - self._made_at
+        notes["bytes_in"], notes["bytes_out"] = self._bytes_in, stream.bytes_out
+        if "messages_out" in notes:
+            notes["messages_out"] += stream.published
+        if stream.reason or ("reason" not in notes and "code" not in notes):
+            notes["reason"] = why
+        self._shared.account.log(self.id, stream.peer(), notes)
 
     # Admission
 
@@ -178,6 +198,7 @@ class Connection:
         if self.context.admitted or self._shared.admission.refuse(self.id):
             self.context.start()
         if not self.context.admitted and not self.stream.closing:
+            self.context.count_refusal(0, "The server is full.")
             self.abort("it was not admitted")
 
 

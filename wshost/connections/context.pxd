@@ -10,7 +10,8 @@ cdef class Context:
     cdef public Subscriber subscriber
     cdef public ModuleTimer timers
     cdef public bint admitted, _in_module, _is_prompt, _keeps_actions, _reads_into
-    cdef public object ref, request, _driver, encoding, _transition, _shared
+    cdef public dict notes
+    cdef public object ref, request, _driver, encoding, _transition, _shared, _route
     cdef public Py_ssize_t _position, _kept_size
     cdef public bytes _unread
     cdef public list _kept

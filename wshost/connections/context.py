@@ -53,11 +53,14 @@ class Context:
         self.admitted = admitted
         self.ref = Ref(shared.registry, id)
         self.request: Request | None = None
+        # The route of the request, for the log: it stays when the request is not needed any more.
+        self._route: str | None = None
         #: The connection's output and its end.
         self.stream = Stream(shared, id, self._output_drained)
         #: The connection as a subscriber of topics; None until it subscribes to one.
         self.subscriber: Subscriber | None = None
         self._shared = shared
+        self.notes: dict[str, Any] | None = {} if shared.account.access else None
         #: How published messages are encoded; None: the module is asked to send each.
         self.encoding: IEncoding | None = None
         # The current module's driver; None before the module has started, and after it has left.
@@ -188,8 +191,15 @@ class Context:
     def call_soon(self, call: Callable[[], None]) -> None:
         self._shared.turn.call_soon(self, call)
 
+    def count_refusal(self, status: int, reason: str) -> None:
+        self._shared.account.count_refusal(status, reason)
+        if self.notes is not None:
+            self.notes.update(status=status or None, reason=reason)
+
     def log_failure(self, what: str) -> None:
-        self._shared.failures.log(self.ref.id, what, self.stream.peer)
+        if self.notes is not None:
+            self.notes["errors"] = self.notes.get("errors", 0) + 1
+        self._shared.failures.log(self.ref.id, what, self.stream.peer, self._route)
 
     def use_encoding(self, encoding: IEncoding | None) -> None:
         if encoding is self.encoding:
@@ -415,6 +425,7 @@ class Context:
             raise LookupError(f"the chain has no module {switch.name!r} to switch to; it has {', '.join(names)}")
         self.leave(f"switched to {switch.name}")
         self.request = switch.request
+        self._route = None if switch.request is None else switch.request.route
         self._enter(names.index(switch.name))
         # Then follow bytes that arrived meanwhile, and were given to no module.
         self._unread = switch.unread + self._unread

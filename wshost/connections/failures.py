@@ -42,25 +42,26 @@ class Failures:
         self._period_end = 0.0
         self._count = 0
 
-    def log(self, id: str, what: str, peer: Callable[[], str] | None = None) -> None:
+    def log(self, id: str, what: str, peer: Callable[[], str] | None = None, route: str | None = None) -> None:
         """Log the exception being handled. Errors of the log itself are ignored.
 
         :param id: the connection's id, or "-".
         :param what: what failed, as a clause: "the handler's init failed".
         :param peer: returns the address of the connection's peer.
+        :param route: the route of the connection's request.
         :raises LookupError: when no exception is being handled.
         """
         error = sys.exception()
         if error is None:
             raise LookupError("there is no exception to log")
         with suppress(BaseException):
-            self._log(id, what, error, peer)
+            self._log(id, what, error, peer, route)
         with suppress(BaseException):
             exit = asks_to_exit(error)
             if exit is not None and self._leave is not None:
                 self._leave(exit)
 
-    def _log(self, id: str, what: str, error: BaseException, peer: Callable[[], str] | None) -> None:
+    def _log(self, id: str, what: str, error: BaseException, peer: Callable[[], str] | None, route: str | None) -> None:
         now = self._clock.seconds()
         if now >= self._period_end:
             left_out, self._count = self._count - MOST, 0
@@ -69,7 +70,13 @@ class Failures:
                 _log.error("{count} more failures were not logged", count=left_out)
         self._count += 1
         if self._count <= MOST:
-            about = {"connection": id, "peer": _address(peer), "what": what, "failure": Failure(error)}
+            about = {
+                "connection": id,
+                "peer": _address(peer),
+                "route": route or "",
+                "what": what,
+                "failure": Failure(error),
+            }
             text = loggable(_formatted(error).rstrip())
             _log.error("connection {connection}: {what}\n{traceback}", traceback=text, **about)
 

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
+from wshost.connections.account import Account
 from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.failures import Failures
@@ -43,6 +44,7 @@ class Hub:
     :param chain: connections start with its first module.
     :param backplane: brings published messages; None: nothing is published.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
+    :param access: log each connection at its end.
     :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
     """
 
@@ -55,6 +57,7 @@ class Hub:
         backplane: IBackplane | None = None,
         leave: Callable[[BaseException], object] | None = None,
         soon: Callable[..., object] | None = None,
+        access: bool = False,
     ) -> None:
         failures = Failures(reactor, leave)
         #: What all connections share.
@@ -67,6 +70,7 @@ class Hub:
             turn=Turn(soon or partial(reactor.callLater, 0), failures),
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address),
+            account=Account(access),
         )
         #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)

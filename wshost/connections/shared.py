@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from wshost.connections.account import Account
 from wshost.connections.admission import Admission
 from wshost.connections.failures import Failures
 from wshost.connections.registry import Registry
@@ -61,3 +62,4 @@ class Shared:
     turn: Turn
     registry: Registry
     admission: Admission
+    account: Account

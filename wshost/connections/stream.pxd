@@ -4,7 +4,7 @@ cdef class Stream:
     # `send_published` reads these of each of a thousand streams. So they are side by side in memory.
     cdef public object transport
     cdef public bint output_full, closing, blocked
-    cdef public Py_ssize_t _queued, _handed_over, _max_output
+    cdef public Py_ssize_t _queued, _handed_over, _max_output, bytes_out, published
     cdef object __weakref__
     cdef public str _id
     cdef public object _shared, _drained
@@ -15,7 +15,7 @@ cdef class Stream:
     cpdef write(self, data)
     cpdef flush(self)
     cpdef flush_later(self)
-    cpdef bint send_published(self, bytes data) except -1
+    cpdef bint send_published(self, bytes data, Py_ssize_t messages) except -1
     cpdef connect(self, transport)
     cpdef peer_ended(self)
     cpdef lost(self)

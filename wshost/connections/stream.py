@@ -60,6 +60,8 @@ class Stream:
         self._out: list[bytes] = []
         self._handed_over = 0
         self._queued = 0
+        #: How many bytes the transport was given; and how many messages of topics are in them.
+        self.bytes_out = self.published = 0
         #: True while the transport's buffer is full: more output waits here.
         self.blocked = False
         self._flush_scheduled = False
@@ -144,16 +146,21 @@ class Stream:
                 else:
                     self.flush()
 
-    def send_published(self, data: bytes) -> bool:
-        """Send messages that were published in this turn, at its end; return whether there was room."""
+    def send_published(self, data: bytes, messages: int) -> bool:
+        """Send messages that were published in this turn, at its end; return whether there was room.
+
+        :param messages: how many they are.
+        """
         if self.closing or self.output_full:
             return False
+        self.published += messages
         if self._queued or self.blocked:
             self.write(data)
             self.flush_later()
         else:
             # Nothing else waits, as for nearly all of a thousand subscribers: write without queueing.
             self._handed_over = len(data)
+            self.bytes_out += len(data)
             self.transport.write(data)
         return True
 
@@ -177,6 +184,7 @@ class Stream:
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             self._handed_over = len(data)
+            self.bytes_out += len(data)
             # Our transports send the last bytes and the end, which follows, in one packet. Ask the class: wrappers
             # such as TLS forward all attributes, and would return the method of the transport below.
             last = getattr(type(self.transport), "write_last", None) if self.closing else None

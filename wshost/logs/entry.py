@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.logger import LogLevel, formatEvent
@@ -26,9 +26,12 @@ class Entry:
     logger: str
     #: The text, without the traceback.
     message: str
-    #: The id of the connection, as in `ref.id`; and its peer's address. Empty where there is none.
+    #: The id of the connection, as in `ref.id`; its peer's address, and its route. Empty where there is none.
     connection: str = ""
     peer: str = ""
+    route: str = ""
+    #: More facts, by name: those of the access log. The message has them, too.
+    facts: Mapping[str, Any] = field(default_factory=dict)
     #: The traceback with the exception, as Python prints it. Empty where there is none.
     traceback: str = ""
 
@@ -58,6 +61,8 @@ def entry(event: Mapping[str, Any]) -> Entry:
         message=_message(event, about, legacy).strip("\n"),
         connection="" if connection == "-" else connection,
         peer=str(about.get("peer", "")),
+        route=str(about.get("route", "")),
+        facts=about.get("access", {}),
         traceback=_traceback(event, about, legacy).rstrip(),
     )
 

@@ -41,7 +41,7 @@ GROUPS = {
     "handler": "What it serves",
     "max_message_size": "Limits",
     "handshake_timeout": "Times, in seconds",
-    "log_format": "Log",
+    "access_log": "Log",
 }
 
 T = TypeVar("T")
@@ -159,6 +159,9 @@ class Settings:
         Seconds(0, _DAY), 10.0, "When the server stops, drop clients that are still there after this long."
     )
 
+    access_log = Option(
+        Flag(), False, "Log one line for each connection at its end, and so for each client that was refused."
+    )
     log_format = Option(
         Choice("FORMAT", "text", "json"), "text", "Format of the log's lines: text or json.", command_only=True
     )

@@ -32,7 +32,7 @@ cdef class Pending:
         subscriber=Subscriber, stream=Stream
     )
     cpdef _flush_by_need(self)
-    @cython.locals(data=bytes, missed=Py_ssize_t, stream=Stream)
+    @cython.locals(data=bytes, missed=Py_ssize_t, messages=Py_ssize_t, stream=Stream)
     cpdef _send(self, list streams, batch)
     cpdef bint _has_several(self, Subscriber subscriber) except -1
     cpdef list _pending_for(self, Subscriber subscriber)

@@ -155,6 +155,7 @@ class Pending:
         self.discard(subscriber)
         if subscriber.stream.takes_output:
             self.dropped += batch.cut
+            subscriber.stream.published += batch.messages
             return batch.data
         self.dropped += batch.messages + batch.cut
         return b""
@@ -224,7 +225,7 @@ class Pending:
         if data:
             for stream in streams:
                 try:
-                    if not stream.send_published(data):
+                    if not stream.send_published(data, messages):
                         missed += 1
                 except BaseException:  # the other subscribers must get the messages all the same
                     stream.fail("its output failed")

@@ -65,7 +65,11 @@ class Connection:
     output_full = reset_by_peer = blocked = False
     reading = True
 
-    def __init__(self, next_module: str | None = "websocket", admitted: bool = True) -> None:
+    def __init__(
+        self, next_module: str | None = "websocket", admitted: bool = True, notes: dict[str, Any] | None = None
+    ) -> None:
+        self.notes = notes
+        self.refused: list[tuple[int, str]] = []
         self.next_module = next_module
         self.admitted = admitted
         self.clock = Clock()
@@ -73,6 +77,9 @@ class Connection:
 
     def perform(self, results: Results) -> None:
         self.performed.append(results)
+
+    def count_refusal(self, status: int, reason: str) -> None:
+        self.refused.append((status, reason))
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -472,6 +479,52 @@ class TestRefusals:
     def test_the_answer_repeats_nothing_of_the_request(self) -> None:
         result = receive(b"GET /<script> HTTP/1.1\r\nHost: <script>\r\n\r\n")
         assert b"script" not in answer(result)[2]
+
+
+class TestNotes:
+    """For the access log."""
+
+    def test_a_request_is_noted(self) -> None:
+        connection = Connection(notes={})
+        data = UPGRADE.replace(b"Host", b"User-Agent: a browser\r\nHost")
+        start(connection, paths=["/*"]).handle_connection_in(data)
+        assert connection.notes == {"path": "/chat", "user_agent": "a browser", "route": "/*"}
+
+    def test_a_request_that_is_refused_is_noted_and_counted(self) -> None:
+        connection = Connection(notes={})
+        start(connection).handle_connection_in(PAGE)
+        assert connection.notes == {"path": "/page", "user_agent": None}
+        assert connection.refused == [(426, "This is a WebSocket server: connect with ws:// or wss://.")]
+
+    @pytest.mark.parametrize(
+        ("data", "refused"),
+        [
+            (PAGE.replace(b"GET", b"HEAD"), (405, "Only GET is served here.")),
+            (b"\x16", (400, "This is not HTTP.")),
+        ],
+    )
+    def test_each_refusal_is_counted(self, data: bytes, refused: tuple[int, str]) -> None:
+        connection = Connection()
+        start(connection).handle_connection_in(data)
+        assert connection.refused == [refused]
+
+    def test_a_late_head_a_full_server_and_one_that_stops_are_counted(self) -> None:
+        late, full, stopping = Connection(), Connection(admitted=False), Connection()
+        start(late).handle_connection_in(b"GET")
+        late.clock.advance(Settings.handshake_timeout.default)
+        start(full)
+        start(stopping).handle_action("shutdown")
+        assert [*late.refused, *full.refused, *stopping.refused] == [
+            (408, "The request head took too long."),
+            (503, "The server is full."),
+            (503, "The server is shutting down."),
+        ]
+
+    def test_a_silent_peer_is_not_refused(self) -> None:
+        connection = Connection()
+        start(connection)
+        connection.clock.advance(Settings.handshake_timeout.default)
+        assert connection.refused == []
 
 
 class TestHeadSize:

@@ -26,6 +26,7 @@ class Sink:
         self.events: list[tuple[Any, ...]] = []
         self.written = b""
         self.then: Callable[[], None] = lambda: None
+        self.failures: list[tuple[int, str]] = []
 
     def _told(self, *event: Any) -> None:
         self.events.append(event)
@@ -49,6 +50,9 @@ class Sink:
 
     def on_close(self, code: int | None, reason: str) -> None:
         self._told("close", code, reason)
+
+    def on_fail(self, code: int, reason: str) -> None:
+        self.failures.append((code, reason))
 
     def on_drop(self) -> None:
         self._told("drop")

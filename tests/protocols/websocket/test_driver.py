@@ -1746,3 +1746,67 @@ class TestPublished:
         peer = server.open()
         server.hub.topics.publish_locally("a", "late")
         assert peer.messages() == [("close", 1000, "")]
+
+
+class TestNotes:
+    """For the access log."""
+
+    def noted(self, server: Server, *talk: bytes, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Let a client say this, and go; return what was noted of its connection."""
+        peer = server.connect()
+        peer.upgrade(headers=headers)
+        for data in talk:
+            peer.send(data)
+        notes = peer.connection.context.notes
+        assert notes is not None
+        peer.leave()
+        return {name: notes[name] for name in notes.keys() - {"path", "user_agent", "seconds", "bytes_in", "bytes_out"}}
+
+    def test_messages_and_what_was_agreed_on_are_noted(self) -> None:
+        server = Server(limits={"access": True}, compress=True, subprotocols=["chat"])
+        headers = {"Sec-WebSocket-Extensions": "permessage-deflate", "Sec-WebSocket-Protocol": "chat"}
+        assert self.noted(server, frame(TEXT, b"one"), frame(BINARY, b"two"), close(), headers=headers) == {
+            "status": 101,
+            "subprotocol": "chat",
+            "deflate": True,
+            "messages_in": 2,
+            "messages_out": 2,
+            "code": 1000,
+            "reason": "",
+            "closed_by": "peer",
+        }
+
+    @pytest.mark.parametrize(
+        ("data", "code", "by"),
+        [
+            (close(), 1000, "peer"),
+            (frame(CLOSE, b""), 1005, "peer"),
+            (frame(TEXT, b"\xff"), 1007, "server"),
+            (frame(3, b""), 1002, "server"),
+            (frame(TEXT, b"close"), 4000, "server"),
+        ],
+    )
+    def test_who_has_closed_first_and_how_is_noted(self, data: bytes, code: int, by: str) -> None:
+        """RFC 6455 §7.1.5."""
+
+        def handle(session: Session, message: Any) -> None:
+            if message == ("text", "close"):
+                session.channel.close(4000, "enough")
+
+        notes = self.noted(Server(handle, limits={"access": True}), data, close())
+        assert (notes["code"], notes["closed_by"]) == (code, by)
+
+    def test_a_refusal_is_noted_and_counted(self) -> None:
+        def init(session: Session) -> None:
+            session.channel.reject(403, b"not you, \x1b[1m", {})
+
+        server = Server(init=init, limits={"access": True})
+        reason = "The handler has refused it."
+        notes = self.noted(server)
+        assert (notes["status"], notes["reason"]) == (403, reason)
+        assert "messages_in" not in notes
+        assert server.hub.shared.account.refused == {(403, reason): 1}
+
+    def test_a_handshake_that_breaks_the_protocol_is_noted(self) -> None:
+        notes = self.noted(Server(limits={"access": True}), headers={"Sec-WebSocket-Version": "8"})
+        assert (notes["status"], notes["reason"]) == (426, "Only version 13 of WebSocket is spoken here.")

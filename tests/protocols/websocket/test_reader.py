@@ -27,6 +27,7 @@ class Sink:
         self.written = b""
         self.dropped = False
         self.rooms: list[memoryview | None] = []
+        self.failures: list[tuple[int, str]] = []
 
     def receive_into(self, room: memoryview | None) -> None:
         self.rooms.append(room)
@@ -51,6 +52,9 @@ class Sink:
 
     def on_close(self, code: int | None, reason: str) -> None:
         self.messages.append(("close", (code, reason)))
+
+    def on_fail(self, code: int, reason: str) -> None:
+        self.failures.append((code, reason))
 
     def on_drop(self) -> None:
         self.dropped = True

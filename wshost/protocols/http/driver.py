@@ -57,7 +57,7 @@ class Driver:
             self._timer = self._context.call_later(self._options.timeout, self._time_out)
         else:
             self._finish()
-            self._context.perform(_refuse(_unavailable("The server is full.")))
+            self._context.perform(self._refuse(_unavailable("The server is full.")))
 
     def handle_connection_in(self, data: bytes) -> Results:
         if self._done:
@@ -66,7 +66,7 @@ class Driver:
         try:
             result = self._read(data)
         except BadRequest as bad:
-            result = _refuse(bad)
+            result = self._refuse(bad)
         if result is not None:
             self._finish()
         return result
@@ -77,7 +77,7 @@ class Driver:
         if self._done:
             return None  # the response has been sent already
         self._finish()
-        return _refuse(_unavailable("The server is shutting down."))
+        return self._refuse(_unavailable("The server is shutting down."))
 
     def handle_connection_close(self, reason: str) -> None:
         self._finish()
@@ -122,6 +122,9 @@ class Driver:
     def _judge(self, received: bytes, size: int) -> Switch:
         options = self._options
         request = parse(received[:size], max_headers=options.max_headers)
+        notes = self._context.notes
+        if notes is not None:
+            notes["path"], notes["user_agent"] = request.path, request.headers.get("user-agent")
         upgrade = _is_upgrade(request)
         if not upgrade and options.otherwise is not None:
             return Switch(options.otherwise, received, request)
@@ -131,15 +134,23 @@ class Driver:
             if route is None:
                 raise BadRequest(404, "Nothing is served on this path.")
             request = replace(request, route=route)
+            if notes is not None:
+                notes["route"] = route
         if not upgrade:
             raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
         return Switch(self._upgrade, received[size:], request)
 
     def _time_out(self) -> None:
         # A client that has sent nothing expects no answer: it may be a browser's spare connection.
-        close = _refuse(BadRequest(408, "The request head took too long.")) if self._received else Close()
+        late = BadRequest(408, "The request head took too long.")
+        close = self._refuse(late) if self._received else Close()
         self._finish()
         self._context.perform(close)
+
+    def _refuse(self, bad: BadRequest) -> Close:
+        # The text of a 405 to HEAD is empty.
+        self._context.count_refusal(bad.status, bad.reason or "Only GET is served here.")
+        return Close(response(bad.status, bad.reason, bad.headers))
 
     def _finish(self) -> None:
         self._done = True
@@ -165,7 +176,3 @@ def _has(fields: dict[str, str], name: str, member: str) -> bool:
 
 def _unavailable(reason: str) -> BadRequest:
     return BadRequest(503, reason, {"Retry-After": str(_RETRY_AFTER)})
-
-
-def _refuse(bad: BadRequest) -> Close:
-    return Close(response(bad.status, bad.reason, bad.headers))

@@ -139,6 +139,7 @@ class Engine(WebSocketServerProtocol):
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 §7.1.7): send a Close, unless one was sent, and parse nothing more."""
+        self._sink.on_fail(code, reason)
         self.sendCloseFrame(code, reason.encode("ascii", "replace")[:MAX_REASON])
         self.dropConnection()
 

@@ -16,7 +16,7 @@ cdef class WebSocket:
     cdef public FrameReader _reader
     cdef public bytes _unread
     cdef public bint _advancing, _close_received, _going_away
-    cdef public Py_ssize_t _behind_infos, _turn_size
+    cdef public Py_ssize_t _behind_infos, _turn_size, _messages_in, _messages_out
     cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)
@@ -30,7 +30,7 @@ cdef class WebSocket:
     cpdef on_close(self, code, reason)
     cpdef close(self, code, reason)
     cpdef on_drop(self)
-    cdef _refuse(self, status, body, headers)
+    cdef _refuse(self, status, body, headers, reason)
     cdef _watch_message(self)
     cdef bint _admit_control(self) except -1
     cdef _shut_down(self)

@@ -88,6 +88,8 @@ class WebSocket:
         self._next_turn: Timer | None = None
         # `_advance` is running.
         self._advancing = False
+        # How many messages have come, and how many were sent besides those of topics.
+        self._messages_in = self._messages_out = 0
         # The size in bytes of refs' actions that wait behind queued infos.
         self._behind_infos = 0
         # The peer's Close has arrived, with this code and reason.
@@ -114,7 +116,7 @@ class WebSocket:
             self._offer = offer = check(request)
             check_browser(request, context, options.origins, options.hosts)
         except BadRequest as error:
-            self._refuse(error.status, error.reason, error.headers)
+            self._refuse(error.status, error.reason, error.headers, error.reason)
             return
         # Until the handler has decided, actions of refs and bytes from the peer are kept.
         context.keep_actions()
@@ -149,6 +151,8 @@ class WebSocket:
         self._unread = b""
         context.write(acceptance(offer.key, subprotocol, agreed.response if agreed else "", accept.headers))
         self._state = _OPEN
+        if context.notes is not None:
+            context.notes.update(status=101, subprotocol=subprotocol, deflate=agreed is not None)
         # An idle connection need not keep these. The handler may have kept what it got of them.
         self._offer = context.request = None  # type: ignore[assignment]
         self.heard_at = self._seconds()
@@ -163,10 +167,11 @@ class WebSocket:
 
     def reject(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         if self._state is _CONNECTING:
-            self._refuse(status, body, headers)
+            self._refuse(status, body, headers, "The handler has refused it.")
 
-    def _refuse(self, status: int, body: str | bytes, headers: Mapping[str, str]) -> None:
+    def _refuse(self, status: int, body: str | bytes, headers: Mapping[str, str], reason: str) -> None:
         self._state = _CLOSED
+        self._context.count_refusal(status, reason)
         self._context.perform(Close(response(status, body, headers)))
 
     # From the connection
@@ -238,7 +243,8 @@ class WebSocket:
     def _shut_down(self) -> None:
         """Say good-bye after the handler has answered; at once when called a second time."""
         if self._state is _CONNECTING:
-            self._refuse(503, "The server is shutting down.", {})
+            reason = "The server is shutting down."
+            self._refuse(503, reason, {}, reason)
             return
         waits = self._state is _OPEN and not self._going_away and (self._session.busy or self._session.has_infos)
         self._going_away = True
@@ -247,6 +253,9 @@ class WebSocket:
         self._advance()
 
     def handle_connection_close(self, reason: str) -> None:
+        notes = self._context.notes
+        if notes is not None and self._reader is not None:
+            notes["messages_in"], notes["messages_out"] = self._messages_in, self._messages_out
         self._state = _CLOSED
         session = self._session
         # Break the reference cycles.
@@ -301,6 +310,7 @@ class WebSocket:
     # From the reader and its engine
 
     def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
+        self._messages_in += 1
         self._turn_size += size
         if self._state is _OPEN:
             self._session.handle_message(message)
@@ -332,6 +342,7 @@ class WebSocket:
     def on_close(self, code: int | None, reason: str) -> None:
         self._close_received = True
         self._peers_close = (code, reason)
+        self._note_close(code, reason, "peer")
         self._reader.leave_to_engine()
         self._context.use_encoding(None)
         session = self._session
@@ -352,6 +363,7 @@ class WebSocket:
             return
         if type(data) is not str and type(data) is not bytes:
             data = exact_message(data)
+        self._messages_out += 1
         if self._deflater is None:
             self.on_write(frame(data))
         else:
@@ -371,6 +383,7 @@ class WebSocket:
             return
         # Messages that were published earlier leave before the Close, and none leaves after it.
         self._context.use_encoding(None)
+        self._note_close(code, reason, "server")
         if self._close_received:
             self._reader.answer_close(code, reason.encode())
         else:
@@ -378,6 +391,16 @@ class WebSocket:
             self._reader.leave_to_engine()
             self._reader.engine.start_close(code, reason.encode())
             self._context.call_later(self._options.close_timeout, self._close_overdue)
+
+    def on_fail(self, code: int, reason: str) -> None:
+        self._note_close(code, reason, "server")
+
+    def _note_close(self, code: int | None, reason: str, by: str) -> None:
+        """Note for the access log who has closed first, and how."""
+        notes = self._context.notes
+        if notes is not None and "closed_by" not in notes:
+            # RFC 6455 §7.1.5: a Close without a code counts as one with 1005.
+            notes.update(code=1005 if code is None else code, reason=reason, closed_by=by)
 
     def proceed(self) -> None:
         if self._state is _OPEN and self._close_received and not self._session.busy:

@@ -27,6 +27,9 @@ class EngineSink(Protocol):
     def on_close(self, code: int | None, reason: str) -> None:
         """The peer has started the closing handshake; answer with `Engine.answer_close`."""
 
+    def on_fail(self, code: int, reason: str) -> None:
+        """The connection fails (RFC 6455 §7.1.7) because of what the peer has sent, with this Close."""
+
     def on_drop(self) -> None:
         """The engine is done with the connection and reports nothing more."""
 

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.logger import capturedLogs, formatEvent
+from wsproto.events import CloseConnection
+
+from tests.memory import MemoryHost, Peer, request
+from wshost.backplanes.memory import MemoryBackplane
+from wshost.connections.account import FACTS, KINDS, OTHERS, Account
+
+
+class Handler:
+    """Answers with what it gets; fails when it is told to."""
+
+    def init(self, options: Any) -> None: ...
+
+    def handle(self, message: Any, state: None) -> Any:
+        match message:
+            case ("text", "fail"):
+                raise ValueError("on purpose")
+            case ("text", "leave"):
+                return ("close", 4000, "enough", state)
+            case ("text", data):
+                return ("reply", [data, data], state)
+        return ("noreply", state)
+
+
+class Logged:
+    """The lines of an access log, and their facts."""
+
+    def __init__(self) -> None:
+        self.host = MemoryHost(Handler(), access=True, http_options={"paths": ["/chat/*"]})
+
+    def of(self, peer: Peer) -> dict[str, Any]:
+        """Let a peer leave, and return the facts about its connection."""
+        with capturedLogs() as events:
+            if not peer.gone:
+                peer.leave()
+        [event] = [event for event in events if event["log_namespace"] == "wshost.access"]
+        assert (event["connection"], event["peer"]) == (peer.connection.id, "127.0.0.1:50000")
+        facts: dict[str, Any] = event["access"]
+        return facts
+
+
+@pytest.fixture
+def logged() -> Logged:
+    return Logged()
+
+
+class TestRefusals:
+    def test_refusals_are_counted_by_status_and_reason(self) -> None:
+        account = Account()
+        account.count_refusal(404, "no such path")
+        account.count_refusal(404, "no such path")
+        account.count_refusal(503, "full")
+        assert account.refused == {(404, "no such path"): 2, (503, "full"): 1}
+
+    def test_further_kinds_count_as_one(self) -> None:
+        account = Account()
+        for number in range(KINDS + 7):
+            account.count_refusal(400, str(number))
+        account.count_refusal(400, "0")
+        assert len(account.refused) == KINDS + 1
+        assert (account.refused[OTHERS], account.refused[400, "0"]) == (7, 2)
+
+    def test_refusals_are_counted_without_an_access_log(self) -> None:
+        host = MemoryHost(Handler(), http_options={"paths": ["/chat"]})
+        with capturedLogs() as events:
+            peer = host.connect()
+            peer.upgrade("/none")
+            peer.leave()
+        assert host.hub.shared.account.refused == {(404, "Nothing is served on this path."): 1}
+        assert events == []
+
+    def test_connections_that_are_not_admitted_are_counted(self) -> None:
+        host = MemoryHost(Handler(), max_connections=1)
+        host.open()
+        for _ in range(130):
+            host.connect()
+        assert host.hub.shared.account.refused == {(503, "The server is full."): 128, (0, "The server is full."): 2}
+
+
+class TestTheAccessLog:
+    def test_a_connection_is_logged_at_its_end(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a?secret=1", {"User-Agent": "a browser"})
+        peer.text("hello")
+        peer.turn(2.5)
+        peer.connection.ref.send("by the way")
+        peer.turn()
+        peer.send_event(CloseConnection(1001, "bye"))
+        written = peer.transport.writes
+        facts = logged.of(peer)
+        # A masked frame has 6 bytes more than its payload; a Close has its code besides.
+        assert facts == {
+            "path": "/chat/a",
+            "route": "/chat/*",
+            "status": 101,
+            "code": 1001,
+            "closed_by": "peer",
+            "reason": "bye",
+            "seconds": 2.5,
+            "messages_in": 1,
+            "bytes_in": len(request("/chat/a?secret=1", {"User-Agent": "a browser"})) + 11 + 11,
+            "messages_out": 3,
+            "bytes_out": sum(map(len, written)),
+            "deflate": False,
+            "user_agent": "a browser",
+        }
+
+    def test_the_server_may_have_closed(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a")
+        peer.text("leave")
+        peer.send_event(CloseConnection(4000, "enough"))
+        facts = logged.of(peer)
+        assert (facts["code"], facts["closed_by"], facts["reason"]) == (4000, "server", "enough")
+        assert "errors" not in facts
+
+    def test_a_handlers_errors_are_counted(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a")
+        peer.text("fail")
+        facts = logged.of(peer)
+        assert (facts["code"], facts["closed_by"], facts["errors"]) == (1011, "server", 1)
+
+    def test_a_peer_that_breaks_the_protocol_is_said_to(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a")
+        peer.send(b"\x83\x80" + bytes(4))
+        facts = logged.of(peer)
+        assert (facts["code"], facts["closed_by"]) == (1002, "server")
+        assert facts["reason"]
+
+    def test_a_connection_that_is_lost_has_that_reason(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a")
+        with capturedLogs() as events:
+            peer.leave(ConnectionLost())
+        [facts] = [event["access"] for event in events if event["log_namespace"] == "wshost.access"]
+        assert facts["reason"].startswith("Connection to the other side was lost")
+        assert "code" not in facts
+
+    def test_a_peer_that_reads_nothing_has_that_reason(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a")
+        peer.transport.reading = False
+        peer.text("x" * 100_000)
+        with capturedLogs() as events:
+            peer.turn(600)
+        [facts] = [event["access"] for event in events if event["log_namespace"] == "wshost.access"]
+        assert "did not read" in facts["reason"]
+
+    def test_a_client_that_is_refused_is_logged_with_the_reason(self, logged: Logged) -> None:
+        peer = logged.host.connect()
+        peer.upgrade("/none")
+        facts = logged.of(peer)
+        assert (facts["path"], facts["status"]) == ("/none", 404)
+        assert facts["reason"] == "Nothing is served on this path."
+        assert "messages_in" not in facts
+
+    def test_a_client_that_says_nothing_is_logged(self, logged: Logged) -> None:
+        facts = logged.of(logged.host.connect())
+        assert facts == {"reason": "Connection was closed cleanly.", "seconds": 0.0, "bytes_in": 0, "bytes_out": 0}
+
+    def test_messages_of_topics_count(self) -> None:
+        backplane = MemoryBackplane()
+        host = MemoryHost(Handler(), access=True, backplane=backplane)
+        peer = host.open()
+        peer.connection.ref.subscribe("news")
+        peer.turn()
+        for _ in range(3):
+            backplane.publish("news", "hello")
+        peer.turn()
+        peer.connection.ref.send("one more")
+        with capturedLogs() as events:
+            peer.leave()
+        assert events[-1]["access"]["messages_out"] == 4
+
+    def test_the_facts_come_in_one_order(self, logged: Logged) -> None:
+        facts = logged.of(logged.host.open("/chat/a"))
+        assert list(facts) == [name for name in FACTS if name in facts]
+
+    def test_without_it_nothing_is_noted_and_nothing_is_logged(self) -> None:
+        peer = MemoryHost(Handler()).open()
+        assert peer.connection.context.notes is None
+        with capturedLogs() as events:
+            peer.leave()
+        assert events == []
+
+
+class TestLines:
+    def line(self, **notes: Any) -> str:
+        with capturedLogs() as events:
+            Account(True).log("c1", "127.0.0.1:50000", notes)
+        return str(formatEvent(events[0]))
+
+    def test_a_line_has_each_fact_that_is_known(self) -> None:
+        assert self.line(seconds=1.23456, path="/chat", route=None, deflate=True, code=1000, reason="") == (
+            "path=/chat code=1000 seconds=1.235 deflate=yes"
+        )
+
+    @pytest.mark.parametrize(
+        ("reason", "shown"),
+        [
+            ("bye", "bye"),
+            ("bye now", '"bye now"'),
+            ('say "bye"', r'"say \"bye\""'),
+            ("a=b", '"a=b"'),
+            ("back\\slash", r'"back\\slash"'),
+            ("two\nlines", r'"two\nlines"'),
+            ("\x1b[1m", r'"\\x1b[1m"'),
+            ("schön", "schön"),
+        ],
+    )
+    def test_what_a_peer_says_is_one_value(self, reason: str, shown: str) -> None:
+        """CWE-117."""
+        assert self.line(reason=reason) == f"reason={shown}"
+
+    def test_a_long_text_is_cut(self) -> None:
+        assert len(self.line(user_agent="x" * 100_000)) < 10_000

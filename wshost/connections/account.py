@@ -1,0 +1,82 @@
+"""Keeps account of connections: counts refusals, and logs each connection at its end. Knows no protocol."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+from wshost.logs.text import loggable
+
+#: How many kinds of refusals are counted apart. All further kinds count as one.
+KINDS = 100
+#: The facts of a connection in the access log, in this order. Those that are not known are left out.
+FACTS = (
+    "path",
+    "route",
+    "status",
+    "code",
+    "closed_by",
+    "reason",
+    "seconds",
+    "messages_in",
+    "bytes_in",
+    "messages_out",
+    "bytes_out",
+    "errors",
+    "subprotocol",
+    "deflate",
+    "user_agent",
+)
+#: Further kinds of refusals.
+OTHERS = (0, "other reasons")
+
+_log = Logger("wshost.access")
+
+
+class Account:
+    """The account of one hub.
+
+    :param access: whether there is an access log.
+    """
+
+    def __init__(self, access: bool = False) -> None:
+        self.access = access
+        #: How often clients were refused, by the status of HTTP, 0 without one, and the reason.
+        self.refused: Counter[tuple[int, str]] = Counter()
+
+    def count_refusal(self, status: int, reason: str) -> None:
+        """Count one refusal.
+
+        :param status: of the response; 0 when there was none.
+        :param reason: one of a few; nothing that a peer or a handler has said.
+        """
+        kind = (status, reason)
+        self.refused[kind if kind in self.refused or len(self.refused) < KINDS else OTHERS] += 1
+
+    def log(self, id: str, peer: str, notes: Mapping[str, Any]) -> None:
+        """Log a connection that has ended. Called only if there is an access log.
+
+        :param id: the connection's id.
+        :param peer: the peer's address.
+        :param notes: facts, by the names in `FACTS`.
+        """
+        facts = {name: _fact(notes[name]) for name in FACTS if notes.get(name) not in {None, ""}}
+        line = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
+        _log.info("{line}", line=line, connection=id, peer=peer, access=facts)
+
+
+def _fact(value: Any) -> Any:
+    """Return a fact as JSON knows it: peers and handlers may have said it."""
+    return value if type(value) in {int, bool} else round(value, 3) if type(value) is float else loggable(str(value))
+
+
+def _shown(value: Any) -> str:
+    """Return a fact as text: in quotes if it has spaces, or could be mistaken for more than one."""
+    if type(value) is bool:
+        return "yes" if value else "no"
+    text = str(value)
+    plain = text.isprintable() and not set(text) & set(' "=\\')
+    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
