@@ -174,6 +174,28 @@ class TestTheAccessLog:
             peer.leave()
         assert events[-1]["access"]["messages_out"] == 4
 
+    def test_what_a_module_notes_is_logged_as_text_and_may_be_anything(self, logged: Logged) -> None:
+        peer = logged.host.open("/chat/a")
+        notes = peer.connection.context.notes
+        assert notes is not None
+        notes["subprotocol"] = ["a", "list"]
+        assert logged.of(peer)["subprotocol"] == "['a', 'list']"
+
+    def test_a_note_that_can_not_be_shown_costs_the_line_and_nothing_else(self, logged: Logged) -> None:
+        class Bad:
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        peer = logged.host.open("/chat/a")
+        notes = peer.connection.context.notes
+        assert notes is not None
+        notes["subprotocol"] = Bad()
+        with capturedLogs() as events:
+            peer.leave()
+        [event] = events
+        assert event["what"] == "the access log failed"
+        assert logged.host.hub.shared.registry.all() == []
+
     def test_the_facts_come_in_one_order(self, logged: Logged) -> None:
         facts = logged.of(logged.host.open("/chat/a"))
         assert list(facts) == [name for name in FACTS if name in facts]

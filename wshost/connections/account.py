@@ -62,8 +62,10 @@ class Account:
         :param id: the connection's id.
         :param peer: the peer's address.
         :param notes: facts, by the names in `FACTS`.
+        :raises BaseException: when a fact can't be shown: modules may have noted anything.
         """
-        facts = {name: _fact(notes[name]) for name in FACTS if notes.get(name) not in {None, ""}}
+        known = {name: notes[name] for name in FACTS if notes.get(name) is not None}
+        facts = {name: _fact(value) for name, value in known.items() if not (type(value) is str and not value)}
         line = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
         _log.info("{line}", line=line, connection=id, peer=peer, access=facts)
 

@@ -183,7 +183,10 @@ class Connection:
             notes["messages_out"] += stream.published
         if stream.reason or ("reason" not in notes and "code" not in notes):
             notes["reason"] = why
-        self._shared.account.log(self.id, stream.peer(), notes)
+        try:
+            self._shared.account.log(self.id, stream.peer(), notes)
+        except BaseException:  # users' modules may have noted anything
+            self._shared.failures.log(self.id, "the access log failed", stream.peer)
 
     # Admission
 
