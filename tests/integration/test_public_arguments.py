@@ -234,7 +234,7 @@ def logged() -> Iterator[list[str]]:
     with capturedLogs() as events:
         yield texts
     for event in events:
-        if "text" in event:
+        if "traceback" in event:
             # The last line of a traceback, without the exception's module.
             kind, _, message = event["traceback"].splitlines()[-1].partition(": ")
             texts.append(f"{kind.rpartition('.')[2]}: {message}")
