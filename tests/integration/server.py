@@ -49,6 +49,14 @@ class Server:
         return int(found[1])
 
     @property
+    def listening_ports(self) -> list[int]:
+        """The TCP ports at which the process listens; asked of the kernel, as its ports are soon those of others."""
+        descriptors = Path(f"/proc/{self.pid}/fd")
+        sockets = {descriptor.readlink().name for descriptor in descriptors.iterdir()}
+        rows = [row.split() for row in Path(f"/proc/{self.pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+        return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+
+    @property
     def log(self) -> str:
         """What the process has written so far, log and stderr."""
         return os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0).decode()

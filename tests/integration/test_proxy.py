@@ -189,10 +189,10 @@ defaults
     timeout server 5s
     timeout tunnel 5s
 frontend tcp
-    bind 127.0.0.1:{port}
+    bind fd@{ipv4}
     default_backend wshost
 frontend tcp6
-    bind [::1]:{port}
+    bind fd@{ipv6}
     default_backend wshost
 frontend unix
     bind unix@{directory}/unix.sock
@@ -205,9 +205,10 @@ backend wshost
 class HAProxy:
     """HAProxy in its own process, before a server."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, port6: int) -> None:
         self.directory = directory
         self.port = port
+        self.port6 = port6
 
     def ask(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as client:
@@ -227,18 +228,27 @@ class HAProxy:
 def haproxy(server: str, how: str, mode: str) -> Iterator[HAProxy]:
     """Run it."""
     program = programs.find("haproxy", package="haproxy")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # The names of Unix sockets are short.
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+    # The names of Unix sockets are short. A port that is free now may be another's when HAProxy binds it.
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as name,
+        socket.create_server(("127.0.0.1", 0)) as ipv4,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as ipv6,
+    ):
         directory = Path(name)
         configuration = directory / "haproxy.cfg"
         configuration.write_text(
-            HAPROXY.format(directory=directory, port=port, server=server, how=how, mode=mode), encoding="ascii"
+            HAPROXY.format(
+                directory=directory, ipv4=ipv4.fileno(), ipv6=ipv6.fileno(), server=server, how=how, mode=mode
+            ),
+            encoding="ascii",
         )
-        process = subprocess.Popen([program, "-db", "-f", configuration], stderr=subprocess.PIPE, text=True)
-        running = HAProxy(directory, port)
+        process = subprocess.Popen(
+            [program, "-db", "-f", configuration],
+            pass_fds=(ipv4.fileno(), ipv6.fileno()),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running = HAProxy(directory, ipv4.getsockname()[1], ipv6.getsockname()[1])
         try:
             deadline = time.monotonic() + SOON
             while True:
@@ -268,8 +278,8 @@ class TestHAProxy:
         """Its health checks are LOCAL ones; a client of its Unix socket has no address, or one without a name."""
         with haproxy(f"127.0.0.1:{server.port}", how, mode) as proxy:
             assert proxy.status() == ("UP", "L7OK")
-            for host in ("127.0.0.1", "::1"):
-                with socket.create_connection((host, proxy.port), SOON) as client:
+            for host, port in (("127.0.0.1", proxy.port), ("::1", proxy.port6)):
+                with socket.create_connection((host, port), SOON) as client:
                     client.sendall(ASK)
                     name = client.getsockname()
                     assert said(client) == f"{f'[{host}]' if ':' in host else host}:{name[1]} plain"
