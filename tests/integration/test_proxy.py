@@ -35,6 +35,7 @@ def proxied_server(reactor: str, *options: str) -> Iterator[Server]:
         "--handler=tests.integration.proxy_handler",
         "--handshake-timeout=1",
         "--close-timeout=1",
+        "--health-path=/healthz",
         *(options or ["--listen=haproxy:tcp:0:interface=127.0.0.1"]),
         reactor=None if reactor == "default" else reactor,
     ) as server:
@@ -182,8 +183,7 @@ global
 defaults
     mode {mode}
     option httpchk
-    http-check send meth GET uri /
-    http-check expect status 426
+    http-check send meth GET uri /healthz
     timeout connect 5s
     timeout client 5s
     timeout server 5s

@@ -116,6 +116,11 @@ class Settings:
         "Handler for one path, or for all paths below one: /feed/*. A path without a route goes to --handler; without "
         "that, it gets 404.",
     )
+    health_path = Option(
+        Text("PATH"),
+        None,
+        "Path on which GET, HEAD and OPTIONS get 200, for the health checks of load balancers: /healthz.",
+    )
     origin = Option(
         Several(Text("ORIGIN")), (), "Web origin whose pages may connect, besides the server's own; * for any."
     )
@@ -199,6 +204,7 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
             "Path patterns that are served; other paths get 404. --route sets it.",
             "all",
         ),
+        "health_path": Settings.health_path,
         "upgrade": Option(Text("MODULE"), None, "Module that gets WebSocket upgrades.", "the next one"),
         "otherwise": Option(
             Text("MODULE"), None, "Module that gets all other requests, on any path.", "none: they get 426"

@@ -142,6 +142,10 @@ def answer(result: Results) -> tuple[int, dict[str, str], bytes]:
     return int(status), headers, body
 
 
+def without_date(response: bytes) -> bytes:
+    return b"\r\n".join(line for line in response.split(b"\r\n") if not line.startswith(b"Date: "))
+
+
 class TestInterfaces:
     def test_the_module_provides_its_interfaces(self) -> None:
         assert verifyObject(IPreparedModule, http)
@@ -180,6 +184,11 @@ class TestOptions:
             ({"paths": [7]}, r"^http: paths: 7 is not a string of one or more characters$"),
             ({"paths": []}, r"^http: paths: an empty list"),
             ({"paths": ["/chat", "chat"]}, r"^http: paths: 'chat' is not a path pattern"),
+            ({"health_path": 7}, r"^http: health_path: 7 is not a string of one or more characters$"),
+            ({"health_path": "healthz"}, r"^http: health_path: 'healthz' is not a path that requests have"),
+            ({"health_path": "/health/*"}, r"^http: health_path: '/health/\*' is not a path that requests have"),
+            ({"health_path": "/a/../b"}, r"^http: health_path: '/a/\.\./b' is not a path that requests have"),
+            ({"health_path": "/a", "paths": ["/a"]}, r"^http: health_path: '/a' is a route, too$"),
             ({"upgrade": 7}, r"^http: upgrade: 7 is not a string"),
             ({"otherwise": ["site"]}, r"^http: otherwise: \['site'\] is not a string"),
             ({"max_head_size": 0}, r"^http: max_head_size: 0 is not a size from 1 to "),
@@ -479,6 +488,58 @@ class TestRefusals:
     def test_the_answer_repeats_nothing_of_the_request(self) -> None:
         result = receive(b"GET /<script> HTTP/1.1\r\nHost: <script>\r\n\r\n")
         assert b"script" not in answer(result)[2]
+
+
+class TestHealth:
+    """The checks of load balancers."""
+
+    @pytest.mark.parametrize(
+        "request_line", [b"GET /healthz HTTP/1.0\r\n", b"GET /healthz?from=nginx HTTP/1.1\r\nHost: 10.0.0.1\r\n"]
+    )
+    @pytest.mark.parametrize("options", [{}, {"paths": ["/chat"]}, {"paths": ["/*"]}, {"otherwise": "site"}])
+    def test_the_health_path_gets_200_whatever_is_served(self, request_line: bytes, options: dict[str, Any]) -> None:
+        connection = Connection(notes={})
+        driver = start(connection, health_path="/healthz", **options)
+        status, headers, body = answer(driver.handle_connection_in(request_line + b"\r\n"))
+        assert (status, body, headers["Cache-Control"]) == (200, b"ok\n", "no-store")
+        assert connection.notes == {"path": "/healthz", "user_agent": None, "status": 200}
+        assert connection.refused == []
+
+    def test_an_upgrade_on_the_health_path_gets_200(self) -> None:
+        assert answer(receive(UPGRADE, health_path="/chat"))[0] == 200
+
+    def test_the_answer_to_head_is_that_to_get_without_its_body(self) -> None:
+        """RFC 9110 §9.3.2."""
+        head, get = (
+            receive(method + b" /healthz HTTP/1.0\r\n\r\n", health_path="/healthz") for method in (b"HEAD", b"GET")
+        )
+        assert isinstance(head, Close)
+        assert isinstance(get, Close)
+        assert head.data.endswith(b"\r\n\r\n")
+        assert without_date(head.data) + b"ok\n" == without_date(get.data)
+
+    def test_options_are_answered_with_the_methods(self) -> None:
+        """HAProxy's check by default."""
+        status, headers, body = answer(receive(b"OPTIONS /healthz HTTP/1.0\r\n\r\n", health_path="/healthz"))
+        assert (status, headers["Allow"], body) == (200, "GET, HEAD, OPTIONS", b"")
+
+    def test_another_method_on_the_health_path_gets_405(self) -> None:
+        connection = Connection()
+        driver = start(connection, health_path="/healthz", otherwise="site")
+        status, headers, _ = answer(driver.handle_connection_in(b"POST /healthz HTTP/1.0\r\n\r\n"))
+        assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert connection.refused == [(405, "Only GET, HEAD and OPTIONS are served here.")]
+
+    @pytest.mark.parametrize("path", [b"/", b"/healthz/", b"/Healthz", b"/%68ealthz"])
+    def test_other_paths_are_none_of_health(self, path: bytes) -> None:
+        assert answer(receive(b"GET " + path + b" HTTP/1.0\r\n\r\n", health_path="/healthz"))[0] == 426
+
+    def test_a_server_that_stops_or_is_full_says_503(self) -> None:
+        stopping = start(health_path="/healthz").handle_action("shutdown")
+        assert isinstance(stopping, Close)
+        full = Connection(admitted=False)
+        start(full, health_path="/healthz")
+        assert [answer(result)[0] for result in (stopping, *full.performed)] == [503, 503]
 
 
 class TestNotes:

@@ -26,6 +26,10 @@ _EMPTY_LINES = 8
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 #: The value of Retry-After, in seconds: long enough for a load balancer to try another server, and for a restart.
 _RETRY_AFTER = 5
+#: The methods of health checks, and what they get.
+_CHECKS = ("GET", "HEAD", "OPTIONS")
+_ALLOW = {"Allow": ", ".join(_CHECKS)}
+_HEALTHY = "ok\n"
 _TOKEN_BYTES = frozenset(byte for byte in range(0x80) if TOKEN.fullmatch(chr(byte)))
 
 
@@ -82,7 +86,7 @@ class Driver:
     def handle_connection_close(self, reason: str) -> None:
         self._finish()
 
-    def _read(self, data: bytes) -> Switch | None:
+    def _read(self, data: bytes) -> Switch | Close | None:
         if not self._received and (self._cr or data[0] == _CR):
             data = self._skip(data)
             if not data:
@@ -119,12 +123,14 @@ class Driver:
         self._cr = data if data == b"\r" else b""
         return data[len(self._cr) :]
 
-    def _judge(self, received: bytes, size: int) -> Switch:
+    def _judge(self, received: bytes, size: int) -> Switch | Close:
         options = self._options
         request = parse(received[:size], max_headers=options.max_headers)
         notes = self._context.notes
         if notes is not None:
             notes["path"], notes["user_agent"] = request.path, request.headers.get("user-agent")
+        if request.path == options.health_path:
+            return self._say_healthy(request.method)
         upgrade = _is_upgrade(request)
         if not upgrade and options.otherwise is not None:
             return Switch(options.otherwise, received, request)
@@ -139,6 +145,18 @@ class Driver:
         if not upgrade:
             raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
         return Switch(self._upgrade, received[size:], request)
+
+    def _say_healthy(self, method: str) -> Close:
+        """Answer a health check: this server takes connections. One that is full or stops says 503 elsewhere."""
+        if method not in _CHECKS:
+            raise BadRequest(405, "Only GET, HEAD and OPTIONS are served here.", _ALLOW)
+        if self._context.notes is not None:
+            self._context.notes["status"] = 200
+        if method == "OPTIONS":
+            return Close(response(200, b"", _ALLOW))
+        answer = response(200, _HEALTHY, {"Cache-Control": "no-store"})
+        # The answer to HEAD is that to GET without the body (RFC 9110 §9.3.2).
+        return Close(answer if method == "GET" else answer.removesuffix(_HEALTHY.encode()))
 
     def _time_out(self) -> None:
         # A client that has sent nothing expects no answer: it may be a browser's spare connection.

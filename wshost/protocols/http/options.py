@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wshost.protocols.http.routes import Routes
+from wshost.protocols.http.routes import Routes, is_path
 from wshost.results import ConfigurationError
 from wshost.settings.options import module_options
 
@@ -24,6 +24,8 @@ class Options:
 
     #: None: all paths are served.
     paths: Routes | None
+    #: Answers 200, whatever the other options say of it. None: no path does.
+    health_path: str | None
     #: The module that gets WebSocket upgrades. None: the next module of the chain.
     upgrade: str | None
     #: The module that gets other requests, from their first byte on. It keeps the connection, also for later upgrades.
@@ -46,4 +48,9 @@ def prepare(options: Mapping[str, Any]) -> Options:
             checked["paths"] = Routes(checked["paths"])
         except ConfigurationError as error:
             raise ConfigurationError(f"http: paths: {error}") from None
+    health_path = checked["health_path"]
+    if health_path is not None and not is_path(health_path):
+        raise ConfigurationError(f"http: health_path: {health_path!r} is not a path that requests have: write /healthz")
+    if health_path is not None and checked["paths"] is not None and checked["paths"].match(health_path) == health_path:
+        raise ConfigurationError(f"http: health_path: {health_path!r} is a route, too")
     return Options(**checked)

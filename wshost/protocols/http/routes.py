@@ -12,6 +12,11 @@ _PATH = re.compile(r'/[!"$-)+->@-~]*')  # visible ASCII without "#", "*" and "?"
 _AMBIGUOUS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)|%2f|%5c|\\", re.IGNORECASE)
 
 
+def is_path(text: str) -> bool:
+    """Return whether this is a single path that all programs read alike."""
+    return _PATH.fullmatch(text) is not None and not _AMBIGUOUS.search(text)
+
+
 class Routes:
     """A set of path patterns; the most specific one that matches wins.
 
