@@ -142,7 +142,7 @@ ROOTS: dict[str, set[str]] = {
     "context": set(IContext.names(all=True)),
     "IContext": set(IContext.names(all=True)),
     "ref": set(IRef.names(all=True)),
-    "connection": {field.name for field in dataclasses.fields(ConnectionInfo)},
+    "connection": {name for name in dir(ConnectionInfo) if not name.startswith("_")},
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}

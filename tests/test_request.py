@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request, fields_of, headers_of
+from wshost.request import TLS, TOKEN, ConnectionInfo, Headers, Request, fields_of, headers_of, traceparent
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,61 @@ class TestListFields:
 
     def test_a_list_field_that_is_absent_has_no_members(self) -> None:
         assert Headers().list("connection") == ()
+
+
+class TestTraceparent:
+    """W3C Trace Context §3.2, with the examples of its own tests."""
+
+    IDS = "12345678901234567890123456789012-1234567890123456"
+
+    @pytest.mark.parametrize("flags", ["00", "01", "ff"])
+    @pytest.mark.parametrize("version", ["00", "01", "cc", "fe"])
+    def test_a_valid_traceparent_is_as_received(self, version: str, flags: str) -> None:
+        value = f"{version}-{self.IDS}-{flags}"
+        headers = Headers([("TraceParent", value)])
+        assert traceparent(headers) == value
+        assert ConnectionInfo("unix:", "a", "/", "", headers).traceparent == value
+
+    @pytest.mark.parametrize("rest", ["-", "-what-the-future-will-be-like", "-\x85" + "x" * 10_000])
+    def test_what_a_later_version_adds_is_left_out(self, rest: str) -> None:
+        assert traceparent(Headers([("traceparent", f"cc-{self.IDS}-01{rest}")])) == f"cc-{self.IDS}-01"
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            IDS,
+            f"00-{IDS}",
+            f"00-{IDS}-",
+            f"00-{IDS}-1",
+            f"00-{IDS}-.0",
+            f"00-{IDS}-0A",
+            f"00-{IDS}-001",
+            f"00-{IDS}-01-",
+            f"00-{IDS}-01-more",
+            f"0-{IDS}-01",
+            f"000-{IDS}-01",
+            f".0-{IDS}-01",
+            f"ff-{IDS}-01",
+            f"cc-{IDS}-01.what",
+            f"00-{IDS}-01, 00-{IDS}-01",
+            f"00{IDS}01",
+            "00-00000000000000000000000000000000-1234567890123456-01",
+            "00-12345678901234567890123456789012-0000000000000000-01",
+            "00-1234567890123456789012345678901-1234567890123456-01",
+            "00-123456789012345678901234567890123-1234567890123456-01",
+            "00-.2345678901234567890123456789012-1234567890123456-01",
+            "00-1234567890123456789012345678901A-1234567890123456-01",
+            "00-12345678901234567890123456789012-123456789012345-01",
+            "00-12345678901234567890123456789012-12345678901234567-01",
+        ],
+    )
+    def test_an_invalid_traceparent_is_none(self, value: str) -> None:
+        assert traceparent(Headers([("traceparent", value)])) is None
+
+    def test_a_request_without_a_traceparent_has_none(self) -> None:
+        assert traceparent(Headers()) is None
+        assert ConnectionInfo("unix:", "a", "/", "", Headers()).traceparent is None
 
 
 class TestValues:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 #: A token of RFC 9110 §5.6.2.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+# W3C Trace Context §3.2.2. There is no version ff, and no id is all zeros.
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32}-)[0-9a-f]{32}-(?!0{16}-)[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.DOTALL
+)
+_TRACEPARENT_LENGTH = 55
+
 T = TypeVar("T")
 
 _NO_COOKIES: Mapping[str, str] = MappingProxyType({})
@@ -88,6 +94,18 @@ def headers_of(fields: dict[str, str]) -> Headers:
     return headers
 
 
+def traceparent(headers: Headers) -> str | None:
+    """Return version, trace id, parent id and flags of the traceparent header (W3C Trace Context §3.2), as received.
+
+    :returns: None without a valid header. What a later version than 00 has behind the flags is left out.
+    """
+    value = headers._fields.get("traceparent")
+    found = None if value is None else _TRACEPARENT.fullmatch(value)
+    if value is None or found is None or (found[1] == "00" and found[2] is not None):
+        return None
+    return value[:_TRACEPARENT_LENGTH]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A validated request head (RFC 9112 §3)."""
@@ -137,3 +155,9 @@ class ConnectionInfo:
     tls: TLS | None = None
     #: The pattern of `--route` that matched, or None without routes.
     route: str | None = None
+
+    # Found when it is asked for: most handlers never do.
+    @property
+    def traceparent(self) -> str | None:
+        """The traceparent header, if it is valid, else None: ``00-`` trace id ``-`` parent id ``-`` flags, in hex."""
+        return traceparent(self.headers)

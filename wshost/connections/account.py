@@ -29,6 +29,7 @@ FACTS = (
     "subprotocol",
     "deflate",
     "user_agent",
+    "traceparent",
 )
 #: Further kinds of refusals.
 OTHERS = (0, "other reasons")

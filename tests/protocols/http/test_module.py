@@ -502,7 +502,7 @@ class TestHealth:
         driver = start(connection, health_path="/healthz", **options)
         status, headers, body = answer(driver.handle_connection_in(request_line + b"\r\n"))
         assert (status, body, headers["Cache-Control"]) == (200, b"ok\n", "no-store")
-        assert connection.notes == {"path": "/healthz", "user_agent": None, "status": 200}
+        assert connection.notes == {"path": "/healthz", "user_agent": None, "traceparent": None, "status": 200}
         assert connection.refused == []
 
     def test_an_upgrade_on_the_health_path_gets_200(self) -> None:
@@ -549,12 +549,19 @@ class TestNotes:
         connection = Connection(notes={})
         data = UPGRADE.replace(b"Host", b"User-Agent: a browser\r\nHost")
         start(connection, paths=["/*"]).handle_connection_in(data)
-        assert connection.notes == {"path": "/chat", "user_agent": "a browser", "route": "/*"}
+        assert connection.notes == {"path": "/chat", "user_agent": "a browser", "traceparent": None, "route": "/*"}
+
+    def test_a_traceparent_is_noted(self) -> None:
+        connection = Connection(notes={})
+        value = "00-12345678901234567890123456789012-1234567890123456-01"
+        start(connection).handle_connection_in(UPGRADE.replace(b"Host", f"Traceparent: {value}\r\nHost".encode()))
+        assert connection.notes is not None
+        assert connection.notes["traceparent"] == value
 
     def test_a_request_that_is_refused_is_noted_and_counted(self) -> None:
         connection = Connection(notes={})
         start(connection).handle_connection_in(PAGE)
-        assert connection.notes == {"path": "/page", "user_agent": None}
+        assert connection.notes == {"path": "/page", "user_agent": None, "traceparent": None}
         assert connection.refused == [(426, "This is a WebSocket server: connect with ws:// or wss://.")]
 
     @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from zope.interface import classImplements, implementedBy
 
 from wshost.interfaces import IContext, IPromptDriver, Timer
 from wshost.protocols.http.head import BadRequest, demand_get, parse, response
-from wshost.request import TOKEN, Request, fields_of
+from wshost.request import TOKEN, Request, fields_of, traceparent
 from wshost.results import REFUSED, Close, Refused, Results, Switch
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Driver:
         notes = self._context.notes
         if notes is not None:
             notes["path"], notes["user_agent"] = request.path, request.headers.get("user-agent")
+            notes["traceparent"] = traceparent(request.headers)
         if request.path == options.health_path:
             return self._say_healthy(request.method)
         upgrade = _is_upgrade(request)
