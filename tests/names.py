@@ -145,8 +145,9 @@ ROOTS: dict[str, set[str]] = {
     "connection": {name for name in dir(ConnectionInfo) if not name.startswith("_")},
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
+_OWN_ACTIONS = {"drain", "drained", "shutdown"}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
-_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "drained", "shutdown", "worker", "connection"}
+_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "worker", "connection"} | _OWN_ACTIONS
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
 _TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 

@@ -88,9 +88,11 @@ class IProtocolDriver(Interface):
         """Do an action. A module returns `REFUSED` for an action that it does not know or can't do now.
 
         ``"send", data`` · ``"ping", data`` · ``"close", code, reason`` · ``"info", anything``: the connection's `IRef`
-        was asked for this. ``"drained"``: the output that made `IContext.output_full` true has left. ``"shutdown"``:
-        the server stops; say good-bye and `Close`. A module that refuses ``"shutdown"`` has its connection closed
-        without a word. A connection that is still open after the drain timeout is aborted.
+        was asked for this. ``"drained"``: the output that made `IContext.output_full` true has left. ``"drain"``: the
+        server stops, and ``"shutdown"`` follows, at once or later; tell users' code, and begin nothing new.
+        ``"shutdown"``: say good-bye and `Close`. A module that refuses ``"shutdown"`` has its connection closed without
+        a word; one that refuses ``"drain"`` loses nothing. A connection that is still open after the drain timeout is
+        aborted.
         """
 
     def handle_connection_close(reason: str) -> None:
@@ -168,8 +170,8 @@ class IContext(Interface):
     def keep_actions() -> None:
         """Keep the actions of refs, instead of calling `handle_action`, until `release_actions`.
 
-        So a module that is not ready yet, as during a handshake, gets all actions in order. ``"drained"`` and
-        ``"shutdown"`` are not kept. Once too much is kept, further actions are refused.
+        So a module that is not ready yet, as during a handshake, gets all actions in order. ``"drain"``, ``"drained"``
+        and ``"shutdown"`` are not kept. Once too much is kept, further actions are refused.
         """
 
     def release_actions() -> None:

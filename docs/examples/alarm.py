@@ -10,9 +10,9 @@ def init(options):
 def handle(message, ref):
     match message:
         case ("text", seconds):
-            timer = Timer(float(seconds), ref.info, [f"{seconds} s are over"])
+            timer = Timer(float(seconds), ref.info, [("alarm", f"{seconds} s are over")])
             timer.daemon = True
             timer.start()
-        case ("info", text):
+        case ("info", ("alarm", text)):
             return ("reply", text, ref)
     return ("noreply", ref)

@@ -469,6 +469,33 @@ class TestActionsOfOtherThreads:
         assert host.idle()
 
 
+class TestDrain:
+    def test_a_connection_goes_on_when_its_module_is_told_of_the_drain(self) -> None:
+        module = Module(action=lambda driver, action, *args: b"soon ")
+        peer = serve(module).connect()
+        peer.connection.drain()
+        peer.send(b"hello")
+        assert module.driver.actions == [("drain",)]
+        assert peer.take() == b"soon hello"
+        assert not peer.transport.half_closed
+
+    def test_a_module_that_knows_no_drain_loses_nothing(self) -> None:
+        peer = serve(Module()).connect()
+        peer.connection.drain()
+        peer.send(b"hello")
+        assert peer.take() == b"hello"
+        assert not peer.gone
+
+    def test_a_module_is_told_of_the_drain_even_if_its_output_is_full(self) -> None:
+        module = Module()
+        peer = serve(module, max_output=10).connect()
+        peer.transport.reading = False
+        peer.send(bytes(100_000))
+        assert not peer.connection.ref.info("late")
+        peer.connection.drain()
+        assert module.driver.actions == [("drain",)]
+
+
 class TestShutDown:
     def test_a_module_may_say_goodbye_when_it_is_shut_down(self) -> None:
         module = Module(action=lambda driver, action, *args: [b"one ", b"moment"])
@@ -698,7 +725,7 @@ class TestAModuleThatMayCallUsersCode:
         host.hub.stop()
         assert module.drivers[0].asked == []
         peer.turn()
-        assert module.drivers[0].asked == [("shutdown",)]
+        assert module.drivers[0].asked == [("drain",), ("shutdown",)]
 
     def test_a_call_of_call_soon_that_raises_ends_the_connection(self, failures: Failures) -> None:
         module = Slow()

@@ -249,7 +249,7 @@ class TestStop:
         host = serve(module)
         peer = host.connect()
         stopped = host.hub.stop(), host.hub.stop()
-        assert said == ["shutdown"]
+        assert said == ["drain", "shutdown"]
         peer.leave()
         assert all(map(fired, stopped))
         assert fired(host.hub.stop())

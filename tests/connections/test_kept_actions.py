@@ -76,10 +76,11 @@ def test_kept_actions_are_limited_in_size(module: Unready) -> None:
     assert [ref.send(b"x"), ref.send(b""), ref.ping()] == [False, True, False]
 
 
-def test_the_servers_shutdown_is_not_kept(module: Unready) -> None:
+def test_the_servers_drain_and_shutdown_are_not_kept(module: Unready) -> None:
     peer = connect(module)
+    peer.connection.drain()
     peer.connection.shut_down()
-    assert module.asked == [("shutdown",)]
+    assert module.asked == [("drain",), ("shutdown",)]
 
 
 def test_a_closing_connection_takes_no_writes_and_no_subscriptions(module: Unready) -> None:

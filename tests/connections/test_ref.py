@@ -35,6 +35,9 @@ class Connection:
         self.asked_from_threads.append(what)
         return self.answer
 
+    def drain(self) -> None:
+        """Nothing."""
+
     def shut_down(self) -> None:
         """Nothing."""
 

@@ -207,7 +207,7 @@ class TestStop:
         assert not stopped.called
         peer.send(wire.close(1001))
         peer.leave()
-        assert handler.heard == ["connection_close"]
+        assert handler.heard == [("info", "drain"), "connection_close"]
         assert stopped.called
 
 

@@ -28,6 +28,8 @@ class Handler:
 
     def handle(self, message: Any, state: Any) -> Any:
         self.seen.append(message)
+        if message == ("info", "drain"):
+            return ("noreply", state)
         if message[0] in {"text", "info"} and not message[1].startswith("echo"):
             self.gates.append(Deferred(self.cancelled.append))
             return self.gates[-1]
@@ -157,6 +159,109 @@ def test_a_peers_close_that_is_being_handled_is_answered_in_time() -> None:
     assert peer.messages() == []
     peer.turn(1.9)
     assert peer.messages() == [("close", 4000, "bye")]
+
+
+class Telling:
+    """Answers ("info", "drain") as the test says, and echoes texts."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.seen: list[Any] = []
+
+    def init(self, options: Any) -> Any:
+        return options["worker"]
+
+    def handle(self, message: Any, ref: Any) -> Any:
+        self.seen.append(message)
+        if message == ("info", "drain"):
+            return self.answer(ref)
+        return ("reply", message[1], ref) if message[0] == "text" else ("noreply", ref)
+
+
+def raise_it(ref: Any) -> Any:
+    raise ValueError("on purpose")
+
+
+class TestInfoOfTheDrain:
+    """Handlers of open connections get ("info", "drain") before the Close."""
+
+    @pytest.mark.parametrize(
+        ("answer", "sent"),
+        [
+            (lambda ref: ("noreply", ref), [BYE]),
+            (lambda ref: ("reply", ["save", "soon"], ref), ["save", "soon", BYE]),
+            (lambda ref: ("close", 4000, "moved", ref), [("close", 4000, "moved")]),
+            (lambda ref: ("noreply", ref, ref.send("by ref"))[:2], ["by ref", BYE]),
+            (lambda ref: ("noreply", ref, ref.info("one more"))[:2], [BYE]),
+        ],
+    )
+    def test_the_answer_leaves_before_the_close(self, answer: Any, sent: list[Any]) -> None:
+        handler = Telling(answer)
+        host = MemoryHost(handler)
+        peer = host.open()
+        stopped = host.hub.stop()
+        assert peer.messages() == sent
+        peer.leave()
+        assert stopped.called
+        assert handler.seen[0] == ("info", "drain")
+        assert handler.seen[-1] == "connection_close"
+
+    def test_an_answer_that_is_awaited_leaves_before_the_close(self) -> None:
+        gate: Deferred[Any] = Deferred()
+        host = MemoryHost(Telling(lambda ref: gate), drain_timeout=10.0)
+        peer = host.open()
+        host.hub.stop()
+        peer.turn(8.0)
+        assert peer.messages() == []
+        gate.callback(("reply", "saved", None))
+        assert peer.messages() == ["saved", BYE]
+
+    def test_an_answer_that_takes_too_long_is_not_waited_for(self) -> None:
+        host = MemoryHost(Telling(lambda ref: Deferred()), drain_timeout=10.0)
+        peer = host.open()
+        host.hub.stop()
+        peer.turn(9.0)
+        assert peer.messages() == [BYE]
+
+    def test_a_handler_that_raises_has_its_connection_closed_with_1011(self) -> None:
+        host = MemoryHost(Telling(raise_it))
+        peer = host.open()
+        host.hub.stop()
+        assert peer.messages() == [("close", 1011, "")]
+
+    def test_the_message_that_is_being_handled_is_answered_first(self) -> None:
+        gate: Deferred[Any] = Deferred()
+
+        class Slow(Telling):
+            def handle(self, message: Any, ref: Any) -> Any:
+                answer = super().handle(message, ref)
+                return gate if message == ("text", "slow") else answer
+
+        handler = Slow(lambda ref: ("reply", "draining", ref))
+        host = MemoryHost(handler)
+        peer = host.open()
+        peer.text("slow")
+        host.hub.stop()
+        assert handler.seen == [("text", "slow")]
+        gate.callback(("reply", "the answer", None))
+        assert peer.messages() == ["the answer", "draining", BYE]
+
+    def test_a_handler_whose_client_has_closed_is_not_told(self) -> None:
+        handler = Telling(raise_it)
+        host = MemoryHost(handler)
+        peer = host.open()
+        peer.send_event(CloseConnection(1000))
+        host.hub.stop()
+        assert handler.seen == [("close", (1000, ""))]
+
+    def test_an_info_that_fills_the_queue_keeps_the_drain_out(self) -> None:
+        """The queue of infos has its limit, and the connection closes without the answer."""
+        host = MemoryHost(Telling(raise_it))
+        peer = host.open()
+        while peer.connection.ref.info("more"):
+            pass
+        host.hub.stop()
+        assert BYE in [*peer.messages(), *peer.messages(), *peer.messages(), *peer.messages(), *peer.messages()]
 
 
 def test_a_handler_whose_answer_never_comes_is_cancelled_and_told_of_the_end(stopping: Stopping) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
@@ -104,13 +105,23 @@ class Connection:
             subscriber.use_encoding(self.context.encoding)
         return self._topics.subscribe(subscriber, name)
 
+    def drain(self) -> None:
+        """Tell the module that the server stops. `shut_down` follows, at once or later."""
+        self._when_free(self._tell_of_drain)
+
     def shut_down(self) -> None:
         """Say good-bye to the peer: the server stops."""
+        self._when_free(self._say_good_bye)
+
+    def _when_free(self, ask: Callable[[], None]) -> None:
+        """Ask the module now, or when no users' code is running: the caller may be users' code, and stop the server."""
         if self.context.is_prompt:
-            self._say_good_bye()
+            ask()
         else:
-            # The caller may be users' code, which stops the server.
-            self.context.call_soon(self._say_good_bye)
+            self.context.call_soon(ask)
+
+    def _tell_of_drain(self) -> None:
+        self.context.ask("drain")
 
     def _say_good_bye(self) -> None:
         if not self.context.ask("shutdown"):

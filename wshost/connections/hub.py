@@ -107,6 +107,8 @@ class Hub:
                 hurry = partial(self._hurry, schedule.seconds() + timeout)
                 self._deadline = schedule.call_later(timeout * ANSWER_TIME, hurry)
                 for connection in connections:
+                    connection.drain()
+                for connection in connections:
                     connection.shut_down()
             else:
                 schedule.release_if_idle()

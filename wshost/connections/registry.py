@@ -19,6 +19,9 @@ class Registered(Protocol):
     def ask_later(self, size: int, action: str, *args: Any) -> bool:
         """Ask for an action in a later turn. Called in any thread."""
 
+    def drain(self) -> None:
+        """Tell the module that the server stops."""
+
     def shut_down(self) -> None:
         """Say good-bye to the peer."""
 

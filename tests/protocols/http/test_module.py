@@ -676,13 +676,14 @@ class TestFullServer:
 
 
 class TestActions:
+    @pytest.mark.parametrize("action", ["drain", "shutdown"])
     @pytest.mark.parametrize("received", [b"", b"GET / HT"])
-    def test_a_shutdown_answers_503(self, received: bytes) -> None:
+    def test_a_server_that_stops_answers_503(self, received: bytes, action: str) -> None:
         connection = Connection()
         driver = start(connection)
         if received:
             driver.handle_connection_in(received)
-        result = driver.handle_action("shutdown")
+        result = driver.handle_action(action)
         assert isinstance(result, Close)
         status, headers, _ = answer(result)
         assert (status, headers["Retry-After"]) == (503, "5")
@@ -697,7 +698,7 @@ class TestActions:
     @pytest.mark.parametrize(
         "action", [("send", "hi"), ("ping", b""), ("close", 1000, ""), ("info", 1), ("drained",), ("whatever",)]
     )
-    def test_actions_other_than_shutdown_are_refused(self, action: tuple[Any, ...]) -> None:
+    def test_other_actions_are_refused(self, action: tuple[Any, ...]) -> None:
         driver = start()
         assert driver.handle_action(*action) is REFUSED
         assert switch(driver.handle_connection_in(UPGRADE))[0] == "websocket"

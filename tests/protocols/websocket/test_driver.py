@@ -473,6 +473,23 @@ class TestWhileInitIsPending:
         assert server.told == []
         assert peer.transport.half_closed
 
+    def test_a_drain_before_the_decision_is_answered_with_503(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request())
+        peer.connection.drain()
+        assert status(peer) == 503
+        accept(server.session)
+        assert peer.take() == b""
+
+    def test_messages_go_both_ways_after_the_handler_was_told_of_the_drain(self) -> None:
+        server = Server()
+        peer = server.open()
+        peer.connection.drain()
+        peer.text("hello")
+        assert peer.messages() == ["hello"]
+        assert server.told == [("info", "drain"), ("text", "hello")]
+
     def test_a_stop_of_the_server_before_the_decision_is_answered_with_503(self) -> None:
         server = Server(init=wait)
         peer = server.connect()
@@ -839,14 +856,14 @@ class TestRefs:
         server.session.channel.send("the answer")
         server.session.release()
         assert peer.messages() == ["the answer", ("close", 1001, "going away")]
-        assert server.told == [("text", "slow")]
+        assert server.told == [("text", "slow"), ("info", "drain")]
 
     def test_a_handler_that_stops_the_server_gets_no_further_message(self) -> None:
         server = Server(lambda session, message: server.hub.stop())
         peer = server.open()
         peer.send(frame(TEXT, b"one") + frame(TEXT, b"two"))
         assert peer.messages() == [("close", 1001, "going away")]
-        assert server.told == [("text", "one")]
+        assert server.told == [("text", "one"), ("info", "drain")]
 
     def test_output_may_drain_while_a_handler_is_running(self) -> None:
         server = Server(lambda session, message: peer.connection.ask(0, "drained"))
@@ -1517,6 +1534,7 @@ class TestTheEnd:
             "ping": (b"",),
             "close": (1000, ""),
             "info": (1,),
+            "drain": (),
         }.items():
             assert late.handle_action(action, *args) is REFUSED
         assert late.handle_action("drained") is None

@@ -76,7 +76,7 @@ class Driver:
         return result
 
     def handle_action(self, action: str, *args: Any) -> Results | Refused:
-        if action != "shutdown":
+        if action not in {"drain", "shutdown"}:
             return REFUSED
         if self._done:
             return None  # the response has been sent already

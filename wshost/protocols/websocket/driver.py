@@ -201,8 +201,10 @@ class WebSocket:
         elif action == "shutdown":
             self._shut_down()
         elif self._state is not _OPEN or self._close_received:
-            return REFUSED
-        elif self._session.has_infos and action != "info":
+            if action != "drain" or self._state is not _CONNECTING:
+                return REFUSED
+            self._shut_down()
+        elif self._session.has_infos and action not in {"info", "drain"}:
             # Actions are done in the order in which refs asked for them.
             return None if self._wait_behind_infos(action, *args) else REFUSED
         elif not self._act(action, *args):
@@ -213,11 +215,11 @@ class WebSocket:
         return None
 
     def _act(self, action: str, *args: Any) -> bool:
-        """Do a ref's action; return False when it can't be done."""
+        """Do a ref's action, or tell the handler of the drain; return False when it can't be done."""
         if action == "info":
             return self._session.handle_info(*args)
         if action not in _ACTIONS:
-            return False
+            return action == "drain" and self._session.handle_info(action)
         getattr(self, action)(*args)
         return True
 
