@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.commands.options import CONFIG
-from wshost.connections import admission, context, hub, kernel, shared, stream, timers
+from wshost.connections import admission, context, hub, kernel, shared, stream, timers, waiters
 from wshost.fastnet import port
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
@@ -156,6 +156,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (count(driver.STEPS), size(driver.TURN_SIZE)),
         ),
         ("to keep no more than {} of unsent output", (size(kernel.MAX_UNSENT),)),
+        ("is looked at every {} seconds at least, while somebody", (count(waiters.LOOK),)),
         (
             "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
             (count(timers.LOOK), count(timers.MOST)),
@@ -179,6 +180,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (_MAX_OUTPUT, count(session.MAX_INFOS)),
         ),
         ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
+        ("at most {} callers wait for one connection", (count(waiters.MAX_WAITERS),)),
+        ("counts {} bytes more than its data", (count(messages.CALL),)),
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
         ("like those that are sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),

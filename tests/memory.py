@@ -133,6 +133,10 @@ class MemoryTransport:
         if self.disconnecting and not self._buffer:
             self.lose(ConnectionDone())
 
+    def get_write_buffer_size(self) -> int:
+        """How much the peer has not read, as our transports say it."""
+        return len(self._buffer)
+
     def take(self) -> bytes:
         """Return what has left since the last time."""
         sent, self.sent = self.sent, b""

@@ -22,6 +22,7 @@ CLASSES = {
     "ConnectionInfo": "wshost.request",
     "Ref": "wshost.connections.ref",
     "Reject": "wshost.results",
+    "Sent": "wshost.results",
 }
 
 

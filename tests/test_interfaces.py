@@ -58,12 +58,14 @@ PUBLIC: dict[Any, set[str]] = {
     interfaces.IEncoding: {"encode(data)"},
     interfaces.IRef: {
         "close(code, reason)",
+        "drained()",
         "id",
         "info(message)",
         "ping(data)",
         "send(data)",
         "subscribe(topic)",
         "unsubscribe(topic)",
+        "waiting",
     },
     interfaces.IBackplane: {
         "close()",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zope.interface import Attribute, Interface
 
 from wshost.request import ConnectionInfo
-from wshost.results import Accept, Refused, Results
+from wshost.results import Accept, Refused, Results, Sent
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -226,9 +226,18 @@ class IRef(Interface):
     """
 
     id = Attribute("str: names the connection in this process, and in its log")
+    waiting = Attribute("int: how many bytes wait for the peer now, in wshost and its transport; 0 when it is gone")
 
-    def send(data: str | bytes) -> bool:
-        """Send one message: a str as text, bytes as binary."""
+    def send(data: str | bytes) -> Sent:
+        """Send one message: a str as text, bytes as binary. `Sent` says what became of it; `DROPPED` is false."""
+
+    def drained() -> Deferred[bool]:
+        """Wait until no output waits for the peer. Only in the reactor's thread, for a limited number of callers.
+
+        Fires with True then, at once if nothing waits; with False when the connection has gone.
+
+        :raises RuntimeError: in another thread, or when too many wait for this connection already.
+        """
 
     def ping(data: bytes) -> bool:
         """Send a ping of at most 125 bytes. :raises TypeError, ValueError: when it is no bytes, or longer."""

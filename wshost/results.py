@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, TypeAlias
 
 from wshost.exact import number, octets, text
@@ -73,6 +74,17 @@ REFUSED = Refused()
 Result: TypeAlias = "bytes | Switch | Close | Stop"
 Results: TypeAlias = "Result | Sequence[Result] | None"
 """What a `handle_` method returns: bytes to send, a transition, or several in order, up to the first transition."""
+
+
+class Sent(IntEnum):
+    """What became of a message that `wshost.Ref.send` was given. Only `DROPPED` is false."""
+
+    #: It will not be sent: the connection is closing or gone, or too much output waits already.
+    DROPPED = 0
+    #: It leaves at once, or at the end of the reactor's turn.
+    ACCEPTED = 1
+    #: It will be sent, but other output waits before it: the peer is slow.
+    WAITING = 2
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

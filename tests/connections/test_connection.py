@@ -354,7 +354,7 @@ class TestActions:
         assert peer.take() == b"one two"
 
     def test_actions_are_refused_when_the_connection_has_ended(self) -> None:
-        accepted: list[bool] = []
+        accepted: list[int] = []
         module = Module(close=lambda driver: accepted.append(driver.context.ref.send(b"x")))
         serve(module).connect().leave()
         assert accepted == [False]
@@ -364,7 +364,7 @@ class TestActionsOfOtherThreads:
     def test_actions_of_other_threads_are_done_in_the_reactors_thread(self) -> None:
         module = Module()
         peer = serve(module).connect()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.append(peer.connection.ref.send(b"x")))
         assert accepted == [True]
         assert module.driver.actions == []
@@ -380,7 +380,7 @@ class TestActionsOfOtherThreads:
 
     def test_actions_that_wait_for_the_reactors_thread_are_bounded(self) -> None:
         peer = serve(Module(), max_output=10_000).connect()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(1_000)) for _ in range(20)))
         assert accepted == [True] * 8 + [False] * 12
         peer.turn()
@@ -389,7 +389,7 @@ class TestActionsOfOtherThreads:
 
     def test_the_bound_of_waiting_actions_is_exact_to_the_byte(self) -> None:
         peer = serve(Module(), max_output=10_000).connect()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         sizes = (10_000 - CALL - 1, 0, 0)
         in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(size)) for size in sizes))
         assert accepted == [True, True, False]
@@ -400,13 +400,13 @@ class TestActionsOfOtherThreads:
     def test_a_message_of_any_size_is_accepted_when_nothing_waits(self) -> None:
         """The reactor's thread accepts it, too."""
         peer = serve(Module(), max_output=10_000).connect()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.extend(peer.connection.ref.send(bytes(20_000)) for _ in range(2)))
         assert accepted == [True, False]
 
     def test_a_close_is_accepted_when_too_much_waits_to_be_sent(self) -> None:
         peer = serve(Module(), max_output=1).connect()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.extend([peer.connection.ref.send(b"x"), peer.connection.ref.close()]))
         peer.turn()
         assert accepted == [True, True]
@@ -414,20 +414,20 @@ class TestActionsOfOtherThreads:
 
     def test_the_closes_that_wait_are_bounded(self) -> None:
         peer = serve(Module(), max_output=1).connect()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.extend(peer.connection.ref.close() for _ in range(MAX_KEPT + 10)))
         assert accepted.count(True) == MAX_KEPT + 1
 
     def test_another_thread_is_refused_while_output_is_full(self) -> None:
         _, peer, _ = TestFullOutput().full()
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.append(peer.connection.ref.send(b"x")))
         assert accepted == [False]
 
     def test_another_thread_is_refused_by_a_closing_connection(self) -> None:
         peer = serve(Module()).connect()
         peer.connection.context.perform(Close())
-        accepted: list[bool] = []
+        accepted: list[int] = []
         in_threads(lambda: accepted.extend([peer.connection.ref.send(b"x"), peer.connection.ref.close()]))
         assert accepted == [False, False]
 
@@ -445,7 +445,7 @@ class TestActionsOfOtherThreads:
         host = serve(Module(), max_output=100_000)
         peer = host.connect()
         errors: list[BaseException] = []
-        accepted: list[bool] = []
+        accepted: list[int] = []
 
         def hammer() -> None:
             try:
@@ -702,7 +702,7 @@ class TestAModuleThatMayCallUsersCode:
     def test_actions_that_wait_for_a_module_that_may_call_users_code_are_bounded(self) -> None:
         module = Slow()
         peer = MemoryHost(chain=[Link("slow", module, None)], max_output=10_000).connect()
-        accepted = [peer.connection.ref.send(b"x" * 1_000) for _ in range(20)]
+        accepted = [bool(peer.connection.ref.send(b"x" * 1_000)) for _ in range(20)]
         assert 5 < accepted.count(True) < 10
         peer.turn()
         assert len(module.drivers[0].asked) == accepted.count(True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from wshost.connections import kernel
-from wshost.connections.kernel import is_broken, limit_unsent, taken
+from wshost.connections.kernel import is_broken, limit_unsent, taken, waiting
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked")
 
@@ -254,3 +254,10 @@ class TestIsBroken:
         monkeypatch.delattr(select, "poll")
         with socket.socket() as one:
             assert not is_broken(Transport(one))
+
+
+def test_a_transport_tells_how_much_it_holds() -> None:
+    with socket.socket() as handle:
+        assert waiting(Ours(handle, 17)) == waiting(Wrapper(Ours(handle, 17))) == 17
+        assert waiting(Twisted(handle)) == 11
+        assert waiting(Transport(handle)) is None

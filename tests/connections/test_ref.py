@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryReactor
@@ -15,12 +16,14 @@ from wshost.connections.registry import Registry
 from wshost.connections.thread import ReactorThread
 from wshost.interfaces import IRef
 from wshost.messages import CALL
+from wshost.results import Sent
 
 
 class Connection:
     """A connection that notes what it is asked."""
 
     id = "c1"
+    waiting = 7
 
     def __init__(self, answer: bool = True) -> None:
         self.answer = answer
@@ -37,6 +40,17 @@ class Connection:
 
     def drain(self) -> None:
         """Nothing."""
+
+    def send(self, size: int, data: str | bytes) -> Sent:
+        self.asked.append((size, "send", data))
+        return Sent.ACCEPTED if self.answer else Sent.DROPPED
+
+    def send_later(self, size: int, data: str | bytes) -> Sent:
+        self.asked_from_threads.append((size, "send", data))
+        return Sent.WAITING if self.answer else Sent.DROPPED
+
+    def drained(self) -> Deferred[bool]:
+        return succeed(True)
 
     def shut_down(self) -> None:
         """Nothing."""
@@ -95,14 +109,14 @@ class TestAsking:
     def test_a_ref_asks_its_connection_in_the_reactors_thread(
         self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
-        assert ask(ref) is True
+        assert ask(ref)
         assert connection.asked == [(size, *asked)]
         assert connection.asked_from_threads == []
 
     def test_a_ref_asks_its_connection_later_from_another_thread(
         self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
-        assert from_thread(lambda: ask(ref)) is True
+        assert from_thread(lambda: ask(ref))
         assert connection.asked_from_threads == [(size, *asked)]
         assert connection.asked == []
 
@@ -110,15 +124,15 @@ class TestAsking:
         self, ref: Ref, connection: Connection, ask: Any, asked: Any, size: int
     ) -> None:
         connection.answer = False
-        assert ask(ref) is False
-        assert from_thread(lambda: ask(ref)) is False
+        assert not ask(ref)
+        assert not from_thread(lambda: ask(ref))
 
     def test_a_ref_returns_false_when_its_connection_is_gone(
         self, ref: Ref, registry: Registry, ask: Any, asked: Any, size: int
     ) -> None:
         registry.remove(Connection())
-        assert ask(ref) is False
-        assert from_thread(lambda: ask(ref)) is False
+        assert not ask(ref)
+        assert not from_thread(lambda: ask(ref))
 
 
 class TestMessages:
@@ -130,6 +144,42 @@ class TestMessages:
         data[:] = b"and"
         assert connection.asked == [(CALL + 3, "send", b"now")] * 2
         assert all(type(message) is bytes for _, _, message in connection.asked)
+
+
+class TestWhatBecomesOfASend:
+    def test_a_send_says_what_has_become_of_the_message(
+        self, ref: Ref, registry: Registry, connection: Connection
+    ) -> None:
+        assert ref.send("x") is Sent.ACCEPTED
+        assert from_thread(lambda: ref.send("x")) is Sent.WAITING
+        connection.answer = False
+        assert ref.send("x") is Sent.DROPPED
+        registry.remove(connection)
+        assert ref.send("x") is Sent.DROPPED
+
+    def test_a_ref_says_how_much_waits_in_any_thread(
+        self, ref: Ref, registry: Registry, connection: Connection
+    ) -> None:
+        assert ref.waiting == from_thread(lambda: ref.waiting) == 7
+        registry.remove(connection)
+        assert ref.waiting == from_thread(lambda: ref.waiting) == 0
+
+    def test_output_drains_only_while_the_connection_is_there(
+        self, ref: Ref, registry: Registry, connection: Connection
+    ) -> None:
+        drained: list[bool] = []
+        ref.drained().addCallback(drained.append)
+        registry.remove(connection)
+        ref.drained().addCallback(drained.append)
+        assert drained == [True, False]
+
+    def test_only_the_reactors_thread_can_wait_until_output_has_drained(self, ref: Ref) -> None:
+        def wait() -> str:
+            with pytest.raises(RuntimeError) as error:
+                ref.drained()
+            return str(error.value)
+
+        assert from_thread(wait) == "drained() works in the reactor's thread only; in other threads, look at waiting"
 
 
 WRONG: list[Any] = [

@@ -52,6 +52,14 @@ def test_a_posted_call_is_refused_when_too_much_waits(thread: ReactorThread, rea
     assert thread.post("me", 6, 10, made.append, "again")
 
 
+def test_the_bytes_of_each_poster_that_wait_are_counted(thread: ReactorThread, reactor: MemoryReactor) -> None:
+    assert thread.post("me", 6, 10, list)
+    assert thread.post("me", 3, 10, list)
+    assert elsewhere(lambda: (thread.waiting("me"), thread.waiting("you"))) == (9, 0)
+    reactor.advance(0)
+    assert thread.waiting("me") == 0
+
+
 def test_each_poster_has_a_limit_of_its_own(thread: ReactorThread) -> None:
     assert thread.post("me", 10, 10, list)
     assert not thread.post("me", 10, 10, list)

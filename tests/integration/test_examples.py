@@ -94,6 +94,18 @@ class TestCart:
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1007, "an item and its price, as JSON")
 
 
+class TestExport:
+    @pytest.mark.parametrize("reactor", [None, "epoll"])
+    def test_the_export_sends_all_of_a_long_list(self, reactor: str | None) -> None:
+        with example(handler="export", reactor=reactor) as server:
+            with connect(server.url, max_size=None) as client:
+                client.send("2000")
+                for number in range(2_000):
+                    assert says(client) == f"{number:>9,}" * 1_000
+                assert says(client) == "done"
+            assert "Traceback" not in server.log
+
+
 class TestChat:
     def test_the_chat_tells_all_what_one_says(self) -> None:
         with example(handler="chat") as server, connect(f"{server.url}/?name=Ada") as ada:

@@ -460,11 +460,11 @@ class TestActions:
         handler = Handler()
         peer = MemoryHost(handler).open()
         worker = handler.worker
-        assert worker.send("a") is worker.ping() is worker.ping("b") is worker.close(4001, "c") is True
-        assert worker.send("d") is worker.ping() is worker.close() is False
+        assert bool(worker.send("a")) is worker.ping() is worker.ping("b") is worker.close(4001, "c") is True
+        assert bool(worker.send("d")) is worker.ping() is worker.close() is False
         assert peer.messages() == ["a", ("ping", b""), ("ping", b"b"), ("close", 4001, "c")]
         peer.leave()
-        assert worker.send("e") is worker.ping() is worker.close() is False
+        assert bool(worker.send("e")) is worker.ping() is worker.close() is False
 
     def test_a_data_frame_while_closing_is_ignored(self) -> None:
         handler = Handler()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -17,14 +18,17 @@ from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
 from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
+from wshost.connections.waiters import Waiters
 from wshost.messages import CALL
-from wshost.results import Close
+from wshost.results import Close, Sent
 from wshost.topics.subscriptions import Topics
 
 #: The actions that the connection does itself, without its module.
 _TOPIC_ACTIONS = frozenset({"subscribe", "unsubscribe"})
 
 
+# Globals are found faster than an enumeration's members.
+_DROPPED, _ACCEPTED, _WAITING = Sent
 _DONE = connectionDone.getErrorMessage()
 
 
@@ -50,6 +54,10 @@ class Connection:
         self._made_at = 0.0
         # The IP address for which it is counted.
         self._counted_address: str | None = None
+        # What waits until the peer has taken its output; None until something does.
+        self._waiters: Waiters | None = None
+        # Another thread's send was refused, and the reactor's thread will be told.
+        self._refusal_posted = False
 
     @property
     def __providedBy__(self) -> Any:
@@ -75,6 +83,51 @@ class Connection:
             return self._ask_now(action, args)
         return self.ask_later(size, action, *args)
 
+    def send(self, size: int, data: str | bytes) -> Sent:
+        """Send a message. Called in the reactor's thread, maybe from within users' code.
+
+        :param size: how many bytes it counts for while it waits.
+        """
+        blocked = self.stream.blocked
+        if self.ask(size, "send", data):
+            return _WAITING if blocked else _ACCEPTED
+        if self.stream.output_full:
+            self._drain_waiters().note_refusal()
+        return _DROPPED
+
+    def send_later(self, size: int, data: str | bytes) -> Sent:
+        """Send a message in a later turn. Called in any thread; see `send`."""
+        if self.ask_later(size, "send", data):
+            return _WAITING if self.stream.blocked else _ACCEPTED
+        if not (self.stream.closing or self._refusal_posted):
+            # It has room of its own, and is called after all that waits.
+            self._refusal_posted = True
+            self._post(CALL, 2 * self._shared.limits.max_output + MAX_KEPT * CALL, self._note_refusal)
+        return _DROPPED
+
+    def _note_refusal(self) -> None:
+        """Another thread's send was refused. There may be room again by now."""
+        self._refusal_posted = False
+        if not self.stream.closing:
+            waiters = self._drain_waiters()
+            waiters.note_refusal()
+            if not self.stream.output_full:
+                waiters.tell_handler()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer, whether in the stream, for the module or for the thread. Safe in any."""
+        return self._shared.registry.thread.waiting(self.id) + self.context.kept_size + self.stream.waiting
+
+    def drained(self) -> Deferred[bool]:
+        """Wait until no output waits; see `IRef.drained`. Called in the reactor's thread."""
+        return self._drain_waiters().drained()
+
+    def _drain_waiters(self) -> Waiters:
+        if self._waiters is None:
+            self._waiters = Waiters(self.context, self._shared.schedule, lambda: self.waiting)
+        return self._waiters
+
     def ask_later(self, size: int, action: str, *args: Any) -> bool:
         """Ask for an action in a later turn. Called in any thread. The limit on output limits the waiting actions, too.
 
@@ -87,7 +140,10 @@ class Connection:
         if action not in BRINGS_OUTPUT:
             # Actions that bring no output, such as "close" and "unsubscribe", have room of their own.
             most = 2 * most + MAX_KEPT * CALL
-        return self._shared.registry.thread.post(self.id, size, most, self._ask_now, action, args)
+        return self._post(size, most, self._ask_now, action, args)
+
+    def _post(self, size: int, most: int, call: Callable[..., Any], *args: Any) -> bool:
+        return self._shared.registry.thread.post(self.id, size, most, call, *args)
 
     def _ask_now(self, action: str, args: tuple[Any, ...]) -> bool:
         return self._ask_topics(action, *args) if action in _TOPIC_ACTIONS else self.context.ask(action, *args)
@@ -168,6 +224,9 @@ class Connection:
         self.stream.lost()
         shared = self._shared
         # The connection must free its place even if a module raises.
+        if self._waiters is not None:
+            self._waiters.lost()
+            self._waiters = None
         try:
             # Nearly always this is the reason, and its text takes long to make.
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())

@@ -77,10 +77,11 @@ class Context:
         self._reads_into = False
         # Bytes that the module before the current one left unread. No other buffer can hold them.
         self._unread = b""
-        # The module is not ready; the actions that refs asked for meanwhile, and their size in bytes.
+        # The module is not ready; the actions that refs asked for meanwhile.
         self._keeps_actions = False
         self._kept: list[tuple[str, tuple[Any, ...]]] | None = None
-        self._kept_size = 0
+        #: Their size in bytes.
+        self.kept_size = 0
 
     # What modules see: `IContext`
 
@@ -219,7 +220,7 @@ class Context:
     def release_actions(self) -> None:
         self._keeps_actions = False
         kept, self._kept = self._kept, None
-        self._kept_size = 0
+        self.kept_size = 0
         for action, args in kept or ():
             self.ask(action, *args)
 
@@ -291,9 +292,9 @@ class Context:
         size = CALL + (len(args[0]) if action == "send" else 0)
         if self._kept is None:
             self._kept = []
-        if len(self._kept) >= MAX_KEPT or self._kept_size + size > self._shared.limits.max_output:
+        if len(self._kept) >= MAX_KEPT or self.kept_size + size > self._shared.limits.max_output:
             return False
-        self._kept_size += size
+        self.kept_size += size
         self._kept.append((action, args))
         return True
 

@@ -48,6 +48,16 @@ def taken(transport: Any) -> int | None:
     return None if left is None and waiting is None else -((left or 0) + (waiting or 0))
 
 
+def waiting(transport: Any) -> int | None:
+    """Return how many bytes a transport holds that the kernel has not taken; None for an unknown kind of transport.
+
+    Safe in any thread.
+
+    :param transport: a Twisted transport; wrappers such as TLS are looked through.
+    """
+    return _waiting(_innermost(transport))
+
+
 def _acknowledged(transport: Any) -> int | None:
     """Return how many bytes of a TCP connection the peer has acknowledged."""
     try:

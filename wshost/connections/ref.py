@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from wshost.connections.registry import Registry
 from wshost.interfaces import IRef
 from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic
+from wshost.results import Sent
 
 #: An info counts for this many bytes while it waits, as its size is not known.
 INFO = 1_024
+
+# A global is found faster than an enumeration's member.
+_DROPPED = Sent.DROPPED
 
 
 @implementer(IRef)
@@ -40,14 +45,37 @@ class Ref:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def send(self, data: str | bytes) -> bool:
+    def send(self, data: str | bytes) -> Sent:
         """Send one message: a str as text, bytes as binary.
 
+        :returns: what became of it; false if it is dropped.
         :raises TypeError: for anything else.
         :raises UnicodeEncodeError: for a str with lone surrogates.
         """
         data, size = check_message(data)
-        return self._ask(CALL + size, "send", data)
+        connection = self._registry.find(self.id)
+        if connection is None:
+            return _DROPPED
+        if self._registry.thread.is_current():
+            return connection.send(CALL + size, data)
+        return connection.send_later(CALL + size, data)
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer now, in wshost and its transport; 0 when the connection is gone."""
+        connection = self._registry.find(self.id)
+        return 0 if connection is None else connection.waiting
+
+    def drained(self) -> Deferred[bool]:
+        """Wait until no output waits for the peer. Only in the reactor's thread.
+
+        :returns: fires with True then, at once if nothing waits; with False when the connection has gone.
+        :raises RuntimeError: in another thread, or when too many wait for this connection already.
+        """
+        if not self._registry.thread.is_current():
+            raise RuntimeError("drained() works in the reactor's thread only; in other threads, look at waiting")
+        connection = self._registry.find(self.id)
+        return succeed(False) if connection is None else connection.drained()
 
     def ping(self, data: str | bytes = b"") -> bool:
         """Send a ping of at most 125 bytes.

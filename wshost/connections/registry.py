@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
+
 from wshost.connections.thread import ReactorThread
+from wshost.results import Sent
 
 
 class Registered(Protocol):
@@ -15,6 +18,19 @@ class Registered(Protocol):
 
     def ask(self, size: int, action: str, *args: Any) -> bool:
         """Ask for an action. Called in the reactor's thread."""
+
+    def send(self, size: int, data: str | bytes) -> Sent:
+        """Send a message. Called in the reactor's thread."""
+
+    def send_later(self, size: int, data: str | bytes) -> Sent:
+        """Send a message in a later turn. Called in any thread."""
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer. Safe in any thread."""
+
+    def drained(self) -> Deferred[bool]:
+        """Wait until no output waits. Called in the reactor's thread."""
 
     def ask_later(self, size: int, action: str, *args: Any) -> bool:
         """Ask for an action in a later turn. Called in any thread."""

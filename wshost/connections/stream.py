@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransp
 from zope.interface import classImplements
 
 from wshost.connections.address import address
-from wshost.connections.kernel import taken
+from wshost.connections.kernel import taken, waiting
 from wshost.connections.shared import Shared
 from wshost.connections.timers import Timer
 from wshost.exact import octets
@@ -64,6 +64,8 @@ class Stream:
         self.bytes_out = self.published = 0
         #: True while the transport's buffer is full: more output waits here.
         self.blocked = False
+        #: Called when the transport takes more output again, after all that waited here was written; None for nothing.
+        self.unblocked: Callable[[], object] | None = None
         self._flush_scheduled = False
         # When the peer's progress is checked next, and when a closing connection is aborted.
         self._stall: Timer | None = None
@@ -99,7 +101,7 @@ class Stream:
         if self._deadline is not None:
             self._deadline.cancel()
         # Break the reference cycles: nothing is flushed any more.
-        self._stall = self._deadline = self._drained = None  # type: ignore[assignment]
+        self._stall = self._deadline = self._drained = self.unblocked = None  # type: ignore[assignment]
 
     # From the transport, to which this is a producer
 
@@ -118,11 +120,20 @@ class Stream:
             self._stall.cancel()
             self._stall = None
         self.flush()
+        if self.unblocked is not None and not self.blocked:
+            self.unblocked()
 
     def stopProducing(self) -> None:
         """Do nothing: `connectionLost` follows."""
 
     # Output
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the peer, here and in the transport. Safe in any thread."""
+        handed_over = self._handed_over if self.blocked else 0
+        inside = waiting(self.transport)
+        return max(0, self._queued - handed_over) + (handed_over if inside is None else inside)
 
     @property
     def takes_output(self) -> bool:

@@ -33,6 +33,10 @@ class ReactorThread:
         """Whether nothing waits for the thread."""
         return not self._waiting
 
+    def waiting(self, whose: Hashable) -> int:
+        """Return how many bytes wait for the thread in calls of this poster. Safe in any thread."""
+        return self._waiting.get(whose, 0)
+
     def post(self, whose: Hashable, size: int, most: int, call: Callable[..., Any], *args: Any) -> bool:
         """Call in a later turn of the reactor. Safe in any thread; calls are made in order.
 
