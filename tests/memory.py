@@ -366,6 +366,7 @@ class MemoryHost:
     :param backplane: for the `Hub`; and
     :param leave: likewise.
     :param access: likewise.
+    :param counts_ends: likewise.
     :param limits: for the `Limits`.
     """
 
@@ -380,6 +381,7 @@ class MemoryHost:
         backplane: IBackplane | None = None,
         leave: Any = None,
         access: bool = False,
+        counts_ends: bool = False,
         **limits: Any,
     ) -> None:
         self.reactor = reactor or MemoryReactor()
@@ -389,7 +391,15 @@ class MemoryHost:
                 link("http", http, http_options),
                 link("websocket", websocket, {"handler": adapter, **(websocket_options or {})}),
             ]
-        self.hub = Hub(self.reactor, chain, limits_of(**limits), backplane=backplane, leave=leave, access=access)
+        self.hub = Hub(
+            self.reactor,
+            chain,
+            limits_of(**limits),
+            backplane=backplane,
+            leave=leave,
+            access=access,
+            counts_ends=counts_ends,
+        )
 
     def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:
         """Return a new client."""

@@ -26,6 +26,13 @@ PUBLIC: dict[Any, set[str]] = {
         "handle_connection_close(reason)",
         "handle_connection_in(data)",
     },
+    interfaces.ICountingDriver: {
+        "handle_action(action, *args)",
+        "handle_connection_close(reason)",
+        "handle_connection_in(data)",
+        "messages_in",
+        "messages_out",
+    },
     interfaces.IContext: {
         "admitted",
         "blocked",

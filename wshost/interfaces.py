@@ -114,6 +114,16 @@ class IBufferedDriver(IProtocolDriver):
         """Handle `size` bytes that were read into the buffer, after those before. Never called with 0."""
 
 
+class ICountingDriver(IProtocolDriver):
+    """A driver that counts its protocol's messages, for the metrics and the list of connections.
+
+    It also notes both numbers in `IContext.notes`, if there are notes, before its `handle_connection_close` returns.
+    """
+
+    messages_in = Attribute("int: how many whole messages have come")
+    messages_out = Attribute("int: how many were sent, without published ones in an encoding")
+
+
 class IContext(Interface):
     """A connection, as its protocol modules see it."""
 
@@ -130,8 +140,9 @@ class IContext(Interface):
     blocked = Attribute("True while output waits because the peer takes too little: a ping would wait, too")
     output_full = Attribute("True while `max_output` bytes or more wait for the peer: write no more")
     notes = Attribute(
-        """dict of what the access log says of this connection, by the names of `wshost.connections.account.FACTS`; None
-        if there is no such log. A module adds what it knows, and changes it until the connection has ended."""
+        """dict of facts about this connection for the access log and the metrics, by the names of
+        `wshost.connections.account.FACTS`; None if neither needs them. A module adds what it knows, and changes it
+        until the connection has ended."""
     )
     reset_by_peer = Attribute("True when the kernel knows of a reset, also while reading is paused")
 

@@ -9,7 +9,7 @@ from wsproto.events import CloseConnection
 
 from tests.memory import MemoryHost, Peer, request
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.connections.account import FACTS, KINDS, OTHERS, Account
+from wshost.connections.account import FACTS, KINDS, OTHERS, Account, code_class
 
 
 class Handler:
@@ -238,3 +238,121 @@ class TestLines:
 
     def test_a_long_text_is_cut(self) -> None:
         assert len(self.line(user_agent="x" * 100_000)) < 10_000
+
+
+class TestCounts:
+    """What is counted for the metrics."""
+
+    @pytest.fixture
+    def host(self) -> MemoryHost:
+        return MemoryHost(Handler(), counts_ends=True)
+
+    def test_connections_are_counted_when_they_are_made(self) -> None:
+        host = MemoryHost(Handler())
+        host.connect()
+        host.connect().leave()
+        assert host.hub.shared.account.opened == 2
+
+    def test_what_went_through_a_connection_is_known_while_it_lives_and_added_up_at_its_end(
+        self, host: MemoryHost
+    ) -> None:
+        account = host.hub.shared.account
+        for _ in range(2):
+            peer = host.open()
+            peer.text("hello")
+            traffic = peer.connection.traffic()
+            bytes_out = sum(map(len, peer.transport.writes))
+            assert traffic == (1, len(request()) + 11, 2, bytes_out)
+            peer.leave()
+        assert account.ended == tuple(2 * one for one in traffic)
+
+    def test_messages_are_known_while_a_closed_connection_waits_for_its_end(self, host: MemoryHost) -> None:
+        """Or the sum of all would go down for a while."""
+        peer = host.open()
+        peer.text("hello")
+        peer.send_event(CloseConnection(1000))
+        assert (peer.connection.stream.closing, peer.gone) == (True, False)
+        assert peer.connection.traffic()[::2] == (1, 2)
+        peer.connection.context.leave("the module leaves before the connection ends")
+        assert peer.connection.traffic()[::2] == (1, 2)
+
+    def test_messages_of_topics_count(self) -> None:
+        backplane = MemoryBackplane()
+        host = MemoryHost(Handler(), counts_ends=True, backplane=backplane)
+        peer = host.open()
+        peer.connection.ref.subscribe("news")
+        peer.turn()
+        backplane.publish("news", "hello")
+        peer.turn()
+        assert peer.connection.traffic().messages_out == 1
+
+    def test_closes_are_counted_by_code_and_side(self, host: MemoryHost) -> None:
+        for code in (1001, 1001, 4000):
+            peer = host.open()
+            peer.send_event(CloseConnection(code))
+            peer.leave()
+        peer = host.open()
+        peer.text("leave")
+        peer.leave()
+        host.open().leave(ConnectionLost())
+        assert host.hub.shared.account.closed == {
+            ("1001", "peer"): 2,
+            ("4xxx", "peer"): 1,
+            ("4xxx", "server"): 1,
+            ("1006", "none"): 1,
+        }
+
+    def test_clients_that_were_refused_or_said_nothing_have_not_closed(self, host: MemoryHost) -> None:
+        host.connect().leave()
+        peer = host.connect()
+        peer.upgrade("no path")
+        peer.leave()
+        assert host.hub.shared.account.closed == {}
+
+    @pytest.mark.parametrize(
+        ("code", "shown"),
+        [
+            (999, "other"),
+            (1000, "1000"),
+            (1015, "1015"),
+            (1016, "other"),
+            (2999, "other"),
+            (3000, "3xxx"),
+            (4999, "4xxx"),
+            (5000, "other"),
+            ("1000", "other"),
+        ],
+    )
+    def test_codes_of_applications_count_as_two_kinds(self, code: Any, shown: str) -> None:
+        assert code_class(code) == shown
+
+    def test_whatever_a_module_has_noted_counts_as_no_messages_and_no_side(self, host: MemoryHost) -> None:
+        peer = host.open()
+        connection = peer.connection
+        peer.leave()
+        notes: Any = connection.context.notes
+        notes.update(messages_in="many", messages_out=None)
+        assert connection.traffic()[::2] == (0, 0)
+        account = Account(ends=True)
+        account.count_end({"status": 101, "code": [], "closed_by": "somebody"}, connection.traffic())
+        assert account.closed == {("other", "none"): 1}
+
+    def test_it_logs_nothing(self, host: MemoryHost) -> None:
+        peer = host.open()
+        with capturedLogs() as events:
+            peer.leave()
+        assert events == []
+
+    def test_a_context_knows_its_module_and_its_route(self) -> None:
+        peer = MemoryHost(Handler(), http_options={"paths": ["/chat"]}).connect()
+        context = peer.connection.context
+        assert (context.module, context.route) == ("http", None)
+        peer.upgrade("/chat")
+        assert (context.module, context.route) == ("websocket", "/chat")
+
+    def test_a_stream_says_how_much_waits(self) -> None:
+        peer = MemoryHost(Handler()).open()
+        peer.transport.reading = False
+        assert peer.connection.stream.waiting == 0
+        peer.text("x" * 100_000)
+        assert peer.connection.stream.waiting > 200_000

@@ -1,10 +1,10 @@
-"""Keeps account of connections: counts refusals, and logs each connection at its end. Knows no protocol."""
+"""Keeps account of connections: counts them, refusals and ends, and logs each at its end. Knows no protocol."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 
@@ -33,18 +33,40 @@ FACTS = (
 )
 #: Further kinds of refusals.
 OTHERS = (0, "other reasons")
+#: The status of a connection that was upgraded, and the code of one that ended then without a Close (RFC 6455 §7.1.5).
+UPGRADED, ABNORMAL = 101, 1006
+_SIDES = ("peer", "server")
 
 _log = Logger("wshost.access")
+
+
+class Traffic(NamedTuple):
+    """What has gone through connections."""
+
+    messages_in: int = 0
+    bytes_in: int = 0
+    messages_out: int = 0
+    bytes_out: int = 0
 
 
 class Account:
     """The account of one hub.
 
     :param access: whether there is an access log.
+    :param ends: whether connections are counted at their end.
     """
 
-    def __init__(self, access: bool = False) -> None:
+    def __init__(self, access: bool = False, ends: bool = False) -> None:
         self.access = access
+        #: Whether connections keep notes of what is to be logged or counted at their end.
+        self.takes_notes = access or ends
+        #: How many connections were made.
+        self.opened = 0
+        #: How often WebSockets were closed, by the code as `code_class` shows it, and the side: ``peer``, ``server``;
+        #: ``none`` without a Close.
+        self.closed: Counter[tuple[str, str]] = Counter()
+        #: What has gone through the connections that have ended.
+        self.ended = Traffic()
         #: How often clients were refused, by the status of HTTP, 0 without one, and the reason.
         self.refused: Counter[tuple[int, str]] = Counter()
 
@@ -56,6 +78,17 @@ class Account:
         """
         kind = (status, reason)
         self.refused[kind if kind in self.refused or len(self.refused) < KINDS else OTHERS] += 1
+
+    def count_end(self, notes: Mapping[str, Any], traffic: Traffic) -> None:
+        """Count a connection that has ended. Called only if notes are taken.
+
+        :param notes: facts, by the names in `FACTS`.
+        """
+        before = self.ended
+        self.ended = Traffic(*(total + one for total, one in zip(before, traffic, strict=True)))
+        if notes.get("status") == UPGRADED:
+            side = notes.get("closed_by")
+            self.closed[code_class(notes.get("code", ABNORMAL)), side if side in _SIDES else "none"] += 1
 
     def log(self, id: str, peer: str, notes: Mapping[str, Any]) -> None:
         """Log a connection that has ended. Called only if there is an access log.
@@ -69,6 +102,15 @@ class Account:
         facts = {name: _fact(value) for name, value in known.items() if not (type(value) is str and not value)}
         line = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
         _log.info("{line}", line=line, connection=id, peer=peer, access=facts)
+
+
+def code_class(code: Any) -> str:
+    """Return a close code as metrics have it: peers may send any of 2,000 codes of applications (RFC 6455 §7.4.2)."""
+    if type(code) is not int or not 1000 <= code < 5000:
+        return "other"
+    if code <= 1015:
+        return str(code)
+    return {3: "3xxx", 4: "4xxx"}.get(code // 1000, "other")
 
 
 def _fact(value: Any) -> Any:

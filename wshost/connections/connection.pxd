@@ -10,8 +10,8 @@ cdef class Connection:
     cdef public object _counted_address, _shared, _topics, _waiters
     cdef public bint _refusal_posted
     cdef public str id
-    cdef public Py_ssize_t _bytes_in
-    cdef public double _made_at
+    cdef public Py_ssize_t bytes_in
+    cdef public double made_at
 
     cpdef dataReceived(self, data)
     cpdef buffer_updated(self, Py_ssize_t nbytes)

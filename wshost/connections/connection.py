@@ -14,6 +14,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements, implementedBy
 
+from wshost.connections.account import Traffic
 from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
 from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
@@ -49,9 +50,9 @@ class Connection:
         self.stream: Stream = self.context.stream
         self._shared = shared
         self._topics = topics
-        # How many bytes have come in; and when it was made, if that is logged.
-        self._bytes_in = 0
-        self._made_at = 0.0
+        #: How many bytes have come in; and when it was made, if notes are taken.
+        self.bytes_in = 0
+        self.made_at = 0.0
         # The IP address for which it is counted.
         self._counted_address: str | None = None
         # What waits until the peer has taken its output; None until something does.
@@ -68,6 +69,12 @@ class Connection:
     def ref(self) -> Ref:
         """The reference by which others name this connection."""
         return self.context.ref
+
+    def traffic(self) -> Traffic:
+        """Return what has gone through so far. Messages are known only if notes are taken."""
+        stream = self.stream
+        messages_in, messages_out = self.context.messages()
+        return Traffic(messages_in, self.bytes_in, messages_out + stream.published, stream.bytes_out)
 
     # Actions of refs
 
@@ -197,20 +204,20 @@ class Connection:
         self._shared.registry.add(self)
         self.stream.connect(self.stream.transport)
         if self.context.notes is not None:
-            self._made_at = self._shared.schedule.seconds()
+            self.made_at = self._shared.schedule.seconds()
         self._count_address()
         self.context.run(self._start, "failed to start")
 
     def dataReceived(self, data: bytes) -> None:
         if not self.stream.closing:
-            self._bytes_in += len(data)
+            self.bytes_in += len(data)
             self.context.receive(data)
             self.stream.flush()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes were read into the buffer of `receive_into`; the name is that of asyncio's protocols."""
         if not self.stream.closing:
-            self._bytes_in += nbytes
+            self.bytes_in += nbytes
             self.context.receive(b"", nbytes)
             self.stream.flush()
 
@@ -232,7 +239,7 @@ class Connection:
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
             self.context.leave(why)
             if self.context.notes is not None:
-                self._log_end(self.context.notes, why)
+                self._account_for(self.context.notes, why)
         finally:
             if self._counted_address is not None:
                 shared.admission.discount_address(self._counted_address)
@@ -244,17 +251,20 @@ class Connection:
             finally:
                 shared.registry.remove(self)
 
-    def _log_end(self, notes: dict[str, Any], why: str) -> None:
-        """Say in the access log what the connection was."""
-        stream = self.stream
-        notes["seconds"] = self._shared.schedule.seconds() - self._made_at
-        notes["bytes_in"], notes["bytes_out"] = self._bytes_in, stream.bytes_out
+    def _account_for(self, notes: dict[str, Any], why: str) -> None:
+        """Say to the account what the connection was."""
+        stream, account = self.stream, self._shared.account
+        account.count_end(notes, self.traffic())
+        if not account.access:
+            return
+        notes["seconds"] = self._shared.schedule.seconds() - self.made_at
+        notes["bytes_in"], notes["bytes_out"] = self.bytes_in, stream.bytes_out
         if "messages_out" in notes:
             notes["messages_out"] += stream.published
         if stream.reason or ("reason" not in notes and "code" not in notes):
             notes["reason"] = why
         try:
-            self._shared.account.log(self.id, stream.peer(), notes)
+            account.log(self.id, stream.peer(), notes)
         except BaseException:  # users' modules may have noted anything
             self._shared.failures.log(self.id, "the access log failed", stream.peer)
 

@@ -17,7 +17,7 @@ from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
 from wshost.connections.timers import ModuleTimer
 from wshost.exact import seconds as exact_seconds
-from wshost.interfaces import IContext, IEncoding, IPromptDriver, Timer
+from wshost.interfaces import IContext, ICountingDriver, IEncoding, IPromptDriver, Timer
 from wshost.messages import CALL
 from wshost.request import TLS, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
@@ -60,7 +60,7 @@ class Context:
         #: The connection as a subscriber of topics; None until it subscribes to one.
         self.subscriber: Subscriber | None = None
         self._shared = shared
-        self.notes: dict[str, Any] | None = {} if shared.account.access else None
+        self.notes: dict[str, Any] | None = {} if shared.account.takes_notes else None
         #: How published messages are encoded; None: the module is asked to send each.
         self.encoding: IEncoding | None = None
         # The current module's driver; None before the module has started, and after it has left.
@@ -115,6 +115,26 @@ class Context:
     def next_module(self) -> str | None:
         chain = self._shared.chain
         return chain[self._position + 1].name if self._position + 1 < len(chain) else None
+
+    @property
+    def module(self) -> str:
+        """The name of the current module."""
+        return self._shared.chain[self._position].name
+
+    @property
+    def route(self) -> str | None:
+        """The route of the request; None when there is none, or none is known yet."""
+        return self._route
+
+    def messages(self) -> tuple[int, int]:
+        """Return how many messages have come and gone, without published ones. Known only if notes are taken."""
+        driver = self._driver
+        if ICountingDriver.providedBy(driver):
+            return driver.messages_in, driver.messages_out
+        # Modules may have noted anything.
+        notes = self.notes or {}
+        come, gone = notes.get("messages_in"), notes.get("messages_out")
+        return (come if type(come) is int else 0), (gone if type(gone) is int else 0)
 
     @property
     def reading(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -45,6 +44,7 @@ class Hub:
     :param backplane: brings published messages; None: nothing is published.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     :param access: log each connection at its end.
+    :param counts_ends: count connections at their end, and what went through them.
     :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
     """
 
@@ -58,6 +58,7 @@ class Hub:
         leave: Callable[[BaseException], object] | None = None,
         soon: Callable[..., object] | None = None,
         access: bool = False,
+        counts_ends: bool = False,
     ) -> None:
         failures = Failures(reactor, leave)
         #: What all connections share.
@@ -70,11 +71,10 @@ class Hub:
             turn=Turn(soon or partial(reactor.callLater, 0), failures),
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address),
-            account=Account(access),
+            account=Account(access, counts_ends),
         )
         #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)
-        self._ids = count(1)
         # Fires when all connections are gone; None until `stop` is called.
         self._stopped: Deferred[None] | None = None
         self._deadline: Timer
@@ -93,8 +93,10 @@ class Hub:
         if self._stopped is not None:
             return Refusal()
         admitted = self.shared.admission.has_room(len(registry))
+        account = self.shared.account
+        account.opened += 1
         connection = ProxiedConnection if proxied else Connection
-        return connection(self.shared, self.topics, f"c{next(self._ids)}", admitted)
+        return connection(self.shared, self.topics, f"c{account.opened}", admitted)
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections; after the timeout, abort those that are left. Fires when all are gone."""

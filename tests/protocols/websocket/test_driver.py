@@ -31,7 +31,7 @@ from tests.regressions.wire import (
     mask,
 )
 from wshost.connections.context import MAX_KEPT
-from wshost.interfaces import IBufferedDriver, IChannel, IRef, ISession, ISessionFactory
+from wshost.interfaces import IBufferedDriver, IChannel, ICountingDriver, IRef, ISession, ISessionFactory
 from wshost.messages import CALL
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
@@ -199,11 +199,12 @@ def log() -> Iterator[list[LogEvent]]:
 
 
 class TestInterfaces:
-    def test_a_driver_provides_ibuffereddriver_and_ichannel(self) -> None:
+    def test_a_driver_provides_ibuffereddriver_icountingdriver_and_ichannel(self) -> None:
         server = Server()
         server.open()
         found = driver(server)
         verifyObject(IBufferedDriver, found)
+        verifyObject(ICountingDriver, found)
         verifyObject(IChannel, found)
 
     def test_the_sessions_of_these_tests_provide_isession(self) -> None:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import classImplements, implementedBy
 
 from wshost.exact import message as exact_message
-from wshost.interfaces import IBufferedDriver, IChannel, IContext, IEncoding, IPromptDriver, ISession, Timer
+from wshost.interfaces import (
+    IBufferedDriver,
+    IChannel,
+    IContext,
+    ICountingDriver,
+    IEncoding,
+    IPromptDriver,
+    ISession,
+    Timer,
+)
 from wshost.messages import CALL, check_payload
 from wshost.protocols.http.head import BadRequest, response
 from wshost.protocols.websocket.browsers import check_browser
@@ -88,8 +97,8 @@ class WebSocket:
         self._next_turn: Timer | None = None
         # `_advance` is running.
         self._advancing = False
-        # How many messages have come, and how many were sent besides those of topics.
-        self._messages_in = self._messages_out = 0
+        #: How many messages have come, and how many were sent besides those of topics.
+        self.messages_in = self.messages_out = 0
         # The size in bytes of refs' actions that wait behind queued infos.
         self._behind_infos = 0
         # The peer's Close has arrived, with this code and reason.
@@ -257,7 +266,7 @@ class WebSocket:
     def handle_connection_close(self, reason: str) -> None:
         notes = self._context.notes
         if notes is not None and self._reader is not None:
-            notes["messages_in"], notes["messages_out"] = self._messages_in, self._messages_out
+            notes["messages_in"], notes["messages_out"] = self.messages_in, self.messages_out
         self._state = _CLOSED
         session = self._session
         # Break the reference cycles.
@@ -312,7 +321,7 @@ class WebSocket:
     # From the reader and its engine
 
     def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
-        self._messages_in += 1
+        self.messages_in += 1
         self._turn_size += size
         if self._state is _OPEN:
             self._session.handle_message(message)
@@ -365,7 +374,7 @@ class WebSocket:
             return
         if type(data) is not str and type(data) is not bytes:
             data = exact_message(data)
-        self._messages_out += 1
+        self.messages_out += 1
         if self._deflater is None:
             self.on_write(frame(data))
         else:
@@ -442,4 +451,4 @@ class WebSocket:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(WebSocket, IBufferedDriver, IPromptDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, ICountingDriver, IPromptDriver, IChannel)
