@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.commands.options import CONFIG
-from wshost.connections import admission, context, hub, kernel, shared, stream, timers, waiters
+from wshost.connections import admission, context, hub, kernel, rate, shared, stream, timers, waiters
 from wshost.fastnet import port
 from wshost.handlers import session
 from wshost.handlers.adapter import HandlerAdapter
@@ -238,6 +238,11 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (count(driver.STEPS), size(driver.TURN_SIZE)),
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
+        (
+            "saved up for {} seconds; of IPv6, a /64 network counts as one address; {} addresses are remembered",
+            (count(rate.BURST), count(rate.MAX_ADDRESSES)),
+        ),
+        ("429 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
         ("503 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
         ("the output that waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
         (
@@ -322,6 +327,7 @@ OTHERS: dict[str, list[str]] = {
     "docs/security.md": [
         "some 80 KiB a connection that has used both directions",
         "127.0.0.0/8",
+        "a /64 network",
         "resolve to 127.0.0.1",
         "in version 2",
         "a receive buffer of 200 KB, a reader of 20 KB a second was seen to be silent for 17 seconds",

@@ -57,6 +57,7 @@ PUBLIC: dict[Any, set[str]] = {
         "release_actions()",
         "request",
         "reset_by_peer",
+        "retry_after",
         "resume_reading()",
         "tls",
         "use_encoding(encoding)",

@@ -134,6 +134,9 @@ class IContext(Interface):
     host_address = Attribute("twisted.internet.interfaces.IAddress of our side")
     tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
     admitted = Attribute("False when the server is full: `init` must tell the peer and `Close`, else it is aborted")
+    retry_after = Attribute(
+        "int: 0; or, when not `admitted` because the address connects too often, after how many seconds it may"
+    )
     next_module = Attribute("str or None: the name of the next module in the chain")
     clock = Attribute("twisted.internet.interfaces.IReactorTime: the reactor, and its time")
     reading = Attribute("False while the peer is not read: the module has paused it, or output is full")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from wshost.connections.rate import ConnectionRate
+
 #: At most this many connections at a time are told that they are not admitted; more are aborted.
 MAX_REFUSED = 128
 
@@ -13,9 +15,13 @@ class Admission:
 
     :param max_connections: the most connections that are admitted.
     :param max_connections_per_address: the most that are admitted from one IP address; 0 for no limit.
+    :param rate: limits how many an address makes a second; None for no limit.
     """
 
-    def __init__(self, max_connections: int, max_connections_per_address: int) -> None:
+    def __init__(
+        self, max_connections: int, max_connections_per_address: int, rate: ConnectionRate | None = None
+    ) -> None:
+        self.rate = rate
         self._max_connections = max_connections
         self._max_per_address = max_connections_per_address
         self._per_address: Counter[str] = Counter()

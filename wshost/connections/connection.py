@@ -273,6 +273,12 @@ class Connection:
     def _count_address(self) -> None:
         host = getattr(self.stream.transport.getPeer(), "host", None)
         if self.context.admitted and host is not None:
+            rate = self._shared.admission.rate
+            if rate is not None:
+                self.context.retry_after = rate.take(host)
+                if self.context.retry_after:
+                    self.context.admitted = False
+                    return
             self.context.admitted = self._shared.admission.count_address(host)
             if self.context.admitted:
                 self._counted_address = host
@@ -281,7 +287,8 @@ class Connection:
         if self.context.admitted or self._shared.admission.refuse(self.id):
             self.context.start()
         if not self.context.admitted and not self.stream.closing:
-            self.context.count_refusal(0, "The server is full.")
+            reason = "This address connects too often." if self.context.retry_after else "The server is full."
+            self.context.count_refusal(0, reason)
             self.abort("it was not admitted")
 
 

@@ -51,6 +51,7 @@ class Context:
 
     def __init__(self, shared: Shared, id: str, admitted: bool) -> None:
         self.admitted = admitted
+        self.retry_after = 0
         self.ref = Ref(shared.registry, id)
         self.request: Request | None = None
         # The route of the request, for the log: it stays when the request is not needed any more.

@@ -24,6 +24,7 @@ from wshost.connections.account import Account
 from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.failures import Failures
+from wshost.connections.rate import ConnectionRate
 from wshost.connections.registry import Registry
 from wshost.connections.shared import Limits, Link, Shared
 from wshost.connections.thread import ReactorThread
@@ -61,6 +62,7 @@ class Hub:
         counts_ends: bool = False,
     ) -> None:
         failures = Failures(reactor, leave)
+        rate = ConnectionRate(limits.connection_rate, reactor.seconds) if limits.connection_rate else None
         #: What all connections share.
         self.shared = Shared(
             reactor=reactor,
@@ -70,7 +72,7 @@ class Hub:
             schedule=Schedule(reactor, partial(failures.log, "-", "a timer failed")),
             turn=Turn(soon or partial(reactor.callLater, 0), failures),
             registry=Registry(ReactorThread(reactor)),
-            admission=Admission(limits.max_connections, limits.max_connections_per_address),
+            admission=Admission(limits.max_connections, limits.max_connections_per_address, rate),
             account=Account(access, counts_ends),
         )
         #: The topics to which connections have subscribed.

@@ -35,6 +35,8 @@ class Limits:
     max_connections: int
     #: More connections from one IP address are refused; 0 for no limit.
     max_connections_per_address: int
+    #: More connections a second from one IP address, or one /64 network of IPv6, are refused; 0 for no limit.
+    connection_rate: int = 0
     #: While this much output waits for one peer, reading from it pauses, and refs are refused.
     max_output: int
     #: Topics of one connection; more are refused.

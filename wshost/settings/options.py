@@ -152,6 +152,11 @@ class Settings:
     max_connections_per_address = Option(
         Integer(0, _MOST), 0, "Connections at one time from one IP address; 0 for no limit."
     )
+    connection_rate = Option(
+        Integer(0, _MOST),
+        0,
+        "Connections a second from one IP address, or from one /64 network of IPv6; more get 429. 0 for no limit.",
+    )
     max_output = Option(_SIZE, 1 << 20, "Output buffered for one client before reading from it pauses.")
 
     handshake_timeout = Option(_TIME, 5.0, "Refuse a client that takes longer for TLS and its request.")

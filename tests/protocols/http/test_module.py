@@ -72,6 +72,7 @@ class Connection:
         self.refused: list[tuple[int, str]] = []
         self.next_module = next_module
         self.admitted = admitted
+        self.retry_after = 0
         self.clock = Clock()
         self.performed: list[Results] = []
 
@@ -663,6 +664,14 @@ class TestTimeout:
 
 
 class TestFullServer:
+    def test_a_connection_from_an_address_that_connects_too_often_gets_429_at_once(self) -> None:
+        connection = Connection(admitted=False)
+        connection.retry_after = 3
+        start(connection)
+        [result] = connection.performed
+        status, headers, _ = answer(result)
+        assert (status, headers["Retry-After"]) == (429, "3")
+
     def test_a_connection_that_is_not_admitted_gets_503_at_once(self) -> None:
         """RFC 9110 §15.6.4."""
         connection = Connection(admitted=False)

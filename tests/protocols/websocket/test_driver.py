@@ -1786,6 +1786,7 @@ class TestNotes:
         headers = {"Sec-WebSocket-Extensions": "permessage-deflate", "Sec-WebSocket-Protocol": "chat"}
         assert self.noted(server, frame(TEXT, b"one"), frame(BINARY, b"two"), close(), headers=headers) == {
             "status": 101,
+            "traceparent": None,
             "subprotocol": "chat",
             "deflate": True,
             "messages_in": 2,

@@ -61,7 +61,7 @@ class Driver:
             self._timer = self._context.call_later(self._options.timeout, self._time_out)
         else:
             self._finish()
-            self._context.perform(self._refuse(_unavailable("The server is full.")))
+            self._context.perform(self._refuse(self._not_admitted()))
 
     def handle_connection_in(self, data: bytes) -> Results:
         if self._done:
@@ -170,6 +170,12 @@ class Driver:
         # The text of a 405 to HEAD is empty.
         self._context.count_refusal(bad.status, bad.reason or "Only GET is served here.")
         return Close(response(bad.status, bad.reason, bad.headers))
+
+    def _not_admitted(self) -> BadRequest:
+        wait = self._context.retry_after
+        if wait:
+            return BadRequest(429, "This address connects too often.", {"Retry-After": str(wait)})
+        return _unavailable("The server is full.")
 
     def _finish(self) -> None:
         self._done = True
