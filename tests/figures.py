@@ -26,7 +26,7 @@ from wshost import messages, server
 from wshost.commands.options import CONFIG
 from wshost.connections import admission, context, hub, kernel, rate, shared, stream, timers, waiters
 from wshost.fastnet import port
-from wshost.handlers import session
+from wshost.handlers import restarting, session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
 from wshost.listening import listener, proxy_header
@@ -166,6 +166,10 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "docs/handlers.md": [
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
+        (
+            "In any {} seconds, a connection's handler is started again {} times.",
+            (count(restarting.PERIOD), count(restarting.RESTARTS)),
+        ),
         ('closing handshake ({} "Normal close" by default)', (str(NORMAL_CLOSE[0]),)),
         (
             "that an endpoint may send (RFC 6455 §7.4): {} to {}, {} to {}, {} to {}.",

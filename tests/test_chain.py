@@ -148,6 +148,7 @@ class TestOptionsOfTheServer:
             ("handler", echo, "websocket"),
             ("handler_option", {"a": 1}, "websocket"),
             ("route", {"/a": echo}, "websocket"),
+            ("on_crash", "restart", "websocket"),
             ("init_timeout", 5.0, "websocket"),
             ("max_message_size", 5, "websocket"),
             ("host", ["a.example"], "websocket"),
@@ -196,6 +197,18 @@ class TestTheHandler:
 
     def test_the_handlers_init_gets_the_init_timeout(self) -> None:
         assert adapter(handler=echo, init_timeout=2.5).terms.init_timeout == 2.5
+
+    @pytest.mark.parametrize(
+        ("own", "option", "restarts"),
+        [(None, {}, False), (None, {"on_crash": "restart"}, True), ("close", {"on_crash": "restart"}, False)],
+    )
+    def test_a_handlers_own_on_crash_comes_before_the_option(
+        self, own: str | None, option: dict[str, str], restarts: bool
+    ) -> None:
+        handler = SimpleNamespace(init=echo.init, handle=echo.handle)
+        if own is not None:
+            handler.on_crash = own
+        assert adapter(handler=handler, **option).terms.restarts is restarts
 
     def test_a_session_factory_is_taken_as_it_is(self) -> None:
         sessions = Sessions()

@@ -60,6 +60,7 @@ PUBLIC: dict[Any, set[str]] = {
         "retry_after",
         "resume_reading()",
         "tls",
+        "unsubscribe_all()",
         "use_encoding(encoding)",
         "write(data)",
     },
@@ -104,7 +105,9 @@ PUBLIC: dict[Any, set[str]] = {
         "pong(data)",
         "proceed()",
         "reject(status, body, headers)",
+        "seconds()",
         "send(data)",
+        "unsubscribe_all()",
     },
 }
 CONTRACTS = [

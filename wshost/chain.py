@@ -11,13 +11,13 @@ from wshost.connections.shared import Link
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory
-from wshost.loading.handlers import load
+from wshost.loading.handlers import load, restarts
 from wshost.results import ConfigurationError
 from wshost.settings import wsserver
 from wshost.settings.options import MODULES, Option, Settings
 
 #: Options for the handler of the module websocket.
-_HANDLER_OPTIONS = (Settings.handler_option, Settings.route, Settings.init_timeout)
+_HANDLER_OPTIONS = (Settings.handler_option, Settings.route, Settings.on_crash, Settings.init_timeout)
 #: Options that wshost itself gives to a handler's init.
 _RESERVED = {"connection", "worker"}
 
@@ -102,7 +102,13 @@ def _put_handler(chain: _Chain, settings: Settings) -> None:
 def _sessions(handler: Any, settings: Settings) -> ISessionFactory:
     if ISessionFactory.providedBy(handler):
         return handler
-    return HandlerAdapter(load(handler), dict(settings.handler_option), init_timeout=settings.init_timeout)
+    found = load(handler)
+    return HandlerAdapter(
+        found,
+        dict(settings.handler_option),
+        init_timeout=settings.init_timeout,
+        restarts=restarts(handler, found, settings.on_crash),
+    )
 
 
 def _link(name: str, module: Any, options: dict[str, Any]) -> Link:

@@ -217,6 +217,9 @@ class IContext(Interface):
     def log_failure(what: str) -> None:
         """Log the exception being handled with this connection's id, at a limited rate. Never raises."""
 
+    def unsubscribe_all() -> None:
+        """End all of the connection's subscriptions to topics, as `IRef.unsubscribe` ends one."""
+
     def use_encoding(encoding: IEncoding | None) -> None:
         """From now on, send published messages in this encoding, without asking the module for each.
 
@@ -320,7 +323,10 @@ class IBackplane(Interface):
 
 
 class IHandler(Interface):
-    """The user's code, usually a Python module. Each of the two functions may be `async def`, or return a Deferred."""
+    """The user's code, usually a Python module. Each of the two functions may be `async def`, or return a Deferred.
+
+    An attribute `on_crash` may be "close" or "restart": what becomes of a connection whose `handle` fails.
+    """
 
     def init(options: Mapping[str, Any]) -> Any:
         """Return the state of a new connection, or an `Accept` around it; or raise `Reject`."""
@@ -402,6 +408,12 @@ class IChannel(Interface):
 
         Unless the session is busy again, the next message may be given to it.
         """
+
+    def seconds() -> float:
+        """Return the reactor's time, in seconds."""
+
+    def unsubscribe_all() -> None:
+        """End all of the connection's subscriptions to topics: the handler starts again."""
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""

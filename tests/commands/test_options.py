@@ -76,9 +76,14 @@ class TestTheCommandLine:
     @pytest.mark.parametrize("name", OPTIONS)
     def test_every_option_can_be_given(self, name: str) -> None:
         option = OPTIONS[name]
-        text = {"KEY=VALUE": "a=1", "PATH=HANDLER": "/a=b", "SIZE": "64KiB", "FORMAT": "json", "LEVEL": "debug"}.get(
-            option.kind.metavar, "1"
-        )
+        text = {
+            "KEY=VALUE": "a=1",
+            "PATH=HANDLER": "/a=b",
+            "SIZE": "64KiB",
+            "FORMAT": "json",
+            "LEVEL": "debug",
+            "WHAT": "restart",
+        }.get(option.kind.metavar, "1")
         options = parsed(f"--{option.dashed}{'=' * bool(option.kind.metavar)}{text * bool(option.kind.metavar)}")
         assert options[name] == option.kind.add(None, text)
 

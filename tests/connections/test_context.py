@@ -237,6 +237,17 @@ class TestTopics:
         peer.leave()
         assert host.hub.topics.names == []
 
+    def test_a_module_may_end_all_subscriptions_and_later_ones_count(self) -> None:
+        module = Module()
+        host = serve(module)
+        ref = host.connect().connection.ref
+        module.driver.context.unsubscribe_all()
+        assert [ref.subscribe("a"), ref.subscribe("b")] == [True] * 2
+        module.driver.context.unsubscribe_all()
+        assert host.hub.topics.names == []
+        assert ref.subscribe("c")
+        assert host.hub.topics.names == ["c"]
+
     def test_unsubscribing_without_a_subscription_is_accepted(self) -> None:
         assert serve(Module()).connect().connection.ref.unsubscribe("a")
 

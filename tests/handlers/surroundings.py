@@ -72,6 +72,12 @@ class Channel:
     def proceed(self) -> None:
         self._called("proceed")
 
+    def seconds(self) -> float:
+        return self.clock.seconds()
+
+    def unsubscribe_all(self) -> None:
+        self._called("unsubscribe_all")
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return _Timer(self.clock.callLater(max(seconds, TURN), call))
 
@@ -115,14 +121,14 @@ class Handler:
         return self._handle(message, state)
 
 
-def begin(handler: Any, channel: Channel, **terms: float) -> ISession:
+def begin(handler: Any, channel: Channel, **terms: Any) -> ISession:
     """Open a session."""
     session = HandlerAdapter(handler, {}, **terms).session(channel, CONNECTION)
     session.open(REF)
     return session
 
 
-def open_session(handler: Any, channel: Channel, **terms: float) -> ISession:
+def open_session(handler: Any, channel: Channel, **terms: Any) -> ISession:
     """Open one whose handler accepts at once."""
     session = begin(handler, channel, **terms)
     assert [name for name, *_ in channel.take()] == ["accept"]

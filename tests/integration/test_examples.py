@@ -76,6 +76,25 @@ class TestCounter:
             assert says(other) == "1: hello"
 
 
+class TestSums:
+    def test_a_crash_begins_the_sum_again_and_the_connection_stays(self) -> None:
+        with example(handler="sums") as server, connect(server.url) as client:
+            for number, total in [("2", "2"), ("3", "5"), ("many", None), ("4", "4")]:
+                client.send(number)
+                if total is not None:
+                    assert says(client) == total
+            assert "ValueError: invalid literal for int() with base 10: 'many'" in server.log
+
+    def test_the_fourth_crash_in_a_row_closes_with_1011(self) -> None:
+        with example(handler="sums") as server, connect(server.url) as client:
+            for _ in range(4):
+                client.send("many")
+            with pytest.raises(ConnectionClosedError) as closed:
+                says(client)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1011
+
+
 class TestCart:
     def test_the_cart_answers_each_item_with_the_sum(self) -> None:
         with example(handler="cart") as server, connect(server.url) as client:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wshost.handlers import echo
-from wshost.loading.handlers import load
+from wshost.loading.handlers import load, restarts
 from wshost.loading.importing import UserCodeError
 from wshost.results import ConfigurationError
 
@@ -317,3 +317,32 @@ class TestTheUsersOwnErrors:
         with pytest.raises(KeyboardInterrupt):
             load("broken_chat.py")
         assert "broken_chat" not in sys.modules
+
+
+class TestOnCrash:
+    def test_a_module_a_class_or_an_object_says_what_is_to_be_done(self) -> None:
+        source = HANDLER + 'on_crash = "restart"\nclass Room:\n    on_crash = "close"\n'
+        source += "    def init(self, options): ...\n    def handle(self, message, state): ...\n"
+        write("chat.py", source)
+        assert restarts("chat", load("chat"), "close")
+        assert not restarts("chat:Room", load("chat:Room"), "restart")
+
+    @pytest.mark.parametrize("otherwise", ["close", "restart"])
+    def test_a_handler_without_it_does_as_others_say(self, otherwise: str) -> None:
+        assert restarts(echo, echo, otherwise) is (otherwise == "restart")
+
+    @pytest.mark.parametrize("wrong", ["Restart", "", None, True, []])
+    def test_another_value_is_refused(self, wrong: Any) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            restarts("chat", SimpleNamespace(on_crash=wrong), "close")
+        assert str(caught.value) == f"handler 'chat': on_crash is {wrong!r}: it must be 'close' or 'restart'"
+
+    def test_one_that_can_not_be_read_is_an_error_of_the_users_code(self) -> None:
+        class Broken:
+            @property
+            def on_crash(self) -> str:
+                raise LookupError("no such policy")
+
+        with pytest.raises(UserCodeError) as caught:
+            restarts("chat", Broken(), "close")
+        assert str(caught.value) == "on_crash of the handler 'chat' can't be read: LookupError: no such policy"

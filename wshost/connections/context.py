@@ -223,6 +223,11 @@ class Context:
             self.notes["errors"] = self.notes.get("errors", 0) + 1
         self._shared.failures.log(self.ref.id, what, self.stream.peer, self._route)
 
+    def unsubscribe_all(self) -> None:
+        if self.subscriber is not None:
+            for topic in list(self.subscriber.topics):
+                self.ref.unsubscribe(topic.name)
+
     def use_encoding(self, encoding: IEncoding | None) -> None:
         if encoding is self.encoding:
             return

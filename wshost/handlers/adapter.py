@@ -7,6 +7,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from wshost.handlers.restarting import RestartingSession
 from wshost.handlers.session import HandlerSession, Terms
 from wshost.interfaces import IChannel, ISessionFactory
 from wshost.request import ConnectionInfo
@@ -20,13 +21,21 @@ class HandlerAdapter:
     :param options: the handler's own options, for its `init`.
     :param init_timeout: seconds that `init` may take before the connection is rejected with 503.
     :param close_grace: seconds that `handle` may go on after the connection is gone, before it is cancelled.
+    :param restarts: after a crash of `handle`, `init` runs again, and the connection stays.
     """
 
     def __init__(
-        self, handler: Any, options: Mapping[str, Any], *, init_timeout: float = 5.0, close_grace: float = 10.0
+        self,
+        handler: Any,
+        options: Mapping[str, Any],
+        *,
+        init_timeout: float = 5.0,
+        close_grace: float = 10.0,
+        restarts: bool = False,
     ) -> None:
-        self.terms = Terms(handler, options, init_timeout, close_grace)
+        self.terms = Terms(handler, options, init_timeout, close_grace, restarts)
 
     def session(self, channel: IChannel, connection: ConnectionInfo) -> HandlerSession:
         """Return the session of a new connection. A later change of `terms` does not affect it."""
-        return HandlerSession(self.terms, channel, connection)
+        session = RestartingSession if self.terms.restarts else HandlerSession
+        return session(self.terms, channel, connection)

@@ -40,6 +40,8 @@ class Terms:
     init_timeout: float
     #: Seconds that `handle` may go on after the connection is gone, before it is cancelled.
     close_grace: float
+    #: After a crash of `handle`, `init` runs again, and the connection stays: see `restarting.py`.
+    restarts: bool = False
 
 
 class Stage(Enum):

@@ -48,6 +48,21 @@ def load(handler: Any) -> Any:
     return found
 
 
+def restarts(handler: Any, found: Any, otherwise: str) -> bool:
+    """Return whether a handler is to be started again after a crash.
+
+    :param handler: the option that names the handler.
+    :param found: what `load` has returned for it; its attribute `on_crash` says so.
+    :param otherwise: "close" or "restart", for a handler without that attribute.
+    :raises ConfigurationError: when the attribute is neither.
+    """
+    name = shown(handler)
+    asked = run(f"on_crash of the handler {name} can't be read", getattr, found, "on_crash", otherwise)
+    if not isinstance(asked, str) or asked not in {"close", "restart"}:
+        raise ConfigurationError(f"handler {name}: on_crash is {shown(asked)}: it must be 'close' or 'restart'")
+    return asked == "restart"
+
+
 def _find(name: str, spec: str) -> Any:
     match = _SPEC.fullmatch(spec)
     if match is None:

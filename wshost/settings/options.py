@@ -121,6 +121,12 @@ class Settings:
         None,
         "Path on which GET, HEAD and OPTIONS get 200, for the health checks of load balancers: /healthz.",
     )
+    on_crash = Option(
+        Choice("WHAT", "close", "restart"),
+        "close",
+        "When a handler crashes: close its connection with 1011, or restart it: the connection stays, and init runs "
+        "again. A handler's own on_crash comes first.",
+    )
     origin = Option(
         Several(Text("ORIGIN")), (), "Web origin whose pages may connect, besides the server's own; * for any."
     )

@@ -112,6 +112,9 @@ class Connection:
     def log_failure(self, what: str) -> None:
         raise NotImplementedError
 
+    def unsubscribe_all(self) -> None:
+        raise NotImplementedError
+
     def use_encoding(self, encoding: IEncoding | None) -> None:
         raise NotImplementedError
 

@@ -1561,6 +1561,17 @@ class TestTheEnd:
         [event] = log
         assert "it fails" in str(event)
 
+    def test_a_session_may_ask_for_the_time_and_end_all_subscriptions(self) -> None:
+        server = Server()
+        peer = server.open()
+        channel = server.session.channel
+        peer.connection.ref.subscribe("a")
+        channel.unsubscribe_all()
+        assert server.hub.topics.names == []
+        before = channel.seconds()
+        server.reactor.advance(2)
+        assert channel.seconds() - before == 2
+
     @pytest.mark.parametrize(
         "stage",
         [

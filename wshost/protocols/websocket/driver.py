@@ -426,6 +426,12 @@ class WebSocket:
     def call_soon(self, call: Callable[[], None]) -> None:
         self._context.call_soon(call)
 
+    def seconds(self) -> float:
+        return self._seconds()
+
+    def unsubscribe_all(self) -> None:
+        self._context.unsubscribe_all()
+
     def log_failure(self, what: str) -> None:
         self._context.log_failure(what)
 
