@@ -63,6 +63,16 @@ class TestBuckets:
         assert len(rate) == MAX_ADDRESSES
         assert rate.take("192.0.2.1") == 0
 
+    def test_a_clock_that_is_set_back_locks_no_address_out(self) -> None:
+        now = [100_000.0]
+        rate = ConnectionRate(1, lambda: now[0])
+        assert rate.take("192.0.2.1") == 0
+        now[0] = 10_000.0
+        assert rate.take("192.0.2.1") == 0
+        assert rate.take("192.0.2.1") == 1
+        now[0] += 1
+        assert rate.take("192.0.2.1") == 0
+
 
 class TestConnections:
     def refused(self, peer: Peer) -> bytes:

@@ -56,6 +56,8 @@ def handle(message, state):
             ending.leave(reactor, SystemExit(3))
         case ("text", data):
             asyncio.get_event_loop().create_task(leave(data))
+        case ("info", "drain"):
+            return ("noreply", state)
         case "connection_close":
             Path("closed").touch()
     return ("reply", "done", state)

@@ -37,7 +37,8 @@ class ConnectionRate:
         """
         key, now, most = _key(host), self._seconds(), float(BURST * self._rate)
         tokens, since = self._buckets.pop(key, (most, now))
-        tokens = min(most, tokens + (now - since) * self._rate)
+        # Twisted's own reactors have the machine's clock, which may be set back.
+        tokens = min(most, tokens + max(0.0, now - since) * self._rate)
         wait = 0 if tokens >= 1 else ceil((1 - tokens) / self._rate)
         self._buckets[key] = (tokens if wait else tokens - 1, now)
         if len(self._buckets) > MAX_ADDRESSES:
