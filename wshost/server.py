@@ -96,7 +96,7 @@ class Server(MultiService):
         self._backplane = backplane
         self._chain = chain.build(settings)
         self._certificates: Certificates | None = None
-        if settings.tls_cert is not None:
+        if settings.tls_cert:
             from wshost.listening.certificates import Certificates  # noqa: PLC0415 - its imports are slow
 
             self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)

@@ -135,6 +135,17 @@ class TestClientHello:
         assert told.feed(other) is None
         assert told.feed(hello("h2")) == (b"h2",)
 
+    def test_a_client_hello_tells_the_name_that_the_client_asks_for(self) -> None:
+        told = ClientHello()
+        told.feed(hello("h2"))
+        assert told.server_name == b"localhost"
+
+    @pytest.mark.parametrize("extensions", [[], [alpn(b"h2")], [(0, b"")], [(0, b"\0\3\0")]])
+    def test_a_client_hello_may_have_no_name(self, extensions: list[tuple[int, bytes]]) -> None:
+        told = ClientHello()
+        told.feed(record(message(*extensions)))
+        assert told.server_name == b""
+
     def test_plain_http_is_no_client_hello(self) -> None:
         assert ClientHello().feed(b"GET / HTTP/1.1\r\n\r\n") is None
 

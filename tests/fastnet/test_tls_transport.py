@@ -17,6 +17,7 @@ from OpenSSL import SSL
 from tests.fastnet.records import Records
 from tests.fastnet.surroundings import turn
 from wshost.fastnet.layers import Layer
+from wshost.fastnet.negotiation import server_context
 from wshost.fastnet.tls_records import shared_buffers
 from wshost.fastnet.tls_transport import HANDSHAKE_TIMEOUT, PARTS, SHUTDOWN_TIMEOUT, TLSTransport
 
@@ -293,6 +294,24 @@ class TestALPN:
         pair = connect().shake()
         assert pair.protocol.told == ["made"]
         assert pair.client.selected_alpn_protocol() is None
+
+    @pytest.mark.parametrize("protocols", [(), (b"http/1.1",)])
+    def test_the_context_is_chosen_by_the_name_that_the_client_asks_for(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch, ours: ssl.SSLContext, protocols: tuple[bytes, ...]
+    ) -> None:
+        asked: list[bytes] = []
+
+        def choose(name: bytes) -> ssl.SSLContext:
+            asked.append(name)
+            return chosen
+
+        chosen = server_context()
+        # It has no certificate.
+        monkeypatch.setattr(ours, "choose", choose, raising=False)
+        pair = connect(*protocols).turn().feed(hello := connect().step())
+        assert hello
+        assert asked == [b"localhost"]
+        assert isinstance(pair.protocol.error, ssl.SSLError)
 
     def test_openssl_refuses_what_is_no_client_hello(self, connect: Connect) -> None:
         pair = connect(b"http/1.1").turn().feed(b"GET / HTTP/1.1\r\n\r\n")

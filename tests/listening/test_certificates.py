@@ -5,6 +5,7 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class TestContextFactory:
     def test_clients_that_trust_the_authority_trust_the_server(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        theirs, _ = handshake(Certificates(["server.pem"], ["server.key"]).context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_the_chain_is_sent(self, ca: trustme.CA) -> None:
@@ -86,14 +87,14 @@ class TestContextFactory:
         issued.private_key_pem.write_to_path("server.key")
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        theirs, _ = handshake(Certificates(["server.pem"], ["server.key"]).context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_the_key_may_be_in_the_certificates_file(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         server.private_key_and_cert_chain_pem.write_to_path("both.pem")
         client = ssl.create_default_context()
         ca.configure_trust(client)
-        theirs, _ = handshake(Certificates("both.pem").context_factory(), client)
+        theirs, _ = handshake(Certificates(["both.pem"]).context_factory(), client)
         assert theirs.version() == "TLSv1.3"
 
     def test_tls_1_1_is_refused(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
@@ -103,13 +104,13 @@ class TestContextFactory:
         with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(SSL.Error, match="unsupported protocol"):
-            handshake(Certificates("server.pem", "server.key").context_factory(), client)
+            handshake(Certificates(["server.pem"], ["server.key"]).context_factory(), client)
 
     def test_tls_1_2_is_taken(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
         client = ssl.create_default_context()
         ca.configure_trust(client)
         client.maximum_version = ssl.TLSVersion.TLSv1_2
-        theirs, _ = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        theirs, _ = handshake(Certificates(["server.pem"], ["server.key"]).context_factory(), client)
         assert theirs.version() == "TLSv1.2"
 
     @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ class TestContextFactory:
     def test_every_kind_of_signing_key_is_taken(self, generate: Callable[[], SigningKey]) -> None:
         key = generate()
         Path("both.pem").write_bytes(pem(key) + self_signed(key))
-        assert isinstance(Certificates("both.pem").context_factory(), CertificateOptions)
+        assert isinstance(Certificates(["both.pem"]).context_factory(), CertificateOptions)
 
 
 class TestALPN:
@@ -138,7 +139,7 @@ class TestALPN:
         return client
 
     def options(self, *protocols: bytes) -> CertificateOptions:
-        return Certificates("server.pem", "server.key").context_factory(protocols)
+        return Certificates(["server.pem"], ["server.key"]).context_factory(protocols)
 
     @pytest.mark.parametrize("offered", [["http/1.1"], ["h2", "http/1.1"], ["http/1.1", "h2"]], ids=" ".join)
     def test_a_protocol_that_both_speak_is_selected(self, client: ssl.SSLContext, offered: list[str]) -> None:
@@ -175,7 +176,7 @@ class TestACertificateThatNoClientTakes:
         key = ec.generate_private_key(curve)
         Path("odd.pem").write_bytes(pem(key) + self_signed(key))
         with pytest.raises(ConfigurationError) as caught:
-            Certificates("odd.pem")
+            Certificates(["odd.pem"])
         # Which of the two it is depends on OpenSSL.
         assert re.fullmatch(
             r"odd\.pem: clients can't agree on a cipher for it: no (shared cipher|suitable signature algorithm); "
@@ -206,7 +207,7 @@ class TestACertificateThatNoClientTakes:
             check=True,
             capture_output=True,
         )
-        certificates = Certificates("pss.pem", "pss.key")
+        certificates = Certificates(["pss.pem"], ["pss.key"])
         with pytest.raises(ConfigurationError, match=r"^pss.pem: OpenSSL won't use the certificate: \w"):
             certificates.context_factory()
 
@@ -222,16 +223,16 @@ class TestContext:
         return client
 
     def test_the_context_shows_the_certificate(self, client: ssl.SSLContext) -> None:
-        assert shake(Certificates("server.pem", "server.key").context, client).version() == "TLSv1.3"
+        assert shake(Certificates(["server.pem"], ["server.key"]).context, client).version() == "TLSv1.3"
 
     def test_the_context_asks_for_no_clients_certificate(self, client: ssl.SSLContext, ca: trustme.CA) -> None:
         ca.issue_cert("ada@example.com").configure_cert(client)
-        assert shake(Certificates("server.pem", "server.key").context, client).getpeercert(True) is None
+        assert shake(Certificates(["server.pem"], ["server.key"]).context, client).getpeercert(True) is None
 
     def test_the_context_demands_a_clients_certificate_of_the_authority(
         self, client: ssl.SSLContext, ca: trustme.CA
     ) -> None:
-        context = Certificates("server.pem", "server.key", "ca.pem").context
+        context = Certificates(["server.pem"], ["server.key"], "ca.pem").context
         client.maximum_version = ssl.TLSVersion.TLSv1_2  # in which a refusal is part of the handshake
         with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
             shake(context, client)
@@ -239,10 +240,131 @@ class TestContext:
         assert shake(context, client).getpeercert() is not None
 
     def test_the_context_refuses_tls_1_1(self, client: ssl.SSLContext) -> None:
-        context = Certificates("server.pem", "server.key").context
+        context = Certificates(["server.pem"], ["server.key"]).context
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
         assert context.options & ssl.OP_NO_COMPRESSION
+
+
+def shown(ours: Certificates, name: str | None, ca: trustme.CA, twisteds: bool = False) -> list[str]:
+    """Return the names of the certificate that a client gets which asks for this name."""
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    client.check_hostname = False
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = client.wrap_bio(incoming, outgoing, server_hostname=name)
+    server: Any
+    if twisteds:
+        server = SSL.Connection(ours.context_factory([b"http/1.1"]).getContext())
+        server.set_accept_state()
+    else:
+        # As the handshake of wshost's own transports does.
+        choose = ours.context.choose
+        context = ours.context if choose is None else choose((name or "").encode())
+        server = context.wrap_bio(to_server := ssl.MemoryBIO(), incoming, server_side=True)
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+        if outgoing.pending:
+            (server.bio_write if twisteds else to_server.write)(outgoing.read())
+        with suppress(SSL.WantReadError, ssl.SSLWantReadError):
+            server.do_handshake()
+        with suppress(SSL.WantReadError):
+            if twisteds:
+                incoming.write(server.bio_read(1 << 16))
+    encoded = theirs.getpeercert(True)
+    assert encoded is not None
+    names = x509.load_der_x509_certificate(encoded).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return names.value.get_values_for_type(x509.DNSName)
+
+
+def issue(ca: trustme.CA, path: str, *names: str) -> str:
+    """Write a certificate with its key to a file."""
+    ca.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(path)
+    return path
+
+
+class TestSeveral:
+    """RFC 6066 §3."""
+
+    @pytest.mark.parametrize("twisteds", [False, True])
+    @pytest.mark.parametrize(
+        ("asked", "names"),
+        [
+            (None, ["a.example"]),
+            ("b.example", ["b.example", "c.example"]),
+            ("C.Example", ["b.example", "c.example"]),
+            ("chat.d.example", ["*.d.example"]),
+            ("other.example", ["a.example"]),
+        ],
+    )
+    def test_a_client_gets_the_certificate_with_the_name_it_asks_for_or_else_the_first(
+        self, ca: trustme.CA, twisteds: bool, asked: str | None, names: list[str]
+    ) -> None:
+        certificates = Certificates(
+            [
+                issue(ca, "a.pem", "a.example"),
+                issue(ca, "b.pem", "b.example", "c.example"),
+                issue(ca, "d.pem", "*.d.example"),
+            ]
+        )
+        assert len(certificates) == 3
+        assert shown(certificates, asked, ca, twisteds) == names
+
+    def test_each_certificate_has_its_own_key(self, ca: trustme.CA, server: trustme.LeafCert) -> None:
+        other = ca.issue_cert("b.example")
+        other.private_key_pem.write_to_path("b.key")
+        other.cert_chain_pems[0].write_to_path("b.pem")
+        certificates = Certificates(["server.pem", "b.pem"], ["server.key", "b.key"])
+        assert shown(certificates, "b.example", ca) == ["b.example"]
+
+    def test_one_certificate_costs_no_choice(self, server: trustme.LeafCert) -> None:
+        assert Certificates(["server.pem"], ["server.key"]).context.choose is None
+
+    def test_clients_certificates_are_demanded_with_each(self, ca: trustme.CA) -> None:
+        ca.cert_pem.write_to_path("ca.pem")
+        files = [issue(ca, "a.pem", "a.example"), issue(ca, "b.pem", "b.example")]
+        certificates = Certificates(files, client_ca="ca.pem")
+        assert certificates.context.choose is not None
+        assert certificates.context.choose(b"b.example").verify_mode is ssl.CERT_REQUIRED
+
+    def test_protocols_are_selected_with_each(self, ca: trustme.CA) -> None:
+        certificates = Certificates([issue(ca, "a.pem", "a.example"), issue(ca, "localhost.pem", "localhost")])
+        certificates.select([b"chat", b"http/1.1"])
+        assert certificates.context.choose is not None
+        client = ssl.create_default_context()
+        ca.configure_trust(client)
+        client.set_alpn_protocols(["http/1.1"])
+        assert shake(certificates.context.choose(b"localhost"), client).selected_alpn_protocol() == "http/1.1"
+
+    @pytest.mark.parametrize("name", [["a.example"], []])
+    def test_a_certificate_that_no_client_would_get_is_refused(self, ca: trustme.CA, name: list[str]) -> None:
+        if name:
+            issue(ca, "b.pem", *name)
+        else:
+            key = ec.generate_private_key(ec.SECP256R1())
+            Path("b.pem").write_bytes(pem(key) + self_signed(key))
+        with pytest.raises(ConfigurationError, match=r"^b\.pem: no client would get this certificate: "):
+            Certificates([issue(ca, "a.pem", "a.example"), "b.pem"])
+
+
+class TestDates:
+    def test_a_certificate_that_is_valid_is_not_out_of_date(self, server: trustme.LeafCert) -> None:
+        assert Certificates(["server.pem"], ["server.key"]).out_of_date(datetime.now(UTC)) is None
+
+    def test_a_certificate_that_has_expired_or_is_not_valid_yet_is_named(
+        self, ca: trustme.CA, server: trustme.LeafCert
+    ) -> None:
+        start, end = datetime(2020, 1, 2, tzinfo=UTC), datetime(2020, 3, 4, tzinfo=UTC)
+        issued = ca.issue_cert("old.example", not_before=start, not_after=end)
+        issued.private_key_and_cert_chain_pem.write_to_path("old.pem")
+        certificates = Certificates(["old.pem"])
+        assert (
+            certificates.out_of_date(end + timedelta(1)) == "old.pem: the certificate expired at 2020-03-04 00:00 UTC"
+        )
+        assert certificates.out_of_date(start - timedelta(1)) == (
+            "old.pem: the certificate is valid only from 2020-01-02 00:00 UTC"
+        )
 
 
 class TestClientCertificates:
@@ -256,7 +378,7 @@ class TestClientCertificates:
 
     def test_clients_certificates_of_the_authority_are_accepted(self, ca: trustme.CA, client: ssl.SSLContext) -> None:
         ca.issue_cert("ada@example.com").configure_cert(client)
-        _, ours = handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
+        _, ours = handshake(Certificates(["server.pem"], ["server.key"], "ca.pem").context_factory(), client)
         certificate = ours.get_peer_certificate()
         assert certificate is not None
         names = certificate.to_cryptography().extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -265,15 +387,15 @@ class TestClientCertificates:
     def test_clients_certificates_of_another_authority_are_refused(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
         with pytest.raises(SSL.Error, match="certificate verify failed"):
-            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
+            handshake(Certificates(["server.pem"], ["server.key"], "ca.pem").context_factory(), client)
 
     def test_clients_certificates_are_demanded(self, client: ssl.SSLContext) -> None:
         with pytest.raises(SSL.Error, match="peer did not return a certificate"):
-            handshake(Certificates("server.pem", "server.key", "ca.pem").context_factory(), client)
+            handshake(Certificates(["server.pem"], ["server.key"], "ca.pem").context_factory(), client)
 
     def test_clients_certificates_are_not_asked_for_by_default(self, client: ssl.SSLContext) -> None:
         trustme.CA().issue_cert("ada@example.com").configure_cert(client)
-        _, ours = handshake(Certificates("server.pem", "server.key").context_factory(), client)
+        _, ours = handshake(Certificates(["server.pem"], ["server.key"]).context_factory(), client)
         assert ours.get_peer_certificate() is None
 
 
@@ -314,5 +436,5 @@ class TestWhatIsWrong:
     )
     def test_unusable_files_are_refused_by_name(self, files: tuple[str, ...], complaint: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            Certificates(*files)
+            Certificates(files[:1], files[1:2], *files[2:])
         assert str(caught.value) == complaint

@@ -15,6 +15,7 @@ import pytest
 import trustme
 import twisted.plugins
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.internet import tcp as tcp_port
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -188,7 +189,7 @@ class TestOnAsynciosReactor:
     def test_our_ports_do_tls_themselves(
         self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
     ) -> None:
-        certificates = Certificates(certificate)
+        certificates = Certificates([certificate])
         listener = Listener(reactor, "tcp:8080", certificates)
         factory = Factory()
         listener.listen(factory)
@@ -198,7 +199,7 @@ class TestOnAsynciosReactor:
     def test_behind_a_proxys_header_twisted_does_tls(
         self, reactor: AsyncioSelectorReactor, made: list[Any], certificate: str
     ) -> None:
-        Listener(reactor, "haproxy:tcp:8080", Certificates(certificate)).listen(Factory())
+        Listener(reactor, "haproxy:tcp:8080", Certificates([certificate])).listen(Factory())
         assert [fast.context for fast in made] == [None]
 
     def test_tls_of_a_fast_endpoint_is_announced(
@@ -228,7 +229,7 @@ class TestListen:
 
     def test_twisteds_tls_is_put_before_the_factory(self, reactor: Reactor, certificate: str) -> None:
         factory = Factory()
-        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(factory)
+        Listener(reactor, "tcp:8080", Certificates([certificate])).listen(factory)
         ((_, listening, _, _),) = reactor.tcpServers
         assert isinstance(listening, TLSMemoryBIOFactory)
         assert listening.wrappedFactory is factory
@@ -238,7 +239,7 @@ class TestListen:
         protocol.abortConnection()
 
     def test_twisteds_tls_selects_what_the_factory_speaks(self, reactor: Reactor, certificate: str) -> None:
-        Listener(reactor, "tcp:8080", Certificates(certificate)).listen(Speaking())
+        Listener(reactor, "tcp:8080", Certificates([certificate])).listen(Speaking())
         ((_, listening, _, _),) = reactor.tcpServers
         assert selected(listening) == "http/1.1"
 
@@ -263,7 +264,7 @@ class TestListen:
         assert reactor.sslServers == []
 
     def test_a_proxys_header_comes_before_tls(self, reactor: Reactor, certificate: str) -> None:
-        listener = Listener(reactor, "haproxy:tcp:8080", Certificates(certificate))
+        listener = Listener(reactor, "haproxy:tcp:8080", Certificates([certificate]))
         listener.listen(Factory())
         ((_, listening, _, _),) = reactor.tcpServers
         assert listener.proxied
@@ -397,7 +398,7 @@ class TestADescriptionThatIsWrong:
         with pytest.raises(
             ConfigurationError, match=f"^listen: '{description}' brings its own TLS: leave out tls-cert"
         ):
-            Listener(reactor, description, Certificates(certificate))
+            Listener(reactor, description, Certificates([certificate]))
 
 
 class TestWhatPreventsIt:
@@ -461,7 +462,7 @@ class TestAnnounce:
         assert announced(listener) == [f"wshost listening on {url} (http -> websocket)"]
 
     def test_the_url_of_tls_is_announced(self, reactor: Reactor, certificate: str) -> None:
-        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", Certificates(certificate))
+        listener = Listener(reactor, "tcp:8080:interface=127.0.0.1", Certificates([certificate]))
         listener.listen(Factory())
         assert announced(listener) == ["wshost listening on wss://127.0.0.1:8080 (http -> websocket)"]
 
@@ -572,3 +573,92 @@ class TestAnEndpointThatTakesItsTime:
             listener.stop().addCallback(results.append)
         assert results == [None]
         assert events == []
+
+
+class TestRenew:
+    """New connections get other certificates; the old ones stay until nothing can fail any more."""
+
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> str:
+        path = tmp_path / "other.pem"
+        trustme.CA().issue_cert("other.example").private_key_and_cert_chain_pem.write_to_path(str(path))
+        return str(path)
+
+    @pytest.fixture
+    def asyncios(self) -> Iterator[AsyncioSelectorReactor]:
+        loop = asyncio.new_event_loop()
+        reactor = AsyncioSelectorReactor(loop)
+        yield reactor
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        loop.close()
+
+    @staticmethod
+    def presented(factory: Any) -> Any:
+        """What Twisted's TLS presents to a new connection."""
+        protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5))
+        protocol.makeConnection(StringTransport())
+        certificate = protocol.getHandle().get_certificate().to_cryptography()
+        protocol.abortConnection()
+        return certificate
+
+    @staticmethod
+    def first(path: str) -> Any:
+        return load_pem_x509_certificates(Path(path).read_bytes())[0]
+
+    def test_twisteds_tls_presents_the_new_certificate(self, reactor: Reactor, certificate: str, other: str) -> None:
+        listener = Listener(reactor, "tcp:8080", Certificates([certificate]))
+        listener.listen(Speaking())
+        ((_, listening, _, _),) = reactor.tcpServers
+        use = listener.renew(Certificates([other]))
+        assert self.presented(listening) == self.first(certificate)
+        use()
+        assert self.presented(listening) == self.first(other)
+        assert selected(listening) == "http/1.1"
+
+    def test_our_ports_get_the_new_context(
+        self, asyncios: AsyncioSelectorReactor, certificate: str, other: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port: Any = Port(IPv4Address("TCP", "127.0.0.1", 8443))
+        monkeypatch.setattr(FastReactor, "listenTCP", lambda *_, **__: port)
+        listener = Listener(asyncios, "tcp:8443", Certificates([certificate]))
+        listener.listen(Speaking())
+        renewed = Certificates([other])
+        listener.renew(renewed)()
+        assert port.context is renewed.context
+
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_who_does_not_listen_yet_begins_with_the_new_certificate(
+        self, asyncios: AsyncioSelectorReactor, reactor: Reactor, certificate: str, other: str, fast: bool
+    ) -> None:
+        listener = Listener(asyncios if fast else reactor, "tcp:0:interface=127.0.0.1", Certificates([certificate]))
+        renewed = Certificates([other])
+        listener.renew(renewed)()
+        port: Any = None
+        if fast:
+            listen = FastReactor.listenTCP
+            with pytest.MonkeyPatch.context() as patch:
+                ports: list[Any] = []
+
+                def note(*args: Any, **options: Any) -> Any:
+                    ports.append(listen(*args, **options))
+                    return ports[0]
+
+                patch.setattr(FastReactor, "listenTCP", note)
+                listener.listen(Factory())
+            port = ports[0]
+            assert port.context is renewed.context
+            port.connectionLost(Failure(ConnectionDone()))
+        else:
+            listener.listen(Factory())
+            ((_, listening, _, _),) = reactor.tcpServers
+            assert self.presented(listening) == self.first(other)
+
+    @pytest.mark.parametrize("kind", ["tcp:8080", "ssl:8080:privateKey={}"])
+    def test_an_endpoint_without_our_tls_stays_as_it_is(
+        self, reactor: Reactor, certificate: str, other: str, kind: str
+    ) -> None:
+        listener = Listener(reactor, kind.format(certificate), None)
+        listener.listen(Factory())
+        listener.renew(Certificates([other]))()
+        assert len(reactor.tcpServers) + len(reactor.sslServers) == 1

@@ -53,4 +53,4 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateOptions:
     """What a server shows with TLS, and nobody has reason to trust."""
     path = tmp_path_factory.mktemp("tls") / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
-    return Certificates(str(path)).context_factory()
+    return Certificates([str(path)]).context_factory()

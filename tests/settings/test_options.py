@@ -180,5 +180,11 @@ class TestSettle:
     @pytest.mark.parametrize(("name", "shown"), [("tls_key", "tls-key"), ("tls_client_ca", "tls-client-ca")])
     def test_tls_without_a_certificate_is_refused(self, name: str, shown: str) -> None:
         with pytest.raises(ConfigurationError, match=f"^{shown} needs tls-cert$"):
-            settle({name: "file.pem"})
-        assert settle({"tls_cert": "cert.pem", name: "file.pem"}).tls_cert == "cert.pem"
+            settle({name: ["file.pem"]})
+        assert settle({"tls_cert": ["cert.pem"], name: ["file.pem"]}).tls_cert == ["cert.pem"]
+
+    def test_certificates_and_keys_of_different_numbers_are_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"^tls-cert names 2 and tls-key 1: give each certificate its key"):
+            settle({"tls_cert": ["a.pem", "b.pem"], "tls_key": ["a.key"]})
+        assert settle({"tls_cert": ["a.pem", "b.pem"]}).tls_key == ()
+        assert settle({"tls_cert": ["a.pem", "b.pem"], "tls_key": ["a.key", "b.key"]}).tls_key == ["a.key", "b.key"]

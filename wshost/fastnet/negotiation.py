@@ -16,6 +16,8 @@ _HANDSHAKE, _RECORD_HEAD = 22, 5
 _CLIENT_HELLO, _MESSAGE_HEAD, _LONGEST = 1, 4, 1 << 18
 #: The extension with the protocols that a client offers (RFC 7301 §3.1).
 _ALPN = 16
+#: The extension with the name that a client asks for (RFC 6066 §3). It has one name: there is one type of names.
+_SERVER_NAME = 0
 #: The alert for a client that offers only other protocols (RFC 7301 §3.2), as a record: level fatal, number 120.
 NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 
@@ -35,7 +37,7 @@ def acceptable_protocols(factory: Any) -> tuple[bytes, ...]:
 
 
 class ClientHello:
-    """The first message of a client, collected from its records. Only the offered protocols are read.
+    """The first message of a client, collected from its records. Only the offered protocols and the name are read.
 
     Python's `ssl` tells which protocol was selected, but not which protocols a client has offered. OpenSSL checks
     whether the message is valid.
@@ -67,12 +69,23 @@ class ClientHello:
             return ()
         return None if len(message) < end else _offered(bytes(message[:end]))
 
+    @property
+    def server_name(self) -> bytes:
+        """The name that the client asks for (RFC 6066 §3), once the message is whole; empty when there is none."""
+        # The length of the list, the type of its first entry, 0 for a name, and the name after its length.
+        return _extension(bytes(self._message), _SERVER_NAME)[5:]
+
 
 def _offered(hello: bytes) -> tuple[bytes, ...]:
     """Return the protocols in a ClientHello (RFC 8446 §4.1.2)."""
     if _ALPN.to_bytes(2) not in hello:
         # Most clients of WebSocket use no ALPN. This search is faster than the walk through all extensions.
         return ()
+    return _names(_extension(hello, _ALPN)[2:])
+
+
+def _extension(hello: bytes, wanted: int) -> bytes:
+    """Return the data of an extension in a ClientHello; empty when there is none."""
     try:
         # Skip the version and the random bytes; then session id, ciphers and compressions, each after its length.
         at = _MESSAGE_HEAD + 2 + 32
@@ -83,12 +96,12 @@ def _offered(hello: bytes) -> tuple[bytes, ...]:
         while at < len(hello):
             kind = hello[at] << 8 | hello[at + 1]
             end = at + 4 + (hello[at + 2] << 8 | hello[at + 3])
-            if kind == _ALPN:
-                return _names(hello[at + 6 : end])
+            if kind == wanted:
+                return hello[at + 4 : end]
             at = end
     except IndexError:
         pass
-    return ()
+    return b""
 
 
 def _names(listed: bytes) -> tuple[bytes, ...]:
@@ -102,9 +115,21 @@ def _names(listed: bytes) -> tuple[bytes, ...]:
     return tuple(names) if at == len(listed) and all(names) else ()
 
 
-def server_context() -> ssl.SSLContext:
+class ServerContext(ssl.SSLContext):
+    """A context that may leave connections to others, by the name that their clients ask for.
+
+    Python's own callback for that prints a traceback for each name that is not in ASCII: any client could cause it.
+    """
+
+    #: Returns the context for a name, empty when the client has named none. None: there is one context for all.
+    choose: Callable[[bytes], ssl.SSLContext] | None = None
+
+
+def server_context() -> ServerContext:
     """Return a context for TLS 1.2 and later, with Python's choice of ciphers, and no certificate yet."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    default = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode, context.verify_flags, context.options = ssl.CERT_NONE, default.verify_flags, default.options
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     # A client needs one ticket to resume its session. OpenSSL's default is two; each takes 6 % of a handshake's time.

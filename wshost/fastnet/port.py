@@ -58,7 +58,7 @@ class _Fast:
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = loop_of(self.reactor)
-        #: The context for TLS; None for plain connections.
+        #: The context for TLS of new connections; None for plain ones. It may be replaced, if there is one.
         self.context = context
         #: The protocols that TLS may select by ALPN.
         self.protocols = () if context is None else acceptable_protocols(self.factory)

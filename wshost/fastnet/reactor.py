@@ -26,7 +26,8 @@ class FastReactor:
 
     def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
         self._reactor = reactor
-        self._context = context
+        #: For the connections of ports that listen later.
+        self.context = context
         directlyProvides(self, providedBy(reactor))
 
     def __getattr__(self, name: str) -> Any:
@@ -34,13 +35,13 @@ class FastReactor:
 
     def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
         """Listen as `IReactorTCP` says."""
-        return self._listen(Port(port, factory, backlog, interface, self._reactor, context=self._context))
+        return self._listen(Port(port, factory, backlog, interface, self._reactor, context=self.context))
 
     def listenUNIX(
         self, address: Any, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o660, wantPID: int = 0
     ) -> IListeningPort:
         """Listen as `IReactorUNIX` says."""
-        return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self._context))
+        return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self.context))
 
     def _listen(self, port: Any) -> IListeningPort:
         port.startListening()

@@ -16,14 +16,16 @@ class Handshake:
         (RFC 7301 §3.2), which `ssl` does not do. If this is empty, no client is refused.
     """
 
-    __slots__ = ("_buffers", "_hello", "_protocols", "_ssl_object")
+    __slots__ = ("_buffers", "_choose", "_hello", "_protocols", "_ssl_object")
 
     def __init__(self, ssl_object: SSLObject, buffers: Buffers, protocols: tuple[bytes, ...]) -> None:
         self._ssl_object = ssl_object
         self._buffers = buffers
         self._protocols = protocols
-        # None once the client's protocols are known.
-        self._hello = ClientHello() if protocols else None
+        # Chooses another context by the name that the client asks for; see `ServerContext`.
+        self._choose = getattr(ssl_object.context, "choose", None)
+        # None once the client's protocols and its name are known.
+        self._hello = ClientHello() if protocols or self._choose is not None else None
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None, SSLError | None]:
         """Take the next whole records.
@@ -31,7 +33,7 @@ class Handshake:
         :returns: the bytes to send, which are an alert when the handshake has failed (RFC 8446 §6.2); the client's
             records after the handshake, None until the handshake is done; the error, None unless it has failed.
         """
-        if self._refuses(data):
+        if self._hello is not None and not self._admits(self._hello, data):
             return NO_APPLICATION_PROTOCOL, None, SSLError("the client speaks no protocol of ours (ALPN)")
         buffers = self._buffers
         rest = failure = None
@@ -48,10 +50,15 @@ class Handshake:
             output = buffers.end_call()
         return output, rest, failure
 
-    def _refuses(self, data: bytes) -> bool:
-        """Say whether the client offers ALPN protocols, but none of `protocols`; False until this is known."""
-        offered = None if self._hello is None else self._hello.feed(data)
+    def _admits(self, hello: ClientHello, data: bytes) -> bool:
+        """Choose the context for a client when its first message is whole.
+
+        :returns: False when the client offers ALPN protocols, but none of `protocols`; True until this is known.
+        """
+        offered = hello.feed(data)
         if offered is None:
-            return False
+            return True
         self._hello = None
-        return bool(offered) and not set(offered).intersection(self._protocols)
+        if self._choose is not None:
+            self._ssl_object.context = self._choose(hello.server_name)
+        return not (offered and self._protocols) or not set(offered).isdisjoint(self._protocols)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from zope.interface import implementer
 
 from wshost.fastnet.negotiation import check_ciphers, openssl_reason, server_answers, server_context
+from wshost.listening.sni import ServerNames
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,25 +32,20 @@ if TYPE_CHECKING:
 _PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
 
 
-class Certificates:
-    """The files for TLS, as a context for the standard library and for Twisted. Both accept TLS 1.2 and later.
+class _Identity:
+    """A certificate with its chain and its key, checked.
 
-    :param cert: a PEM file with the server's certificate first, then the rest of its chain.
-    :param key: a PEM file with the private key, not encrypted; None when `cert` has the key, too.
-    :param client_ca: a PEM file of authorities: clients must present a certificate that one of them has signed. None:
-        clients need no certificate.
-    :raises ConfigurationError: naming the file, when it can't be read or holds something else, or when no client would
-        agree on a cipher for the certificate.
+    :param cert: a PEM file with the certificate first, then the rest of its chain.
+    :param key: a PEM file with the private key; None when `cert` has the key, too.
+    :raises ConfigurationError: as `Certificates`.
     """
 
-    def __init__(self, cert: str, key: str | None = None, client_ca: str | None = None) -> None:
-        self._cert = cert
-        self._certificates = _certificates(cert)
-        self._private_key = _private_key(key or cert)
-        if self._private_key.public_key() != self._certificates[0].public_key():
+    def __init__(self, cert: str, key: str | None) -> None:
+        self.path = cert
+        self.certificates = _certificates(cert)
+        self.private_key = _private_key(key or cert)
+        if self.private_key.public_key() != self.certificates[0].public_key():
             raise ConfigurationError(f"{key or cert}: the private key is not that of the (first) certificate in {cert}")
-        self._trusted = _certificates(client_ca) if client_ca else []
-        #: For the standard library's TLS, which `wshost.fastnet` uses.
         self.context = server_context()
         try:
             self.context.load_cert_chain(cert, key)
@@ -55,15 +55,19 @@ class Certificates:
             check_ciphers(server_answers(self.context))
         except ssl.SSLError as error:
             raise _no_cipher(cert, error) from error
-        if client_ca:
-            self.context.load_verify_locations(client_ca)
-            self.context.verify_mode = ssl.CERT_REQUIRED
 
-    def context_factory(self, protocols: Sequence[bytes] = ()) -> CertificateOptions:
-        """Return a context for Twisted's own TLS.
+    @property
+    def names(self) -> list[str]:
+        """The names in the certificate's subjectAltName (RFC 6125 §6.4)."""
+        with suppress(x509.ExtensionNotFound):
+            extension = self.certificates[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            return extension.value.get_values_for_type(x509.DNSName)
+        return []
 
-        :param protocols: see `negotiate`.
-        :raises ConfigurationError: as the class does.
+    def options(self, trusted: Sequence[x509.Certificate]) -> CertificateOptions:
+        """Return options for Twisted's own TLS.
+
+        :param trusted: the authorities of clients; clients need no certificate if there are none.
         """
         from twisted.internet.ssl import (  # noqa: PLC0415 - few servers need it, and it is slow
             Certificate,
@@ -73,22 +77,111 @@ class Certificates:
         )
 
         # Twisted's annotations want pyOpenSSL's own classes, which pyOpenSSL has deprecated.
-        certificates: Any = self._certificates
-        private_key: Any = self._private_key
+        certificates: Any = self.certificates
+        private_key: Any = self.private_key
         leaf, *chain = certificates
-        trusted = [Certificate(crypto.X509.from_cryptography(one)) for one in self._trusted]
-        options = CertificateOptions(
+        authorities = [Certificate(crypto.X509.from_cryptography(one)) for one in trusted]
+        return CertificateOptions(
             privateKey=private_key,
             certificate=leaf,
             extraCertChain=chain,
-            trustRoot=trustRootFromCertificates(trusted) if trusted else None,
+            trustRoot=trustRootFromCertificates(authorities) if authorities else None,
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
-        negotiate(options, protocols, self._cert)
-        return options
 
 
-def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str) -> None:
+class Certificates:
+    """The files for TLS, as a context for the standard library and for Twisted. Both accept TLS 1.2 and later.
+
+    Of several certificates, the context presents the one that has the name which the client asks for, or else the
+    first.
+
+    :param certs: PEM files, each with a certificate of the server first, then the rest of its chain.
+    :param keys: PEM files with their private keys, not encrypted, in the same order; none when the files of the
+        certificates have the keys, too.
+    :param client_ca: a PEM file of authorities: clients must present a certificate that one of them has signed. None:
+        clients need no certificate.
+    :raises ConfigurationError: naming the file, when it can't be read or holds something else; when no client would
+        agree on a cipher for a certificate; or when no client would get a certificate, as it has no name of its own.
+    """
+
+    def __init__(self, certs: Sequence[str], keys: Sequence[str] = (), client_ca: str | None = None) -> None:
+        self._identities = [_Identity(*pair) for pair in zip_longest(certs, keys)]
+        self._names = ServerNames([identity.names for identity in self._identities])
+        for place, identity in enumerate(self._identities):
+            if not self._names.serves(place):
+                raise ConfigurationError(
+                    f"{identity.path}: no client would get this certificate: it has no name (subjectAltName) that no "
+                    "certificate before it has"
+                )
+        self._trusted = _certificates(client_ca) if client_ca else []
+        for identity in self._identities if client_ca else ():
+            identity.context.load_verify_locations(client_ca)
+            identity.context.verify_mode = ssl.CERT_REQUIRED
+        #: For the standard library's TLS, which `wshost.fastnet` uses.
+        self.context = self._identities[0].context
+        if len(self._identities) > 1:
+            self.context.choose = self._choose
+
+    def __len__(self) -> int:
+        return len(self._identities)
+
+    def _choose(self, name: bytes) -> ssl.SSLContext:
+        return self._identities[self._names.place(name)].context
+
+    def out_of_date(self, now: datetime) -> str | None:
+        """Return one line about the first certificate that clients will refuse at this time; None if there is none."""
+        for identity in self._identities:
+            leaf = identity.certificates[0]
+            start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+            if now > end:
+                return f"{identity.path}: the certificate expired at {end:%Y-%m-%d %H:%M} UTC"
+            if now < start:
+                return f"{identity.path}: the certificate is valid only from {start:%Y-%m-%d %H:%M} UTC"
+        return None
+
+    def select(self, protocols: Sequence[bytes]) -> None:
+        """Let `context` select one of these by ALPN, with any of the certificates: the favourite first."""
+        for identity in self._identities if protocols else ():
+            identity.context.set_alpn_protocols([name.decode("ascii") for name in protocols])
+
+    def context_factory(self, protocols: Sequence[bytes] = ()) -> CertificateOptions:
+        """Return a context for Twisted's own TLS.
+
+        :param protocols: see `negotiate`.
+        :raises ConfigurationError: as the class does.
+        """
+        first, *others = [identity.options(self._trusted) for identity in self._identities]
+        for options, identity in zip(others, self._identities[1:], strict=True):
+            negotiate(options, protocols, identity.path)
+
+        def choose(connection: SSL.Connection) -> None:
+            place = self._names.place(connection.get_servername() or b"")
+            if place:
+                connection.set_context(others[place - 1].getContext())
+
+        negotiate(first, protocols, self._identities[0].path, choose if others else None)
+        return first
+
+
+@implementer(IOpenSSLContextFactory)
+class Renewable:
+    """Options for Twisted's TLS that may be replaced while it is in use: each connection asks for the context anew."""
+
+    def __init__(self, options: CertificateOptions) -> None:
+        #: Those for new connections.
+        self.options = options
+
+    def getContext(self) -> SSL.Context:
+        return self.options.getContext()
+
+
+def negotiate(
+    options: CertificateOptions,
+    protocols: Sequence[bytes],
+    name: str,
+    choose: Callable[[SSL.Connection], None] | None = None,
+) -> None:
     """Let Twisted's TLS select a protocol by ALPN, as RFC 7301 §3.2 says, and check its certificate.
 
     Twisted's own callback returns an empty name when there is nothing to select: OpenSSL makes an internal error of it.
@@ -96,6 +189,7 @@ def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str
     :param options: Twisted's options; no connection may have been made with them yet.
     :param protocols: the favourite first. A client that offers only others is refused; with none, nothing is selected.
     :param name: names the certificate in errors.
+    :param choose: called with each connection when it is known which name the client asks for, if any.
     :raises ConfigurationError: when OpenSSL won't use the certificate, or no client would agree on a cipher for it.
     """
 
@@ -124,6 +218,8 @@ def negotiate(options: CertificateOptions, protocols: Sequence[bytes], name: str
     except SSL.Error as error:
         raise ConfigurationError(f"{name}: OpenSSL won't use the certificate: {_reason(error)}") from error
     context.set_alpn_select_callback(select)
+    if choose is not None:
+        context.set_tlsext_servername_callback(choose)
     try:
         check_ciphers(answer)
     except (SSL.Error, ssl.SSLError) as error:

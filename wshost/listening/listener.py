@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -20,9 +22,14 @@ from wshost.connections.address import address
 from wshost.connections.kernel import limit_unsent
 from wshost.fastnet.negotiation import acceptable_protocols
 from wshost.fastnet.stale_sockets import replacing_stale_socket
-from wshost.listening.certificates import Certificates, negotiate
+from wshost.listening.certificates import Certificates, Renewable, negotiate
 from wshost.listening.proxy_protocol import ProxiedFactory
 from wshost.results import ConfigurationError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from twisted.internet.ssl import CertificateOptions
 
 #: How many connections the kernel holds until they are accepted. Twisted's 50 are too few when all clients reconnect.
 BACKLOG = 1024
@@ -103,8 +110,13 @@ class Listener:
         self._secure = certificates is not None or own_tls
         self._reactor = reactor
         self._description = description
-        # For TLS that is wrapped around the factory, as the endpoint itself does no TLS.
+        # None if the endpoint has TLS of its own, or none.
         self._certificates = certificates
+        # The reactor whose ports do TLS by themselves; otherwise TLS is wrapped around the factory, with this context.
+        self._fast: Any = None
+        self._wrapping: Renewable | None = None
+        # What the listening factory's TLS may select by ALPN.
+        self._protocols: tuple[bytes, ...] = ()
         self._header_before_factory = self.proxied and kind != "ssl"
         self._told = False
         self._paused = False
@@ -131,10 +143,10 @@ class Listener:
             with suppress(ImportError):  # Windows has no Unix sockets
                 from wshost.fastnet.reactor import FastReactor  # noqa: PLC0415 - as above
 
-                context = None
-                if self._certificates is not None and not self.proxied:
-                    context, self._certificates = self._certificates.context, None
-                return FastReactor(self._reactor, context)
+                if self._certificates is None or self.proxied:
+                    return FastReactor(self._reactor)
+                self._fast = FastReactor(self._reactor, self._certificates.context)
+                return self._fast
         return _EndpointReactor(self._reactor, self.proxied) if kind in {"ssl", "unix"} else self._reactor
 
     def listen(self, factory: IProtocolFactory) -> None:
@@ -147,8 +159,12 @@ class Listener:
             return
         self._error = None
         if self._certificates is not None:
-            options = self._certificates.context_factory(acceptable_protocols(factory))
-            factory = TLSMemoryBIOFactory(options, False, factory, self._reactor)
+            self._protocols = acceptable_protocols(factory)
+            if self._fast is None:
+                self._wrapping = Renewable(self._certificates.context_factory(self._protocols))
+                factory = TLSMemoryBIOFactory(self._wrapping, False, factory, self._reactor)
+            else:
+                self._certificates.select(self._protocols)
         if self._header_before_factory:
             factory = ProxiedFactory(factory)
         port = maybeDeferred(self._endpoint.listen, factory)
@@ -168,6 +184,34 @@ class Listener:
         """Undo `pause`."""
         self._paused = False
         self._port.addCallback(self._regulate)
+
+    def renew(self, certificates: Certificates) -> Callable[[], None]:
+        """Prepare to use other certificates. An endpoint that has TLS of its own, or none, has no use for them.
+
+        :returns: lets new connections use them, and does not fail.
+        :raises ConfigurationError: when Twisted's TLS can't use them.
+        """
+        if self._certificates is None:
+            return _do_nothing
+        options = None
+        if self._fast is not None:
+            certificates.select(self._protocols)
+        elif self._wrapping is not None:
+            options = certificates.context_factory(self._protocols)
+        return partial(self._use, certificates, options)
+
+    def _use(self, certificates: Certificates, options: CertificateOptions | None) -> None:
+        self._certificates = certificates
+        if self._fast is not None:
+            self._fast.context = certificates.context
+            self._port.addCallback(self._secure_by, certificates.context)
+        elif self._wrapping is not None and options is not None:
+            self._wrapping.options = options
+
+    def _secure_by(self, port: Any, context: SSLContext) -> Any:
+        if port is not None:
+            port.context = context
+        return port
 
     def _limit_unsent(self, port: IListeningPort) -> IListeningPort:
         limit_unsent(port)
@@ -217,3 +261,7 @@ class Listener:
         self._error = ConfigurationError(f"can't listen on {where}: {reason}")
         self._error.__cause__ = failure.value
         _log.error("{error}", error=self._error)
+
+
+def _do_nothing() -> None:
+    """Do nothing."""

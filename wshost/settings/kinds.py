@@ -176,6 +176,13 @@ class Several(Kind[list[T]]):
         return [self._kind.check(one) for one in value]
 
 
+class OneOrSeveral(Several[str]):
+    """Several strings; in a file or in code, one may come without a list."""
+
+    def check(self, value: Any) -> list[str]:
+        return super().check([value] if isinstance(value, str) else value)
+
+
 class Table(Kind[dict[str, Any]]):
     """Values by name; each use of the option on the command line, KEY=VALUE, adds one value, a string."""
 

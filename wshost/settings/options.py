@@ -20,6 +20,7 @@ from wshost.settings.kinds import (
     Integer,
     Kind,
     Module,
+    OneOrSeveral,
     Seconds,
     Several,
     Size,
@@ -102,8 +103,15 @@ class Settings:
         "Twisted server endpoint, such as unix:/run/chat.sock, systemd:domain=INET:index=0 or haproxy:tcp:8080; "
         "replaces --port and --interface.",
     )
-    tls_cert = Option(_FILE, None, "Certificate in PEM, followed by its chain. All listeners then speak TLS.")
-    tls_key = Option(_FILE, None, "Private key in PEM.", "in the certificate's file")
+    tls_cert = Option(
+        OneOrSeveral(_FILE),
+        (),
+        "Certificate in PEM, followed by its chain. All listeners then speak TLS. Of several, a client gets the one "
+        "that has the name it asks for, or else the first.",
+    )
+    tls_key = Option(
+        OneOrSeveral(_FILE), (), "Private key in PEM, in the order of the certificates.", "in the certificate's file"
+    )
     tls_client_ca = Option(_FILE, None, "Demand client certificates that these authorities (PEM) have signed.")
 
     handler = Option(Anything("HANDLER"), None, "Your handler: package.module, module:attribute or path/to/file.py.")
@@ -333,4 +341,10 @@ def settle(*given: Mapping[str, Any]) -> Settings:
     for option in (Settings.tls_key, Settings.tls_client_ca):
         if option.name in merged and "tls_cert" not in merged:
             raise ConfigurationError(f"{option.dashed} needs tls-cert")
+    certs, keys = len(merged.get("tls_cert") or ()), len(merged.get("tls_key") or ())
+    if keys not in {0, certs}:
+        raise ConfigurationError(
+            f"tls-cert names {certs} and tls-key {keys}: give each certificate its key, in the same order, or no keys "
+            "at all if they are in the certificates' files"
+        )
     return Settings(**merged)
