@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from wshost.handlers import echo
 from wshost.listening.listener import Listener
 from wshost.process import ending, reactors
 from wshost.protocols.websocket import on_demand
+from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import BACKPLANE_TIMEOUT, Server, publish, service
 from wshost.settings.options import OPTIONS, Settings
@@ -85,6 +87,93 @@ def listening(server: Server) -> list[str]:
     with capturedLogs() as events:
         server.startService()
     return [formatEvent(event) for event in events]
+
+
+LONG_AGO = datetime(2020, 1, 2, tzinfo=UTC)
+
+
+def certificate(path: Path, not_after: datetime | None = None) -> str:
+    """Write a new certificate with its key to a file."""
+    issued = trustme.CA().issue_cert("localhost", not_before=LONG_AGO - timedelta(1), not_after=not_after)
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return str(path)
+
+
+class TCPTransport(StringTransport):
+    """One that TLS can be put before."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing."""
+
+
+def serial(reactor: Reactor, listener: int = 0) -> int:
+    """Return the number of the certificate that a new connection presents."""
+    protocol: Any = reactor.tcpServers[listener][1].buildProtocol(IPv4Address("TCP", "192.0.2.1", 50_000))
+    protocol.makeConnection(TCPTransport())  # type: ignore[no-untyped-call]
+    number: int = protocol.getHandle().get_certificate().get_serial_number()
+    protocol.abortConnection()
+    return number
+
+
+class TestReload:
+    @staticmethod
+    def reload(server: Server, reactor: Reactor) -> tuple[Reloaded, list[str]]:
+        """Reload, and return what was done and logged."""
+        done: list[Reloaded] = []
+        with capturedLogs() as events:
+            server.reload().addCallback(done.append)
+            assert done == []
+            reactor.advance(0)
+        return done[0], [formatEvent(event) for event in events]
+
+    def test_new_connections_get_the_certificate_that_is_in_the_file_now(
+        self, reactor: Reactor, tmp_path: Path
+    ) -> None:
+        paths = [certificate(tmp_path / "a.pem")]
+        listen = ["tcp:1", "tcp:2"]
+        server = started({"handler": echo, "tls_cert": paths, "listen": listen}, reactor)
+        before = serial(reactor)
+        certificate(tmp_path / "a.pem")
+        assert self.reload(server, reactor) == (Reloaded(certificates=1), ["reloaded: 1 certificate"])
+        assert serial(reactor) == serial(reactor, 1) != before
+
+    def test_a_server_without_certificates_has_nothing_to_read_again(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        assert self.reload(server, reactor) == (Reloaded(), ["reloaded: nothing"])
+
+    @pytest.mark.parametrize("listening", [True, False])
+    @pytest.mark.parametrize("wrong", ["missing", "broken", "expired", "authority"])
+    def test_all_certificates_stay_if_one_can_not_be_used(
+        self, reactor: Reactor, tmp_path: Path, wrong: str, listening: bool
+    ) -> None:
+        path = certificate(tmp_path / "a.pem")
+        authority = certificate(tmp_path / "ca.pem")
+        given = {"handler": echo, "tls_cert": path, "tls_client_ca": authority}
+        server = started(given, reactor) if listening else service(given, reactor)
+        before = serial(reactor) if listening else 0
+        certificate(tmp_path / "a.pem", LONG_AGO if wrong == "expired" else None)
+        reason = "the certificate expired at 2020-01-02 00:00 UTC"
+        if wrong == "missing":
+            (tmp_path / "a.pem").unlink()
+            reason = "No such file or directory"
+        elif wrong != "expired":
+            path = str(tmp_path / ("a.pem" if wrong == "broken" else "ca.pem"))
+            Path(path).write_text("no PEM", encoding="ascii")
+            reason = "no certificate in PEM"
+        problem = f"the certificates stay as they are: {path}: {reason}"
+        assert self.reload(server, reactor) == (Reloaded(problems=(problem,)), [problem])
+        if listening:
+            assert serial(reactor) == before
+
+    def test_a_server_that_starts_again_has_the_certificates_of_the_reload(
+        self, reactor: Reactor, tmp_path: Path
+    ) -> None:
+        server = service({"handler": echo, "tls_cert": certificate(tmp_path / "a.pem")}, reactor)
+        certificate(tmp_path / "a.pem")
+        self.reload(server, reactor)
+        (tmp_path / "a.pem").unlink()
+        server.startService()
+        assert serial(reactor)
 
 
 class TestService:
@@ -222,6 +311,12 @@ class TestStart:
             f"wshost listening on wss://127.0.0.1:8080 (http -> websocket; {form()}; on reactor; pid {os.getpid()})"
         ]
         assert isinstance(reactor.tcpServers[0][1], TLSMemoryBIOFactory)
+
+    def test_a_certificate_that_has_expired_is_served_with_a_warning(self, reactor: Reactor, tmp_path: Path) -> None:
+        path = certificate(tmp_path / "old.pem", not_after=LONG_AGO)
+        with capturedLogs() as events:
+            service({"handler": echo, "tls_cert": path}, reactor)
+        assert [formatEvent(event) for event in events] == [f"{path}: the certificate expired at 2020-01-02 00:00 UTC"]
 
     def test_bind_may_leave_unix_sockets_for_later(self, reactor: Reactor) -> None:
         server = service({"handler": echo, "listen": ["tcp:80", "unix:/run/x"]}, reactor)

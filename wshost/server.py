@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from wshost.listening.listener import Listener, tcp
 from wshost.messages import check_message, check_topic
 from wshost.process import ending, reactors
 from wshost.protocols.websocket import on_demand
+from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.settings import options, wsserver
 from wshost.settings.options import OPTIONS, Settings
@@ -97,9 +99,10 @@ class Server(MultiService):
         self._chain = chain.build(settings)
         self._certificates: Certificates | None = None
         if settings.tls_cert:
-            from wshost.listening.certificates import Certificates  # noqa: PLC0415 - its imports are slow
-
-            self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+            self._certificates = self._read_certificates()
+            late = self._certificates.out_of_date(datetime.now(UTC))
+            if late is not None:
+                _log.warn("{line}", line=late)
         self._hub: Hub | None = None
         self._listeners: list[Listener] = []
         # The hub that is draining, or has drained.
@@ -184,6 +187,55 @@ class Server(MultiService):
         """Stop listening, drain connections, then stop added services. Fires when all that is done."""
         stopped = self._halt()
         return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
+
+    def reload(self) -> Deferred[Reloaded]:
+        """Read the certificates and the authorities of clients again, for new connections; open ones stay as they are.
+
+        Called in the reactor's thread, maybe from within users' code: it is done in a later turn. One line of the log
+        says what was done, or what stays as it was, and why. Nothing is done by halves.
+
+        :returns: fires with what was done.
+        """
+        done: Deferred[Reloaded] = Deferred()
+        (self._reactor or reactors.installed()).callLater(0, self._reload, done)
+        return done
+
+    def _reload(self, done: Deferred[Reloaded]) -> None:
+        # A supervisor may be told here that a reload begins, and at the end that it is over.
+        problems = []
+        certificates = 0
+        try:
+            certificates = self._renew_certificates()
+        except (ConfigurationError, OSError) as error:
+            problems.append(f"the certificates stay as they are: {error}")
+            _log.error("{problem}", problem=problems[-1])
+        reloaded = Reloaded(certificates=certificates, problems=tuple(problems))
+        if certificates or not problems:
+            _log.info("reloaded: {what}", what=str(reloaded))
+        done.callback(reloaded)
+
+    def _renew_certificates(self) -> int:
+        """Let new connections have the certificates that are in the files now, and return how many there are.
+
+        :raises ConfigurationError: when one of them can't be used. All stay as they are.
+        :raises OSError: when a file changes meanwhile.
+        """
+        if self._certificates is None:
+            return 0
+        certificates = self._read_certificates()
+        late = certificates.out_of_date(datetime.now(UTC))
+        if late is not None:
+            raise ConfigurationError(late)
+        for use in [listener.renew(certificates) for listener in self._listeners]:
+            use()
+        self._certificates = certificates
+        return len(certificates)
+
+    def _read_certificates(self) -> Certificates:
+        from wshost.listening.certificates import Certificates  # noqa: PLC0415 - its imports are slow
+
+        settings = self._settings
+        return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
 
     def _serve(self, _: object) -> None:
         """Let clients in: the backplane has connected."""

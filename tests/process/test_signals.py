@@ -35,9 +35,21 @@ def test_the_reactor_is_asked_to_make_the_call_with_the_signal() -> None:
     assert reactor.asked == [(print, (signal.SIGUSR1,)), (print, (signal.SIGHUP,))]
 
 
-def test_only_the_main_thread_sets_handlers() -> None:
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_further_call_is_made_after_the_earlier_one(earlier: bool) -> None:
+    reactor = Reactor()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if earlier:
+        signals.call_at(signals.HANGUP, reactor, print)
+    signals.call_after(signals.RELOAD, reactor, repr)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert [call for call, _ in reactor.asked] == [*([print] if earlier else []), repr]
+
+
+@pytest.mark.parametrize("call", [signals.call_at, signals.call_after])
+def test_only_the_main_thread_sets_handlers(call: Any) -> None:
     before = [signal.getsignal(number) for number in signals.HANGUP]
-    thread = Thread(target=signals.call_at, args=(signals.HANGUP, Reactor(), print))
+    thread = Thread(target=call, args=(signals.HANGUP, Reactor(), print))
     thread.start()
     thread.join()
     assert [signal.getsignal(number) for number in signals.HANGUP] == before

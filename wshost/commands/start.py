@@ -14,7 +14,7 @@ from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
-from wshost.process import allocator, collector, ending, open_files, reactors
+from wshost.process import allocator, collector, ending, open_files, reactors, signals
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import Settings
@@ -32,6 +32,7 @@ class CommandServer(Server):
     def startService(self) -> None:
         with one_line():
             super().startService()
+        signals.call_after(signals.RELOAD, reactors.installed(), lambda _: self.reload())
 
     def _announce(self, listeners: list[Listener]) -> None:
         super()._announce(listeners)
