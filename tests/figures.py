@@ -189,6 +189,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
         ("like those that are sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),
+        ("At most {} connections go over in one turn of the reactor.", (count(hub.RENEWED),)),
         ("at most {} in {} seconds; more are counted", (str(limit.MOST), count(limit.PERIOD))),
         ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],

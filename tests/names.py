@@ -59,6 +59,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     '", "',
     '"; "',
     "async def",
+    "version",
     "nc localhost 7000",
     "pip install .",
     "pip install 'wshost[reload]'",
@@ -145,7 +146,7 @@ ROOTS: dict[str, set[str]] = {
     "connection": {name for name in dir(ConnectionInfo) if not name.startswith("_")},
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
-_OWN_ACTIONS = {"drain", "drained", "shutdown"}
+_OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
 _STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "worker", "connection"} | _OWN_ACTIONS
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from wshost import plugins
-from wshost.chain import build
+from wshost.chain import build, reload_handlers
 from wshost.connections.shared import Link
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
@@ -224,6 +224,32 @@ class TestTheHandler:
 
     def test_what_is_no_handler_is_refused(self) -> None:
         assert complaint(handler="wshost.results").startswith("handler 'wshost.results' has no callable init")
+
+
+class TestReloadHandlers:
+    @pytest.fixture(autouse=True)
+    def _handlers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for name in ("reloaded_one", "reloaded_two"):
+            (tmp_path / f"{name}.py").write_text(
+                "def init(options): ...\n\n\ndef handle(message, state): ...\n", encoding="ascii"
+            )
+
+    def test_handlers_that_have_a_name_are_imported_again_and_others_stay(self) -> None:
+        links = chain(
+            handler="reloaded_one",
+            route={"/two": "reloaded_two", "/one": "reloaded_one", "/echo": "wshost.handlers.echo", "/own": echo},
+        )
+        router = links[-1].options.handler
+        before = {route: one.terms.handler for route, one in router.handlers.items()}
+        assert sorted(reload_handlers(links, "close")) == ["reloaded_one", "reloaded_two"]
+        after = {route: one.terms.handler for route, one in router.handlers.items()}
+        assert {route for route in before if before[route] is after[route]} == {"/echo", "/own"}
+        assert after["/one"] is after["/*"]
+
+    def test_a_session_factory_and_a_chain_without_handlers_have_nothing_to_import(self) -> None:
+        assert reload_handlers(chain(handler=Sessions()), "close") == []
+        assert reload_handlers(chain(protocol_module=[("tests.test_chain.twisted_factory", {})]), "close") == []
 
 
 class TestRoutes:

@@ -137,6 +137,53 @@ class TestReload:
         assert self.reload(server, reactor) == (Reloaded(certificates=1), ["reloaded: 1 certificate"])
         assert serial(reactor) == serial(reactor, 1) != before
 
+    def test_handlers_are_imported_again_and_connections_go_over(
+        self, reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        source = tmp_path / "reloaded_handler.py"
+        text = "def init(options): ...\n\n\ndef handle(message, state):\n    return ('reply', '{}', state)\n"
+        source.write_text(text.format("Hallo"), encoding="ascii")
+        server = started({"handler": "reloaded_handler"}, reactor)
+        protocol, transport = connect(reactor)
+        protocol.dataReceived(REQUEST)
+        transport.clear()
+        protocol.dataReceived(HELLO)
+        assert transport.value() == b"\x81\x05Hallo"
+        source.write_text(text.format("Hello"), encoding="ascii")
+        done = Reloaded(handlers=("reloaded_handler",), connections=1)
+        assert self.reload(server, reactor) == (
+            done,
+            ["reloaded: handler reloaded_handler (1 connection goes over)"],
+        )
+        transport.clear()
+        protocol.dataReceived(HELLO)
+        assert transport.value() == HELLO_BACK
+        source.write_text("1 / 0", encoding="ascii")
+        problem = (
+            "the handlers stay as they are: handler 'reloaded_handler' can't be imported: "
+            "ZeroDivisionError: division by zero"
+        )
+        reloaded, (line,) = self.reload(server, reactor)
+        assert reloaded == Reloaded(problems=(problem,))
+        assert line.startswith(f"{problem}\nTraceback (most recent call last):\n")
+        transport.clear()
+        protocol.dataReceived(HELLO)
+        assert transport.value() == HELLO_BACK
+        source.write_text("raise KeyboardInterrupt", encoding="ascii")
+        problem = "the handlers stay as they are: KeyboardInterrupt"
+        assert self.reload(server, reactor) == (Reloaded(problems=(problem,)), [problem])
+
+    def test_a_server_that_is_stopped_has_no_connections_that_go_over(
+        self, reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        text = "def init(options): ...\n\n\ndef handle(message, state): ...\n"
+        (tmp_path / "reloaded_idle.py").write_text(text, encoding="ascii")
+        server = service({"handler": "reloaded_idle"}, reactor)
+        reloaded, _ = self.reload(server, reactor)
+        assert reloaded == Reloaded(handlers=("reloaded_idle",))
+
     def test_a_server_without_certificates_has_nothing_to_read_again(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)
         assert self.reload(server, reactor) == (Reloaded(), ["reloaded: nothing"])

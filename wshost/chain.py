@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -11,6 +12,7 @@ from wshost.connections.shared import Link
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory
+from wshost.loading.afresh import is_fixed, load_afresh
 from wshost.loading.handlers import load, restarts
 from wshost.results import ConfigurationError
 from wshost.settings import wsserver
@@ -49,6 +51,24 @@ def build(settings: Settings) -> tuple[Link, ...]:
         if hasattr(link.module, "check"):
             link.module.check(link.options, tuple(chain), position)
     return links
+
+
+def reload_handlers(chain: Sequence[Link], on_crash: str) -> list[str]:
+    """Import the handlers of a chain once more, for new sessions; those that were given as objects stay.
+
+    :param on_crash: the option, for handlers that have no such attribute.
+    :returns: their names, each once. wshost's own handlers are not among them.
+    :raises ConfigurationError: when one of them can't be imported. All stay as they are.
+    """
+    adapters: dict[HandlerAdapter, str] = {}
+    for link in chain:
+        factory = getattr(link.options, "handler", None)
+        for one in factory.handlers.values() if isinstance(factory, Router) else [factory]:
+            if isinstance(one, HandlerAdapter) and one.name is not None and not is_fixed(one.name):
+                adapters[one] = one.name
+    for adapter, handler in zip(adapters, load_afresh([*adapters.values()]), strict=True):
+        adapter.renew(handler, restarts(adapter.name, handler, on_crash))
+    return list(dict.fromkeys(adapters.values()))
 
 
 def _named(settings: Settings) -> _Chain:
@@ -108,6 +128,7 @@ def _sessions(handler: Any, settings: Settings) -> ISessionFactory:
         dict(settings.handler_option),
         init_timeout=settings.init_timeout,
         restarts=restarts(handler, found, settings.on_crash),
+        name=handler if isinstance(handler, str) else None,
     )
 
 

@@ -92,7 +92,7 @@ class IProtocolDriver(Interface):
         server stops, and ``"shutdown"`` follows, at once or later; tell users' code, and begin nothing new.
         ``"shutdown"``: say good-bye and `Close`. A module that refuses ``"shutdown"`` has its connection closed without
         a word; one that refuses ``"drain"`` loses nothing. A connection that is still open after the drain timeout is
-        aborted.
+        aborted. ``"reload"``: handlers were imported again; a module that refuses it goes on as before.
         """
 
     def handle_connection_close(reason: str) -> None:
@@ -184,8 +184,8 @@ class IContext(Interface):
     def keep_actions() -> None:
         """Keep the actions of refs, instead of calling `handle_action`, until `release_actions`.
 
-        So a module that is not ready yet, as during a handshake, gets all actions in order. ``"drain"``, ``"drained"``
-        and ``"shutdown"`` are not kept. Once too much is kept, further actions are refused.
+        So a module that is not ready yet, as during a handshake, gets all actions in order. ``"drain"``, ``"drained"``,
+        ``"reload"`` and ``"shutdown"`` are not kept. Once too much is kept, further actions are refused.
         """
 
     def release_actions() -> None:
@@ -335,6 +335,20 @@ class IHandler(Interface):
         """Return the answer to one message. docs/handlers.md lists all messages and answers."""
 
 
+class IChangingHandler(IHandler):
+    """A handler that takes over the states of the code before it, when it is imported again while connections are open.
+
+    An attribute `version`, or else `__version__`, may say of which version the code is.
+    """
+
+    def code_change(old_version: Any, state: Any) -> Any:
+        """Return a connection's state for this code. Called once for each connection, between two messages.
+
+        :param old_version: the version of the code that the connection has run; None if it has named none.
+        :param state: as that code's `init` or `handle` has returned it.
+        """
+
+
 class ISessionFactory(Interface):
     """Makes one session for each connection. The websocket module's option `handler` holds such a factory."""
 
@@ -380,6 +394,16 @@ class ISession(Interface):
 
     def connection_lost() -> None:
         """The connection is gone: give the handler ``"connection_close"`` once, after its current call."""
+
+
+class IRenewableSession(ISession):
+    """A session whose handler may be imported again."""
+
+    def renew() -> bool:
+        """Go over to the newest code of the handler, between two messages. It calls no users' code by itself.
+
+        :returns: False when there is no newer code, or the session is ending.
+        """
 
 
 class IChannel(Interface):

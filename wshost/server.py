@@ -24,6 +24,7 @@ from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
+from wshost.logs.text import loggable
 from wshost.messages import check_message, check_topic
 from wshost.process import ending, reactors
 from wshost.protocols.websocket import on_demand
@@ -189,12 +190,15 @@ class Server(MultiService):
         return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
 
     def reload(self) -> Deferred[Reloaded]:
-        """Read the certificates and the authorities of clients again, for new connections; open ones stay as they are.
+        """Read certificates and authorities of clients again, and import the handlers again that have names.
 
-        Called in the reactor's thread, maybe from within users' code: it is done in a later turn. One line of the log
-        says what was done, or what stays as it was, and why. Nothing is done by halves.
+        New connections get these certificates and handlers. Open ones keep their certificate, and go over to the new
+        code between two messages: docs/handlers.md. If one certificate can't be used, all stay; so it is with handlers.
+        The log says what was done, or what stays as it was, and why.
 
-        :returns: fires with what was done.
+        Called in the reactor's thread, maybe from within users' code: it is done in later turns.
+
+        :returns: fires with what was done, when all connections were told.
         """
         done: Deferred[Reloaded] = Deferred()
         (self._reactor or reactors.installed()).callLater(0, self._reload, done)
@@ -202,17 +206,27 @@ class Server(MultiService):
 
     def _reload(self, done: Deferred[Reloaded]) -> None:
         # A supervisor may be told here that a reload begins, and at the end that it is over.
-        problems = []
-        certificates = 0
+        problems: list[str] = []
+        certificates, handlers = 0, []
         try:
             certificates = self._renew_certificates()
         except (ConfigurationError, OSError) as error:
-            problems.append(f"the certificates stay as they are: {error}")
-            _log.error("{problem}", problem=problems[-1])
-        reloaded = Reloaded(certificates=certificates, problems=tuple(problems))
-        if certificates or not problems:
-            _log.info("reloaded: {what}", what=str(reloaded))
-        done.callback(reloaded)
+            problems.append(_problem("certificates", error))
+        try:
+            handlers = chain.reload_handlers(self._chain, self._settings.on_crash)
+        except (ConfigurationError, KeyboardInterrupt) as error:
+            problems.append(_problem("handlers", error))
+
+        def end(connections: int) -> None:
+            reloaded = Reloaded(
+                certificates=certificates, handlers=tuple(handlers), connections=connections, problems=tuple(problems)
+            )
+            if certificates or handlers or not problems:
+                _log.info("reloaded: {what}", what=str(reloaded))
+            done.callback(reloaded)
+
+        renewed = self._hub.renew() if handlers and self._hub is not None else succeed(0)
+        renewed.addCallback(end)
 
     def _renew_certificates(self) -> int:
         """Let new connections have the certificates that are in the files now, and return how many there are.
@@ -306,3 +320,14 @@ class Server(MultiService):
 
 def _too_late(_: object, seconds: float) -> None:
     raise ConfigurationError(f"the backplane has not answered within {seconds:g} seconds")
+
+
+def _problem(what: str, error: BaseException) -> str:
+    """Log why something stays as it was, with the traceback of the user's code, if there is one; return the line."""
+    line = f"the {what} stay as they are: {str(error) or type(error).__name__}"
+    traceback = getattr(error, "traceback_text", "")
+    if traceback:
+        _log.error("{what}\n{traceback}", what=line, traceback=loggable(traceback.rstrip()))
+    else:
+        _log.error("{what}", what=line)
+    return line

@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 from tests.memory import MemoryHost, MemoryReactor, MemoryTransport, Peer, limits_of
 from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.connection import Connection, ProxiedConnection
-from wshost.connections.hub import Hub
+from wshost.connections.hub import RENEWED, Hub
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IPromptDriver
 from wshost.results import REFUSED, Close, Stop
@@ -53,6 +53,56 @@ class Echo:
 
 def serve(module: Any = Echo(), **limits: Any) -> MemoryHost:  # noqa: B008 - it has no state
     return MemoryHost(chain=[Link("echo", module, None)], **limits)
+
+
+class TestRenew:
+    """Drivers are told by the action "reload" that handlers were imported again."""
+
+    class Renewing(Echo):
+        def __init__(self, context: Any = None) -> None:
+            super().__init__(context=context)
+            self.told = 0
+
+        def init(self, options: Any, context: IContext) -> Any:
+            self.drivers = [*getattr(self, "drivers", []), TestRenew.Renewing(context)]
+            return self.drivers[-1]
+
+        def handle_action(self, action: str, *args: Any) -> Any:
+            self.told += action == "reload"
+            return None if action == "reload" else super().handle_action(action, *args)
+
+    def test_connections_go_over_some_in_each_turn(self) -> None:
+        module = self.Renewing()
+        host = serve(module, max_connections=2 * RENEWED + 1)
+        for _ in range(2 * RENEWED + 1):
+            host.connect()
+        counts: list[int] = []
+        host.hub.renew().addCallback(counts.append)
+        told = [sum(driver.told for driver in module.drivers)]
+        host.reactor.advance(0)
+        told.append(sum(driver.told for driver in module.drivers))
+        assert told == [RENEWED, 2 * RENEWED + 1]
+        assert counts == [2 * RENEWED + 1]
+
+    def test_connections_without_newer_code_are_not_counted(self) -> None:
+        host = serve()
+        host.connect()
+        counts: list[int] = []
+        host.hub.renew().addCallback(counts.append)
+        assert counts == [0]
+
+    def test_a_later_renewal_takes_an_earlier_one_over(self) -> None:
+        module = self.Renewing()
+        host = serve(module, max_connections=RENEWED + 1)
+        for _ in range(RENEWED + 1):
+            host.connect()
+        counts: list[int] = []
+        host.hub.renew().addCallback(counts.append)
+        host.hub.renew().addCallback(counts.append)
+        host.reactor.advance(0)
+        assert counts == [RENEWED + 1, RENEWED + 1]
+        host.reactor.advance(0)
+        assert len(counts) == 2
 
 
 def fired(deferred: Deferred[None]) -> bool:

@@ -55,6 +55,9 @@ class Connection:
     def shut_down(self) -> None:
         """Nothing."""
 
+    def renew(self) -> bool:
+        return False
+
     def abort(self, reason: str) -> None:
         """Nothing."""
 

@@ -1,17 +1,20 @@
-"""SIGHUP while clients are connected: certificates are read again, in the foreground and as twistd's plugin."""
+"""SIGHUP while clients are connected: certificates and handlers are read again, in the foreground and by twistd."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import trustme
 from cryptography import x509
+from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.server import Server, running_server
 from tests.memory import request
@@ -67,7 +70,7 @@ def echoes(client: ssl.SSLSocket) -> bool:
 
 def reload(server: Server, answer: str) -> None:
     """Send SIGHUP, and wait until the log says this once more."""
-    before = server.log.count(answer)
+    before = len(re.findall(answer, server.log))
     os.kill(server.pid, signal.SIGHUP)
     server.wait_for(rf"(?s)({answer}.*){{{before + 1}}}")
 
@@ -138,3 +141,101 @@ def test_a_name_beyond_ascii_gets_the_first_certificate_and_no_line_of_the_log(
             # The record of a ServerHello.
             assert raw.recv(65_536)[0] == 22
         assert server.log == before
+
+
+#: Counts messages; the number of the version tells which code has answered.
+COUNTING = """
+import asyncio
+
+version = {version}
+
+
+def init(options):
+    return 0
+
+
+async def code_change(old, count):
+    await asyncio.sleep(0)
+    return count
+
+
+async def handle(message, count):
+    if message[0] != "text":
+        return ("noreply", count)
+    await asyncio.sleep(0)
+    return ("reply", f"{{version}} {{count}} {{message[1]}}", count + 1)
+"""
+
+
+def write(path: Path, source: str) -> None:
+    """Replace a file, as a deployment does it."""
+    path.with_suffix(".new").write_text(source, encoding="utf-8")
+    path.with_suffix(".new").replace(path)
+
+
+def says(client: ClientConnection) -> str | bytes:
+    return client.recv(timeout=SOON)
+
+
+@pytest.mark.parametrize("command", ["wshost", "twistd"])
+def test_no_message_is_lost_or_handled_twice_while_the_code_changes(
+    command: Literal["wshost", "twistd"], tmp_path: Path
+) -> None:
+    """Nor while a broken file is among the changes. The files have the same size, and change within a second."""
+    write(tmp_path / "counting.py", COUNTING.format(version=0))
+    answers: list[list[str]] = [[] for _ in range(8)]
+    with running_server("--handler=counting", command=command, cwd=tmp_path) as server:
+        stop, begun = threading.Event(), threading.Barrier(len(answers) + 1)
+
+        def talk(mine: list[str]) -> None:
+            with connect(server.url) as client:
+                begun.wait(SOON)
+                while not stop.is_set():
+                    for _ in range(16):
+                        client.send("hello")
+                    mine += [str(says(client)) for _ in range(16)]
+                client.send("last")
+                mine.append(str(says(client)))
+
+        threads = [threading.Thread(target=talk, args=(mine,)) for mine in answers]
+        for thread in threads:
+            thread.start()
+        try:
+            begun.wait(SOON)
+            for version in range(1, 9):
+                broken = version == 4
+                write(tmp_path / "counting.py", "1 / 0" if broken else COUNTING.format(version=version))
+                reload(server, "handlers stay as they are" if broken else r"reloaded: handler counting \(8 connections")
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(SOON)
+        with connect(server.url) as client:
+            client.send("new")
+            assert says(client) == "8 0 new"
+        assert server.log.count("ZeroDivisionError") == 2
+    for mine in answers:
+        versions, counts, texts = zip(*(answer.split(" ") for answer in mine), strict=True)
+        assert [int(count) for count in counts] == list(range(len(mine)))
+        assert sorted(versions) == list(versions)
+        assert (versions[-1], texts[-1]) == ("8", "last")
+
+
+@pytest.mark.parametrize("reactor", [None, "epoll"])
+def test_the_example_takes_over_the_states_of_its_first_version(reactor: str | None, tmp_path: Path) -> None:
+    write(
+        tmp_path / "tally.py",
+        "version = 1\n\n\ndef init(options):\n    return 0\n\n\ndef handle(message, count):\n"
+        "    return ('reply', f'{count + 1}', count + 1) if message[0] == 'text' else ('noreply', count)\n",
+    )
+    example = Path(__file__).parents[2] / "docs" / "examples" / "tally.py"
+    with running_server("--handler=tally", cwd=tmp_path, reactor=reactor) as server, connect(server.url) as client:
+        client.send("a")
+        assert says(client) == "1"
+        write(tmp_path / "tally.py", example.read_text(encoding="utf-8"))
+        reload(server, r"reloaded: handler tally \(1 connection goes over\)")
+        client.send("b")
+        assert says(client) == "2: b, after None"
+        reload(server, r"reloaded: handler tally \(1 connection goes over\)")
+        client.send("c")
+        assert says(client) == "3: c, after b"

@@ -190,6 +190,13 @@ class Connection:
         if not self.context.ask("shutdown"):
             self.context.perform(Close())
 
+    def renew(self) -> bool:
+        """Go over to newer code of the handler. Called when no users' code is running.
+
+        :returns: whether there is any.
+        """
+        return self.context.ask("reload")
+
     def abort(self, reason: str) -> None:
         """End at once; pending output is lost."""
         self.stream.abort(reason)

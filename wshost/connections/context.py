@@ -26,7 +26,7 @@ from wshost.topics.pending import Subscriber
 #: Actions that bring more output. Refs may not ask for them while output is full.
 BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
 #: Actions that the connection itself asks its module for. They are never kept.
-_OWN_ACTIONS = frozenset({"drain", "drained", "shutdown"})
+_OWN_ACTIONS = frozenset({"drain", "drained", "reload", "shutdown"})
 #: At most this many actions are kept for a module that is not ready.
 MAX_KEPT = 1_024
 

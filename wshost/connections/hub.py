@@ -25,7 +25,7 @@ from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.failures import Failures
 from wshost.connections.rate import ConnectionRate
-from wshost.connections.registry import Registry
+from wshost.connections.registry import Registered, Registry
 from wshost.connections.shared import Limits, Link, Shared
 from wshost.connections.thread import ReactorThread
 from wshost.connections.timers import Schedule, Timer
@@ -35,6 +35,8 @@ from wshost.topics.subscriptions import Topics
 
 #: In this part of the drain timeout, connections may wait for handlers' answers. After it they close without them.
 ANSWER_TIME = 0.9
+#: How many connections go over to newer code in one turn: their handlers' `code_change` may take long.
+RENEWED = 100
 
 
 class Hub:
@@ -80,6 +82,8 @@ class Hub:
         # Fires when all connections are gone; None until `stop` is called.
         self._stopped: Deferred[None] | None = None
         self._deadline: Timer
+        # The number of the last renewal.
+        self._renewal = 0
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return a factory for an endpoint.
@@ -125,6 +129,26 @@ class Hub:
         self._deadline = schedule.call_later(end - schedule.seconds(), self.abort_all)
         for connection in self.shared.registry.all():
             connection.shut_down()
+
+    def renew(self) -> Deferred[int]:
+        """Let all connections go over to newer code of their handlers, some in each turn.
+
+        Called when no users' code is running. A later call takes an earlier one over, which ends then.
+
+        :returns: fires with the number of connections that go over.
+        """
+        self._renewal += 1
+        done: Deferred[int] = Deferred()
+        self._renew_some(self.shared.registry.all(), 0, self._renewal, done)
+        return done
+
+    def _renew_some(self, left: list[Registered], count: int, renewal: int, done: Deferred[int]) -> None:
+        count += sum([connection.renew() for connection in left[-RENEWED:]])
+        del left[-RENEWED:]
+        if left and renewal == self._renewal:
+            self.shared.reactor.callLater(0, self._renew_some, left, count, renewal, done)
+        else:
+            done.callback(count)
 
     def abort_all(self) -> None:
         """Abort all connections at once, also those that `stop` still waits for."""

@@ -41,6 +41,9 @@ class Registered(Protocol):
     def shut_down(self) -> None:
         """Say good-bye to the peer."""
 
+    def renew(self) -> bool:
+        """Go over to newer code of the handler; return whether there is any."""
+
     def abort(self, reason: str) -> None:
         """End at once."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zope.interface import implementer
@@ -22,6 +23,7 @@ class HandlerAdapter:
     :param init_timeout: seconds that `init` may take before the connection is rejected with 503.
     :param close_grace: seconds that `handle` may go on after the connection is gone, before it is cancelled.
     :param restarts: after a crash of `handle`, `init` runs again, and the connection stays.
+    :param name: names the handler, so that it can be imported again; None for one that was given as an object.
     """
 
     def __init__(
@@ -32,8 +34,18 @@ class HandlerAdapter:
         init_timeout: float = 5.0,
         close_grace: float = 10.0,
         restarts: bool = False,
+        name: str | None = None,
     ) -> None:
+        self.name = name
         self.terms = Terms(handler, options, init_timeout, close_grace, restarts)
+
+    def renew(self, handler: Any, restarts: bool = False) -> None:
+        """Give new sessions this handler. A session of before goes over to it when its own `renew` is called.
+
+        :param restarts: as for the first handler; sessions of before keep to what was.
+        """
+        terms = replace(self.terms, handler=handler, restarts=restarts)
+        self.terms.successor = self.terms = terms
 
     def session(self, channel: IChannel, connection: ConnectionInfo) -> HandlerSession:
         """Return the session of a new connection. A later change of `terms` does not affect it."""

@@ -8,7 +8,7 @@ cdef object _INIT, _OPEN, _CLOSING, _LOST, _OVER, _PLAIN
 cdef class HandlerSession:
     cdef object __weakref__
     cdef public object _channel, _connection, _handle, _loop, _queue, _stage, _state, _terms, _waiting
-    cdef public bint busy, has_infos, _message_queued
+    cdef public bint busy, has_infos, _changes_code, _message_queued
 
     cpdef handle_message(self, message)
     @cython.locals(left=Py_ssize_t)

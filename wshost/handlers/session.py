@@ -17,7 +17,7 @@ from zope.interface import classImplements
 from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
 from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending, running_loop
 from wshost.handlers.waiting import Done, Failed, Waiting
-from wshost.interfaces import IChannel, IRef, ISession
+from wshost.interfaces import IChannel, IRef, IRenewableSession
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
 
@@ -28,9 +28,9 @@ MAX_INFOS = 1_024
 INFOS_A_TURN = 256
 
 
-@dataclass(frozen=True)
+@dataclass
 class Terms:
-    """The values that all sessions of a handler share."""
+    """The values that all sessions of a handler share. They do not change, but others may follow them."""
 
     #: An `IHandler`.
     handler: Any
@@ -42,6 +42,8 @@ class Terms:
     close_grace: float
     #: After a crash of `handle`, `init` runs again, and the connection stays: see `restarting.py`.
     restarts: bool = False
+    #: The terms with newer code; None while there is none.
+    successor: Terms | None = None
 
 
 class Stage(Enum):
@@ -86,6 +88,8 @@ class HandlerSession:
         # Infos, calls to be made after them, and at most one message. None before the first of them.
         self._queue: deque[Any] | None = None
         self._message_queued = False
+        # `_change_code` is queued.
+        self._changes_code = False
         # Set while the session waits for an awaitable result of `init` or `handle`.
         self._waiting: Waiting | None = None
 
@@ -142,6 +146,22 @@ class HandlerSession:
         """Make this call when the infos that are queued now have been handled; never if they are dropped."""
         if self._queue is not None:
             self._queue.append(call)
+
+    def renew(self) -> bool:
+        """Go over to the newest code of the handler, if there is any: between two messages, and never from within this.
+
+        :returns: False when there is none, or the session is ending.
+        """
+        if self._terms.successor is None or (self._stage is not _INIT and self._stage is not _OPEN):
+            return False
+        if not self._changes_code:
+            self._changes_code = True
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.append(self._change_code)
+            if not self.busy:
+                self._process_later()
+        return True
 
     def connection_lost(self) -> None:
         """Call the channel no more. After its current call, the handler gets "connection_close"."""
@@ -314,6 +334,45 @@ class HandlerSession:
         self._stop_handling(_CLOSING)
         self._channel.close(close.code, close.reason)
 
+    # New code
+
+    def _change_code(self) -> None:
+        """Give the state to the newest code's `code_change`, if it has one. Versions in between are left out."""
+        self._changes_code = False
+        before = terms = self._terms
+        while terms.successor is not None:
+            terms = terms.successor
+        if terms is before:
+            # An earlier call has found the newest code already.
+            return
+        try:
+            take_over = partial(self._take_over, terms, terms.handler.handle)
+            change = getattr(terms.handler, "code_change", None)
+            if change is None:
+                take_over(self._state)
+                return
+            state = begin(change(_version(before.handler), self._state), self._loop)
+            if is_pending(state):
+                self._wait_for(state, take_over, self._change_failed)
+            else:
+                take_over(state)
+        except BaseException as error:  # users' code may raise anything
+            self._change_failed(error)
+
+    def _take_over(self, terms: Terms, handle: Callable[[Any, Any], Any], state: Any) -> None:
+        self._terms, self._handle, self._state = terms, handle, state
+
+    def _change_failed(self, error: BaseException) -> None:
+        """Close because of an exception. The old code, whose state it is, gets "connection_close"."""
+        if self._stage in {_LOST, _OVER} and isinstance(error, CANCELLED):
+            return
+        try:
+            if self._stage is _OPEN:
+                self._close(Close(1011, ""))
+        finally:
+            # As `_handle_failed` does.
+            self._channel.log_failure("the handler's code_change failed")
+
     # Results that are awaited
 
     def _wait_for(self, pending: Pending, done: Done, failed: Failed) -> None:
@@ -358,8 +417,14 @@ class HandlerSession:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(HandlerSession, ISession)
+classImplements(HandlerSession, IRenewableSession)
 
 
 def _ignore(answer: Any) -> None:
     """Do nothing: the connection is gone."""
+
+
+def _version(handler: Any) -> Any:
+    """Return what a handler says of its version; None if it says nothing."""
+    version = getattr(handler, "version", None)
+    return getattr(handler, "__version__", None) if version is None else version

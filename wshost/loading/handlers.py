@@ -45,6 +45,9 @@ def load(handler: Any) -> Any:
             f"handler {name} has no callable {' and no callable '.join(missing)}: "
             "a handler has init(options) and handle(message, state)"
         )
+    if not callable(getattr(found, "code_change", _nothing)):
+        raise ConfigurationError(f"handler {name} has a code_change that can't be called")
+    restarts(handler, found, "close")
     return found
 
 
@@ -61,6 +64,10 @@ def restarts(handler: Any, found: Any, otherwise: str) -> bool:
     if not isinstance(asked, str) or asked not in {"close", "restart"}:
         raise ConfigurationError(f"handler {name}: on_crash is {shown(asked)}: it must be 'close' or 'restart'")
     return asked == "restart"
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _find(name: str, spec: str) -> Any:

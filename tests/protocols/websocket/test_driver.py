@@ -1120,6 +1120,25 @@ class TestWeClose:
         assert peer.take() == b""
 
 
+class TestReload:
+    """The action "reload": handlers were imported again."""
+
+    def test_a_session_that_can_go_over_to_newer_code_is_told(self) -> None:
+        server = Server()
+        server.open()
+        told: list[bool] = [True, False]
+        server.session.renew = lambda: told.pop(0)  # type: ignore[attr-defined]
+        assert driver(server).handle_action("reload") is None
+        assert driver(server).handle_action("reload") is REFUSED
+
+    def test_a_session_of_another_factory_goes_on_as_before(self) -> None:
+        server = Server()
+        peer = server.open()
+        assert driver(server).handle_action("reload") is REFUSED
+        peer.send(frame(TEXT, b"hello"))
+        assert server.session.told == [("text", "hello")]
+
+
 class TestInvalidFrames:
     """RFC 6455 §7.1.7."""
 

@@ -209,6 +209,10 @@ class WebSocket:
             self._advance()
         elif action == "shutdown":
             self._shut_down()
+        elif action == "reload":
+            # A session of another factory may have no way to do this.
+            renew = getattr(self._session, "renew", None)
+            return None if renew is not None and renew() else REFUSED
         elif self._state is not _OPEN or self._close_received:
             if action != "drain" or self._state is not _CONNECTING:
                 return REFUSED
