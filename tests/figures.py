@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.commands.options import CONFIG
-from wshost.connections import admission, context, hub, kernel, rate, shared, stream, timers, waiters
+from wshost.connections import admission, context, drain, kernel, rate, shared, stream, timers, waiters
 from wshost.fastnet import port
 from wshost.handlers import restarting, session
 from wshost.handlers.adapter import HandlerAdapter
@@ -144,7 +144,7 @@ _MAX_OUTPUT = size(DEFAULTS["max_output"])
 _CONNECTIONS = count(DEFAULTS["max_connections"])
 _MOST_STALLS, _MIN_RATE = count(stream.MAX_SAVED_STALLS), size(stream.MIN_RATE)
 _LOGGED = (str(limit.MOST), count(limit.PERIOD))
-_ANSWER_TIME = count(hub.ANSWER_TIME * 100)
+_ANSWER_TIME = count(drain.ANSWER_TIME * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -201,6 +201,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
         ("no later than after {} % of `--drain-timeout`", (_ANSWER_TIME,)),
+        ("The spread must be shorter than {} % of `--drain-timeout`", (_ANSWER_TIME,)),
         ("of the server's process may connect: the mode is {}.", (f"{listener.MODE:o}",)),
         ("or has not connected after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
@@ -322,6 +323,9 @@ OTHERS: dict[str, list[str]] = {
     "docs/operations.md": [
         "the exit status is 1",
         "port 8080 of all IPv4 addresses",
+        'it logs "waiting for 3 connections" once a second',
+        "`--drain-spread 8` closes the connections one after the other, in random order, over 8 seconds",
+        "With `--drain-code 1012` ",
         "A port below 1024 needs root",
         "A shell shows 143 for SIGTERM",
         "1005 for one without a code",

@@ -423,6 +423,7 @@ class TestHub:
             ("max_output", 3),
             ("stall_timeout", 3.0),
             ("close_timeout", 3.0),
+            ("drain_spread", 3.0),
             ("drain_timeout", 3.0),
         ],
     )

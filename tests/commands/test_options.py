@@ -83,6 +83,7 @@ class TestTheCommandLine:
             "FORMAT": "json",
             "LEVEL": "debug",
             "WHAT": "restart",
+            "CODE": "1012",
         }.get(option.kind.metavar, "1")
         options = parsed(f"--{option.dashed}{'=' * bool(option.kind.metavar)}{text * bool(option.kind.metavar)}")
         assert options[name] == option.kind.add(None, text)

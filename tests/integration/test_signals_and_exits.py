@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ HANDSHAKE = (
 )
 #: RFC 6455 §5.5.1: a server's Close with 1001.
 GOING_AWAY = b"\x88\x0c\x03\xe9going away"
+#: RFC 6455 §5.7: a masked text frame, "Hello".
+HELLO = bytes.fromhex("818537fa213d7f9f4d5158")
 REACTORS = [None, "asyncio", "epoll"]
 #: Peers have all the time of the world; what ends sooner was ended.
 PATIENT = ("--drain-timeout", "60", "--close-timeout", "60")
@@ -158,6 +161,44 @@ def is_cut_off(peer: socket.socket) -> bool:
         return not peer.recv(1)
     except ConnectionResetError:
         return True
+
+
+class TestDrain:
+    """A signal ends the server when its connections have ended."""
+
+    def test_what_the_drain_waits_for_is_logged_and_aborted_at_last(self) -> None:
+        options = ("--drain-timeout", "2.5", "--close-timeout", "60")
+        with (
+            running_server(*options, command="wshost") as server,
+            silent_peer(server),
+            silent_peer(server),
+            silent_peer(server) as last,
+        ):
+            os.kill(server.pid, signal.SIGTERM)
+            assert drains(last)
+            server.wait_for("waiting for 3 connections\n")
+            status, log = server.wait()
+            assert is_cut_off(last)
+        assert status == 0
+        assert "aborting 3 connections that are still open after 2.5 s\n" in log
+
+    def test_connections_close_one_after_the_other_with_the_chosen_code(self) -> None:
+        """The second of two is served for half of the time."""
+        options = ("--drain-spread", "50", "--drain-code", "1012", *PATIENT)
+        with (
+            running_server(*options, command="wshost") as server,
+            silent_peer(server) as one,
+            silent_peer(server) as other,
+        ):
+            os.kill(server.pid, signal.SIGTERM)
+            [first], _, _ = select.select([one, other], [], [], 15)
+            assert first.recv(1 << 16) == b"\x88\x11\x03\xf4service restart"
+            [second] = {one, other} - {first}
+            second.sendall(HELLO)
+            assert second.recv(1 << 16) == b"\x81\x05Hello"
+            os.kill(server.pid, signal.SIGINT)
+            assert server.wait(8)[0] == 0
+            assert is_cut_off(second)
 
 
 class TestASecondSignal:

@@ -271,3 +271,26 @@ def test_a_handler_whose_answer_never_comes_is_cancelled_and_told_of_the_end(sto
     assert stopped.called
     assert stopping.handler.cancelled == stopping.handler.gates
     assert stopping.handler.seen[-1] == "connection_close"
+
+
+def test_the_code_of_the_close_may_say_that_the_service_restarts() -> None:
+    """IANA's registry of close codes has 1012 for it."""
+    host = MemoryHost(Handler(), websocket_options={"drain_code": "1012"})
+    peers = [host.open(), host.open()]
+    peers[0].text("slow")
+    host.hub.stop()
+    assert peers[1].messages() == [("close", 1012, "service restart")]
+    peers[0].turn(9.0)
+    assert peers[0].messages() == [("close", 1012, "service restart")]
+
+
+def test_a_handler_is_asked_until_its_connections_turn_to_close_comes() -> None:
+    handler = Telling(lambda ref: ("reply", "move", ref))
+    host = MemoryHost(handler, websocket_options={"ping_interval": 0}, drain_spread=4.0)
+    peers = [host.open(), host.open()]
+    host.hub.stop()
+    [later] = [peer for peer in peers if peer.messages() == ["move"]]
+    later.text("hello")
+    assert later.messages() == ["hello"]
+    later.turn(2.1)
+    assert later.messages() == [BYE]

@@ -277,3 +277,9 @@ class TestChoice:
     def test_anything_else_is_refused(self, value: Any) -> None:
         with pytest.raises(ValueError, match=f"^{value!r} is none of text, json$"):
             Choice("FORMAT", "text", "json").check(value)
+
+    def test_a_word_that_is_a_number_may_be_given_as_one(self) -> None:
+        kind = Choice("CODE", "1001", "1012")
+        assert kind.check(1012) == kind.check("1012") == "1012"
+        with pytest.raises(ValueError, match=r"^1000 is none of 1001, 1012$"):
+            kind.check(1000)

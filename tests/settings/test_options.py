@@ -188,3 +188,12 @@ class TestSettle:
             settle({"tls_cert": ["a.pem", "b.pem"], "tls_key": ["a.key"]})
         assert settle({"tls_cert": ["a.pem", "b.pem"]}).tls_key == ()
         assert settle({"tls_cert": ["a.pem", "b.pem"], "tls_key": ["a.key", "b.key"]}).tls_key == ["a.key", "b.key"]
+
+    @pytest.mark.parametrize("given", [{"drain_spread": 9}, {"drain_spread": 1, "drain_timeout": 1}])
+    def test_a_spread_that_leaves_no_time_to_answer_is_refused(self, given: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError, match=r"^drain-spread must be shorter than 90 % of drain-timeout$"):
+            settle(given)
+
+    @pytest.mark.parametrize("given", [{"drain_spread": 8.9}, {"drain_timeout": 0}])
+    def test_a_spread_that_leaves_time_to_answer_is_taken(self, given: dict[str, Any]) -> None:
+        assert settle(given) == Settings(**given)

@@ -1,4 +1,4 @@
-"""Makes connections, and drains them when the server stops. Knows no protocol and no socket.
+"""Makes connections, and has them drained when the server stops. Knows no protocol and no socket.
 
 It also makes the values that all connections share. Connections know these values, but not the hub.
 """
@@ -23,18 +23,17 @@ from zope.interface import implementer
 from wshost.connections.account import Account
 from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection, ProxiedConnection
+from wshost.connections.drain import Drain
 from wshost.connections.failures import Failures
 from wshost.connections.rate import ConnectionRate
 from wshost.connections.registry import Registered, Registry
 from wshost.connections.shared import Limits, Link, Shared
 from wshost.connections.thread import ReactorThread
-from wshost.connections.timers import Schedule, Timer
+from wshost.connections.timers import Schedule
 from wshost.connections.turn import Turn
 from wshost.interfaces import IBackplane
 from wshost.topics.subscriptions import Topics
 
-#: In this part of the drain timeout, connections may wait for handlers' answers. After it they close without them.
-ANSWER_TIME = 0.9
 #: How many connections go over to newer code in one turn: their handlers' `code_change` may take long.
 RENEWED = 100
 
@@ -48,6 +47,7 @@ class Hub:
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     :param access: log each connection at its end.
     :param counts_ends: count connections at their end, and what went through them.
+    :param waits: called with the number of connections that `stop` waits for: when it begins, then once a second.
     :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
     """
 
@@ -62,6 +62,7 @@ class Hub:
         soon: Callable[..., object] | None = None,
         access: bool = False,
         counts_ends: bool = False,
+        waits: Callable[[int], object] | None = None,
     ) -> None:
         failures = Failures(reactor, leave)
         rate = ConnectionRate(limits.connection_rate, reactor.seconds) if limits.connection_rate else None
@@ -79,11 +80,11 @@ class Hub:
         )
         #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)
-        # Fires when all connections are gone; None until `stop` is called.
-        self._stopped: Deferred[None] | None = None
-        self._deadline: Timer
         # The number of the last renewal.
         self._renewal = 0
+        # None until `stop` is called.
+        self._drain: Drain | None = None
+        self._waits = waits or _ignore
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return a factory for an endpoint.
@@ -96,7 +97,7 @@ class Hub:
         """Return a connection for a new socket; a `Refusal` after `stop` was called."""
         registry = self.shared.registry
         registry.thread.enter()
-        if self._stopped is not None:
+        if self._drain is not None:
             return Refusal()
         admitted = self.shared.admission.has_room(len(registry))
         account = self.shared.account
@@ -106,29 +107,10 @@ class Hub:
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections; after the timeout, abort those that are left. Fires when all are gone."""
-        if self._stopped is None:
-            self._stopped = Deferred()
-            schedule, connections = self.shared.schedule, self.shared.registry.all()
-            timeout = self.shared.limits.drain_timeout
-            if connections:
-                self.shared.registry.when_empty = self._last_is_gone
-                hurry = partial(self._hurry, schedule.seconds() + timeout)
-                self._deadline = schedule.call_later(timeout * ANSWER_TIME, hurry)
-                for connection in connections:
-                    connection.drain()
-                for connection in connections:
-                    connection.shut_down()
-            else:
-                schedule.release_if_idle()
-                self._stopped.callback(None)
-        return self._stopped
-
-    def _hurry(self, end: float) -> None:
-        """Say good-bye once more to connections that wait for handlers' answers: these will not come in time."""
-        schedule = self.shared.schedule
-        self._deadline = schedule.call_later(end - schedule.seconds(), self.abort_all)
-        for connection in self.shared.registry.all():
-            connection.shut_down()
+        if self._drain is None:
+            self._drain = Drain(self.shared, self._waits)
+            self._drain.start()
+        return self._drain.done
 
     def renew(self) -> Deferred[int]:
         """Let all connections go over to newer code of their handlers, some in each turn.
@@ -155,14 +137,9 @@ class Hub:
         for connection in self.shared.registry.all():
             connection.abort("the server stopped")
 
-    def _last_is_gone(self) -> None:
-        # A turn later: the last connection's handler is told of its end first.
-        self.shared.reactor.callLater(0, self._all_are_gone, self._stopped)
 
-    def _all_are_gone(self, stopped: Deferred[None]) -> None:
-        self._deadline.cancel()
-        self.shared.schedule.release_if_idle()
-        stopped.callback(None)
+def _ignore(connections: int) -> None:
+    """Do nothing."""
 
 
 class Refusal(Protocol):

@@ -56,6 +56,8 @@ class Registry:
 
     def __init__(self, thread: ReactorThread) -> None:
         self.thread = thread
+        #: Called with each new connection; None until the hub stops.
+        self.when_added: Callable[[Registered], None] | None = None
         #: Called when the last connection has gone; None until the hub stops.
         self.when_empty: Callable[[], None] | None = None
         self._connections: dict[str, Registered] = {}
@@ -74,6 +76,8 @@ class Registry:
     def add(self, connection: Registered) -> None:
         """Add a new connection."""
         self._connections[connection.id] = connection
+        if self.when_added is not None:
+            self.when_added(connection)
 
     def remove(self, connection: Registered) -> None:
         """Remove a lost connection."""

@@ -45,6 +45,8 @@ class Limits:
     stall_timeout: float
     #: A closing connection must flush its output and see the peer's end in this time.
     close_timeout: float
+    #: `Hub.stop` closes the connections one after the other over this time.
+    drain_spread: float
     #: `Hub.stop` aborts the connections that are left after this time.
     drain_timeout: float
 

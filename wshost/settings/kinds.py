@@ -137,9 +137,11 @@ class Choice(Kind[str]):
         self._words = words
 
     def check(self, value: Any) -> str:
-        if not isinstance(value, str) or value not in self._words:
+        # Where the words are numbers, a file has them so.
+        word = str(value) if type(value) is int else value
+        if not isinstance(word, str) or word not in self._words:
             raise ValueError(f"{value!r} is none of {', '.join(self._words)}")
-        return exact.text(value)
+        return exact.text(word)
 
 
 class Text(Kind[str]):

@@ -182,6 +182,17 @@ class Settings:
     drain_timeout = Option(
         Seconds(0, _DAY), 10.0, "When the server stops, drop clients that are still there after this long."
     )
+    drain_spread = Option(
+        Seconds(0, _DAY),
+        0.0,
+        "When the server stops, close the connections in random order over this long, so that not all clients come "
+        "back at once.",
+    )
+    drain_code = Option(
+        Choice("CODE", "1001", "1012"),
+        "1001",
+        "Code of the Close that clients get when the server stops: 1001 (going away) or 1012 (service restart).",
+    )
 
     access_log = Option(
         Flag(), False, "Log one line for each connection at its end, and so for each client that was refused."
@@ -256,6 +267,7 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
         "ping_interval": Settings.ping_interval,
         "ping_timeout": Settings.ping_timeout,
         "close_timeout": Settings.close_timeout,
+        "drain_code": Settings.drain_code,
         "message_timeout": Option(_TIME, 120.0, "Close with 1008 when one message takes longer to arrive."),
     },
     "factory": {
@@ -347,4 +359,8 @@ def settle(*given: Mapping[str, Any]) -> Settings:
             f"tls-cert names {certs} and tls-key {keys}: give each certificate its key, in the same order, or no keys "
             "at all if they are in the certificates' files"
         )
-    return Settings(**merged)
+    settings = Settings(**merged)
+    # The rest of the time is for answers to the last Closes: see `wshost.connections.drain`.
+    if settings.drain_spread and settings.drain_spread >= 0.9 * settings.drain_timeout:
+        raise ConfigurationError("drain-spread must be shorter than 90 % of drain-timeout")
+    return settings

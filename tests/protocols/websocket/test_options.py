@@ -34,6 +34,7 @@ def test_without_options_the_defaults_of_the_table_hold() -> None:
     assert options.plain_limit == (DEFAULTS["max_message_size"] if DEFAULTS["fast_lane"] else -1)
     times = ("ping_interval", "ping_timeout", "close_timeout", "message_timeout")
     assert {name: getattr(options, name) for name in times} == {name: DEFAULTS[name] for name in times}
+    assert options.good_bye == (1001, "going away")
 
 
 def test_each_option_can_be_given() -> None:
@@ -53,6 +54,7 @@ def test_each_option_can_be_given() -> None:
             "ping_timeout": 4,
             "close_timeout": 5.5,
             "message_timeout": 6,
+            "drain_code": 1012,
         }
     )
     assert options.origins.allows("https://elsewhere.example", "example.com")
@@ -65,6 +67,7 @@ def test_each_option_can_be_given() -> None:
     assert options.plain_limit == 2
     assert (options.ping_interval, options.ping_timeout) == (0.0, 4.0)
     assert (options.close_timeout, options.message_timeout) == (5.5, 6.0)
+    assert options.good_bye == (1012, "service restart")
 
 
 def test_sizes_may_have_a_unit() -> None:

@@ -50,8 +50,6 @@ MAX_BEHIND_INFOS = 1 << 20
 HEARTBEAT = b"wshost heartbeat"
 #: The actions of refs, besides "info". Each is a method of `WebSocket`.
 _ACTIONS = frozenset({"send", "ping", "close"})
-#: The code and reason of the Close that peers get when the server stops.
-GOING_AWAY = (1001, "going away")
 
 
 class State(Enum):
@@ -264,7 +262,7 @@ class WebSocket:
         waits = self._state is _OPEN and not self._going_away and (self._session.busy or self._session.has_infos)
         self._going_away = True
         if not waits:
-            self.close(*(self._peers_close if self._close_received else GOING_AWAY))
+            self.close(*(self._peers_close if self._close_received else self._options.good_bye))
         self._advance()
 
     def handle_connection_close(self, reason: str) -> None:
@@ -294,7 +292,7 @@ class WebSocket:
             while self._state is not _CLOSED:
                 if self._state is _OPEN and (session.busy or context.output_full or self._going_away):
                     if self._going_away and not (session.busy or session.has_infos):
-                        self.close(*GOING_AWAY)
+                        self.close(*self._options.good_bye)
                         continue
                     context.pause_reading()
                     break

@@ -16,6 +16,9 @@ from wshost.request import TOKEN
 from wshost.results import ConfigurationError
 from wshost.settings.options import module_options
 
+# By the option drain-code (RFC 6455 §7.4.1, and IANA's registry of close codes).
+_GOOD_BYES = {"1001": (1001, "going away"), "1012": (1012, "service restart")}
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -37,6 +40,8 @@ class Options:
     ping_timeout: float
     close_timeout: float
     message_timeout: float
+    #: The code and reason of the Close that peers get when the server stops.
+    good_bye: tuple[int, str]
     #: Logs once that a client asked for subprotocols and got none.
     hint: Hint = field(default_factory=Hint)
 
@@ -70,5 +75,6 @@ def prepare(options: Mapping[str, Any]) -> Options:
         takeover=not checked["server_no_context_takeover"],
         # At most `sys.maxsize`, as compiled code keeps it in a C integer.
         plain_limit=min(size, frame_size or size, sys.maxsize) if checked["fast_lane"] else -1,
+        good_bye=_GOOD_BYES[checked["drain_code"]],
         **{name: checked[name] for name in ("ping_interval", "ping_timeout", "close_timeout", "message_timeout")},
     )
