@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.commands.options import CONFIG
-from wshost.connections import admission, context, drain, kernel, rate, shared, stream, timers, waiters
+from wshost.connections import admission, context, drain, kernel, outbox, rate, shared, stream, timers, waiters
 from wshost.fastnet import port
 from wshost.handlers import restarting, session
 from wshost.handlers.adapter import HandlerAdapter
@@ -157,6 +157,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("to keep no more than {} of unsent output", (size(kernel.MAX_UNSENT),)),
         ("is looked at every {} seconds at least, while somebody", (count(waiters.LOOK),)),
+        ("the driver gets them, {} at a time", (size(outbox.BATCH),)),
         (
             "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
             (count(timers.LOOK), count(timers.MOST)),
@@ -185,7 +186,13 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("or a ping of more than {} bytes.", (str(MAX_PAYLOAD),)),
         ("at most {} callers wait for one connection", (count(waiters.MAX_WAITERS),)),
-        ("counts {} bytes more than its data", (count(messages.CALL),)),
+        ("call of another thread counts {} bytes more than its data", (count(messages.CALL),)),
+        ("when the transport is empty, {} at a time", (size(outbox.BATCH),)),
+        (
+            "in which each message counts {} bytes more than its data, and for {} messages",
+            (count(messages.CALL), count(outbox.MAX_MESSAGES)),
+        ),
+        ("A key is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_KEY),)),
         ("A topic is a str of 1 to {} bytes in UTF-8", (str(messages.MAX_TOPIC),)),
         ("or has {} subscriptions already", (count(parameter(shared.Limits, "max_subscriptions")),)),
         ("like those that are sent by a Ref: {} messages and {} at most", (count(context.MAX_KEPT), _MAX_OUTPUT)),
@@ -251,6 +258,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("429 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
         ("503 with Retry-After, for {} at a time; others are just closed", (count(admission.MAX_REFUSED),)),
         ("the output that waits for it | {} (`--max-output`)", (_MAX_OUTPUT,)),
+        ("besides the output above | {} (`--max-output`)", (_MAX_OUTPUT,)),
         (
             "| {} s, and a second for each {}, up to {} s in all (`--stall-timeout`, and {} times that)",
             (
@@ -318,7 +326,7 @@ OTHERS: dict[str, list[str]] = {
         "So a burst of 16 messages is answered by one system call",
         "twistd can't exit with another status than 0",
     ],
-    "docs/handlers.md": ["A topic is a str of 1 to"],
+    "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [
         "the exit status is 1",

@@ -29,7 +29,7 @@ from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
 from wshost.request import TLS, ConnectionInfo
 from wshost.settings import environment, wsserver
-from wshost.settings.options import MODULES, OPTIONS
+from wshost.settings.options import MODULES, OPTIONS, WHEN_SLOW
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,6 +123,7 @@ def _known() -> set[str]:
         *OPTIONS,
         *FACTS,
         "protocol_modules",
+        *WHEN_SLOW,
         *wsserver.OPTIONS,
     }
     found.update(*MODULES.values())
@@ -148,7 +149,7 @@ ROOTS: dict[str, set[str]] = {
 }
 _OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
-_STRINGS = set(re.findall(r'"(\w+)"', FORMS)) | _MESSAGES | {"send", "worker", "connection"} | _OWN_ACTIONS
+_STRINGS = {*re.findall(r'"(\w+)"', FORMS), *_MESSAGES, *_OWN_ACTIONS, *WHEN_SLOW, "send", "worker", "connection"}
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
 _TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 

@@ -149,6 +149,7 @@ class TestOptionsOfTheServer:
             ("handler_option", {"a": 1}, "websocket"),
             ("route", {"/a": echo}, "websocket"),
             ("on_crash", "restart", "websocket"),
+            ("when_slow", "conflate", "websocket"),
             ("init_timeout", 5.0, "websocket"),
             ("max_message_size", 5, "websocket"),
             ("host", ["a.example"], "websocket"),
@@ -210,6 +211,29 @@ class TestTheHandler:
             handler.on_crash = own
         assert adapter(handler=handler, **option).terms.restarts is restarts
 
+    @pytest.mark.parametrize(
+        ("own", "option", "when_slow"),
+        [
+            (None, {}, "close"),
+            (None, {"when_slow": "drop_old"}, "drop_old"),
+            ("conflate", {"when_slow": "drop_old"}, "conflate"),
+        ],
+    )
+    def test_a_handlers_own_when_slow_comes_before_the_option(
+        self, own: str | None, option: dict[str, str], when_slow: str
+    ) -> None:
+        handler = SimpleNamespace(init=echo.init, handle=echo.handle)
+        if own is not None:
+            handler.when_slow = own
+        assert adapter(handler=handler, **option).terms.when_slow == when_slow
+
+    def test_a_handler_with_a_wrong_when_slow_is_refused(self) -> None:
+        handler = SimpleNamespace(init=echo.init, handle=echo.handle, when_slow="drop")
+        with pytest.raises(ConfigurationError) as caught:
+            adapter(handler=handler)
+        line = "when_slow is 'drop': it must be 'close', 'drop_new', 'drop_old' or 'conflate'"
+        assert str(caught.value).endswith(line)
+
     def test_a_session_factory_is_taken_as_it_is(self) -> None:
         sessions = Sessions()
         assert websocket_options(handler=sessions).handler is sessions
@@ -242,14 +266,14 @@ class TestReloadHandlers:
         )
         router = links[-1].options.handler
         before = {route: one.terms.handler for route, one in router.handlers.items()}
-        assert sorted(reload_handlers(links, "close")) == ["reloaded_one", "reloaded_two"]
+        assert sorted(reload_handlers(links, Settings())) == ["reloaded_one", "reloaded_two"]
         after = {route: one.terms.handler for route, one in router.handlers.items()}
         assert {route for route in before if before[route] is after[route]} == {"/echo", "/own"}
         assert after["/one"] is after["/*"]
 
     def test_a_session_factory_and_a_chain_without_handlers_have_nothing_to_import(self) -> None:
-        assert reload_handlers(chain(handler=Sessions()), "close") == []
-        assert reload_handlers(chain(protocol_module=[("tests.test_chain.twisted_factory", {})]), "close") == []
+        assert reload_handlers(chain(handler=Sessions()), Settings()) == []
+        assert reload_handlers(chain(protocol_module=[("tests.test_chain.twisted_factory", {})]), Settings()) == []
 
 
 class TestRoutes:

@@ -60,8 +60,10 @@ PUBLIC: dict[Any, set[str]] = {
         "retry_after",
         "resume_reading()",
         "tls",
+        "take_waiting()",
         "unsubscribe_all()",
         "use_encoding(encoding)",
+        "use_policy(policy)",
         "write(data)",
     },
     interfaces.IEncoding: {"encode(data)"},
@@ -71,7 +73,7 @@ PUBLIC: dict[Any, set[str]] = {
         "id",
         "info(message)",
         "ping(data)",
-        "send(data)",
+        "send(data, key=None)",
         "subscribe(topic)",
         "unsubscribe(topic)",
         "waiting",
@@ -108,6 +110,7 @@ PUBLIC: dict[Any, set[str]] = {
         "seconds()",
         "send(data)",
         "unsubscribe_all()",
+        "use_policy(policy)",
     },
 }
 CONTRACTS = [

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from wshost.messages import MAX_TOPIC, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic, sendable
+from wshost.messages import (
+    MAX_KEY,
+    MAX_TOPIC,
+    NORMAL_CLOSE,
+    check_close,
+    check_key,
+    check_message,
+    check_payload,
+    check_topic,
+    sendable,
+)
 
 
 class TestMessages:
@@ -59,6 +69,20 @@ class TestTopics:
     def test_a_topic_with_lone_surrogates_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="surrogates not allowed"):
             check_topic("\ud800")
+
+
+class TestKeys:
+    @pytest.mark.parametrize("key", ["a", "EUR/USD", "x" * MAX_KEY])
+    def test_a_key_is_a_str_of_1_to_255_bytes(self, key: str) -> None:
+        assert check_key(key) is key
+
+    def test_any_other_key_is_an_error(self) -> None:
+        wrong: Any = 7
+        with pytest.raises(TypeError, match="a key is a str, not int"):
+            check_key(wrong)
+        for key in ("", "ü" * 128):
+            with pytest.raises(ValueError, match="a key has 1 to 255 bytes"):
+                check_key(key)
 
 
 class TestSendable:

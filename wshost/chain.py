@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -13,13 +14,19 @@ from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory
 from wshost.loading.afresh import is_fixed, load_afresh
-from wshost.loading.handlers import load, restarts
+from wshost.loading.handlers import choice, load, restarts
 from wshost.results import ConfigurationError
 from wshost.settings import wsserver
-from wshost.settings.options import MODULES, Option, Settings
+from wshost.settings.options import MODULES, WHEN_SLOW, Option, Settings
 
 #: Options for the handler of the module websocket.
-_HANDLER_OPTIONS = (Settings.handler_option, Settings.route, Settings.on_crash, Settings.init_timeout)
+_HANDLER_OPTIONS = (
+    Settings.handler_option,
+    Settings.route,
+    Settings.on_crash,
+    Settings.when_slow,
+    Settings.init_timeout,
+)
 #: Options that wshost itself gives to a handler's init.
 _RESERVED = {"connection", "worker"}
 
@@ -53,10 +60,10 @@ def build(settings: Settings) -> tuple[Link, ...]:
     return links
 
 
-def reload_handlers(chain: Sequence[Link], on_crash: str) -> list[str]:
+def reload_handlers(chain: Sequence[Link], settings: Settings) -> list[str]:
     """Import the handlers of a chain once more, for new sessions; those that were given as objects stay.
 
-    :param on_crash: the option, for handlers that have no such attribute.
+    :param settings: say what is not said by attributes of the handlers.
     :returns: their names, each once. wshost's own handlers are not among them.
     :raises ConfigurationError: when one of them can't be imported. All stay as they are.
     """
@@ -66,8 +73,9 @@ def reload_handlers(chain: Sequence[Link], on_crash: str) -> list[str]:
         for one in factory.handlers.values() if isinstance(factory, Router) else [factory]:
             if isinstance(one, HandlerAdapter) and one.name is not None and not is_fixed(one.name):
                 adapters[one] = one.name
-    for adapter, handler in zip(adapters, load_afresh([*adapters.values()]), strict=True):
-        adapter.renew(handler, restarts(adapter.name, handler, on_crash))
+    said = partial(_said, settings)
+    for (adapter, name), handler in zip(adapters.items(), load_afresh([*adapters.values()], said), strict=True):
+        adapter.renew(handler, **said(name, handler))
     return list(dict.fromkeys(adapters.values()))
 
 
@@ -127,9 +135,20 @@ def _sessions(handler: Any, settings: Settings) -> ISessionFactory:
         found,
         dict(settings.handler_option),
         init_timeout=settings.init_timeout,
-        restarts=restarts(handler, found, settings.on_crash),
         name=handler if isinstance(handler, str) else None,
+        **_said(settings, handler, found),
     )
+
+
+def _said(settings: Settings, handler: Any, found: Any) -> dict[str, Any]:
+    """Return what a handler's attributes say of crashes and slow peers, or else the options.
+
+    :raises ConfigurationError: when an attribute has none of the values that it may have.
+    """
+    return {
+        "restarts": restarts(handler, found, settings.on_crash),
+        "when_slow": choice(handler, found, "when_slow", WHEN_SLOW, settings.when_slow),
+    }
 
 
 def _link(name: str, module: Any, options: dict[str, Any]) -> Link:

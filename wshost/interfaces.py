@@ -181,6 +181,19 @@ class IContext(Interface):
         :returns: False when the transport can't do this: the bytes come by `handle_connection_in`.
         """
 
+    def use_policy(policy: str) -> None:
+        """From now on, treat messages of refs like this when the peer is slow: a word of the option ``--when-slow``.
+
+        A module begins with "close". With "drop_old" and "conflate", messages of refs wait outside of the module while
+        `blocked`, and some are dropped.
+        """
+
+    def take_waiting() -> Sequence[str | bytes]:
+        """Return the messages of refs that wait outside of the module. From now on, none does.
+
+        A module that closes its protocol sends them, or drops them.
+        """
+
     def keep_actions() -> None:
         """Keep the actions of refs, instead of calling `handle_action`, until `release_actions`.
 
@@ -245,8 +258,12 @@ class IRef(Interface):
     id = Attribute("str: names the connection in this process, and in its log")
     waiting = Attribute("int: how many bytes wait for the peer now, in wshost and its transport; 0 when it is gone")
 
-    def send(data: str | bytes) -> Sent:
-        """Send one message: a str as text, bytes as binary. `Sent` says what became of it; `DROPPED` is false."""
+    def send(data: str | bytes, key: str | None = None) -> Sent:
+        """Send one message: a str as text, bytes as binary. `Sent` says what became of it; `DROPPED` is false.
+
+        :param key: a str of 1 to 255 bytes of UTF-8. If the handler's `when_slow` is "conflate", the message takes the
+            place of a waiting one with the same key. Otherwise it means nothing.
+        """
 
     def drained() -> Deferred[bool]:
         """Wait until no output waits for the peer. Only in the reactor's thread, for a limited number of callers.
@@ -426,6 +443,9 @@ class IChannel(Interface):
 
     def close(code: int | None, reason: str) -> None:
         """Start the closing handshake, or answer the peer's Close; None and "" for a Close without a code."""
+
+    def use_policy(policy: str) -> None:
+        """Treat messages of refs like this when the peer is slow: see `IContext.use_policy`. Called before `open`."""
 
     def proceed() -> None:
         """Let output leave that the session has written outside of a call from the channel.

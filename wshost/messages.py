@@ -8,6 +8,8 @@ from wshost.exact import message, number, text
 CALL = 256
 #: The longest name of a topic, in bytes of UTF-8.
 MAX_TOPIC = 255
+#: The longest key of a message, in bytes of UTF-8.
+MAX_KEY = 255
 #: The longest payload of a control frame, in bytes (RFC 6455 §5.5).
 MAX_PAYLOAD = 125
 #: The longest reason of a Close, in bytes of UTF-8: the code before it takes two bytes.
@@ -36,13 +38,26 @@ def check_topic(topic: str) -> str:
     :raises TypeError: when it is not a str.
     :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
     """
-    if not isinstance(topic, str):
-        raise TypeError(f"a topic is a str, not {type(topic).__name__}")
-    topic = text(topic)
-    size = len(topic.encode())
-    if not 1 <= size <= MAX_TOPIC:
-        raise ValueError(f"a topic has 1 to {MAX_TOPIC} bytes, not {size}")
-    return topic
+    return _check_name(topic, "topic", MAX_TOPIC)
+
+
+def check_key(key: str) -> str:
+    """Return the key of a message as an exact str.
+
+    :raises TypeError: when it is not a str.
+    :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
+    """
+    return _check_name(key, "key", MAX_KEY)
+
+
+def _check_name(name: str, what: str, most: int) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a {what} is a str, not {type(name).__name__}")
+    name = text(name)
+    size = len(name.encode())
+    if not 1 <= size <= most:
+        raise ValueError(f"a {what} has 1 to {most} bytes, not {size}")
+    return name
 
 
 def sendable(code: int) -> bool:

@@ -213,7 +213,7 @@ class Server(MultiService):
         except (ConfigurationError, OSError) as error:
             problems.append(_problem("certificates", error))
         try:
-            handlers = chain.reload_handlers(self._chain, self._settings.on_crash)
+            handlers = chain.reload_handlers(self._chain, self._settings)
         except (ConfigurationError, KeyboardInterrupt) as error:
             problems.append(_problem("handlers", error))
 

@@ -84,6 +84,7 @@ class TestTheCommandLine:
             "LEVEL": "debug",
             "WHAT": "restart",
             "CODE": "1012",
+            "POLICY": "conflate",
         }.get(option.kind.metavar, "1")
         options = parsed(f"--{option.dashed}{'=' * bool(option.kind.metavar)}{text * bool(option.kind.metavar)}")
         assert options[name] == option.kind.add(None, text)

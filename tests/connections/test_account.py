@@ -66,6 +66,12 @@ class TestRefusals:
         assert len(account.refused) == KINDS + 1
         assert (account.refused[OTHERS], account.refused[400, "0"]) == (7, 2)
 
+    def test_messages_that_are_dropped_are_counted_by_policy(self) -> None:
+        account = Account()
+        for policy in ("close", "drop_old", "close"):
+            account.count_dropped(policy)
+        assert account.dropped == {"close": 2, "drop_old": 1}
+
     def test_refusals_are_counted_without_an_access_log(self) -> None:
         host = MemoryHost(Handler(), http_options={"paths": ["/chat"]})
         with capturedLogs() as events:

@@ -41,11 +41,11 @@ class Connection:
     def drain(self) -> None:
         """Nothing."""
 
-    def send(self, size: int, data: str | bytes) -> Sent:
+    def send(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         self.asked.append((size, "send", data))
         return Sent.ACCEPTED if self.answer else Sent.DROPPED
 
-    def send_later(self, size: int, data: str | bytes) -> Sent:
+    def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         self.asked_from_threads.append((size, "send", data))
         return Sent.WAITING if self.answer else Sent.DROPPED
 

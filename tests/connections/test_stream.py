@@ -450,6 +450,18 @@ class TestStall:
         wire.turn(end - begin)
         assert wire.transport.aborted
 
+    def test_a_patient_stream_keeps_a_peer_that_takes_anything_at_all(
+        self, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # A byte every nine seconds, for ten minutes.
+        monkeypatch.setattr(module, "taken", lambda transport: int(min(600, wire.reactor.seconds()) // 9))
+        wire.stream.patient = True
+        wire.block()
+        wire.turn(600)
+        assert not wire.transport.aborted
+        wire.turn(11)
+        assert wire.transport.aborted
+
     def test_a_count_of_taken_bytes_that_falls_means_that_nothing_was_taken(
         self, wire: Wire, kernel: list[int | None]
     ) -> None:

@@ -78,6 +78,9 @@ class Channel:
     def unsubscribe_all(self) -> None:
         self._called("unsubscribe_all")
 
+    def use_policy(self, policy: str) -> None:
+        self._called("use_policy", policy)
+
     def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
         return _Timer(self.clock.callLater(max(seconds, TURN), call))
 

@@ -44,3 +44,10 @@ def test_an_init_can_not_change_the_options_of_the_next() -> None:
 def test_init_has_five_seconds_and_handle_ten_more_by_default() -> None:
     terms = HandlerAdapter(Handler(), {}).terms
     assert (terms.init_timeout, terms.close_grace) == (5.0, 10.0)
+
+
+def test_a_channel_is_told_of_a_policy_before_init_unless_it_is_the_default() -> None:
+    for when_slow, told in (("close", []), ("conflate", [("use_policy", "conflate")])):
+        channel = Channel()
+        HandlerAdapter(Handler(), {}, when_slow=when_slow).session(channel, CONNECTION)
+        assert channel.take() == told

@@ -125,6 +125,16 @@ class TestExport:
             assert "Traceback" not in server.log
 
 
+class TestTicker:
+    def test_the_ticker_tells_each_client_the_prices_of_all_symbols(self) -> None:
+        with example(handler="ticker") as server:
+            with connect(server.url) as one, connect(server.url) as other:
+                for client in (one, other):
+                    symbols = {str(says(client)).split()[0] for _ in range(40)}
+                    assert symbols == {f"SYM{number}" for number in range(20)}
+            assert "Traceback" not in server.log
+
+
 class TestChat:
     def test_the_chat_tells_all_what_one_says(self) -> None:
         with example(handler="chat") as server, connect(f"{server.url}/?name=Ada") as ada:

@@ -147,6 +147,50 @@ def test_the_kernel_holds_little_output_for_a_peer_that_does_not_read(server: Se
         assert 0 < send_queue(server.port) < 2 * MAX_UNSENT + 100_000
 
 
+#: Sends 2,000 messages of 8 KiB with ten keys, and one without.
+FLOOD = """
+def init(options):
+    return options["worker"]
+
+def handle(message, ref):
+    if message == ("text", "go"):
+        for number in range(2_000):
+            ref.send(str(number).rjust(8_192), key=str(number % 10))
+        ref.send("end")
+    return ("noreply", ref)
+"""
+
+
+@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize(("policy", "kept"), [("drop_new", 0), ("drop_old", 15), ("conflate", 10)])
+def test_a_slow_peer_gets_what_its_handlers_policy_keeps(tmp_path: Path, reactor: str, policy: str, kept: int) -> None:
+    """The last numbers that it gets are those of the outbox; the first are what buffers have taken."""
+    (tmp_path / "flood.py").write_text(FLOOD)
+    options = [f"--handler={tmp_path / 'flood.py'}", "--max-output=128KiB", f"--when-slow={policy}"]
+    with running_server(*options, reactor=reactor) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.settimeout(WATCHED)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(request())
+        assert wire.status(client.recv(4_096)) == 101
+        client.sendall(wire.frame(wire.TEXT, b"go") + wire.frame(wire.PING, b"all"))
+        data = b""
+        # The pong may come before or after what waits in the outbox.
+        while not (b"all" in data and (policy == "drop_new" or b"end" in data)):
+            data += client.recv(65_536)
+        texts = [frame.payload for frame in wire.frames(data) if frame.opcode == wire.TEXT]
+        numbers = [int(text) for text in texts if text != b"end"]
+        assert 0 < len(numbers) < 1_000
+        assert numbers[:10] == list(range(10))
+        if kept:
+            # The messages of keys keep the places of the first ones that have waited.
+            assert sorted(numbers[-kept:]) == list(range(2_000 - kept, 2_000))
+            assert numbers[-kept - 1] < 1_000
+        else:
+            assert numbers == list(range(len(numbers)))
+        assert "Traceback" not in server.log
+
+
 def send_queue(port: int) -> int:
     """Return how many bytes wait in the kernel for the peers of a port (proc_net_tcp: tx_queue)."""
     total = 0

@@ -26,6 +26,10 @@ def handle(message, state):
 """
 
 
+def accept(_: str, __: object) -> None:
+    """Find nothing wrong with a handler."""
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current directory; what is imported from it is forgotten."""
@@ -57,7 +61,7 @@ def test_a_source_of_the_same_size_and_second_is_read_again(name: str) -> None:
     write(path, 1)
     old = load(name)
     write(path, 2)
-    (new,) = load_afresh([name])
+    (new,) = load_afresh([name], accept)
     assert (old.version, new.version) == (1, 2)
     assert sys.modules[new.__name__] is new
     assert (sys.pycache_prefix, sys.dont_write_bytecode) == (None, False)
@@ -71,7 +75,7 @@ def test_the_whole_package_of_a_handler_is_imported_again() -> None:
     old = load("afresh_pack.chat")
     write("afresh_pack/tools/text.py", 2)
     write("afresh_beside.py", 2)
-    (new,) = load_afresh(["afresh_pack.chat"])
+    (new,) = load_afresh(["afresh_pack.chat"], accept)
     assert (old.text.version, new.text.version) == (1, 2)
     assert new.afresh_beside is old.afresh_beside
 
@@ -88,7 +92,7 @@ def test_a_handler_in_no_package_is_imported_with_what_was_imported_from_its_fol
     old = load("afresh_chat")
     for path in ("afresh_tools.py", "afresh_namespace/deep.py", str(elsewhere / "afresh_outside.py")):
         write(path, 2)
-    (new,) = load_afresh(["afresh_chat"])
+    (new,) = load_afresh(["afresh_chat"], accept)
     assert (new.afresh_tools.version, new.deep.version) == (2, 2)
     assert new.afresh_outside is old.afresh_outside
     assert new.json is old.json
@@ -103,7 +107,7 @@ def test_an_installed_handler_is_imported_again_and_nothing_else_that_is_install
     write("lib/afresh_chat.py", 1, "import afresh_other")
     old = load("afresh_chat")
     write("lib/afresh_chat.py", 2, "import afresh_other")
-    (new,) = load_afresh(["afresh_chat"])
+    (new,) = load_afresh(["afresh_chat"], accept)
     assert new.version == 2
     assert new.afresh_other is old.afresh_other
 
@@ -114,7 +118,7 @@ def test_installed_packages_below_the_folder_of_a_handler_stay(here: Path, monke
     write("venv/afresh_other.py", 1)
     write("afresh_chat.py", 1, "import afresh_other")
     old = load("afresh_chat")
-    (new,) = load_afresh(["afresh_chat"])
+    (new,) = load_afresh(["afresh_chat"], accept)
     assert new is not old
     assert new.afresh_other is old.afresh_other
 
@@ -125,7 +129,7 @@ def test_several_handlers_share_the_modules_that_are_imported_again() -> None:
     write("afresh_two.py", 1, "import afresh_tools")
     names = ["afresh_one", "afresh_two"]
     old = [load(name) for name in names]
-    one, two = load_afresh(names)
+    one, two = load_afresh(names, accept)
     assert one.afresh_tools is two.afresh_tools is not old[0].afresh_tools
 
 
@@ -153,7 +157,7 @@ def test_all_modules_stay_when_one_handler_can_not_be_imported(source: str, erro
     write("afresh_new.py", 1)
     Path("afresh_bad.py").write_text(source, encoding="utf-8")
     with pytest.raises(error, match=line):
-        load_afresh(["afresh_good", "afresh_bad"])
+        load_afresh(["afresh_good", "afresh_bad"], accept)
     assert sys.modules == before
     assert (sys.pycache_prefix, sys.dont_write_bytecode) == (None, False)
 
@@ -167,7 +171,7 @@ def test_a_strange_module_among_the_others_is_left_alone(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "afresh_strange", strange)
     write("afresh_chat.py", 1)
     load("afresh_chat")
-    load_afresh(["afresh_chat"])
+    load_afresh(["afresh_chat"], accept)
     assert sys.modules["afresh_strange"] is strange
 
 
@@ -180,5 +184,18 @@ def test_only_wshosts_own_handlers_are_never_imported_again(name: str, fixed: bo
 
 def test_wshosts_own_modules_stay() -> None:
     before = sys.modules["wshost.results"]
-    load_afresh(["wshost.handlers.echo"])
+    load_afresh(["wshost.handlers.echo"], accept)
     assert sys.modules["wshost.results"] is before
+
+
+def test_a_handler_that_the_caller_refuses_leaves_all_modules_as_they_were() -> None:
+    write("afresh_chat.py", 1)
+    before = load("afresh_chat")
+
+    def refuse(name: str, handler: Any) -> None:
+        assert (name, handler is before) == ("afresh_chat", False)
+        raise ConfigurationError("no")
+
+    with pytest.raises(ConfigurationError, match="^no$"):
+        load_afresh(["afresh_chat"], refuse)
+    assert sys.modules["afresh_chat"] is before

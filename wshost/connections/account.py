@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any, NamedTuple
 
 from twisted.logger import Logger
@@ -69,6 +70,9 @@ class Account:
         self.ended = Traffic()
         #: How often clients were refused, by the status of HTTP, 0 without one, and the reason.
         self.refused: Counter[tuple[int, str]] = Counter()
+        #: How many messages of refs were dropped because a peer was slow, by the policy (``--when-slow``).
+        self.dropped: Counter[str] = Counter()
+        self._lock = Lock()
 
     def count_refusal(self, status: int, reason: str) -> None:
         """Count one refusal.
@@ -78,6 +82,11 @@ class Account:
         """
         kind = (status, reason)
         self.refused[kind if kind in self.refused or len(self.refused) < KINDS else OTHERS] += 1
+
+    def count_dropped(self, policy: str) -> None:
+        """Count one message that was dropped because too much waited. Safe in any thread."""
+        with self._lock:
+            self.dropped[policy] += 1
 
     def count_end(self, notes: Mapping[str, Any], traffic: Traffic) -> None:
         """Count a connection that has ended. Called only if notes are taken.

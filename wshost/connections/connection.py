@@ -90,26 +90,40 @@ class Connection:
             return self._ask_now(action, args)
         return self.ask_later(size, action, *args)
 
-    def send(self, size: int, data: str | bytes) -> Sent:
+    def send(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message. Called in the reactor's thread, maybe from within users' code.
 
         :param size: how many bytes it counts for while it waits.
+        :param key: see `IRef.send`.
         """
         blocked = self.stream.blocked
+        outbox = self.context.outbox
+        if outbox is not None and (blocked or outbox.size) and not self.stream.closing:
+            outbox.put(size, data, key)
+            return _WAITING
         if self.ask(size, "send", data):
             return _WAITING if blocked else _ACCEPTED
-        if self.stream.output_full:
+        if self.stream.output_full and not self.stream.closing:
+            self._shared.account.count_dropped(self.context.policy)
             self._drain_waiters().note_refusal()
         return _DROPPED
 
-    def send_later(self, size: int, data: str | bytes) -> Sent:
+    def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message in a later turn. Called in any thread; see `send`."""
-        if self.ask_later(size, "send", data):
+        if self.context.outbox is None:
+            accepted = self.ask_later(size, "send", data)
+        else:
+            # There is always room in the outbox, but not for any number of calls.
+            most = self._shared.limits.max_output
+            accepted = not self.stream.closing and self._post(size, most, self.send, size, data, key)
+        if accepted:
             return _WAITING if self.stream.blocked else _ACCEPTED
-        if not (self.stream.closing or self._refusal_posted):
-            # It has room of its own, and is called after all that waits.
-            self._refusal_posted = True
-            self._post(CALL, 2 * self._shared.limits.max_output + MAX_KEPT * CALL, self._note_refusal)
+        if not self.stream.closing:
+            self._shared.account.count_dropped(self.context.policy)
+            if not self._refusal_posted:
+                # It has room of its own, and is called after all that waits.
+                self._refusal_posted = True
+                self._post(CALL, 2 * self._shared.limits.max_output + MAX_KEPT * CALL, self._note_refusal)
         return _DROPPED
 
     def _note_refusal(self) -> None:
@@ -123,8 +137,10 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """How many bytes wait for the peer, whether in the stream, for the module or for the thread. Safe in any."""
-        return self._shared.registry.thread.waiting(self.id) + self.context.kept_size + self.stream.waiting
+        """How many bytes wait for the peer, in the stream or the outbox, for the module or the thread. Safe in any."""
+        context, outbox = self.context, self.context.outbox
+        kept = context.kept_size + (0 if outbox is None else outbox.size)
+        return self._shared.registry.thread.waiting(self.id) + kept + self.stream.waiting
 
     def drained(self) -> Deferred[bool]:
         """Wait until no output waits; see `IRef.drained`. Called in the reactor's thread."""

@@ -6,12 +6,14 @@ It knows what modules may return, but not what their protocols mean. `stream.py`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from zope.interface import classImplements
 
 from wshost.connections.kernel import is_broken
+from wshost.connections.outbox import CLOSE, CONFLATE, OUTBOX_POLICIES, Outbox
 from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
@@ -60,6 +62,9 @@ class Context:
         self.stream = Stream(shared, id, self._output_drained)
         #: The connection as a subscriber of topics; None until it subscribes to one.
         self.subscriber: Subscriber | None = None
+        #: What happens to messages of refs when the peer is slow; and where they wait, if the policy drops them there.
+        self.policy = CLOSE
+        self.outbox: Outbox | None = None
         self._shared = shared
         self.notes: dict[str, Any] | None = {} if shared.account.takes_notes else None
         #: How published messages are encoded; None: the module is asked to send each.
@@ -240,6 +245,24 @@ class Context:
             self.subscriber.use_encoding(encoding)
         self.encoding = encoding
 
+    def use_policy(self, policy: str) -> None:
+        self.take_waiting()
+        self.policy = policy
+        self.stream.patient = policy != CLOSE
+        if policy in OUTBOX_POLICIES:
+            shared = self._shared
+            self.outbox = Outbox(
+                self.stream,
+                partial(self.ask, "send"),
+                shared.limits.max_output,
+                policy == CONFLATE,
+                partial(shared.account.count_dropped, policy),
+            )
+
+    def take_waiting(self) -> Sequence[str | bytes]:
+        outbox, self.outbox = self.outbox, None
+        return () if outbox is None else outbox.take()
+
     def keep_actions(self) -> None:
         self._keeps_actions = True
 
@@ -360,6 +383,8 @@ class Context:
         self._is_prompt = False
         try:
             self.use_encoding(None)
+            if self.stream.patient:
+                self.use_policy(CLOSE)
             if self._reads_into:
                 self.receive_into(None)
         finally:

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from wshost.connections.registry import Registry
 from wshost.interfaces import IRef
-from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_message, check_payload, check_topic
+from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_key, check_message, check_payload, check_topic
 from wshost.results import Sent
 
 #: An info counts for this many bytes while it waits, as its size is not known.
@@ -45,20 +45,25 @@ class Ref:
     def __hash__(self) -> int:
         return hash(self.id)
 
-    def send(self, data: str | bytes) -> Sent:
+    def send(self, data: str | bytes, key: str | None = None) -> Sent:
         """Send one message: a str as text, bytes as binary.
 
+        :param key: if the handler's `when_slow` is "conflate", the message takes the place of a waiting one with the
+            same key. Otherwise it means nothing.
         :returns: what became of it; false if it is dropped.
-        :raises TypeError: for anything else.
+        :raises TypeError: for data that is anything else, or a key that is not a str.
+        :raises ValueError: for a key that is empty, or longer than 255 bytes of UTF-8.
         :raises UnicodeEncodeError: for a str with lone surrogates.
         """
         data, size = check_message(data)
+        if key is not None:
+            key = check_key(key)
         connection = self._registry.find(self.id)
         if connection is None:
             return _DROPPED
         if self._registry.thread.is_current():
-            return connection.send(CALL + size, data)
-        return connection.send_later(CALL + size, data)
+            return connection.send(CALL + size, data, key)
+        return connection.send_later(CALL + size, data, key)
 
     @property
     def waiting(self) -> int:

@@ -19,10 +19,10 @@ class Registered(Protocol):
     def ask(self, size: int, action: str, *args: Any) -> bool:
         """Ask for an action. Called in the reactor's thread."""
 
-    def send(self, size: int, data: str | bytes) -> Sent:
+    def send(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message. Called in the reactor's thread."""
 
-    def send_later(self, size: int, data: str | bytes) -> Sent:
+    def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message in a later turn. Called in any thread."""
 
     @property

@@ -7,9 +7,9 @@ cdef class Stream:
     cdef public Py_ssize_t _queued, _handed_over, _max_output, bytes_out, published
     cdef object __weakref__
     cdef public str _id
-    cdef public object _shared, _drained, unblocked
+    cdef public object _shared, _drained, unblocked, refill
     cdef public list _out
-    cdef public bint reading, _flush_scheduled, paused_by_module, _ended, _peer_ended
+    cdef public bint reading, _flush_scheduled, paused_by_module, patient, _ended, _peer_ended
     cdef public object _stall, _deadline, reason
 
     cpdef write(self, data)

@@ -66,6 +66,10 @@ class Stream:
         self.blocked = False
         #: Called when the transport takes more output again, after all that waited here was written; None for nothing.
         self.unblocked: Callable[[], object] | None = None
+        #: Called before that, to write more, if there is no more to write here.
+        self.refill: Callable[[], object] | None = None
+        #: A peer that takes anything at all within the stall timeout stays, however little it is.
+        self.patient = False
         self._flush_scheduled = False
         # When the peer's progress is checked next, and when a closing connection is aborted.
         self._stall: Timer | None = None
@@ -101,7 +105,8 @@ class Stream:
         if self._deadline is not None:
             self._deadline.cancel()
         # Break the reference cycles: nothing is flushed any more.
-        self._stall = self._deadline = self._drained = self.unblocked = None  # type: ignore[assignment]
+        self._stall = self._deadline = self.unblocked = self.refill = None
+        self._drained = None  # type: ignore[assignment]
 
     # From the transport, to which this is a producer
 
@@ -120,6 +125,8 @@ class Stream:
             self._stall.cancel()
             self._stall = None
         self.flush()
+        if self.refill is not None and not self.blocked:
+            self.refill()
         if self.unblocked is not None and not self.blocked:
             self.unblocked()
 
@@ -291,7 +298,8 @@ class Stream:
         """Abort the connection if the peer takes too little of its output.
 
         The time that is left starts at the stall timeout. Each byte that the peer takes, or took before, adds
-        1 / `MIN_RATE` seconds. No more than `MAX_SAVED_STALLS` timeouts are ever left.
+        1 / `MIN_RATE` seconds. No more than `MAX_SAVED_STALLS` timeouts are ever left. If the stream is patient, each
+        byte leaves one timeout at least.
         """
         total = taken(self.transport)
         # It is negative where only the bytes still to be taken are known.
@@ -311,6 +319,8 @@ class Stream:
         left -= now - since
         if total is not None and before is not None:
             left += max(0, total - before) / MIN_RATE
+            if self.patient and total > before:
+                left = max(left, self._shared.limits.stall_timeout)
         if left > _ROUNDING:
             self._check_later(total, left, now)
         else:

@@ -24,6 +24,7 @@ class HandlerAdapter:
     :param close_grace: seconds that `handle` may go on after the connection is gone, before it is cancelled.
     :param restarts: after a crash of `handle`, `init` runs again, and the connection stays.
     :param name: names the handler, so that it can be imported again; None for one that was given as an object.
+    :param when_slow: what happens to messages of refs when the peer is slow: a word of the option ``--when-slow``.
     """
 
     def __init__(
@@ -35,19 +36,22 @@ class HandlerAdapter:
         close_grace: float = 10.0,
         restarts: bool = False,
         name: str | None = None,
+        when_slow: str = "close",
     ) -> None:
         self.name = name
-        self.terms = Terms(handler, options, init_timeout, close_grace, restarts)
+        self.terms = Terms(handler, options, init_timeout, close_grace, restarts, when_slow)
 
-    def renew(self, handler: Any, restarts: bool = False) -> None:
+    def renew(self, handler: Any, restarts: bool = False, when_slow: str = "close") -> None:
         """Give new sessions this handler. A session of before goes over to it when its own `renew` is called.
 
-        :param restarts: as for the first handler; sessions of before keep to what was.
+        Sessions of before keep to what was said of crashes and slow peers.
         """
-        terms = replace(self.terms, handler=handler, restarts=restarts)
+        terms = replace(self.terms, handler=handler, restarts=restarts, when_slow=when_slow)
         self.terms.successor = self.terms = terms
 
     def session(self, channel: IChannel, connection: ConnectionInfo) -> HandlerSession:
         """Return the session of a new connection. A later change of `terms` does not affect it."""
+        if self.terms.when_slow != "close":
+            channel.use_policy(self.terms.when_slow)
         session = RestartingSession if self.terms.restarts else HandlerSession
         return session(self.terms, channel, connection)

@@ -42,6 +42,8 @@ class Terms:
     close_grace: float
     #: After a crash of `handle`, `init` runs again, and the connection stays: see `restarting.py`.
     restarts: bool = False
+    #: What happens to messages of refs when the peer is slow: a word of the option ``--when-slow``.
+    when_slow: str = "close"
     #: The terms with newer code; None while there is none.
     successor: Terms | None = None
 

@@ -7,7 +7,7 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,14 @@ def is_fixed(handler: str) -> bool:
     return _top(handler) in _FIXED
 
 
-def load_afresh(handlers: Sequence[str]) -> list[Any]:
+def load_afresh(handlers: Sequence[str], check: Callable[[str, Any], object]) -> list[Any]:
     """Return the handlers that these options name, from sources as they are now.
 
     A handler is imported together with all modules of its outermost package; one in no package, with all modules that
     were imported from its folder and the folders below, but not with installed packages.
 
     :param handlers: each as for `wshost.loading.handlers.load`.
+    :param check: called with each of these and its handler; an exception counts as one of the import.
     :raises wshost.loading.importing.UserCodeError: when the user's own code raises an exception. Then, as after any
         other exception, `sys.modules` has the modules of before.
     :raises ConfigurationError: when there is no such module or attribute, or it is not a handler.
@@ -51,7 +52,10 @@ def load_afresh(handlers: Sequence[str]) -> list[Any]:
     sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
     importlib.invalidate_caches()
     try:
-        return [load(handler) for handler in handlers]
+        found = [load(handler) for handler in handlers]
+        for handler, one in zip(handlers, found, strict=True):
+            check(handler, one)
+        return found
     except BaseException:  # users' code may raise anything
         tree.take()
         sys.modules.update(before)

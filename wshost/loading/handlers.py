@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec, spec_from_file_location
 from operator import attrgetter
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from wshost.exact import shown
+from wshost.exact import shown, text
 from wshost.loading.importing import make_importable, run
 from wshost.results import ConfigurationError
 
@@ -47,7 +48,6 @@ def load(handler: Any) -> Any:
         )
     if not callable(getattr(found, "code_change", _nothing)):
         raise ConfigurationError(f"handler {name} has a code_change that can't be called")
-    restarts(handler, found, "close")
     return found
 
 
@@ -59,11 +59,23 @@ def restarts(handler: Any, found: Any, otherwise: str) -> bool:
     :param otherwise: "close" or "restart", for a handler without that attribute.
     :raises ConfigurationError: when the attribute is neither.
     """
+    return choice(handler, found, "on_crash", ("close", "restart"), otherwise) == "restart"
+
+
+def choice(handler: Any, found: Any, attribute: str, words: Sequence[str], otherwise: str) -> str:
+    """Return a handler's attribute that is one of a few words.
+
+    :param handler: the option that names the handler.
+    :param found: what `load` has returned for it.
+    :param otherwise: the word for a handler without that attribute.
+    :raises ConfigurationError: when the attribute is none of the words.
+    """
     name = shown(handler)
-    asked = run(f"on_crash of the handler {name} can't be read", getattr, found, "on_crash", otherwise)
-    if not isinstance(asked, str) or asked not in {"close", "restart"}:
-        raise ConfigurationError(f"handler {name}: on_crash is {shown(asked)}: it must be 'close' or 'restart'")
-    return asked == "restart"
+    asked = run(f"{attribute} of the handler {name} can't be read", getattr, found, attribute, otherwise)
+    if not isinstance(asked, str) or asked not in words:
+        allowed = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+        raise ConfigurationError(f"handler {name}: {attribute} is {shown(asked)}: it must be {allowed}")
+    return text(asked)
 
 
 def _nothing() -> None:

@@ -36,6 +36,8 @@ _SIZE = Size(1, 1 << 31)
 _TIME = Seconds(0.001, _DAY)
 _FILE = Text("FILE")
 
+#: What may happen to messages of references when a client is slow.
+WHEN_SLOW = ("close", "drop_new", "drop_old", "conflate")
 #: The titles of the groups of `--help`, by the first option of each group.
 GROUPS = {
     "port": "Where it listens",
@@ -134,6 +136,13 @@ class Settings:
         "close",
         "When a handler crashes: close its connection with 1011, or restart it: the connection stays, and init runs "
         "again. A handler's own on_crash comes first.",
+    )
+    when_slow = Option(
+        Choice("POLICY", *WHEN_SLOW),
+        "close",
+        "When a client reads more slowly than its handler's references send: drop the new messages and, soon, the "
+        "client; drop only the new messages, or the oldest; or keep only the last message of each key. A handler's own "
+        "when_slow comes first.",
     )
     origin = Option(
         Several(Text("ORIGIN")), (), "Web origin whose pages may connect, besides the server's own; * for any."

@@ -1,6 +1,6 @@
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -113,6 +113,12 @@ class Connection:
         raise NotImplementedError
 
     def unsubscribe_all(self) -> None:
+        raise NotImplementedError
+
+    def use_policy(self, policy: str) -> None:
+        raise NotImplementedError
+
+    def take_waiting(self) -> Sequence[str | bytes]:
         raise NotImplementedError
 
     def use_encoding(self, encoding: IEncoding | None) -> None:

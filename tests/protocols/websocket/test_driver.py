@@ -873,6 +873,62 @@ class TestRefs:
         assert server.told == [("text", "one"), ("text", "two")]
 
 
+class TestMessagesThatWaitOutside:
+    """Messages of refs to a slow peer, under a policy that drops them."""
+
+    def slow(self) -> tuple[Server, Peer]:
+        """A peer that reads nothing, and two messages that wait for it."""
+
+        def conflate(session: Session) -> None:
+            session.channel.use_policy("conflate")
+            accept(session)
+
+        server = Server(init=conflate)
+        peer = server.open()
+        peer.transport.reading = False
+        server.session.ref.send(bytes(70_000))
+        peer.turn()
+        for data, key in (("old", "a"), ("other", "b"), ("new", "a")):
+            server.session.ref.send(data, key)
+        return server, peer
+
+    def rest(self, peer: Peer) -> list[Any]:
+        peer.transport.reading = True
+        peer.transport.drain()
+        return peer.messages()[1:]
+
+    def test_they_become_frames_when_the_peer_reads_and_count_as_sent_only_then(self) -> None:
+        server, peer = self.slow()
+        assert driver(server).messages_out == 1
+        assert self.rest(peer) == ["new", "other"]
+        assert driver(server).messages_out == 3
+
+    def test_answers_and_pings_overtake_them(self) -> None:
+        server, peer = self.slow()
+        server.session.channel.send("answer")
+        server.session.ref.ping(b"?")
+        assert self.rest(peer) == ["answer", ("ping", b"?"), "new", "other"]
+
+    def test_they_leave_before_our_close_and_none_after_it(self) -> None:
+        server, peer = self.slow()
+        server.session.ref.close(1000, "bye")
+        assert not server.session.ref.send("late")
+        assert self.rest(peer) == ["new", "other", ("close", 1000, "bye")]
+
+    def test_they_are_dropped_when_the_peer_closes(self) -> None:
+        server, peer = self.slow()
+        peer.send(close(1000))
+        assert not server.session.ref.send("late")
+        assert self.rest(peer) == [ECHOED]
+
+    def test_they_are_dropped_when_the_peer_breaks_the_protocol(self) -> None:
+        server, peer = self.slow()
+        peer.send(frame(BINARY, b"", rsv=RSV1))
+        assert not server.session.ref.send("late")
+        [(kind, code, _)] = self.rest(peer)
+        assert (kind, code) == ("close", 1002)
+
+
 class TestThePeerCloses:
     """RFC 6455 §7.1.5, §7.1.6."""
 

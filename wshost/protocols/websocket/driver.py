@@ -99,6 +99,8 @@ class WebSocket:
         self.messages_in = self.messages_out = 0
         # The size in bytes of refs' actions that wait behind queued infos.
         self._behind_infos = 0
+        # The session has asked for a policy, so messages may wait outside.
+        self._has_policy = False
         # The peer's Close has arrived, with this code and reason.
         self._close_received = False
         self._peers_close: tuple[int | None, str] = (None, "")
@@ -357,6 +359,9 @@ class WebSocket:
         self._peers_close = (code, reason)
         self._note_close(code, reason, "peer")
         self._reader.leave_to_engine()
+        if self._has_policy:
+            # The peer wants no more.
+            self._context.take_waiting()
         self._context.use_encoding(None)
         session = self._session
         session.handle_message(("close", (code, reason)))
@@ -394,7 +399,10 @@ class WebSocket:
     def close(self, code: int | None, reason: str) -> None:
         if self._state is not _OPEN:
             return
-        # Messages that were published earlier leave before the Close, and none leaves after it.
+        # Messages that wait, or were published earlier, leave before the Close, and none leaves after it.
+        if self._has_policy:
+            for data in self._context.take_waiting():
+                self.send(data)
         self._context.use_encoding(None)
         self._note_close(code, reason, "server")
         if self._close_received:
@@ -406,6 +414,7 @@ class WebSocket:
             self._context.call_later(self._options.close_timeout, self._close_overdue)
 
     def on_fail(self, code: int, reason: str) -> None:
+        self._context.take_waiting()
         self._note_close(code, reason, "server")
 
     def _note_close(self, code: int | None, reason: str, by: str) -> None:
@@ -424,6 +433,10 @@ class WebSocket:
         # When the server stops, a handler gets no more time after the end of its connection.
         gone = self._going_away and self._state is _CLOSED
         return self._context.call_regardless(0.0 if gone else seconds, call)
+
+    def use_policy(self, policy: str) -> None:
+        self._has_policy = True
+        self._context.use_policy(policy)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         self._context.call_soon(call)
