@@ -326,7 +326,7 @@ OTHERS: dict[str, list[str]] = {
         "So a burst of 16 messages is answered by one system call",
         "twistd can't exit with another status than 0",
     ],
-    "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to"],
+    "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to", "with port 0 if that is not known"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [
         "the exit status is 1",

@@ -26,6 +26,7 @@ from wshost.connections.shared import Limits, Link
 from wshost.connections.timers import LOOK
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import IBackplane
+from wshost.networks import Networks
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
 from wshost.settings.options import OPTIONS
@@ -209,6 +210,9 @@ class MemoryTransport:
     def getPeer(self) -> Any:
         return self._peer
 
+    #: Whether the proxy's header names nobody.
+    anonymous = False
+
     def call_when_known(self, call: Any) -> None:
         """As the transport behind a proxy's header."""
         self.known = call
@@ -367,6 +371,7 @@ class MemoryHost:
     :param leave: likewise.
     :param access: likewise.
     :param counts_ends: likewise.
+    :param trusted: likewise.
     :param limits: for the `Limits`.
     """
 
@@ -382,6 +387,7 @@ class MemoryHost:
         leave: Any = None,
         access: bool = False,
         counts_ends: bool = False,
+        trusted: Networks | None = None,
         **limits: Any,
     ) -> None:
         self.reactor = reactor or MemoryReactor()
@@ -399,6 +405,7 @@ class MemoryHost:
             leave=leave,
             access=access,
             counts_ends=counts_ends,
+            trusted=trusted,
         )
 
     def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:

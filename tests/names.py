@@ -27,7 +27,7 @@ from wshost.commands import foreground
 from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
-from wshost.request import TLS, ConnectionInfo
+from wshost.request import TLS, ConnectionInfo, Proxy
 from wshost.settings import environment, wsserver
 from wshost.settings.options import MODULES, OPTIONS, WHEN_SLOW
 
@@ -46,7 +46,7 @@ _WORDS = """
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
-    true false yes LimitNOFILE LimitNOFILE= X-Forwarded-For GLIBC_TUNABLES MALLOC_…
+    true false yes LimitNOFILE LimitNOFILE= Forwarded X-Forwarded-For X-Forwarded-Proto GLIBC_TUNABLES MALLOC_…
     IProtocolFactory IConsumer ISSLTransport connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509
     .pxd .pyx .tac .venv docs/_build doc feature fix removal pyproject.toml PORT= HANDLER= ARGS=--help
@@ -145,6 +145,7 @@ ROOTS: dict[str, set[str]] = {
     "IContext": set(IContext.names(all=True)),
     "ref": set(IRef.names(all=True)),
     "connection": {name for name in dir(ConnectionInfo) if not name.startswith("_")},
+    "proxy": {field.name for field in dataclasses.fields(Proxy)},
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
 _OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 GROUND: dict[str, set[str]] = {
     "wshost.exact": set(),
     "wshost.messages": {"wshost.exact"},
+    "wshost.networks": set(),
     "wshost.request": set(),
     "wshost.results": {"wshost.exact", "wshost.request"},
     "wshost.interfaces": {"wshost.request", "wshost.results"},

@@ -269,6 +269,26 @@ class TestService:
         started({"port": 8080, "number_of_workers": 10, "worker_options": {key: pairs}}, reactor)
         assert hello(reactor) == HELLO_BACK
 
+    @pytest.mark.parametrize(
+        ("trusted", "peer"),
+        [([], "192.168.1.1:54321"), (["unix"], "192.168.1.1:54321"), (["unix", "192.168.0.0/16"], "192.0.2.1:0")],
+    )
+    def test_the_proxies_of_trust_proxy_name_their_clients(
+        self, reactor: Reactor, trusted: list[str], peer: str
+    ) -> None:
+        class Handler:
+            def init(self, options: Any) -> None:
+                peers.append(options["connection"].peer)
+
+            def handle(self, message: Any, state: None) -> tuple[Any, ...]:
+                raise NotImplementedError
+
+        peers: list[str] = []
+        started({"handler": Handler(), "trust_proxy": trusted}, reactor)
+        protocol, _ = connect(reactor)
+        protocol.dataReceived(REQUEST.removesuffix(b"\r\n") + b"X-Forwarded-For: 192.0.2.1\r\n\r\n")
+        assert peers == [peer]
+
     def test_number_of_workers_limits_the_connections(self, reactor: Reactor) -> None:
         started({"number_of_workers": 1, "handler": echo}, reactor)
         assert hello(reactor) == HELLO_BACK

@@ -12,6 +12,7 @@ from wshost.results import Accept, Refused, Results, Sent
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IAddress
 
 
 class Timer(Protocol):
@@ -133,6 +134,10 @@ class IContext(Interface):
     peer_address = Attribute("twisted.internet.interfaces.IAddress of the peer")
     host_address = Attribute("twisted.internet.interfaces.IAddress of our side")
     tls = Attribute("`wshost.request.TLS`, or None on a plain connection")
+    trusted = Attribute(
+        "the `wshost.networks.Networks` of trusted proxies if our socket's peer is one of them, or None"
+    )
+    proxy = Attribute("`wshost.request.Proxy`, what a trusted proxy has said of the client, or None")
     admitted = Attribute("False when the server is full: `init` must tell the peer and `Close`, else it is aborted")
     retry_after = Attribute(
         "int: 0; or, when not `admitted` because the address connects too often, after how many seconds it may"
@@ -203,6 +208,16 @@ class IContext(Interface):
 
     def release_actions() -> None:
         """Undo `keep_actions`: call `handle_action` for each kept action, from within this call."""
+
+    def use_client(client: IAddress | None, secure: bool) -> None:
+        """Take a trusted proxy's word: `peer` and `peer_address` are from now on those of this client.
+
+        The connection counts for the client's limits. If these are exceeded, `admitted` is False then, and the module
+        must refuse the client. Called at most once, and only if `trusted`.
+
+        :param client: None: the proxy has not named it.
+        :param secure: whether the client has connected to the proxy by TLS.
+        """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; never after this module's `handle_connection_close`.

@@ -133,10 +133,21 @@ class TLS:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """Facts about a trusted proxy, and what it has said of the client."""
+
+    #: The proxy's own address, in the form of `ConnectionInfo.peer`.
+    peer: str
+    #: Whether the client has connected to the outermost trusted proxy by TLS.
+    secure: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionInfo:
     """Facts about a new connection. A handler's `init` gets this as ``options["connection"]``."""
 
-    #: The peer's address: ``127.0.0.1:50000``, ``[::1]:50000`` or ``unix:``.
+    #: The peer's address: ``127.0.0.1:50000``, ``[::1]:50000`` or ``unix:``. Behind a trusted proxy (`--trust-proxy`)
+    #: it is the client's; the port is 0 if the proxy has not said it.
     peer: str
     #: The authority that the client asks for: ``example.com:8080``.
     host: str
@@ -155,6 +166,8 @@ class ConnectionInfo:
     tls: TLS | None = None
     #: The pattern of `--route` that matched, or None without routes.
     route: str | None = None
+    #: The trusted proxy that has named the client, or None.
+    proxy: Proxy | None = None
 
     # Found when it is asked for: most handlers never do.
     @property

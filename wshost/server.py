@@ -26,6 +26,7 @@ from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
 from wshost.messages import check_message, check_topic
+from wshost.networks import Networks
 from wshost.process import ending, reactors
 from wshost.protocols.websocket import on_demand
 from wshost.reloading import Reloaded
@@ -150,7 +151,14 @@ class Server(MultiService):
         ]
         leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
         self._hub = Hub(
-            reactor, self._chain, limits, backplane=self._backplane, leave=leave, soon=soon, access=settings.access_log
+            reactor,
+            self._chain,
+            limits,
+            backplane=self._backplane,
+            leave=leave,
+            soon=soon,
+            access=settings.access_log,
+            trusted=Networks(settings.trust_proxy) if settings.trust_proxy else None,
         )
         return self._hub
 

@@ -82,6 +82,7 @@ class TestTheCommandLine:
             "SIZE": "64KiB",
             "FORMAT": "json",
             "LEVEL": "debug",
+            "NETWORK": "10.0.0.0/8",
             "WHAT": "restart",
             "CODE": "1012",
             "POLICY": "conflate",

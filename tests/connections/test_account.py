@@ -10,6 +10,7 @@ from wsproto.events import CloseConnection
 from tests.memory import MemoryHost, Peer, request
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.connections.account import FACTS, KINDS, OTHERS, Account, code_class
+from wshost.networks import Networks
 
 
 class Handler:
@@ -153,6 +154,14 @@ class TestTheAccessLog:
             peer.turn(600)
         [facts] = [event["access"] for event in events if event["log_namespace"] == "wshost.access"]
         assert "did not read" in facts["reason"]
+
+    def test_failures_and_the_access_log_have_the_address_that_a_trusted_proxy_names(self) -> None:
+        host = MemoryHost(Handler(), access=True, trusted=Networks(["127.0.0.1"]))
+        peer = host.open("/", {"X-Forwarded-For": "192.0.2.1"})
+        with capturedLogs() as events:
+            peer.text("fail")
+            peer.leave()
+        assert [event["peer"] for event in events] == ["192.0.2.1:0"] * 2
 
     def test_a_client_that_is_refused_is_logged_with_the_reason(self, logged: Logged) -> None:
         peer = logged.host.connect()

@@ -24,9 +24,12 @@ from tests.connections.modules import (
 from tests.memory import MemoryHost, Peer
 from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.context import MAX_KEPT
+from wshost.connections.rate import BURST
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
 from wshost.messages import CALL
+from wshost.networks import Networks
+from wshost.request import Proxy
 from wshost.results import REFUSED, Close, Refused, Results, Stop, Switch
 
 pytestmark = pytest.mark.usefixtures("failures")
@@ -642,6 +645,89 @@ class TestBehindAProxy:
         host = serve(Module(), max_connections_per_address=1)
         self.connect(host).leave()
         assert host.idle()
+
+
+class TestBehindATrustedProxy:
+    """Behind a proxy that names its clients in the protocol of the first module."""
+
+    CLIENT = IPv4Address("TCP", "192.0.2.1", 4711)
+
+    def serve(self, **limits: int) -> MemoryHost:
+        def believe(driver: Driver, data: bytes) -> Results:
+            context = driver.context
+            if context.trusted is not None and context.proxy is None:
+                context.use_client(IPv4Address("TCP", data.decode(), 4711) if data != b"-" else None, secure=True)
+            if not context.admitted:
+                return Close(b"later" if context.retry_after else b"full")
+            return f"{context.peer} by {context.proxy and context.proxy.peer}".encode()
+
+        return serve(Module(believe), trusted=Networks(["10.0.0.0/8", "unix"]), **limits)
+
+    def test_a_trusted_proxy_names_its_client(self) -> None:
+        peer = self.serve().connect("10.0.0.1")
+        context = peer.connection.context
+        assert (context.trusted is not None, context.proxy, context.peer) == (True, None, "10.0.0.1:50000")
+        peer.send(b"192.0.2.1")
+        assert peer.take() == b"192.0.2.1:4711 by 10.0.0.1:50000"
+        assert context.peer_address == self.CLIENT
+        assert context.proxy == Proxy("10.0.0.1:50000", secure=True)
+
+    def test_a_proxy_need_not_name_its_client(self) -> None:
+        peer = self.serve().connect("10.0.0.1")
+        peer.send(b"-")
+        assert peer.take() == b"10.0.0.1:50000 by 10.0.0.1:50000"
+
+    def test_nobody_else_names_a_client(self) -> None:
+        peer = self.serve().connect("192.0.2.2")
+        peer.send(b"192.0.2.1")
+        assert peer.take() == b"192.0.2.2:50000 by None"
+
+    def test_the_proxys_clients_are_counted_and_not_the_proxy(self) -> None:
+        host = self.serve(max_connections_per_address=1)
+        peers = [host.connect("10.0.0.1") for _ in range(4)]
+        peers.append(Peer(host, UNIXAddress("/run/proxy.sock")))
+        assert host.hub.shared.admission.empty
+        for peer, client in zip(peers, [b"192.0.2.1", b"192.0.2.1", b"192.0.2.2", b"-", b"192.0.2.3"], strict=True):
+            peer.send(client)
+            # A second request changes nothing.
+            peer.send(client)
+        assert [peer.take()[:4] for peer in peers] == [b"192.", b"full", b"192.", b"10.0", b"192."]
+        for host_part in ("192.0.2.1", "192.0.2.2", "192.0.2.3", "10.0.0.1"):
+            assert not host.hub.shared.admission.count_address(host_part)
+        for peer in peers:
+            peer.leave()
+        assert host.hub.shared.admission.empty
+
+    def test_a_client_is_counted_once(self) -> None:
+        def insist(driver: Driver, data: bytes) -> None:
+            for number in (1, 2):
+                driver.context.use_client(IPv4Address("TCP", f"192.0.2.{number}", 4711), secure=False)
+
+        host = serve(Module(insist), trusted=Networks(["10.0.0.1"]))
+        peer = host.connect("10.0.0.1")
+        peer.send(b"x")
+        peer.leave()
+        assert host.hub.shared.admission.empty
+
+    def test_a_client_that_connects_too_often_is_refused(self) -> None:
+        host = self.serve(connection_rate=1)
+        peers = [host.connect("10.0.0.1") for _ in range(5 * BURST)]
+        for peer in peers:
+            peer.send(b"192.0.2.1")
+        assert [peer.take() == b"later" for peer in peers] == [False] * BURST + [True] * 4 * BURST
+        assert peers[-1].connection.context.retry_after == 1
+
+    @pytest.mark.parametrize("anonymous", [False, True])
+    def test_a_client_whom_a_proxys_header_does_not_name_names_nobody(self, anonymous: bool) -> None:
+        """As behind a PROXY header of a trusted proxy for an UNKNOWN client, whose bytes may be anybody's."""
+        host = self.serve(max_connections_per_address=1)
+        peer = host.connect("10.0.0.1", proxied=True)
+        peer.transport.anonymous = anonymous
+        peer.transport.become(IPv4Address("TCP", "10.0.0.2", 4711))
+        peer.send(b"192.0.2.1")
+        assert peer.take() == (b"10.0.0.2:4711 by None" if anonymous else b"192.0.2.1:4711 by 10.0.0.2:4711")
+        assert host.hub.shared.admission.count_address("192.0.2.1") is anonymous
+        assert host.hub.shared.admission.count_address("10.0.0.2") is not anonymous
 
 
 class TestMemory:

@@ -10,6 +10,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import ILoggingContext, IProtocolFactory, IProtocolNegotiationFactory
+from twisted.logger import capturedLogs
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.policies import WrappingFactory
 from zope.interface import implementer
@@ -21,6 +22,7 @@ from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.hub import RENEWED, Hub
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IPromptDriver
+from wshost.networks import Networks
 from wshost.results import REFUSED, Close, Stop
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 50_000)
@@ -136,6 +138,18 @@ class TestFactory:
         host = serve().hub
         assert type(host.factory().buildProtocol(ADDRESS)) is Connection
         assert type(host.factory(proxied=True).buildProtocol(ADDRESS)) is ProxiedConnection
+
+    @pytest.mark.parametrize("access", [False, True])
+    def test_a_proxy_that_is_not_trusted_is_refused_and_this_is_counted(self, access: bool) -> None:
+        module: Any = Echo()
+        host = MemoryHost(chain=[Link("echo", module, None)], trusted=Networks(["192.0.2.1"]), access=access)
+        with capturedLogs() as events:
+            peers = [host.connect(address, proxied=True) for address in ("192.0.2.1", "192.0.2.2")]
+            peers.append(host.connect("192.0.2.2"))
+        assert [peer.transport.aborted for peer in peers] == [False, True, False]
+        assert host.hub.shared.account.refused == {(0, "The proxy is not trusted."): 1}
+        lines = [(event["connection"], event["peer"], event["access"]) for event in events]
+        assert lines == [("c2", "192.0.2.2:50000", {"reason": "The proxy is not trusted."})] * access
 
     def test_each_connection_has_an_id_of_its_own(self) -> None:
         host = serve()

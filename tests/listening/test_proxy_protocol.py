@@ -75,7 +75,9 @@ class TestAHeader:
     def test_a_header_tells_the_addresses(self, behind: Behind, data: bytes, source: Any, destination: Any) -> None:
         peer = behind.protocol.transport
         assert (peer.getPeer(), peer.getHost()) == (PROXY, behind.transport.getHost())
+        assert peer.anonymous
         behind.send(data)
+        assert peer.anonymous is (source is None)
         assert (peer.getPeer(), peer.getHost()) == (source or PROXY, destination or behind.transport.getHost())
         assert behind.protocol.received == b""
         behind.send(b"hello")

@@ -53,8 +53,6 @@ class Connection:
         #: How many bytes have come in; and when it was made, if notes are taken.
         self.bytes_in = 0
         self.made_at = 0.0
-        # The IP address for which it is counted.
-        self._counted_address: str | None = None
         # What waits until the peer has taken its output; None until something does.
         self._waiters: Waiters | None = None
         # Another thread's send was refused, and the reactor's thread will be told.
@@ -264,8 +262,8 @@ class Connection:
             if self.context.notes is not None:
                 self._account_for(self.context.notes, why)
         finally:
-            if self._counted_address is not None:
-                shared.admission.discount_address(self._counted_address)
+            if self.context.counted_address is not None:
+                shared.admission.discount_address(self.context.counted_address)
             shared.admission.forget(self.id)
             subscriber, self.context.subscriber = self.context.subscriber, None
             try:
@@ -294,17 +292,9 @@ class Connection:
     # Admission
 
     def _count_address(self) -> None:
-        host = getattr(self.stream.transport.getPeer(), "host", None)
-        if self.context.admitted and host is not None:
-            rate = self._shared.admission.rate
-            if rate is not None:
-                self.context.retry_after = rate.take(host)
-                if self.context.retry_after:
-                    self.context.admitted = False
-                    return
-            self.context.admitted = self._shared.admission.count_address(host)
-            if self.context.admitted:
-                self._counted_address = host
+        # A trusted proxy has many clients; each is counted when the proxy has named it.
+        if self.context.admitted and self.context.trusted is None:
+            self.context.count_address()
 
     def _start(self) -> None:
         if self.context.admitted or self._shared.admission.refuse(self.id):

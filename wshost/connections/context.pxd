@@ -12,6 +12,7 @@ cdef class Context:
     cdef public bint admitted, _in_module, _is_prompt, _keeps_actions, _reads_into
     cdef public dict notes
     cdef public object ref, request, outbox, policy, _driver, encoding, _transition, _shared, _route
+    cdef public object proxy, counted_address
     cdef public Py_ssize_t _position, kept_size, retry_after
     cdef public bytes _unread
     cdef public list _kept

@@ -21,7 +21,8 @@ from wshost.connections.timers import ModuleTimer
 from wshost.exact import seconds as exact_seconds
 from wshost.interfaces import IContext, ICountingDriver, IEncoding, IPromptDriver, Timer
 from wshost.messages import CALL
-from wshost.request import TLS, Request
+from wshost.networks import Networks
+from wshost.request import TLS, Proxy, Request
 from wshost.results import Close, Refused, Result, Results, Stop, Switch
 from wshost.topics.pending import Subscriber
 
@@ -65,6 +66,10 @@ class Context:
         #: What happens to messages of refs when the peer is slow; and where they wait, if the policy drops them there.
         self.policy = CLOSE
         self.outbox: Outbox | None = None
+        #: What a trusted proxy has said; None until it has.
+        self.proxy: Proxy | None = None
+        #: The IP address for which the connection is counted.
+        self.counted_address: str | None = None
         self._shared = shared
         self.notes: dict[str, Any] | None = {} if shared.account.takes_notes else None
         #: How published messages are encoded; None: the module is asked to send each.
@@ -98,7 +103,7 @@ class Context:
 
     @property
     def peer_address(self) -> IAddress:
-        peer: IAddress = self.stream.transport.getPeer()
+        peer: IAddress = self.stream.client or self.stream.transport.getPeer()
         return peer
 
     @property
@@ -116,6 +121,19 @@ class Context:
             return None
         certificate: Any = self.stream.transport.getPeerCertificate()
         return TLS(peer_certificate=certificate)
+
+    @property
+    def trusted(self) -> Networks | None:
+        trusted, transport = self._shared.trusted, self.stream.transport
+        if trusted is None or not trusted.have(transport.getPeer()):
+            return None
+        # A PROXY header may come from a trusted proxy, and not say whose bytes follow.
+        return None if getattr(transport, "anonymous", False) else trusted
+
+    def use_client(self, client: IAddress | None, secure: bool) -> None:
+        self.proxy = Proxy(self.peer, secure)
+        self.stream.client = client
+        self.count_address()
 
     @property
     def next_module(self) -> str | None:
@@ -349,6 +367,17 @@ class Context:
 
     def _output_drained(self) -> None:
         self.ask("drained")
+
+    def count_address(self) -> None:
+        """Count the connection for its peer's IP address, if it has one. It is not admitted if that has too many."""
+        host, admission = getattr(self.peer_address, "host", None), self._shared.admission
+        if host is None or self.counted_address is not None:
+            return
+        if admission.rate is not None:
+            self.retry_after = admission.rate.take(host)
+        self.admitted = not self.retry_after and admission.count_address(host)
+        if self.admitted:
+            self.counted_address = host
 
     # The chain
 

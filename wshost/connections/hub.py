@@ -21,6 +21,7 @@ from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 from wshost.connections.account import Account
+from wshost.connections.address import address
 from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.drain import Drain
@@ -32,6 +33,7 @@ from wshost.connections.thread import ReactorThread
 from wshost.connections.timers import Schedule
 from wshost.connections.turn import Turn
 from wshost.interfaces import IBackplane
+from wshost.networks import Networks
 from wshost.topics.subscriptions import Topics
 
 #: How many connections go over to newer code in one turn: their handlers' `code_change` may take long.
@@ -48,6 +50,7 @@ class Hub:
     :param access: log each connection at its end.
     :param counts_ends: count connections at their end, and what went through them.
     :param waits: called with the number of connections that `stop` waits for: when it begins, then once a second.
+    :param trusted: the proxies that may name their clients; None: there are none, but on proxied endpoints any may.
     :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
     """
 
@@ -63,6 +66,7 @@ class Hub:
         access: bool = False,
         counts_ends: bool = False,
         waits: Callable[[int], object] | None = None,
+        trusted: Networks | None = None,
     ) -> None:
         failures = Failures(reactor, leave)
         rate = ConnectionRate(limits.connection_rate, reactor.seconds) if limits.connection_rate else None
@@ -77,6 +81,7 @@ class Hub:
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address, rate),
             account=Account(access, counts_ends),
+            trusted=trusted,
         )
         #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)
@@ -93,17 +98,28 @@ class Hub:
         """
         return HubFactory(self, proxied)
 
-    def build(self, proxied: bool) -> IProtocol:
-        """Return a connection for a new socket; a `Refusal` after `stop` was called."""
+    def build(self, addr: IAddress, proxied: bool) -> IProtocol:
+        """Return a connection for a new socket; a `Refusal` after `stop` was called, and for an unknown proxy."""
         registry = self.shared.registry
         registry.thread.enter()
         if self._drain is not None:
+            return Refusal()
+        trusted = self.shared.trusted
+        if proxied and trusted is not None and not trusted.have(addr):
+            self._note_unknown_proxy(addr)
             return Refusal()
         admitted = self.shared.admission.has_room(len(registry))
         account = self.shared.account
         account.opened += 1
         connection = ProxiedConnection if proxied else Connection
         return connection(self.shared, self.topics, f"c{account.opened}", admitted)
+
+    def _note_unknown_proxy(self, addr: IAddress) -> None:
+        account, reason = self.shared.account, "The proxy is not trusted."
+        account.opened += 1
+        account.count_refusal(0, reason)
+        if account.access:
+            account.log(f"c{account.opened}", address(addr), {"reason": reason})
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections; after the timeout, abort those that are left. Fires when all are gone."""
@@ -164,7 +180,7 @@ class HubFactory:
         self._proxied = proxied
 
     def buildProtocol(self, addr: IAddress) -> IProtocol:
-        return self._hub.build(self._proxied)
+        return self._hub.build(addr, self._proxied)
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return what TLS may negotiate (ALPN, RFC 7301): the protocol of the chain's first module."""

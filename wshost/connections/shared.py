@@ -15,6 +15,7 @@ from wshost.connections.registry import Registry
 from wshost.connections.timers import Schedule
 from wshost.connections.turn import Turn
 from wshost.interfaces import IProtocolModule
+from wshost.networks import Networks
 
 
 class Link(NamedTuple):
@@ -67,3 +68,5 @@ class Shared:
     registry: Registry
     admission: Admission
     account: Account
+    #: The proxies that may name their clients; None: there are none.
+    trusted: Networks | None = None

@@ -10,7 +10,7 @@ cdef class Stream:
     cdef public object _shared, _drained, unblocked, refill
     cdef public list _out
     cdef public bint reading, _flush_scheduled, paused_by_module, patient, _ended, _peer_ended
-    cdef public object _stall, _deadline, reason
+    cdef public object _stall, _deadline, reason, client
 
     cpdef write(self, data)
     cpdef flush(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
 from zope.interface import classImplements
 
 from wshost.connections.address import address
@@ -42,6 +42,8 @@ class Stream:
     def __init__(self, shared: Shared, id: str, drained: Callable[[], object]) -> None:
         #: None until `connect`. It must provide more than any single interface of Twisted has.
         self.transport: Any = None
+        #: The address of the client, if a proxy has named it; else None.
+        self.client: IAddress | None = None
         #: True while `max_output` bytes wait for the peer.
         self.output_full = False
         #: True once the connection closes: input is ignored, and nothing more may be written.
@@ -290,7 +292,7 @@ class Stream:
 
     def peer(self) -> str:
         """Return the peer's address as text."""
-        return address(self.transport.getPeer())
+        return address(self.client or self.transport.getPeer())
 
     # A peer that does not read
 

@@ -109,6 +109,11 @@ class ProxiedTransport:
         else:
             self._waiting.append(call)
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether no header has named the client: `getPeer` then returns the address of the proxy."""
+        return self._header is None or self._header.source is None
+
     def receive_into(self, buffer: Any) -> bool:
         """Let the transport below read into this buffer; return False when it or the protocol can't do so."""
         if not hasattr(type(self._protocol), "buffer_updated"):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 from wshost import exact
+from wshost.networks import Networks
 
 _SIZE = re.compile(r"(\d+) ?([KMG]?)(?:iB)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -151,6 +152,17 @@ class Text(Kind[str]):
         if not isinstance(value, str) or not value:
             raise ValueError(f"{value!r} is not a string of one or more characters")
         return exact.text(value)
+
+
+class Network(Text):
+    """An IP address, a network, or ``unix`` for peers on Unix sockets."""
+
+    metavar = "NETWORK"
+
+    def check(self, value: Any) -> str:
+        text = super().check(value)
+        Networks([text])
+        return text
 
 
 class Anything(Kind[Any]):

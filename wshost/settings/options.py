@@ -20,6 +20,7 @@ from wshost.settings.kinds import (
     Integer,
     Kind,
     Module,
+    Network,
     OneOrSeveral,
     Seconds,
     Several,
@@ -104,6 +105,12 @@ class Settings:
         (),
         "Twisted server endpoint, such as unix:/run/chat.sock, systemd:domain=INET:index=0 or haproxy:tcp:8080; "
         "replaces --port and --interface.",
+    )
+    trust_proxy = Option(
+        Several(Network()),
+        (),
+        "Address or network of a proxy in front, 10.0.0.0/8 or unix: it names its clients by Forwarded, "
+        "X-Forwarded-For or, with haproxy:, the PROXY protocol, which then no other peer may speak.",
     )
     tls_cert = Option(
         OneOrSeveral(_FILE),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
@@ -24,6 +24,7 @@ from wshost.interfaces import (
     IProtocolDriver,
     Timer,
 )
+from wshost.networks import Networks
 from wshost.protocols.http import module as http
 from wshost.protocols.http.options import Options
 from wshost.request import Request
@@ -61,7 +62,7 @@ class Connection:
     peer = "127.0.0.1:50000"
     peer_address = IPv4Address("TCP", "127.0.0.1", 50000)
     host_address = IPv4Address("TCP", "127.0.0.1", 8080)
-    tls = None
+    tls = proxy = None
     output_full = reset_by_peer = blocked = False
     reading = True
 
@@ -69,6 +70,10 @@ class Connection:
         self, next_module: str | None = "websocket", admitted: bool = True, notes: dict[str, Any] | None = None
     ) -> None:
         self.notes = notes
+        self.trusted: Networks | None = None
+        #: What a proxy has said of clients; and whether there is room for them.
+        self.clients: list[tuple[IAddress | None, bool]] = []
+        self.room = True
         self.refused: list[tuple[int, str]] = []
         self.next_module = next_module
         self.admitted = admitted
@@ -81,6 +86,10 @@ class Connection:
 
     def count_refusal(self, status: int, reason: str) -> None:
         self.refused.append((status, reason))
+
+    def use_client(self, client: IAddress | None, secure: bool) -> None:
+        self.clients.append((client, secure))
+        self.admitted = self.room
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -691,6 +700,61 @@ class TestFullServer:
         assert driver.handle_connection_in(UPGRADE) is None
         driver.handle_connection_close("closed")
         assert connection.clock.getDelayedCalls() == []
+
+
+def upgrade(*fields: str) -> bytes:
+    return UPGRADE.removesuffix(b"\r\n") + "".join(f"{field}\r\n" for field in fields).encode() + b"\r\n"
+
+
+class TestBehindATrustedProxy:
+    @pytest.fixture
+    def connection(self) -> Connection:
+        connection = Connection()
+        connection.trusted = Networks(["10.0.0.0/8"])
+        return connection
+
+    @pytest.mark.parametrize(
+        ("fields", "client", "secure"),
+        [
+            (["X-Forwarded-For: 192.0.2.1"], IPv4Address("TCP", "192.0.2.1", 0), False),
+            (["X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 192.0.2.1:7"], IPv4Address("TCP", "192.0.2.1", 7), False),
+            (['Forwarded: for="[2001:db8::1]:4711";proto=https'], IPv6Address("TCP", "2001:db8::1", 4711), True),
+            (["X-Forwarded-Proto: https"], None, True),
+            ([], None, False),
+        ],
+    )
+    def test_the_proxy_names_the_client(
+        self, connection: Connection, fields: list[str], client: IAddress | None, secure: bool
+    ) -> None:
+        assert switch(start(connection).handle_connection_in(upgrade(*fields)))[0] == "websocket"
+        assert connection.clients == [(client, secure)]
+
+    def test_anybody_else_names_nobody(self) -> None:
+        connection = Connection()
+        data = upgrade("X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.2")
+        assert switch(start(connection).handle_connection_in(data))[0] == "websocket"
+        assert connection.clients == []
+
+    def test_two_headers_that_disagree_get_400(self, connection: Connection) -> None:
+        data = upgrade("X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.2")
+        assert answer(start(connection).handle_connection_in(data))[0] == 400
+        assert connection.clients == []
+        assert connection.refused == [(400, "Forwarded and X-Forwarded-For name different clients.")]
+
+    @pytest.mark.parametrize(("retry_after", "status"), [(0, 503), (3, 429)])
+    def test_a_client_for_whom_there_is_no_room_is_refused(
+        self, connection: Connection, retry_after: int, status: int
+    ) -> None:
+        connection.room, connection.retry_after = False, retry_after
+        assert answer(start(connection).handle_connection_in(upgrade("X-Forwarded-For: 192.0.2.1")))[0] == status
+
+    def test_health_checks_and_requests_for_another_module_have_no_client(self, connection: Connection) -> None:
+        """A proxy keeps its connections with another module open, for one client after the other."""
+        page = PAGE.replace(b"Host", b"X-Forwarded-For: 192.0.2.1\r\nHost")
+        driver = start(connection, health_path="/page")
+        assert answer(driver.handle_connection_in(page))[0] == 200
+        assert switch(start(connection, otherwise="web").handle_connection_in(page))[0] == "web"
+        assert connection.clients == []
 
 
 class TestActions:

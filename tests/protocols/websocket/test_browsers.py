@@ -9,7 +9,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from wshost.protocols.http.head import BadRequest
 from wshost.protocols.websocket.browsers import Hosts, check_browser
 from wshost.protocols.websocket.origin import Origins
-from wshost.request import TLS, Headers, Request
+from wshost.request import TLS, Headers, Proxy, Request
 from wshost.results import ConfigurationError
 
 OUTSIDE = IPv4Address("TCP", "192.0.2.1", 8080)
@@ -19,9 +19,10 @@ LOOPBACK = IPv4Address("TCP", "127.0.0.1", 8080)
 class Connection:
     """What is asked of an `IContext`."""
 
-    def __init__(self, at: IAddress, secure: bool) -> None:
+    def __init__(self, at: IAddress, secure: bool, proxy: Proxy | None = None) -> None:
         self.host_address = at
         self.tls = TLS() if secure else None
+        self.proxy = proxy
 
 
 def answer(
@@ -32,11 +33,12 @@ def answer(
     origins: Any = (),
     at: IAddress = OUTSIDE,
     secure: bool = False,
+    proxy: Proxy | None = None,
 ) -> int:
     """Return the status that this request is refused with, or 101."""
     headers = Headers([] if origin is None else [("Origin", origin)])
     request = Request("GET", "/", "/", "", host, headers)
-    connection: Any = Connection(at, secure)
+    connection: Any = Connection(at, secure, proxy)
     try:
         check_browser(request, connection, Origins(origins), Hosts(hosts))
     except BadRequest as bad:
@@ -225,6 +227,15 @@ class TestScheme:
         self, origin: str, host: str, secure: bool, expected: int
     ) -> None:
         assert answer(host, origin, secure=secure) == expected
+
+    @pytest.mark.parametrize(
+        ("origin", "secure", "expected"),
+        [("https://h", True, 101), ("http://h", True, 403), ("https://h", False, 101), ("http://h", False, 101)],
+    )
+    def test_tls_that_ends_at_a_trusted_proxy_is_as_if_it_ended_here(
+        self, origin: str, secure: bool, expected: int
+    ) -> None:
+        assert answer("h", origin, proxy=Proxy("10.0.0.1:50000", secure)) == expected
 
     def test_an_origin_of_another_scheme_may_be_listed(self) -> None:
         assert answer("h", "http://h", secure=True, origins=["http://h"]) == 101

@@ -7,7 +7,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 
 from wshost.protocols.http.head import BadRequest
 from wshost.protocols.websocket.handshake import Hint, Offer, acceptance, agree, check, connection_info, cookies
-from wshost.request import TLS, Headers, Request
+from wshost.request import TLS, Headers, Proxy, Request
 from wshost.results import Accept
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -225,7 +225,9 @@ class TestConnectionInfo:
     def test_a_connection_info_has_everything_that_the_request_has(self) -> None:
         headers = {"Origin": "https://example.com", "Cookie": "a=b", "Sec-WebSocket-Protocol": "soap, chat"}
         asked, tls = request(headers, route="/*"), TLS()
-        info = connection_info(asked, check(asked), "[::1]:50000", tls)
+        proxy = Proxy("unix:", secure=True)
+        info = connection_info(asked, check(asked), "[::1]:50000", tls, proxy)
+        assert info.proxy is proxy
         assert (info.peer, info.tls, info.route) == ("[::1]:50000", tls, "/*")
         assert (info.cookies, info.origin, info.subprotocols) == ({"a": "b"}, "https://example.com", ("soap", "chat"))
 

@@ -9,9 +9,12 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from zope.interface import classImplements, implementedBy
 
 from wshost.interfaces import IContext, IPromptDriver, Timer
+from wshost.networks import Networks
+from wshost.protocols.http.forwarded import find
 from wshost.protocols.http.head import BadRequest, demand_get, parse, response
 from wshost.request import TOKEN, Request, fields_of, traceparent
 from wshost.results import REFUSED, Close, Refused, Results, Switch
@@ -135,6 +138,10 @@ class Driver:
         upgrade = _is_upgrade(request)
         if not upgrade and options.otherwise is not None:
             return Switch(options.otherwise, received, request)
+        # Only here: a client keeps its connection with the next module. Those for `otherwise` may have many clients.
+        trusted = self._context.trusted
+        if trusted is not None:
+            self._believe(request, trusted)
         demand_get(request)
         if options.paths is not None:
             route = options.paths.match(request.path)
@@ -146,6 +153,15 @@ class Driver:
         if not upgrade:
             raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
         return Switch(self._upgrade, received[size:], request)
+
+    def _believe(self, request: Request, trusted: Networks) -> None:
+        """Take the client's address from what a trusted proxy says."""
+        client = find(fields_of(request.headers), trusted)
+        kind = IPv6Address if ":" in (client.host or "") else IPv4Address
+        address = None if client.host is None else kind("TCP", client.host, client.port)
+        self._context.use_client(address, client.secure is True)
+        if not self._context.admitted:
+            raise self._not_admitted()
 
     def _say_healthy(self, method: str) -> Close:
         """Answer a health check: this server takes connections. One that is full or stops says 503 elsewhere."""

@@ -105,7 +105,9 @@ def check_browser(request: Request, context: IContext, origins: Origins, hosts: 
         name = split_authority(request.host)[0]
     except ValueError:
         name = ""
-    listed, own = origins.lists(origin), is_own(origin, request.host, context.tls is not None)
+    proxy = context.proxy
+    secure = context.tls is not None or (proxy is not None and proxy.secure)
+    listed, own = origins.lists(origin), is_own(origin, request.host, secure)
     if hosts.given:
         known, advice = hosts.have(name), "This server has no such name: name its hosts with --host."
     else:

@@ -129,7 +129,7 @@ class WebSocket:
             return
         # Until the handler has decided, actions of refs and bytes from the peer are kept.
         context.keep_actions()
-        connection = connection_info(request, offer, context.peer, context.tls)
+        connection = connection_info(request, offer, context.peer, context.tls, context.proxy)
         self._session = options.handler.session(self, connection)
         self._session.open(context.ref)
         if self._state is _CONNECTING:

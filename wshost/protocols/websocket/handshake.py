@@ -12,7 +12,7 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from wshost.protocols.http.head import BadRequest
-from wshost.request import TLS, TOKEN, ConnectionInfo, Request, fields_of
+from wshost.request import TLS, TOKEN, ConnectionInfo, Proxy, Request, fields_of
 from wshost.results import Accept
 
 # The text within quotes must be a token, too, once unescaped (RFC 6455 §9.1).
@@ -171,7 +171,9 @@ def cookies(header: str) -> Mapping[str, str]:
     return found
 
 
-def connection_info(request: Request, offer: Offer, peer: str, tls: TLS | None) -> ConnectionInfo:
+def connection_info(
+    request: Request, offer: Offer, peer: str, tls: TLS | None, proxy: Proxy | None = None
+) -> ConnectionInfo:
     """Return the facts about a connection that a handler's init gets."""
     fields = fields_of(request.headers)
     # By position, in the order of the class: by name takes longer.
@@ -186,4 +188,5 @@ def connection_info(request: Request, offer: Offer, peer: str, tls: TLS | None) 
         offer.subprotocols,
         tls,
         request.route,
+        proxy,
     )

@@ -51,7 +51,7 @@ class Origins:
 
         :param origin: the Origin header. None: there is none, so the client is no browser, and may connect.
         :param host: the authority that the request asks for: `Request.host`.
-        :param secure: whether wshost itself ends TLS on this connection.
+        :param secure: whether wshost itself, or a trusted proxy, ends TLS on this connection.
         """
         return origin is None or self.lists(origin) or is_own(origin, host, secure)
 
@@ -100,14 +100,15 @@ def is_own(origin: str, host: str, secure: bool) -> bool:
     """Return whether a page connects to the server that it came from (RFC 6454 §5).
 
     Its host and port must be those that the request asks for. A missing port is the default one of the page's scheme.
-    The scheme must be https where wshost itself ends TLS; otherwise it may be http or https, as a proxy in front may
-    end TLS. Host names are compared case-insensitively; ``example.com.`` differs from ``example.com``, as in browsers.
+    The scheme must be https where wshost itself or a trusted proxy ends TLS; otherwise it may be http or https, as
+    another proxy in front may end TLS. Host names are compared case-insensitively; ``example.com.`` differs from
+    ``example.com``, as in browsers.
 
     Both values come from the client, so they don't prove that the host is this server's: see `Hosts`.
 
     :param origin: the Origin header.
     :param host: the authority that the request asks for: `Request.host`.
-    :param secure: whether wshost itself ends TLS on this connection.
+    :param secure: whether wshost itself, or a trusted proxy, ends TLS on this connection.
     """
     try:
         scheme, name, port = _split(origin)
