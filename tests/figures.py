@@ -24,7 +24,7 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.commands.options import CONFIG
-from wshost.connections import admission, context, drain, kernel, outbox, rate, shared, stream, timers, waiters
+from wshost.connections import admission, context, drain, hub, kernel, outbox, rate, shared, stream, timers, waiters
 from wshost.fastnet import port
 from wshost.handlers import restarting, session
 from wshost.handlers.adapter import HandlerAdapter

@@ -196,6 +196,6 @@ def test_a_handler_that_the_caller_refuses_leaves_all_modules_as_they_were() -> 
         assert (name, handler is before) == ("afresh_chat", False)
         raise ConfigurationError("no")
 
-    with pytest.raises(ConfigurationError, match="^no$"):
+    with pytest.raises(ConfigurationError, match=r"^no$"):
         load_afresh(["afresh_chat"], refuse)
     assert sys.modules["afresh_chat"] is before
