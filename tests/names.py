@@ -47,6 +47,7 @@ _WORDS = """
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
     true false yes LimitNOFILE LimitNOFILE= Forwarded X-Forwarded-For X-Forwarded-Proto GLIBC_TUNABLES MALLOC_…
+    Type=notify WatchdogSec Restart systemctl
     IProtocolFactory IConsumer ISSLTransport connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509
     .pxd .pyx .tac .venv docs/_build doc feature fix removal pyproject.toml PORT= HANDLER= ARGS=--help

@@ -776,6 +776,57 @@ class TestAnnouncing:
         assert found[0] is not twisteds
 
 
+class TestReady:
+    """A server is ready while clients are served."""
+
+    def test_a_server_is_ready_once_the_reactor_runs_until_it_stops(self, reactor: Reactor) -> None:
+        reactor.running = False
+        server = service({"handler": echo, "listen": ["tcp:80", "tcp:81"]}, reactor)
+        assert not server.ready
+        server.startService()
+        assert not server.ready
+        run(reactor)
+        assert server.ready
+        server.stopService()
+        assert not server.ready
+
+    def test_a_server_is_not_ready_while_its_backplane_connects(self, reactor: Reactor) -> None:
+        backplane = TestTheBackplane.Slow()
+        server = Server(Settings(handler=echo, port=80), reactor, backplane)
+        server.startService()
+        assert not server.ready
+        backplane.connecting.callback(None)
+        assert server.ready
+
+    def test_a_server_is_ready_when_its_last_endpoint_listens(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[Callable[[], None]] = []
+        monkeypatch.setattr(Listener, "when_listening", lambda _, call: calls.append(call))
+        server = started({"handler": echo, "listen": ["tcp:80", "tcp:81"]}, reactor)
+        calls[0]()
+        assert not server.ready
+        calls[1]()
+        assert server.ready
+
+    def test_an_endpoint_that_listens_after_the_stop_changes_nothing(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[Callable[[], None]] = []
+        monkeypatch.setattr(Listener, "when_listening", lambda _, call: calls.append(call))
+        server = started({"handler": echo}, reactor)
+        server.stopService()
+        calls[0]()
+        assert not server.ready
+
+    def test_a_server_that_starts_again_is_ready_again(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        server.stopService()
+        TestTheBackplane.close_port(reactor)
+        server.startService()
+        assert server.ready
+
+
 class TestASecondSignal:
     @pytest.fixture
     def abort(self, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:

@@ -114,8 +114,16 @@ class Server(MultiService):
         # Whether the backplane was told to connect, and not yet to close; and why it could not connect.
         self._joined = False
         self._error: ConfigurationError | None = None
+        # How many listeners don't listen yet; and whether clients are served by all.
+        self._silent = 0
+        self._ready = False
         # Fires when everything has stopped that stopped because the backplane failed.
         self._halted: Deferred[Any] = succeed(None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether clients are served: all endpoints listen, the reactor runs, and the stop has not begun."""
+        return self._ready
 
     def load(self) -> None:
         """Import what connections need only later, which takes long. May be called in any thread, and again."""
@@ -159,6 +167,7 @@ class Server(MultiService):
             soon=soon,
             access=settings.access_log,
             trusted=Networks(settings.trust_proxy) if settings.trust_proxy else None,
+            waits=self._wait_for,
         )
         return self._hub
 
@@ -213,7 +222,6 @@ class Server(MultiService):
         return done
 
     def _reload(self, done: Deferred[Reloaded]) -> None:
-        # A supervisor may be told here that a reload begins, and at the end that it is over.
         problems: list[str] = []
         certificates, handlers = 0, []
         try:
@@ -271,9 +279,28 @@ class Server(MultiService):
         if listeners is self._listeners:
             names = [link.name for link in self._chain]
             on = reactors.name(self._reactor or reactors.installed())
+            self._silent = len(listeners)
             for listener in listeners:
                 how = f"{' -> '.join(names)}; {compiled.form()}; on {on}; pid {os.getpid()}"
                 listener.announce(how, *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
+                listener.when_listening(partial(self._listens, listeners))
+
+    def _listens(self, listeners: list[Listener]) -> None:
+        """One more of the listeners listens."""
+        if listeners is self._listeners:
+            self._silent -= 1
+            if not self._silent:
+                self._ready = True
+                self._let_in()
+
+    def _let_in(self) -> None:
+        """Do nothing. A subclass may tell others that clients are served."""
+
+    def _wait_for(self, connections: int) -> None:
+        """Do nothing. A subclass may tell others that the server stops, now and then once a second.
+
+        :param connections: how many are left.
+        """
 
     def _fail(self, failure: Failure) -> None:
         """Stop everything: the backplane can't connect."""
@@ -297,6 +324,7 @@ class Server(MultiService):
 
     def _halt(self) -> Deferred[Any]:
         """Stop everything but the added services; fires when everything has stopped."""
+        self._ready = False
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()

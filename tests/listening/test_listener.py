@@ -545,6 +545,22 @@ class TestAnEndpointThatTakesItsTime:
             listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 5)))
         assert [formatEvent(event) for event in events] == ["wshost listening on ws://127.0.0.1:5 (http -> websocket)"]
 
+    def test_a_call_is_made_when_it_listens(self, listener: Listener, listening: Deferred[Any]) -> None:
+        calls: list[bool] = []
+        listener.when_listening(lambda: calls.append(True))
+        assert calls == []
+        listening.callback(Port(IPv4Address("TCP", "127.0.0.1", 5)))
+        assert calls == [True]
+        listener.when_listening(lambda: calls.append(True))
+        assert calls == [True, True]
+
+    def test_no_call_is_made_if_it_can_not_listen(self, listener: Listener, listening: Deferred[Any]) -> None:
+        calls: list[bool] = []
+        listener.when_listening(lambda: calls.append(True))
+        with capturedLogs():
+            listening.errback(OSError(99, "Cannot assign requested address"))
+        assert calls == []
+
     def test_a_late_endpoint_that_fails_is_logged(self, listener: Listener, listening: Deferred[Any]) -> None:
         assert announced(listener) == []
         with capturedLogs() as events:

@@ -7,14 +7,18 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from wshost.commands.one_line import Exit, one_line
 from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
+from wshost.connections.drain import counted
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
 from wshost.process import allocator, collector, ending, open_files, reactors, signals
+from wshost.process.systemd import Notifier
+from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import Settings
@@ -23,7 +27,11 @@ _log = Logger("wshost")
 
 
 class CommandServer(Server):
-    """A server that ends the process with one line when it can't start."""
+    """A server that ends the process with one line when it can't start, and tells systemd what becomes of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._systemd = Notifier()
 
     def privilegedStartService(self) -> None:
         with one_line():
@@ -33,11 +41,30 @@ class CommandServer(Server):
         with one_line():
             super().startService()
         signals.call_after(signals.RELOAD, reactors.installed(), lambda _: self.reload())
+        self._systemd.live(reactors.installed())
+
+    def reload(self) -> Deferred[Reloaded]:
+        if not self.ready:
+            # systemd waits for the start, or the stop.
+            return super().reload()
+        self._systemd.reloading()
+        return super().reload().addCallback(self._reloaded)
+
+    def _reloaded(self, done: Reloaded) -> Reloaded:
+        if self.ready:
+            self._systemd.ready("serving")
+        return done
 
     def _announce(self, listeners: list[Listener]) -> None:
         super()._announce(listeners)
         # Pings, fragments and our own Closes need it. It takes long: in this thread, all clients would have to wait.
         Thread(target=self.load, name="wshost-load").start()
+
+    def _let_in(self) -> None:
+        self._systemd.ready("serving")
+
+    def _wait_for(self, connections: int) -> None:
+        self._systemd.stopping(f"waiting for {counted(connections)}")
 
     def _give_up(self, error: ConfigurationError) -> None:
         try:

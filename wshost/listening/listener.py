@@ -226,6 +226,10 @@ class Listener:
         """
         self._port.addCallback(self._announce, chain, plain, secure)
 
+    def when_listening(self, call: Callable[[], None]) -> None:
+        """Make a call, now or as soon as the endpoint listens; never, if it can't, or is stopped before."""
+        self._port.addCallback(self._call, call)
+
     def stop(self) -> Deferred[None]:
         """Stop listening.
 
@@ -246,6 +250,11 @@ class Listener:
             scheme = secure if self._secure else plain
             url = where if where.startswith("unix:") else f"{scheme}://{where}"
             _log.info("wshost listening on {url} ({chain})", url=url, chain=chain)
+        return port
+
+    def _call(self, port: IListeningPort | None, call: Callable[[], None]) -> IListeningPort | None:
+        if port is not None:
+            call()
         return port
 
     def _fail(self, failure: Failure) -> None:

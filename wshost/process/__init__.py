@@ -5,4 +5,5 @@
   tells it of these two exceptions. It tells the server when there is no more time to drain.
 - `open_files`, `allocator` and `collector` set the process's limits, once, when the command starts.
 - `signals` makes calls at the signals that do not end the process.
+- `systemd` tells systemd when the server is ready, and when it stops.
 """
