@@ -35,7 +35,7 @@ from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
 from wshost.process import allocator, ending
 from wshost.protocols.http import driver as http
 from wshost.protocols.http import head
-from wshost.protocols.websocket import deflate, driver, handshake, keepalive, options, reader
+from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
 
@@ -148,7 +148,10 @@ _ANSWER_TIME = count(drain.ANSWER_TIME * 100)
 
 #: By page: phrases as they stand there, blanks and line ends alike, and what the {} in them are.
 TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
-    "README.md": [("All {} cases of the Autobahn testsuite", (str(conformance.CASES),))],
+    "README.md": [
+        ("All {} cases of the Autobahn testsuite", (str(conformance.CASES),)),
+        ("more wait, and {} seconds of waiting close with 1008", (count(options.MAX_PAUSED),)),
+    ],
     "docs/architecture.md": [
         ("hands a slice of at most {} to the engine", (size(reader.SLICE),)),
         (
@@ -201,6 +204,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("still leaves, within {} % of `--drain-timeout`", (_ANSWER_TIME,)),
     ],
     "docs/modules.md": [
+        ("more wait, and {} seconds of waiting close with 1008", (count(options.MAX_PAUSED),)),
         ("`twisted.web` waits {} seconds for a peer's next byte", (count(parameter(HTTPFactory, "timeout")),)),
         ("has {} seconds for each request as a whole", (_website_timeout(),)),
     ],
@@ -246,6 +250,12 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("the time until the peer ends | {} s (`--close-timeout`)", (_time("close_timeout"),)),
         ("wait in the kernel | {}; {}; with", (count(port.MADE), count(port.MOST_ACCEPTED))),
         ("| {} a second, {} at once |", (count(keepalive.CONTROL_RATE), count(keepalive.CONTROL_BURST))),
+        (
+            "compressed bytes count | no limit (`--message-rate`, `--byte-rate`) | reading pauses; after {} seconds of",
+            (count(options.MAX_PAUSED),),
+        ),
+        ("saved up for {} seconds; compressed bytes", (count(options.BURST),)),
+        ("of pauses, with never {} seconds of silence", (count(limited.QUIET),)),
         (
             "{} steps a turn, or {} of messages and output, then the others",
             (count(driver.STEPS), size(driver.TURN_SIZE)),

@@ -771,6 +771,17 @@ class TestFloods:
         feed(peer, frame(opcode) * 20_000)
         assert close_code(peer.take()) == 1008
 
+    def test_a_flood_above_the_message_rate_waits_and_then_is_closed_with_1008(self) -> None:
+        host = MemoryHost(echo, websocket_options={"message_rate": 100})
+        peer = host.open()
+        assert feed(peer, frame(TEXT, b"x") * 100_000) < 700_000
+        seconds = 0.0
+        while (closed := close_code(sent := peer.transport.sent)) is None and seconds < 20:
+            peer.turn(0.05)
+            seconds += 0.05
+        assert (closed, round(seconds)) == (1008, 10)
+        assert len(list(frames(sent))) < 100 * (2 + 10) + 10
+
     def test_100_pings_a_second_are_answered(self) -> None:
         peer = MemoryHost(echo).open()
         for _ in range(50):

@@ -187,6 +187,14 @@ class Settings:
         0,
         "Connections a second from one IP address, or from one /64 network of IPv6; more get 429. 0 for no limit.",
     )
+    message_rate = Option(
+        Integer(0, _MOST),
+        0,
+        "Messages a second from one client; more wait, and 10 seconds of waiting close with 1008. 0 for no limit.",
+    )
+    byte_rate = Option(
+        Size(0, 1 << 31), 0, "Bytes a second from one client, as with --message-rate; 0 for no limit.", "0"
+    )
     max_output = Option(_SIZE, 1 << 20, "Output buffered for one client before reading from it pauses.")
 
     handshake_timeout = Option(_TIME, 5.0, "Refuse a client that takes longer for TLS and its request.")
@@ -284,6 +292,8 @@ MODULES: Mapping[str, Mapping[str, Option[Any]]] = {
         "ping_timeout": Settings.ping_timeout,
         "close_timeout": Settings.close_timeout,
         "drain_code": Settings.drain_code,
+        "message_rate": Settings.message_rate,
+        "byte_rate": Settings.byte_rate,
         "message_timeout": Option(_TIME, 120.0, "Close with 1008 when one message takes longer to arrive."),
     },
     "factory": {

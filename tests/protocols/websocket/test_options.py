@@ -33,6 +33,7 @@ def test_without_options_the_defaults_of_the_table_hold() -> None:
     assert (options.compress, options.takeover) == (DEFAULTS["compress"], not DEFAULTS["server_no_context_takeover"])
     assert options.plain_limit == (DEFAULTS["max_message_size"] if DEFAULTS["fast_lane"] else -1)
     times = ("ping_interval", "ping_timeout", "close_timeout", "message_timeout")
+    assert options.message_rate == options.byte_rate == 0
     assert {name: getattr(options, name) for name in times} == {name: DEFAULTS[name] for name in times}
     assert options.good_bye == (1001, "going away")
 
@@ -55,6 +56,8 @@ def test_each_option_can_be_given() -> None:
             "close_timeout": 5.5,
             "message_timeout": 6,
             "drain_code": 1012,
+            "message_rate": 7,
+            "byte_rate": "8KiB",
         }
     )
     assert options.origins.allows("https://elsewhere.example", "example.com")
@@ -68,6 +71,7 @@ def test_each_option_can_be_given() -> None:
     assert (options.ping_interval, options.ping_timeout) == (0.0, 4.0)
     assert (options.close_timeout, options.message_timeout) == (5.5, 6.0)
     assert options.good_bye == (1012, "service restart")
+    assert (options.message_rate, options.byte_rate) == (7, 8_192)
 
 
 def test_sizes_may_have_a_unit() -> None:

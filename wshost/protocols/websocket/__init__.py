@@ -11,5 +11,6 @@ messages to the session.
 Output: the driver makes frames of the session's messages, deflated or not; `control` makes control frames; `encodings`
 makes frames of published messages. The driver writes frames to its context.
 
-`keepalive` has the limits on times and rates. Nothing here knows a socket, or users' code: a session is an `ISession`.
+`keepalive` has the limits on times and on pings; `limited` is a driver with limits on messages and bytes a second.
+Nothing here knows a socket, or users' code: a session is an `ISession`.
 """

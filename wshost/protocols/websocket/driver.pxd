@@ -16,7 +16,7 @@ cdef class WebSocket:
     cdef public FrameReader _reader
     cdef public bytes _unread
     cdef public bint _advancing, _close_received, _going_away, _has_policy
-    cdef public Py_ssize_t _behind_infos, _turn_size, messages_in, messages_out
+    cdef public Py_ssize_t _behind_infos, _steps, _turn_size, messages_in, messages_out
     cdef public double heard_at
 
     cpdef handle_connection_in(self, bytes data)

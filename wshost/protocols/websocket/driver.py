@@ -93,6 +93,8 @@ class WebSocket:
         # How much of `TURN_SIZE` was used in this turn; and the timer by which `_advance` continues in the next turn.
         self._turn_size = 0
         self._next_turn: Timer | None = None
+        # How many steps the reader may take in a turn.
+        self._steps = STEPS
         # `_advance` is running.
         self._advancing = False
         #: How many messages have come, and how many were sent besides those of topics.
@@ -289,7 +291,7 @@ class WebSocket:
             self._next_turn = None
         self._advancing = True
         self._turn_size = 0
-        steps, turn_size = STEPS, TURN_SIZE
+        steps, turn_size = self._steps, TURN_SIZE
         try:
             while self._state is not _CLOSED:
                 if self._state is _OPEN and (session.busy or context.output_full or self._going_away):

@@ -8,6 +8,7 @@ from zope.interface import moduleProvides
 
 from wshost.interfaces import IContext, ILinkedModule, IPreparedModule
 from wshost.protocols.websocket.driver import WebSocket
+from wshost.protocols.websocket.limited import LimitedWebSocket
 from wshost.protocols.websocket.options import Options, prepare
 from wshost.results import ConfigurationError
 
@@ -32,6 +33,7 @@ def init(options: Options, context: IContext) -> WebSocket:
     """
     if context.request is None:
         raise LookupError("the module before websocket has handed over no request")
-    driver = WebSocket(options, context)
+    limited = options.message_rate or options.byte_rate
+    driver = LimitedWebSocket(options, context) if limited else WebSocket(options, context)
     driver.begin()
     return driver

@@ -18,6 +18,10 @@ from wshost.settings.options import module_options
 
 # By the option drain-code (RFC 6455 §7.4.1, and IANA's registry of close codes).
 _GOOD_BYES = {"1001": (1001, "going away"), "1012": (1012, "service restart")}
+#: Seconds for which a peer may save up messages and bytes that it did not send.
+BURST = 2
+#: A peer that was over its rate for this many seconds in a row is closed with 1008.
+MAX_PAUSED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,14 @@ class Options:
     message_timeout: float
     #: The code and reason of the Close that peers get when the server stops.
     good_bye: tuple[int, str]
+    #: What a peer may send a second, messages and bytes; 0 for no limit.
+    message_rate: int
+    byte_rate: int
     #: Logs once that a client asked for subprotocols and got none.
     hint: Hint = field(default_factory=Hint)
+
+
+_AS_GIVEN = ("ping_interval", "ping_timeout", "close_timeout", "message_timeout", "message_rate", "byte_rate")
 
 
 def prepare(options: Mapping[str, Any]) -> Options:
@@ -59,6 +69,12 @@ def prepare(options: Mapping[str, Any]) -> Options:
         if not TOKEN.fullmatch(name):
             raise ConfigurationError(f"websocket: {name!r} can't be a subprotocol: no client could offer it")
     size, frame_size = checked["max_message_size"], checked["max_frame_size"]
+    seconds = BURST + MAX_PAUSED
+    if 0 < checked["byte_rate"] * seconds < size:
+        raise ConfigurationError(
+            f"websocket: byte_rate: a message of max_message_size would take more than {seconds} seconds; "
+            f"at least {-(-size // seconds)} is needed"
+        )
     return Options(
         handler=handler,
         origins=Origins(checked["origins"]),
@@ -76,5 +92,5 @@ def prepare(options: Mapping[str, Any]) -> Options:
         # At most `sys.maxsize`, as compiled code keeps it in a C integer.
         plain_limit=min(size, frame_size or size, sys.maxsize) if checked["fast_lane"] else -1,
         good_bye=_GOOD_BYES[checked["drain_code"]],
-        **{name: checked[name] for name in ("ping_interval", "ping_timeout", "close_timeout", "message_timeout")},
+        **{name: checked[name] for name in _AS_GIVEN},
     )
