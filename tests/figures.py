@@ -24,7 +24,20 @@ from zope.interface import implementer
 from tests import conformance
 from wshost import messages, server
 from wshost.commands.options import CONFIG
-from wshost.connections import admission, context, drain, hub, kernel, outbox, rate, shared, stream, timers, waiters
+from wshost.connections import (
+    admission,
+    budget,
+    context,
+    drain,
+    hub,
+    kernel,
+    outbox,
+    rate,
+    shared,
+    stream,
+    timers,
+    waiters,
+)
 from wshost.fastnet import port
 from wshost.handlers import restarting, session
 from wshost.handlers.adapter import HandlerAdapter
@@ -161,6 +174,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("to keep no more than {} of unsent output", (size(kernel.MAX_UNSENT),)),
         ("is looked at every {} seconds at least, while somebody", (count(waiters.LOOK),)),
         ("the driver gets them, {} at a time", (size(outbox.BATCH),)),
+        ("whenever it has grown by {}", (size(budget.STEP),)),
         (
             "at the reactor's time every {} seconds, and counts at most {} seconds from one look",
             (count(timers.LOOK), count(timers.MOST)),

@@ -135,10 +135,8 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """How many bytes wait for the peer, in the stream or the outbox, for the module or the thread. Safe in any."""
-        context, outbox = self.context, self.context.outbox
-        kept = context.kept_size + (0 if outbox is None else outbox.size)
-        return self._shared.registry.thread.waiting(self.id) + kept + self.stream.waiting
+        """How many bytes wait for the peer, whether in the stream, for the module or for the thread. Safe in any."""
+        return self._shared.registry.thread.waiting(self.id) + self.context.kept_size + self.stream.waiting
 
     def drained(self) -> Deferred[bool]:
         """Wait until no output waits; see `IRef.drained`. Called in the reactor's thread."""

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from wshost.connections.account import Account
 from wshost.connections.address import address
 from wshost.connections.admission import Admission
+from wshost.connections.budget import OutputBudget
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.drain import Drain
 from wshost.connections.failures import Failures
@@ -70,18 +71,22 @@ class Hub:
     ) -> None:
         failures = Failures(reactor, leave)
         rate = ConnectionRate(limits.connection_rate, reactor.seconds) if limits.connection_rate else None
+        schedule = Schedule(reactor, partial(failures.log, "-", "a timer failed"))
+        turn = Turn(soon or partial(reactor.callLater, 0), failures)
+        most = limits.max_output_total
         #: What all connections share.
         self.shared = Shared(
             reactor=reactor,
             chain=tuple(chain),
             limits=limits,
             failures=failures,
-            schedule=Schedule(reactor, partial(failures.log, "-", "a timer failed")),
-            turn=Turn(soon or partial(reactor.callLater, 0), failures),
+            schedule=schedule,
+            turn=turn,
             registry=Registry(ReactorThread(reactor)),
             admission=Admission(limits.max_connections, limits.max_connections_per_address, rate),
             account=Account(access, counts_ends),
             trusted=trusted,
+            budget=OutputBudget(most, schedule.seconds, turn.deliver_at_end) if most else None,
         )
         #: The topics to which connections have subscribed.
         self.topics = Topics(self.shared, backplane)

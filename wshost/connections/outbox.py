@@ -73,6 +73,7 @@ class Outbox:
                 self._messages.move_to_end(place)
             self._pop()
             self._dropped()
+        self._stream.keep(self.size)
 
     def empty(self) -> None:
         """Give the module messages for as long as the transport takes them."""
@@ -89,10 +90,11 @@ class Outbox:
         self._stream.refill = None
         messages = [data for data, _ in self._messages.values()]
         self._messages.clear()
-        self.size = 0
+        self.size = self._stream.kept = 0
         return messages
 
     def _pop(self) -> str | bytes:
         _, (data, size) = self._messages.popitem(last=False)
         self.size -= size
+        self._stream.kept = self.size
         return data

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from wshost.connections.account import Account
 from wshost.connections.admission import Admission
+from wshost.connections.budget import OutputBudget
 from wshost.connections.failures import Failures
 from wshost.connections.registry import Registry
 from wshost.connections.timers import Schedule
@@ -40,6 +41,8 @@ class Limits:
     connection_rate: int = 0
     #: While this much output waits for one peer, reading from it pauses, and refs are refused.
     max_output: int
+    #: When more output waits for all slow peers together, the slowest are dropped; 0 for no limit.
+    max_output_total: int = 0
     #: Topics of one connection; more are refused.
     max_subscriptions: int = 1_000
     #: A peer must take some of its output in this time. Output that it takes extends the time.
@@ -70,3 +73,5 @@ class Shared:
     account: Account
     #: The proxies that may name their clients; None: there are none.
     trusted: Networks | None = None
+    #: Limits the output of all slow peers together; None for no limit.
+    budget: OutputBudget | None = None

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, 
 from zope.interface import classImplements
 
 from wshost.connections.address import address
+from wshost.connections.budget import STEP
 from wshost.connections.kernel import taken, waiting
 from wshost.connections.shared import Shared
 from wshost.connections.timers import Timer
@@ -56,6 +57,12 @@ class Stream:
         self._id = id
         self._shared = shared
         self._max_output = shared.limits.max_output
+        # The budget of all slow peers, if there is one; and at which size of its output the stream looks next.
+        self._budget = shared.budget
+        self._mark = self._max_output
+        #: How many bytes wait for this stream in an outbox; and since when the peer of a blocked stream took nothing.
+        self.kept = 0
+        self.idle_since = 0.0
         self._drained = drained
         # Output that the transport was not given yet; the size of the last write to it; the size of all output that
         # waits, here or in the transport.
@@ -102,6 +109,8 @@ class Stream:
         """Stop everything: the connection is lost."""
         self.closing = self._ended = True
         self._out.clear()
+        if self._budget is not None:
+            self._budget.discount(self)
         if self._stall is not None:
             self._stall.cancel()
         if self._deadline is not None:
@@ -117,12 +126,16 @@ class Stream:
             return
         self.blocked = True
         self._queued += self._handed_over
+        self.idle_since = self._shared.schedule.seconds()
         self._check_full()
         if not self.closing:
             self._watch_progress()
 
     def resumeProducing(self) -> None:
         self.blocked = False
+        self._mark = self._max_output
+        if self._budget is not None:
+            self._budget.discount(self)
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -139,10 +152,10 @@ class Stream:
 
     @property
     def waiting(self) -> int:
-        """How many bytes wait for the peer, here and in the transport. Safe in any thread."""
+        """How many bytes wait for the peer, here, in an outbox and in the transport. Safe in any thread."""
         handed_over = self._handed_over if self.blocked else 0
         inside = waiting(self.transport)
-        return max(0, self._queued - handed_over) + (handed_over if inside is None else inside)
+        return self.kept + max(0, self._queued - handed_over) + (handed_over if inside is None else inside)
 
     @property
     def takes_output(self) -> bool:
@@ -160,7 +173,7 @@ class Stream:
         if data:
             self._out.append(data)
             self._queued += len(data)
-            if self._queued >= self._max_output:
+            if self._queued >= self._mark:
                 if self.blocked:
                     self._check_full()
                 else:
@@ -225,6 +238,17 @@ class Stream:
         if self._queued >= self._max_output:
             self.output_full = True
             self.regulate()
+        if self._budget is not None and not self._ended:
+            self._mark = self._queued + STEP
+            if not self.output_full:
+                self._mark = min(self._mark, self._max_output)
+            self._budget.count(self, self._queued + self.kept)
+
+    def keep(self, size: int) -> None:
+        """Count so many bytes in an outbox as output that waits."""
+        self.kept = size
+        if self._budget is not None and self.blocked and not self._ended:
+            self._budget.count(self, self._queued + size)
 
     # Input
 
@@ -321,6 +345,8 @@ class Stream:
         left -= now - since
         if total is not None and before is not None:
             left += max(0, total - before) / MIN_RATE
+            if total > before:
+                self.idle_since = now
             if self.patient and total > before:
                 left = max(left, self._shared.limits.stall_timeout)
         if left > _ROUNDING:

@@ -197,6 +197,13 @@ class Settings:
     )
     max_output = Option(_SIZE, 1 << 20, "Output buffered for one client before reading from it pauses.")
 
+    max_output_total = Option(
+        Size(0, 1 << 40),
+        0,
+        "Output buffered for all slow clients together; beyond it, the slowest are dropped. 0 for no limit.",
+        "0",
+    )
+
     handshake_timeout = Option(_TIME, 5.0, "Refuse a client that takes longer for TLS and its request.")
     init_timeout = Option(_TIME, 5.0, "Refuse a client when the handler's init takes longer.")
     ping_interval = Option(Seconds(0, _DAY), 20.0, "Ping a client after this much silence; 0 for never.")
