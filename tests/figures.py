@@ -39,13 +39,13 @@ from wshost.connections import (
     waiters,
 )
 from wshost.fastnet import port
-from wshost.handlers import restarting, session
+from wshost.handlers import holding, restarting, session
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import ISessionFactory
 from wshost.listening import listener, proxy_header
 from wshost.logs import limit
 from wshost.messages import MAX_PAYLOAD, MAX_REASON, NORMAL_CLOSE, sendable
-from wshost.process import allocator, ending
+from wshost.process import allocator, ending, watchdog
 from wshost.protocols.http import driver as http
 from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
@@ -231,6 +231,14 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("or has not connected after {} seconds, the log says why", (count(server.BACKPLANE_TIMEOUT),)),
         ("Of each kind, {} are logged in {} seconds", _LOGGED),
         ("Beyond {} kinds, all further events are of one kind.", (count(limit.KINDS),)),
+        ("takes longer than `--slow-turn`, {} seconds, a warning", (_time("slow_turn"),)),
+        (
+            "that has not ended after {} seconds ({} times `--slow-turn`)",
+            (count(watchdog.ENDLESS * DEFAULTS["slow_turn"]), count(watchdog.ENDLESS)),
+        ),
+        ("the log shows the first {} characters or bytes.", (count(holding.SHOWN),)),
+        ("Values below {} count as {}.", (count(watchdog.SHORTEST),) * 2),
+        ("Of these warnings, {} are logged in {} seconds.", _LOGGED),
         ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
         ("After {} seconds, the process ends", (count(ending.LIMIT),)),
         ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),

@@ -47,6 +47,9 @@ class Reactor(MemoryReactorClock):
             super().advance(LOOK)
         super().advance(end - self.seconds())
 
+    def callFromThread(self, call: Any, *args: Any) -> None:
+        """Never make the call: no loop runs."""
+
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         MemoryReactorClock.listenTCP(self, port, factory, backlog, interface)
         kind = IPv6Address if ":" in interface else IPv4Address

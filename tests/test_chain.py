@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from wshost import plugins
-from wshost.chain import build, reload_handlers
+from wshost.chain import adapters, build, reload_handlers
 from wshost.connections.shared import Link
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
@@ -233,6 +233,20 @@ class TestTheHandler:
             adapter(handler=handler)
         line = "when_slow is 'drop': it must be 'close', 'drop_new', 'drop_old' or 'conflate'"
         assert str(caught.value).endswith(line)
+
+    def test_a_handler_keeps_its_name(self) -> None:
+        assert adapter(handler="wshost.handlers.echo").terms.name == "wshost.handlers.echo"
+        assert adapter(handler=echo).terms.name == "wshost.handlers.echo"
+
+    def test_what_makes_the_sessions_of_all_handlers_is_found(self) -> None:
+        def names(**given: Any) -> list[str]:
+            return [found.terms.name for found in adapters(chain(**given))]
+
+        assert names(handler="wshost.handlers.echo") == ["wshost.handlers.echo"]
+        assert (
+            names(route={"/a": echo, "/b": Sessions()}, handler="wshost.handlers.echo") == ["wshost.handlers.echo"] * 2
+        )
+        assert names(handler=Sessions()) == []
 
     def test_a_session_factory_is_taken_as_it_is(self) -> None:
         sessions = Sessions()

@@ -36,7 +36,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.fastnet.stale_sockets",
     },
     "wshost.plugins": {"wshost.loading.importing"},
-    "wshost.process": {"wshost.logs.text"},
+    "wshost.process": {"wshost.logs.limit", "wshost.logs.text"},
     "wshost.protocols": {"wshost.loading.importing", "wshost.settings"},
     "wshost.topics": {"wshost.connections"},
 }

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -732,6 +733,52 @@ class TestTheBackplane:
                 reactor.advance(BACKPLANE_TIMEOUT)
         assert [formatEvent(event) for event in events] == ["the backplane could not close"]
         assert stopped == [None]
+
+
+class TestWatchdog:
+    """A server looks for long turns while its reactor runs."""
+
+    @pytest.fixture
+    def posted(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """What is to be called in the reactor's thread."""
+        posted: list[Any] = []
+        monkeypatch.setattr(reactor, "callFromThread", posted.append)
+        return posted
+
+    def test_it_starts_with_the_server_and_knows_its_handlers(self, reactor: Reactor, posted: list[Any]) -> None:
+        server = service({"handler": echo, "slow_turn": 0.5}, reactor)
+        assert server.watchdog is None
+        server.startService()
+        assert server.watchdog is not None
+        assert posted == [server.watchdog._begin]
+        assert server.watchdog._slow == 0.5
+        frame: Any = SimpleNamespace(f_code=echo.handle.__code__, f_locals={"message": ("text", "hello")})
+        held = server.watchdog._held([frame])
+        assert held == "handle of wshost.handlers.echo (text of 5 characters: 'hello')"
+
+    def test_it_ends_when_the_last_connection_has_gone(self, reactor: Reactor, posted: list[Any]) -> None:
+        server = started({"handler": echo}, reactor)
+        watchdog = server.watchdog
+        assert watchdog is not None
+        stopped = server.stopService()
+        for port in reactor.ports:
+            assert not watchdog._stopped
+            assert port.closed is not None
+            port.closed.callback(None)
+        assert watchdog._stopped
+        assert stopped.called
+
+    def test_a_server_that_starts_again_has_another(self, reactor: Reactor, posted: list[Any]) -> None:
+        server = started({"handler": echo}, reactor)
+        first = server.watchdog
+        server.stopService()
+        server.startService()
+        assert server.watchdog is not first
+        assert len(posted) == 2
+
+    def test_without_it_nothing_is_started(self, reactor: Reactor, posted: list[Any]) -> None:
+        assert started({"handler": echo, "slow_turn": 0}, reactor).watchdog is None
+        assert posted == []
 
 
 class TestAnnouncing:

@@ -54,6 +54,8 @@ QUESTIONS = [
     ("Which origin may connect?", "protocols/websocket/origin", "class Origins"),
     ("Which routes are served?", "protocols/http/routes", "class Routes"),
     ("Where is the header of a proxy read?", "listening/proxy_header", "_SIGNATURE ="),
+    ("What finds a handler holding the thread?", "handlers/holding", "co_varnames"),
+    ("Which watchdog of the process looks for long turns?", "process/watchdog", "def beat("),
     ("What builds the chain?", "chain", "def _put_handler("),
     ("Which names of the original, wsserver, are known?", "settings/wsserver", '"number_of_workers"'),
 ]

@@ -14,7 +14,7 @@ from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
 from wshost.interfaces import ISessionFactory
 from wshost.loading.afresh import is_fixed, load_afresh
-from wshost.loading.handlers import choice, load, restarts
+from wshost.loading.handlers import choice, load, name_of, restarts
 from wshost.results import ConfigurationError
 from wshost.settings import wsserver
 from wshost.settings.options import MODULES, WHEN_SLOW, Option, Settings
@@ -60,23 +60,26 @@ def build(settings: Settings) -> tuple[Link, ...]:
     return links
 
 
-def reload_handlers(chain: Sequence[Link], settings: Settings) -> list[str]:
+def adapters(links: Sequence[Link]) -> list[HandlerAdapter]:
+    """Return what makes the sessions of the handlers in a chain; without factories that are users' own."""
+    factories = [link.options.handler for link in links if link.name == "websocket"]
+    routers = [factory for factory in factories if isinstance(factory, Router)]
+    factories += [factory for router in routers for factory in router.handlers.values()]
+    return [factory for factory in factories if isinstance(factory, HandlerAdapter)]
+
+
+def reload_handlers(links: Sequence[Link], settings: Settings) -> list[str]:
     """Import the handlers of a chain once more, for new sessions; those that were given as objects stay.
 
     :param settings: say what is not said by attributes of the handlers.
     :returns: their names, each once. wshost's own handlers are not among them.
     :raises ConfigurationError: when one of them can't be imported. All stay as they are.
     """
-    adapters: dict[HandlerAdapter, str] = {}
-    for link in chain:
-        factory = getattr(link.options, "handler", None)
-        for one in factory.handlers.values() if isinstance(factory, Router) else [factory]:
-            if isinstance(one, HandlerAdapter) and one.name is not None and not is_fixed(one.name):
-                adapters[one] = one.name
+    found = {one: one.source for one in adapters(links) if one.source is not None and not is_fixed(one.source)}
     said = partial(_said, settings)
-    for (adapter, name), handler in zip(adapters.items(), load_afresh([*adapters.values()], said), strict=True):
+    for (adapter, name), handler in zip(found.items(), load_afresh([*found.values()], said), strict=True):
         adapter.renew(handler, **said(name, handler))
-    return list(dict.fromkeys(adapters.values()))
+    return list(dict.fromkeys(found.values()))
 
 
 def _named(settings: Settings) -> _Chain:
@@ -135,7 +138,8 @@ def _sessions(handler: Any, settings: Settings) -> ISessionFactory:
         found,
         dict(settings.handler_option),
         init_timeout=settings.init_timeout,
-        name=handler if isinstance(handler, str) else None,
+        name=name_of(handler),
+        source=handler if isinstance(handler, str) else None,
         **_said(settings, handler, found),
     )
 

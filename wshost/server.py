@@ -22,12 +22,14 @@ from wshost import chain, compiled
 from wshost.backplanes.memory import SHARED
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
+from wshost.handlers.holding import held_by
 from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
 from wshost.messages import check_message, check_topic
 from wshost.networks import Networks
 from wshost.process import ending, reactors
+from wshost.process.watchdog import Watchdog
 from wshost.protocols.websocket import on_demand
 from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
@@ -105,6 +107,8 @@ class Server(MultiService):
             late = self._certificates.out_of_date(datetime.now(UTC))
             if late is not None:
                 _log.warn("{line}", line=late)
+        #: Looks for long turns, and counts them, from the start to the end of the last connection; None if it is off.
+        self.watchdog: Watchdog | None = None
         self._hub: Hub | None = None
         self._listeners: list[Listener] = []
         # The hub that is draining, or has drained.
@@ -195,6 +199,9 @@ class Server(MultiService):
         connecting.addCallbacks(self._serve, self._fail)
         if self._error is not None:
             raise self._error
+        if self._settings.slow_turn:
+            self.watchdog = Watchdog(self._settings.slow_turn, reactor, partial(held_by, chain.adapters(self._chain)))
+            self.watchdog.start()
         MultiService.startService(self)
         if self._connecting is not None:
             _log.info("waiting for the backplane to connect")
@@ -335,6 +342,8 @@ class Server(MultiService):
             waiting.append(self._hub.stop())
             self._ended, self._hub = self._hub, None
         stopped: Deferred[Any] = DeferredList(waiting)
+        if self.watchdog is not None:
+            stopped.addCallback(partial(_end, self.watchdog))
         if self._joined:
             # Only after the connections: handlers may still publish at "connection_close".
             self._joined = False
@@ -352,6 +361,11 @@ class Server(MultiService):
             if hub is not None:
                 hub.stop()
                 hub.abort_all()
+
+
+def _end(watchdog: Watchdog, result: object) -> object:
+    watchdog.stop()
+    return result
 
 
 def _too_late(_: object, seconds: float) -> None:

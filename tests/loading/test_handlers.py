@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wshost.handlers import echo
-from wshost.loading.handlers import load, restarts
+from wshost.loading.handlers import load, name_of, restarts
 from wshost.loading.importing import UserCodeError
 from wshost.results import ConfigurationError
 
@@ -317,6 +317,16 @@ class TestTheUsersOwnErrors:
         with pytest.raises(KeyboardInterrupt):
             load("broken_chat.py")
         assert "broken_chat" not in sys.modules
+
+
+class TestName:
+    def test_a_handler_has_the_name_that_it_was_given(self) -> None:
+        assert name_of("chat:Room") == "chat:Room"
+        assert name_of("./chat.py") == "./chat.py"
+
+    def test_a_module_a_class_and_an_object_have_the_name_of_their_code(self) -> None:
+        assert name_of(echo) == "wshost.handlers.echo"
+        assert name_of(SimpleNamespace) == name_of(SimpleNamespace()) == "types:SimpleNamespace"
 
 
 class TestOnCrash:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -144,6 +145,54 @@ class TestSoon:
 
     def test_other_reactors_have_timers_only(self, epoll: EPollReactor) -> None:
         assert reactors.soon(epoll) is None
+
+
+class TestFromThreads:
+    def test_a_call_is_made_in_the_loops_next_turn_without_a_timer(self) -> None:
+        called: list[Any] = []
+
+        def run() -> None:
+            loop = asyncio.new_event_loop()
+            reactor = reactors.AsyncioReactor(loop)
+            loop.call_soon(loop.stop)
+            reactors.from_threads(reactor)(lambda: called.append(reactor.getDelayedCalls()))
+            loop.run_forever()
+            close(reactor)
+            loop.close()
+
+        # The tests themselves run in a loop, and a thread has one at most.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(run).result()
+        assert called == [[]]
+
+    def test_other_reactors_have_a_method_for_it(self, epoll: EPollReactor) -> None:
+        assert reactors.from_threads(epoll) == epoll.callFromThread
+
+
+def test_every_reactor_runs_in_a_function_that_is_known(epoll: EPollReactor) -> None:
+    """So the frames below it are those of a turn."""
+    seen: list[bool] = []
+
+    def look() -> None:
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_code not in reactors.LOOPS:
+            frame = frame.f_back
+        seen.append(frame is not None)
+
+    def run() -> None:
+        loops = [asyncio.new_event_loop() for _ in range(2)]
+        asyncios = [reactors.AsyncioReactor(loops[0]), twisteds_reactor(loops[1])]
+        for reactor in (*asyncios, epoll):
+            reactor.callLater(0, look)
+            reactor.callLater(0, reactor.stop)
+            reactor.run(installSignalHandlers=False)
+        for reactor, loop in zip(asyncios, loops, strict=True):
+            close(reactor)
+            loop.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(run).result(20)
+    assert seen == [True] * 3
 
 
 def twisteds_reactor(loop: asyncio.AbstractEventLoop) -> AsyncioSelectorReactor:

@@ -23,8 +23,9 @@ class HandlerAdapter:
     :param init_timeout: seconds that `init` may take before the connection is rejected with 503.
     :param close_grace: seconds that `handle` may go on after the connection is gone, before it is cancelled.
     :param restarts: after a crash of `handle`, `init` runs again, and the connection stays.
-    :param name: names the handler, so that it can be imported again; None for one that was given as an object.
     :param when_slow: what happens to messages of refs when the peer is slow: a word of the option ``--when-slow``.
+    :param name: the handler's name, for the log and the metrics.
+    :param source: what was imported, and can be imported again; None for a handler that was given as an object.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class HandlerAdapter:
         init_timeout: float = 5.0,
         close_grace: float = 10.0,
         restarts: bool = False,
-        name: str | None = None,
         when_slow: str = "close",
+        name: str = "handler",
+        source: str | None = None,
     ) -> None:
-        self.name = name
-        self.terms = Terms(handler, options, init_timeout, close_grace, restarts, when_slow)
+        self.source = source
+        self.terms = Terms(handler, options, init_timeout, close_grace, restarts, when_slow, name)
 
     def renew(self, handler: Any, restarts: bool = False, when_slow: str = "close") -> None:
         """Give new sessions this handler. A session of before goes over to it when its own `renew` is called.

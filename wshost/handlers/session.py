@@ -44,6 +44,8 @@ class Terms:
     restarts: bool = False
     #: What happens to messages of refs when the peer is slow: a word of the option ``--when-slow``.
     when_slow: str = "close"
+    #: The handler's name, for the log and the metrics.
+    name: str = "handler"
     #: The terms with newer code; None while there is none.
     successor: Terms | None = None
 

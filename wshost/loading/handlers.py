@@ -51,6 +51,19 @@ def load(handler: Any) -> Any:
     return found
 
 
+def name_of(handler: Any) -> str:
+    """Return a handler's name, for the log and the metrics: as the option names it, or as its code does.
+
+    :param handler: the option that names the handler, or the handler itself.
+    """
+    if isinstance(handler, str):
+        return handler
+    if isinstance(handler, ModuleType):
+        return handler.__name__
+    kind = handler if isinstance(handler, type) else type(handler)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
 def restarts(handler: Any, found: Any, otherwise: str) -> bool:
     """Return whether a handler is to be started again after a crash.
 

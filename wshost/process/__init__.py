@@ -6,4 +6,5 @@
 - `open_files`, `allocator` and `collector` set the process's limits, once, when the command starts.
 - `signals` makes calls at the signals that do not end the process.
 - `systemd` tells systemd when the server is ready, and when it stops.
+- `watchdog` looks for turns of the reactor that take long; `stacks` reads what the reactor's thread does meanwhile.
 """

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
 from twisted.internet.error import ConnectionLost
 from twisted.internet.main import installReactor
 from twisted.internet.tcp import Connection
@@ -94,6 +95,10 @@ def _run(reactor: AsyncioSelectorReactor, installSignalHandlers: bool = True) ->
             break
 
 
+#: The functions in which reactors run. What they have called, as a stack shows it, belongs to a turn.
+LOOPS = frozenset({_run.__code__, ReactorBase.mainLoop.__code__})
+
+
 def _log_unless_exit(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log as a loop does by default, except a task's SystemExit, which has left the loop and is handled by `_run`."""
     exits = isinstance(context.get("exception"), SystemExit | KeyboardInterrupt)
@@ -107,6 +112,16 @@ def soon(reactor: Any) -> Callable[..., object] | None:
         call_soon: Callable[..., object] = reactor._asyncioEventloop.call_soon  # noqa: SLF001
         return call_soon
     return None
+
+
+def from_threads(reactor: Any) -> Callable[..., object]:
+    """Return what makes a call in the reactor's thread, in its next turn, and may be called in any thread."""
+    if isinstance(reactor, AsyncioSelectorReactor):
+        # The reactor's own method makes a timer of it, which takes a turn more.
+        call_soon: Callable[..., object] = reactor._asyncioEventloop.call_soon_threadsafe  # noqa: SLF001
+        return call_soon
+    from_thread: Callable[..., object] = reactor.callFromThread
+    return from_thread
 
 
 def name(reactor: Any) -> str:

@@ -228,6 +228,11 @@ class Settings:
     access_log = Option(
         Flag(), False, "Log one line for each connection at its end, and so for each client that was refused."
     )
+    slow_turn = Option(
+        Seconds(0, _DAY),
+        0.25,
+        "Log what holds a turn of the reactor for longer than this: all clients wait meanwhile. 0 for never.",
+    )
     log_format = Option(
         Choice("FORMAT", "text", "json"), "text", "Format of the log's lines: text or json.", command_only=True
     )
