@@ -242,6 +242,13 @@ class IContext(Interface):
         :param reason: one of a few; nothing that a peer or a handler has said.
         """
 
+    def count_crash(handler: str, kind: str) -> None:
+        """Count an exception of a handler, for the metrics.
+
+        :param handler: the handler's name, one of a few.
+        :param kind: which call has raised it: "init", "handle" or "connection_close".
+        """
+
     def log_failure(what: str) -> None:
         """Log the exception being handled with this connection's id, at a limited rate. Never raises."""
 
@@ -479,6 +486,9 @@ class IChannel(Interface):
 
     def call_soon(call: Callable[[], None]) -> None:
         """Call at the end of the reactor's turn, when no users' code is running; also after the connection is gone."""
+
+    def count_crash(handler: str, kind: str) -> None:
+        """Count an exception of the handler: `IContext.count_crash`."""
 
     def log_failure(what: str) -> None:
         """Log the exception being handled with the connection's id, at a limited rate."""

@@ -9,7 +9,7 @@ from wsproto.events import CloseConnection
 
 from tests.memory import MemoryHost, Peer, request
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.connections.account import FACTS, KINDS, OTHERS, Account, code_class
+from wshost.connections.account import FACTS, KINDS, OTHER_CRASHES, OTHERS, Account, code_class
 from wshost.networks import Networks
 
 
@@ -72,6 +72,18 @@ class TestRefusals:
         for policy in ("close", "drop_old", "close"):
             account.count_dropped(policy)
         assert account.dropped == {"close": 2, "drop_old": 1}
+
+    def test_crashes_are_counted_by_handler_and_kind_and_not_more_than_some_kinds_apart(self) -> None:
+        account.count_crash("chat", "handle")
+        account.count_crash("chat", "handle")
+        account.count_crash("chat", "init")
+        assert account.crashes == {("chat", "handle"): 2, ("chat", "init"): 1}
+        for number in range(2 * KINDS):
+            account.count_crash(str(number), "init")
+        account.count_crash("chat", "init")
+        assert len(account.crashes) == KINDS + 1
+        assert account.crashes[OTHER_CRASHES] == KINDS + 2
+        assert account.crashes["chat", "init"] == 2
 
     def test_refusals_are_counted_without_an_access_log(self) -> None:
         host = MemoryHost(Handler(), http_options={"paths": ["/chat"]})

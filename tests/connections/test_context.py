@@ -646,12 +646,14 @@ class TestFailingModules:
         )
         assert not bystander.gone
         assert [one.id for one in host.hub.shared.registry.all()] == ["c1"]
+        assert host.hub.shared.account.crashes == {("b", "module"): 1}
 
     def test_a_module_that_fails_to_close_is_logged(self, failures: Failures) -> None:
         module = Module(close=raises)
         host = serve(module)
         host.connect().leave()
         assert "a module failed to close\n" in failures.take()
+        assert host.hub.shared.account.crashes == {("a", "module"): 1}
         assert host.idle()
 
     def test_a_module_that_fails_to_close_does_not_stop_the_switch(self, failures: Failures) -> None:

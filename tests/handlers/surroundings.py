@@ -44,6 +44,8 @@ class Channel:
         self.clock = Clock()
         self.calls: list[tuple[Any, ...]] = []
         self.failures: list[tuple[str, BaseException | None]] = []
+        #: The handler and the kind of each crash.
+        self.crashes: list[tuple[str, str]] = []
         self.then: dict[str, Callable[[], object]] = {}
         self._soon: list[Callable[[], None]] = []
 
@@ -92,6 +94,9 @@ class Channel:
         calls, self._soon = self._soon, []
         for call in calls:
             call()
+
+    def count_crash(self, handler: str, kind: str) -> None:
+        self.crashes.append((handler, kind))
 
     def log_failure(self, what: str) -> None:
         self.failures.append((what, sys.exception()))

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import capturedLogs
+from wsproto.events import CloseConnection
 from zope.interface.verify import verifyClass, verifyObject
 
 from tests.handlers.surroundings import CONNECTION, REF, Channel, Handler, open_session, quiet
+from tests.memory import MemoryHost
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.restarting import PERIOD, RESTARTS, RestartingSession
 from wshost.handlers.session import HandlerSession
@@ -342,3 +345,45 @@ class TestTheFirstInit:
         handler, session = self.begin(Deferred(), channel)
         session.connection_lost()
         assert (channel.take(), handler.seen) == ([], [])
+
+
+class TestCounts:
+    """Each crash is counted, by the handler's name and the kind of call."""
+
+    def test_crashes_of_handle_are_counted_whether_the_handler_is_started_again_or_not(self, channel: Channel) -> None:
+        session = start(Crashing(), channel, name="chat")
+        for _ in range(RESTARTS + 1):
+            crash(session)
+            channel.take()
+        assert channel.crashes == [("chat", "handle")] * (RESTARTS + 1)
+
+    def test_a_crash_of_the_next_init_is_counted_and_a_reject_is_not(self, channel: Channel) -> None:
+        crash(start(Crashing("old", LookupError()), channel, name="chat"))
+        channel.take()
+        assert channel.crashes == [("chat", "handle"), ("chat", "init")]
+        other = Channel()
+        crash(start(Crashing("old", Reject()), other, name="chat"))
+        other.take()
+        assert other.crashes == [("chat", "handle")]
+
+
+@pytest.mark.parametrize("crashes", [lambda: {}["on purpose"], lambda: fail(LookupError())])
+def test_a_crash_at_the_peers_close_leaves_it_answered(crashes: Callable[[], Any]) -> None:
+    """By the websocket module, with the peer's own code, as if the handler had said nothing."""
+
+    def handle(message: Any, state: Any) -> Any:
+        seen.append((message, state))
+        return crashes() if message[0] == "close" else ("noreply", state)
+
+    seen: list[Any] = []
+    states = iter(["old", "new"])
+    handler = HandlerAdapter(Handler(handle, lambda options: next(states)), {}, restarts=True, name="chat")
+    host = MemoryHost(websocket_options={"handler": handler})
+    with capturedLogs():
+        peer = host.open()
+        peer.send_event(CloseConnection(4000, "bye"))
+        assert peer.messages() == [("close", 4000, "bye")]
+        peer.leave()
+    assert seen == [(("close", (4000, "bye")), "old"), ("connection_close", "new")]
+    assert host.hub.shared.account.crashes == {("chat", "handle"): 1}
+    assert host.idle()

@@ -113,6 +113,7 @@ class TestInit:
         session = begin(handler, channel)
         assert channel.take() == [("reject", 500, b"", {})]
         assert channel.failures == [("the handler's init failed", error)]
+        assert channel.crashes == [("handler", "init")]
         session.connection_lost()
         assert handler.seen == []
 
@@ -403,6 +404,7 @@ class TestHandleThatFails:
         session.handle_message(("text", "two"))
         assert channel.take() == [("close", 1011, "")]
         assert channel.failures == [("the handler's handle failed", error)]
+        assert channel.crashes == [("handler", "handle")]
         session.handle_message(("text", "three"))
         assert not session.handle_info("four")
         assert not session.busy
@@ -686,9 +688,17 @@ class TestConnectionClose:
     @pytest.mark.parametrize("fails", [raises, lambda error: lambda message, state: fail(error)])
     def test_an_exception_at_connection_close_is_logged(self, fails: Any, channel: Channel) -> None:
         error = LookupError()
-        open_session(Handler(fails(error)), channel).connection_lost()
+        open_session(Handler(fails(error)), channel, name="chat").connection_lost()
         assert channel.failures == [("the handler's handle failed", error)]
+        assert channel.crashes == [("chat", "connection_close")]
         assert channel.calls == []
+
+    def test_what_is_cancelled_at_connection_close_is_not_logged(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        open_session(Handler(lambda message, state: gate), channel).connection_lost()
+        gate.cancel()
+        channel.turn()
+        assert (channel.failures, channel.crashes) == ([], [])
 
     def test_a_late_exception_at_connection_close_is_logged(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from wshost.logs.text import loggable
 
-#: How many kinds of refusals are counted apart. All further kinds count as one.
+#: How many kinds of refusals, and of crashes, are counted apart. All further kinds count as one.
 KINDS = 100
 #: The facts of a connection in the access log, in this order. Those that are not known are left out.
 FACTS = (
@@ -32,8 +32,9 @@ FACTS = (
     "user_agent",
     "traceparent",
 )
-#: Further kinds of refusals.
+#: Further kinds of refusals, and of crashes.
 OTHERS = (0, "other reasons")
+OTHER_CRASHES = ("other handlers", "other kinds")
 #: The status of a connection that was upgraded, and the code of one that ended then without a Close (RFC 6455 §7.1.5).
 UPGRADED, ABNORMAL = 101, 1006
 _SIDES = ("peer", "server")
@@ -73,6 +74,8 @@ class Account:
         #: How many messages of refs were dropped because a peer was slow, by the policy (``--when-slow``).
         self.dropped: Counter[str] = Counter()
         self._lock = Lock()
+        #: How often users' code has raised an exception, by the handler's or the module's name, and the kind of call.
+        self.crashes: Counter[tuple[str, str]] = Counter()
 
     def count_refusal(self, status: int, reason: str) -> None:
         """Count one refusal.
@@ -87,6 +90,15 @@ class Account:
         """Count one message that was dropped because too much waited. Safe in any thread."""
         with self._lock:
             self.dropped[policy] += 1
+
+    def count_crash(self, handler: str, kind: str) -> None:
+        """Count one exception of users' code.
+
+        :param handler: the name of the handler, or of the protocol module.
+        :param kind: "init", "handle" or "connection_close"; "module" for a protocol module.
+        """
+        crash = (handler, kind)
+        self.crashes[crash if crash in self.crashes or len(self.crashes) < KINDS else OTHER_CRASHES] += 1
 
     def count_end(self, notes: Mapping[str, Any], traffic: Traffic) -> None:
         """Count a connection that has ended. Called only if notes are taken.

@@ -241,6 +241,9 @@ class Context:
         if self.notes is not None:
             self.notes.update(status=status or None, reason=reason)
 
+    def count_crash(self, handler: str, kind: str) -> None:
+        self._shared.account.count_crash(handler, kind)
+
     def log_failure(self, what: str) -> None:
         if self.notes is not None:
             self.notes["errors"] = self.notes.get("errors", 0) + 1
@@ -312,7 +315,9 @@ class Context:
     def _fail_module(self, what: str) -> None:
         """End at once: the module has raised the exception being handled."""
         self._transition = None
-        self.stream.fail(f"the module {self._shared.chain[self._position].name} {what}")
+        name = self._shared.chain[self._position].name
+        self.count_crash(name, "module")
+        self.stream.fail(f"the module {name} {what}")
 
     def _continue(self) -> None:
         """Continue after a call into a module: process the bytes that it left unread, and schedule a flush."""
@@ -426,6 +431,7 @@ class Context:
         try:
             driver.handle_connection_close(reason)
         except BaseException:  # it must not raise; if it does, the rest must still be done
+            self.count_crash(self._shared.chain[self._position].name, "module")
             self.log_failure("a module failed to close")
 
     def receive(self, data: bytes, filled: int = 0) -> None:

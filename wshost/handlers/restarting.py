@@ -60,7 +60,7 @@ class RestartingSession(HandlerSession):
         if self._stage is not Stage.OPEN or _asks_to_exit(error) or not self._may_restart():
             super()._handle_failed(error)
             return
-        self._channel.log_failure("the handler's handle failed")
+        self._crashed("handle", "the handler's handle failed")
         self._stage = Stage.INIT
         self._due = self._restarting = True
         if self._waiting is None:
@@ -110,13 +110,13 @@ class RestartingSession(HandlerSession):
         self._restarting = False
         if self._stage is not Stage.INIT:
             if not isinstance(error, (Reject, *CANCELLED)):
-                self._channel.log_failure("the handler's init failed after it had been given up")
+                self._crashed("init", "the handler's init failed after it had been given up")
             return
         try:
             self._close(Close(1011, ""))
         finally:
             if not isinstance(error, Reject):
-                self._channel.log_failure("the handler's init failed")
+                self._crashed("init", "the handler's init failed")
 
     def _init_overdue(self) -> None:
         if not self._restarting:

@@ -266,7 +266,7 @@ class HandlerSession:
         """Reject the connection because of an exception, while the exception is being handled."""
         if self._stage is _OVER:
             if not isinstance(error, (Reject, *CANCELLED)):
-                self._channel.log_failure("the handler's init failed after it had been given up")
+                self._crashed("init", "the handler's init failed after it had been given up")
             return
         # In a later stage than INIT, init has succeeded and the channel has failed: "connection_close" is still due.
         self._stop_handling(_OVER if self._stage is _INIT else _CLOSING)
@@ -285,7 +285,7 @@ class HandlerSession:
         try:
             self._channel.reject(500, b"", {})
         finally:
-            self._channel.log_failure("the handler's init failed")
+            self._crashed("init", "the handler's init failed")
 
     def _init_overdue(self) -> None:
         self._give_up_init()
@@ -332,7 +332,7 @@ class HandlerSession:
                 self._close(Close(1011, ""))
         finally:
             # Log last: logging may fail, and must not keep the connection open then.
-            self._channel.log_failure("the handler's handle failed")
+            self._crashed("handle", "the handler's handle failed")
 
     def _close(self, close: Close) -> None:
         self._stop_handling(_CLOSING)
@@ -414,10 +414,19 @@ class HandlerSession:
         try:
             ending = begin(self._handle("connection_close", self._state), self._loop)
         except BaseException as error:  # users' code may raise anything
-            self._handle_failed(error)
+            self._end_failed(error)
         else:
             if is_pending(ending):
-                Waiting(self._channel, self._loop, ending, _ignore, self._handle_failed, _ignore).keep()
+                Waiting(self._channel, self._loop, ending, _ignore, self._end_failed, _ignore).keep()
+
+    def _end_failed(self, error: BaseException) -> None:
+        if not isinstance(error, CANCELLED):
+            self._crashed("connection_close", "the handler's handle failed")
+
+    def _crashed(self, kind: str, what: str) -> None:
+        """Count an exception of the handler, which is being handled, and log it."""
+        self._channel.count_crash(self._terms.name, kind)
+        self._channel.log_failure(what)
 
 
 # Not a decorator: Cython's extension types can't have one.

@@ -118,6 +118,9 @@ class Connection:
     def call_regardless(self, seconds: float, call: Callable[[], None]) -> Timer:
         raise NotImplementedError
 
+    def count_crash(self, handler: str, kind: str) -> None:
+        raise NotImplementedError
+
     def log_failure(self, what: str) -> None:
         raise NotImplementedError
 

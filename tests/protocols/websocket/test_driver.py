@@ -1636,6 +1636,12 @@ class TestTheEnd:
         [event] = log
         assert "it fails" in str(event)
 
+    def test_a_session_may_have_a_crash_of_its_handler_counted(self) -> None:
+        server = Server()
+        server.open()
+        server.session.channel.count_crash("chat", "handle")
+        assert server.hub.shared.account.crashes == {("chat", "handle"): 1}
+
     def test_a_session_may_ask_for_the_time_and_end_all_subscriptions(self) -> None:
         server = Server()
         peer = server.open()

@@ -449,6 +449,9 @@ class WebSocket:
     def unsubscribe_all(self) -> None:
         self._context.unsubscribe_all()
 
+    def count_crash(self, handler: str, kind: str) -> None:
+        self._context.count_crash(handler, kind)
+
     def log_failure(self, what: str) -> None:
         self._context.log_failure(what)
 
