@@ -175,6 +175,16 @@ class TestTheAccessLog:
             peer.leave()
         assert [event["peer"] for event in events] == ["192.0.2.1:0"] * 2
 
+    @pytest.mark.parametrize(("path", "lines"), [("/healthz", 0), ("/other", 1)])
+    def test_a_health_check_that_succeeds_is_not_logged(self, path: str, lines: int) -> None:
+        host = MemoryHost(Handler(), access=True, http_options={"health_path": "/healthz"})
+        peer = host.connect()
+        with capturedLogs() as events:
+            peer.send(f"GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n".encode())
+            peer.leave()
+        assert len(events) == lines
+        assert host.idle()
+
     def test_a_client_that_is_refused_is_logged_with_the_reason(self, logged: Logged) -> None:
         peer = logged.host.connect()
         peer.upgrade("/none")
