@@ -72,7 +72,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install chromium gcc haproxy libssl-dev logrotate npm openssl strace",
+    "apt install caddy chromium gcc haproxy libssl-dev logrotate nginx npm openssl strace",
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",

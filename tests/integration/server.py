@@ -31,6 +31,14 @@ _LISTENING = re.compile(r"wshost listening on (\S+)")
 _PORT = re.compile(r":(\d+)$")
 
 
+def listening_ports(pid: int) -> list[int]:
+    """Return the TCP ports at which a process listens; asked of the kernel, as its ports are soon those of others."""
+    descriptors = Path(f"/proc/{pid}/fd")
+    sockets = {descriptor.readlink().name for descriptor in descriptors.iterdir()}
+    rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+
+
 class Server:
     """A server in its own process; its log goes to a file that nobody needs to empty."""
 
@@ -50,11 +58,8 @@ class Server:
 
     @property
     def listening_ports(self) -> list[int]:
-        """The TCP ports at which the process listens; asked of the kernel, as its ports are soon those of others."""
-        descriptors = Path(f"/proc/{self.pid}/fd")
-        sockets = {descriptor.readlink().name for descriptor in descriptors.iterdir()}
-        rows = [row.split() for row in Path(f"/proc/{self.pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-        return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+        """The TCP ports at which the process listens; see `listening_ports`."""
+        return listening_ports(self.pid)
 
     @property
     def log(self) -> str:
