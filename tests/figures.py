@@ -21,8 +21,9 @@ from typing import Any
 from twisted.web.http import HTTPFactory
 from zope.interface import implementer
 
-from tests import conformance
+from tests import conformance, metrics
 from wshost import messages, server
+from wshost.admin import connections, site, totals
 from wshost.commands.options import CONFIG
 from wshost.connections import (
     admission,
@@ -239,6 +240,9 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("the log shows the first {} characters or bytes.", (count(holding.SHOWN),)),
         ("Values below {} count as {}.", (count(watchdog.SHORTEST),) * 2),
         ("Of these warnings, {} are logged in {} seconds.", _LOGGED),
+        ("`limit` ({} by default, {} at most)", (count(connections.PAGE), count(connections.MOST))),
+        ('and `reason`, {} "closed by an administrator"', (str(connections.CLOSE[0]),)),
+        ("A scrape adds up {} connections a turn", (count(totals.A_TURN),)),
         ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
         ("After {} seconds, the process ends", (count(ending.LIMIT),)),
         ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),
@@ -315,6 +319,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("{} failures in {} s, control characters escaped", (str(limit.MOST), count(limit.PERIOD))),
         ("{} of a kind in {} s; {} kinds", (*_LOGGED, count(limit.KINDS))),
         ("strict parsing; {} bytes, in version 2 {};", (str(proxy_header._LINE), _longest_header())),
+        ("by HTTP | {} clients, {} s of silence", (count(site.MOST_CLIENTS), count(site.TIMEOUT))),
         ("at a Unix socket | its mode | {} (`mode=`)", (f"{listener.MODE:o}",)),
         ("At most {} seconds of such a time count against any", (count(timers.MOST),)),
         ("as many turns of its loop as {} seconds fit into the limit", (count(timers.MOST),)),
@@ -491,10 +496,19 @@ def _module_help(option: Option[Any]) -> str:
     return f"{said} `--{option.dashed}` sets it." if option.name else said
 
 
-#: The tables of options, by page.
+def metrics_table() -> Iterator[str]:
+    """What the table of metrics in docs/operations.md must be."""
+    yield "| metric | kind | labels | what it is |"
+    yield "|---|---|---|---|"
+    for one in metrics.OURS:
+        yield f"| `{one.name}` | {one.kind} | {', '.join(one.labels)} | {one.text} |"
+
+
+#: The tables of options and metrics, by page.
 TABLES = {
     "README.md": [list(command_table())],
     "docs/modules.md": [list(module_table(module)) for module in MODULES],
+    "docs/operations.md": [list(metrics_table())],
 }
 
 

@@ -23,6 +23,7 @@ from twisted.scripts import twistd
 from zope.interface.interface import InterfaceClass
 
 import wshost
+from tests import metrics
 from wshost.commands import foreground
 from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
@@ -51,7 +52,7 @@ _WORDS = """
     IProtocolFactory IConsumer ISSLTransport connectionLost deferToThread
     Clock Site verifyObject twisted.web urllib.parse.parse_qs OpenSSL.crypto.X509
     .pxd .pyx .tac .venv docs/_build doc feature fix removal pyproject.toml PORT= HANDLER= ARGS=--help
-    ARGS=--ends PATH
+    ARGS=--ends PATH starting draining none peer server code reason prometheus_client 3xxx 4xxx interface= *
     changes/<issue>.<type>.<number>.md reports/conformance/<run>/index.html
     twisted/plugins/__init__.py twisted/plugins/wshost_<distribution>.py
 """
@@ -64,6 +65,13 @@ OTHERS = frozenset(_WORDS.split()) | {
     "nc localhost 7000",
     "pip install .",
     "pip install 'wshost[reload]'",
+    "pip install 'wshost[admin]'",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+    "GET /connections",
+    "GET /connections/c7",
+    "DELETE /connections/c7",
     "enableServiceLinks: false",
     'handler = "chat.py"',
     "pip install --force-reinstall --no-cache-dir",
@@ -72,7 +80,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install caddy chromium gcc haproxy libssl-dev logrotate nginx npm openssl strace",
+    "apt install caddy chromium curl gcc haproxy libssl-dev logrotate nginx npm openssl strace",
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",
@@ -160,6 +168,8 @@ def is_there(name: str) -> bool:
     """Whether something is called so."""
     if name in OTHERS or _is_file(name):
         return True
+    if name.startswith("wshost_"):
+        return name in {one.name for one in metrics.OURS}
     first, _, rest = name.partition(" ")
     if first.startswith("--"):
         option = first.partition("=")[0]

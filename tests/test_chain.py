@@ -13,9 +13,11 @@ from zope.interface import implementer
 from wshost import plugins
 from wshost.chain import adapters, build, reload_handlers
 from wshost.connections.shared import Link
+from wshost.exact import shown
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
+from wshost.handlers.timed import TimedHandler, Timings
 from wshost.interfaces import IChannel, ISession, ISessionFactory
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
@@ -351,3 +353,12 @@ def test_the_users_own_traceback_comes_with_the_complaint(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="ZeroDivisionError") as caught:
         chain(handler=str(tmp_path / "broken_handler.py"))
     assert "1 / 0" in caught.value.traceback_text  # type: ignore[attr-defined]
+
+
+class TestTimings:
+    def test_handlers_are_timed_by_the_names_in_their_options(self) -> None:
+        timings = Timings()
+        settings = Settings(handler="wshost.handlers.echo", route={"/a": "wshost.handlers.echo", "/b": echo})
+        router = build(settings, timings)[-1].options.handler
+        assert all(isinstance(one.terms.handler, TimedHandler) for one in router.handlers.values())
+        assert sorted(timings) == sorted(["wshost.handlers.echo", shown(echo)])

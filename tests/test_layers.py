@@ -26,6 +26,17 @@ GROUND: dict[str, set[str]] = {
 #: What each package, or module beside the packages, imports of ours besides itself and the ground floor: modules, or
 #: whole packages. A package that stands in no line knows no other.
 KNOWN: dict[str, set[str]] = {
+    "wshost.admin": {
+        "wshost.connections.account",
+        "wshost.connections.connection",
+        "wshost.connections.shared",
+        "wshost.handlers.timed",
+        "wshost.listening.listener",
+        "wshost.logs.limit",
+        "wshost.protocols.http.head",
+        "wshost.protocols.websocket.browsers",
+        "wshost.topics.subscriptions",
+    },
     "wshost.connections": {"wshost.logs.limit", "wshost.logs.text", "wshost.topics"},
     "wshost.fastnet": {"wshost.logs.limit"},
     "wshost.listening": {
@@ -46,6 +57,7 @@ APART = {"wshost.fastnet", "wshost.logs", "wshost.process"}
 ASSEMBLY = {"wshost", "wshost.__main__", "wshost.chain", "wshost.commands", "wshost.server"}
 #: Names outside of ours that few modules may import.
 CONFINED = {
+    "prometheus_client": {"wshost.admin.metrics"},
     "autobahn": {"wshost.protocols.websocket.autobahn_engine"},
     "txaio": {"wshost.protocols.websocket.autobahn_engine"},
     # Installed and looked up there; everybody else is given it.
@@ -277,7 +289,7 @@ class TestWhatAnImportBringsIn:
 
     def test_a_server_listens_before_it_imports_what_it_needs_later(self) -> None:
         """Autobahn, with all that it imports, would take a fifth of the start."""
-        later = ("autobahn", "txaio", "pycparser", "click", "cbor2", "hyperlink", "tomllib")
+        later = ("autobahn", "txaio", "pycparser", "click", "cbor2", "hyperlink", "tomllib", "prometheus_client")
         # The first start after an installation lets Twisted import all plugins, Autobahn's too, and write its cache.
         brought_in_by(LISTENING)
         assert brought_in_by(LISTENING, "wshost.protocols.websocket.driver", *later) == [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -967,3 +968,111 @@ def test_a_server_can_be_made_of_settings(reactor: Reactor) -> None:
     server = Server(Settings(handler=echo, port=0), reactor)
     server.startService()
     assert hello(reactor) == HELLO_BACK
+
+
+class TestAdmin:
+    def admin(self, reactor: Reactor, path: str = "/readyz") -> str:
+        """The answer of the admin endpoint, which is the second port."""
+        transport = StringTransport()
+        protocol: Any = reactor.tcpServers[1][1].buildProtocol(IPv4Address("TCP", "127.0.0.1", 50_000))
+        protocol.makeConnection(transport)
+        protocol.dataReceived(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        reactor.advance(0)
+        answer: str = transport.value().decode().partition("\r\n\r\n")[2]
+        protocol.connectionLost(Failure(ConnectionDone()))
+        return answer
+
+    def test_without_the_option_nothing_is_listened_on_imported_or_counted(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        assert len(reactor.tcpServers) == 1
+        assert server._hub is not None
+        assert not server._hub.shared.account.takes_notes
+        assert server._chain[-1].options.handler.terms.handler is echo
+
+    def test_operators_see_a_server_from_its_start_to_the_very_end(self, reactor: Reactor) -> None:
+        backplane = TestTheBackplane.Slow()
+        server = Server(Settings(handler=echo, port=80, admin="9090"), reactor, backplane)
+        child = Service()
+        child.setServiceParent(server)
+        server.startService()
+        assert (server.ready, self.admin(reactor)) == (False, "starting\n")
+        backplane.connecting.callback(None)
+        assert (server.ready, self.admin(reactor)) == (True, "ready\n")
+        protocol, _ = connect(reactor)
+        server.stopService()
+        assert (server.ready, self.admin(reactor)) == (False, "draining\n")
+        public, operators = reactor.ports
+        assert public.closed is not None
+        public.closed.callback(None)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        reactor.advance(0)
+        assert operators.closed is None
+        backplane.closing.callback(None)
+        assert not child.running
+        assert operators.closed is not None
+
+    def test_a_stop_waits_until_the_admin_endpoint_is_closed(self, reactor: Reactor) -> None:
+        server = started({"handler": echo, "admin": "9090"}, reactor)
+        stopped: list[None] = []
+        server.stopService().addCallback(stopped.append)
+        for port in reactor.ports:
+            assert stopped == []
+            assert port.closed is not None
+            port.closed.callback(None)
+        assert stopped == [None]
+
+    def test_handlers_are_timed_and_ends_are_counted(self, reactor: Reactor) -> None:
+        started({"handler": "wshost.handlers.echo", "admin": "9090"}, reactor)
+        assert hello(reactor) == HELLO_BACK
+        text = self.admin(reactor, "/metrics")
+        assert '\nwshost_handler_seconds_count{handler="wshost.handlers.echo"} 1.0\n' in text
+        assert '\nwshost_messages_total{direction="in"} 1.0\n' in text
+        assert f'wshost_build_info{{form="{form().partition(",")[0]}",' in text
+
+    def test_a_server_that_is_started_while_it_stops_keeps_its_endpoint(self, reactor: Reactor) -> None:
+        server = started({"handler": echo, "admin": "9090"}, reactor)
+        server.stopService()
+        server.startService()
+        closed = reactor.ports[0].closed
+        assert closed is not None
+        closed.callback(None)
+        assert reactor.ports[1].closed is None
+        assert self.admin(reactor) == "ready\n"
+
+    def test_it_is_announced_after_the_others(self, reactor: Reactor) -> None:
+        assert listening(service({"handler": echo, "admin": "9090"}, reactor))[1:] == [
+            "admin listening on http://127.0.0.1:9090 (/healthz, /readyz, /metrics, /connections)"
+        ]
+
+    @pytest.mark.parametrize("public", [{"port": 9090}, {"listen": ["tcp:1", "tcp:9090:interface=10.0.0.1"]}])
+    def test_it_is_never_where_clients_connect(self, reactor: Reactor, public: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError, match=r"^admin: '9090' is where clients connect"):
+            service({"handler": echo, "admin": "9090", **public}, reactor)
+
+    def test_when_it_can_not_listen_neither_does_the_server(self, reactor: Reactor) -> None:
+        server = service({"handler": echo, "admin": "nothing:"}, reactor)
+        with pytest.raises(ConfigurationError, match=r"^admin: 'nothing:': "):
+            server.startService()
+        assert reactor.ports[0].closed is not None
+
+    def test_a_start_that_fails_stops_it(self, reactor: Reactor) -> None:
+        class Failing(MemoryBackplane):
+            def connect(self, reactor: Any) -> Any:
+                return fail(OSError("nobody there"))
+
+        server = Server(Settings(handler=echo, port=80, admin="9090"), reactor, Failing())
+        with pytest.raises(ConfigurationError):
+            server.startService()
+        assert reactor.ports[0].closed is not None
+        reactor.ports[0].closed.callback(None)
+        assert reactor.ports[1].closed is not None
+
+    def test_without_its_library_the_start_says_what_to_install(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("endpoint", "pages", "metrics"):
+            monkeypatch.delitem(sys.modules, f"wshost.admin.{name}", raising=False)
+        monkeypatch.setitem(sys.modules, "prometheus_client", None)
+        with pytest.raises(ConfigurationError) as caught:
+            service({"handler": echo, "admin": "9090"}, reactor)
+        assert str(caught.value) == "admin: prometheus_client is missing: pip install 'wshost[admin]'"

@@ -12,6 +12,7 @@ from wshost import plugins
 from wshost.connections.shared import Link
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
+from wshost.handlers.timed import Durations, Timings
 from wshost.interfaces import ISessionFactory
 from wshost.loading.afresh import is_fixed, load_afresh
 from wshost.loading.handlers import choice, load, name_of, restarts
@@ -33,11 +34,12 @@ _RESERVED = {"connection", "worker"}
 _Chain = dict[str, dict[str, Any]]
 
 
-def build(settings: Settings) -> tuple[Link, ...]:
+def build(settings: Settings, timings: Timings | None = None) -> tuple[Link, ...]:
     """Return the chain that the settings ask for. This loads modules and handlers, and checks their options.
 
     ``websocket`` alone means ``http``, ``websocket``, as in wsserver.
 
+    :param timings: times the handlers; None: they are not timed.
     :raises ConfigurationError: when a module or a handler can't be loaded, an option is wrong, or a module lacks one
         that it needs.
     """
@@ -52,7 +54,7 @@ def build(settings: Settings) -> tuple[Link, ...]:
         if option.name in settings.given:
             _demand(chain, "websocket", option)
     if "websocket" in chain:
-        _put_handler(chain, settings)
+        _put_handler(chain, settings, timings)
     links = tuple(_link(name, modules[name], options) for name, options in chain.items())
     for position, link in enumerate(links):
         if hasattr(link.module, "check"):
@@ -109,7 +111,7 @@ def _put(chain: _Chain, name: str, module_option: str, value: Any, by: Option[An
     options[module_option] = value
 
 
-def _put_handler(chain: _Chain, settings: Settings) -> None:
+def _put_handler(chain: _Chain, settings: Settings, timings: Timings | None) -> None:
     for name in _RESERVED.intersection(settings.handler_option):
         raise ConfigurationError(
             f"handler-option {name} is reserved: wshost gives every handler an option of that name"
@@ -123,22 +125,23 @@ def _put_handler(chain: _Chain, settings: Settings) -> None:
             if "/*" in routes:
                 raise ConfigurationError("handler and the route /* are for the same paths: give only one of them")
             routes["/*"] = websocket["handler"]
-        websocket["handler"] = Router({path: _sessions(one, settings) for path, one in routes.items()})
+        websocket["handler"] = Router({path: _sessions(one, settings, timings) for path, one in routes.items()})
         if "http" in chain:
             _put(chain, "http", "paths", list(routes), Settings.route)
     else:
-        websocket["handler"] = _sessions(websocket["handler"], settings)
+        websocket["handler"] = _sessions(websocket["handler"], settings, timings)
 
 
-def _sessions(handler: Any, settings: Settings) -> ISessionFactory:
+def _sessions(handler: Any, settings: Settings, timings: Timings | None) -> ISessionFactory:
     if ISessionFactory.providedBy(handler):
         return handler
-    found = load(handler)
+    found, name = load(handler), name_of(handler)
     return HandlerAdapter(
         found,
         dict(settings.handler_option),
         init_timeout=settings.init_timeout,
-        name=name_of(handler),
+        name=name,
+        durations=None if timings is None else timings.setdefault(name, Durations()),
         source=handler if isinstance(handler, str) else None,
         **_said(settings, handler, found),
     )

@@ -6,7 +6,9 @@ It does nothing else, and must not know how any of these parts works.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
@@ -19,10 +21,12 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
 from wshost import chain, compiled
+from wshost.admin.seen import DRAINING, READY, STARTING, Seen
 from wshost.backplanes.memory import SHARED
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
+from wshost.handlers.timed import Timings
 from wshost.interfaces import IBackplane
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
@@ -37,6 +41,7 @@ from wshost.settings import options, wsserver
 from wshost.settings.options import OPTIONS, Settings
 
 if TYPE_CHECKING:
+    from wshost.admin.endpoint import Endpoint
     from wshost.listening.certificates import Certificates
 
 #: Seconds that a backplane has to connect, and the same number to close.
@@ -100,13 +105,15 @@ class Server(MultiService):
         self._settings = settings
         self._reactor = reactor
         self._backplane = backplane
-        self._chain = chain.build(settings)
+        self._timings = None if settings.admin is None else Timings()
+        self._chain = chain.build(settings, self._timings)
         self._certificates: Certificates | None = None
         if settings.tls_cert:
             self._certificates = self._read_certificates()
             late = self._certificates.out_of_date(datetime.now(UTC))
             if late is not None:
                 _log.warn("{line}", line=late)
+        self._admin = None if settings.admin is None else _admin(settings.admin, settings, self._look)
         #: Looks for long turns, and counts them, from the start to the end of the last connection; None if it is off.
         self.watchdog: Watchdog | None = None
         self._hub: Hub | None = None
@@ -146,21 +153,21 @@ class Server(MultiService):
             for listener in self._listeners:
                 if unix or not listener.unix:
                     listener.listen(hub.factory(proxied=listener.proxied))
+            if self._admin is not None:
+                self._admin.listen(self._reactor or reactors.installed(), unix)
         except ConfigurationError:
             listeners, self._listeners = self._listeners, []
             for listener in listeners:
                 listener.stop()
             self._hub = None
+            self._stop_admin()
             raise
 
     def _assemble(self) -> Hub:
         reactor = self._reactor or reactors.installed()
         settings = self._settings
         limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
-        self._listeners = [
-            Listener(reactor, description, self._certificates)
-            for description in settings.listen or [tcp(settings.port, settings.interface)]
-        ]
+        self._listeners = [Listener(reactor, description, self._certificates) for description in _public(settings)]
         leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
         self._hub = Hub(
             reactor,
@@ -172,6 +179,7 @@ class Server(MultiService):
             access=settings.access_log,
             trusted=Networks(settings.trust_proxy) if settings.trust_proxy else None,
             waits=self._wait_for,
+            counts_ends=self._admin is not None,
         )
         return self._hub
 
@@ -211,7 +219,8 @@ class Server(MultiService):
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain connections, then stop added services. Fires when all that is done."""
         stopped = self._halt()
-        return stopped.addCallback(lambda _: MultiService.stopService(self)).addCallback(lambda _: None)
+        stopped.addCallback(lambda _: MultiService.stopService(self))
+        return stopped.addCallback(lambda _: self._stop_admin())
 
     def reload(self) -> Deferred[Reloaded]:
         """Read certificates and authorities of clients again, and import the handlers again that have names.
@@ -291,6 +300,8 @@ class Server(MultiService):
                 how = f"{' -> '.join(names)}; {compiled.form()}; on {on}; pid {os.getpid()}"
                 listener.announce(how, *(("ws", "wss") if "websocket" in names else ("tcp", "tls")))
                 listener.when_listening(partial(self._listens, listeners))
+            if self._admin is not None:
+                self._admin.announce()
 
     def _listens(self, listeners: list[Listener]) -> None:
         """One more of the listeners listens."""
@@ -321,7 +332,7 @@ class Server(MultiService):
             error = ConfigurationError(f"the backplane can't connect: {reason}")
             error.__cause__ = failure.value
         self._error = error
-        self._halted = self._halt()
+        self._halted = self._halt().addCallback(lambda _: self._stop_admin())
         _log.error("{error}", error=error)
         if self.running:
             self._give_up(error)
@@ -350,6 +361,22 @@ class Server(MultiService):
             stopped.addCallback(lambda _: self._leave_backplane())
         return stopped
 
+    def _look(self) -> Seen:
+        """Return the server as the admin endpoint shows it. Called only while that listens."""
+        hub: Any = self._hub or self._ended
+        state = READY if self.ready else STARTING if hub is self._hub else DRAINING
+        on = reactors.name(self._reactor or reactors.installed())
+        # The package is there already: an import would be one in a circle. The form may have a comment.
+        version: str = vars(sys.modules["wshost"])["__version__"]
+        form = compiled.form().partition(",")[0]
+        build = {"version": version, "form": form, "python": platform.python_version(), "reactor": on}
+        timings: Any = self._timings
+        return Seen(state, hub.shared, hub.topics, timings, build)
+
+    def _stop_admin(self) -> Deferred[None]:
+        # The server may have been started again.
+        return succeed(None) if self._admin is None or self._hub is not None else self._admin.stop()
+
     def _leave_backplane(self) -> Deferred[None]:
         closed = maybeDeferred(self._backplane.close)
         closed.addTimeout(BACKPLANE_TIMEOUT, self._reactor or reactors.installed(), _too_late)
@@ -366,6 +393,24 @@ class Server(MultiService):
 def _end(watchdog: Watchdog, result: object) -> object:
     watchdog.stop()
     return result
+
+
+def _public(settings: Settings) -> Sequence[str]:
+    """Return the descriptions of the endpoints for clients."""
+    return settings.listen or [tcp(settings.port, settings.interface)]
+
+
+def _admin(description: str, settings: Settings, look: Callable[[], Seen]) -> Endpoint:
+    """Return the admin endpoint. What it needs is imported only here.
+
+    :raises ConfigurationError: when it can't be, or is where clients connect.
+    """
+    try:
+        from wshost.admin.endpoint import Endpoint  # noqa: PLC0415
+        from wshost.admin.pages import Pages  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"admin: {error.name} is missing: pip install 'wshost[admin]'") from error
+    return Endpoint(description, _public(settings), Pages(look), settings.host)
 
 
 def _too_late(_: object, seconds: float) -> None:

@@ -101,6 +101,7 @@ class TestWhatIsWrong:
             ([*ECHO, "--config=none.toml"], "none.toml: No such file or directory"),
             ([*ECHO, "--listen=unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
             ([*ECHO, "--listen=haproxy:unix:none/x:mode=666"], "can't listen on haproxy:unix:none/x"),
+            ([*ECHO, "--admin=unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
             ([*ECHO, "--log-file=none/log"], "log-file: none/log: No such file or directory"),
             ([*ECHO, "--log-file=."], r"log-file: \.: Is a directory"),
             ([*ECHO, "--log-file=locked"], "log-file: locked: Permission denied"),
@@ -120,7 +121,7 @@ class TestWhatIsWrong:
             checked(*ECHO, "--listen=unix:x")
 
     def test_a_unix_socket_that_can_be_made_is_not_made(self, reactor: Reactor) -> None:
-        assert checked(*ECHO, "--listen=unix:x", "--listen=tcp:0") == 0
+        assert checked(*ECHO, "--listen=unix:x", "--listen=tcp:0", "--admin=unix:y") == 0
         assert reactor.unixServers == []
 
     def test_a_log_that_is_not_there_yet_is_not_made(self) -> None:

@@ -166,7 +166,7 @@ class TestMakeService:
         """Importing a handler may take its time."""
         quiet: list[Any] = []
         monkeypatch.setattr(ending, "interrupt_quietly", quiet.append)
-        monkeypatch.setattr(chain, "build", lambda _: quiet.append("built"))
+        monkeypatch.setattr(chain, "build", lambda *_: quiet.append("built"))
         with pytest.raises(TypeError):
             makeService(parsed(*ECHO))
         assert quiet == [reactor, "built"]

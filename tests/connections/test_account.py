@@ -74,6 +74,7 @@ class TestRefusals:
         assert account.dropped == {"close": 2, "drop_old": 1}
 
     def test_crashes_are_counted_by_handler_and_kind_and_not_more_than_some_kinds_apart(self) -> None:
+        account = Account()
         account.count_crash("chat", "handle")
         account.count_crash("chat", "handle")
         account.count_crash("chat", "init")

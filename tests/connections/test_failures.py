@@ -127,6 +127,7 @@ class TestRate:
         fail(times=MOST + 7)
         fail.clock.advance(PERIOD - 0.1)
         assert fail() == []
+        assert fail.failures.left_out == 8
         fail.clock.advance(0.1)
         first, second = fail()
         assert as_file(first).endswith("8 more failures were not logged\n")

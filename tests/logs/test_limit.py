@@ -70,8 +70,10 @@ class TestOfAKind:
 
     def test_events_left_out_are_counted_and_the_count_is_logged(self, limited: Limited) -> None:
         log = limited.logger()
+        before = LogLimit.left_out
         for number in range(MOST + 7):
             log.info("peer {number}", number=number)
+        assert LogLimit.left_out == before + 7
         limited.take()
         limited.clock.advance(PERIOD - 0.1)
         log.info("other")

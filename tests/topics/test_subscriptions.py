@@ -83,6 +83,18 @@ class TestPublishing:
         assert ref.subscribe("c") is True
         assert rooms.topics.names == ["b", "c"]
 
+    def test_subscriptions_are_counted(self) -> None:
+        rooms = Rooms()
+        one, other = rooms.open("/a/b"), rooms.open("/b")
+        assert rooms.topics.subscriptions == 3
+        for ref in rooms.handler.refs:
+            ref.subscribe("b")
+            ref.unsubscribe("a")
+        assert rooms.topics.subscriptions == 2
+        one.leave()
+        other.leave()
+        assert rooms.topics.subscriptions == 0
+
     def test_topics_work_without_a_backplane(self) -> None:
         host = MemoryHost(Handler())
         peer = host.open("/a")

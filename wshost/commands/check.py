@@ -43,7 +43,7 @@ def check(parsed: Options) -> int:
     _check_log(settings.log_file)
     if parsed.file is not None:
         make_importable(Path(parsed.file).absolute().parent)
-    for endpoint in settings.listen:
+    for endpoint in (*settings.listen, *([] if settings.admin is None else [settings.admin])):
         _check_socket(endpoint)
     server = Server(settings)
     server.load()

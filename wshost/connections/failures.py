@@ -41,6 +41,8 @@ class Failures:
         self._leave = leave
         self._period_end = 0.0
         self._count = 0
+        #: How many failures were not logged since the start.
+        self.left_out = 0
 
     def log(self, id: str, what: str, peer: Callable[[], str] | None = None, route: str | None = None) -> None:
         """Log the exception being handled. Errors of the log itself are ignored.
@@ -79,6 +81,8 @@ class Failures:
             }
             text = loggable(_formatted(error).rstrip())
             _log.error("connection {connection}: {what}\n{traceback}", traceback=text, **about)
+        else:
+            self.left_out += 1
 
 
 def _address(peer: Callable[[], str] | None) -> str:

@@ -10,6 +10,7 @@ from zope.interface import implementer
 
 from wshost.handlers.restarting import RestartingSession
 from wshost.handlers.session import HandlerSession, Terms
+from wshost.handlers.timed import Durations
 from wshost.interfaces import IChannel, ISessionFactory
 from wshost.request import ConnectionInfo
 
@@ -25,6 +26,7 @@ class HandlerAdapter:
     :param restarts: after a crash of `handle`, `init` runs again, and the connection stays.
     :param when_slow: what happens to messages of refs when the peer is slow: a word of the option ``--when-slow``.
     :param name: the handler's name, for the log and the metrics.
+    :param durations: count how long the calls of `handle` take; None: they are not timed.
     :param source: what was imported, and can be imported again; None for a handler that was given as an object.
     """
 
@@ -38,10 +40,11 @@ class HandlerAdapter:
         restarts: bool = False,
         when_slow: str = "close",
         name: str = "handler",
+        durations: Durations | None = None,
         source: str | None = None,
     ) -> None:
         self.source = source
-        self.terms = Terms(handler, options, init_timeout, close_grace, restarts, when_slow, name)
+        self.terms = Terms(handler, options, init_timeout, close_grace, restarts, when_slow, name, durations)
 
     def renew(self, handler: Any, restarts: bool = False, when_slow: str = "close") -> None:
         """Give new sessions this handler. A session of before goes over to it when its own `renew` is called.

@@ -16,6 +16,7 @@ from zope.interface import classImplements
 
 from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
 from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending, running_loop
+from wshost.handlers.timed import Durations, Timed
 from wshost.handlers.waiting import Done, Failed, Waiting
 from wshost.interfaces import IChannel, IRef, IRenewableSession
 from wshost.request import ConnectionInfo
@@ -46,8 +47,15 @@ class Terms:
     when_slow: str = "close"
     #: The handler's name, for the log and the metrics.
     name: str = "handler"
+    #: Counts how long the calls of `handle` take; None: they are not timed.
+    durations: Durations | None = None
     #: The terms with newer code; None while there is none.
     successor: Terms | None = None
+
+    def handle(self) -> Callable[[Any, Any], Any]:
+        """Return the handler's `handle`, timed if that is asked for."""
+        handle: Callable[[Any, Any], Any] = self.handler.handle
+        return handle if self.durations is None else Timed(handle, self.durations)
 
 
 class Stage(Enum):
@@ -108,7 +116,7 @@ class HandlerSession:
         options = {**terms.options, "worker": ref, "connection": self._connection}
         self._connection = None
         try:
-            self._handle = terms.handler.handle
+            self._handle = terms.handle()
             result = begin(terms.handler.init(options), self._loop)
             if is_pending(result):
                 self._wait_for(result, self._init_done, self._init_failed)
@@ -350,7 +358,7 @@ class HandlerSession:
             # An earlier call has found the newest code already.
             return
         try:
-            take_over = partial(self._take_over, terms, terms.handler.handle)
+            take_over = partial(self._take_over, terms, terms.handle())
             change = getattr(terms.handler, "code_change", None)
             if change is None:
                 take_over(self._state)

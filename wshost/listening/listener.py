@@ -95,10 +95,13 @@ class Listener:
     :param reactor: the reactor that listens.
     :param description: a description for `twisted.internet.endpoints.serverFromString`.
     :param certificates: for TLS; None: there is no TLS, or the endpoint has its own.
+    :param option: the option that has the description, for errors.
     :raises ConfigurationError: when the description is wrong.
     """
 
-    def __init__(self, reactor: Any, description: str, certificates: Certificates | None) -> None:
+    def __init__(
+        self, reactor: Any, description: str, certificates: Certificates | None, *, option: str = "listen"
+    ) -> None:
         endpoint = description.removeprefix("haproxy:")
         kind = endpoint.partition(":")[0]
         arguments = _arguments(endpoint)
@@ -135,7 +138,7 @@ class Listener:
         except Exception as error:  # an endpoint's plugin may raise anything
             lacking = kind == "systemd" and isinstance(error, LookupError)
             reason = "systemd has passed no such socket" if lacking else error
-            raise ConfigurationError(f"listen: {description!r}: {reason}") from error
+            raise ConfigurationError(f"{option}: {description!r}: {reason}") from error
 
     def _reactor_for(self, kind: str) -> Any:
         """Return the reactor for an endpoint of this kind. Ports of `wshost.fastnet` take the certificates over."""
@@ -217,14 +220,15 @@ class Listener:
         limit_unsent(port)
         return port
 
-    def announce(self, chain: str, plain: str, secure: str) -> None:
+    def announce(self, chain: str, plain: str, secure: str, what: str = "wshost") -> None:
         """Log the URL, now or as soon as the endpoint listens.
 
         :param chain: the chain, as text.
         :param plain: the URL's scheme without TLS.
         :param secure: the URL's scheme with TLS.
+        :param what: what listens there.
         """
-        self._port.addCallback(self._announce, chain, plain, secure)
+        self._port.addCallback(self._announce, chain, plain, secure, what)
 
     def when_listening(self, call: Callable[[], None]) -> None:
         """Make a call, now or as soon as the endpoint listens; never, if it can't, or is stopped before."""
@@ -244,12 +248,14 @@ class Listener:
             (port.stopReading if self._paused else port.startReading)()
         return port
 
-    def _announce(self, port: IListeningPort | None, chain: str, plain: str, secure: str) -> IListeningPort | None:
+    def _announce(
+        self, port: IListeningPort | None, chain: str, plain: str, secure: str, what: str
+    ) -> IListeningPort | None:
         if port is not None:
             where = address(port.getHost())
             scheme = secure if self._secure else plain
             url = where if where.startswith("unix:") else f"{scheme}://{where}"
-            _log.info("wshost listening on {url} ({chain})", url=url, chain=chain)
+            _log.info("{what} listening on {url} ({chain})", what=what, url=url, chain=chain)
         return port
 
     def _call(self, port: IListeningPort | None, call: Callable[[], None]) -> IListeningPort | None:

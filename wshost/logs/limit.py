@@ -6,8 +6,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Hashable
-from threading import RLock
-from typing import Any
+from threading import Lock, RLock
+from typing import Any, ClassVar
 
 from twisted.logger import ILogObserver, Logger, LogLevel
 from zope.interface import implementer
@@ -68,6 +68,10 @@ class LogLimit:
     :param least: events of a lower level are neither passed on nor counted.
     """
 
+    #: How many events all limits of this process have left out.
+    left_out: ClassVar[int] = 0
+    _counting: ClassVar[Lock] = Lock()
+
     def __init__(
         self,
         observer: ILogObserver,
@@ -115,6 +119,8 @@ class LogLimit:
             if count <= MOST:
                 return True
             scheduled, self._scheduled = self._scheduled, True
+        with LogLimit._counting:
+            LogLimit.left_out += 1
         if not scheduled and self._later is not None:
             # A little later than the end of the period, as `later` may use another clock.
             self._later(PERIOD + 0.1, self.log_left_out)

@@ -123,6 +123,13 @@ class Settings:
     )
     tls_client_ca = Option(_FILE, None, "Demand client certificates that these authorities (PEM) have signed.")
 
+    admin = Option(
+        Text("ENDPOINT"),
+        None,
+        "Endpoint for operators, apart from that of clients: unix:/run/chat/admin.sock, or a TCP port on the loopback. "
+        "It has /healthz, /readyz, /metrics and /connections.",
+    )
+
     handler = Option(Anything("HANDLER"), None, "Your handler: package.module, module:attribute or path/to/file.py.")
     handler_option = Option(
         Table("KEY=VALUE"), {}, "Option for the handler's init; on the command line, its value is a string."

@@ -30,6 +30,8 @@ class Topics:
         self._shared = shared
         self._backplane = backplane
         self._topics: dict[str, Topic] = {}
+        #: How many subscriptions there are, to all topics.
+        self.subscriptions = 0
         self._pending = Pending(shared)
 
     @property
@@ -72,6 +74,7 @@ class Topics:
         self._pending.keep(subscriber)
         subscriber.topics[topic] = None
         topic.add(subscriber)
+        self.subscriptions += 1
         return True
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
@@ -90,6 +93,7 @@ class Topics:
     def _part(self, subscriber: Subscriber, topic: Topic) -> None:
         del subscriber.topics[topic]
         topic.remove(subscriber)
+        self.subscriptions -= 1
         if not topic.encoded and not topic.others:
             del self._topics[topic.name]
             if self._backplane is not None:

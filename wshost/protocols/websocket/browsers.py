@@ -111,7 +111,7 @@ def check_browser(request: Request, context: IContext, origins: Origins, hosts: 
     if hosts.given:
         known, advice = hosts.have(name), "This server has no such name: name its hosts with --host."
     else:
-        known = listed or (origins.given and not own) or not _is_local(context.host_address) or _is_loopback(name)
+        known = listed or (origins.given and not own) or not _is_local(context.host_address) or is_loopback(name)
         advice = "Browsers must ask for a local name, such as localhost, or for one named with --host."
     if not known:
         hosts.tell(name)
@@ -126,7 +126,8 @@ def _is_local(address: IAddress) -> bool:
     return isinstance(host, str) and _is_loopback_address(host)
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Return whether a name, as `split_authority` returns it, or an address is one of the loopback."""
     name = name.removesuffix(".")
     # RFC 6761 §6.3
     return name == "localhost" or name.endswith(".localhost") or _is_loopback_address(name.strip("[]"))

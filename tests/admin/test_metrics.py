@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.admin.conftest import Look
+from tests.memory import MemoryHost
+from wshost.admin.metrics import export
+from wshost.admin.seen import DRAINING
+from wshost.handlers.timed import BOUNDS, Durations
+from wshost.logs.limit import LogLimit
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1"
+
+
+def values(text: str) -> dict[tuple[str, Mapping[str, str]], float]:
+    """All samples, by name and labels."""
+    samples: dict[Any, float] = {}
+    for family in parse(text):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in samples
+            samples[key] = sample.value
+    return samples
+
+
+def scrape(look: Look, host: MemoryHost, state: str = "ready") -> Any:
+    """Returns a function that returns one value, by name and labels."""
+    exported: list[tuple[bytes, str]] = []
+    export(look(state), "").addCallback(exported.append)
+    host.reactor.advance(0)
+    ((data, _),) = exported
+    samples: Any = values(data.decode())
+    return lambda name, **labels: samples[name, tuple(sorted(labels.items()))]
+
+
+def test_a_scrape_counts_connections_and_what_went_through_them(look: Look, host: MemoryHost) -> None:
+    host.connect()
+    peer = host.open()
+    peer.text("hello")
+    value = scrape(look, host)
+    assert value("wshost_ready") == 1
+    assert value("wshost_connections", module="http") == 1
+    assert value("wshost_connections", module="websocket") == 1
+    assert value("wshost_connections_limit") == host.hub.shared.limits.max_connections
+    assert value("wshost_connections_opened_total") == 2
+    assert value("wshost_messages_total", direction="in") == 1
+    assert value("wshost_messages_total", direction="out") == 1
+    assert value("wshost_bytes_total", direction="in") == peer.connection.bytes_in
+    assert value("wshost_bytes_total", direction="out") == peer.connection.stream.bytes_out
+    assert value("wshost_output_waiting_bytes") == 0
+    assert value("wshost_build_info", version="1.2.3", form="compiled") == 1
+    assert value("process_resident_memory_bytes") > 0
+
+
+def test_a_scrape_counts_ends_and_refusals(look: Look, host: MemoryHost) -> None:
+    host.open().connection.ref.close(4321)
+    for connection in host.hub.shared.registry.all():
+        connection.abort("on purpose")
+    host.reactor.advance(0)
+    host.connect().send(b"GET / HTTP/1.0\r\n\r\n")
+    host.hub.shared.account.count_refusal(0, "It sent nothing.")
+    value = scrape(look, host)
+    assert value("wshost_closes_total", code="4xxx", side="server") == 1
+    assert value("wshost_refusals_total", status="none", reason="It sent nothing.") == 1
+    ((status, reason),) = [kind for kind in host.hub.shared.account.refused if kind[0]]
+    assert value("wshost_refusals_total", status=str(status), reason=reason) == 1
+
+
+def test_a_scrape_counts_topics_and_what_their_subscribers_did_not_get(look: Look, host: MemoryHost) -> None:
+    first, second = host.open(), host.open()
+    for peer, topics in ((first, "ab"), (second, "b")):
+        for topic in topics:
+            peer.connection.ref.subscribe(topic)
+    first.transport.reading = False
+    for _ in range(2):
+        host.hub.topics.publish_locally("a", "x" * host.hub.shared.limits.max_output)
+        first.turn()
+    value = scrape(look, host)
+    assert (value("wshost_topics"), value("wshost_subscriptions")) == (2, 3)
+    assert value("wshost_publications_dropped_total") == host.hub.topics.dropped > 0
+
+
+def test_a_scrape_counts_what_was_left_out_of_the_log(look: Look, host: MemoryHost) -> None:
+    before = scrape(look, host)("wshost_log_events_left_out_total")
+    host.hub.shared.failures.left_out += 2
+    LogLimit.left_out += 3
+    assert scrape(look, host)("wshost_log_events_left_out_total") == before + 5
+
+
+def test_a_draining_server_is_not_ready(look: Look, host: MemoryHost) -> None:
+    assert scrape(look, host, DRAINING)("wshost_ready") == 0
+
+
+def test_handlers_seconds_are_a_histogram(look: Look, host: MemoryHost) -> None:
+    durations = look().timings["chat"] = Durations()
+    for seconds in (0.0002, 0.02, 0.02, 100.0):
+        durations.add(seconds)
+    value = scrape(look, host)
+    name = "wshost_handler_seconds"
+    counts = {bound: value(f"{name}_bucket", handler="chat", le=str(bound)) for bound in BOUNDS}
+    assert (counts[0.0001], counts[0.00025], counts[0.01], counts[0.025], counts[10.0]) == (0, 1, 1, 3, 3)
+    assert value(f"{name}_bucket", handler="chat", le="+Inf") == value(f"{name}_count", handler="chat") == 4
+    assert value(f"{name}_sum", handler="chat") == 100.0402
+
+
+def test_a_scraper_that_asks_for_openmetrics_gets_it(look: Look, host: MemoryHost) -> None:
+    exported: list[tuple[bytes, str]] = []
+    host.hub.shared.account.count_refusal(400, 'a "reason"\nwith a line end')
+    export(look(), OPENMETRICS).addCallback(exported.append)
+    ((data, media_type),) = exported
+    assert media_type.startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name: family for family in parse_openmetrics(data.decode())}
+    (refusal,) = families["wshost_refusals"].samples
+    assert refusal.labels == {"status": "400", "reason": 'a "reason"\nwith a line end'}

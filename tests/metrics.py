@@ -1,0 +1,45 @@
+"""The metrics that the admin endpoint exports: read from a scrape, so that they are those of the code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.memory import MemoryHost
+from wshost.admin.metrics import export
+from wshost.admin.seen import READY, Seen
+from wshost.handlers import echo
+from wshost.handlers.timed import Durations, Timings
+
+
+class Exported(NamedTuple):
+    """One metric; a counter has the name of its samples."""
+
+    name: str
+    kind: str
+    text: str
+    labels: tuple[str, ...]
+    samples: frozenset[str]
+
+
+def exported() -> Iterator[Exported]:
+    """All metrics, also those that have no samples until something has happened."""
+    host = MemoryHost(echo)
+    account = host.hub.shared.account
+    account.count_refusal(400, "This is not HTTP.")
+    account.closed["1000", "peer"] += 1
+    build = dict.fromkeys(("version", "form", "python", "reactor"), "x")
+    made: list[tuple[bytes, str]] = []
+    seen = Seen(READY, host.hub.shared, host.hub.topics, Timings(echo=Durations()), build)
+    export(seen, "").addCallback(made.append)
+    for family in parse(made[0][0].decode()):
+        names = frozenset(sample.name for sample in family.samples)
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = tuple(dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le"))
+        yield Exported(name, family.type, family.documentation, labels, names)
+
+
+#: Those of wshost itself; prometheus_client adds some of the process and of Python.
+OURS = [one for one in exported() if one.name.startswith("wshost_")]

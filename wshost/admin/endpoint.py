@@ -1,0 +1,100 @@
+"""Where the admin endpoint listens: not where clients connect, and on the loopback unless told. Knows no HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from wshost.admin.pages import PATHS, Pages
+from wshost.admin.site import Site
+from wshost.listening.listener import Listener
+from wshost.protocols.websocket.browsers import Hosts
+from wshost.results import ConfigurationError
+
+#: Where a TCP endpoint listens if its description names no interface.
+LOOPBACK = {"tcp": "127.0.0.1", "tcp6": r"\:\:1", "fast": "127.0.0.1", "ssl": "127.0.0.1"}
+#: The kinds whose second argument is the interface.
+_SECOND = {"tcp", "tcp6", "fast"}
+
+_COLON = re.compile(r"(?<!\\):")
+
+
+def complete(description: str) -> str:
+    """Return an endpoint's description with the interface that it names; by default, that of the loopback.
+
+    :param description: as for `--listen`, or only the number of a TCP port.
+    :raises ConfigurationError: for an endpoint behind a proxy's header.
+    """
+    if description.isdecimal():
+        description = f"tcp:{description}"
+    kind, *arguments = _COLON.split(description)
+    if kind == "haproxy":
+        raise ConfigurationError(f"admin: {description!r}: leave out haproxy:, operators need no proxy")
+    names = {one.partition("=")[0] for one in arguments if "=" in one}
+    second = kind in _SECOND and len([one for one in arguments if "=" not in one]) > 1
+    if kind in LOOPBACK and not second and names.isdisjoint({"interface", "unix"}):
+        description += f":interface={LOOPBACK[kind]}"
+    return description
+
+
+def place(description: str) -> str:
+    """Return what tells two endpoints apart: the kind, and the port, path or index."""
+    kind, *arguments = _COLON.split(description.removeprefix("haproxy:"))
+    values = dict(one.split("=", 1) for one in arguments if "=" in one)
+    positional = [one for one in arguments if "=" not in one]
+    named = next((values[name] for name in ("port", "address", "index", "name") if name in values), "")
+    domain = values.get("domain", "") if kind == "systemd" else ""
+    return ":".join((kind, domain, positional[0] if positional else named))
+
+
+class Endpoint:
+    """The admin endpoint of a server, which can listen again after `stop`.
+
+    :param description: the option `--admin`.
+    :param public: the descriptions of the endpoints for clients.
+    :param pages: the answers.
+    :param hosts: names by which operators may ask for it, besides loopback names and its own address. "*" is ignored:
+        any page could ask then.
+    :raises ConfigurationError: when the description is wrong, or clients connect there.
+    """
+
+    def __init__(self, description: str, public: Iterable[str], pages: Pages, hosts: Sequence[str]) -> None:
+        self._description = complete(description)
+        self._pages = pages
+        self._hosts = Hosts(one for one in hosts if one != "*")
+        self._listener: Listener | None = None
+        self._site: Site | None = None
+        where = place(self._description)
+        # Port 0 is another one each time.
+        if not where.endswith(":0") and where in map(place, public):
+            raise ConfigurationError(
+                f"admin: {description!r} is where clients connect: operators need an endpoint apart"
+            )
+
+    def listen(self, reactor: Any, unix: bool = True) -> None:
+        """Listen, unless it does already.
+
+        :param unix: False leaves out a Unix socket.
+        :raises ConfigurationError: when that fails.
+        """
+        if self._listener is None:
+            self._listener = Listener(reactor, self._description, None, option="admin")
+            self._site = Site(reactor, self._pages, self._hosts)
+        if self._site is not None and (unix or not self._listener.unix):
+            self._listener.listen(self._site)
+
+    def announce(self) -> None:
+        """Log where it listens."""
+        if self._listener is not None:
+            self._listener.announce(", ".join(PATHS), "http", "https", what="admin")
+
+    def stop(self) -> Deferred[None]:
+        """Stop listening, and abort what is connected: nobody waits for operators. Fires when the socket is closed."""
+        listener, self._listener = self._listener, None
+        site, self._site = self._site, None
+        if site is not None:
+            site.abort_all()
+        return succeed(None) if listener is None else listener.stop()

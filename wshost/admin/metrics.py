@@ -1,0 +1,106 @@
+"""All metrics, each once: name, help and where its value is read, for Prometheus. Counts nothing itself.
+
+To export one more number, add a line to `_values`: docs/operations.md has the table of all, and a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from twisted.internet.defer import Deferred
+
+from wshost.admin.seen import READY, Seen
+from wshost.admin.totals import Totals
+from wshost.handlers.timed import BOUNDS
+from wshost.logs.limit import LogLimit
+
+#: A value without labels, or values by the labels' values, which are as many as the labels.
+_Value = float | Mapping[Any, float]
+
+
+def export(seen: Seen, accept: str) -> Deferred[tuple[bytes, str]]:
+    """Return all metrics in the format that the scraper prefers, and its media type.
+
+    :param accept: the request's field Accept.
+    """
+    encode, media_type = choose_encoder(accept)
+
+    def encoded(totals: Totals) -> tuple[bytes, str]:
+        registry = CollectorRegistry()
+        registry.register(_Collector(seen, totals))
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        return encode(registry), media_type
+
+    return Totals(seen).add_all().addCallback(encoded)
+
+
+class _Collector(Collector):
+    """The metrics of one scrape."""
+
+    def __init__(self, seen: Seen, totals: Totals) -> None:
+        self._seen = seen
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _values(self._seen, self._totals)
+        yield _handler_seconds(self._seen)
+
+
+def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
+    shared, topics, traffic = seen.shared, seen.topics, totals.traffic
+    account = shared.account
+    yield _gauge("ready", "1 while clients are let in.", seen.state == READY)
+    yield _gauge("connections", "Connections that are open.", _by(totals.modules), "module")
+    yield _gauge("connections_limit", "Connections that may be open.", shared.limits.max_connections)
+    yield _counter("connections_opened", "Connections that were made.", account.opened)
+    yield _counter("refusals", "Clients that were refused.", _refusals(seen), "status", "reason")
+    yield _counter("closes", "WebSockets that have ended.", account.closed, "code", "side")
+    messages = {("in",): traffic.messages_in, ("out",): traffic.messages_out}
+    yield _counter("messages", "Messages from and to clients.", messages, "direction")
+    size = {("in",): traffic.bytes_in, ("out",): traffic.bytes_out}
+    yield _counter("bytes", "Bytes from and to clients, without TLS.", size, "direction")
+    yield _gauge("output_waiting_bytes", "Output that waits for clients.", totals.waiting)
+    yield _gauge("topics", "Topics that have subscribers.", len(topics.names))
+    yield _gauge("subscriptions", "Subscriptions to topics.", topics.subscriptions)
+    yield _counter("publications_dropped", "Messages that subscribers did not get.", topics.dropped)
+    left_out = LogLimit.left_out + shared.failures.left_out
+    yield _counter("log_events_left_out", "Log events that the limit has left out.", left_out)
+    yield _gauge("build_info", "What runs; its value is 1.", {tuple(seen.build.values()): 1}, *seen.build)
+
+
+def _refusals(seen: Seen) -> dict[tuple[str, ...], float]:
+    return {(str(status or "none"), reason): count for (status, reason), count in seen.shared.account.refused.items()}
+
+
+def _handler_seconds(seen: Seen) -> Metric:
+    family = HistogramMetricFamily("wshost_handler_seconds", "Time until handle has answered.", labels=["handler"])
+    bounds = [*map(str, BOUNDS), "+Inf"]
+    for name, durations in seen.timings.items():
+        buckets = list(zip(bounds, map(float, accumulate(durations.counts)), strict=True))
+        family.add_metric([name], buckets, durations.seconds)
+    return family
+
+
+def _by(values: Mapping[str, int]) -> dict[tuple[str, ...], float]:
+    return {(name,): count for name, count in values.items()}
+
+
+def _gauge(name: str, text: str, value: _Value, *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(f"wshost_{name}", text, labels=labels), value)
+
+
+def _counter(name: str, text: str, value: _Value, *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(f"wshost_{name}", text, labels=labels), value)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, value: _Value) -> Metric:
+    for labels, one in (value if isinstance(value, Mapping) else {(): value}).items():
+        family.add_metric(labels, float(one))
+    return family
