@@ -11,7 +11,8 @@ from tests.memory import MemoryHost
 from wshost.admin.metrics import export
 from wshost.admin.seen import READY, Seen
 from wshost.handlers import echo
-from wshost.handlers.timed import Durations, Timings
+from wshost.handlers.timed import Durations
+from wshost.process.watchdog import Watchdog
 
 
 class Exported(NamedTuple):
@@ -30,9 +31,12 @@ def exported() -> Iterator[Exported]:
     account = host.hub.shared.account
     account.count_refusal(400, "This is not HTTP.")
     account.closed["1000", "peer"] += 1
+    account.count_crash("chat", "handle")
+    account.count_dropped("close")
+    watchdog = Watchdog(0.25, host.reactor, lambda frames: "")
     build = dict.fromkeys(("version", "form", "python", "reactor"), "x")
     made: list[tuple[bytes, str]] = []
-    seen = Seen(READY, host.hub.shared, host.hub.topics, Timings(echo=Durations()), build)
+    seen = Seen(READY, host.hub.shared, host.hub.topics, {"echo": Durations()}, watchdog, build)
     export(seen, "").addCallback(made.append)
     for family in parse(made[0][0].decode()):
         names = frozenset(sample.name for sample in family.samples)

@@ -13,11 +13,10 @@ from zope.interface import implementer
 from wshost import plugins
 from wshost.chain import adapters, build, reload_handlers
 from wshost.connections.shared import Link
-from wshost.exact import shown
 from wshost.handlers import echo
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
-from wshost.handlers.timed import TimedHandler, Timings
+from wshost.handlers.timed import Timings
 from wshost.interfaces import IChannel, ISession, ISessionFactory
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
@@ -356,9 +355,19 @@ def test_the_users_own_traceback_comes_with_the_complaint(tmp_path: Path) -> Non
 
 
 class TestTimings:
-    def test_handlers_are_timed_by_the_names_in_their_options(self) -> None:
-        timings = Timings()
-        settings = Settings(handler="wshost.handlers.echo", route={"/a": "wshost.handlers.echo", "/b": echo})
+    def test_handlers_are_timed_by_their_names(self) -> None:
+        timings: Timings = {}
+        settings = Settings(handler="wshost.handlers.echo", route={"/a": "wshost.handlers.echo", "/b": Room()})
         router = build(settings, timings)[-1].options.handler
-        assert all(isinstance(one.terms.handler, TimedHandler) for one in router.handlers.values())
-        assert sorted(timings) == sorted(["wshost.handlers.echo", shown(echo)])
+        named = {one.terms.name: one.terms.durations for one in router.handlers.values()}
+        assert named == timings
+        assert sorted(timings) == [f"{__name__}:Room", "wshost.handlers.echo"]
+        assert all(durations is not None for durations in named.values())
+
+    def test_handlers_are_not_timed_otherwise(self) -> None:
+        assert adapter(handler=echo).terms.durations is None
+
+
+class Room:
+    init = staticmethod(echo.init)
+    handle = staticmethod(echo.handle)

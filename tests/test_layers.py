@@ -33,6 +33,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.handlers.timed",
         "wshost.listening.listener",
         "wshost.logs.limit",
+        "wshost.process.watchdog",
         "wshost.protocols.http.head",
         "wshost.protocols.websocket.browsers",
         "wshost.topics.subscriptions",

@@ -371,7 +371,7 @@ class Server(MultiService):
         form = compiled.form().partition(",")[0]
         build = {"version": version, "form": form, "python": platform.python_version(), "reactor": on}
         timings: Any = self._timings
-        return Seen(state, hub.shared, hub.topics, timings, build)
+        return Seen(state, hub.shared, hub.topics, timings, self.watchdog, build)
 
     def _stop_admin(self) -> Deferred[None]:
         # The server may have been started again.

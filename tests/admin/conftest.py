@@ -10,6 +10,7 @@ from tests.memory import MemoryHost
 from wshost.admin.seen import READY, Seen
 from wshost.handlers import echo
 from wshost.handlers.timed import Timings
+from wshost.process.watchdog import Watchdog
 
 BUILD = {"version": "1.2.3", "form": "compiled"}
 
@@ -22,11 +23,17 @@ def host() -> MemoryHost:
 
 
 @pytest.fixture
-def look(host: MemoryHost) -> Look:
-    """Returns the server, in a state."""
-    timings = Timings()
+def watchdog(host: MemoryHost) -> Watchdog:
+    """One that does not run."""
+    return Watchdog(0.25, host.reactor, lambda frames: "")
 
-    def look(state: str = READY) -> Seen:
-        return Seen(state, host.hub.shared, host.hub.topics, timings, BUILD)
+
+@pytest.fixture
+def look(host: MemoryHost, watchdog: Watchdog) -> Look:
+    """Returns the server, in a state."""
+    timings: Timings = {}
+
+    def look(state: str = READY, watchdog: Watchdog | None = watchdog) -> Seen:
+        return Seen(state, host.hub.shared, host.hub.topics, timings, watchdog, BUILD)
 
     return look

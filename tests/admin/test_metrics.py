@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -12,11 +11,12 @@ from wshost.admin.metrics import export
 from wshost.admin.seen import DRAINING
 from wshost.handlers.timed import BOUNDS, Durations
 from wshost.logs.limit import LogLimit
+from wshost.process.watchdog import DELAYS, Watchdog
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1"
 
 
-def values(text: str) -> dict[tuple[str, Mapping[str, str]], float]:
+def values(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """All samples, by name and labels."""
     samples: dict[Any, float] = {}
     for family in parse(text):
@@ -89,6 +89,35 @@ def test_a_scrape_counts_what_was_left_out_of_the_log(look: Look, host: MemoryHo
     host.hub.shared.failures.left_out += 2
     LogLimit.left_out += 3
     assert scrape(look, host)("wshost_log_events_left_out_total") == before + 5
+
+
+def test_a_scrape_counts_crashes_and_messages_that_were_dropped(look: Look, host: MemoryHost) -> None:
+    account = host.hub.shared.account
+    account.count_crash("chat", "init")
+    account.count_dropped("drop_old")
+    value = scrape(look, host)
+    assert value("wshost_handler_crashes_total", handler="chat", call="init") == 1
+    assert value("wshost_ref_messages_dropped_total", policy="drop_old") == 1
+
+
+def test_a_scrape_shows_how_late_the_reactor_is(look: Look, host: MemoryHost, watchdog: Watchdog) -> None:
+    watchdog.long_turns = 2
+    watchdog.delays[0], watchdog.delays[-1] = 3, 1
+    watchdog.delayed = 12.5
+    value = scrape(look, host)
+    assert value("wshost_slow_turns_total") == 2
+    name = "wshost_reactor_delay_seconds"
+    assert [value(f"{name}_bucket", le=str(bound)) for bound in DELAYS] == [3] * len(DELAYS)
+    assert value(f"{name}_bucket", le="+Inf") == value(f"{name}_count") == 4
+    assert value(f"{name}_sum") == 12.5
+
+
+def test_without_a_watchdog_there_are_no_slow_turns(look: Look, host: MemoryHost) -> None:
+    exported: list[tuple[bytes, str]] = []
+    export(look(watchdog=None), "").addCallback(exported.append)
+    samples = values(exported[0][0].decode())
+    assert samples["wshost_slow_turns_total", ()] == 0
+    assert not [name for name, _ in samples if name.startswith("wshost_reactor_delay")]
 
 
 def test_a_draining_server_is_not_ready(look: Look, host: MemoryHost) -> None:

@@ -367,7 +367,7 @@ class TestCounts:
         assert other.crashes == [("chat", "handle")]
 
 
-@pytest.mark.parametrize("crashes", [lambda: {}["on purpose"], lambda: fail(LookupError())])
+@pytest.mark.parametrize("crashes", [lambda: dict[str, Any]()["on purpose"], lambda: fail(LookupError())])
 def test_a_crash_at_the_peers_close_leaves_it_answered(crashes: Callable[[], Any]) -> None:
     """By the websocket module, with the peer's own code, as if the handler had said nothing."""
 

@@ -5,7 +5,7 @@ To export one more number, add a line to `_values`: docs/operations.md has the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -19,6 +19,7 @@ from wshost.admin.seen import READY, Seen
 from wshost.admin.totals import Totals
 from wshost.handlers.timed import BOUNDS
 from wshost.logs.limit import LogLimit
+from wshost.process.watchdog import DELAYS
 
 #: A value without labels, or values by the labels' values, which are as many as the labels.
 _Value = float | Mapping[Any, float]
@@ -51,6 +52,7 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _values(self._seen, self._totals)
         yield _handler_seconds(self._seen)
+        yield _reactor_delay(self._seen)
 
 
 def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
@@ -70,6 +72,10 @@ def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
     yield _gauge("topics", "Topics that have subscribers.", len(topics.names))
     yield _gauge("subscriptions", "Subscriptions to topics.", topics.subscriptions)
     yield _counter("publications_dropped", "Messages that subscribers did not get.", topics.dropped)
+    yield _counter("ref_messages_dropped", "Messages of refs that were dropped.", _by(account.dropped), "policy")
+    yield _counter("handler_crashes", "Exceptions of users' code.", account.crashes, "handler", "call")
+    watchdog = seen.watchdog
+    yield _counter("slow_turns", "Turns of the reactor that took too long.", watchdog.long_turns if watchdog else 0)
     left_out = LogLimit.left_out + shared.failures.left_out
     yield _counter("log_events_left_out", "Log events that the limit has left out.", left_out)
     yield _gauge("build_info", "What runs; its value is 1.", {tuple(seen.build.values()): 1}, *seen.build)
@@ -81,11 +87,20 @@ def _refusals(seen: Seen) -> dict[tuple[str, ...], float]:
 
 def _handler_seconds(seen: Seen) -> Metric:
     family = HistogramMetricFamily("wshost_handler_seconds", "Time until handle has answered.", labels=["handler"])
-    bounds = [*map(str, BOUNDS), "+Inf"]
     for name, durations in seen.timings.items():
-        buckets = list(zip(bounds, map(float, accumulate(durations.counts)), strict=True))
-        family.add_metric([name], buckets, durations.seconds)
+        family.add_metric([name], _buckets(BOUNDS, durations.counts), durations.seconds)
     return family
+
+
+def _reactor_delay(seen: Seen) -> Metric:
+    family = HistogramMetricFamily("wshost_reactor_delay_seconds", "How late the reactor answers the watchdog.")
+    if seen.watchdog is not None:
+        family.add_metric([], _buckets(DELAYS, seen.watchdog.delays), seen.watchdog.delayed)
+    return family
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    return list(zip([*map(str, bounds), "+Inf"], map(float, accumulate(counts)), strict=True))
 
 
 def _by(values: Mapping[str, int]) -> dict[tuple[str, ...], float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from wshost.connections.shared import Shared
 from wshost.handlers.timed import Timings
+from wshost.process.watchdog import Watchdog
 from wshost.topics.subscriptions import Topics
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class Seen(NamedTuple):
     shared: Shared
     topics: Topics
     timings: Timings
+    #: None: it is off, or the server has not started.
+    watchdog: Watchdog | None
     #: What was built: values by the names of labels.
     build: Mapping[str, str]
 

@@ -9,7 +9,7 @@ gives a session the peer's messages, and infos from refs. The session calls `han
 - carried out by the session, through the channel.
 
 The handler is called from within calls of the channel, or at the end of a turn, but never from within users' code: a
-session puts off infos, which users' code may send. Sessions of `restarting` call `init` again after a crash. `timed` times
-a handler for `--admin`; `holding` names the one that a thread is busy with. `echo` is the smallest handler, for trying
-things out.
+session puts off infos, which users' code may send. Sessions of `restarting` call `init` again after a crash. `timed`
+times a handler for `--admin`; `holding` names the one that a thread is busy with. `echo` is the smallest handler, for
+trying things out.
 """
