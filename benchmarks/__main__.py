@@ -7,7 +7,6 @@ import json
 import os
 import re
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from benchmarks.building import UnavailableError
 from benchmarks.cells import CELLS
 from benchmarks.charts import draw
+from benchmarks.children import CHILDREN
 from benchmarks.importing import brought_in
 from benchmarks.measure import ALONE, Pace, measure
 from benchmarks.peers import PEERS
@@ -121,7 +121,7 @@ def run(asked: argparse.Namespace) -> Report:
     pace = QUICK_PACE if asked.quick else Pace()
     pace = replace(pace, turns=asked.turns or pace.turns, seconds=asked.seconds or pace.seconds)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    CHILDREN.watch_signals()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {CORES[-1]})
@@ -150,6 +150,8 @@ def run(asked: argparse.Namespace) -> Report:
             results += [replace(result, cell=cell.name) for result in measured[source.name]]
     except KeyboardInterrupt:
         note("interrupted: cells that were not complete are missing")
+    finally:
+        CHILDREN.end_all()
     notes.append(f"import wshost brings in {', '.join(brought_in('wshost')) or 'no reactor, no TLS'}")
     rivals = {peer.name: peer.language for peer in peers if peer.rival}
     return Report(results, versions, rivals, machine(), notes)

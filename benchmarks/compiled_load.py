@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.building import UnavailableError, built
+from benchmarks.children import CHILDREN
 from benchmarks.frames import WrongAnswerError
 from benchmarks.samples import Sample
 
@@ -72,13 +73,9 @@ class CompiledLoad:
                 command += [f"--replies={answered.name}"]
             command += [f"--tls={authority}"] if authority else []
             command += [f"--{name.replace('_', '-')}={value}" for name, value in (options or {}).items()]
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
+            pipe = subprocess.PIPE
+            self._process = CHILDREN.start(
+                lambda: subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace")
             )
             try:
                 self._answer()

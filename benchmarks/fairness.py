@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks import payloads
+from benchmarks.children import CHILDREN
 from benchmarks.client import Connection, Target, open_one
 from benchmarks.frames import CONTINUATION, PING, TEXT, WrongAnswerError, client_frame, server_frame
 from benchmarks.load import PATIENCE, Tally, no_collection
@@ -97,7 +98,7 @@ def flooding(kind: str, port: int, seconds: float) -> Iterator[None]:
         yield
         return
     command = [sys.executable, "-m", "benchmarks.fairness", kind, str(port), str(seconds)]
-    process = subprocess.Popen(command)
+    process = CHILDREN.start(lambda: subprocess.Popen(command))
     try:
         time.sleep(0.5)
         yield

@@ -9,12 +9,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from benchmarks.accounting import cpu, descendants
+from benchmarks.accounting import cpu
 from benchmarks.building import HERE, UnavailableError
+from benchmarks.children import CHILDREN, end, send
 from benchmarks.peers import Launch, Peer
 
 #: Servers run on the first core that this process may use, the load on the last one.
@@ -40,11 +42,11 @@ class Running:
 
     def pause(self) -> None:
         """Stop its processes: a server that polls would take the core from the others."""
-        _signal(self.process, signal.SIGSTOP)
+        send(self.process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it run again."""
-        _signal(self.process, signal.SIGCONT)
+        send(self.process, signal.SIGCONT)
 
     def ended(self) -> str:
         """Return in words how it has ended; empty if it still runs."""
@@ -104,13 +106,16 @@ def running(peer: Peer, launch: Launch) -> Iterator[Running]:
     with tempfile.TemporaryFile() as output, tempfile.TemporaryDirectory() as directory:
         start = time.perf_counter()
         with on_core(CORES[0]):
-            process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                cwd=directory,
-                env=_environment(peer, Path(directory)),
+            process = CHILDREN.start(
+                partial(
+                    subprocess.Popen[bytes],
+                    command,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    cwd=directory,
+                    env=_environment(peer, Path(directory)),
+                )
             )
         try:
             try:
@@ -121,7 +126,7 @@ def running(peer: Peer, launch: Launch) -> Iterator[Running]:
                 raise UnavailableError(f"{error} {said}") from None
             yield Running(peer, process, port, time.perf_counter() - start)
         finally:
-            _end(process)
+            end(process)
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], port: int, deadline: float) -> None:
@@ -135,17 +140,3 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, deadline: float)
         if time.perf_counter() > deadline:
             raise UnavailableError(f"it does not listen after {PATIENCE:.0f} s:")
         time.sleep(0.002)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a server, as its shutdown is not measured."""
-    _signal(process, signal.SIGKILL)
-    process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to a server, if it still runs, and to all its descendants."""
-    if process.poll() is None:
-        for one in descendants(process.pid):
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(one, number)

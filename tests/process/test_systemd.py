@@ -124,10 +124,10 @@ def test_a_socket_that_is_full_is_not_waited_for(
 
 
 class TestTheWatchdog:
-    @pytest.mark.parametrize("pid", [str(os.getpid()), None])
-    def test_signs_of_life_come_in_half_of_the_time(self, address: str, listening: Systemd, pid: str | None) -> None:
+    @pytest.mark.parametrize("named", [True, False])
+    def test_signs_of_life_come_in_half_of_the_time(self, address: str, listening: Systemd, named: bool) -> None:
         clock = Clock()
-        own = {} if pid is None else {"WATCHDOG_PID": pid}
+        own = {"WATCHDOG_PID": str(os.getpid())} if named else {}
         Notifier({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", **own}).live(clock)
         counts = [len(listening.told())]
         for _ in range(4):
