@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from benchmarks.accounting import cpu
@@ -107,8 +106,7 @@ def running(peer: Peer, launch: Launch) -> Iterator[Running]:
         start = time.perf_counter()
         with on_core(CORES[0]):
             process = CHILDREN.start(
-                partial(
-                    subprocess.Popen[bytes],
+                lambda: subprocess.Popen(
                     command,
                     stdout=output,
                     stderr=subprocess.STDOUT,
