@@ -30,6 +30,7 @@ from wshost.connections import (
     budget,
     context,
     drain,
+    handover,
     hub,
     kernel,
     outbox,
@@ -185,6 +186,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "docs/handlers.md": [
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
+        ("What is said of one connection may be up to {} KiB together.", (count(handover.LARGEST // 1_024),)),
         (
             "In any {} seconds, a connection's handler is started again {} times.",
             (count(restarting.PERIOD), count(restarting.RESTARTS)),
@@ -226,6 +228,10 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "docs/operations.md": [
         ("must be longer than `--ping-interval`, {} seconds", (_time("ping_interval"),)),
         ("at most `--drain-timeout`, {} seconds", (_time("drain_timeout"),)),
+        (
+            "One that is at work is tried {} times in {} seconds.",
+            (count(handover.TRIES), count((handover.TRIES - 1) * handover.PAUSE)),
+        ),
         ("no later than after {} % of `--drain-timeout`", (_ANSWER_TIME,)),
         ("The spread must be shorter than {} % of `--drain-timeout`", (_ANSWER_TIME,)),
         ("of the server's process may connect: the mode is {}.", (f"{listener.MODE:o}",)),

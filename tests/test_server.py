@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from zope.interface.verify import verifyObject
 from tests.ports import Reactor
 from wshost.backplanes.memory import MemoryBackplane
 from wshost.compiled import form
+from wshost.connections.handover import Frozen
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers import echo
@@ -1076,3 +1078,99 @@ class TestAdmin:
         with pytest.raises(ConfigurationError) as caught:
             service({"handler": echo, "admin": "9090"}, reactor)
         assert str(caught.value) == "admin: prometheus_client is missing: pip install 'wshost[admin]'"
+
+
+class Port:
+    """A port that can go over to another process."""
+
+    def __init__(self, accepted: int) -> None:
+        self.socket = object()
+        self.accepted = accepted
+        self.released = False
+        self.adopted: list[Any] = []
+
+    def release(self) -> None:
+        self.released = True
+
+    def adopt(self, *args: Any) -> None:
+        self.adopted.append(args)
+
+
+class TestAnotherProcess:
+    @pytest.fixture
+    def port(self, monkeypatch: pytest.MonkeyPatch) -> Port:
+        port = Port(accepted=2)
+        monkeypatch.setattr(Listener, "port", port)
+        return port
+
+    def test_endpoints_are_those_for_clients(self, reactor: Reactor) -> None:
+        assert service({"handler": echo, "listen": ["tcp:1", "tcp:2"]}, reactor).endpoints == ["tcp:1", "tcp:2"]
+        (one,) = service({"handler": echo, "port": 80}, reactor).endpoints
+        assert one.startswith("tcp:80:")
+
+    def test_sockets_are_shared_that_are_asked_for(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo, "listen": ["tcp:1", "tcp:2"]}, reactor)
+        assert server.share(["tcp:2", "tcp:3"]) == {"tcp:2": port.socket}
+
+    def test_sockets_of_other_kinds_of_ports_are_not_shared(self, reactor: Reactor) -> None:
+        server = started({"handler": echo, "listen": ["tcp:1"]}, reactor)
+        assert server.share(["tcp:1"]) == {}
+
+    def test_inherited_sockets_are_for_their_endpoints(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+        given: dict[str, Any] = {}
+
+        class Noting(Listener):
+            def __init__(self, reactor: Any, description: str, *args: Any, inherited: Any, **kwargs: Any) -> None:
+                super().__init__(reactor, description, *args, **kwargs)
+                given[description] = inherited
+
+        monkeypatch.setattr("wshost.server.Listener", Noting)
+        server = service({"handler": echo, "listen": ["tcp:1", "tcp:2"]}, reactor)
+        inherited: Any = object()
+        server.inherit({"tcp:2": inherited})
+        server.bind()
+        assert given == {"tcp:1": None, "tcp:2": inherited}
+
+    def test_a_server_that_gives_up_accepts_no_more_and_gives_its_connections_away(
+        self, reactor: Reactor, port: Port
+    ) -> None:
+        server = started({"handler": echo}, reactor)
+        connect(reactor)
+        told: list[int] = []
+        moved: list[int] = []
+        server.give_up(told.append, lambda *args: None).addCallback(moved.append)
+        assert told == [3]
+        assert port.released
+        assert not server.ready
+        reactor.advance(10)
+        assert moved == [0]
+
+    def test_a_server_whose_successor_has_gone_goes_on(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo}, reactor)
+
+        def tell(opened: int) -> None:
+            raise BrokenPipeError
+
+        with pytest.raises(BrokenPipeError):
+            server.give_up(tell, lambda *args: None)
+        assert server.ready
+        assert not port.released
+        assert hello(reactor) == HELLO_BACK
+
+    def test_a_connection_of_another_process_goes_to_a_port(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo}, reactor)
+        frozen = Frozen({"id": "c7"}, b"")
+        connected: Any = object()
+        server.adopt(frozen, connected, "name")
+        ((ours, connection, name),) = port.adopted
+        assert (ours, connection.id, name) == (connected, "c7", "name")
+
+    @pytest.mark.parametrize("stopped", [False, True])
+    def test_a_connection_that_no_port_can_take_is_closed(self, reactor: Reactor, stopped: bool) -> None:
+        server = started({"handler": echo}, reactor)
+        if stopped:
+            server.stopService()
+        ours, theirs = socket.socketpair()
+        server.adopt(Frozen({"id": "c7"}, b""), ours, "")
+        assert theirs.recv(1) == b""
+        theirs.close()

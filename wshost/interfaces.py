@@ -130,6 +130,7 @@ class IContext(Interface):
 
     ref = Attribute("the `IRef` of this connection")
     request = Attribute("the `Request` that the module before passed on in its `Switch`, or None")
+    route = Attribute("str: the pattern of the request's route, also when the request is gone; None if it has none")
     peer = Attribute("str: the peer's address, `127.0.0.1:50000`, `[::1]:50000` or `unix:`")
     peer_address = Attribute("twisted.internet.interfaces.IAddress of the peer")
     host_address = Attribute("twisted.internet.interfaces.IAddress of our side")
@@ -263,6 +264,30 @@ class IContext(Interface):
         """
 
 
+class IMovableDriver(IProtocolDriver):
+    """A driver whose connection may go over to another process: its module is an `IMovableModule` there, too."""
+
+    def freeze() -> bytes | None:
+        """Return what a driver in another process needs to go on. Called between two calls; it must change nothing.
+
+        The connection goes on here if the other process does not take it. Otherwise nothing is called any more, not
+        even `handle_connection_close`.
+
+        :returns: None when it can't go over now, or never.
+        """
+
+
+class IMovableModule(IProtocolModule):
+    """A module that can go on with the connections of another process."""
+
+    def thaw(options: Any, context: IContext, data: bytes) -> IProtocolDriver:
+        """Return the driver of a connection that was frozen in another process. Its context has no request.
+
+        :param options: as for `IProtocolModule.init`.
+        :param data: what `IMovableDriver.freeze` has returned there, maybe in another version.
+        """
+
+
 class IEncoding(Interface):
     """Encodes published messages, once for all connections whose modules use this object."""
 
@@ -388,6 +413,22 @@ class IChangingHandler(IHandler):
         """
 
 
+class IMovableHandler(IHandler):
+    """A handler whose connections go over to the process that takes over (``--takeover``)."""
+
+    def freeze(state: Any) -> bytes:
+        """Return a connection's state as bytes. Called between two messages; the state may go on to be used here.
+
+        The handler gets no "connection_close" of a connection that has gone over.
+        """
+
+    def thaw(data: bytes, options: Mapping[str, Any]) -> Any:
+        """Return the state for bytes that `freeze` has returned in the process before, maybe in older code.
+
+        :param options: as for `init`, but without "connection".
+        """
+
+
 class ISessionFactory(Interface):
     """Makes one session for each connection. The websocket module's option `handler` holds such a factory."""
 
@@ -442,6 +483,28 @@ class IRenewableSession(ISession):
         """Go over to the newest code of the handler, between two messages. It calls no users' code by itself.
 
         :returns: False when there is no newer code, or the session is ending.
+        """
+
+
+class IMovableSession(ISession):
+    """A session whose connection may go over to another process."""
+
+    def freeze() -> bytes | None:
+        """Return what `IMovableSessionFactory.thaw` needs in the other process; None if it can't go over now, or never.
+
+        It may call users' code.
+        """
+
+
+class IMovableSessionFactory(ISessionFactory):
+    """Makes sessions also for connections of another process."""
+
+    def thaw(channel: IChannel, ref: IRef, route: str | None, data: bytes) -> ISession:
+        """Return a session that is open already.
+
+        :param ref: the handler's own reference to the connection.
+        :param route: of the request, as in `ConnectionInfo.route`.
+        :param data: what `IMovableSession.freeze` has returned there.
         """
 
 

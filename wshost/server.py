@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
@@ -23,6 +24,7 @@ from twisted.python.reflect import safe_str
 from wshost import chain, compiled
 from wshost.admin.seen import DRAINING, READY, STARTING, Seen
 from wshost.backplanes.memory import SHARED
+from wshost.connections.handover import Frozen
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
@@ -117,6 +119,8 @@ class Server(MultiService):
         #: Looks for long turns, and counts them, from the start to the end of the last connection; None if it is off.
         self.watchdog: Watchdog | None = None
         self._hub: Hub | None = None
+        # Sockets of the process before this one, by the descriptions of their endpoints.
+        self._inherited: dict[str, socket] = {}
         self._listeners: list[Listener] = []
         # The hub that is draining, or has drained.
         self._ended: Hub | None = None
@@ -167,7 +171,10 @@ class Server(MultiService):
         reactor = self._reactor or reactors.installed()
         settings = self._settings
         limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
-        self._listeners = [Listener(reactor, description, self._certificates) for description in _public(settings)]
+        self._listeners = [
+            Listener(reactor, description, self._certificates, inherited=self._inherited.pop(description, None))
+            for description in self.endpoints
+        ]
         leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
         self._hub = Hub(
             reactor,
@@ -282,6 +289,56 @@ class Server(MultiService):
 
         settings = self._settings
         return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+    # Another process
+
+    @property
+    def endpoints(self) -> list[str]:
+        """The descriptions of the endpoints for clients."""
+        return list(_public(self._settings))
+
+    def inherit(self, sockets: Mapping[str, socket]) -> None:
+        """Listen on sockets of another process, once it has told this one to go on. Called before `bind`.
+
+        :param sockets: by the descriptions of their endpoints.
+        """
+        self._inherited = dict(sockets)
+
+    def share(self, descriptions: Sequence[str]) -> dict[str, socket]:
+        """Return the listening sockets of these endpoints; those that another process can't use are not among them."""
+        ports = {listener.description: listener.port for listener in self._listeners}
+        return {one: ports[one].socket for one in descriptions if ports.get(one) is not None}
+
+    def give_up(self, tell: Callable[[int], None], give: Callable[[Frozen, socket, Any], None]) -> Deferred[int]:
+        """Let another process go on, which has the listening sockets: accept no more, and give connections away.
+
+        :param tell: tells it to accept, and how many connections were made here. If it raises, this server goes on.
+        :param give: see `Hub.hand_over`.
+        :returns: fires with the number of connections that have gone over.
+        """
+        hub: Any = self._hub
+        ports = [listener.port for listener in self._listeners if listener.port is not None]
+        for listener in self._listeners:
+            listener.pause()
+        try:
+            tell(hub.shared.account.opened + sum(port.accepted for port in ports))
+        except BaseException:
+            for listener in self._listeners:
+                listener.resume()
+            raise
+        self._ready = False
+        for port in ports:
+            port.release()
+        done: Deferred[int] = hub.hand_over(give)
+        return done
+
+    def adopt(self, frozen: Frozen, connected: socket, name: Any) -> None:
+        """Go on with a connection of another process. Closes the socket if no endpoint can take it."""
+        ports = [listener.port for listener in self._listeners if listener.port is not None]
+        if ports and self._hub is not None:
+            ports[0].adopt(connected, self._hub.adopt(frozen), name)
+        else:
+            connected.close()
 
     def _serve(self, _: object) -> None:
         """Let clients in: the backplane has connected."""

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.commands.given import ECHO, parsed
 from tests.ports import Reactor
 from wshost.commands import start
+from wshost.commands.one_line import Exit
+from wshost.connections.handover import Frozen
+from wshost.process import takeover
+from wshost.process.takeover import TakeoverError
+from wshost.results import ConfigurationError
 
 
 class Notifier:
@@ -82,3 +92,192 @@ def test_a_command_takes_systemds_variables(reactor: Reactor, monkeypatch: pytes
     options = parsed(*ECHO, "--port=80")
     start.start(options, options.settings(), {})
     assert "NOTIFY_SOCKET" not in os.environ
+
+
+class Predecessor:
+    """The process before this one."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go: Any = None
+        self.adopt: Any = None
+        self.closed = False
+
+    def ask(self, names: Sequence[str]) -> dict[str, Any]:
+        self.asked += names
+        return {}
+
+    def succeed(self, reactor: Any, go: Any, adopt: Any) -> None:
+        self.go, self.adopt = go, adopt
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Offer:
+    """Notes whether it waits for a successor."""
+
+    made: ClassVar[list[Offer]] = []
+    error: ClassVar[OSError | None] = None
+
+    def __init__(self, reactor: Any, path: Path, share: Any, give_up: Any) -> None:
+        self.path, self.share, self.give_up = path, share, give_up
+        self.listening = False
+        self.made.append(self)
+
+    def listen(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.listening = True
+
+    def stop(self) -> None:
+        self.listening = False
+
+
+class Channel:
+    """What a successor is sent."""
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.sent: list[Any] = []
+        self.closed = False
+        self._error = error
+
+    def send(self, *args: Any) -> None:
+        if self._error is not None:
+            raise self._error
+        self.sent.append(args)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.usefixtures("notifier")
+class TestTakeover:
+    @pytest.fixture(autouse=True)
+    def _offers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(takeover, "Offer", Offer)
+        monkeypatch.setattr(takeover, "find", lambda path: None)
+        monkeypatch.setattr(Offer, "made", [])
+
+    @pytest.fixture
+    def predecessor(self, monkeypatch: pytest.MonkeyPatch) -> Predecessor:
+        predecessor = Predecessor()
+        monkeypatch.setattr(takeover, "find", lambda path: predecessor)
+        return predecessor
+
+    def server(self) -> start.CommandServer:
+        options = parsed(*ECHO, "--port=80", "--takeover=/run/chat/takeover")
+        server = start.start(options, options.settings(), {})
+        assert isinstance(server, start.CommandServer)
+        return server
+
+    def test_without_the_option_there_is_none(self, reactor: Reactor) -> None:
+        options = parsed(*ECHO, "--port=80")
+        start.start(options, options.settings(), {}).startService()
+        assert Offer.made == []
+
+    def test_the_first_process_waits_for_a_successor_until_it_stops(self, reactor: Reactor) -> None:
+        server = self.server()
+        server.startService()
+        (offer,) = Offer.made
+        assert (offer.path, offer.listening) == (Path("/run/chat/takeover"), True)
+        server.stopService()
+        assert not offer.listening
+
+    def test_a_path_that_can_not_be_used_ends_the_start(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Offer, "error", PermissionError(13, "Permission denied"))
+        with pytest.raises(Exit) as caught:
+            self.server().startService()
+        assert str(caught.value) == "takeover: /run/chat/takeover: Permission denied"
+
+    def test_a_process_that_can_not_be_taken_over_ends_the_start(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def find(path: Path) -> Any:
+            raise TakeoverError("the other process is of another user")
+
+        monkeypatch.setattr(takeover, "find", find)
+        with pytest.raises(ConfigurationError) as caught:
+            self.server()
+        assert str(caught.value) == "takeover: /run/chat/takeover: the other process is of another user"
+
+    def test_a_successor_serves_when_the_process_before_has_given_up(
+        self, reactor: Reactor, predecessor: Predecessor
+    ) -> None:
+        server = self.server()
+        assert predecessor.asked == server.endpoints
+        server.startService()
+        assert predecessor.go is not None
+        assert not server.ready
+        predecessor.go({"opened": 7})
+        assert server.ready
+        assert server._hub is not None
+        assert server._hub.shared.account.opened == 7
+        (offer,) = Offer.made
+        assert offer.listening
+
+    def test_a_successor_that_can_not_be_followed_serves_and_says_so(
+        self, reactor: Reactor, predecessor: Predecessor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Offer, "error", OSError("AF_UNIX path too long"))
+        server = self.server()
+        server.startService()
+        with capturedLogs() as events:
+            predecessor.go({})
+        assert server.ready
+        assert "takeover: /run/chat/takeover: AF_UNIX path too long" in [formatEvent(event) for event in events]
+
+    def test_a_successor_that_is_stopped_before_leaves_the_process_as_it_is(
+        self, reactor: Reactor, predecessor: Predecessor
+    ) -> None:
+        server = self.server()
+        server.startService()
+        server.stopService()
+        assert predecessor.closed
+        predecessor.go({"opened": 7})
+        assert not server.ready
+
+    @pytest.mark.parametrize(("name", "expected"), [(["192.0.2.1", 5], ("192.0.2.1", 5)), ("", "")])
+    def test_a_successor_adopts_connections(
+        self, reactor: Reactor, predecessor: Predecessor, monkeypatch: pytest.MonkeyPatch, name: Any, expected: Any
+    ) -> None:
+        adopted: list[Any] = []
+        server = self.server()
+        monkeypatch.setattr(server, "adopt", lambda *args: adopted.append(args))
+        server.startService()
+        head, connected = {"id": "c1", "name": name}, object()
+        predecessor.adopt(head, b"state", connected)
+        assert adopted == [(Frozen(head, b"state"), connected, expected)]
+
+    def test_a_process_that_gives_up_gives_its_connections_away_and_stops(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = self.server()
+        server.startService()
+        channel, stops = Channel(), []
+        monkeypatch.setattr(reactor, "stop", lambda: stops.append(True), raising=False)
+
+        def give_up(tell: Any, give: Any) -> Deferred[int]:
+            tell(7)
+            with socket.socket() as connected:
+                give(Frozen({"id": "c1"}, b"state"), connected, ("192.0.2.1", 5))
+                assert channel.sent[1] == ({"id": "c1", "name": ("192.0.2.1", 5)}, b"state", [connected.fileno()])
+            return succeed(1)
+
+        monkeypatch.setattr(server, "give_up", give_up)
+        with capturedLogs() as events:
+            Offer.made[0].give_up(channel)
+        assert channel.sent[0] == ({"opened": 7},)
+        assert (channel.closed, stops) == (True, [True])
+        assert formatEvent(events[-1]) == "another process has taken over, with 1 connection"
+
+    def test_a_process_goes_on_whose_successor_has_gone(self, reactor: Reactor) -> None:
+        server = self.server()
+        server.startService()
+        channel = Channel(BrokenPipeError(32, "Broken pipe"))
+        with capturedLogs() as events:
+            Offer.made[0].give_up(channel)
+        assert (channel.closed, server.ready) == (True, True)
+        assert formatEvent(events[-1]).startswith("the process that would take over has gone: ")

@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 from tests.fastnet.surroundings import Reactor as FakeReactor
 from tests.fastnet.surroundings import Recorder, turn
 from wshost.fastnet import port as module
-from wshost.fastnet.port import PAUSE, REFUSALS, Loop, Port, UNIXPort, loop_of
+from wshost.fastnet.port import MADE, PAUSE, REFUSALS, Loop, Port, UNIXPort, loop_of
 from wshost.fastnet.secure import SecureTransport
 from wshost.fastnet.syscalls import accept
 from wshost.fastnet.transport import Transport
@@ -563,3 +563,105 @@ def test_a_transport_belongs_to_its_ports_connections_until_its_end(
     turn(loop)
     assert port.loop.connections == set()
     theirs.close()
+
+
+class TestAnotherProcess:
+    """A listening socket that two ports share, as two processes do."""
+
+    @pytest.fixture
+    def asyncio_reactor(self, loop: asyncio.AbstractEventLoop) -> Iterator[AsyncioSelectorReactor]:
+        reactor = AsyncioSelectorReactor(loop)
+        yield reactor
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+
+    def port(self, reactor: AsyncioSelectorReactor, kind: Any = Port, inherited: Any = None, **how: Any) -> Any:
+        port: Any = kind(*how.get("args", (0, Factory(), 7, "127.0.0.1", reactor)))
+        port.factory.doStart = port.factory.doStop = lambda: None
+        port._preexistingSocket = inherited
+        port.startListening()
+        return port
+
+    def stop(self, port: Any, reactor: AsyncioSelectorReactor) -> None:
+        port.stopListening()
+        reactor.runUntilCurrent()
+
+    def test_a_socket_that_was_released_goes_on_to_listen(self, asyncio_reactor: AsyncioSelectorReactor) -> None:
+        first = self.port(asyncio_reactor)
+        where = first.socket.getsockname()
+        second = self.port(asyncio_reactor, inherited=first.socket.dup())
+        first.stopReading()
+        first.release()
+        self.stop(first, asyncio_reactor)
+        with socket.create_connection(where) as client:
+            second.doRead()
+            assert [address.port for address in second.factory.addresses] == [client.getsockname()[1]]
+        self.stop(second, asyncio_reactor)
+
+    def test_connections_that_were_accepted_are_made_before(self, asyncio_reactor: AsyncioSelectorReactor) -> None:
+        port = self.port(asyncio_reactor, args=(0, Factory(), 2 * MADE, "127.0.0.1", asyncio_reactor))
+        clients = [socket.create_connection(port.socket.getsockname()) for _ in range(MADE + 2)]
+        port.doRead()
+        assert (len(port.factory.addresses), port.accepted) == (MADE, 2)
+        port.stopReading()
+        port.release()
+        assert (len(port.factory.addresses), port.accepted) == (MADE + 2, 0)
+        for client in clients:
+            client.close()
+        self.stop(port, asyncio_reactor)
+
+    def test_the_file_of_a_unix_socket_stays_and_its_lock_goes(self, asyncio_reactor: AsyncioSelectorReactor) -> None:
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            path = Path(name) / "x"
+            arguments = (str(path), Factory(), 7, 0o600, asyncio_reactor, 1)
+            first = self.port(asyncio_reactor, UNIXPort, args=arguments)
+            second = self.port(asyncio_reactor, UNIXPort, first.socket.dup(), args=arguments)
+            first.stopReading()
+            first.release()
+            self.stop(first, asyncio_reactor)
+            assert [one.name for one in Path(name).iterdir()] == ["x"]
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                second.doRead()
+            assert len(second.factory.addresses) == 1
+            self.stop(second, asyncio_reactor)
+            assert list(Path(name).iterdir()) == []
+
+    def test_a_unix_socket_without_a_lock_is_released_too(self, asyncio_reactor: AsyncioSelectorReactor) -> None:
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            path = Path(name) / "x"
+            port = self.port(asyncio_reactor, UNIXPort, args=(str(path), Factory(), 7, 0o600, asyncio_reactor))
+            port.release()
+            self.stop(port, asyncio_reactor)
+            assert path.is_socket()
+
+    def test_a_connection_is_adopted(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        port = Port(0, Recorder, 7, "127.0.0.1", reactor)
+        ours, client = socket.socketpair()
+        protocol = Recorder()
+        port.adopt(ours, protocol, ("192.0.2.1", 50_000))
+        client.send(b"hello")
+        turn(loop)
+        transport: Any = protocol.transport
+        assert protocol.received == b"hello"
+        assert transport.getPeer().host == "192.0.2.1"
+        assert port.sessionno == 1
+        transport.abortConnection()
+        turn(loop)
+        client.close()
+
+    def test_a_connection_that_can_not_be_made_is_closed_and_the_port_goes_on(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        class Failing(Recorder):
+            def makeConnection(self, transport: Any) -> None:
+                raise KeyboardInterrupt
+
+        port = Port(0, Recorder, 7, "127.0.0.1", reactor)
+        ours, client = socket.socketpair()
+        with capturedLogs() as events:
+            port.adopt(ours, Failing(), "")
+            turn(loop)
+        assert any("failed to adopt a connection" in formatEvent(event) for event in events)
+        assert client.recv(1) == b""
+        client.close()

@@ -29,6 +29,7 @@ class Recording:
         self.args = args
         self.context = context
         self.listening = False
+        self._preexistingSocket: Any = None
 
     def startListening(self) -> None:
         self.listening = True
@@ -76,6 +77,14 @@ class TestFastReactor:
     @pytest.mark.parametrize("interface", [IReactorTCP, IReactorUNIX, IReactorTime])
     def test_a_fast_reactor_provides_twisteds_interfaces(self, reactor: AsyncioSelectorReactor, interface: Any) -> None:
         assert verifyObject(interface, FastReactor(reactor))
+
+    def test_a_socket_that_listens_already_is_for_the_first_port_only(
+        self, reactor: AsyncioSelectorReactor, factory: Factory
+    ) -> None:
+        inherited: Any = object()
+        fast = FastReactor(reactor, inherited=inherited)
+        ports: list[Any] = [fast.listenTCP(0, factory), fast.listenUNIX("x", factory)]
+        assert [port._preexistingSocket for port in ports] == [inherited, None]
 
     def test_all_else_is_done_by_the_wrapped_reactor(self, reactor: AsyncioSelectorReactor) -> None:
         assert FastReactor(reactor).callLater == reactor.callLater

@@ -483,3 +483,20 @@ class TestTheEnd:
         assert written.startswith(pair.arrived)
         if "abort" not in ended and pair.protocol.error is None:
             assert pair.arrived == written
+
+
+class TestDetach:
+    def test_a_socket_is_left_open_and_its_protocol_alone(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        assert pair.transport.detach()
+        assert not pair.transport.detach()
+        pair.peer.send(b"x")
+        pair.go_on()
+        assert pair.protocol.told == []
+        assert pair.loop.calls == {}
+        pair.transport._sock.close()
+
+    def test_a_reset_that_is_known_is_met_here(self, connect: Callable[..., Pair]) -> None:
+        pair = connect()
+        pair.transport._reset = ConnectionResetError()
+        assert not pair.transport.detach()

@@ -726,3 +726,68 @@ class TestNames:
                 return "chat"
 
         assert connect(Named()).transport.logPrefix() == "chat"
+
+
+class TestDetach:
+    def test_the_socket_goes_on_without_the_transport(self, pair: Pair) -> None:
+        detached = pair.transport.detach()
+        assert detached is not None
+        given, name = detached
+        assert (given, name) == (pair.transport.socket, "")
+        pair.peer.send(b"for another process")
+        pair.turn()
+        assert pair.protocol.received == b""
+        assert pair.protocol.events == []
+        assert pair.port.loop.connections == set()
+        assert given.recv(100) == b"for another process"
+        given.send(b"answer")
+        assert everything(pair.peer) == b"answer"
+        given.close()
+
+    def test_nothing_is_sent_by_a_transport_that_was_detached(self, pair: Pair) -> None:
+        detached = pair.transport.detach()
+        pair.transport.write(b"lost")
+        pair.transport.loseConnection()
+        pair.transport.abortConnection()
+        assert everything(pair.turn().peer) == b""
+        assert detached is not None
+        assert detached[0].fileno() >= 0
+        detached[0].close()
+
+    def test_a_transport_that_is_not_read_goes_too(self, pair: Pair) -> None:
+        pair.transport.pauseProducing()
+        pair.peer.send(b"unread")
+        pair.turn()
+        detached = pair.transport.detach()
+        assert detached is not None
+        assert detached[0].recv(100) == b"unread"
+        detached[0].close()
+
+    def test_a_transport_stays_while_bytes_wait(self, pair: Pair) -> None:
+        pair.transport.write(MUCH + b"<end>")
+        assert pair.transport.detach() is None
+        assert pair.drain() == MUCH + b"<end>"
+        pair.finish()
+
+    def test_a_transport_stays_that_reads_into_a_buffer(self, pair: Pair) -> None:
+        class Buffered(Recorder):
+            def buffer_updated(self, nbytes: int) -> None:
+                """Nothing."""
+
+        pair.transport.protocol = Buffered()
+        assert pair.transport.receive_into(bytearray(10))
+        assert pair.transport.detach() is None
+        pair.finish()
+
+    @pytest.mark.parametrize("end", ["loseConnection", "abortConnection", "loseWriteConnection"])
+    def test_a_transport_stays_that_ends(self, pair: Pair, end: str) -> None:
+        getattr(pair.transport, end)()
+        assert pair.transport.detach() is None
+        pair.finish()
+
+    def test_a_transport_stays_whose_peer_has_ended(self, connect: Connect) -> None:
+        pair = connect(HalfCloseable()).turn()
+        pair.peer.shutdown(socket.SHUT_WR)
+        pair.turn()
+        assert pair.transport.detach() is None
+        pair.finish()

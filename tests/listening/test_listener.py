@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -146,8 +147,8 @@ class TestOnAsynciosReactor:
         made: list[FastReactor] = []
 
         class Noted(FastReactor):
-            def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
-                super().__init__(reactor, context)
+            def __init__(self, reactor: Any, context: ssl.SSLContext | None = None, inherited: Any = None) -> None:
+                super().__init__(reactor, context, inherited)
                 self.context = context
                 made.append(self)
 
@@ -678,3 +679,35 @@ class TestRenew:
         listener.listen(Factory())
         listener.renew(Certificates([other]))()
         assert len(reactor.tcpServers) + len(reactor.sslServers) == 1
+
+
+class TestAnotherProcess:
+    def test_a_port_that_can_go_over_is_found(self, reactor: Any) -> None:
+        listener = Listener(reactor, "tcp:80", None)
+        assert listener.port is None
+        listener.listen(ServerFactory())
+        assert listener.port is None
+
+    def test_a_socket_is_not_inherited_by_other_kinds_of_endpoints(self, reactor: Any) -> None:
+        inherited: Any = object()
+        with pytest.raises(ConfigurationError, match="only endpoints tcp:, tcp6: and unix: on asyncio's reactor"):
+            Listener(reactor, "tcp:80", None, inherited=inherited)
+
+    @pytest.mark.parametrize("unix", [False, True])
+    def test_a_listening_socket_goes_on_in_another_listener(self, unix: bool) -> None:
+        loop = asyncio.new_event_loop()
+        reactor = AsyncioSelectorReactor(loop)
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            description = f"unix:{folder}/x" if unix else "tcp:0:interface=127.0.0.1"
+            first = Listener(reactor, description, None)
+            first.listen(ServerFactory())
+            second = Listener(reactor, description, None, inherited=first.port.socket.dup())
+            second.listen(ServerFactory())
+            assert second.port.socket.getsockname() == first.port.socket.getsockname()
+            first.port.release()
+            for listener in (first, second):
+                listener.stop()
+            reactor.runUntilCurrent()
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        loop.close()

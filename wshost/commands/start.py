@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from socket import socket
 from threading import Thread
 from typing import Any
 
@@ -14,9 +15,10 @@ from wshost.commands.one_line import Exit, one_line
 from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.drain import counted
+from wshost.connections.handover import Frozen
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
-from wshost.process import allocator, collector, ending, open_files, reactors, signals
+from wshost.process import allocator, collector, ending, open_files, reactors, signals, takeover
 from wshost.process.systemd import Notifier
 from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
@@ -32,6 +34,24 @@ class CommandServer(Server):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._systemd = Notifier()
+        self._path = None if settings.takeover is None else Path(settings.takeover)
+        # The process before this one, until it has gone; and the way by which the next one finds this one.
+        self._predecessor: takeover.Predecessor | None = None
+        self._offer: takeover.Offer | None = None
+
+    def find_predecessor(self) -> None:
+        """Ask a running process for its listening sockets, if there is one. Called before `bind`.
+
+        :raises ConfigurationError: when it can't be taken over.
+        """
+        if self._path is None:
+            return
+        try:
+            self._predecessor = takeover.find(self._path)
+            if self._predecessor is not None:
+                self.inherit(self._predecessor.ask(self.endpoints))
+        except takeover.TakeoverError as error:
+            raise ConfigurationError(f"takeover: {self._path}: {error}") from error
 
     def privilegedStartService(self) -> None:
         with one_line():
@@ -40,8 +60,75 @@ class CommandServer(Server):
     def startService(self) -> None:
         with one_line():
             super().startService()
+            if self._predecessor is None:
+                self._offer_takeover()
         signals.call_after(signals.RELOAD, reactors.installed(), lambda _: self.reload())
         self._systemd.live(reactors.installed())
+
+    def stopService(self) -> Deferred[None]:
+        if self._predecessor is not None:
+            self._predecessor.close()
+            self._predecessor = None
+        if self._offer is not None:
+            self._offer.stop()
+            self._offer = None
+        return super().stopService()
+
+    # Takeover
+
+    def _serve(self, result: object) -> None:
+        if self._predecessor is None:
+            super()._serve(result)
+            return
+        self._connecting = None
+        for listener in self._listeners:
+            listener.pause()
+        # The process before this one serves meanwhile; later, all clients would have to wait.
+        self.load()
+        reactor = reactors.installed()
+        reactor.callWhenRunning(self._predecessor.succeed, reactor, self._go_on, self._adopt)
+
+    def _go_on(self, said: Mapping[str, Any]) -> None:
+        """Serve: the process before this one does not any more."""
+        _log.info("taking over from the process before this one")
+        if self._hub is not None:
+            self._hub.shared.account.opened = int(said.get("opened", 0))
+            super()._serve(None)
+            try:
+                self._offer_takeover()
+            except ConfigurationError as error:
+                _log.error("{error}", error=error)
+
+    def _adopt(self, head: Mapping[str, Any], data: bytes, connected: socket) -> None:
+        name = head["name"]
+        self.adopt(Frozen(head, data), connected, tuple(name) if isinstance(name, list) else name)
+
+    def _offer_takeover(self) -> None:
+        if self._path is not None:
+            self._offer = takeover.Offer(reactors.installed(), self._path, self.share, self._give_up_to)
+            try:
+                self._offer.listen()
+            except OSError as error:
+                raise ConfigurationError(f"takeover: {self._path}: {error.strerror or error}") from error
+
+    def _give_up_to(self, channel: takeover.Channel) -> None:
+        """Let a successor go on, then stop as at a signal."""
+
+        def give(frozen: Frozen, connected: socket, name: Any) -> None:
+            channel.send({**frozen.head, "name": name}, frozen.data, [connected.fileno()])
+
+        def end(moved: Any) -> None:
+            channel.close()
+            _log.info("another process has taken over, with {connections}", connections=counted(moved))
+            reactors.installed().stop()
+
+        try:
+            done = self.give_up(lambda opened: channel.send({"opened": opened}), give)
+        except OSError as error:
+            _log.warn("the process that would take over has gone: {error}", error=error)
+            channel.close()
+        else:
+            done.addCallback(end)
 
     def reload(self) -> Deferred[Reloaded]:
         if not self.ready:
@@ -85,6 +172,7 @@ def start(options: Options, settings: Settings, twistd: Mapping[str, Any]) -> Se
     if options.file is not None:
         make_importable(Path(options.file).absolute().parent)
     server = CommandServer(settings)
+    server.find_predecessor()
     server.bind(unix=False)
     limit = open_files.raise_limit()
     short = open_files.shortage(limit, settings.max_connections)

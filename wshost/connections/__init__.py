@@ -1,10 +1,10 @@
 """Connections: their admission, the module that drives each of them, their output, and their end.
 
-`hub` makes connections, and `drain` ends them when the server stops. The hub also makes the values that all connections
-share (`shared`): limits, `timers`, the reactor's `turn`, `failures`, and the `registry`, where a `ref` finds its
-connection. A connection knows these values, but not the hub. `admission` counts connections, `rate` those that an
-address makes a second. `account` counts refusals and ends, and logs connections at their end. Other threads call in by
-`thread`.
+`hub` makes connections, and `drain` ends them when the server stops; by `handover`, they go on in another process. The
+hub also makes the values that all connections share (`shared`): limits, `timers`, the reactor's `turn`, `failures`, and
+the `registry`, where a `ref` finds its connection. A connection knows these values, but not the hub. `admission` counts
+connections, `rate` those that an address makes a second. `account` counts refusals and ends, and logs connections at
+their end. Other threads call in by `thread`.
 
 Bytes come from the transport to `connection`. Its `context` gives them to the driver of the current protocol module.
 What the module writes goes to `stream`, and from there, once a turn, to the transport. No other file writes to the

@@ -248,7 +248,6 @@ class Connection:
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.stream.lost()
-        shared = self._shared
         # The connection must free its place even if a module raises.
         if self._waiters is not None:
             self._waiters.lost()
@@ -260,15 +259,45 @@ class Connection:
             if self.context.notes is not None:
                 self._account_for(self.context.notes, why)
         finally:
-            if self.context.counted_address is not None:
-                shared.admission.discount_address(self.context.counted_address)
-            shared.admission.forget(self.id)
-            subscriber, self.context.subscriber = self.context.subscriber, None
-            try:
-                if subscriber is not None:
-                    self._topics.forget(subscriber)
-            finally:
-                shared.registry.remove(self)
+            self._free_place()
+
+    def _free_place(self) -> None:
+        shared, context = self._shared, self.context
+        if context.counted_address is not None:
+            shared.admission.discount_address(context.counted_address)
+        shared.admission.forget(self.id)
+        subscriber, context.subscriber = context.subscriber, None
+        try:
+            if subscriber is not None:
+                self._topics.forget(subscriber)
+        finally:
+            shared.registry.remove(self)
+
+    # Another process
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago it was made; 0 if no notes are taken."""
+        return 0.0 if self.context.notes is None else self._shared.schedule.seconds() - self.made_at
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits, for the peer or for the module."""
+        waiters, pending = self._waiters, self.context.subscriber
+        return self.stream.quiet and not (
+            self.waiting or (waiters is not None and waiters.waited_for) or (pending is not None and pending.due)
+        )
+
+    def depart(self) -> None:
+        """Forget the connection, and tell its handler nothing: another process has it."""
+        self.stream.lost()
+        if self._waiters is not None:
+            self._waiters.lost()
+            self._waiters = None
+        try:
+            self.context.depart()
+        finally:
+            self._free_place()
 
     def _account_for(self, notes: dict[str, Any], why: str) -> None:
         """Say to the account what the connection was."""

@@ -18,8 +18,9 @@ from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
 from wshost.connections.timers import ModuleTimer
+from wshost.exact import octets
 from wshost.exact import seconds as exact_seconds
-from wshost.interfaces import IContext, ICountingDriver, IEncoding, IPromptDriver, Timer
+from wshost.interfaces import IContext, ICountingDriver, IEncoding, IMovableDriver, IPromptDriver, Timer
 from wshost.messages import CALL
 from wshost.networks import Networks
 from wshost.request import TLS, Proxy, Request
@@ -426,6 +427,57 @@ class Context:
                 self._dismiss(driver, reason)
             while self.timers is not None:
                 self.timers.cancel()
+
+    # Another process
+
+    def freeze(self) -> bytes | None:
+        """Ask the module for what another process needs to go on; None when it can't go on now, or never.
+
+        Called while no users' code is running.
+        """
+        driver = self._driver
+        if self._transition is not None or self._unread or self._kept or self._reads_into or self.stream.closing:
+            return None
+        if not IMovableDriver.providedBy(driver) or not hasattr(self._shared.chain[self._position].module, "thaw"):
+            return None
+        self._in_module = True
+        try:
+            frozen = driver.freeze()
+            return None if frozen is None else octets(frozen)
+        except BaseException:  # a module's own driver may raise anything
+            self.log_failure("a module failed to freeze")
+            return None
+        finally:
+            self._in_module = False
+            self._continue()
+
+    def thaw(self, module: str, route: str | None, data: bytes, messages_in: int, messages_out: int) -> None:
+        """Go on with a connection of another process, in the module that has frozen it there.
+
+        :param messages_in: how many messages have come before, and `messages_out`, how many have gone.
+        :raises LookupError: when the chain has no such module, or it can't go on.
+        """
+        for position, link in enumerate(self._shared.chain):
+            if link.name == module and hasattr(link.module, "thaw"):
+                self._position = position
+                self._route = route
+                self._driver = link.module.thaw(link.options, self, data)
+                self._is_prompt = IPromptDriver.providedBy(self._driver)
+                if ICountingDriver.providedBy(self._driver):
+                    self._driver.messages_in += messages_in
+                    self._driver.messages_out += messages_out
+                return
+        raise LookupError(f"no module {module} of this chain can go on with it")
+
+    def depart(self) -> None:
+        """Forget the module and its timers, without a word to it: another process has the connection."""
+        self._driver = None
+        self._is_prompt = False
+        self.use_encoding(None)
+        if self.stream.patient:
+            self.use_policy(CLOSE)
+        while self.timers is not None:
+            self.timers.cancel()
 
     def _dismiss(self, driver: Any, reason: str) -> None:
         try:

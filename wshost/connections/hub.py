@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,6 +28,7 @@ from wshost.connections.budget import OutputBudget
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.drain import Drain
 from wshost.connections.failures import Failures
+from wshost.connections.handover import Frozen, Handover, MovedConnection
 from wshost.connections.rate import ConnectionRate
 from wshost.connections.registry import Registered, Registry
 from wshost.connections.shared import Limits, Link, Shared
@@ -152,6 +154,21 @@ class Hub:
             self.shared.reactor.callLater(0, self._renew_some, left, count, renewal, done)
         else:
             done.callback(count)
+
+    def hand_over(self, give: Callable[[Frozen, socket, Any], None]) -> Deferred[int]:
+        """Give the connections away that can go over to another process; `stop` follows for the others.
+
+        :param give: gets each frozen connection, its socket and the peer's name; it raises OSError to end this.
+        :returns: fires with the number of connections that have gone over.
+        """
+        handover = Handover(self.shared, give)
+        handover.start()
+        return handover.done
+
+    def adopt(self, frozen: Frozen) -> IProtocol:
+        """Return a connection that another process has given away, for its socket."""
+        self.shared.registry.thread.enter()
+        return MovedConnection(self.shared, self.topics, frozen)
 
     def abort_all(self) -> None:
         """Abort all connections at once, also those that `stop` still waits for."""

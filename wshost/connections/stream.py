@@ -6,6 +6,7 @@ This is the only place that calls `transport.write`. It knows no modules, and no
 from __future__ import annotations
 
 from collections.abc import Callable
+from socket import socket
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IPushProducer, ISSLTransport, ITCPTransport
@@ -317,6 +318,24 @@ class Stream:
     def peer(self) -> str:
         """Return the peer's address as text."""
         return address(self.client or self.transport.getPeer())
+
+    # Another process
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits here in either direction, and nothing is paused or ends."""
+        busy = self.blocked or self.output_full or self.closing or self._peer_ended or self._flush_scheduled
+        return self.reading and not (busy or self._out or self.kept)
+
+    def detach(self) -> tuple[socket, Any] | None:
+        """Give the socket away; see `wshost.fastnet`'s `Transport.detach`. None if the transport has no such way.
+
+        :returns: the socket, and the peer's name as `accept` has returned it.
+        """
+        # Ask the class: wrappers such as TLS forward all attributes.
+        detach = getattr(type(self.transport), "detach", None)
+        detached: tuple[socket, Any] | None = None if detach is None else detach(self.transport)
+        return detached
 
     # A peer that does not read
 

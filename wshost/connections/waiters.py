@@ -41,6 +41,11 @@ class Waiters:
         self._pause = 0.0
         self._stream.unblocked = self._unblocked
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return self._owes_info or bool(self._waiters)
+
     def note_refusal(self) -> None:
         """Tell the handler when output has left, as a send was refused for want of room."""
         self._owes_info = True

@@ -54,6 +54,7 @@ class _Fast:
     stopReading: Any
     sessionno: int
     _buildAddr: Any
+    _shouldShutdown: bool
 
     def __init__(self, *args: Any, context: SSLContext | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -113,6 +114,35 @@ class _Fast:
             self._accepted.popleft()[0].close()
         super().connectionLost(reason)  # type: ignore[misc]
 
+    @property
+    def accepted(self) -> int:
+        """Of how many accepted sockets connections are still to be made."""
+        return len(self._accepted)
+
+    def release(self) -> None:
+        """Leave the listening socket to another process, which has a copy, and goes on to accept. Called while paused.
+
+        Of what was accepted, connections are made now. When this port stops, the socket goes on to listen.
+        """
+        self._shouldShutdown = False
+        while self._accepted:
+            self._connect(*self._accepted.popleft())
+
+    def adopt(self, skt: socket.socket, protocol: Any, addr: Any) -> None:
+        """Go on with a plain connection that another process has accepted.
+
+        :param skt: the connected socket.
+        :param protocol: is given the connection. The port's factory is not asked.
+        :param addr: the peer's name, as `accept` has returned it there.
+        """
+        self.sessionno += 1
+        transport = Transport(skt, protocol, addr, self, self.sessionno - 1, self.reactor)
+        try:
+            protocol.makeConnection(transport)
+        except BaseException:  # the port must serve other connections
+            transport.abortConnection()
+            self.loop.log.failure("{port} failed to adopt a connection", port=self)
+
     def _fail_to_accept(self, error: OSError) -> None:
         """Close waiting connections while no descriptor is free; if this fails, accept none for `PAUSE` seconds.
 
@@ -163,9 +193,26 @@ class Port(_Fast, tcp.Port):
 class UNIXPort(_Fast, unix.Port):
     """A port for a Unix socket. It replaces a socket that a killed server has left."""
 
+    _preexistingSocket: Any
+    lockFile: Any
+
     def startListening(self) -> None:
+        if self._preexistingSocket is not None:
+            # The process that has bound it holds the lock still.
+            self.wantPID = 0
+            super().startListening()  # type: ignore[no-untyped-call]
+            return
         with replacing_stale_socket(self._bindPath):
             super().startListening()  # type: ignore[no-untyped-call]
+
+    def release(self) -> None:
+        """Leave the listening socket to another process, with its file."""
+        super().release()
+        lock, self.lockFile = self.lockFile, None
+        if lock is not None:
+            lock.unlock()
+        # A name that is no file: there is nothing to remove.
+        self._bindPath = b"\0"
 
 
 class Loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -22,10 +23,14 @@ class FastReactor:
     :param reactor: an `AsyncioSelectorReactor`, on any event loop.
     :param context: for TLS connections; None for plain ones. By ALPN it selects one of the protocols that a port's
         factory accepts (`IProtocolNegotiationFactory`), so all factories must accept the same protocols.
+    :param inherited: a socket that listens already, which the next port takes over; None: each opens its own.
     """
 
-    def __init__(self, reactor: Any, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, reactor: Any, context: ssl.SSLContext | None = None, inherited: socket.socket | None = None
+    ) -> None:
         self._reactor = reactor
+        self._inherited = inherited
         #: For the connections of ports that listen later.
         self.context = context
         directlyProvides(self, providedBy(reactor))
@@ -44,6 +49,7 @@ class FastReactor:
         return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self.context))
 
     def _listen(self, port: Any) -> IListeningPort:
+        port._preexistingSocket, self._inherited = self._inherited, None  # noqa: SLF001 - as in `_fromListeningDescriptor`
         port.startListening()
         listening: IListeningPort = port
         return listening

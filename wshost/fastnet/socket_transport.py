@@ -271,6 +271,21 @@ class SocketTransport(Layer):
         """Close the connection at once; unsent bytes are lost."""
         self._force_close(None)
 
+    def detach(self) -> bool:
+        """Stop to use the socket, and leave it open: another process has a copy. The protocol is not called any more.
+
+        :returns: False if that would lose something: bytes wait, in either direction, or the connection ends.
+        """
+        if self._closing or self._eof or self._backlog is not None:
+            return False
+        if self._buffer is not None or self._reset is not None:
+            return False
+        self._lost = self._closing = True
+        self._stop_reading()
+        # Break the reference cycle.
+        self._protocol = None  # type: ignore[assignment]
+        return True
+
     def _force_close(self, error: BaseException | None) -> None:
         """Close the connection, and tell the protocol in the next turn of the loop.
 

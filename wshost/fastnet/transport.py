@@ -138,6 +138,23 @@ class Transport(Output):
         else:
             last(data)
 
+    def detach(self) -> tuple[socket.socket, Any] | None:
+        """Give the socket away, as another process goes on with it. This transport is over; its protocol is not told.
+
+        :returns: the socket, for the caller to close, and the peer's name as `accept` has returned it; None if
+            something would be lost, or TLS can't go over.
+        """
+        detach = getattr(self._transport, "detach", None)
+        ends = self._state is not _OPEN or self._half_closing or self._peer_ended or self.disconnecting
+        if ends or detach is None or not detach():
+            return None
+        self._state = _CLOSED
+        self.connected, self.disconnected = 0, 1
+        self.server.loop.connections.discard(self)
+        # Break the reference cycles.
+        self.protocol = self._producer = None
+        return self.socket, self._addr
+
     # In no interface, but many programs call these on Twisted's transports.
     stopReading = pauseProducing
     startReading = resumeProducing

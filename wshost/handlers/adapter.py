@@ -11,11 +11,11 @@ from zope.interface import implementer
 from wshost.handlers.restarting import RestartingSession
 from wshost.handlers.session import HandlerSession, Terms
 from wshost.handlers.timed import Durations
-from wshost.interfaces import IChannel, ISessionFactory
+from wshost.interfaces import IChannel, IMovableSessionFactory, IRef
 from wshost.request import ConnectionInfo
 
 
-@implementer(ISessionFactory)
+@implementer(IMovableSessionFactory)
 class HandlerAdapter:
     """One handler, for any number of connections.
 
@@ -54,7 +54,13 @@ class HandlerAdapter:
         terms = replace(self.terms, handler=handler, restarts=restarts, when_slow=when_slow)
         self.terms.successor = self.terms = terms
 
-    def session(self, channel: IChannel, connection: ConnectionInfo) -> HandlerSession:
+    def thaw(self, channel: IChannel, ref: IRef, route: str | None, data: bytes) -> HandlerSession:
+        """Return the session of a connection that another process has frozen."""
+        session = self.session(channel, None)
+        session.thaw(ref, data)
+        return session
+
+    def session(self, channel: IChannel, connection: ConnectionInfo | None) -> HandlerSession:
         """Return the session of a new connection. A later change of `terms` does not affect it."""
         if self.terms.when_slow != "close":
             channel.use_policy(self.terms.when_slow)

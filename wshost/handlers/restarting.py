@@ -29,7 +29,7 @@ class RestartingSession(HandlerSession):
     was: "connection_close" gets it if there is never another.
     """
 
-    def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo) -> None:
+    def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo | None) -> None:
         super().__init__(terms, channel, connection)
         # For the next init.
         self._ref: IRef
@@ -68,7 +68,9 @@ class RestartingSession(HandlerSession):
             self._channel.call_soon(partial(self._resume, None))
 
     def _may_restart(self) -> bool:
-        """Count a restart, unless there were too many of late."""
+        """Count a restart, unless there were too many of late, or `init` would lack what another process was told."""
+        if self._kept_connection is None:
+            return False
         now = self._channel.seconds()
         if len(self._restarts) == RESTARTS and now - self._restarts[0] < PERIOD:
             return False

@@ -8,7 +8,7 @@ from typing import Any
 from zope.interface import implementer
 
 from wshost.handlers.adapter import HandlerAdapter
-from wshost.interfaces import IChannel, ISession, ISessionFactory
+from wshost.interfaces import IChannel, IMovableSessionFactory, IRef, ISession, ISessionFactory
 from wshost.request import ConnectionInfo
 from wshost.results import Reject
 
@@ -23,7 +23,7 @@ class _NotFound:
         """Never called, as no connection is accepted."""
 
 
-@implementer(ISessionFactory)
+@implementer(IMovableSessionFactory)
 class Router:
     """One factory of sessions for several handlers. A connection without a handler for its route gets 404.
 
@@ -38,3 +38,14 @@ class Router:
         """Return the session of a new connection, with the handler of its route."""
         factory = self.handlers.get(connection.route or "", self._not_found)
         return factory.session(channel, connection)
+
+    def thaw(self, channel: IChannel, ref: IRef, route: str | None, data: bytes) -> ISession:
+        """Return the session of a connection that another process has frozen.
+
+        :raises LookupError: when the route has no handler any more, or one whose factory can't do so.
+        """
+        thaw = getattr(self.handlers.get(route or ""), "thaw", None)
+        if thaw is None:
+            raise LookupError(f"no handler of the route {route} can go on")
+        session: ISession = thaw(channel, ref, route, data)
+        return session

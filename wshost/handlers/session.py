@@ -14,11 +14,12 @@ from typing import Any
 
 from zope.interface import classImplements
 
+from wshost.exact import octets
 from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
 from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending, running_loop
 from wshost.handlers.timed import Durations, Timed
 from wshost.handlers.waiting import Done, Failed, Waiting
-from wshost.interfaces import IChannel, IRef, IRenewableSession
+from wshost.interfaces import IChannel, IMovableSession, IRef, IRenewableSession
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
 
@@ -84,7 +85,7 @@ class HandlerSession:
     Any exception of the handler, `BaseException` included, ends its connection, and nothing else.
     """
 
-    def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo) -> None:
+    def __init__(self, terms: Terms, channel: IChannel, connection: ConnectionInfo | None) -> None:
         #: True while `init` or `handle` is running: infos are queued then, and no message may come.
         self.busy = True
         #: True while a call of `_process_queue` is scheduled for the end of the reactor's turn.
@@ -92,7 +93,7 @@ class HandlerSession:
         self._terms = terms
         self._channel = channel
         # None once `init` has been given it.
-        self._connection: ConnectionInfo | None = connection
+        self._connection = connection
         self._loop = running_loop()
         self._handle: Callable[[Any, Any], Any]
         self._stage = _INIT
@@ -174,6 +175,38 @@ class HandlerSession:
             if not self.busy:
                 self._process_later()
         return True
+
+    def freeze(self) -> bytes | None:
+        """Return the state as the handler's `freeze` has it; None if the handler has none, fails, or is at work."""
+        handler = self._terms.handler
+        if self._stage is not _OPEN or self.busy or self._queue or not callable(getattr(handler, "thaw", None)):
+            return None
+        freeze = getattr(handler, "freeze", None)
+        if not callable(freeze):
+            return None
+        try:
+            return octets(freeze(self._state))
+        except BaseException:  # users' code may raise anything
+            self._crashed("freeze", "the handler's freeze failed")
+            return None
+
+    def thaw(self, ref: IRef, data: bytes) -> None:
+        """Go on with a state that another process has frozen, instead of `open`."""
+        terms = self._terms
+        self._stage = _OPEN
+        try:
+            self._handle = terms.handle()
+            self._state = terms.handler.thaw(data, {**terms.options, "worker": ref})
+        except BaseException:  # users' code may raise anything
+            # There is no state, so "connection_close" is not due.
+            self._stop_handling(_OVER)
+            self._channel.call_soon(self._end_unthawed)
+            self._crashed("thaw", "the handler's thaw failed")
+        self.busy = False
+
+    def _end_unthawed(self) -> None:
+        self._channel.close(1011, "")
+        self._channel.proceed()
 
     def connection_lost(self) -> None:
         """Call the channel no more. After its current call, the handler gets "connection_close"."""
@@ -438,7 +471,7 @@ class HandlerSession:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(HandlerSession, IRenewableSession)
+classImplements(HandlerSession, IMovableSession, IRenewableSession)
 
 
 def _ignore(answer: Any) -> None:

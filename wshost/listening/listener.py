@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -96,11 +97,18 @@ class Listener:
     :param description: a description for `twisted.internet.endpoints.serverFromString`.
     :param certificates: for TLS; None: there is no TLS, or the endpoint has its own.
     :param option: the option that has the description, for errors.
+    :param inherited: the endpoint's socket, which listens already in another process; None to open one.
     :raises ConfigurationError: when the description is wrong.
     """
 
     def __init__(
-        self, reactor: Any, description: str, certificates: Certificates | None, *, option: str = "listen"
+        self,
+        reactor: Any,
+        description: str,
+        certificates: Certificates | None,
+        *,
+        option: str = "listen",
+        inherited: socket | None = None,
     ) -> None:
         endpoint = description.removeprefix("haproxy:")
         kind = endpoint.partition(":")[0]
@@ -112,7 +120,9 @@ class Listener:
         self.unix = kind == "unix" or (kind == "fast" and _has(arguments, "unix"))
         self._secure = certificates is not None or own_tls
         self._reactor = reactor
-        self._description = description
+        #: Describes the endpoint.
+        self.description = description
+        self._inherited = inherited
         # None if the endpoint has TLS of its own, or none.
         self._certificates = certificates
         # The reactor whose ports do TLS by themselves; otherwise TLS is wrapped around the factory, with this context.
@@ -147,9 +157,11 @@ class Listener:
                 from wshost.fastnet.reactor import FastReactor  # noqa: PLC0415 - as above
 
                 if self._certificates is None or self.proxied:
-                    return FastReactor(self._reactor)
-                self._fast = FastReactor(self._reactor, self._certificates.context)
+                    return FastReactor(self._reactor, inherited=self._inherited)
+                self._fast = FastReactor(self._reactor, self._certificates.context, self._inherited)
                 return self._fast
+        if self._inherited is not None:
+            raise ValueError("only endpoints tcp:, tcp6: and unix: on asyncio's reactor can be taken over")
         return _EndpointReactor(self._reactor, self.proxied) if kind in {"ssl", "unix"} else self._reactor
 
     def listen(self, factory: IProtocolFactory) -> None:
@@ -234,6 +246,18 @@ class Listener:
         """Make a call, now or as soon as the endpoint listens; never, if it can't, or is stopped before."""
         self._port.addCallback(self._call, call)
 
+    @property
+    def port(self) -> Any:
+        """Its port, if that can go over to another process: one of `wshost.fastnet` that listens; else None."""
+        found: list[Any] = []
+
+        def find(port: Any) -> Any:
+            found.append(port)
+            return port
+
+        self._port.addCallback(find)
+        return found[0] if found and hasattr(found[0], "release") else None
+
     def stop(self) -> Deferred[None]:
         """Stop listening.
 
@@ -267,7 +291,7 @@ class Listener:
         if failure.check(CancelledError):
             return
         error = failure.value
-        where = self._description
+        where = self.description
         if isinstance(error, CannotListenError):
             if isinstance(error.port, int):
                 where = f"{error.interface or '*'}:{error.port}"

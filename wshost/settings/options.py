@@ -231,6 +231,13 @@ class Settings:
         "1001",
         "Code of the Close that clients get when the server stops: 1001 (going away) or 1012 (service restart).",
     )
+    takeover = Option(
+        Text("PATH"),
+        None,
+        "Unix socket by which a new process takes over from the running one, with its sockets and its connections. "
+        "Both name the same path; the first one waits there.",
+        command_only=True,
+    )
 
     access_log = Option(
         Flag(), False, "Log one line for each connection at its end, and so for each client that was refused."

@@ -73,6 +73,11 @@ class Subscriber:
         # Publications from before its topics last changed that are still to be sent.
         self.snapshot: list[Publication] = []
 
+    @property
+    def due(self) -> bool:
+        """Whether messages wait for it that were published in this turn."""
+        return self.encoding is not None and bool(self._pending._pending_for(self))  # noqa: SLF001 - one piece with it
+
     def drain(self) -> bytes:
         """Remove and return the pending messages, encoded and joined."""
         return self._pending.drain(self)

@@ -62,7 +62,7 @@ class Connection:
     peer = "127.0.0.1:50000"
     peer_address = IPv4Address("TCP", "127.0.0.1", 50000)
     host_address = IPv4Address("TCP", "127.0.0.1", 8080)
-    tls = proxy = None
+    tls = proxy = route = None
     output_full = reset_by_peer = blocked = False
     reading = True
 

@@ -20,6 +20,7 @@ from wshost.interfaces import (
     IContext,
     ICountingDriver,
     IEncoding,
+    IMovableDriver,
     IPromptDriver,
     ISession,
     Timer,
@@ -324,6 +325,35 @@ class WebSocket:
         if not self._message_deadline.running:
             self._message_deadline.start()
 
+    # Another process
+
+    def freeze(self) -> bytes | None:
+        reader, session = self._reader, self._session
+        if self._state is not _OPEN or self._close_received or self._going_away or self._deflater is not None:
+            return None
+        if reader.inside or reader.waits or session.busy or session.has_infos or self._next_turn is not None:
+            return None
+        freeze = getattr(session, "freeze", None)
+        return None if freeze is None else freeze()
+
+    def thaw(self, data: bytes) -> None:
+        """Go on with a connection that was frozen in another process: it is open, and has no extension.
+
+        :raises TypeError: when the session factory can't do so.
+        """
+        options, context = self._options, self._context
+        thaw = getattr(options.handler, "thaw", None)
+        if thaw is None:
+            raise TypeError(f"{options.handler!r} can't go on with connections of another process")
+        self._reader = FrameReader(self, options.engine, options.plain_limit)
+        self._state = _OPEN
+        self._encoding = FRAMES
+        self.heard_at = self._seconds()
+        if options.ping_interval:
+            Keepalive(self, context, options.ping_interval, options.ping_timeout)
+        context.use_encoding(FRAMES)
+        self._session = thaw(self, context.ref, context.route, data)
+
     # From the reader and its engine
 
     def on_message(self, message: tuple[str, str | bytes], size: int) -> None:
@@ -477,4 +507,4 @@ class WebSocket:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(WebSocket, IBufferedDriver, ICountingDriver, IPromptDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, ICountingDriver, IMovableDriver, IPromptDriver, IChannel)

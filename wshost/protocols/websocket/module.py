@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from zope.interface import moduleProvides
 
-from wshost.interfaces import IContext, ILinkedModule, IPreparedModule
+from wshost.interfaces import IContext, ILinkedModule, IMovableModule, IPreparedModule
 from wshost.protocols.websocket.driver import WebSocket
 from wshost.protocols.websocket.limited import LimitedWebSocket
 from wshost.protocols.websocket.options import Options, prepare
 from wshost.results import ConfigurationError
 
-__all__ = ["check", "init", "prepare"]
+__all__ = ["check", "init", "prepare", "thaw"]
 
-moduleProvides(IPreparedModule, ILinkedModule)
+moduleProvides(IPreparedModule, ILinkedModule, IMovableModule)
 
 
 def check(options: Options, chain: Sequence[str], position: int) -> None:  # noqa: ARG001 - the interface has them
@@ -33,7 +33,21 @@ def init(options: Options, context: IContext) -> WebSocket:
     """
     if context.request is None:
         raise LookupError("the module before websocket has handed over no request")
-    limited = options.message_rate or options.byte_rate
-    driver = LimitedWebSocket(options, context) if limited else WebSocket(options, context)
+    driver = _driver(options, context)
     driver.begin()
     return driver
+
+
+def thaw(options: Options, context: IContext, data: bytes) -> WebSocket:
+    """Go on with an open connection of another process.
+
+    :raises TypeError: when the handlers are run by a factory that can't do so.
+    """
+    driver = _driver(options, context)
+    driver.thaw(data)
+    return driver
+
+
+def _driver(options: Options, context: IContext) -> WebSocket:
+    limited = options.message_rate or options.byte_rate
+    return LimitedWebSocket(options, context) if limited else WebSocket(options, context)
