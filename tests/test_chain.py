@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
@@ -285,6 +286,22 @@ class TestReloadHandlers:
         after = {route: one.terms.handler for route, one in router.handlers.items()}
         assert {route for route in before if before[route] is after[route]} == {"/echo", "/own"}
         assert after["/one"] is after["/*"]
+
+    def test_what_new_code_says_of_itself_is_read_once(self, tmp_path: Path) -> None:
+        source = """
+            class Handler:
+                init = handle = print
+                read = 0
+
+                @property
+                def on_crash(self):
+                    self.read += 1
+                    return "restart" if self.read == 1 else 1 / 0
+        """
+        (tmp_path / "reloaded_property.py").write_text(dedent(source), encoding="ascii")
+        links = chain(handler="reloaded_property:Handler")
+        assert reload_handlers(links, Settings()) == ["reloaded_property:Handler"]
+        assert links[-1].options.handler.terms.restarts
 
     def test_a_session_factory_and_a_chain_without_handlers_have_nothing_to_import(self) -> None:
         assert reload_handlers(chain(handler=Sessions()), Settings()) == []

@@ -178,6 +178,25 @@ class TestReload:
         problem = "the handlers stay as they are: KeyboardInterrupt"
         assert self.reload(server, reactor) == (Reloaded(problems=(problem,)), [problem])
 
+    def test_a_reload_ends_and_everything_stays_whatever_an_import_raises(
+        self, reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Finder:
+            def find_spec(self, *args: Any) -> None: ...
+
+            def invalidate_caches(self) -> None:
+                raise ValueError("no")
+
+        monkeypatch.syspath_prepend(str(tmp_path))
+        text = "def init(options): ...\n\n\ndef handle(message, state): ...\n"
+        (tmp_path / "reloaded_unfound.py").write_text(text, encoding="ascii")
+        server = service({"handler": "reloaded_unfound"}, reactor)
+        before = sys.modules["reloaded_unfound"]
+        monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+        problem = "the handlers stay as they are: ValueError: no"
+        assert self.reload(server, reactor) == (Reloaded(problems=(problem,)), [problem])
+        assert sys.modules["reloaded_unfound"] is before
+
     def test_a_server_that_is_stopped_has_no_connections_that_go_over(
         self, reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -78,9 +77,11 @@ def reload_handlers(links: Sequence[Link], settings: Settings) -> list[str]:
     :raises ConfigurationError: when one of them can't be imported. All stay as they are.
     """
     found = {one: one.source for one in adapters(links) if one.source is not None and not is_fixed(one.source)}
-    said = partial(_said, settings)
-    for (adapter, name), handler in zip(found.items(), load_afresh([*found.values()], said), strict=True):
-        adapter.renew(handler, **said(name, handler))
+    # Read once, before anything is renewed: attributes may be properties.
+    said: list[dict[str, Any]] = []
+    handlers = load_afresh([*found.values()], lambda name, handler: said.append(_said(settings, name, handler)))
+    for adapter, handler, words in zip(found, handlers, said, strict=True):
+        adapter.renew(handler, **words)
     return list(dict.fromkeys(found.values()))
 
 

@@ -249,11 +249,11 @@ class Server(MultiService):
         certificates, handlers = 0, []
         try:
             certificates = self._renew_certificates()
-        except (ConfigurationError, OSError) as error:
+        except Exception as error:
             problems.append(_problem("certificates", error))
         try:
             handlers = chain.reload_handlers(self._chain, self._settings)
-        except (ConfigurationError, KeyboardInterrupt) as error:
+        except BaseException as error:  # users' code may raise anything
             problems.append(_problem("handlers", error))
 
         def end(connections: int) -> None:
@@ -476,7 +476,10 @@ def _too_late(_: object, seconds: float) -> None:
 
 def _problem(what: str, error: BaseException) -> str:
     """Log why something stays as it was, with the traceback of the user's code, if there is one; return the line."""
-    line = f"the {what} stay as they are: {str(error) or type(error).__name__}"
+    reason = safe_str(error)
+    if not isinstance(error, ConfigurationError | OSError):
+        reason = ": ".join(filter(None, (type(error).__name__, reason)))
+    line = f"the {what} stay as they are: {reason}"
     traceback = getattr(error, "traceback_text", "")
     if traceback:
         _log.error("{what}\n{traceback}", what=line, traceback=loggable(traceback.rstrip()))

@@ -305,6 +305,20 @@ class TestTheUsersOwnErrors:
         assert message == "handler 'broken_chat:Chat' can't be instantiated: NameError: name 'rooms' is not defined"
         assert "self.room = rooms" in text
 
+    @pytest.mark.parametrize("attribute", ["init", "handle", "code_change"])
+    def test_an_error_of_an_attribute_is_shown(self, attribute: str) -> None:
+        write("chat_property.py", f"{HANDLER}\n@property\ndef failing(self):\n    raise ValueError('no')\n")
+        with Path("chat_property.py").open("a", encoding="ascii") as file:
+            file.write(f"class Chat:\n    init = handle = print\n    {attribute} = failing\n")
+        message, text = failure("chat_property:Chat")
+        assert message == f"{attribute} of the handler 'chat_property:Chat' can't be read: ValueError: no"
+        assert text.endswith("ValueError: no\n")
+
+    def test_an_error_on_the_way_to_an_attribute_is_shown(self) -> None:
+        write("chat_made_up.py", "def __getattr__(name):\n    raise ValueError(name)\n")
+        message, _ = failure("chat_made_up:chat")
+        assert message == "handler 'chat_made_up:chat' can't be read: ValueError: chat"
+
     def test_a_class_that_wants_arguments_is_no_error_of_the_users_code(self) -> None:
         write("broken_chat.py", "class Chat:\n    def __init__(self, room): pass\n")
         assert problem("broken_chat:Chat") == (

@@ -50,8 +50,8 @@ def load_afresh(handlers: Sequence[str], check: Callable[[str, Any], object]) ->
     prefix, writes_none = sys.pycache_prefix, sys.dont_write_bytecode
     # A compiled form counts as current if the source has the same size and the same second. So take none from the disk.
     sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
-    importlib.invalidate_caches()
     try:
+        importlib.invalidate_caches()
         found = [load(handler) for handler in handlers]
         for handler, one in zip(handlers, found, strict=True):
             check(handler, one)

@@ -40,13 +40,13 @@ def load(handler: Any) -> Any:
         found = handler
     if isinstance(found, type):
         found = run(f"handler {name} can't be instantiated", found)
-    missing = [function for function in ("init", "handle") if not callable(getattr(found, function, None))]
+    missing = [function for function in ("init", "handle") if not callable(_read(found, function, name))]
     if missing:
         raise ConfigurationError(
             f"handler {name} has no callable {' and no callable '.join(missing)}: "
             "a handler has init(options) and handle(message, state)"
         )
-    if not callable(getattr(found, "code_change", _nothing)):
+    if not callable(_read(found, "code_change", name, _nothing)):
         raise ConfigurationError(f"handler {name} has a code_change that can't be called")
     return found
 
@@ -84,11 +84,16 @@ def choice(handler: Any, found: Any, attribute: str, words: Sequence[str], other
     :raises ConfigurationError: when the attribute is none of the words.
     """
     name = shown(handler)
-    asked = run(f"{attribute} of the handler {name} can't be read", getattr, found, attribute, otherwise)
+    asked = _read(found, attribute, name, otherwise)
     if not isinstance(asked, str) or asked not in words:
         allowed = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
         raise ConfigurationError(f"handler {name}: {attribute} is {shown(asked)}: it must be {allowed}")
     return text(asked)
+
+
+def _read(found: Any, attribute: str, name: str, otherwise: Any = None) -> Any:
+    """Return a handler's attribute, or else `otherwise`: it may be a property, or users' code may have made it up."""
+    return run(f"{attribute} of the handler {name} can't be read", getattr, found, attribute, otherwise)
 
 
 def _nothing() -> None:
@@ -106,9 +111,11 @@ def _find(name: str, spec: str) -> Any:
         found = run(f"handler {name} can't be imported", importlib.import_module, match["module"])
     if match["attribute"]:
         try:
-            return attrgetter(match["attribute"])(found)
-        except AttributeError as error:
-            raise ConfigurationError(f"handler {name} can't be found: {error}") from error
+            return run(f"handler {name} can't be read", attrgetter(match["attribute"]), found)
+        except ConfigurationError as error:
+            if isinstance(error.__cause__, AttributeError):
+                raise ConfigurationError(f"handler {name} can't be found: {error.__cause__}") from error
+            raise
     return found
 
 
