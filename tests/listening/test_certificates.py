@@ -347,6 +347,15 @@ class TestSeveral:
         with pytest.raises(ConfigurationError, match=r"^b\.pem: no client would get this certificate: "):
             Certificates([issue(ca, "a.pem", "a.example"), "b.pem"])
 
+    @pytest.mark.parametrize("names", [b"\x30\x04\x87\x02ab", b"\x30\x06\xa3\x00\x82\x02ab"])
+    def test_a_certificate_whose_names_can_not_be_read_has_none(self, ca: trustme.CA, names: bytes) -> None:
+        """An address of the wrong length; a name of a kind that the parser does not know, before another."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        Path("odd.pem").write_bytes(pem(key) + self_signed(key, names))
+        assert len(Certificates(["odd.pem", issue(ca, "a.pem", "a.example")])) == 2
+        with pytest.raises(ConfigurationError, match=r"^odd\.pem: no client would get this certificate: "):
+            Certificates(["a.pem", "odd.pem"])
+
 
 class TestDates:
     def test_a_certificate_that_is_valid_is_not_out_of_date(self, server: trustme.LeafCert) -> None:

@@ -58,8 +58,11 @@ class _Identity:
 
     @property
     def names(self) -> list[str]:
-        """The names in the certificate's subjectAltName (RFC 6125 §6.4)."""
-        with suppress(x509.ExtensionNotFound):
+        """The names in the certificate's subjectAltName (RFC 6125 §6.4); none if that can't be read.
+
+        OpenSSL decides whether a certificate can be used. It takes some that this parser refuses.
+        """
+        with suppress(x509.ExtensionNotFound, x509.UnsupportedGeneralNameType, ValueError):
             extension = self.certificates[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
             return extension.value.get_values_for_type(x509.DNSName)
         return []
