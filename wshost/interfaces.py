@@ -247,7 +247,7 @@ class IContext(Interface):
         """Count an exception of a handler, for the metrics.
 
         :param handler: the handler's name, one of a few.
-        :param kind: which call has raised it: "init", "handle" or "connection_close".
+        :param kind: which call has raised it: "init", "handle", "connection_close" or "code_change".
         """
 
     def log_failure(what: str) -> None:

@@ -202,6 +202,7 @@ def test_a_code_change_that_raises_closes_and_the_old_code_gets_the_end(channel:
     changing.change(new)
     assert ("close", 1011, "") in channel.take()
     assert channel.failures == [("the handler's code_change failed", error)]
+    assert channel.crashes == [("handler", "code_change")]
     changing.session.connection_lost()
     assert (old.ended, new.ended) == (["new"], [])
 

@@ -95,7 +95,7 @@ class Account:
         """Count one exception of users' code.
 
         :param handler: the name of the handler, or of the protocol module.
-        :param kind: "init", "handle" or "connection_close"; "module" for a protocol module.
+        :param kind: "init", "handle", "connection_close" or "code_change"; "module" for a protocol module.
         """
         crash = (handler, kind)
         self.crashes[crash if crash in self.crashes or len(self.crashes) < KINDS else OTHER_CRASHES] += 1

@@ -416,7 +416,7 @@ class HandlerSession:
                 self._close(Close(1011, ""))
         finally:
             # As `_handle_failed` does.
-            self._channel.log_failure("the handler's code_change failed")
+            self._crashed("code_change", "the handler's code_change failed")
 
     # Results that are awaited
 
