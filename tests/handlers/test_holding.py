@@ -151,6 +151,63 @@ def test_an_init_is_found() -> None:
     assert held_by([HandlerAdapter(SimpleNamespace(init=init), {}, name="chat")], look.said) == "init of chat"
 
 
+def test_a_code_change_is_found() -> None:
+    def code_change(version: Any, state: Any) -> None:
+        look()
+
+    code_change(1, None)
+    adapter = HandlerAdapter(SimpleNamespace(code_change=code_change), {}, name="chat")
+    assert held_by([adapter], look.said) == "code_change of chat"
+
+
+def written(source: str, file: str) -> Any:
+    """What this source, in a file of this name, has as its `Handler`."""
+    names: dict[str, Any] = {"look": look}
+    exec(compile(source, file, "exec"), names)
+    return names["Handler"]()
+
+
+CHAT = "class Handler:\n    def handle(self, message, state):\n        look()\n"
+
+
+def test_code_of_before_a_reload_is_found() -> None:
+    """Connections run it until they go over, and a coroutine of it may go on for long."""
+    old = written(CHAT, "chat.py")
+    adapter = HandlerAdapter(old, {}, name="chat")
+    adapter.renew(written(f"# New.\n{CHAT}        return 1\n", "chat.py"))
+    old.handle(MESSAGE, None)
+    assert held_by([adapter], look.said) == HELD
+
+
+def test_the_same_code_in_another_file_is_another_handlers() -> None:
+    chat, copy = written(CHAT, "chat.py"), written(CHAT, "copy.py")
+    chat.handle(MESSAGE, None)
+    assert held_by([HandlerAdapter(chat, {}, name="chat"), HandlerAdapter(copy, {}, name="copy")], look.said) == HELD
+
+
+def test_a_decorator_that_has_the_message_is_not_taken_for_the_last_function_that_it_decorates() -> None:
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(message: Any, state: Any) -> Any:
+            return function(message, state)
+
+        return wrapper
+
+    def news(message: Any, state: Any) -> None: ...
+
+    chat = SimpleNamespace(handle=logged(handle), init=logged(news))
+    others = [HandlerAdapter(SimpleNamespace(handle=logged(news)), {}, name="news")]
+    chat.handle(MESSAGE, None)
+    assert held_by([HandlerAdapter(chat, {}, name="chat"), *others], look.said) == HELD
+
+
+def test_a_function_that_several_handlers_have_is_said_to_be_one_of_theirs() -> None:
+    adapters = [HandlerAdapter(Room(), {}, name="chat"), HandlerAdapter(Inherited(), {}, name="news")]
+    Room().handle(MESSAGE, None)
+    said = "handle of chat or handle of news (text of 5 characters: 'hello')"
+    assert held_by(adapters, look.said) == said
+
+
 def test_what_is_no_handlers_is_not_found() -> None:
     look()
     assert (

@@ -12,7 +12,10 @@ from wshost.handlers.adapter import HandlerAdapter
 
 #: How many characters or bytes of a message are shown.
 SHOWN = 80
+#: How many handlers are named that have the same function.
+SHOWN_HOLDERS = 3
 
+_FUNCTIONS = ("init", "handle", "code_change")
 # How many decorators may be around a function.
 _DEPTH = 16
 # The kinds of messages (docs/handlers.md).
@@ -24,24 +27,30 @@ def held_by(adapters: Sequence[HandlerAdapter], frames: Iterable[FrameType]) -> 
 
     :param adapters: those of the handlers that may be.
     :param frames: the outermost first.
-    :returns: "" if it is none of these.
+    :returns: "" if it is none of these; "handle of chat or handle of news" if both have the same function.
     """
-    functions = {
-        code: (adapter.terms.name, function)
-        for adapter in adapters
-        for function in ("init", "handle")
-        for code in _codes(_found(adapter.terms.handler, function))
-    }
-    found = ""
+    owners: dict[tuple[Any, ...], set[str]] = {}
+    for adapter in adapters:
+        for function in _FUNCTIONS:
+            for code in _codes(_found(adapter.terms.handler, function)):
+                owners.setdefault(_place(code), set()).add(f"{function} of {adapter.terms.name}")
+    holders: set[str] = set()
+    message = ""
     for frame in frames:
-        if frame.f_code in functions:
-            name, function = functions[frame.f_code]
-            message = _message(frame)
-            if message:
-                return f"{function} of {name} ({message})"
+        found = owners.get(_place(frame.f_code))
+        if found is not None:
+            # A decorator may be around functions of several handlers: an inner frame tells which.
+            holders = holders & found or holders or found
             # A decorator's function may have the message in another form.
-            found = found or f"{function} of {name}"
-    return found
+            message = message or _message(frame)
+    holder = " or ".join(sorted(holders)[:SHOWN_HOLDERS])
+    return f"{holder} ({message})" if message else holder
+
+
+def _place(code: CodeType) -> tuple[Any, ...]:
+    """Return what a function's code of before a reload, and of after it, have in common, and no other code has."""
+    # Code is equal to that of a copy in another file.
+    return code.co_filename, code.co_qualname, code.co_name == "<lambda>" and code.co_firstlineno
 
 
 def _found(thing: Any, name: str) -> Any:
