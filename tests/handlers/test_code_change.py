@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -119,7 +121,20 @@ def test_several_changes_in_one_turn_skip_the_versions_between(channel: Channel)
     changing.session.handle_message(("text", "a"))
     assert sent(channel) == ["three new"]
     assert versions == [1]
-    assert HandlerAdapter(changing.adapter.terms.handler, {}).terms.successor is None
+
+
+def test_code_that_no_connection_runs_is_not_kept_by_one_that_is_busy_for_ever() -> None:
+    channel = Channel()
+    answer: Deferred[Any] = Deferred()
+    changing = Changing(channel, code("one", handle=lambda message, state: answer))
+    changing.session.handle_message(("text", "a"))
+    between = code("two")
+    kept = weakref.ref(between.handle)
+    changing.change(between)
+    del between
+    changing.change(code("three"))
+    gc.collect()
+    assert kept() is None
 
 
 @without_loop

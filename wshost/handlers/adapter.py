@@ -9,7 +9,7 @@ from typing import Any
 from zope.interface import implementer
 
 from wshost.handlers.restarting import RestartingSession
-from wshost.handlers.session import HandlerSession, Terms
+from wshost.handlers.session import HandlerSession, Newest, Terms
 from wshost.handlers.timed import Durations
 from wshost.interfaces import IChannel, IMovableSessionFactory, IRef
 from wshost.request import ConnectionInfo
@@ -51,8 +51,8 @@ class HandlerAdapter:
 
         Sessions of before keep to what was said of crashes and slow peers.
         """
-        terms = replace(self.terms, handler=handler, restarts=restarts, when_slow=when_slow)
-        self.terms.successor = self.terms = terms
+        newest = self.terms.newest = self.terms.newest or Newest(self.terms)
+        self.terms = newest.terms = replace(self.terms, handler=handler, restarts=restarts, when_slow=when_slow)
 
     def thaw(self, channel: IChannel, ref: IRef, route: str | None, data: bytes) -> HandlerSession:
         """Return the session of a connection that another process has frozen."""

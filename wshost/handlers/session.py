@@ -30,6 +30,18 @@ MAX_INFOS = 1_024
 INFOS_A_TURN = 256
 
 
+class Newest:
+    """Where terms find those that have followed them.
+
+    :param terms: the newest.
+    """
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+
+
 @dataclass
 class Terms:
     """The values that all sessions of a handler share. They do not change, but others may follow them."""
@@ -50,8 +62,8 @@ class Terms:
     name: str = "handler"
     #: Counts how long the calls of `handle` take; None: they are not timed.
     durations: Durations | None = None
-    #: The terms with newer code; None while there is none.
-    successor: Terms | None = None
+    #: Has the terms with the newest code. All terms of one adapter share it: no code in between is kept.
+    newest: Newest | None = None
 
     def handle(self) -> Callable[[Any, Any], Any]:
         """Return the handler's `handle`, timed if that is asked for."""
@@ -165,7 +177,7 @@ class HandlerSession:
 
         :returns: False when there is none, or the session is ending.
         """
-        if self._terms.successor is None or (self._stage is not _INIT and self._stage is not _OPEN):
+        if self._newest() is self._terms or (self._stage is not _INIT and self._stage is not _OPEN):
             return False
         if not self._changes_code:
             self._changes_code = True
@@ -381,12 +393,14 @@ class HandlerSession:
 
     # New code
 
+    def _newest(self) -> Terms:
+        newest = self._terms.newest
+        return self._terms if newest is None else newest.terms
+
     def _change_code(self) -> None:
         """Give the state to the newest code's `code_change`, if it has one. Versions in between are left out."""
         self._changes_code = False
-        before = terms = self._terms
-        while terms.successor is not None:
-            terms = terms.successor
+        before, terms = self._terms, self._newest()
         if terms is before:
             # An earlier call has found the newest code already.
             return
