@@ -123,6 +123,29 @@ def test_installed_packages_below_the_folder_of_a_handler_stay(here: Path, monke
     assert new.afresh_other is old.afresh_other
 
 
+@pytest.mark.parametrize("folder", ["", "vendor/"])
+def test_what_pip_has_put_into_the_folder_of_a_handler_stays(
+    here: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """With its --target: Twisted may be there."""
+    monkeypatch.syspath_prepend(str(here / folder))
+    write(f"{folder}afresh_other/__init__.py", 1)
+    write(f"{folder}afresh_single.py", 1)
+    write(f"{folder}afresh_developed.py", 1)
+    for name, listed, paths in [
+        ("other-1.dist-info", "RECORD", "afresh_other/__init__.py,sha256=AAAA,1\n../bin/other,,\nafresh_single.py,,\n"),
+        ("developed.egg-info", "SOURCES.txt", "afresh_developed.py\n"),
+    ]:
+        Path(folder, name).mkdir()
+        Path(folder, name, listed).write_text(paths, encoding="ascii")
+    write("afresh_chat.py", 1, "import afresh_other, afresh_single, afresh_developed")
+    old = load("afresh_chat")
+    (new,) = load_afresh(["afresh_chat"], accept)
+    assert new is not old
+    assert (new.afresh_other, new.afresh_single) == (old.afresh_other, old.afresh_single)
+    assert new.afresh_developed is not old.afresh_developed
+
+
 def test_several_handlers_share_the_modules_that_are_imported_again() -> None:
     write("afresh_tools.py", 1)
     write("afresh_one.py", 1, "import afresh_tools")

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ class _Tree:
         places = [(sys.modules.get(top), _place(top)) for top in self._tops]
         folders = [place.parent for module, place in places if place is not None and not hasattr(module, "__path__")]
         self._folders = [folder for folder in folders if not _is_in_library(folder)]
+        # What is installed in a folder, for those below them.
+        self._installed: dict[Path, set[str]] = {}
 
     def take(self) -> dict[str, Any]:
         """Remove the modules from `sys.modules`, and return them by name."""
@@ -83,7 +86,19 @@ class _Tree:
         if top in self._tops or top in _FIXED:
             return top in self._tops
         place = _place(top)
-        return place is not None and any(map(place.is_relative_to, self._folders)) and not _is_in_library(place)
+        if place is None or not any(map(place.is_relative_to, self._folders)) or _is_in_library(place):
+            return False
+        folder = place.parent
+        if folder not in self._installed:
+            self._installed[folder] = _installed_in(folder)
+        return top not in self._installed[folder]
+
+
+def _installed_in(folder: Path) -> set[str]:
+    """Return the names of the modules and packages that pip has put into a folder, as with its `--target`."""
+    # A package that is being developed has no RECORD beside its sources.
+    records = [found.read_text("RECORD") or "" for found in distributions(path=[str(folder)])]
+    return {line.partition("/")[0].partition(".")[0] for record in records for line in record.splitlines()}
 
 
 def _top(handler: str) -> str:
