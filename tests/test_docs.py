@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+from configparser import ConfigParser
 from pathlib import Path
+from signal import Signals
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +15,7 @@ import pytest
 from tests import figures, names
 from wshost.connections.ref import Ref
 from wshost.handlers.answers import FORMS
+from wshost.process.signals import RELOAD
 from wshost.results import Close, Stop, Switch
 from wshost.settings import file
 from wshost.settings.options import OPTIONS, settle
@@ -205,6 +208,13 @@ class TestExamples:
         """One that is for a program, and too long to read, can be downloaded there."""
         forms = [f"{{literalinclude}} examples/{example}\n", f"{{download}}`examples/{example}`"]
         assert any(form in page.read_text() for page in PAGES for form in forms[: 1 + example.endswith(".json")])
+
+
+class TestSystemd:
+    def test_the_service_is_reloaded_by_the_signal_at_which_the_server_reloads(self) -> None:
+        unit = ConfigParser(interpolation=None)
+        unit.read(EXAMPLES / "chat.service")
+        assert unit["Service"]["ExecReload"].split()[1:] == [f"-{Signals(*RELOAD).name[3:]}", "$MAINPID"]
 
 
 class TestLinks:
