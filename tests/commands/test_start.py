@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,6 +93,18 @@ def test_a_command_takes_systemds_variables(reactor: Reactor, monkeypatch: pytes
     options = parsed(*ECHO, "--port=80")
     start.start(options, options.settings(), {})
     assert "NOTIFY_SOCKET" not in os.environ
+
+
+def test_programs_that_a_handler_starts_when_it_is_imported_do_not_inherit_systemds_variables(
+    reactor: Reactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import os\nseen = 'NOTIFY_SOCKET' in os.environ\ninit = handle = print\n"
+    (tmp_path / "starting_handler.py").write_text(source, encoding="ascii")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    options = parsed("--handler=starting_handler", "--port=80")
+    start.start(options, options.settings(), {})
+    assert not sys.modules["starting_handler"].seen
 
 
 class Predecessor:

@@ -32,8 +32,9 @@ class CommandServer(Server):
     """A server that ends the process with one line when it can't start, and tells systemd what becomes of it."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+        # Before handlers are imported: these may start programs.
         self._systemd = Notifier()
+        super().__init__(settings)
         self._path = None if settings.takeover is None else Path(settings.takeover)
         # The process before this one, until it has gone; and the way by which the next one finds this one.
         self._predecessor: takeover.Predecessor | None = None
