@@ -54,7 +54,15 @@ def write(path: str, version: int, first: str = "") -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["afresh_chat", "afresh_chat.py", "afresh_pack.rooms.chat", "afresh_pack/rooms/chat.py"]
+    "name",
+    [
+        "afresh_chat",
+        "afresh_chat.py",
+        "afresh-chat.py",
+        "afresh.chat.py",
+        "afresh_pack.rooms.chat",
+        "afresh_pack/rooms/chat.py",
+    ],
 )
 def test_a_source_of_the_same_size_and_second_is_read_again(name: str) -> None:
     path = name if name.endswith(".py") else f"{name.replace('.', '/')}.py"

@@ -80,7 +80,9 @@ class _Tree:
         """Remove the modules from `sys.modules`, and return them by name."""
         loaded = list(sys.modules)
         tops = {top for top in {name.partition(".")[0] for name in loaded} if self._has(top)}
-        return {name: sys.modules.pop(name) for name in loaded if name.partition(".")[0] in tops}
+        # A file may have a dot in its stem, and is in no package then either.
+        taken = [name for name in loaded if name.partition(".")[0] in tops or name in self._tops]
+        return {name: sys.modules.pop(name) for name in taken}
 
     def _has(self, top: str) -> bool:
         if top in self._tops or top in _FIXED:
