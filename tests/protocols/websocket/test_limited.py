@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import Peer
 from tests.protocols.websocket.test_driver import Server, driver, elapse, fed, work
-from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame
+from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from wshost.interfaces import IBufferedDriver, IChannel, ICountingDriver
 from wshost.protocols.websocket.driver import STEPS, WebSocket
 from wshost.protocols.websocket.limited import PAUSE, QUIET, Bucket, LimitedWebSocket
@@ -153,6 +153,22 @@ class TestMessages:
         assert codes(peer) == [("close", 1000, "bye")]
         elapse(peer, 1)
         assert len(server.told) == 20
+
+    @pytest.mark.parametrize("stops", [False, True])
+    def test_the_peers_answer_to_our_close_is_read_however_many_messages_it_has_sent(self, stops: bool) -> None:
+        server, peer = opened(message_rate=RATE)
+        peer.send(ONE * BURST * RATE)
+        # Nothing waits to be read, and no message is left.
+        server.session.ref.info("hello")
+        peer.reactor.advance(0.01)
+        if stops:
+            server.hub.stop()
+        else:
+            server.session.ref.close(1000, "bye")
+        peer.reactor.advance(0.01)
+        assert len(codes(peer)) == 1
+        fed(peer, frame(CLOSE, b"\x03\xe8"))
+        assert peer.connection.stream.closing
 
     def test_nothing_is_left_of_a_connection_that_is_lost_in_a_pause(self) -> None:
         server, peer = opened(message_rate=RATE)

@@ -105,6 +105,8 @@ class LimitedWebSocket(WebSocket):
 
     def _advance(self) -> None:
         if self._state is not State.OPEN or self._advancing or self._going_away or self._session.busy:
+            # The last number of steps may be 0: the peer's Close would never be read.
+            self._steps = STEPS
             super()._advance()
             return
         if self._pause is not None:
