@@ -151,7 +151,7 @@ class IContext(Interface):
     notes = Attribute(
         """dict of facts about this connection for the access log and the metrics, by the names of
         `wshost.connections.account.FACTS`; None if neither needs them. A module adds what it knows, and changes it
-        until the connection has ended. It sets this to None for a connection that neither is to show."""
+        until the connection has ended. It sets this to None for a connection that the log is not to show."""
     )
     reset_by_peer = Attribute("True when the kernel knows of a reset, also while reading is paused")
 

@@ -10,6 +10,7 @@ from tests.memory import MemoryHost, Peer
 from wshost.admin import totals
 from wshost.admin.totals import Totals
 from wshost.connections.account import Traffic
+from wshost.handlers import echo
 
 
 def added(look: Look, host: MemoryHost) -> Totals:
@@ -52,6 +53,17 @@ def test_open_connections_and_ended_ones_are_added(look: Look, host: MemoryHost)
     assert sums.traffic.bytes_in == host.hub.shared.account.ended.bytes_in + peer.connection.bytes_in
     assert sums.traffic.bytes_out == host.hub.shared.account.ended.bytes_out + peer.connection.stream.bytes_out
     assert sums.modules == {"http": 1, "websocket": 1}
+
+
+def test_what_has_gone_through_a_health_check_stays_in_the_sum(look: Look) -> None:
+    host = MemoryHost(echo, counts_ends=True, http_options={"health_path": "/healthz"})
+    seen = look()._replace(shared=host.hub.shared, topics=host.hub.topics)
+    peer = host.connect()
+    peer.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+    before = added(lambda: seen, host).traffic
+    assert before.bytes_in
+    peer.leave()
+    assert added(lambda: seen, host).traffic == before
 
 
 def test_output_that_waits_is_added_unless_its_connection_is_closing(look: Look, host: MemoryHost) -> None:

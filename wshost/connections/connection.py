@@ -256,7 +256,7 @@ class Connection:
             # Nearly always this is the reason, and its text takes long to make.
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
             self.context.leave(why)
-            if self.context.notes is not None:
+            if shared.account.takes_notes:
                 self._account_for(self.context.notes, why)
         finally:
             self._free_place()
@@ -299,11 +299,12 @@ class Connection:
         finally:
             self._free_place()
 
-    def _account_for(self, notes: dict[str, Any], why: str) -> None:
+    def _account_for(self, notes: dict[str, Any] | None, why: str) -> None:
         """Say to the account what the connection was."""
         stream, account = self.stream, self._shared.account
-        account.count_end(notes, self.traffic())
-        if not account.access:
+        # A scrape may have seen its traffic, so it counts even if there are no notes: no total may become smaller.
+        account.count_end(notes or {}, self.traffic())
+        if notes is None or not account.access:
             return
         notes["seconds"] = self._shared.schedule.seconds() - self.made_at
         notes["bytes_in"], notes["bytes_out"] = self.bytes_in, stream.bytes_out
