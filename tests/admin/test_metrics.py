@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -54,6 +55,15 @@ def test_a_scrape_counts_connections_and_what_went_through_them(look: Look, host
     assert value("wshost_output_waiting_bytes") == 0
     assert value("wshost_build_info", version="1.2.3", form="compiled") == 1
     assert value("process_resident_memory_bytes") > 0
+
+
+@pytest.mark.parametrize("version", ["x", "1.x"])
+def test_a_scraper_that_asks_for_a_version_that_is_no_number_gets_text(look: Look, version: str) -> None:
+    exported: list[tuple[bytes, str]] = []
+    export(look(), f"application/openmetrics-text;version={version}").addCallback(exported.append)
+    [(data, media_type)] = exported
+    assert media_type.startswith("text/plain")
+    assert values(data.decode())
 
 
 def test_a_scrape_counts_ends_and_refusals(look: Look, host: MemoryHost) -> None:

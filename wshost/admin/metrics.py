@@ -30,7 +30,11 @@ def export(seen: Seen, accept: str) -> Deferred[tuple[bytes, str]]:
 
     :param accept: the request's field Accept.
     """
-    encode, media_type = choose_encoder(accept)
+    try:
+        encode, media_type = choose_encoder(accept)
+    except (TypeError, ValueError):
+        # A version in it is no number.
+        encode, media_type = choose_encoder("")
 
     def encoded(totals: Totals) -> tuple[bytes, str]:
         registry = CollectorRegistry()
