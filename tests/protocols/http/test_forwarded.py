@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wshost.networks import Networks
-from wshost.protocols.http.forwarded import Client, find
+from wshost.protocols.http.forwarded import MAX_PIECES, MAX_PROXIES, Client, find
 from wshost.protocols.http.head import BadRequest
 from wshost.request import Headers, fields_of
 
@@ -71,6 +71,10 @@ class TestXForwardedFor:
     ) -> None:
         assert listed(*values) == (host, port, None)
 
+    def test_no_more_than_some_proxies_are_looked_at_as_each_takes_time(self) -> None:
+        assert listed("192.0.2.1", *["10.0.0.1"] * (MAX_PROXIES - 1)).host == "192.0.2.1"
+        assert listed("192.0.2.1", *["10.0.0.1"] * MAX_PROXIES).host == "10.0.0.1"
+
 
 class TestForwarded:
     @pytest.mark.parametrize(
@@ -131,6 +135,12 @@ class TestForwarded:
         with pytest.raises(BadRequest) as caught:
             forwarded("for=192.0.2.1", value)
         assert (caught.value.status, caught.value.reason) == (400, "The Forwarded header is malformed.")
+
+    @pytest.mark.parametrize("piece", [",", ";", "for=10.0.0.1,"])
+    def test_very_many_pieces_get_400_as_each_takes_time(self, piece: str) -> None:
+        assert forwarded(piece * (MAX_PIECES - 1) + "for=192.0.2.1").host == "192.0.2.1"
+        with pytest.raises(BadRequest, match="too long"):
+            forwarded(piece * MAX_PIECES + "for=192.0.2.1")
 
 
 class TestProto:

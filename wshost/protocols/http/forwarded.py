@@ -1,6 +1,6 @@
 """Finds the client in what trusted proxies say: Forwarded (RFC 7239), X-Forwarded-For and X-Forwarded-Proto.
 
-Must not know connections. Takes time linear in the headers, whose size and number of members are limited before.
+Must not know connections. Takes a limited time, whatever clients behind a proxy send.
 
 Anybody can send these headers. Each proxy adds what it knows at the right. So they are read from the right, and only as
 far as the proxies are trusted. Most proxies add to one of Forwarded and X-Forwarded-For only, and pass the other on as
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from wshost.networks import Networks, ip
@@ -19,6 +20,11 @@ from wshost.protocols.http.head import BadRequest
 from wshost.request import TOKEN
 
 IP: TypeAlias = IPv4Address | IPv6Address
+
+#: So many addresses are looked at, from the right: no chain of proxies is longer.
+MAX_PROXIES = 64
+#: So many pairs and empty elements a Forwarded may have. Each costs a microsecond; a client may send thousands.
+MAX_PIECES = 512
 
 _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 # RFC 7239 §4. An element may be empty (RFC 9110 §5.6.1.2), and so may a pair be; a quoted string may have any comma.
@@ -50,7 +56,7 @@ def find(fields: dict[str, str], trusted: Networks) -> Client:
     anything else that is no address ends the search; the client is then the last trusted address.
 
     :param fields: the request's fields, by their names in lower case, several of a name joined in order.
-    :raises BadRequest: 400 when Forwarded is malformed, or does not agree with the X-Forwarded headers.
+    :raises BadRequest: 400 when Forwarded is malformed or too long, or does not agree with the X-Forwarded headers.
     """
     standard, old = fields.get("forwarded"), fields.get("x-forwarded-for")
     proto = fields.get("x-forwarded-proto")
@@ -69,7 +75,7 @@ def find(fields: dict[str, str], trusted: Networks) -> Client:
 def _walk(elements: Sequence[tuple[str, bool | None]], trusted: Networks) -> Client:
     """Return the client; each element has a node, and whether it has connected by TLS."""
     client = _NOBODY
-    for node, secure in reversed(elements):
+    for node, secure in islice(reversed(elements), MAX_PROXIES):
         address, port = _parse_node(node)
         if address is None:
             return client._replace(secure=secure)
@@ -98,7 +104,7 @@ def _elements(value: str) -> list[tuple[str, bool | None]]:
     elements: list[tuple[str, bool | None]] = []
     pairs: dict[str, str] = {}
     at = 0
-    while True:
+    for _ in range(MAX_PIECES):
         found = _PIECE.match(value, at)
         if found is None:
             # A client's open quote can hide what the proxy has added: believe nothing.
@@ -116,3 +122,4 @@ def _elements(value: str) -> list[tuple[str, bool | None]]:
         if not end:
             return elements
         at = found.end()
+    raise BadRequest(400, "The Forwarded header is too long.")
