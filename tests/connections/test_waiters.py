@@ -307,6 +307,17 @@ class TestTheHandlerIsTold:
         read(peer)
         assert infos(peer) == [["drained"]]
 
+    def test_messages_of_another_thread_that_find_no_room_in_the_end_are_refusals_and_count(self) -> None:
+        peer = blocked()
+        sent: list[Sent] = []
+        in_threads(lambda: sent.extend([peer.connection.ref.send(bytes(20_000)) for _ in range(4)]))
+        assert sent == [Sent.WAITING] * 4
+        peer.turn()
+        dropped = peer.connection._shared.account.dropped
+        assert dropped == {"close": 2}
+        read(peer)
+        assert infos(peer) == [["drained"]]
+
     def test_a_handler_hears_when_another_threads_messages_have_been_sent(self) -> None:
         """They were too many for one turn, though nothing waits for the peer."""
         peer = connected()

@@ -16,6 +16,7 @@ from zope.interface import classImplements, implementedBy
 
 from wshost.connections.account import Traffic
 from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
+from wshost.connections.outbox import Outbox
 from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
@@ -96,24 +97,30 @@ class Connection:
         """
         blocked = self.stream.blocked
         outbox = self.context.outbox
-        if outbox is not None and (blocked or outbox.size) and not self.stream.closing:
+        if outbox is not None and self._has_to_wait(outbox):
             outbox.put(size, data, key)
             return _WAITING
         if self.ask(size, "send", data):
             return _WAITING if blocked else _ACCEPTED
+        self._note_dropped()
+        return _DROPPED
+
+    def _has_to_wait(self, outbox: Outbox) -> bool:
+        """Whether the next message waits in the outbox."""
+        return (self.stream.blocked or outbox.size > 0) and not self.stream.closing
+
+    def _note_dropped(self) -> None:
+        """Note that a message was refused, if it was for want of room."""
         if self.stream.output_full and not self.stream.closing:
             self._shared.account.count_dropped(self.context.policy)
             self._drain_waiters().note_refusal()
-        return _DROPPED
 
     def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message in a later turn. Called in any thread; see `send`."""
-        if self.context.outbox is None:
-            accepted = self.ask_later(size, "send", data)
-        else:
-            # There is always room in the outbox, but not for any number of calls.
-            most = self._shared.limits.max_output
-            accepted = not self.stream.closing and self._post(size, most, self.send, size, data, key)
+        stream, most = self.stream, self._shared.limits.max_output
+        # There is always room in the outbox, but not for any number of calls.
+        room = not stream.closing and (self.context.outbox is not None or not stream.output_full)
+        accepted = room and self._post(size, most, self._send_posted, size, data, key)
         if accepted:
             return _WAITING if self.stream.blocked else _ACCEPTED
         if not self.stream.closing:
@@ -123,6 +130,14 @@ class Connection:
                 self._refusal_posted = True
                 self._post(CALL, 2 * self._shared.limits.max_output + MAX_KEPT * CALL, self._note_refusal)
         return _DROPPED
+
+    def _send_posted(self, size: int, data: str | bytes, key: str | None) -> None:
+        """Send a message of another thread. It may have no room any more: others were posted before it."""
+        outbox = self.context.outbox
+        if outbox is not None and self._has_to_wait(outbox):
+            outbox.put(size, data, key)
+        elif not self._ask_now("send", (data,)):
+            self._note_dropped()
 
     def _note_refusal(self) -> None:
         """Another thread's send was refused. There may be room again by now."""
