@@ -214,7 +214,8 @@ class IContext(Interface):
         """Take a trusted proxy's word: `peer` and `peer_address` are from now on those of this client.
 
         The connection counts for the client's limits. If these are exceeded, `admitted` is False then, and the module
-        must refuse the client. Called at most once, and only if `trusted`.
+        must refuse the client. If many are being refused, the connection ends without a word. Called at most once, and
+        only if `trusted`.
 
         :param client: None: the proxy has not named it.
         :param secure: whether the client has connected to the proxy by TLS.

@@ -717,6 +717,22 @@ class TestBehindATrustedProxy:
         assert [peer.take() == b"later" for peer in peers] == [False] * BURST + [True] * 4 * BURST
         assert peers[-1].connection.context.retry_after == 1
 
+    def test_clients_that_are_refused_take_no_place_and_only_a_limited_number_is_told(self) -> None:
+        host = self.serve(max_connections=2, max_connections_per_address=1)
+        told = [host.connect("10.0.0.1")]
+        told[0].send(b"192.0.2.1")
+        for _ in range(MAX_REFUSED + 1):
+            told.append(host.connect("10.0.0.1"))
+            told[-1].send(b"192.0.2.1")
+        assert [peer.take() for peer in told[1:]] == [b"full"] * MAX_REFUSED + [b""]
+        assert told[-1].gone
+        other = host.connect("10.0.0.1")
+        other.send(b"192.0.2.2")
+        assert other.take().startswith(b"192.0.2.2:")
+        for peer in (*told[:-1], other):
+            peer.leave()
+        assert host.hub.shared.admission.empty
+
     @pytest.mark.parametrize("anonymous", [False, True])
     def test_a_client_whom_a_proxys_header_does_not_name_names_nobody(self, anonymous: bool) -> None:
         """As behind a PROXY header of a trusted proxy for an UNKNOWN client, whose bytes may be anybody's."""

@@ -135,6 +135,8 @@ class Context:
         self.proxy = Proxy(self.peer, secure)
         self.stream.client = client
         self.count_address()
+        if not self.admitted and not self._shared.admission.refuse(self.ref.id):
+            self.perform(Stop("it was not admitted"))
 
     @property
     def next_module(self) -> str | None:
