@@ -8,7 +8,9 @@ import pytest
 from tests.admin.conftest import Look
 from tests.memory import MemoryHost, Peer
 from wshost.admin import totals
+from wshost.admin.seen import READY, Seen
 from wshost.admin.totals import Totals
+from wshost.backplanes.memory import MemoryBackplane
 from wshost.connections.account import Traffic
 from wshost.handlers import echo
 
@@ -119,3 +121,17 @@ class TestManyConnections:
             self.turn(turns)
         assert sums.traffic.messages_in == sums.traffic.messages_out == 5
         assert host.hub.shared.account.ended.messages_in == 2
+
+    def test_published_messages_count_once_if_there_is_an_access_log_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backplane = MemoryBackplane()
+        host = MemoryHost(echo, counts_ends=True, access=True, backplane=backplane)
+        peers = [host.open() for _ in range(3)]
+        peers[2].connection.ref.subscribe("news")
+        peers[2].turn()
+        backplane.publish("news", "hello")
+        peers[2].turn()
+        seen = Seen(READY, host.hub.shared, host.hub.topics, {}, None, {})
+        sums, _, turns = self.begin(lambda: seen, monkeypatch)
+        peers[2].transport.lose(ConnectionError())
+        self.turn(turns)
+        assert sums.traffic.messages_out == host.hub.shared.account.ended.messages_out == 1

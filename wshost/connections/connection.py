@@ -321,14 +321,15 @@ class Connection:
         account.count_end(notes or {}, self.traffic())
         if notes is None or not account.access:
             return
-        notes["seconds"] = self._shared.schedule.seconds() - self.made_at
-        notes["bytes_in"], notes["bytes_out"] = self.bytes_in, stream.bytes_out
+        # Not in the notes themselves: a scrape that has begun may still ask for the traffic, and adds topics' messages.
+        known = {**notes, "seconds": self._shared.schedule.seconds() - self.made_at}
+        known["bytes_in"], known["bytes_out"] = self.bytes_in, stream.bytes_out
         if "messages_out" in notes:
-            notes["messages_out"] += stream.published
+            known["messages_out"] += stream.published
         if stream.reason or ("reason" not in notes and "code" not in notes):
-            notes["reason"] = why
+            known["reason"] = why
         try:
-            account.log(self.id, stream.peer(), notes)
+            account.log(self.id, stream.peer(), known)
         except BaseException:  # users' modules may have noted anything
             self._shared.failures.log(self.id, "the access log failed", stream.peer)
 
