@@ -36,12 +36,14 @@ class Pages:
 class Client:
     def __init__(self, site: Site, host: IAddress = SOCKET) -> None:
         self.transport = StringTransport(host)
+        self._clock: Clock = site.reactor
         built = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5))
         self.protocol: Any = built
         self.protocol.makeConnection(self.transport)
 
     def ask(self, head: str, body: bytes = b"") -> str:
         self.protocol.dataReceived(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+        self._clock.advance(0)
         return self.answer()
 
     def answer(self) -> str:
@@ -94,6 +96,24 @@ class TestRequests:
         client = Client(site)
         for _ in range(2):
             assert client.ask("GET / HTTP/1.1\nHost: localhost\nContent-Length: 0").startswith("HTTP/1.1 200 ")
+
+    def test_requests_that_come_together_get_one_answer_in_each_turn(
+        self, site: Site, pages: Pages, clock: Clock
+    ) -> None:
+        """Else one client could hold all others up, those of the server, too."""
+        first, second, third = clients = [Client(site) for _ in range(3)]
+        for client in clients:
+            client.protocol.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        assert pages.asked == []
+        second.go()
+        asked = []
+        for _ in range(5):
+            call: Any = clock.calls.pop(0)
+            call.func()
+            asked.append(len(pages.asked))
+        # Nothing for the client that has gone.
+        assert asked == [1, 1, 2, 3, 4]
+        assert [client.answer().count("HTTP/1.1 200 ") for client in (first, third)] == [2, 2]
 
     def test_a_later_answer_is_sent_when_it_is_there(self, clock: Clock) -> None:
         later: Deferred[Answer] = Deferred()

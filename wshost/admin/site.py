@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -72,7 +73,14 @@ class AdminRequest(Request):
         transport.abortConnection()
 
     def process(self) -> None:
-        if self._has_body:
+        if not self._has_body:
+            site: Site = self.channel.factory.site
+            site.answer_later(self)
+
+    def find_answer(self) -> None:
+        """Find the answer, and send it when it is there."""
+        if self.channel is None:
+            # The client has gone meanwhile.
             return
         answering: Deferred[Any] = maybeDeferred(self._answer)
         answering.addErrback(self._failed).addCallback(self._send)
@@ -155,8 +163,24 @@ class Site(WrappingFactory):
 
     def __init__(self, reactor: Any, pages: Pages, hosts: Hosts) -> None:
         super().__init__(_HTTP(reactor, self))
+        #: The reactor, or what has its time.
+        self.reactor = reactor
         self.pages = pages
         self.hosts = hosts
+        # Each connected client has one request here at most: Twisted reads the next one after the answer.
+        self._waiting: deque[AdminRequest] = deque()
+
+    def answer_later(self, request: AdminRequest) -> None:
+        """Answer a request in a later turn. One a turn: a client may send thousands at once, and all others wait."""
+        self._waiting.append(request)
+        if len(self._waiting) == 1:
+            self.reactor.callLater(0, self._answer_next)
+
+    def _answer_next(self) -> None:
+        request = self._waiting.popleft()
+        if self._waiting:
+            self.reactor.callLater(0, self._answer_next)
+        request.find_answer()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return _Refused() if len(self.protocols) >= MOST_CLIENTS else super().buildProtocol(addr)
