@@ -271,7 +271,7 @@ class Connection:
             # Nearly always this is the reason, and its text takes long to make.
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
             self.context.leave(why)
-            if shared.account.takes_notes:
+            if self._shared.account.takes_notes:
                 self._account_for(self.context.notes, why)
         finally:
             self._free_place()
