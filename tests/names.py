@@ -43,7 +43,8 @@ _WORDS = """
     chrome-extension://… safari-web-extension://… moz-extension://… moz-extension://*
     wshost.access nohup logging.config logging.basicConfig
     UNKNOWN LOCAL check-send-proxy haproxy:unix:/run/chat.sock h2 no_application_protocol internal_error
-    tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:index=0
+    tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:name=chat index=0
+    haproxy:systemd:… FileDescriptorName=admin
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
@@ -81,7 +82,7 @@ OTHERS = frozenset(_WORDS.split()) | {
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install caddy chromium curl gcc haproxy libssl-dev logrotate nginx npm openssl strace",
+    "apt install caddy chromium curl gcc haproxy libssl-dev logrotate nginx npm openssl strace systemd",
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",

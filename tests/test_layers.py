@@ -43,6 +43,7 @@ KNOWN: dict[str, set[str]] = {
     "wshost.listening": {
         "wshost.connections.address",
         "wshost.connections.kernel",
+        "wshost.fastnet.adopted",
         "wshost.fastnet.negotiation",
         "wshost.fastnet.reactor",
         "wshost.fastnet.stale_sockets",

@@ -11,7 +11,8 @@ from tests.commands.given import ECHO
 from tests.ports import Reactor
 from wshost.commands.check import check
 from wshost.commands.foreground import Options
-from wshost.process import open_files
+from wshost.process import open_files, passed_sockets
+from wshost.process.passed_sockets import PassedSocket, PassedSockets
 from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.settings.options import OPTIONS
@@ -148,6 +149,15 @@ class TestWhatIsWrong:
         monkeypatch.setenv("WSHOST_PROT", "1")
         assert checked(*ECHO) == 0
         assert capfd.readouterr().err == "wshost: warning: WSHOST_PROT is no option; did you mean WSHOST_PORT?\n"
+
+    def test_a_passed_socket_that_nothing_listens_on_is_warned_of(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(passed_sockets, "PASSED", PassedSockets((PassedSocket.of(0, "chat"),)))
+        assert checked(*ECHO, "--port=1") == 0
+        assert capfd.readouterr().err == (
+            "wshost: warning: systemd has passed sockets that nothing listens on: 0 (chat)\n"
+        )
 
     @pytest.mark.parametrize(("number", "is_error"), [(errno.EADDRINUSE, False), (errno.EACCES, True)])
     def test_a_port_in_use_is_no_error(

@@ -11,7 +11,8 @@ from tests.commands.given import ECHO
 from tests.ports import Reactor
 from wshost.commands import check, foreground, log, reload, start
 from wshost.commands.one_line import Exit
-from wshost.process import ending, reactors
+from wshost.process import ending, passed_sockets, reactors
+from wshost.process.passed_sockets import PassedSocket, PassedSockets
 
 
 class TestMain:
@@ -35,6 +36,18 @@ class TestMain:
         monkeypatch.setattr(foreground, "run", lambda options: options["port"])
         monkeypatch.setattr(sys, "argv", ["wshost", "--port", "7"])
         assert foreground.main() == 7
+
+    @pytest.mark.usefixtures("reactor")
+    def test_reload_refuses_passed_sockets_as_its_servers_would_not_get_them(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        passed = PassedSockets((PassedSocket.of(0, "chat"),))
+        monkeypatch.setattr(passed_sockets, "PASSED", passed)
+        with pytest.raises(Exit):
+            foreground.main(["--reload"])
+        assert capfd.readouterr().err == (
+            "wshost: --reload can't serve the sockets that systemd has passed: leave it out\n"
+        )
 
     @pytest.mark.parametrize(
         ("given", "complaint"),

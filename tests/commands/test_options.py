@@ -11,6 +11,8 @@ from tests.commands.given import parsed
 from wshost.commands.foreground import Options as ForegroundOptions
 from wshost.commands.one_line import Exit
 from wshost.commands.twistd import Options
+from wshost.process import passed_sockets
+from wshost.process.passed_sockets import FIRST, PassedSocket, PassedSockets
 from wshost.results import ConfigurationError
 from wshost.settings.options import OPTIONS, Settings
 
@@ -57,6 +59,18 @@ class TestTheCommandLine:
         monkeypatch.setenv("WSHOST_CONFIG", "chat.toml")
         assert parsed().settings() == Settings(port=1)
         assert parsed("--config=other.toml").settings() == Settings(port=2)
+
+    def test_sockets_that_systemd_passes_are_listened_on_unless_options_say_where(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = PassedSocket(FIRST, "chat", "INET", (-1, -1))
+        monkeypatch.setattr(passed_sockets, "PASSED", PassedSockets((one,)))
+        found = parsed("--handler=chat").layers()
+        assert found["systemd"] == {"listen": ["systemd:domain=INET:index=0"]}
+        assert list(found)[-1] == "systemd"
+        assert parsed("--handler=chat").settings().listen == ["systemd:domain=INET:index=0"]
+        monkeypatch.setenv("WSHOST_PORT", "3")
+        assert parsed("--handler=chat").settings() == Settings(handler="chat", port=3)
 
     def test_a_wrong_variable_is_a_wrong_option(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WSHOST_PORT", "tcp://10.0.0.1:8080")

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.commands.given import ECHO, parsed
 from tests.ports import Reactor
 from wshost.commands import start
 from wshost.commands.one_line import Exit
 from wshost.connections.handover import Frozen
-from wshost.process import takeover
+from wshost.process import passed_sockets, takeover
+from wshost.process.passed_sockets import PassedSocket, PassedSockets
 from wshost.process.takeover import TakeoverError
 from wshost.results import ConfigurationError
 
@@ -93,6 +94,26 @@ def test_a_command_takes_systemds_variables(reactor: Reactor, monkeypatch: pytes
     options = parsed(*ECHO, "--port=80")
     start.start(options, options.settings(), {})
     assert "NOTIFY_SOCKET" not in os.environ
+
+
+def test_a_passed_socket_that_nothing_listens_on_is_warned_of(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passed_sockets, "PASSED", PassedSockets((PassedSocket.of(0, "chat"),)))
+    options = parsed(*ECHO, "--port=80")
+    with capturedLogs() as events:
+        start.start(options, options.settings(), {})
+    warnings = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+    assert warnings == ["systemd has passed sockets that nothing listens on: 0 (chat)"]
+
+
+def test_a_command_takes_the_names_of_sockets_that_twisted_leaves(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LISTEN_FDNAMES", "chat")
+    options = parsed(*ECHO, "--port=80")
+    start.start(options, options.settings(), {})
+    assert "LISTEN_FDNAMES" not in os.environ
 
 
 def test_programs_that_a_handler_starts_when_it_is_imported_do_not_inherit_systemds_variables(

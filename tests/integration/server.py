@@ -112,6 +112,7 @@ def running_server(
     own: Sequence[str] = ("--nodaemon", "--pidfile="),
     ready: re.Pattern[str] = _LISTENING,
     forked: bool = True,
+    port: Sequence[str] = ("--port", "0"),
 ) -> Iterator[Server]:
     """Run `twistd wshost` in the foreground until the block ends.
 
@@ -128,6 +129,7 @@ def running_server(
     :param ready: what its log says when the block may begin; the URL, if there is one, is the first group.
     :param forked: start it quickly, by `ForkedProcess`. Where it can't be, it is started as a shell does it: behind
         another command, and with variables that Python itself reads.
+    :param port: the options that say where it listens if none of `options` does.
     """
     words = [str(SCRIPTS / command), *{"twistd": own, "twist": ["--log-format=text"], "wshost": ()}[command]]
     if reactor:
@@ -135,7 +137,7 @@ def running_server(
     if application:
         words += ["--python", application]
     else:
-        words += [*(() if command == "wshost" else ("wshost",)), *_completed(options)]
+        words += [*(() if command == "wshost" else ("wshost",)), *_completed(options, port)]
     with tempfile.TemporaryFile() as output:
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         process: subprocess.Popen[bytes] | ForkedProcess
@@ -159,8 +161,8 @@ def running_server(
             server.stop()
 
 
-def _completed(options: Sequence[str]) -> list[str]:
+def _completed(options: Sequence[str], port: Sequence[str]) -> list[str]:
     given = {option.partition("=")[0] for option in options}
-    port = () if given & {"--port", "--listen", "--config"} else ("--port", "0")
+    port = () if given & {"--port", "--listen", "--config"} else port
     handler = ("--handler", "wshost.handlers.echo")
     return [*port, *(() if given & {"--handler", "--route", "--protocol-module", "--config"} else handler), *options]

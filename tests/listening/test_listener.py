@@ -17,6 +17,7 @@ import trustme
 import twisted.plugins
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_certificates
+from twisted.internet import endpoints
 from twisted.internet import tcp as tcp_port
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -28,11 +29,14 @@ from twisted.internet.testing import MemoryReactor, RaisingMemoryReactor, String
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 
 from tests.certificates import pem, self_signed
 from tests.ports import Port, Reactor
+from wshost.fastnet import adopted
 from wshost.fastnet import reactor as listening
+from wshost.fastnet.port import AdoptedPort
 from wshost.fastnet.reactor import FastReactor
 from wshost.listening.certificates import Certificates
 from wshost.listening.listener import BACKLOG, Listener, tcp
@@ -360,6 +364,73 @@ class TestAUnixSocket:
                 Listener(reactor, f"unix:{path}", None).listen(Factory())
         assert str(caught.value) == f"can't listen on unix:{path}: a server listens there already"
         assert reactor.unixServers == []
+
+
+class TestSocketsThatSystemdPasses:
+    @pytest.fixture
+    def passed(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, socket.socket]]:
+        """Sockets by their names: one that listens, a Unix socket that listens, and one that does not listen."""
+        first = socket.create_server(("127.0.0.1", 0))
+        second = socket.socket(socket.AF_UNIX)
+        second.bind("")  # Linux finds an abstract name
+        second.listen()
+        sockets = {"tcp": first, "unix": second, "idle": socket.socket()}
+        # The endpoint closes the descriptor that it was passed.
+        descriptors = [os.dup(one.fileno()) for one in sockets.values()]
+        monkeypatch.setattr(endpoints._SystemdParser, "_sddaemon", ListenFDs(descriptors, list(sockets)))
+        yield sockets
+        for one in sockets.values():
+            one.close()
+        for descriptor in descriptors:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    @pytest.mark.parametrize(
+        ("description", "kind", "name"),
+        [
+            ("domain=INET:index=0", adopted.Port, "tcp"),
+            ("domain=INET:name=tcp", adopted.Port, "tcp"),
+            ("domain=UNIX:name=unix", adopted.UNIXPort, "unix"),
+        ],
+    )
+    def test_a_passed_socket_is_listened_on(
+        self, passed: dict[str, socket.socket], description: str, kind: type, name: str
+    ) -> None:
+        reactor = MemoryReactor()
+        listener = Listener(reactor, f"systemd:{description}", None)
+        assert not listener.unix
+        listener.listen(Factory())
+        (port,) = reactor.readers
+        assert isinstance(port, kind)
+        assert port.socket.getsockname() == passed[name].getsockname()  # type: ignore[attr-defined]
+        port.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
+
+    @pytest.mark.usefixtures("passed")
+    @pytest.mark.parametrize(
+        ("description", "complaint"),
+        [
+            ("domain=INET6:index=0", "the socket's domain is INET"),
+            (
+                "domain=INET:name=idle",
+                "the socket does not listen: systemd must not accept its connections (Accept=no)",
+            ),
+        ],
+    )
+    def test_a_socket_that_can_not_be_served_is_refused(self, description: str, complaint: str) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            Listener(MemoryReactor(), f"systemd:{description}", None).listen(Factory())
+        assert str(caught.value) == f"can't listen on systemd:{description}: {complaint}"
+
+    @pytest.mark.usefixtures("passed")
+    def test_asyncios_reactors_listen_with_our_ports(self, certificate: str) -> None:
+        loop = asyncio.new_event_loop()
+        reactor = AsyncioSelectorReactor(loop)
+        certificates = Certificates([certificate])
+        Listener(reactor, "systemd:domain=INET:name=tcp", certificates).listen(Factory())
+        (port,) = [one for one in reactor.removeAll() if isinstance(one, AdoptedPort)]
+        assert port.context is certificates.context
+        port.connectionLost(Failure(ConnectionDone()))
+        loop.close()
 
 
 class TestADescriptionThatIsWrong:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from wshost import __version__, compiled
+from wshost.commands import passed
 from wshost.commands.options import Options
 from wshost.loading.importing import make_importable
 from wshost.logs.text import escaped
-from wshost.process import open_files, reactors
+from wshost.process import open_files, passed_sockets, reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings import environment
@@ -53,6 +54,7 @@ def check(parsed: Options) -> int:
         if getattr(getattr(error.__cause__, "socketError", None), "errno", None) != errno.EADDRINUSE:
             raise
         _warn(f"{error}: no error if that is the server to be replaced")
+    _warn(passed.unused(passed_sockets.PASSED))
     server.stopService()
     print("\nIt would start.")
     return 0

@@ -10,7 +10,7 @@ from twisted.logger import globalLogBeginner
 
 from wshost.commands import log, options, start
 from wshost.commands.one_line import one_line
-from wshost.process import ending, open_files, reactors
+from wshost.process import ending, open_files, passed_sockets, reactors
 from wshost.results import ConfigurationError
 
 
@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with one_line():
         if checks and parsed.reloads:
             raise ConfigurationError("check starts nothing: leave out --reload")
+        if parsed.reloads and passed_sockets.PASSED.sockets:
+            raise ConfigurationError("--reload can't serve the sockets that systemd has passed: leave it out")
         if checks:
             from wshost.commands import check  # noqa: PLC0415 - only then
 

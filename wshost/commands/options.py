@@ -17,7 +17,9 @@ from typing import Any, ClassVar
 from twisted.python import usage
 
 from wshost import __version__, compiled
+from wshost.commands import passed
 from wshost.commands.one_line import one_line
+from wshost.process import passed_sockets
 from wshost.results import ConfigurationError
 from wshost.settings import environment
 from wshost.settings.options import GROUPS, OPTIONS, Option, Settings, settle
@@ -95,14 +97,16 @@ class Options(usage.Options):
         """Return the checked options by where they come from; later ones win.
 
         :param environ: by default, that of the process.
-        :raises ConfigurationError: when a variable or the file is wrong.
+        :raises ConfigurationError: when a variable or the file is wrong, or what systemd has passed.
         """
         layers = {"the environment": environment.read(os.environ if environ is None else environ)}
         if self.file is not None:
             from wshost.settings import file  # noqa: PLC0415 - few commands need it
 
             layers[self.file] = _beside(Path(self.file).parent, file.read(self.file))
-        return {**layers, "the command line": dict(self)}
+        layers["the command line"] = dict(self)
+        given = {name for layer in layers.values() for name in layer}
+        return {**layers, "systemd": passed.options(passed_sockets.PASSED, given)}
 
     def settings(self) -> Settings:
         """Return the settings of the environment, the file and the command line together.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from socket import socket
@@ -11,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from wshost.commands import passed
 from wshost.commands.one_line import Exit, one_line
 from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
@@ -18,7 +20,16 @@ from wshost.connections.drain import counted
 from wshost.connections.handover import Frozen
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
-from wshost.process import allocator, collector, ending, open_files, reactors, signals, takeover
+from wshost.process import (
+    allocator,
+    collector,
+    ending,
+    open_files,
+    passed_sockets,
+    reactors,
+    signals,
+    takeover,
+)
 from wshost.process.systemd import Notifier
 from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
@@ -170,11 +181,16 @@ def start(options: Options, settings: Settings, twistd: Mapping[str, Any]) -> Se
     """
     allocator.keep_memory()
     ending.interrupt_quietly(reactors.installed())
+    # Twisted takes the others of systemd's variables, and leaves this one.
+    os.environ.pop("LISTEN_FDNAMES", None)
     if options.file is not None:
         make_importable(Path(options.file).absolute().parent)
     server = CommandServer(settings)
     server.find_predecessor()
     server.bind(unix=False)
+    idle = passed.unused(passed_sockets.PASSED)
+    if idle is not None:
+        _log.warn("{line}", line=idle)
     limit = open_files.raise_limit()
     short = open_files.shortage(limit, settings.max_connections)
     if short is not None:

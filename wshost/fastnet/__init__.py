@@ -6,7 +6,7 @@ on top a transport with Twisted's interfaces (`transport` with `output`; `secure
 protocol by `data_received`. Written bytes go down by `write_nocheck`; the lowest layer keeps those that the kernel does
 not take yet. Ports (`port`) accept the sockets, `poll` watches them, and `reactor` gives the
 ports to Twisted's endpoints. `negotiation` negotiates ciphers and ALPN in TLS, `addresses` converts addresses,
-`stale_sockets` removes sockets of killed servers.
+`stale_sockets` removes sockets of killed servers, `adopted` has ports for sockets that listen already.
 
 Nothing here may know of WebSocket, or of wshost's options, connections and handlers: any Twisted program could use this
 package.

@@ -18,6 +18,7 @@ from twisted.internet import tcp, unix
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
+from wshost.fastnet import adopted
 from wshost.fastnet.addresses import with_scope
 from wshost.fastnet.negotiation import acceptable_protocols
 from wshost.fastnet.poll import Direct, Poll
@@ -213,6 +214,14 @@ class UNIXPort(_Fast, unix.Port):
             lock.unlock()
         # A name that is no file: there is nothing to remove.
         self._bindPath = b"\0"
+
+
+class AdoptedPort(_Fast, adopted.Port):
+    """A TCP port on a socket that listens already."""
+
+
+class AdoptedUNIXPort(_Fast, adopted.UNIXPort):
+    """A port on a Unix socket that listens already."""
 
 
 class Loop:

@@ -11,8 +11,9 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, U
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import directlyProvides, providedBy
 
+from wshost.fastnet.adopted import listening_socket
 from wshost.fastnet.negotiation import check_ciphers, openssl_reason, server_answers, server_context
-from wshost.fastnet.port import Port, UNIXPort
+from wshost.fastnet.port import AdoptedPort, AdoptedUNIXPort, Port, UNIXPort
 
 
 class FastReactor:
@@ -48,8 +49,15 @@ class FastReactor:
         """Listen as `IReactorUNIX` says."""
         return self._listen(UNIXPort(address, factory, backlog, mode, self._reactor, wantPID, context=self.context))
 
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory) -> IListeningPort:
+        """Listen as `IReactorSocket` says, on a socket that listens already."""
+        listening = listening_socket(fileDescriptor, addressFamily)
+        adopted = AdoptedUNIXPort if addressFamily == socket.AF_UNIX else AdoptedPort
+        return self._listen(adopted(listening, factory, self._reactor, context=self.context))
+
     def _listen(self, port: Any) -> IListeningPort:
-        port._preexistingSocket, self._inherited = self._inherited, None  # noqa: SLF001 - as in `_fromListeningDescriptor`
+        if self._inherited is not None:
+            port._preexistingSocket, self._inherited = self._inherited, None  # noqa: SLF001 - as `_fromListeningDescriptor`
         port.startListening()
         listening: IListeningPort = port
         return listening

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -39,7 +40,10 @@ BACKLOG = 1024
 MODE = 0o660
 
 #: The kinds of endpoints that listen with ports of `wshost.fastnet` on an asyncio reactor.
-_FAST = frozenset({"tcp", "tcp6", "unix"})
+_FAST = frozenset({"systemd", "tcp", "tcp6", "unix"})
+
+#: The kinds of endpoints that need more than Twisted's own ports do.
+_CHANGED = frozenset({"ssl", "systemd", "unix"})
 
 _log = Logger("wshost")
 
@@ -60,7 +64,7 @@ def _has(arguments: list[str], name: str) -> bool:
 
 
 class _EndpointReactor:
-    """The reactor of `unix:` and `ssl:` endpoints that listen with Twisted's own ports.
+    """The reactor of `unix:`, `ssl:` and `systemd:` endpoints that listen with Twisted's own ports.
 
     :param reactor: the reactor that listens.
     :param proxied: a proxy's header comes before TLS, even though the endpoint does TLS.
@@ -75,6 +79,16 @@ class _EndpointReactor:
         with replacing_stale_socket(address):
             port: IListeningPort = self._reactor.listenUNIX(address, *args, **kwargs)
         return port
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory) -> IListeningPort:
+        """Listen as `IReactorSocket` says, but check the socket, and leave it as it is."""
+        from wshost.fastnet import adopted  # noqa: PLC0415 - Windows has no Unix sockets
+
+        kind = adopted.UNIXPort if addressFamily == socket.AF_UNIX else adopted.Port
+        port: Any = kind(adopted.listening_socket(fileDescriptor, addressFamily), factory, self._reactor)
+        port.startListening()
+        listening: IListeningPort = port
+        return listening
 
     def listenSSL(
         self, port: int, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
@@ -162,7 +176,7 @@ class Listener:
                 return self._fast
         if self._inherited is not None:
             raise ValueError("only endpoints tcp:, tcp6: and unix: on asyncio's reactor can be taken over")
-        return _EndpointReactor(self._reactor, self.proxied) if kind in {"ssl", "unix"} else self._reactor
+        return _EndpointReactor(self._reactor, self.proxied) if kind in _CHANGED else self._reactor
 
     def listen(self, factory: IProtocolFactory) -> None:
         """Start to listen, unless this was done before.

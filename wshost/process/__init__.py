@@ -6,6 +6,6 @@
 - `open_files`, `allocator` and `collector` set the process's limits, once, when the command starts.
 - `signals` makes calls at the signals that do not end the process.
 - `takeover` passes sockets, and what else is to be known, from a process to its successor.
-- `systemd` tells systemd when the server is ready, and when it stops.
+- `systemd` tells systemd when the server is ready, and when it stops; `passed_sockets` are those that it has passed.
 - `watchdog` looks for turns of the reactor that take long; `stacks` reads what the reactor's thread does meanwhile.
 """
