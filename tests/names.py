@@ -44,7 +44,8 @@ _WORDS = """
     wshost.access nohup logging.config logging.basicConfig
     UNKNOWN LOCAL check-send-proxy haproxy:unix:/run/chat.sock h2 no_application_protocol internal_error
     tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:name=chat index=0
-    haproxy:systemd:… FileDescriptorName=admin
+    haproxy:systemd:… FileDescriptorName=admin StateDirectory
+    RestrictAddressFamilies SystemCallFilter MemoryDenyWriteExecute LoadCredential
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
@@ -86,6 +87,9 @@ OTHERS = frozenset(_WORDS.split()) | {
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",
+    "systemctl reload chat",
+    "systemd-analyze security chat.service",
+    "--tls-cert ${CREDENTIALS_DIRECTORY}/chat.pem",
     "server … ssl send-proxy-v2",
     'Site(…, logPath="access.log")',
     '.encode("latin-1")',

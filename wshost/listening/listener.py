@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import FileDescriptor
@@ -122,7 +121,7 @@ class Listener:
         certificates: Certificates | None,
         *,
         option: str = "listen",
-        inherited: socket | None = None,
+        inherited: socket.socket | None = None,
     ) -> None:
         endpoint = description.removeprefix("haproxy:")
         kind = endpoint.partition(":")[0]
