@@ -46,6 +46,7 @@ _WORDS = """
     tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:name=chat index=0
     haproxy:systemd:… FileDescriptorName=admin StateDirectory
     RestrictAddressFamilies SystemCallFilter MemoryDenyWriteExecute LoadCredential
+    HEALTHCHECK terminationGracePeriodSeconds
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
@@ -88,6 +89,9 @@ OTHERS = frozenset(_WORDS.split()) | {
     "apt install libwebsockets-dev",
     "ulimit -Hn",
     "systemctl reload chat",
+    "pip wheel --no-deps .",
+    "docker stop",
+    "podman stop",
     "systemd-analyze security chat.service",
     "--tls-cert ${CREDENTIALS_DIRECTORY}/chat.pem",
     "server … ssl send-proxy-v2",
