@@ -85,6 +85,7 @@ def pure(name: str) -> Any:
 
 
 _masking, _tls = pure("wshost.protocols.websocket.masking"), pure("wshost.fastnet.tls_transport")
+_tls_records = pure("wshost.fastnet.tls_records")
 
 
 @implementer(ISessionFactory)
@@ -338,6 +339,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             "A peer may send {} of them, and one more for each {} of data.",
             (count(_tls._ALLOWANCE // _tls._PRICE), size(_tls._PRICE)),
         ),
+        ("one connection has at most {} decrypted in a turn", (count(_tls._GROUPS * _tls_records._AT_ONCE),)),
         ("Answers that TLS sends by itself may wait up to {}.", (size(_tls._MOST_ANSWERS),)),
         (
             "{} connections, each at all its limits, are {} GiB and more",

@@ -721,7 +721,7 @@ class TestManyRecords:
 
     def test_hundreds_of_records_arrive_in_order(self, pair: Pair) -> None:
         data = b"".join(pair.encrypt(b"%d " % number) for number in range(1_000))
-        pair.feed(data)
+        pair.feed(data).turn().turn()
         assert pair.protocol.received == b"".join(b"%d " % number for number in range(1_000))
         assert len(pair.protocol.chunks) > 10
 
@@ -741,6 +741,43 @@ class TestManyRecords:
         assert chunks > 3
         assert pair.protocol.received == b"".join(b"%d " % number for number in range(300))
         assert pair.protocol.told[-1] == ("lost" if end else "data")
+
+    def test_other_connections_are_read_between_hundreds_of_records(self, connect: Connect) -> None:
+        order: list[str] = []
+        flooder = connect(data=lambda _: order.append("flooder")).shake()
+        polite = connect(data=lambda _: order.append("polite")).shake()
+        flooder.peer.send(b"".join(flooder.encrypt(b"x") for _ in range(1_000)))
+        polite.feed(polite.encrypt(b"x")).turn().turn()
+        assert order.index("polite") <= 2
+        assert order.count("flooder") > 10
+        assert flooder.protocol.received == b"x" * 1_000
+
+    def test_the_handshake_may_come_in_hundreds_of_records(self, connect: Connect) -> None:
+        """Though the protocol reads nothing yet."""
+        pair = connect()
+        pair.transport.pause_reading()
+        hello = pair.step()
+        pair.feed(b"".join(b"\x16\x03\x01\x00\x01%c" % byte for byte in hello[5:]))
+        pair.take()
+        pair.shake()
+        assert pair.protocol.told == ["made"]
+        pair.feed(pair.encrypt(b"hello"))
+        assert pair.protocol.received == b""
+        pair.transport.resume_reading()
+        assert pair.turn().protocol.received == b"hello"
+
+    def test_reading_that_is_resumed_twice_goes_on_once(self, connect: Connect) -> None:
+        pair = connect(data=lambda transport: transport.pause_reading()).shake()
+        pair.feed(b"".join(pair.encrypt(b"x") for _ in range(300)))
+        calls: list[Callable[[], None]] = []
+        pair.loop.call_soon = calls.append  # type: ignore[attr-defined]
+        pair.transport.resume_reading()
+        pair.transport.resume_reading()
+        del pair.loop.call_soon
+        assert len(calls) == 1
+        before = len(pair.protocol.chunks)
+        calls[0]()
+        assert len(pair.protocol.chunks) == before + 1
 
     def test_hundreds_of_records_are_dropped_after_an_abort(self, connect: Connect) -> None:
         pair = connect(data=lambda transport: transport.abort()).shake()

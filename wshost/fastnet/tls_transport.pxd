@@ -5,7 +5,7 @@ from wshost.fastnet.layers cimport Layer
 from wshost.fastnet.tls_records cimport Buffers, count_records, end_of_records, shared_buffers
 
 cdef int _HANDSHAKING, _OPEN, _CLOSING, _LOST
-cdef Py_ssize_t _CONTENT, _ALLOWANCE, _PRICE, _MOST_ANSWERS, _PIECE, _HELD
+cdef Py_ssize_t _CONTENT, _ALLOWANCE, _PRICE, _MOST_ANSWERS, _PIECE, _HELD, _GROUPS
 
 cdef class TLSTransport(Layer):
     cdef public object ssl_object, _records
@@ -15,11 +15,12 @@ cdef class TLSTransport(Layer):
     cdef bytes _rest, _held
     cdef Py_ssize_t _allowance, _answers
     cdef int _state
-    cdef bint _paused, _receiving
+    cdef bint _paused, _receiving, _rest_due
 
     cpdef data_received(self, data)
-    @cython.locals(start=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t, records=bytes)
+    @cython.locals(start=Py_ssize_t, size=Py_ssize_t, end=Py_ssize_t, groups=Py_ssize_t, records=bytes)
     cdef _receive(self, bytes data)
+    cdef _continue_in_next_turn(self)
     cdef _continue_handshake(self, handshake, data)
     cdef _cancel_deadline(self)
     @cython.locals(
@@ -32,6 +33,8 @@ cdef class TLSTransport(Layer):
     )
     cdef _decrypt(self, bytes data)
     cdef _send_answer(self, output)
+    cdef _read_rest_later(self)
+    cdef bint _may_read(self)
     cpdef write_nocheck(self, data)
     @cython.locals(buffers=Buffers, sent=Py_ssize_t)
     cdef bytes _encrypt(self, data)

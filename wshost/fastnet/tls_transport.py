@@ -35,6 +35,10 @@ _PIECE = 1 << 18
 #: the first answer, our last data with the close_notify.
 _HELD = 1 << 14
 
+#: One connection may have so many groups of records decrypted, each as many as `end_of_records` takes at once, before
+#: other connections have their turn. The records of ordinary senders are so long that one read has a single group.
+_GROUPS = 2
+
 # The states of a connection. _CLOSING: our close_notify is sent, and received bytes are dropped. _LOST: nothing goes in
 # or out.
 _HANDSHAKING, _OPEN, _CLOSING, _LOST = range(4)
@@ -64,6 +68,8 @@ class TLSTransport(Layer):
         # Bytes that are not decrypted yet: the beginning of a record; while reading is paused, whole records, too. They
         # can't stay in OpenSSL's buffers, which all connections share.
         self._rest = b""
+        # `_read_rest` will be called for these bytes.
+        self._rest_due = False
         # The layer above has paused reading. During the handshake, the socket is read all the same.
         self._paused = False
         # The allowance for records without data, in bytes; and how many bytes of TLS's own answers are unsent.
@@ -102,7 +108,12 @@ class TLSTransport(Layer):
             data = self._rest + data
             self._rest = b""
         start, size = 0, len(data)
-        while True:
+        groups = _GROUPS
+        while start < size:
+            if not groups:
+                self._continue_in_next_turn()
+                break
+            groups -= 1
             end = end_of_records(data, start)
             if end == start:
                 break
@@ -120,6 +131,11 @@ class TLSTransport(Layer):
                 break
         if start < size:
             self._rest += data[start:]
+
+    def _continue_in_next_turn(self) -> None:
+        """Let other connections have their turn, then go on with the rest."""
+        self._transport.pause_reading()
+        self._read_rest_later()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Do nothing: it is never called, as TLS never calls the socket's `receive_into`."""
@@ -252,15 +268,24 @@ class TLSTransport(Layer):
         self._paused = False
         if self._rest and self._state != _HANDSHAKING:
             # The rest comes first.
-            self._loop.call_soon(self._read_rest)
+            self._read_rest_later()
         else:
             self._transport.resume_reading()
 
+    def _read_rest_later(self) -> None:
+        if not self._rest_due:
+            self._rest_due = True
+            self._loop.call_soon(self._read_rest)
+
     def _read_rest(self) -> None:
-        if not self._paused and self._state != _LOST:
+        self._rest_due = False
+        if self._may_read():
             self.data_received(b"")
-            if not self._paused and self._state != _LOST:
+            if self._may_read() and not self._rest_due:
                 self._transport.resume_reading()
+
+    def _may_read(self) -> bool:
+        return self._state == _HANDSHAKING or (not self._paused and self._state != _LOST)
 
     # Output
 
