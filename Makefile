@@ -11,6 +11,7 @@
 ## make conformance   runs the Autobahn testsuite against wshost
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make bench-peers   installs peers for bench from npm: Bun, Deno and Node's ws
+## make torture       attacks wshost and says what it survives; ARGS='--long' attacks it for hours
 ## make docs          builds the documentation into docs/_build
 ##
 ## They need Python 3.11 or later, which PYTHON may name. They install other requirements into .venv, once; VENV may
@@ -24,7 +25,7 @@ VENV ?= .venv
 
 BIN = $(VENV)/bin
 
-.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench bench-peers docs
+.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench bench-peers torture docs
 .NOTPARALLEL:
 
 help:
@@ -35,7 +36,7 @@ serve: $(VENV)/.installed
 
 PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile
 # The tests of the whole server. They count for no package's coverage, so they run without the slow measuring.
-WHOLE = tests/integration tests/regressions tests/benchmarks
+WHOLE = tests/integration tests/regressions tests/benchmarks tests/torture
 
 test: $(VENV)/.installed-test
 	WSHOST_PURE=1 $(PYTEST) $(WHOLE:%=--ignore=%) --cov --cov-context=test --cov-report=term:skip-covered
@@ -95,6 +96,10 @@ bench-peers: $(VENV)/.made
 	mkdir -p $(VENV)/benchmarks
 	cp benchmarks/npm/*.json $(VENV)/benchmarks
 	npm ci --prefix $(VENV)/benchmarks --no-audit --no-fund
+
+torture: $(VENV)/.installed-torture
+	$(BIN)/python hatch_build.py
+	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m torture $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

@@ -1,0 +1,31 @@
+"""Starts the processes of a run, which end with it, however it ends. Knows not what they do.
+
+Each has a process group of its own: Ctrl-C reaches only the run itself, which then ends them all.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from benchmarks.children import CHILDREN, end
+
+
+@contextmanager
+def running(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a process, and kill it in the end if it still runs.
+
+    :param how: further arguments of `subprocess.Popen`.
+    """
+    make: Callable[[], subprocess.Popen[Any]] = partial(subprocess.Popen, command, process_group=0, **how)
+    process = CHILDREN.start(make)
+    try:
+        yield process
+    finally:
+        end(process)
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
