@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,10 @@ def test_names_are_unique_and_the_same_in_the_long_form() -> None:
     names = [test.name for test in listed.tests(long=False)]
     assert len(set(names)) == len(names)
     assert names == [test.name for test in listed.tests(long=True)]
+
+
+def test_every_attack_is_on_its_page() -> None:
+    """And no other."""
+    page = (Path(__file__).parent.parent.parent / "docs/reliability.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert rows[1:] == [test.name for test in listed.tests(long=False)]
