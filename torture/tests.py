@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torture import bombs, ends, faults, floods, fuzzing, handlers, reloading, slow, soak, stopping
+from torture import bombs, ends, faults, floods, fuzzing, handlers, reloading, slow, soak, stopping, takeover
 from torture.figures import Figure
 from torture.flooder import KINDS
 from torture.server import Target
@@ -52,6 +52,7 @@ def tests(long: bool) -> Sequence[Test]:
         Test("handlers that fail", handlers.raising),
         Test("handler that blocks", handlers.blocking),
         Test("SIGHUP under load", reloading.sighup(60 if long else 12)),
+        Test("takeover under load", takeover.takeover(20 if long else 5)),
         Test("SIGTERM under load", stopping.sigterm(100 if long else 10)),
         *(Test(f"fuzzing: {part}", fuzzing.fuzz(part, 2_000_000 if long else 5_000)) for part in fuzzing.PARTS),
         Test("soak", soak.soak(3_600 if long else 30)),
