@@ -96,9 +96,9 @@ def listening(server: Server) -> list[str]:
 LONG_AGO = datetime(2020, 1, 2, tzinfo=UTC)
 
 
-def certificate(path: Path, not_after: datetime | None = None) -> str:
+def certificate(path: Path, not_after: datetime | None = None, name: str = "localhost") -> str:
     """Write a new certificate with its key to a file."""
-    issued = trustme.CA().issue_cert("localhost", not_before=LONG_AGO - timedelta(1), not_after=not_after)
+    issued = trustme.CA().issue_cert(name, not_before=LONG_AGO - timedelta(1), not_after=not_after)
     issued.private_key_and_cert_chain_pem.write_to_path(str(path))
     return str(path)
 
@@ -234,6 +234,17 @@ class TestReload:
         assert self.reload(server, reactor) == (Reloaded(problems=(problem,)), [problem])
         if listening:
             assert serial(reactor) == before
+
+    def test_one_that_was_out_of_date_before_does_not_keep_the_others_from_being_renewed(
+        self, reactor: Reactor, tmp_path: Path
+    ) -> None:
+        paths = [certificate(tmp_path / "a.pem"), certificate(tmp_path / "b.pem", LONG_AGO, "b.example")]
+        server = started({"handler": echo, "tls_cert": paths}, reactor)
+        before = serial(reactor)
+        certificate(tmp_path / "a.pem")
+        late = f"{paths[1]}: the certificate expired at 2020-01-02 00:00 UTC"
+        assert self.reload(server, reactor) == (Reloaded(certificates=2), [late, "reloaded: 2 certificates"])
+        assert serial(reactor) != before
 
     def test_a_server_that_starts_again_has_the_certificates_of_the_reload(
         self, reactor: Reactor, tmp_path: Path

@@ -112,9 +112,8 @@ class Server(MultiService):
         self._certificates: Certificates | None = None
         if settings.tls_cert:
             self._certificates = self._read_certificates()
-            late = self._certificates.out_of_date(datetime.now(UTC))
-            if late is not None:
-                _log.warn("{line}", line=late)
+            for line in self._certificates.out_of_date(datetime.now(UTC)):
+                _log.warn("{line}", line=line)
         self._admin = None if settings.admin is None else _admin(settings.admin, settings, self._look)
         #: Looks for long turns, and counts them, from the start to the end of the last connection; None if it is off.
         self.watchdog: Watchdog | None = None
@@ -276,9 +275,15 @@ class Server(MultiService):
         if self._certificates is None:
             return 0
         certificates = self._read_certificates()
-        late = certificates.out_of_date(datetime.now(UTC))
-        if late is not None:
-            raise ConfigurationError(late)
+        now = datetime.now(UTC)
+        # One that was out of date before, maybe of a forgotten domain, must not keep the others from being renewed.
+        known = self._certificates.out_of_date(now)
+        late = certificates.out_of_date(now)
+        for line in late:
+            if line not in known:
+                raise ConfigurationError(line)
+        for line in late:
+            _log.warn("{line}", line=line)
         for use in [listener.renew(certificates) for listener in self._listeners]:
             use()
         self._certificates = certificates

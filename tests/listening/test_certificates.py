@@ -359,7 +359,7 @@ class TestSeveral:
 
 class TestDates:
     def test_a_certificate_that_is_valid_is_not_out_of_date(self, server: trustme.LeafCert) -> None:
-        assert Certificates(["server.pem"], ["server.key"]).out_of_date(datetime.now(UTC)) is None
+        assert Certificates(["server.pem"], ["server.key"]).out_of_date(datetime.now(UTC)) == []
 
     def test_a_certificate_that_has_expired_or_is_not_valid_yet_is_named(
         self, ca: trustme.CA, server: trustme.LeafCert
@@ -368,12 +368,12 @@ class TestDates:
         issued = ca.issue_cert("old.example", not_before=start, not_after=end)
         issued.private_key_and_cert_chain_pem.write_to_path("old.pem")
         certificates = Certificates(["old.pem"])
-        assert (
-            certificates.out_of_date(end + timedelta(1)) == "old.pem: the certificate expired at 2020-03-04 00:00 UTC"
-        )
-        assert certificates.out_of_date(start - timedelta(1)) == (
+        assert certificates.out_of_date(end + timedelta(1)) == [
+            "old.pem: the certificate expired at 2020-03-04 00:00 UTC"
+        ]
+        assert certificates.out_of_date(start - timedelta(1)) == [
             "old.pem: the certificate is valid only from 2020-01-02 00:00 UTC"
-        )
+        ]
 
 
 class TestClientCertificates:

@@ -162,6 +162,7 @@ class TestFromAFile:
             (Seconds(0, 9), float("nan"), "nan is not a number of seconds from 0 to 9"),
             (Flag(), 1, "1 is not true or false"),
             (Flag(), "true", "'true' is not true or false"),
+            (Text("FILE"), "a\0b", "'a\\x00b' has a null character"),
             (Text("FILE"), 1, "1 is not a string of one or more characters"),
             (Several(Text("FILE")), "a", "'a' is not a list"),
             (Several(Text("FILE")), ["a", 1], "1 is not a string of one or more characters"),

@@ -132,16 +132,17 @@ class Certificates:
     def _choose(self, name: bytes) -> ssl.SSLContext:
         return self._identities[self._names.place(name)].context
 
-    def out_of_date(self, now: datetime) -> str | None:
-        """Return one line about the first certificate that clients will refuse at this time; None if there is none."""
+    def out_of_date(self, now: datetime) -> list[str]:
+        """Return one line about each certificate that clients will refuse at this time."""
+        lines = []
         for identity in self._identities:
             leaf = identity.certificates[0]
             start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
             if now > end:
-                return f"{identity.path}: the certificate expired at {end:%Y-%m-%d %H:%M} UTC"
+                lines.append(f"{identity.path}: the certificate expired at {end:%Y-%m-%d %H:%M} UTC")
             if now < start:
-                return f"{identity.path}: the certificate is valid only from {start:%Y-%m-%d %H:%M} UTC"
-        return None
+                lines.append(f"{identity.path}: the certificate is valid only from {start:%Y-%m-%d %H:%M} UTC")
+        return lines
 
     def select(self, protocols: Sequence[bytes]) -> None:
         """Let `context` select one of these by ALPN, with any of the certificates: the favourite first."""

@@ -151,6 +151,9 @@ class Text(Kind[str]):
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{value!r} is not a string of one or more characters")
+        if "\0" in value:
+            # No path, name or address has one.
+            raise ValueError(f"{value!r} has a null character")
         return exact.text(value)
 
 
