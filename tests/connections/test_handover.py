@@ -495,3 +495,15 @@ class Freezing(Driver):
 def client_text(text: str) -> bytes:
     """One masked text frame, with a key of zeros."""
     return b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text.encode()
+
+
+def test_a_message_that_is_being_published_reaches_its_subscriber_once_before_it_goes() -> None:
+    host = plain(Handler())
+    peer = host.open()
+    peer.connection.ref.subscribe("news")
+    peer.turn()
+    moving = Moving(host)
+    host.reactor.callLater(0, host.hub.topics.publish_locally, "news", "hi")
+    moving.start()
+    assert moving.wait().count == [1]
+    assert peer.messages() == ["hi"]

@@ -11,7 +11,9 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from wsproto.events import Message
 from zope.interface import implementer
 
+from tests.memory import MemoryHost
 from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
+from wshost.handlers import echo
 from wshost.protocols.websocket.encodings import FRAMES, DeflatedFrameEncoding
 
 
@@ -404,3 +406,17 @@ class TestOrder:
         rooms.handler.refs[0].close()
         rooms.publish("a", "after")
         assert peer.messages() == ["before", ("close", 1000, "Normal close")]
+
+
+def test_a_subscriber_says_whether_messages_wait_for_it() -> None:
+    host = MemoryHost(echo)
+    peer = host.open()
+    peer.connection.ref.subscribe("a")
+    subscriber = peer.connection.context.subscriber
+    assert subscriber is not None
+    assert not subscriber.due
+    host.hub.topics.publish_locally("a", "x")
+    assert subscriber.due
+    peer.turn()
+    assert not subscriber.due
+    assert peer.messages() == ["x"]

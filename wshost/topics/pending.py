@@ -75,8 +75,8 @@ class Subscriber:
 
     @property
     def due(self) -> bool:
-        """Whether messages wait for it that were published in this turn."""
-        return self.encoding is not None and bool(self._pending._pending_for(self))  # noqa: SLF001 - one piece with it
+        """Whether messages may wait for it that were published in this turn. Changes nothing."""
+        return self.encoding is not None and not self._pending.empty
 
     def drain(self) -> bytes:
         """Remove and return the pending messages, encoded and joined."""
