@@ -1146,6 +1146,19 @@ class TestAnotherProcess:
         server = started({"handler": echo, "listen": ["tcp:1"]}, reactor)
         assert server.share(["tcp:1"]) == {}
 
+    def test_the_admin_endpoint_goes_over_too(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo, "port": 80, "admin": "9090"}, reactor)
+        operators = "tcp:9090:interface=127.0.0.1"
+        assert server.endpoints[1:] == [operators]
+        assert server.share([operators]) == {operators: port.socket}
+
+    def test_the_admin_endpoint_gets_the_socket_that_it_had_before(self, reactor: Reactor) -> None:
+        server = service({"handler": echo, "port": 80, "admin": "9090"}, reactor)
+        inherited: Any = object()
+        server.inherit({"tcp:9090:interface=127.0.0.1": inherited})
+        with pytest.raises(ConfigurationError, match=r"^admin: .* on asyncio's reactor can be taken over$"):
+            server.bind()
+
     def test_inherited_sockets_are_for_their_endpoints(self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
         given: dict[str, Any] = {}
 

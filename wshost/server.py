@@ -157,7 +157,8 @@ class Server(MultiService):
                 if unix or not listener.unix:
                     listener.listen(hub.factory(proxied=listener.proxied))
             if self._admin is not None:
-                self._admin.listen(self._reactor or reactors.installed(), unix)
+                inherited = self._inherited.pop(self._admin.description, None)
+                self._admin.listen(self._reactor or reactors.installed(), unix, inherited)
         except ConfigurationError:
             listeners, self._listeners = self._listeners, []
             for listener in listeners:
@@ -172,7 +173,7 @@ class Server(MultiService):
         limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
         self._listeners = [
             Listener(reactor, description, self._certificates, inherited=self._inherited.pop(description, None))
-            for description in self.endpoints
+            for description in _public(settings)
         ]
         leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
         self._hub = Hub(
@@ -299,8 +300,13 @@ class Server(MultiService):
 
     @property
     def endpoints(self) -> list[str]:
-        """The descriptions of the endpoints for clients."""
-        return list(_public(self._settings))
+        """The descriptions of the endpoints, that for operators included."""
+        return [*_public(self._settings), *([] if self._admin is None else [self._admin.description])]
+
+    @property
+    def _all_listeners(self) -> list[Listener]:
+        operators = None if self._admin is None else self._admin.listener
+        return self._listeners if operators is None else [*self._listeners, operators]
 
     def inherit(self, sockets: Mapping[str, socket]) -> None:
         """Listen on sockets of another process, once it has told this one to go on. Called before `bind`.
@@ -311,7 +317,7 @@ class Server(MultiService):
 
     def share(self, descriptions: Sequence[str]) -> dict[str, socket]:
         """Return the listening sockets of these endpoints; those that another process can't use are not among them."""
-        ports = {listener.description: listener.port for listener in self._listeners}
+        ports = {listener.description: listener.port for listener in self._all_listeners}
         return {one: ports[one].socket for one in descriptions if ports.get(one) is not None}
 
     def give_up(self, tell: Callable[[int], None], give: Callable[[Frozen, socket, Any], None]) -> Deferred[int]:
@@ -322,18 +328,19 @@ class Server(MultiService):
         :returns: fires with the number of connections that have gone over.
         """
         hub: Any = self._hub
-        ports = [listener.port for listener in self._listeners if listener.port is not None]
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             listener.pause()
+        ports = [listener.port for listener in self._listeners if listener.port is not None]
         try:
             tell(hub.shared.account.opened + sum(port.accepted for port in ports))
         except BaseException:
-            for listener in self._listeners:
+            for listener in self._all_listeners:
                 listener.resume()
             raise
         self._ready = False
-        for port in ports:
-            port.release()
+        for listener in self._all_listeners:
+            if listener.port is not None:
+                listener.port.release()
         done: Deferred[int] = hub.hand_over(give)
         return done
 
@@ -348,7 +355,7 @@ class Server(MultiService):
     def _serve(self, _: object) -> None:
         """Let clients in: the backplane has connected."""
         self._connecting = None
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             listener.resume()
         (self._reactor or reactors.installed()).callWhenRunning(self._announce, self._listeners)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -103,3 +104,27 @@ def test_a_successor_that_can_not_start_leaves_all_as_it_was(folder: Path) -> No
         with running_server("--port", "0", "--handler", TALLY, "--takeover", takeover):
             assert old.wait()[0] == 0
             assert counted(client) == "2"
+
+
+def test_the_admin_endpoint_goes_over_too(folder: Path) -> None:
+    admin = folder / "admin"
+    options = ("--port", "0", "--handler", TALLY, "--takeover", str(folder / "takeover"), "--admin", f"unix:{admin}")
+
+    def ask(path: str) -> str:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(15)
+            client.connect(str(admin))
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            return b"".join(iter(lambda: client.recv(65_536), b"")).decode().partition("\r\n\r\n")[2]
+
+    with running_server(*options) as old, open_one(old) as client:
+        assert counted(client) == "1"
+        assert ask("/readyz") == "ready\n"
+        with running_server(*options) as new:
+            assert old.wait()[0] == 0
+            assert counted(client) == "2"
+            assert ask("/readyz") == "ready\n"
+            metrics = ask("/metrics")
+            assert '\nwshost_connections{module="websocket"} 1.0\n' in metrics
+            assert '\nwshost_messages_total{direction="in"} 2.0\n' in metrics
+            assert "Traceback" not in old.log + new.log

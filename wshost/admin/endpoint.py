@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -62,29 +63,36 @@ class Endpoint:
     """
 
     def __init__(self, description: str, public: Iterable[str], pages: Pages, hosts: Sequence[str]) -> None:
-        self._description = complete(description)
+        #: The description of the endpoint, with its interface.
+        self.description = complete(description)
         self._pages = pages
         self._hosts = Hosts(one for one in hosts if one != "*")
         self._listener: Listener | None = None
         self._site: Site | None = None
-        where = place(self._description)
+        where = place(self.description)
         # Port 0 is another one each time.
         if not where.endswith(":0") and where in map(place, public):
             raise ConfigurationError(
                 f"admin: {description!r} is where clients connect: operators need an endpoint apart"
             )
 
-    def listen(self, reactor: Any, unix: bool = True) -> None:
+    def listen(self, reactor: Any, unix: bool = True, inherited: socket | None = None) -> None:
         """Listen, unless it does already.
 
         :param unix: False leaves out a Unix socket.
+        :param inherited: a socket that listens already in another process; None to open one.
         :raises ConfigurationError: when that fails.
         """
         if self._listener is None:
-            self._listener = Listener(reactor, self._description, None, option="admin")
+            self._listener = Listener(reactor, self.description, None, option="admin", inherited=inherited)
             self._site = Site(reactor, self._pages, self._hosts)
         if self._site is not None and (unix or not self._listener.unix):
             self._listener.listen(self._site)
+
+    @property
+    def listener(self) -> Listener | None:
+        """What listens; None before `listen` and after `stop`."""
+        return self._listener
 
     def announce(self) -> None:
         """Log where it listens."""

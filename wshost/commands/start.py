@@ -93,7 +93,7 @@ class CommandServer(Server):
             super()._serve(result)
             return
         self._connecting = None
-        for listener in self._listeners:
+        for listener in self._all_listeners:
             listener.pause()
         # The process before this one serves meanwhile; later, all clients would have to wait.
         self.load()
