@@ -113,10 +113,11 @@ def test_an_interrupted_run_shows_complete_cells_and_leaves_no_process(number: s
 
 
 def members(session: int) -> list[str]:
-    """The processes of a session, by their stat files."""
+    """The processes of a session, by their stat files; without dead ones, for whom nobody has waited yet."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            if stat.read_text().rpartition(")")[2].split()[3] == str(session):
+            state, _, _, its_session, *_ = stat.read_text().rpartition(")")[2].split()
+            if its_session == str(session) and state not in {"Z", "X"}:
                 found.append(str(stat))
     return found
