@@ -290,8 +290,8 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("saved up for {} seconds; compressed bytes", (count(options.BURST),)),
         ("of pauses, with never {} seconds of silence", (count(limited.QUIET),)),
         (
-            "{} steps a turn, or {} of messages and output, then the others",
-            (count(driver.STEPS), size(driver.TURN_SIZE)),
+            "{} steps a turn, or {} of messages and output, then the others; what Autobahn reads counts as {} more",
+            (count(driver.STEPS), size(driver.TURN_SIZE), size(reader.ENGINE_WORK)),
         ),
         ("{} (`--max-connections`); none for an address", (_CONNECTIONS,)),
         (

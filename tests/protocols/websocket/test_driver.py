@@ -38,6 +38,7 @@ from wshost.protocols.websocket import module as websocket
 from wshost.protocols.websocket.autobahn_engine import Engine
 from wshost.protocols.websocket.driver import HEARTBEAT, MAX_BEHIND_INFOS, STEPS, TURN_SIZE, WebSocket
 from wshost.protocols.websocket.keepalive import CONTROL_BURST, Keepalive
+from wshost.protocols.websocket.reader import ENGINE_WORK
 from wshost.request import ConnectionInfo
 from wshost.results import REFUSED, Accept
 
@@ -1507,6 +1508,17 @@ class TestFairness:
         # None was lost, and all were answered.
         assert server.told == [("text", "x" * size)] * count
         assert [one.payload for one in frames(peer.take())] == [b"x" * size] * count
+
+    @pytest.mark.parametrize("piece", [frame(PING, b""), frame(TEXT, b"", fin=False) + frame(CONTINUATION, b"")])
+    def test_one_turn_takes_fewer_frames_that_take_long(self, piece: bytes) -> None:
+        """Control frames and fragments are read by the engine."""
+        server = Server(fast_lane=True)
+        peer = server.open()
+        told = [0]
+        fed(peer, piece * 900)
+        told.extend(len(server.told) for _ in each_call(peer.reactor))
+        assert told[-1] == 900
+        assert max(later - before for before, later in pairwise(told)) <= TURN_SIZE // ENGINE_WORK + 1
 
     def test_one_turn_sends_a_limited_amount_of_output(self) -> None:
         server = Server(lambda session, message: session.channel.send(message[1] * 1_000))

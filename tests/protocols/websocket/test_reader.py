@@ -8,7 +8,7 @@ import pytest
 from tests.regressions.wire import BINARY, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT, close, close_code, frame, head
 from wshost.protocols.websocket.autobahn_engine import Engine, engine_class
 from wshost.protocols.websocket.deflate import STREAM, Inflater
-from wshost.protocols.websocket.reader import SLICE, FrameReader
+from wshost.protocols.websocket.reader import ENGINE_WORK, SLICE, FrameReader
 
 LIMIT = 1 << 20
 #: Sizes about those where a frame changes its form, or becomes more than a slice or the limit.
@@ -27,7 +27,11 @@ class Sink:
         self.written = b""
         self.dropped = False
         self.rooms: list[memoryview | None] = []
+        self.work = 0
         self.failures: list[tuple[int, str]] = []
+
+    def on_work(self, size: int) -> None:
+        self.work += size
 
     def receive_into(self, room: memoryview | None) -> None:
         self.rooms.append(room)
@@ -317,6 +321,13 @@ class TestDeflatedMessages:
 
 
 class TestTheEngine:
+    def test_each_slice_for_the_engine_counts_as_work_and_plain_messages_do_not(self) -> None:
+        reader = Reader()
+        reader.feed(frame(TEXT, b"plain"))
+        assert reader.sink.work == 0
+        reader.feed(frame(PING, b""), frame(BINARY, b"x" * 2 * SLICE, fin=False))
+        assert reader.sink.work == (1 + 3) * ENGINE_WORK
+
     def test_an_engine_is_released_after_each_message_or_control_frame(self, reader: Reader) -> None:
         for times in range(1, 4):
             reader.feed(frame(PING), frame(TEXT, b"hel", fin=False), frame(CONTINUATION, b"lo"))

@@ -362,6 +362,9 @@ class WebSocket:
         if self._state is _OPEN:
             self._session.handle_message(message)
 
+    def on_work(self, size: int) -> None:
+        self._turn_size += size
+
     def receive_into(self, room: memoryview | None) -> None:
         self._context.receive_into(room)
 

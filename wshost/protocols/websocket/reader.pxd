@@ -9,7 +9,7 @@ cdef class FrameReader:
     cdef public object _engine, _make_engine, _partial, _sink
     cdef public Inflater _inflater
     cdef public bytes _data
-    cdef public Py_ssize_t _at, _filled, _known, _limit, _read
+    cdef public Py_ssize_t _at, _engine_work, _filled, _known, _limit, _read
     cdef public bint _engaged
 
     cpdef feed(self, bytes data)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The engine gets its input in slices of this size, as each of its steps copies the rest of the slice.
 SLICE = 8_192
+#: What the engine does for a slice is as much work as so many bytes of a plain message, however few bytes it has.
+ENGINE_WORK = 8_192
 
 _utf_8 = codecs.getincrementaldecoder("utf-8")
 
@@ -46,6 +48,8 @@ class FrameReader:
         self._inflater = inflater
         self._engine: Engine | None = None
         self._limit = limit
+        # Without the fast lane, all frames are the engine's, and none costs more than the others.
+        self._engine_work = ENGINE_WORK if limit >= 0 else 0
         # The bytes that were fed, and up to where they have been read.
         self._data = b""
         self._at = 0
@@ -197,6 +201,7 @@ class FrameReader:
             stop = min(at + self._known, stop)
             self._known -= stop - at
         self.engine.feed(data[at:stop])
+        self._sink.on_work(self._engine_work)
         self._at = stop
         return True
 

@@ -37,6 +37,12 @@ class EngineSink(Protocol):
 class Sink(EngineSink, Protocol):
     """Receives what the frame reader and its engine report."""
 
+    def on_work(self, size: int) -> None:
+        """Something was done that is in no message's size.
+
+        :param size: the work, in bytes.
+        """
+
     def receive_into(self, room: memoryview | None) -> None:
         """Let the peer's next bytes, which belong to a large frame, be read into this; then call `FrameReader.filled`.
 
