@@ -1188,6 +1188,13 @@ class TestAnotherProcess:
         reactor.advance(10)
         assert moved == [0]
 
+    def test_ports_that_can_not_go_over_are_only_paused(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        told: list[int] = []
+        server.give_up(told.append, lambda *args: None)
+        assert told == [0]
+        assert not server.ready
+
     def test_a_server_whose_successor_has_gone_goes_on(self, reactor: Reactor, port: Port) -> None:
         server = started({"handler": echo}, reactor)
 

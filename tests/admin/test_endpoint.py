@@ -90,6 +90,15 @@ class TestListening:
             "admin listening on http://127.0.0.1:9090 (/healthz, /readyz, /metrics, /connections)"
         ]
 
+    def test_its_listener_is_known_while_there_is_one(self, reactor: Reactor) -> None:
+        admin = endpoint()
+        assert admin.listener is None
+        admin.listen(reactor)
+        assert admin.listener is not None
+        assert admin.listener.description == admin.description == "tcp:9090:interface=127.0.0.1"
+        admin.stop()
+        assert admin.listener is None
+
     def test_a_unix_socket_may_have_to_wait(self, reactor: Reactor) -> None:
         admin = endpoint("unix:/run/a.sock")
         admin.listen(reactor, unix=False)

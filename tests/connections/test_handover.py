@@ -192,6 +192,36 @@ class TestGivingAway:
         peer.transport.drain()
         assert moving.wait().count == [1]
 
+    def test_a_connection_goes_whose_output_somebody_has_waited_for(self) -> None:
+        host = plain(Handler())
+        peer = host.open()
+        drained: list[bool] = []
+        peer.connection.ref.drained().addCallback(drained.append)
+        peer.transport.reading = False
+        peer.connection.ref.send("x" * 100_000)
+        peer.turn()
+        peer.connection.ref.drained().addCallback(drained.append)
+        moving = Moving(host).start()
+        peer.turn()
+        assert (drained, moving.given) == ([True], [])
+        peer.transport.reading = True
+        peer.transport.drain()
+        assert moving.wait().count == [1]
+        assert drained == [True, True]
+
+    def test_a_connection_goes_whose_handler_has_a_policy_for_slow_peers(self) -> None:
+        adapter = HandlerAdapter(Handler(), {}, when_slow="drop_old")
+        chain = [link("http", http), link("websocket", websocket, {"handler": adapter, "compress": False})]
+        host = MemoryHost(chain=chain)
+        host.open()
+        assert Moving(host).start().wait().count == [1]
+
+    def test_a_connection_stays_that_reads_into_a_buffer(self) -> None:
+        host = plain(Handler())
+        peer = host.open(buffered=True)
+        peer.send(b"\x82\xfe\xff\xff" + bytes(4) + bytes(1_000))
+        assert Moving(host).start().wait().count == [0]
+
     def test_a_connection_stays_that_closes(self) -> None:
         host = plain(Handler())
         host.open().connection.ref.close()

@@ -31,7 +31,15 @@ from tests.regressions.wire import (
     mask,
 )
 from wshost.connections.context import MAX_KEPT
-from wshost.interfaces import IBufferedDriver, IChannel, ICountingDriver, IRef, ISession, ISessionFactory
+from wshost.interfaces import (
+    IBufferedDriver,
+    IChannel,
+    ICountingDriver,
+    IMovableDriver,
+    IRef,
+    ISession,
+    ISessionFactory,
+)
 from wshost.messages import CALL
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
@@ -1934,3 +1942,71 @@ class TestNotes:
     def test_a_handshake_that_breaks_the_protocol_is_noted(self) -> None:
         notes = self.noted(Server(limits={"access": True}), headers={"Sec-WebSocket-Version": "8"})
         assert (notes["status"], notes["reason"]) == (426, "Only version 13 of WebSocket is spoken here.")
+
+
+class TestAnotherProcess:
+    """A connection that is frozen here, and goes on in another driver."""
+
+    def frozen(self, server: Server) -> Any:
+        session: Any = server.session
+        session.freeze = lambda: b"state"
+        return driver(server).freeze()
+
+    def test_an_open_connection_between_two_messages_can_go(self) -> None:
+        server = Server(compress=False)
+        server.open()
+        assert verifyObject(IMovableDriver, driver(server))
+        assert self.frozen(server) == b"state"
+
+    def test_a_session_that_has_no_way_to_do_so_stays(self) -> None:
+        server = Server(compress=False)
+        server.open()
+        assert driver(server).freeze() is None
+
+    @pytest.mark.parametrize("sent", [frame(TEXT, b"x")[:1], frame(TEXT, b"x", fin=False), close(1000)])
+    def test_a_connection_within_a_message_or_behind_a_close_stays(self, sent: bytes) -> None:
+        server = Server(compress=False)
+        peer = server.open()
+        found = driver(server)
+        session: Any = server.session
+        session.freeze = lambda: b"state"
+        fed(peer, sent)
+        assert found.freeze() is None
+
+    def test_a_connection_that_has_not_been_accepted_stays(self) -> None:
+        server = Server(init=lambda session: None, compress=False)
+        server.connect().upgrade()
+        assert self.frozen(server) is None
+
+    def test_a_connection_whose_session_is_at_work_stays(self) -> None:
+        server = Server(work, compress=False)
+        server.open().text("x")
+        assert self.frozen(server) is None
+
+    def test_a_compressed_connection_stays(self) -> None:
+        server = Server(compress=True)
+        server.open(headers={"Sec-WebSocket-Extensions": "permessage-deflate"})
+        assert self.frozen(server) is None
+
+    @pytest.mark.parametrize("interval", [0, 20])
+    def test_a_driver_goes_on_open_with_what_its_factory_makes(self, interval: int) -> None:
+        server = Server(compress=False, ping_interval=interval)
+        peer = server.open()
+        given: list[Any] = []
+
+        def thaw(channel: Any, ref: Any, route: Any, data: bytes) -> Any:
+            given.append((channel, ref, route, data))
+            return server.session
+
+        sessions: Any = server.sessions
+        sessions.thaw = thaw
+        options = server.hub.shared.chain[1].options
+        found = websocket.thaw(options, peer.connection.context, b"state")
+        assert given == [(found, peer.connection.ref, peer.connection.context.route, b"state")]
+        assert found.is_open
+
+    def test_a_factory_that_can_not_go_on_is_an_error(self) -> None:
+        server = Server(compress=False)
+        peer = server.open()
+        with pytest.raises(TypeError, match=r"can't go on with connections of another process$"):
+            websocket.thaw(server.hub.shared.chain[1].options, peer.connection.context, b"state")
