@@ -219,7 +219,8 @@ class TestGivingAway:
     def test_a_connection_stays_that_reads_into_a_buffer(self) -> None:
         host = plain(Handler())
         peer = host.open(buffered=True)
-        peer.send(b"\x82\xfe\xff\xff" + bytes(4) + bytes(1_000))
+        peer.send(b"\x82\xfe" + (20_000).to_bytes(2, "big") + bytes(4) + bytes(4_000))
+        assert peer.transport.room is not None
         assert Moving(host).start().wait().count == [0]
 
     def test_a_connection_stays_that_closes(self) -> None:
