@@ -494,9 +494,16 @@ class TestDetach:
         pair.go_on()
         assert pair.protocol.told == []
         assert pair.loop.calls == {}
-        pair.transport._sock.close()
+        pair.ours.close()
 
     def test_a_reset_that_is_known_is_met_here(self, connect: Callable[..., Pair]) -> None:
         pair = connect()
-        pair.transport._reset = ConnectionResetError()
+        pair.transport.write_nocheck(b"never read")
+        pair.peer.send(b"one")
+        pair.peer.close()
+        [reader] = pair.loop.calls.values()
+        reader()
+        assert pair.protocol.received == b"one"
         assert not pair.transport.detach()
+        pair.go_on()
+        assert isinstance(pair.protocol.error, ConnectionResetError)
