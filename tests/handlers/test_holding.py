@@ -110,7 +110,7 @@ def step(function: Any) -> Any:
 class Curried:
     """What is a partial, or a bound method, in the class itself."""
 
-    handle = functools.partial(lambda extra, message, state: look(), 0)
+    handle = staticmethod(functools.partial(lambda extra, message, state: look(), 0))
 
 
 @pytest.mark.parametrize(
