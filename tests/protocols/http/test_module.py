@@ -262,6 +262,25 @@ class TestLineEnds:
             assert driver.handle_connection_in(part) is None
         assert answer(driver.handle_connection_in(parts[-1]))[0] == 400
 
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"\r\n0\n\r\n\r\n",
+            b"GET / HTTP/1.1\nX: \0\r\n\r\n",
+            b"GET / HTTP/2.0\r\nHost: a\nX: \r\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\n" + b"X: a\r\n" * 40 + b"\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\n" + b"x" * 200,
+        ],
+    )
+    def test_it_gets_the_same_answer_in_whatever_pieces_it_comes(self, head: bytes) -> None:
+        answers = set()
+        for cut in range(len(head)):
+            driver = start(max_head_size=100, max_headers=20)
+            pieces = filter(None, (head[:cut], head[cut:]))
+            status, _, body = answer(next(filter(None, map(driver.handle_connection_in, pieces))))
+            answers.add((status, body))
+        assert answers == {(400, b"A line of the request head does not end in CRLF.")}
+
     def test_cr_and_lf_may_come_apart(self) -> None:
         driver = start()
         for byte in UPGRADE[:-1]:

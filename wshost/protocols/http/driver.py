@@ -5,7 +5,6 @@ Must not know frames, nor how options are checked.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from zope.interface import classImplements, implementedBy
 from wshost.interfaces import IContext, IPromptDriver, Timer
 from wshost.networks import Networks
 from wshost.protocols.http.forwarded import find
-from wshost.protocols.http.head import BadRequest, demand_get, parse, response
+from wshost.protocols.http.head import BARE_LF, BadRequest, bad_line, demand_get, parse, response
 from wshost.request import TOKEN, Request, fields_of, traceparent
 from wshost.results import REFUSED, Close, Refused, Results, Switch
 
@@ -26,7 +25,6 @@ _END = b"\r\n\r\n"
 _CR = 0x0D
 #: The most empty lines that are ignored before the request line; some clients send one after a body.
 _EMPTY_LINES = 8
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 #: The value of Retry-After, in seconds: long enough for a load balancer to try another server, and for a restart.
 _RETRY_AFTER = 5
 #: The methods of health checks, and what they get.
@@ -107,10 +105,11 @@ class Driver:
         end = received.find(_END, start, limit)
         if end >= 0:
             return self._judge(bytes(received), end + len(_END))
+        # Before the length: the answer is the same in whatever pieces the head comes.
+        if BARE_LF.search(received, start, limit):
+            raise bad_line()
         if len(received) >= limit:
             raise BadRequest(431, "The request head is too long.")
-        if _BARE_LF.search(received, start):
-            raise BadRequest(400, "A line ends without CR.")
         if received is data:
             self._received = bytearray(data)
         return None

@@ -21,6 +21,8 @@ _MAX_MEMBERS_OF = {"connection": 100, "upgrade": 100}
 #: If the whole head has no more commas than this, no field has too many members.
 _FEW = min(_MAX_MEMBERS_OF.values())
 
+#: A line that ends without CR.
+BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROLS = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -183,10 +185,13 @@ def _phrase(status: int) -> str:
 
 def _fault(head: bytes) -> BadRequest:
     """Return the error for a malformed head."""
+    # First: a head that comes in pieces is refused for it before it has come whole.
+    if BARE_LF.search(head):
+        return bad_line()
     if len(head.translate(None, _CONTROLS)) < len(head):
         return BadRequest(400, "A control character is in the request head.")
-    if not head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n"):
-        return BadRequest(400, "A line of the request head does not end in CRLF.")
+    if head.count(b"\r") > head.count(b"\n"):
+        return bad_line()
     parts = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
     if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _VERSION.fullmatch(parts[2]):
         return BadRequest(400, "The first line is no HTTP request line.")
@@ -196,6 +201,11 @@ def _fault(head: bytes) -> BadRequest:
         return _bad_target()
     # This includes white space before the colon, folded lines and non-ASCII names (RFC 9112 §§5.1, 5.2).
     return BadRequest(400, "A line of the request head is no header field.")
+
+
+def bad_line() -> BadRequest:
+    """Return the error for a line that ends in CR or LF alone."""
+    return BadRequest(400, "A line of the request head does not end in CRLF.")
 
 
 def _bad_target() -> BadRequest:
