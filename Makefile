@@ -35,13 +35,17 @@ serve: $(VENV)/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
 PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile
-# The tests of the whole server. They count for no package's coverage, so they run without the slow measuring.
+# The tests of the whole server. They count for no package's coverage.
 WHOLE = tests/integration tests/regressions tests/benchmarks tests/torture
+# Integration tests that send frames. The others are about listening, signals and logs: the same in each form.
+MESSAGES = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
+    fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
+FRAMES = tests/regressions $(MESSAGES:%=tests/integration/test_%.py)
 
 test: $(VENV)/.installed-test
 	WSHOST_PURE=1 $(PYTEST) $(WHOLE:%=--ignore=%) --cov --cov-context=test --cov-report=term:skip-covered
 	$(BIN)/python -m tests.package_coverage
-	WSHOST_PURE=1 $(PYTEST) $(WHOLE)
+	WSHOST_PURE=1 $(PYTEST) $(FRAMES)
 	$(MAKE) test-compiled
 
 # A module that is up to date is not compiled again.
@@ -49,12 +53,8 @@ test-compiled: $(VENV)/.installed-test
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(PYTEST)
 
-# Integration tests that send frames. The others are about listening, signals and logs.
-MESSAGES = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
-    fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
 test-engine: $(VENV)/.installed-test
-	WSHOST_FAST_LANE=off $(PYTEST) \
-	    tests/protocols tests/handlers tests/regressions $(MESSAGES:%=tests/integration/test_%.py)
+	WSHOST_FAST_LANE=off $(PYTEST) tests/protocols tests/handlers $(FRAMES)
 
 # Without the tests of packaging, which compile without the sanitizers.
 SANITIZED = $(filter-out $(WHOLE:%=%/%) tests/test_packaging.py, \
