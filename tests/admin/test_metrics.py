@@ -10,6 +10,7 @@ from tests.admin.conftest import Look
 from tests.memory import MemoryHost
 from wshost.admin.metrics import export
 from wshost.admin.seen import DRAINING
+from wshost.handlers import echo
 from wshost.handlers.timed import BOUNDS, Durations
 from wshost.logs.limit import LogLimit
 from wshost.process.watchdog import DELAYS, Watchdog
@@ -108,6 +109,14 @@ def test_a_scrape_counts_crashes_and_messages_that_were_dropped(look: Look, host
     value = scrape(look, host)
     assert value("wshost_handler_crashes_total", handler="chat", call="init") == 1
     assert value("wshost_ref_messages_dropped_total", policy="drop_old") == 1
+
+
+def test_a_scrape_counts_slow_clients_that_were_dropped(look: Look, host: MemoryHost) -> None:
+    assert scrape(look, host)("wshost_slow_clients_dropped_total") == 0
+    limited = MemoryHost(echo, max_output_total=1 << 20).hub.shared
+    assert limited.budget is not None
+    limited.budget.dropped += 2
+    assert scrape(lambda state: look(state)._replace(shared=limited), host)("wshost_slow_clients_dropped_total") == 2
 
 
 def test_a_scrape_shows_how_late_the_reactor_is(look: Look, host: MemoryHost, watchdog: Watchdog) -> None:

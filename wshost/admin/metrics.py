@@ -77,6 +77,8 @@ def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
     yield _gauge("subscriptions", "Subscriptions to topics.", topics.subscriptions)
     yield _counter("publications_dropped", "Messages that subscribers did not get.", topics.dropped)
     yield _counter("ref_messages_dropped", "Messages of refs that were dropped.", _by(account.dropped), "policy")
+    slow = shared.budget.dropped if shared.budget else 0
+    yield _counter("slow_clients_dropped", "Clients that were dropped: too much output waited in all.", slow)
     yield _counter("handler_crashes", "Exceptions of users' code.", account.crashes, "handler", "call")
     watchdog = seen.watchdog
     yield _counter("slow_turns", "Turns of the reactor that took too long.", watchdog.long_turns if watchdog else 0)
