@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from typing import Any
@@ -367,6 +368,66 @@ class Sender:
             for number in range(3):
                 self.said.append((number, ref.send(MUCH), await ref.drained()))
         return ("noreply", ref)
+
+
+async def until(waiter: Deferred[bool]) -> bool:
+    """A coroutine for a task that asyncio makes."""
+    return await waiter
+
+
+class TestTasksOfAsyncio:
+    @in_loop
+    async def test_tasks_wait_until_output_has_drained(self) -> None:
+        peer = blocked()
+        waiter = peer.connection.ref.drained()
+        tasks = [asyncio.create_task(until(waiter)) for _ in range(2)]
+        await turns()
+        assert [task.done() for task in tasks] == [False, False]
+        read(peer)
+        assert await asyncio.gather(*tasks) == [True, True]
+
+    @in_loop
+    async def test_a_task_goes_on_at_once_if_nothing_waits(self) -> None:
+        assert await until(connected().connection.ref.drained())
+
+    @in_loop
+    async def test_a_task_is_told_when_the_connection_is_gone(self) -> None:
+        peer = blocked()
+        task = asyncio.create_task(until(peer.connection.ref.drained()))
+        await turns()
+        peer.leave()
+        assert not await task
+        assert not await until(peer.connection.ref.drained())
+
+    @in_loop
+    async def test_a_wait_may_have_a_time_limit(self) -> None:
+        waiter = blocked().connection.ref.drained()
+        fired = results(waiter)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiter, 0.001)
+        assert [failure.type for failure in fired] == [CancelledError]
+
+    @in_loop
+    async def test_tasks_that_were_cancelled_are_forgotten(self) -> None:
+        peer = blocked()
+        tasks = [asyncio.create_task(until(peer.connection.ref.drained())) for _ in range(MAX_WAITERS)]
+        await turns()
+        for task in tasks:
+            task.cancel("enough")
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in ended} == {asyncio.CancelledError}
+        fired = results(*(peer.connection.ref.drained() for _ in range(MAX_WAITERS)))
+        read(peer)
+        assert fired == [True] * MAX_WAITERS
+
+    @in_loop
+    async def test_a_coroutine_of_twisted_waits_beside_them(self) -> None:
+        peer = blocked()
+        fired = results(Deferred.fromCoroutine(until(peer.connection.ref.drained())))
+        task = asyncio.create_task(until(peer.connection.ref.drained()))
+        await turns()
+        read(peer)
+        assert (await task, fired) == (True, [True])
 
 
 class TestAHandler:
