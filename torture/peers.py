@@ -81,15 +81,23 @@ def connected(
     made = dial(port, context, receive)
     try:
         made.sendall(handshake(path, deflate))
-        answer = b""
-        while not answer.endswith(b"\r\n\r\n"):
-            answer += _exactly(made, 1)
-        if not answer.startswith(b"HTTP/1.1 101 "):
-            raise OSError(f"refused: {answer[:40]!r}")
+        read_answer(made)
     except BaseException:
         made.close()
         raise
     return made
+
+
+def read_answer(made: socket.socket) -> None:
+    """Read the answer to an opening handshake.
+
+    :raises OSError: when the server refuses.
+    """
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += _exactly(made, 1)
+    if not answer.startswith(b"HTTP/1.1 101 "):
+        raise OSError(f"refused: {answer[:40]!r}")
 
 
 def read_frame(made: socket.socket) -> tuple[int, bytes]:

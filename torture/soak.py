@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from torture.figures import Figure
-from torture.peers import BINARY, CLOSE, PING, TEXT, connected, dial, frame, handshake, read_frame, reset
+from torture.peers import BINARY, CLOSE, PING, TEXT, dial, frame, handshake, read_answer, read_frame, reset
 from torture.polite import polite
-from torture.server import Target
+from torture.server import Server, Target
 
 #: A shorter run says nothing of a slope in MB an hour.
 HOUR = 3_600
@@ -28,35 +28,23 @@ def soak(seconds: float) -> Callable[[Target], Iterator[Figure]]:
 
     def test(target: Target) -> Iterator[Figure]:
         chosen = random.Random(1)
-        warm_up = seconds / 6
-        staying: list[socket.socket] = []
-        made = 0
         samples: list[tuple[float, float]] = []
         with target.start(deflate=True) as server, polite(server.port) as client:
+            # To look at all objects has Autobahn import what it imports late.
+            server.counts()
             start = time.monotonic()
-            due = start
-            while time.monotonic() < start + seconds:
-                due += 0.1
-                for _ in range(CHURN // 10):
-                    made += 1
-                    with suppress(OSError):
-                        staying.append(_come(server.port, chosen))
-                while len(staying) > STAYING:
-                    _leave(staying.pop(chosen.randrange(len(staying))), chosen)
-                now = time.monotonic()
-                if now > start + warm_up:
-                    samples.append((now, server.rss))
-                time.sleep(max(0.0, due - now))
-            for one in staying:
-                reset(one)
-            time.sleep(1)
+            _churn(server, chosen, start + seconds / 6)
+            before = server.counts()
+            made = _churn(server, chosen, start + seconds, samples)
             after = server.counts()
             yield Figure("connections", made)
-            yield Figure("connections a second", made / seconds)
+            yield Figure("connections a second", made / (seconds * 5 / 6))
             yield Figure("RSS after the warm-up", samples[0][1], "MB")
             if seconds >= HOUR:
                 yield Figure("RSS grows by", _slope(samples) * 3600, "MB/h", 1)
-            yield Figure("connections left", after["Connection"] - 2, "", 0)
+            for kind, name in (("Connection", "connections"), ("Timer", "timers"), ("descriptors", "descriptors")):
+                yield Figure(f"{name} left", after[kind] - before[kind], "", 0)
+            yield Figure("objects left", after["objects"] - before["objects"], "", 200)
             yield Figure("log", len(server.log) / 1e6, "MB", 1)
             yield Figure("exits", float(not server.alive), "", 0)
             yield from client.figures(50)
@@ -64,24 +52,61 @@ def soak(seconds: float) -> Callable[[Target], Iterator[Figure]]:
     return test
 
 
-def _come(port: int, chosen: random.Random) -> socket.socket:
-    """Connect, and say something; one of a hundred is hostile."""
-    if chosen.random() < 0.01:
-        one = dial(port)
-        one.sendall(os.urandom(chosen.randrange(1, 2_000)) if chosen.random() < 0.5 else handshake()[:40])
-        return one
-    one = connected(port, deflate=chosen.random() < 0.5)
-    kind = chosen.randrange(4)
-    if kind == 0:
-        one.sendall(frame(PING, b"x"))
-    else:
-        one.sendall(frame(chosen.choice([TEXT, BINARY]), b"x" * chosen.choice([1, 100, 1_000, 20_000])))
-    if chosen.random() < 0.01:
-        # Not a frame.
-        one.sendall(b"\xff" * 20)
-    else:
-        read_frame(one)
-    return one
+def _churn(server: Server, chosen: random.Random, end: float, samples: list[tuple[float, float]] | None = None) -> int:
+    """Let clients come and go until then, and all leave in the end. Return how many came.
+
+    :param samples: gets the time and the RSS, ten times a second.
+    """
+    staying: list[socket.socket] = []
+    made = 0
+    due = time.monotonic()
+    while (now := time.monotonic()) < end:
+        if samples is not None:
+            samples.append((now, server.rss))
+        due += 0.1
+        came = _come(server.port, chosen, CHURN // 10)
+        made += len(came)
+        staying += came
+        while len(staying) > STAYING:
+            _leave(staying.pop(chosen.randrange(len(staying))), chosen)
+        time.sleep(max(0.0, due - time.monotonic()))
+    for one in staying:
+        reset(one)
+    time.sleep(1)
+    return made
+
+
+def _come(port: int, chosen: random.Random, count: int) -> list[socket.socket]:
+    """Connect, all at once, and say something; one of a hundred is hostile. Return the sockets that the server kept."""
+    made = []
+    polite = []
+    for _ in range(count):
+        with suppress(OSError):
+            made.append(dial(port))
+    for one in made:
+        with suppress(OSError):
+            if chosen.random() < 0.01:
+                one.sendall(os.urandom(chosen.randrange(1, 2_000)) if chosen.random() < 0.5 else handshake()[:40])
+            else:
+                one.sendall(handshake(deflate=chosen.random() < 0.5))
+                polite.append(one)
+    waiting = []
+    for one in polite:
+        with suppress(OSError):
+            read_answer(one)
+            size = chosen.choice([1, 100, 1_000, 20_000])
+            one.sendall(
+                frame(PING, b"x") if chosen.random() < 0.25 else frame(chosen.choice([TEXT, BINARY]), b"x" * size)
+            )
+            if chosen.random() < 0.01:
+                # Not a frame.
+                one.sendall(b"\xff" * 20)
+            else:
+                waiting.append(one)
+    for one in waiting:
+        with suppress(OSError):
+            read_frame(one)
+    return made
 
 
 def _leave(one: socket.socket, chosen: random.Random) -> None:
