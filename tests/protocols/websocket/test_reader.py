@@ -337,6 +337,24 @@ class TestTheEngine:
         assert len(reader.engines) == 6
         assert reader.frames.arrived == 7
 
+    @pytest.mark.parametrize("size", [1, 200, 70_000])
+    def test_messages_behind_one_whose_head_comes_in_pieces_are_read_without_it(self, size: int) -> None:
+        payload = bytes(size)
+        cut_frame = frame(BINARY, payload)
+        for cut in range(1, len(cut_frame) - size):
+            for second in range(cut, len(cut_frame) - size):
+                reader = Reader()
+                reader.feed(cut_frame[:cut], cut_frame[cut:second], cut_frame[second:] + frame(BINARY, b"x") * 5)
+                assert reader.told == [("binary", payload), *[("binary", b"x")] * 5]
+                assert (reader.sink.from_engines <= 1, reader.sink.read_here >= 5) == (True, True)
+                assert not reader.frames.inside
+
+    def test_frames_of_a_message_whose_heads_come_in_pieces_are_work_each(self, reader: Reader) -> None:
+        frames = [frame(TEXT, b"x", fin=False), *[frame(CONTINUATION, b"x", fin=False)] * 4, frame(CONTINUATION, b"x")]
+        reader.feed(frames[0] + frames[1][:1], frames[1][1:] + b"".join(frames[2:]))
+        assert reader.told == [("text", "x" * 6)]
+        assert reader.sink.work == 7 * ENGINE_WORK
+
     def test_without_a_limit_one_engine_stays(self) -> None:
         reader = Reader(-1)
         engine = reader.frames.engine

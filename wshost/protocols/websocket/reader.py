@@ -24,6 +24,9 @@ SLICE = 8_192
 #: What the engine does for a slice is as much work as so many bytes of a plain message, however few bytes it has.
 ENGINE_WORK = 8_192
 
+#: A frame's size is in so many bytes at its beginning, at the most (RFC 6455 §5.2).
+HEAD = 10
+
 _utf_8 = codecs.getincrementaldecoder("utf-8")
 
 
@@ -196,6 +199,13 @@ class FrameReader:
         data, at = self._data, self._at
         if self._known == 0:
             self._known = frame_size(data, at)
+        elif self._known < 0:
+            # The engine has the first bytes of the frame's head. Unless it gets this frame alone, it reads all others of
+            # the slice, too, at many times the cost.
+            begun = self.engine.data
+            size = frame_size(begun + data[at : at + HEAD], 0)
+            if size > 0:
+                self._known = size - len(begun)
         stop = min(at + SLICE, len(data))
         if self._known > 0:
             stop = min(at + self._known, stop)
