@@ -54,6 +54,9 @@ def tests(long: bool) -> Sequence[Test]:
         Test("SIGHUP under load", reloading.sighup(60 if long else 12)),
         Test("takeover under load", takeover.takeover(20 if long else 5)),
         Test("SIGTERM under load", stopping.sigterm(100 if long else 10)),
-        *(Test(f"fuzzing: {part}", fuzzing.fuzz(part, 2_000_000 if long else 5_000)) for part in fuzzing.PARTS),
+        *(
+            Test(f"fuzzing: {part}", fuzzing.fuzz(part, runs if long else 5_000))
+            for part, runs in fuzzing.PARTS.items()
+        ),
         Test("soak", soak.soak(3_600 if long else 30)),
     )
