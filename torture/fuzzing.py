@@ -16,8 +16,8 @@ from torture.figures import Figure
 from torture.processes import running
 from torture.server import Target
 
-#: The oracles' names, and how many inputs each gets in the long run: ten million in all. The last two parse a few bytes,
-#: the others drive three servers in memory for each input.
+#: The oracles' names, and how many inputs each gets in the long run: ten million in all. The last two parse a few
+#: bytes, the others drive three servers in memory for each input.
 PARTS = {"head": 300_000, "frames": 300_000, "deflate": 300_000, "PROXY": 4_600_000, "TLS records": 4_600_000}
 
 _RUNS = re.compile(r"stat::number_of_executed_units:\s+(\d+)")

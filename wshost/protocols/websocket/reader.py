@@ -200,8 +200,8 @@ class FrameReader:
         if self._known == 0:
             self._known = frame_size(data, at)
         elif self._known < 0:
-            # The engine has the first bytes of the frame's head. Unless it gets this frame alone, it reads all others of
-            # the slice, too, at many times the cost.
+            # The engine has the first bytes of the frame's head. Unless it gets this frame alone, it reads all others
+            # of the slice, too, at many times the cost.
             begun = self.engine.data
             size = frame_size(begun + data[at : at + HEAD], 0)
             if size > 0:
