@@ -27,6 +27,9 @@ INTERRUPTIBLE = (
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])",
 )
 
+#: How many seconds to wait for what must come, on a machine that may be very busy.
+PATIENCE = 60.0
+
 _LISTENING = re.compile(r"wshost listening on (\S+)")
 _PORT = re.compile(r":(\d+)$")
 
@@ -66,7 +69,7 @@ class Server:
         """What the process has written so far, log and stderr."""
         return os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0).decode()
 
-    def wait_for(self, pattern: str | re.Pattern[str], seconds: float = 15.0) -> re.Match[str]:
+    def wait_for(self, pattern: str | re.Pattern[str], seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until the log has a match.
 
         :raises AssertionError: when the process ended, or the time is up.
@@ -81,7 +84,7 @@ class Server:
             assert time.monotonic() < deadline, f"no {pattern!r} within {seconds} s in:\n{self.log}"
             time.sleep(0.02)
 
-    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 15.0) -> tuple[int, str]:
+    def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = PATIENCE) -> tuple[int, str]:
         """Send a signal, and wait for the end.
 
         :returns: the exit status (negative: the signal that ended it) and everything that the process has written.
@@ -90,7 +93,7 @@ class Server:
             self._process.send_signal(how)
         return self.wait(seconds)
 
-    def wait(self, seconds: float = 15.0) -> tuple[int, str]:
+    def wait(self, seconds: float = PATIENCE) -> tuple[int, str]:
         """Wait for the end; returns what `stop` does."""
         try:
             return self._process.wait(seconds), self.log

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from tests.integration.server import SCRIPTS, Server, running_server
@@ -416,7 +416,7 @@ class TestReload:
     def answers(self, server: Server, text: str) -> Callable[[], bool]:
         def asked() -> bool:
             # The client's own assertion fails if the server ends while the handshake is sent.
-            with suppress(OSError, ConnectionClosed, TimeoutError, AssertionError):
+            with suppress(OSError, WebSocketException, TimeoutError, AssertionError):
                 url = re.findall(r"listening on (ws://\S+)", server.log)[-1]
                 return say(url, "hello") == [text]
             return False

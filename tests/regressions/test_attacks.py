@@ -284,12 +284,18 @@ class TestHandshakeSize:
     )
     def test_thousands_of_spaces_are_parsed_in_linear_time(self, line: bytes, answer: int) -> None:
         """CVE-2021-32640: a pattern that tries each of 16,000 spaces from each of them takes a second."""
-        peer = MemoryHost(echo, websocket_options={"compress": True}).connect()
         data = request()[:-2] + line % (b" " * 16_000) + b"\r\n\r\n"
-        before = time.process_time()
-        peer.send(data)
-        assert time.process_time() - before < 0.2
-        assert status(peer.take()) == answer
+
+        def seconds() -> float:
+            peer = MemoryHost(echo, websocket_options={"compress": True}).connect()
+            before = time.process_time()
+            peer.send(data)
+            passed = time.process_time() - before
+            assert status(peer.take()) == answer
+            return passed
+
+        # The quickest of several runs: others may use the processor's caches.
+        assert min(seconds() for _ in range(3)) < 0.2
 
     @pytest.mark.parametrize(
         ("name", "part"),
