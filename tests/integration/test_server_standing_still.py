@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 
-from tests.integration.server import Server, running_server
+from tests.integration.server import PATIENCE, Server, running_server
 from tests.memory import request
 from tests.regressions import wire
 
@@ -192,7 +192,7 @@ class Peers:
         peers = self.connect(count, answers=answers)
         for peer in peers:
             peer.send(request())
-        assert self.wait(3, lambda: all(peer.head for peer in peers))
+        assert self.wait(PATIENCE, lambda: all(peer.head for peer in peers))
         assert [wire.status(peer.head) for peer in peers] == [101] * count
         return peers
 
@@ -260,7 +260,7 @@ def test_what_peers_sent_while_the_server_stood_still_counts_as_in_time(peers: P
     for peer in [*closing, closed]:
         peer.send(wire.frame(wire.TEXT, b"bye"))
     bye = wire.Frame(wire.CLOSE, b"\x0f\xa0bye")
-    assert peers.wait(3, lambda: all(bye in peer.frames for peer in [*closing, closed]))
+    assert peers.wait(PATIENCE, lambda: all(bye in peer.frames for peer in [*closing, closed]))
 
     def speak() -> None:
         for peer in late:
@@ -269,14 +269,14 @@ def test_what_peers_sent_while_the_server_stood_still_counts_as_in_time(peers: P
             peer.send(wire.close(4000))
 
     stand_still(speak)
-    assert peers.wait(3, lambda: all(peer.head or peer.end for peer in late))
+    assert peers.wait(PATIENCE, lambda: all(peer.head or peer.end for peer in late))
     assert [wire.status(peer.head) for peer in late] == [101] * PEERS
-    assert peers.wait(3, lambda: len(peers.ended(closing)) == PEERS)
+    assert peers.wait(PATIENCE, lambda: len(peers.ended(closing)) == PEERS)
     assert peers.ended(closing) == ["closed"] * PEERS
     for _ in range(2):
         stand_still(nothing)
         peers.wait(0.02)
-    assert peers.wait(5, lambda: None not in {silent.end, closed.end, begun.end})
+    assert peers.wait(PATIENCE, lambda: None not in {silent.end, closed.end, begun.end})
     assert peers.ended([*healthy, *late]) == []
     assert wire.PING in {frame.opcode for frame in silent.frames}
     assert closed.end == "reset"
