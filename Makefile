@@ -34,7 +34,7 @@ help:
 serve: $(VENV)/.installed
 	$(BIN)/twistd -n wshost --port $(PORT) --handler $(HANDLER)
 
-PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile
+PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile --durations=20
 # The tests of the whole server. They count for no package's coverage.
 WHOLE = tests/integration tests/regressions tests/benchmarks tests/torture
 # Integration tests that send frames. The others are about listening, signals and logs: the same in each form.
