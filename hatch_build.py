@@ -76,6 +76,8 @@ def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> dict[str
         pyx = Path(f"{module}.pyx")
         source = pyx if (ROOT / pyx).exists() else pyx.with_suffix(".py")
         extensions.append(Extension(module.replace("/", "."), [str(source)]))
+    # Before they are read: one that changes meanwhile must not count as compiled.
+    sources = list(_sources(modules))
     before = Path.cwd()
     os.chdir(ROOT)
     try:
@@ -100,9 +102,13 @@ def compile_into(directory: Path, modules: Sequence[str] = COMPILED) -> dict[str
         command.run()
     finally:
         os.chdir(before)
+        if sources != list(_sources(modules)):
+            # By its time, a C file may be newer than the change that it lacks.
+            for made in (directory / "c").rglob("*.c"):
+                made.unlink()
     built = {str(Path(path).relative_to(directory / "lib" / "wshost")): Path(path) for path in command.get_outputs()}
     built[CHOOSER["SOURCES"]] = directory / "sources"
-    built[CHOOSER["SOURCES"]].write_text("".join(_sources(modules)))
+    built[CHOOSER["SOURCES"]].write_text("".join(sources))
     return built
 
 

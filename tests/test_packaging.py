@@ -16,11 +16,13 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from email.message import Message
 from email.parser import Parser
+from hashlib import sha256
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from Cython.Build import cythonize
 from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -445,3 +447,41 @@ class TestBuildHook:
         hook.initialize("editable", data)
         hook.finalize("editable", data, "")
         assert data == {"force_include": {}}
+
+
+class TestCompiling:
+    @pytest.fixture
+    def source(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        """The source of the one module of a tree."""
+        need_compiler()
+        monkeypatch.setattr(hatch_build, "ROOT", tmp_path)
+        monkeypatch.setenv("CFLAGS", "-O0")
+        source = tmp_path / "wshost/number.py"
+        source.parent.mkdir()
+        source.write_text("NUMBER = 1\n")
+        return source
+
+    def build(self, source: Path) -> tuple[str, str]:
+        """Compile the tree; return what the module says, and the digest of its source in the list of sources."""
+        built = hatch_build.compile_into(source.parent.parent / "build", ["wshost/number"])
+        run = [sys.executable, "-c", "import number; print(number.NUMBER)"]
+        said = subprocess.run(run, check=True, cwd=built[f"number{SUFFIX}"].parent, capture_output=True, text=True)
+        return said.stdout.strip(), built[SOURCES].read_text().partition(" ")[0]
+
+    def test_a_source_that_changes_while_it_is_compiled_counts_as_changed_since(
+        self, monkeypatch: pytest.MonkeyPatch, source: Path
+    ) -> None:
+        before = sha256(source.read_bytes()).hexdigest()
+
+        def cythonize_slowly(*args: Any, **kwargs: Any) -> Any:
+            extensions = cythonize(*args, **kwargs)
+            # Its time is that of the change, and so before that of the C file.
+            time = source.stat()
+            source.write_text("NUMBER = 2\n")
+            os.utime(source, ns=(time.st_atime_ns, time.st_mtime_ns))
+            return extensions
+
+        with monkeypatch.context() as slowly:
+            slowly.setattr("Cython.Build.cythonize", cythonize_slowly)
+            assert self.build(source) == ("1", before)
+        assert self.build(source) == ("2", sha256(source.read_bytes()).hexdigest())
