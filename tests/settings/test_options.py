@@ -189,6 +189,15 @@ class TestSettle:
         assert settle({"tls_cert": ["a.pem", "b.pem"]}).tls_key == ()
         assert settle({"tls_cert": ["a.pem", "b.pem"], "tls_key": ["a.key", "b.key"]}).tls_key == ["a.key", "b.key"]
 
+    @pytest.mark.parametrize("given", [{"max_output_total": (1 << 20) - 1}, {"max_output_total": 1, "max_output": 2}])
+    def test_less_output_for_all_clients_than_for_one_is_refused(self, given: dict[str, int]) -> None:
+        with pytest.raises(ConfigurationError, match=r"^max-output-total must be max-output or more, here \d\w*: "):
+            settle(given)
+
+    @pytest.mark.parametrize("given", [{"max_output": 2}, {"max_output_total": 2, "max_output": 2}])
+    def test_as_much_output_for_all_clients_as_for_one_is_taken(self, given: dict[str, int]) -> None:
+        assert settle(given) == Settings(**given)
+
     @pytest.mark.parametrize("given", [{"drain_spread": 9}, {"drain_spread": 1, "drain_timeout": 1}])
     def test_a_spread_that_leaves_no_time_to_answer_is_refused(self, given: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError, match=r"^drain-spread must be shorter than 90 % of drain-timeout$"):

@@ -415,4 +415,9 @@ def settle(*given: Mapping[str, Any]) -> Settings:
     # The rest of the time is for answers to the last Closes: see `wshost.connections.drain`.
     if settings.drain_spread and settings.drain_spread >= 0.9 * settings.drain_timeout:
         raise ConfigurationError("drain-spread must be shorter than 90 % of drain-timeout")
+    if 0 < settings.max_output_total < settings.max_output:
+        one = Settings.max_output.kind.show(settings.max_output)
+        raise ConfigurationError(
+            f"max-output-total must be max-output or more, here {one}: one client may need that much"
+        )
     return settings
