@@ -941,6 +941,18 @@ class TestASecondSignal:
         assert reactor.getDelayedCalls() == []
 
 
+class TestTryingEndpoints:
+    def test_endpoints_are_tried_and_closed_by_a_stop(self, reactor: Reactor) -> None:
+        server = service({"handler": echo, "listen": ["tcp:80", "tcp:81"], "admin": "9090"}, reactor)
+        assert server.try_endpoints() == []
+        assert [port for port, *_ in reactor.tcpServers] == [80, 81, 9090]
+        server.stopService()
+        for port in reactor.ports:
+            assert port.closed is not None
+            port.closed.callback(None)
+        assert service({"handler": echo}, reactor).try_endpoints() == []
+
+
 class TestStop:
     def test_stop_closes_the_ports_and_the_connections(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
@@ -30,6 +31,7 @@ from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
 from wshost.handlers.timed import Timings
 from wshost.interfaces import IBackplane
+from wshost.listening import trial
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
 from wshost.messages import check_message, check_topic
@@ -166,6 +168,20 @@ class Server(MultiService):
             self._hub = None
             self._stop_admin()
             raise
+
+    def try_endpoints(self) -> list[ConfigurationError]:
+        """Try whether all endpoints can be listened on. `stopService` must follow.
+
+        :returns: why some can't be now, which are other servers' still.
+        :raises ConfigurationError: for the first that can't be, whatever other servers do.
+        """
+        hub = self._assemble()
+        endpoints: list[tuple[Listener, IProtocolFactory]] = [
+            (listener, hub.factory(proxied=listener.proxied)) for listener in self._listeners
+        ]
+        if self._admin is not None:
+            endpoints.append(self._admin.make(self._reactor or reactors.installed()))
+        return trial.try_all(endpoints)
 
     def _assemble(self) -> Hub:
         reactor = self._reactor or reactors.installed()

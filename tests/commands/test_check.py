@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from wshost.process.passed_sockets import PassedSocket, PassedSockets
 from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.settings.options import OPTIONS
+
+#: As the name of a Unix socket, it is too long.
+LONG = "x" * 120
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +105,19 @@ class TestWhatIsWrong:
             ([*ECHO, "--listen=nope:"], "listen: 'nope:': Unknown endpoint type"),
             ([*ECHO, "--config=none.toml"], "none.toml: No such file or directory"),
             ([*ECHO, "--listen=unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
+            ([*ECHO, "--listen=unix:address=none/x"], "can't listen on unix:address=none/x: No such file or directory"),
             ([*ECHO, "--listen=haproxy:unix:none/x:mode=666"], "can't listen on haproxy:unix:none/x"),
+            ([*ECHO, "--listen=unix:locked"], "can't listen on unix:locked: what is there is no socket"),
+            ([*ECHO, f"--listen=unix:{LONG}"], f"can't listen on unix:{LONG}: AF_UNIX path too long"),
+            (
+                [*ECHO, "--listen=unix:x", "--listen=unix:./x"],
+                "can't listen on unix:./x: another endpoint is there, too",
+            ),
             ([*ECHO, "--admin=unix:none/x"], "can't listen on unix:none/x: No such file or directory"),
+            ([*ECHO, "--admin=unix:locked"], "can't listen on unix:locked: what is there is no socket"),
+            ([*ECHO, "--takeover=none/x"], "takeover: none/x: No such file or directory"),
+            ([*ECHO, "--takeover=locked"], "takeover: locked: locked is no socket"),
+            ([*ECHO, f"--takeover={LONG}"], f"takeover: {LONG}: AF_UNIX path too long"),
             ([*ECHO, "--log-file=none/log"], "log-file: none/log: No such file or directory"),
             ([*ECHO, "--log-file=."], r"log-file: \.: Is a directory"),
             ([*ECHO, "--log-file=locked"], "log-file: locked: Permission denied"),
@@ -124,6 +139,25 @@ class TestWhatIsWrong:
     def test_a_unix_socket_that_can_be_made_is_not_made(self, reactor: Reactor) -> None:
         assert checked(*ECHO, "--listen=unix:x", "--listen=tcp:0", "--admin=unix:y") == 0
         assert reactor.unixServers == []
+        assert list(Path().iterdir()) == []
+
+    def test_a_unix_socket_on_which_a_server_listens_is_no_error(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """It may be the server that is to be replaced."""
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind("x")
+            server.listen()
+            assert checked(*ECHO, "--listen=unix:x", "--admin=tcp:0") == 0
+        assert capfd.readouterr().err == (
+            "wshost: warning: can't listen on unix:x: a server listens there already: "
+            "no error if that is the server to be replaced\n"
+        )
+
+    def test_a_server_that_can_be_taken_over_is_left_alone(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+            server.bind("x")
+            server.listen()
+            assert checked(*ECHO, "--port=0", "--takeover=x") == 0
+        assert list(map(str, Path().iterdir())) == ["x"]
 
     def test_a_log_that_is_not_there_yet_is_not_made(self) -> None:
         checked(*ECHO, "--log-file=log")

@@ -83,11 +83,16 @@ class Endpoint:
         :param inherited: a socket that listens already in another process; None to open one.
         :raises ConfigurationError: when that fails.
         """
-        if self._listener is None:
+        listener, site = self.make(reactor, inherited)
+        if unix or not listener.unix:
+            listener.listen(site)
+
+    def make(self, reactor: Any, inherited: socket | None = None) -> tuple[Listener, Site]:
+        """Return what listens, and its factory: as `listen` otherwise, but it does not listen yet."""
+        if self._listener is None or self._site is None:
             self._listener = Listener(reactor, self.description, None, option="admin", inherited=inherited)
             self._site = Site(reactor, self._pages, self._hosts)
-        if self._site is not None and (unix or not self._listener.unix):
-            self._listener.listen(self._site)
+        return self._listener, self._site
 
     @property
     def listener(self) -> Listener | None:

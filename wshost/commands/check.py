@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 from wshost import __version__, compiled
 from wshost.commands import passed
 from wshost.commands.options import Options
+from wshost.listening import trial
 from wshost.loading.importing import make_importable
 from wshost.logs.text import escaped
-from wshost.process import open_files, passed_sockets, reactors
+from wshost.process import open_files, passed_sockets, reactors, takeover
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings import environment
@@ -44,18 +44,16 @@ def check(parsed: Options) -> int:
     _check_log(settings.log_file)
     if parsed.file is not None:
         make_importable(Path(parsed.file).absolute().parent)
-    for endpoint in (*settings.listen, *([] if settings.admin is None else [settings.admin])):
-        _check_socket(endpoint)
+    if settings.takeover is not None:
+        _check_takeover(Path(settings.takeover))
     server = Server(settings)
     server.load()
     try:
-        server.bind(unix=False)
-    except ConfigurationError as error:
-        if getattr(getattr(error.__cause__, "socketError", None), "errno", None) != errno.EADDRINUSE:
-            raise
-        _warn(f"{error}: no error if that is the server to be replaced")
+        for taken in server.try_endpoints():
+            _warn(f"{taken}: no error if that is the server to be replaced")
+    finally:
+        server.stopService()
     _warn(passed.unused(passed_sockets.PASSED))
-    server.stopService()
     print("\nIt would start.")
     return 0
 
@@ -94,16 +92,20 @@ def _source(option: Option[Any], settings: Settings, layers: Mapping[str, Mappin
     return environment.variable(option) if source == "the environment" else source
 
 
-def _check_socket(endpoint: str) -> None:
-    """Check that a Unix socket can be made, without making it.
+def _check_takeover(path: Path) -> None:
+    """Check that a successor can be waited for, without making a socket.
 
     :raises ConfigurationError: when it can't.
     """
-    kind, *arguments = re.split(r"(?<!\\):", endpoint.removeprefix("haproxy:"))
-    folder = Path(arguments[0].replace("\\:", ":")).absolute().parent if kind == "unix" else None
-    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
-        error = errno.EACCES if folder.is_dir() else errno.ENOENT
-        raise ConfigurationError(f"can't listen on {endpoint}: {os.strerror(error)}")
+    try:
+        predecessor = takeover.find(path)
+        if predecessor is not None:
+            predecessor.close()
+        elif path.exists() and not path.is_socket():
+            raise FileExistsError(f"{path} is no socket")
+        trial.is_served(str(takeover.unfinished(path)))
+    except (OSError, takeover.TakeoverError) as error:
+        raise ConfigurationError(f"takeover: {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _check_log(name: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
+from twisted.internet.endpoints import UNIXServerEndpoint, quoteStringArgument, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -270,6 +271,25 @@ class Listener:
 
         self._port.addCallback(find)
         return found[0] if found and hasattr(found[0], "release") else None
+
+    @property
+    def path(self) -> str | None:
+        """The path of its Unix socket, or its abstract name; None if it is another kind of endpoint."""
+        if not isinstance(self._endpoint, UNIXServerEndpoint):
+            return None
+        return os.fsdecode(self._endpoint._address)  # noqa: SLF001 - it has no public name
+
+    @property
+    def host(self) -> IAddress | None:
+        """Where it listens; None if it does not."""
+        found: list[IAddress] = []
+
+        def find(port: IListeningPort | None) -> IListeningPort | None:
+            found.extend([] if port is None else [port.getHost()])
+            return port
+
+        self._port.addCallback(find)
+        return found[0] if found else None
 
     def stop(self) -> Deferred[None]:
         """Stop listening.

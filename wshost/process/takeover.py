@@ -217,6 +217,11 @@ def find(path: Path) -> Predecessor | None:
     return Predecessor(Channel(channel))
 
 
+def unfinished(path: Path) -> Path:
+    """Return where this process makes its socket for a path, before it moves it there."""
+    return path.with_name(f"{path.name}.{os.getpid()}")
+
+
 class Offer:
     """Waits at a path for a successor.
 
@@ -249,7 +254,7 @@ class Offer:
     def listen(self) -> None:
         """Begin to wait. :raises OSError: when there can be no socket at the path."""
         # Listen under another name first: a successor finds a process that listens, or none.
-        made = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        made = unfinished(self._path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with suppress(FileNotFoundError):
