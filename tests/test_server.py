@@ -995,6 +995,37 @@ class TestStop:
         reactor.advance(0)
         assert not child.running
 
+    def test_a_second_stop_is_done_with_the_first(self, reactor: Reactor) -> None:
+        server = service({"handler": echo}, reactor)
+        child = Service()
+        child.setServiceParent(server)
+        server.startService()
+        protocol, _ = connect(reactor)
+        stopped: list[None] = []
+        server.stopService().addCallback(stopped.append)
+        server.stopService().addCallback(stopped.append)
+        assert reactor.ports[0].closed is not None
+        reactor.ports[0].closed.callback(None)
+        assert (stopped, child.running) == ([], True)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        reactor.advance(0)
+        assert (stopped, bool(child.running)) == ([None, None], False)
+        server.stopService().addCallback(stopped.append)
+        assert len(stopped) == 3
+
+    def test_a_server_that_was_started_again_stops_again(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        first = server.stopService()
+        stopped: list[None] = []
+        server.startService()
+        server.stopService().addCallback(stopped.append)
+        for port in reactor.ports:
+            assert stopped == []
+            assert port.closed is not None
+            port.closed.callback(None)
+            assert first.called
+        assert stopped == [None]
+
     def test_stop_is_done_at_once_when_the_server_was_not_started(self, reactor: Reactor) -> None:
         stopped: list[None] = []
         service({"handler": echo}, reactor).stopService().addCallback(stopped.append)

@@ -135,6 +135,8 @@ class Server(MultiService):
         self._ready = False
         # Fires when everything has stopped that stopped because the backplane failed.
         self._halted: Deferred[Any] = succeed(None)
+        # What fires when the server has stopped; None while it does not stop.
+        self._stops: list[Deferred[None]] | None = None
 
     @property
     def ready(self) -> bool:
@@ -187,6 +189,7 @@ class Server(MultiService):
         reactor = self._reactor or reactors.installed()
         settings = self._settings
         limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
+        self._stops = None
         self._listeners = [
             Listener(reactor, description, self._certificates, inherited=self._inherited.pop(description, None))
             for description in _public(settings)
@@ -240,10 +243,26 @@ class Server(MultiService):
                 listener.pause()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, drain connections, then stop added services. Fires when all that is done."""
+        """Stop listening, drain connections, then stop added services. Fires when all that is done.
+
+        May be called again meanwhile, and changes nothing then.
+        """
+        done: Deferred[None] = Deferred()
+        if self._stops is not None:
+            self._stops.append(done)
+            return done
+        stops = self._stops = [done]
         stopped = self._halt()
         stopped.addCallback(lambda _: MultiService.stopService(self))
-        return stopped.addCallback(lambda _: self._stop_admin())
+        stopped.addCallback(lambda _: self._stop_admin())
+        stopped.addBoth(self._has_stopped, stops)
+        return done
+
+    def _has_stopped(self, result: Any, stops: list[Deferred[None]]) -> None:
+        if self._stops is stops:
+            self._stops = None
+        for one in stops:
+            one.callback(result)
 
     def reload(self) -> Deferred[Reloaded]:
         """Read certificates and authorities of clients again, and import the handlers again that have names.
