@@ -562,6 +562,31 @@ class TestInfo:
         assert [message[1] for message, _ in handler.seen] == list(range(MAX_INFOS))
         assert session.handle_info("there is room again")
 
+    def test_there_is_always_room_for_the_info_that_the_server_stops(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        handler = Handler(init=lambda options: gate)
+        session = begin(handler, channel)
+        assert all(session.handle_info(number) for number in range(MAX_INFOS))
+        assert session.handle_info("drain")
+        assert not session.handle_info("drain")
+        gate.callback(None)
+        channel.turn()
+        while session.has_infos:
+            channel.turn()
+        assert [message[1] for message, _ in handler.seen] == [*range(MAX_INFOS), "drain"]
+
+    def test_infos_of_users_types_are_not_compared(self, channel: Channel) -> None:
+        class Info(str):
+            def __eq__(self, other: object) -> bool:
+                raise AssertionError
+
+            __hash__ = str.__hash__
+
+        gate: Deferred[Any] = Deferred()
+        session = begin(Handler(init=lambda options: gate), channel)
+        assert all(session.handle_info(number) for number in range(MAX_INFOS))
+        assert not session.handle_info(Info("drain"))
+
     def test_a_handler_that_sends_itself_infos_without_end_lets_others_have_their_turn(self, channel: Channel) -> None:
         sessions: list[ISession] = []
         handler = Handler(lambda message, state: ("noreply", sessions[0].handle_info("next") and state))

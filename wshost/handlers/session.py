@@ -25,6 +25,8 @@ from wshost.results import Accept, Reject
 
 #: How many infos may be queued for one connection's handler.
 MAX_INFOS = 1_024
+#: The info that the server stops, of which one more may be queued: it comes once.
+DRAIN = "drain"
 #: How many queued infos are handled in a row before other connections have their turn: a handler may send itself one
 #: info after the other.
 INFOS_A_TURN = 256
@@ -160,7 +162,8 @@ class HandlerSession:
             return False
         if self._queue is None:
             self._queue = deque()
-        if len(self._queue) >= MAX_INFOS:
+        waiting = len(self._queue)
+        if waiting >= MAX_INFOS and (waiting > MAX_INFOS or type(message) is not str or message != DRAIN):
             return False
         self._queue.append(("info", message))
         if not self.busy:
