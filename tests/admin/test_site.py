@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
 from wshost.admin.pages import Answer, text
@@ -169,6 +169,15 @@ class TestLimits:
         assert not client.transport.disconnecting
         clock.advance(0.2)
         assert client.transport.disconnecting
+
+    def test_clients_that_are_dropped_for_silence_are_no_news(self, site: Site, clock: Clock) -> None:
+        """A monitor may keep its connection from one look to the next."""
+        with capturedLogs() as events:
+            client = Client(site)
+            clock.advance(TIMEOUT)
+            clock.advance(TIMEOUT)
+            assert client.transport.disconnected
+        assert {event["log_level"] for event in events} == {LogLevel.debug}
 
     def test_clients_beyond_the_most_are_closed_at_once(self, site: Site) -> None:
         clients = [Client(site) for _ in range(MOST_CLIENTS)]

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPFactory, Request, datetimeToString
+from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
 from wshost.admin.pages import Answer, Pages, text
 from wshost.protocols.http.head import split_authority
@@ -127,6 +127,20 @@ class _Refused(Protocol):
         self.transport.abortConnection()
 
 
+class _DebugLogger(Logger):
+    """Logs at the level debug what Twisted says of each client that was silent: a monitor is, between two looks."""
+
+    def info(self, format: str | None = None, **kwargs: object) -> None:
+        self.debug(format, **kwargs)
+
+
+class _Channel(HTTPChannel):
+    """One client."""
+
+    requestFactory = AdminRequest
+    _log = _DebugLogger("wshost")
+
+
 class _HTTP(HTTPFactory):
     """Twisted's HTTP without an access log, which a monitor would fill.
 
@@ -134,15 +148,11 @@ class _HTTP(HTTPFactory):
     """
 
     noisy = False
+    protocol: Any = _Channel
 
     def __init__(self, reactor: Any, site: Site) -> None:
         super().__init__(timeout=TIMEOUT, reactor=reactor)
         self.site = site
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        built: Any = super().buildProtocol(addr)
-        built.requestFactory = AdminRequest
-        return built
 
     def startFactory(self) -> None:
         """Start no log."""
