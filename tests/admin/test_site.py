@@ -214,6 +214,10 @@ class TestBrowsers:
         assert answer is not None
         assert answer.status == status
 
+    def test_a_status_that_twisted_does_not_know_has_its_reason_phrase(self, site: Site) -> None:
+        answer = Client(site, HERE).ask("GET / HTTP/1.1\nHost: evil.example")
+        assert answer.startswith("HTTP/1.1 421 Misdirected Request\r\n")
+
     def test_no_name_is_asked_for_on_a_unix_socket(self) -> None:
         assert refused("GET", None, None, SOCKET, Hosts()) is None
 

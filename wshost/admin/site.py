@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, HTTPFactory, Request, datetimeToString
 
 from wshost.admin.pages import Answer, Pages, text
-from wshost.protocols.http.head import split_authority
+from wshost.protocols.http.head import phrase, split_authority
 from wshost.protocols.websocket.browsers import Hosts, is_loopback
 
 #: How many clients may be connected. Further ones are closed at once.
@@ -94,7 +94,8 @@ class AdminRequest(Request):
         if self.channel is None:
             # The client has gone meanwhile.
             return
-        self.setResponseCode(answer.status)
+        # Twisted does not know all of them.
+        self.setResponseCode(answer.status, phrase(answer.status).encode())
         for name, value in {**HEADERS, **answer.headers}.items():
             self.setHeader(name, value)
         self.setHeader("Content-Length", str(len(answer.body)))

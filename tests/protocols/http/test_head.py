@@ -606,6 +606,20 @@ class TestResponse:
     def test_the_reason_phrase_is_the_standard_one(self, status: HTTPStatus) -> None:
         assert response(status).startswith(f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode())
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "413 Content Too Large",
+            "414 URI Too Long",
+            "416 Range Not Satisfiable",
+            "421 Misdirected Request",
+            "422 Unprocessable Content",
+        ],
+    )
+    def test_a_reason_phrase_is_that_of_the_newest_standard(self, line: str) -> None:
+        """RFC 9110 §15.5 has other phrases than the standards before it, which some versions of Python know."""
+        assert response(int(line[:3])).startswith(f"HTTP/1.1 {line}\r\n".encode())
+
     def test_an_unknown_status_has_a_reason_phrase(self) -> None:
         assert response(599).startswith(b"HTTP/1.1 599 Status\r\n")
 

@@ -23,6 +23,14 @@ _FEW = min(_MAX_MEMBERS_OF.values())
 
 #: A line that ends without CR.
 BARE_LF = re.compile(rb"(?<!\r)\n")
+#: The phrases that Python 3.11 and 3.12 still have from RFC 7231 and others, as they are in RFC 9110 §15.5.
+_PHRASES = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
 _CONTROLS = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -172,13 +180,14 @@ def response(status: int, body: bytes | str = b"", headers: Mapping[str, str] | 
         fields["Content-Length"] = str(len(body))
     fields["Connection"] = "close, Upgrade" if "upgrade" in names else "close"
     fields["Date"] = formatdate(usegmt=True)
-    lines = [f"HTTP/1.1 {status:03d} {_phrase(status)}", *(f"{name}: {value}" for name, value in fields.items())]
+    lines = [f"HTTP/1.1 {status:03d} {phrase(status)}", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """Return the reason phrase of a status; "Status" if it has none."""
     try:
-        return HTTPStatus(status).phrase
+        return _PHRASES.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return "Status"
 
