@@ -31,17 +31,28 @@ class TestDescriptions:
             ("tcp:9090", "tcp:9090:interface=127.0.0.1"),
             ("tcp:port=9090", "tcp:port=9090:interface=127.0.0.1"),
             ("tcp6:9090", r"tcp6:9090:interface=\:\:1"),
+            ("tcp6:9090:50", r"tcp6:9090:50:interface=\:\:1"),
+            (r"tcp6:9090:50:\:\:", r"tcp6:9090:50:\:\:"),
             ("fast:9090", "fast:9090:interface=127.0.0.1"),
+            ("tls:certs:9090", r"tls:certs:9090:interface=\:\:1"),
+            ("ssl:9090:a.pem:a.pem:TLSv1_2_METHOD:10.0.0.1", "ssl:9090:a.pem:a.pem:TLSv1_2_METHOD:10.0.0.1"),
             ("ssl:9090:privateKey=a.pem", "ssl:9090:privateKey=a.pem:interface=127.0.0.1"),
             ("tcp:9090:interface=0.0.0.0", "tcp:9090:interface=0.0.0.0"),
             ("tcp:9090:10.0.0.1", "tcp:9090:10.0.0.1"),
             ("fast:unix=/run/a.sock", "fast:unix=/run/a.sock"),
             ("unix:/run/a.sock", "unix:/run/a.sock"),
             ("systemd:domain=INET:index=1", "systemd:domain=INET:index=1"),
+            ("plugin:9090", "plugin:9090"),
         ],
     )
     def test_without_an_interface_it_listens_on_the_loopback(self, given: str, completed: str) -> None:
         assert complete(given) == completed
+
+    @pytest.mark.parametrize("given", ["tcp:9090:", "tcp:9090:interface=", "tcp6:9090:50:", "fast:9090:interface="])
+    def test_an_interface_without_a_name_is_refused(self, given: str) -> None:
+        """It stands for all of them."""
+        with pytest.raises(ConfigurationError, match=f"^admin: '{given}': the interface has no name; "):
+            endpoint(given)
 
     def test_a_proxys_header_is_refused(self) -> None:
         with pytest.raises(ConfigurationError, match=r"^admin: 'haproxy:tcp:9090': leave out haproxy:"):
@@ -53,6 +64,8 @@ class TestDescriptions:
             ("tcp:9090", "tcp:port=9090:interface=10.0.0.1", True),
             ("tcp:9090", "haproxy:tcp:9090", True),
             ("tcp:9090", "tcp:9091", False),
+            ("tls:certs:443", "tls:certs:9090", False),
+            ("tls:certs:443", "tls:other:443", True),
             ("unix:/a", "unix:address=/a:mode=600", True),
             (r"unix:/a\:b", "unix:/a", False),
             ("systemd:domain=INET:index=0", "systemd:index=0:domain=INET", True),
@@ -74,8 +87,17 @@ class TestDescriptions:
         endpoint("0", "tcp:0")
 
     def test_a_wrong_description_is_an_error_of_the_option(self, reactor: Reactor) -> None:
-        with pytest.raises(ConfigurationError, match=r"^admin: 'nothing:x': "):
+        with pytest.raises(ConfigurationError, match=r"^admin: 'nothing:x': Unknown endpoint type"):
             endpoint("nothing:x").listen(reactor)
+
+    def test_an_endpoint_of_another_kind_must_name_its_interface(self, reactor: Reactor) -> None:
+        """Of a plugin's, nobody knows where it listens by default."""
+        url = r"url=ws\://localhost\:9090"
+        with pytest.raises(ConfigurationError, match=r"^admin: 'autobahn:.*': name its interface=, "):
+            endpoint(rf"autobahn:tcp\:9090:{url}").listen(reactor)
+        assert reactor.tcpServers == []
+        endpoint(rf"autobahn:tcp\:9090\:interface\=127.0.0.1:{url}").listen(reactor)
+        assert [interface for _, _, _, interface in reactor.tcpServers] == ["127.0.0.1"]
 
 
 class TestListening:

@@ -15,10 +15,16 @@ from wshost.listening.listener import Listener
 from wshost.protocols.websocket.browsers import Hosts
 from wshost.results import ConfigurationError
 
-#: Where a TCP endpoint listens if its description names no interface.
-LOOPBACK = {"tcp": "127.0.0.1", "tcp6": r"\:\:1", "fast": "127.0.0.1", "ssl": "127.0.0.1"}
-#: The kinds whose second argument is the interface.
-_SECOND = {"tcp", "tcp6", "fast"}
+#: Which argument of a TCP endpoint is the interface if it has no name; and where it listens if there is none.
+LOOPBACK = {
+    "fast": (1, "127.0.0.1"),
+    "ssl": (4, "127.0.0.1"),
+    "tcp": (1, "127.0.0.1"),
+    "tcp6": (2, r"\:\:1"),
+    "tls": (3, r"\:\:1"),
+}
+#: Kinds that listen where a file is, or where who has made their sockets said; they have no interface.
+_APART = frozenset({"fd", "stdio", "systemd", "unix"})
 
 _COLON = re.compile(r"(?<!\\):")
 
@@ -27,25 +33,38 @@ def complete(description: str) -> str:
     """Return an endpoint's description with the interface that it names; by default, that of the loopback.
 
     :param description: as for `--listen`, or only the number of a TCP port.
-    :raises ConfigurationError: for an endpoint behind a proxy's header.
+    :raises ConfigurationError: for an endpoint behind a proxy's header, or an interface without a name.
     """
     if description.isdecimal():
         description = f"tcp:{description}"
     kind, *arguments = _COLON.split(description)
     if kind == "haproxy":
         raise ConfigurationError(f"admin: {description!r}: leave out haproxy:, operators need no proxy")
-    names = {one.partition("=")[0] for one in arguments if "=" in one}
-    second = kind in _SECOND and len([one for one in arguments if "=" not in one]) > 1
-    if kind in LOOPBACK and not second and names.isdisjoint({"interface", "unix"}):
-        description += f":interface={LOOPBACK[kind]}"
+    if kind in LOOPBACK:
+        position, loopback = LOOPBACK[kind]
+        named = dict(one.split("=", 1) for one in arguments if "=" in one)
+        interface = named.get("interface", next(iter([one for one in arguments if "=" not in one][position:]), None))
+        if interface is None and "unix" not in named:
+            description += f":interface={loopback}"
+        elif interface is not None and not interface:
+            raise ConfigurationError(
+                f"admin: {description!r}: the interface has no name; all of them are 0.0.0.0, or :: with IPv6"
+            )
     return description
+
+
+def _names_interface(description: str) -> bool:
+    """Return whether an endpoint is only where it was told to be. One within another has its colons escaped."""
+    kind = _COLON.split(description)[0]
+    return kind in LOOPBACK or kind in _APART or "interface=" in description.replace("\\", "")
 
 
 def place(description: str) -> str:
     """Return what tells two endpoints apart: the kind, and the port, path or index."""
     kind, *arguments = _COLON.split(description.removeprefix("haproxy:"))
     values = dict(one.split("=", 1) for one in arguments if "=" in one)
-    positional = [one for one in arguments if "=" not in one]
+    # That of a `tls:` endpoint comes after the certificates.
+    positional = [one for one in arguments if "=" not in one][kind == "tls" :]
     named = next((values[name] for name in ("port", "address", "index", "name") if name in values), "")
     domain = values.get("domain", "") if kind == "systemd" else ""
     return ":".join((kind, domain, positional[0] if positional else named))
@@ -88,9 +107,17 @@ class Endpoint:
             listener.listen(site)
 
     def make(self, reactor: Any, inherited: socket | None = None) -> tuple[Listener, Site]:
-        """Return what listens, and its factory: as `listen` otherwise, but it does not listen yet."""
+        """Return what listens, and its factory: as `listen` otherwise, but it does not listen yet.
+
+        :raises ConfigurationError: when the description is wrong, or does not say where a plugin's endpoint listens.
+        """
         if self._listener is None or self._site is None:
-            self._listener = Listener(reactor, self.description, None, option="admin", inherited=inherited)
+            listener = Listener(reactor, self.description, None, option="admin", inherited=inherited)
+            if not _names_interface(self.description):
+                raise ConfigurationError(
+                    f"admin: {self.description!r}: name its interface=, as wshost does not know where it would listen"
+                )
+            self._listener = listener
             self._site = Site(reactor, self._pages, self._hosts)
         return self._listener, self._site
 
