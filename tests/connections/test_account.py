@@ -73,6 +73,14 @@ class TestRefusals:
             account.count_dropped(policy)
         assert account.dropped == {"close": 2, "drop_old": 1}
 
+    def test_what_was_dropped_does_not_change_while_it_is_read(self) -> None:
+        """Another thread may drop the first message of a policy meanwhile."""
+        account = Account()
+        account.count_dropped("close")
+        before = account.dropped
+        account.count_dropped("drop_old")
+        assert before == {"close": 1}
+
     def test_crashes_are_counted_by_handler_and_kind_and_not_more_than_some_kinds_apart(self) -> None:
         account = Account()
         account.count_crash("chat", "handle")

@@ -142,6 +142,17 @@ class TestGivingAway:
         host.hub.shared.schedule.release_if_idle()
         assert host.reactor.getDelayedCalls() == []
 
+    def test_what_has_gone_through_it_stays_in_the_sum(self) -> None:
+        """A scrape that has begun before may still ask the connection for it."""
+        host = plain(Handler(), counts_ends=True)
+        peer = host.open()
+        peer.text("x")
+        before = peer.connection.traffic()
+        assert before.messages_in == before.messages_out == 1
+        assert Moving(host).start().wait().count == [1]
+        assert host.hub.shared.account.ended == peer.connection.traffic() == before
+        assert not host.hub.shared.account.closed
+
     @pytest.mark.parametrize(
         "handler",
         [

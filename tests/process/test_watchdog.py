@@ -263,6 +263,19 @@ class TestDelays:
         assert sum(world.watchdog.delays) == 0
         assert world.watchdog.delayed == 0.0
 
+    def test_the_sum_of_delays_never_becomes_smaller(self, world: World) -> None:
+        """The process may be stopped after the answer, before the thread has seen it."""
+
+        def stand_still() -> None:
+            if world.watchdog._answered is not None:
+                world.now += 60
+
+        world.does("hangs", SLOW)
+        world.then = stand_still
+        world.watchdog.beat()
+        assert sum(world.watchdog.delays) == 1
+        assert world.watchdog.delayed == 0.0
+
     def test_those_that_are_longer_than_all_bounds_are_counted_too(self, world: World) -> None:
         world.does("hangs", 11.0)
         world.go_on(1)

@@ -16,7 +16,7 @@ A_TURN = 250
 
 
 class Totals:
-    """What has gone through all connections of a server, those that have ended included.
+    """What has gone through all connections of a server, those that have ended or gone over to another included.
 
     Connections go on while they are added up. Each counts once: those that were open at the start with what has gone
     through them when it is their turn, even if they have ended meanwhile. So no total is ever smaller than one before.

@@ -67,12 +67,12 @@ class Account:
         #: How often WebSockets were closed, by the code as `code_class` shows it, and the side: ``peer``, ``server``;
         #: ``none`` without a Close.
         self.closed: Counter[tuple[str, str]] = Counter()
-        #: What has gone through the connections that have ended.
+        #: What has gone through the connections that have ended, or have gone over to another process.
         self.ended = Traffic()
         #: How often clients were refused, by the status of HTTP, 0 without one, and the reason.
         self.refused: Counter[tuple[int, str]] = Counter()
-        #: How many messages of refs were dropped because a peer was slow, by the policy (``--when-slow``).
-        self.dropped: Counter[str] = Counter()
+        # Other threads count here, too.
+        self._dropped: Counter[str] = Counter()
         self._lock = Lock()
         #: How often users' code has raised an exception, by the handler's or the module's name, and the kind of call.
         self.crashes: Counter[tuple[str, str]] = Counter()
@@ -89,7 +89,13 @@ class Account:
     def count_dropped(self, policy: str) -> None:
         """Count one message that was dropped because too much waited. Safe in any thread."""
         with self._lock:
-            self.dropped[policy] += 1
+            self._dropped[policy] += 1
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many messages of refs were dropped because a peer was slow, by the policy (``--when-slow``)."""
+        with self._lock:
+            return self._dropped.copy()
 
     def count_crash(self, handler: str, kind: str) -> None:
         """Count one exception of users' code.
@@ -105,11 +111,15 @@ class Account:
 
         :param notes: facts, by the names in `FACTS`.
         """
-        before = self.ended
-        self.ended = Traffic(*(total + one for total, one in zip(before, traffic, strict=True)))
+        self.count_traffic(traffic)
         if notes.get("status") == UPGRADED:
             side = notes.get("closed_by")
             self.closed[code_class(notes.get("code", ABNORMAL)), side if side in _SIDES else "none"] += 1
+
+    def count_traffic(self, traffic: Traffic) -> None:
+        """Count what has gone through a connection that leaves. Called only if notes are taken."""
+        before = self.ended
+        self.ended = Traffic(*(total + one for total, one in zip(before, traffic, strict=True)))
 
     def log(self, id: str, peer: str, notes: Mapping[str, Any]) -> None:
         """Log a connection that has ended. Called only if there is an access log.

@@ -311,6 +311,8 @@ class Connection:
             self._waiters = None
         try:
             self.context.depart()
+            if self._shared.account.takes_notes:
+                self._shared.account.count_traffic(self.traffic())
         finally:
             self._free_place()
 

@@ -473,6 +473,9 @@ class Context:
 
     def depart(self) -> None:
         """Forget the module and its timers, without a word to it: another process has the connection."""
+        if self.notes is not None:
+            # A scrape that has begun may still ask for them.
+            self.notes["messages_in"], self.notes["messages_out"] = self.messages()
         self._driver = None
         self._is_prompt = False
         self.use_encoding(None)

@@ -172,7 +172,8 @@ class Watchdog:
         if beat.lost and beat.stack is None:
             # The process was stopped, and nobody knows for how much of the time.
             return
-        length = answered - beat.begun - beat.lost
+        # It may have been stopped after the answer.
+        length = max(answered - beat.begun - beat.lost, 0.0)
         self.delays[bisect_left(DELAYS, length)] += 1
         self.delayed += length
         if length < _PATIENCE * self._slow or self._is_excused(beat, length):
