@@ -33,6 +33,11 @@ PUBLIC: dict[Any, set[str]] = {
         "messages_in",
         "messages_out",
     },
+    interfaces.IRenewableDriver: {
+        "handle_action(action, *args)",
+        "handle_connection_close(reason)",
+        "handle_connection_in(data)",
+    },
     interfaces.IContext: {
         "admitted",
         "blocked",

@@ -93,7 +93,7 @@ class IProtocolDriver(Interface):
         server stops, and ``"shutdown"`` follows, at once or later; tell users' code, and begin nothing new.
         ``"shutdown"``: say good-bye and `Close`. A module that refuses ``"shutdown"`` has its connection closed without
         a word; one that refuses ``"drain"`` loses nothing. A connection that is still open after the drain timeout is
-        aborted. ``"reload"``: handlers were imported again; a module that refuses it goes on as before.
+        aborted. ``"reload"``: see `IRenewableDriver`.
         """
 
     def handle_connection_close(reason: str) -> None:
@@ -123,6 +123,15 @@ class ICountingDriver(IProtocolDriver):
 
     messages_in = Attribute("int: how many whole messages have come")
     messages_out = Attribute("int: how many were sent, without published ones in an encoding")
+
+
+class IRenewableDriver(IProtocolDriver):
+    """A driver that can go over to newer code of its handler.
+
+    When handlers were imported again, its `handle_action` gets ``"reload"``. If it returns `REFUSED`, there is no newer
+    code for this connection, or it is ending; otherwise the connection goes over, and counts as such. Other drivers get
+    no ``"reload"``: their connections go on as before.
+    """
 
 
 class IContext(Interface):

@@ -21,7 +21,7 @@ from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.hub import RENEWED, Hub
 from wshost.connections.shared import Link
-from wshost.interfaces import IContext, IPromptDriver
+from wshost.interfaces import IContext, IPromptDriver, IRenewableDriver
 from wshost.networks import Networks
 from wshost.results import REFUSED, Close, Stop
 
@@ -60,6 +60,7 @@ def serve(module: Any = Echo(), **limits: Any) -> MemoryHost:  # noqa: B008 - it
 class TestRenew:
     """Drivers are told by the action "reload" that handlers were imported again."""
 
+    @implementer(IRenewableDriver)
     class Renewing(Echo):
         def __init__(self, context: Any = None) -> None:
             super().__init__(context=context)
@@ -92,6 +93,25 @@ class TestRenew:
         counts: list[int] = []
         host.hub.renew().addCallback(counts.append)
         assert counts == [0]
+
+    def test_connections_of_modules_that_can_not_go_over_are_not_counted(self) -> None:
+        """Whatever their drivers return for actions that they do not know; nor those whose module has not begun."""
+
+        class Careless(Echo):
+            def init(self, options: Any, context: IContext) -> Any:
+                starting.append(host.hub.renew())
+                return Careless()
+
+            def handle_action(self, action: str, *args: Any) -> Any:
+                return None
+
+        starting: list[Deferred[int]] = []
+        host = serve(Careless())
+        host.connect()
+        counts: list[int] = []
+        for renewed in (*starting, host.hub.renew()):
+            renewed.addCallback(counts.append)
+        assert counts == [0, 0]
 
     def test_a_later_renewal_takes_an_earlier_one_over(self) -> None:
         module = self.Renewing()

@@ -222,7 +222,7 @@ class Connection:
 
         :returns: whether there is any.
         """
-        return self.context.ask("reload")
+        return self.context.renew()
 
     def abort(self, reason: str) -> None:
         """End at once; pending output is lost."""

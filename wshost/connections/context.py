@@ -20,7 +20,15 @@ from wshost.connections.stream import Stream
 from wshost.connections.timers import ModuleTimer
 from wshost.exact import octets
 from wshost.exact import seconds as exact_seconds
-from wshost.interfaces import IContext, ICountingDriver, IEncoding, IMovableDriver, IPromptDriver, Timer
+from wshost.interfaces import (
+    IContext,
+    ICountingDriver,
+    IEncoding,
+    IMovableDriver,
+    IPromptDriver,
+    IRenewableDriver,
+    Timer,
+)
 from wshost.messages import CALL
 from wshost.networks import Networks
 from wshost.request import TLS, Proxy, Request
@@ -361,6 +369,13 @@ class Context:
             self._in_module = was_in_module
         self._continue()
         return not isinstance(results, Refused)
+
+    def renew(self) -> bool:
+        """Ask the module to go over to newer code of its handler; return whether it does.
+
+        One that has not begun yet begins with that.
+        """
+        return self._transition is None and IRenewableDriver.providedBy(self._driver) and self.ask("reload")
 
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""

@@ -37,6 +37,7 @@ from wshost.interfaces import (
     ICountingDriver,
     IMovableDriver,
     IRef,
+    IRenewableDriver,
     ISession,
     ISessionFactory,
 )
@@ -208,12 +209,13 @@ def log() -> Iterator[list[LogEvent]]:
 
 
 class TestInterfaces:
-    def test_a_driver_provides_ibuffereddriver_icountingdriver_and_ichannel(self) -> None:
+    def test_a_driver_provides_the_interfaces_of_what_it_can_do(self) -> None:
         server = Server()
         server.open()
         found = driver(server)
         verifyObject(IBufferedDriver, found)
         verifyObject(ICountingDriver, found)
+        verifyObject(IRenewableDriver, found)
         verifyObject(IChannel, found)
 
     def test_the_sessions_of_these_tests_provide_isession(self) -> None:

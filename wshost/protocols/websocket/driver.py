@@ -22,6 +22,7 @@ from wshost.interfaces import (
     IEncoding,
     IMovableDriver,
     IPromptDriver,
+    IRenewableDriver,
     ISession,
     Timer,
 )
@@ -510,4 +511,4 @@ class WebSocket:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(WebSocket, IBufferedDriver, ICountingDriver, IMovableDriver, IPromptDriver, IChannel)
+classImplements(WebSocket, IBufferedDriver, ICountingDriver, IMovableDriver, IPromptDriver, IRenewableDriver, IChannel)
