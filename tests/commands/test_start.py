@@ -13,6 +13,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.commands.given import ECHO, parsed
 from tests.ports import Reactor
+from wshost import chain
 from wshost.commands import start
 from wshost.commands.one_line import Exit
 from wshost.connections.handover import Frozen
@@ -67,6 +68,25 @@ def test_systemd_is_told_of_a_reload_and_of_its_end(reactor: Reactor, notifier: 
     assert notifier.told[2:] == ["reloading"]
     reactor.advance(0)
     assert notifier.told[2:] == ["reloading", ("ready", "serving")]
+
+
+def test_systemd_is_told_of_the_end_of_reloads_when_the_last_has_ended(
+    reactor: Reactor, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = parsed(*ECHO, "--port=80")
+    server = start.start(options, options.settings(), {})
+    server.startService()
+    first: Deferred[int] = Deferred()
+    second: Deferred[int] = Deferred()
+    monkeypatch.setattr(chain, "reload_handlers", lambda *_: ["chat"])
+    monkeypatch.setattr(server._hub, "renew", iter([first, second]).__next__)
+    for _ in range(2):
+        server.reload()
+        reactor.advance(0)
+    first.callback(0)
+    assert notifier.told[2:] == ["reloading", "reloading"]
+    second.callback(0)
+    assert notifier.told[2:] == ["reloading", "reloading", ("ready", "serving")]
 
 
 def test_systemd_is_told_of_no_reload_of_a_server_that_does_not_serve(reactor: Reactor, notifier: Notifier) -> None:

@@ -50,6 +50,8 @@ class CommandServer(Server):
         # The process before this one, until it has gone; and the way by which the next one finds this one.
         self._predecessor: takeover.Predecessor | None = None
         self._offer: takeover.Offer | None = None
+        # How many reloads have begun, and have not ended.
+        self._reloads = 0
 
     def find_predecessor(self) -> None:
         """Ask a running process for its listening sockets, if there is one. Called before `bind`.
@@ -147,10 +149,12 @@ class CommandServer(Server):
             # systemd waits for the start, or the stop.
             return super().reload()
         self._systemd.reloading()
+        self._reloads += 1
         return super().reload().addCallback(self._reloaded)
 
     def _reloaded(self, done: Reloaded) -> Reloaded:
-        if self.ready:
+        self._reloads -= 1
+        if self.ready and not self._reloads:
             self._systemd.ready("serving")
         return done
 
