@@ -52,6 +52,7 @@ PUBLIC: dict[Any, set[str]] = {
         "log_failure(what)",
         "next_module",
         "notes",
+        "max_output",
         "output_full",
         "pause_reading()",
         "peer",

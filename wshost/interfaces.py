@@ -156,6 +156,7 @@ class IContext(Interface):
     clock = Attribute("twisted.internet.interfaces.IReactorTime: the reactor, and its time")
     reading = Attribute("False while the peer is not read: the module has paused it, or output is full")
     blocked = Attribute("True while output waits because the peer takes too little: a ping would wait, too")
+    max_output = Attribute("int: the option `--max-output`, in bytes")
     output_full = Attribute("True while `max_output` bytes or more wait for the peer: write no more")
     notes = Attribute(
         """dict of facts about this connection for the access log and the metrics, by the names of

@@ -180,6 +180,10 @@ class Context:
         return self.stream.blocked
 
     @property
+    def max_output(self) -> int:
+        return self._shared.limits.max_output
+
+    @property
     def output_full(self) -> bool:
         return self.stream.output_full
 

@@ -65,6 +65,7 @@ class Connection:
     tls = proxy = route = None
     output_full = reset_by_peer = blocked = False
     reading = True
+    max_output = 1 << 20
 
     def __init__(
         self, next_module: str | None = "websocket", admitted: bool = True, notes: dict[str, Any] | None = None

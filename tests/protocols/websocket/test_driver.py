@@ -45,7 +45,7 @@ from wshost.messages import CALL
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
 from wshost.protocols.websocket.autobahn_engine import Engine
-from wshost.protocols.websocket.driver import HEARTBEAT, MAX_BEHIND_INFOS, STEPS, TURN_SIZE, WebSocket
+from wshost.protocols.websocket.driver import HEARTBEAT, STEPS, TURN_SIZE, WebSocket
 from wshost.protocols.websocket.keepalive import CONTROL_BURST, Keepalive
 from wshost.protocols.websocket.reader import ENGINE_WORK
 from wshost.request import ConnectionInfo
@@ -789,15 +789,16 @@ class TestABusySession:
 
 
 class TestRefs:
-    def test_actions_that_wait_behind_infos_are_bounded(self) -> None:
-        server = Server()
+    @pytest.mark.parametrize("most", [1 << 16, 1 << 22])
+    def test_as_many_actions_wait_behind_infos_as_output_may_wait(self, most: int) -> None:
+        server = Server(limits={"max_output": most})
         peer = server.open()
         ref = server.session.ref
         assert ref.info("info")
-        accepted = [bool(ref.send(b"x" * (MAX_BEHIND_INFOS // 4))) for _ in range(6)]
+        accepted = [bool(ref.send(b"x" * (most // 4))) for _ in range(6)]
         assert accepted == [True] * 3 + [False] * 3
-        assert peer.messages() == [b"x" * (MAX_BEHIND_INFOS // 4)] * 3
-        assert ref.send(b"x" * (MAX_BEHIND_INFOS // 4))
+        assert peer.messages() == [b"x" * (most // 4)] * 3
+        assert ref.send(b"x" * (most // 4))
 
     def test_actions_behind_an_info_on_which_the_handler_closes_are_dropped(self) -> None:
         server = Server(lambda session, message: session.channel.close(4_000, "bye"))

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 #: messages and of output.
 STEPS = 256
 TURN_SIZE = 131_072
-#: The most bytes of actions that may wait behind queued infos.
-MAX_BEHIND_INFOS = 1 << 20
 #: The payload of our own pings. Handlers do not see the pongs to these.
 HEARTBEAT = b"wshost heartbeat"
 #: The actions of refs, besides "info". Each is a method of `WebSocket`.
@@ -243,7 +241,7 @@ class WebSocket:
     def _wait_behind_infos(self, action: str, *args: Any) -> bool:
         """Do a ref's action after the infos that are queued before it; return False when too much waits already."""
         size = CALL + (len(args[0]) if action == "send" else 0)
-        if self._behind_infos and self._behind_infos + size > MAX_BEHIND_INFOS:
+        if self._behind_infos and self._behind_infos + size > self._context.max_output:
             return False
         if not self._behind_infos:
             # Published messages must wait, too. Without an encoding, each comes as an action.
