@@ -275,6 +275,8 @@ class TestRecipes:
         [
             ["Host: evil.example"],
             ["Content-Length: 5", "Content-Length: 6"],
+            ["Content-Length: 5", "Transfer-Encoding: chunked"],
+            ["Transfer-Encoding: chunked", "Content-Length: 5"],
             ["Transfer-Encoding: xchunked"],
             ["Content-Length: +5"],
             ["A name: with a blank"],
@@ -286,6 +288,7 @@ class TestRecipes:
     ) -> None:
         with proxy.connect("127.0.0.8") as client:
             head = request(headers={"Host": HOST}).removesuffix(b"\r\n")
-            client.sendall(head + "".join(f"{field}\r\n" for field in fields).encode() + b"\r\n")
+            # The last chunk: Caddy passes no answer on before a body has come that its client has announced.
+            client.sendall(head + "".join(f"{field}\r\n" for field in fields).encode() + b"\r\n0\r\n\r\n")
             client.settimeout(SOON)
             assert client.recv(4096).split(b" ")[1][:1] in {b"4", b"5"}
