@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from tests.memory import MemoryHost, Peer
 from tests.regressions.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TAIL, TEXT
-from wshost.protocols.websocket import reader
 
 EXAMPLES = int(os.environ.get("WSHOST_TEST_EXAMPLES", "200"))
 thorough = settings(
@@ -242,7 +240,9 @@ class Handler:
             case "several":
                 return "reply", [data, "and", b"more"], state
             case "large":
-                return "reply", "é" * 30_000, state
+                # More than a transport takes before it says that it is full. Until then nobody knows how much waits in
+                # it, and one message more may be answered, as turns end elsewhere with the lane.
+                return "reply", "é" * 33_000, state
             case "ping":
                 return "ping", b"?", state
             case "by ref":
@@ -325,14 +325,6 @@ def compare(steps: Sequence[Step], behaviours: Sequence[str], *, compress: bool 
         without.do(step)
         with_lane.do(step)
         assert with_lane.seen() == without.seen(), step
-
-
-@pytest.fixture(autouse=True, scope="module")
-def turns_end_alike() -> Iterator[None]:
-    """With the lane, the engine's work ends a turn earlier. A peer that reads nothing then gets one message more."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "ENGINE_WORK", 0)
-        yield
 
 
 class TestTheLaneIsNotSeen:
