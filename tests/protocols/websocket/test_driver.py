@@ -1199,6 +1199,14 @@ class TestReload:
         assert driver(server).handle_action("reload") is None
         assert driver(server).handle_action("reload") is REFUSED
 
+    def test_a_session_that_answers_the_peers_close_is_not_told(self) -> None:
+        """Its new code might have to be awaited, and the answer with it."""
+        server = Server(work)
+        peer = server.open()
+        server.session.renew = lambda: True  # type: ignore[attr-defined]
+        peer.send(close())
+        assert driver(server).handle_action("reload") is REFUSED
+
     def test_a_session_of_another_factory_goes_on_as_before(self) -> None:
         server = Server()
         peer = server.open()

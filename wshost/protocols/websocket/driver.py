@@ -212,8 +212,9 @@ class WebSocket:
         elif action == "shutdown":
             self._shut_down()
         elif action == "reload":
-            # A session of another factory may have no way to do this.
-            renew = getattr(self._session, "renew", None)
+            # The answer to the peer's Close must not wait for new code. A session of another factory may have no way to
+            # do this.
+            renew = None if self._close_received else getattr(self._session, "renew", None)
             return None if renew is not None and renew() else REFUSED
         elif self._state is not _OPEN or self._close_received:
             if action != "drain" or self._state is not _CONNECTING:
