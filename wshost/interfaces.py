@@ -497,6 +497,12 @@ class IRenewableSession(ISession):
         """
 
 
+class IAwaitingSession(ISession):
+    """A session that says when its handler is not running, but awaited. Requests of refs keep their order then, too."""
+
+    awaits = Attribute("True while a result of the handler is awaited")
+
+
 class IMovableSession(ISession):
     """A session whose connection may go over to another process."""
 

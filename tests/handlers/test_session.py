@@ -30,7 +30,7 @@ from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.answers import WrongAnswer
 from wshost.handlers.awaiting import MAX_NESTED
 from wshost.handlers.session import INFOS_A_TURN, MAX_INFOS, HandlerSession
-from wshost.interfaces import IChannel, ISession
+from wshost.interfaces import IAwaitingSession, IChannel, ISession
 from wshost.results import Accept, Reject
 
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
@@ -653,6 +653,17 @@ class TestInfo:
         session.connection_lost()
         session.after_infos(lambda: channel.send("never"))
         assert channel.take() == []
+
+    def test_it_says_whether_an_answer_is_awaited(self, channel: Channel) -> None:
+        gate: Deferred[Any] = Deferred()
+        session: Any = open_session(Handler(lambda message, state: gate), channel)
+        assert verifyObject(IAwaitingSession, session)
+        assert not session.awaits
+        session.handle_message(("text", "a"))
+        assert session.awaits
+        gate.callback(("noreply", None))
+        channel.turn()
+        assert not session.awaits
 
     def test_an_info_waits_for_the_slow_answer_to_a_message_before_it(self, channel: Channel) -> None:
         gate: Deferred[Any] = Deferred()

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tests.handlers.surroundings import without_loop
 from tests.memory import MemoryHost, Peer, request
-from tests.rooms import Rooms
+from tests.rooms import CONTEXT, Rooms
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IProtocolDriver, IProtocolModule
 from wshost.protocols.websocket.encodings import FRAMES
@@ -275,6 +275,24 @@ class TestOrder:
         _, peers = serve(does, 2)
         peers[0].text("go")
         assert peers[1].messages() == ["1", "2", "3", ("ping", b"4"), "5", ("close", 4000, "6")]
+
+    @pytest.mark.parametrize("deflated", [False, True])
+    def test_messages_keep_their_order_while_an_info_before_them_is_awaited(self, deflated: bool) -> None:
+        def handle(data: Any, ref: Any) -> Any:
+            return waiting.addCallback(lambda _: ("reply", data, ref)) if data == "info" else ("noreply", ref)
+
+        waiting: Deferred[None] = Deferred()
+        rooms = Rooms(handle, websocket_options={"compress": True})
+        peer = rooms.open_deflated("/a", CONTEXT) if deflated else rooms.open("/a")
+        [ref] = rooms.handler.refs
+        assert ref.info("info")
+        assert ref.send("1")
+        peer.turn()
+        rooms.publish("a", "2")
+        assert ref.send("3")
+        assert peer.messages() == ["1", "2", "3"]
+        waiting.callback(None)
+        assert peer.messages() == ["info"]
 
     def test_infos_come_before_a_message_of_the_same_turn(self) -> None:
         handler, [peer] = serve(lambda handler, message, number: None, 1)

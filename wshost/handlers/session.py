@@ -19,7 +19,7 @@ from wshost.handlers.answers import Close, Ping, Pong, Reply, parse
 from wshost.handlers.awaiting import CANCELLED, Pending, begin, is_pending, running_loop
 from wshost.handlers.timed import Durations, Timed
 from wshost.handlers.waiting import Done, Failed, Waiting
-from wshost.interfaces import IChannel, IMovableSession, IRef, IRenewableSession
+from wshost.interfaces import IAwaitingSession, IChannel, IMovableSession, IRef, IRenewableSession
 from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject
 
@@ -119,6 +119,11 @@ class HandlerSession:
         self._changes_code = False
         # Set while the session waits for an awaitable result of `init` or `handle`.
         self._waiting: Waiting | None = None
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a result of the handler is awaited: see `IAwaitingSession`."""
+        return self._waiting is not None
 
     # From the channel
 
@@ -488,7 +493,7 @@ class HandlerSession:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(HandlerSession, IMovableSession, IRenewableSession)
+classImplements(HandlerSession, IAwaitingSession, IMovableSession, IRenewableSession)
 
 
 def _ignore(answer: Any) -> None:

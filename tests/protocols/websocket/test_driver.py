@@ -63,6 +63,9 @@ class Session:
         self.busy = self.has_infos = False
         self.told: list[Any] = []
         self.behind_infos: list[Callable[[], None]] = []
+        # Whether an answer is awaited, and the calls that wait for it.
+        self.awaits = False
+        self.kept: list[Callable[[], None]] = []
         self.channel = channel
         self.connection = connection
         self.ref: IRef
@@ -100,6 +103,13 @@ class Session:
     def connection_lost(self) -> None:
         self.told.append("lost")
 
+    def go_on(self) -> None:
+        """Have what was awaited: make the calls that have waited for that."""
+        self.awaits = False
+        for call in self.kept:
+            call()
+        self.release()
+
     def release(self) -> None:
         """End being busy."""
         self.busy = False
@@ -134,6 +144,12 @@ def echo(session: Session, message: Any) -> None:
 def work(session: Session, message: Any) -> None:
     """Be busy until released."""
     session.busy = True
+
+
+def await_rest(session: Session, message: Any) -> None:
+    """Await something until `Session.go_on`."""
+    session.busy = session.awaits = True
+    session.kept, session.behind_infos = session.behind_infos, []
 
 
 class Server(MemoryHost):
@@ -799,6 +815,31 @@ class TestRefs:
         assert accepted == [True] * 3 + [False] * 3
         assert peer.messages() == [b"x" * (most // 4)] * 3
         assert ref.send(b"x" * (most // 4))
+
+    @pytest.mark.parametrize("act", [lambda ref: ref.send("2"), lambda ref: ref.ping(b"2")])
+    def test_actions_do_not_overtake_those_that_wait_behind_an_info_while_it_is_awaited(
+        self, act: Callable[[IRef], bool]
+    ) -> None:
+        server = Server(await_rest)
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        assert ref.send("1")
+        assert ref.close(4_000, "bye")
+        assert peer.messages() == []
+        assert act(ref)
+        assert peer.messages() in (["1", "2"], ["1", ("ping", b"2")])
+        server.session.channel.send("the answer")
+        server.session.go_on()
+        # A Close waits for the answer, and nothing is sent twice.
+        assert peer.messages() == ["the answer", ("close", 4_000, "bye")]
+
+    def test_what_a_handler_does_on_an_info_comes_before_what_waits_behind_it(self) -> None:
+        server = Server(lambda session, message: session.ref.send("1"))
+        peer = server.open()
+        assert server.session.ref.info("info")
+        assert server.session.ref.send("2")
+        assert peer.messages() == ["1", "2"]
 
     def test_actions_behind_an_info_on_which_the_handler_closes_are_dropped(self) -> None:
         server = Server(lambda session, message: session.channel.close(4_000, "bye"))

@@ -10,7 +10,7 @@ cdef object _CONNECTING, _OPEN, _CLOSING, _CLOSED, _CLOSE
 
 cdef class WebSocket:
     cdef object __weakref__
-    cdef public object _context, _control_rate, _encoding, _message_deadline, _next_turn, _offer, _options, _peers_close
+    cdef public object _behind, _context, _control_rate, _encoding, _message_deadline, _next_turn, _offer, _options, _peers_close
     cdef public object _seconds, _session, _state
     cdef public Deflater _deflater
     cdef public FrameReader _reader

@@ -101,6 +101,8 @@ class WebSocket:
         self.messages_in = self.messages_out = 0
         # The size in bytes of refs' actions that wait behind queued infos.
         self._behind_infos = 0
+        # These actions, with their sizes, by their places; made when it is first needed.
+        self._behind: dict[object, tuple[int, str, tuple[Any, ...]]] = None  # type: ignore[assignment]
         # The session has asked for a policy, so messages may wait outside.
         self._has_policy = False
         # The peer's Close has arrived, with this code and reason.
@@ -223,11 +225,14 @@ class WebSocket:
         elif self._session.has_infos and action not in {"info", "drain"}:
             # Actions are done in the order in which refs asked for them.
             return None if self._wait_behind_infos(action, *args) else REFUSED
-        elif not self._act(action, *args):
-            return REFUSED
-        elif self._state is not _OPEN:
-            # A Close was sent, so the reader need not wait for the handler any more.
-            self._advance()
+        else:
+            if self._behind_infos:
+                self._let_go_first(action)
+            if not self._act(action, *args):
+                return REFUSED
+            if self._state is not _OPEN:
+                # A Close was sent, so the reader need not wait for the handler any more.
+                self._advance()
         return None
 
     def _act(self, action: str, *args: Any) -> bool:
@@ -248,15 +253,34 @@ class WebSocket:
             # Published messages must wait, too. Without an encoding, each comes as an action.
             self._context.use_encoding(None)
         self._behind_infos += size
-        self._session.after_infos(partial(self._act_behind_infos, size, action, *args))
+        if self._behind is None:
+            self._behind = {}
+        place = object()
+        self._behind[place] = (size, action, args)
+        self._session.after_infos(partial(self._act_behind_infos, place))
         return True
 
-    def _act_behind_infos(self, size: int, action: str, *args: Any) -> None:
+    def _act_behind_infos(self, place: object) -> None:
+        if place not in self._behind:
+            # It was done earlier.
+            return
+        size, action, args = self._behind.pop(place)
         self._behind_infos -= size
         if self._state is _OPEN and not self._close_received:
             self._act(action, *args)
             if not self._behind_infos and self._state is _OPEN:
                 self._context.use_encoding(self._encoding)
+
+    def _let_go_first(self, action: str) -> None:
+        """Do what waits behind infos before this action, which would overtake it, if the handler's answer is awaited.
+
+        What the handler itself asks for while it is called belongs to its answer. A Close waits for that.
+        """
+        # A session of another factory may not know whether it awaits something.
+        if action in _ACTIONS and getattr(self._session, "awaits", False):
+            for place, (_, waiting, _) in list(self._behind.items()):
+                if waiting != "close":
+                    self._act_behind_infos(place)
 
     def _shut_down(self) -> None:
         """Say good-bye after the handler has answered; at once when called a second time."""
