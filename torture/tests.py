@@ -9,6 +9,7 @@ from torture import bombs, ends, faults, floods, fuzzing, handlers, reloading, s
 from torture.figures import Figure
 from torture.flooder import KINDS
 from torture.server import Target
+from torture.stateful.row import converse
 
 #: Other servers, where the same attack is fair: plain Autobahn, websockets and picows.
 PEERS = ("autobahn", "websockets", "picows")
@@ -33,7 +34,7 @@ class Test:
 def tests(long: bool) -> Sequence[Test]:
     """Return all tests of a run.
 
-    :param long: with the longest figures: an hour of soak, ten million inputs.
+    :param long: with the longest figures: an hour of soak, ten million inputs, 20,000 conversations.
     """
     return (
         Test("readers that never read", slow.never_reading, peers=True),
@@ -58,5 +59,6 @@ def tests(long: bool) -> Sequence[Test]:
             Test(f"fuzzing: {part}", fuzzing.fuzz(part, runs if long else 5_000))
             for part, runs in fuzzing.PARTS.items()
         ),
+        Test("stateful: conversations", converse(20_000 if long else 100)),
         Test("soak", soak.soak(3_600 if long else 30)),
     )

@@ -1,0 +1,40 @@
+"""Random conversations, as a test of `make torture`. Yields how many there were. Knows no step, and no model."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from random import SystemRandom
+
+from torture.figures import Figure
+from torture.processes import run
+from torture.server import Target
+
+#: The most characters of what is shown of a difference: the last ones have the fewest steps that lead there.
+_SHOWN = 4_000
+
+
+def converse(examples: int) -> Callable[[Target], Iterator[Figure]]:
+    """Return the test: any difference between the server and the model ends it, and is shown with its steps.
+
+    :param examples: so many conversations, others each time.
+    """
+
+    def test(_: Target) -> Iterator[Figure]:
+        seed = SystemRandom().randrange(1 << 32)
+        with tempfile.TemporaryDirectory() as directory:
+            status, said = run([sys.executable, "-m", "torture.stateful.machine", str(examples), str(seed)], directory)
+        *before, last = said.strip().splitlines() or [""]
+        try:
+            found = json.loads(last)
+        except ValueError:
+            raise RuntimeError(said[-_SHOWN:] or f"it ended with status {status}") from None
+        yield Figure("conversations", found["examples"])
+        yield Figure("steps", found["steps"])
+        yield Figure("differences", found["differences"], "", 0)
+        if status:
+            raise RuntimeError("\n".join(before)[-_SHOWN:])
+
+    return test
