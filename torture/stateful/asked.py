@@ -20,23 +20,27 @@ OUTBOXES = frozenset({"drop_old", "conflate"})
 #: Data that can't be compressed.
 _PADDING = Random(0).randbytes(200_000)
 _FAILED = (1011, "")
+#: A handler that fails is started again so often in so many seconds.
+_RESTARTS, _PERIOD = 3, 5.0
 
 
 class Asked:
     """All that was asked, and all differences that were found.
 
     :param policy: the handler's `when_slow`.
+    :param restarts: the handler's `on_crash` is "restart".
     :param options: of the module websocket.
     """
 
-    def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, policy: str, restarts: bool, options: Mapping[str, Any]) -> None:
         self.conversations: list[Conversation] = []
         self.differences: list[str] = []
         self.policy = policy
+        self.restarts = restarts
         #: The newest version of the handler's code, and what its `code_change` does.
         self.version = 1
         self.change = Plan()
-        self.server = Server(Handler(self, 1, policy), options, self.conversations)
+        self.server = Server(Handler(self, 1, policy), restarts, options, self.conversations)
         #: How often the handler has failed, by the call; and what `drained` has returned.
         self.crashes: Counter[str] = Counter()
         self.drains: list[Deferred[bool]] = []
@@ -49,6 +53,11 @@ class Asked:
 
     def at_init(self, options: Mapping[str, Any]) -> tuple[Conversation, Plan]:
         one = self.conversations[int(options["connection"].path[1:])]
+        if one.restarting:
+            # Its subscriptions have ended.
+            one.restarting = False
+            one.topics.clear()
+            return one, Plan()
         if one.ref is not None or options["own"] != "option":
             self.differ(one, "init was called twice, or without its options")
         one.ref = options["worker"]
@@ -76,7 +85,7 @@ class Asked:
         if what != message or (one.close is not None and not on_its_way):
             self.differ(one, f"{str(message)[:40]} came instead of {str(what)[:40]}, ending with {one.close}")
         if message[0] == "close":
-            one.peers_close, one.closing_since = message[1], self.server.host.reactor.seconds()
+            one.answers_close = True
         return one, plan
 
     def at_last_word(self, version: int, state: Any) -> None:
@@ -107,7 +116,7 @@ class Asked:
             if plan.answer == "raise":
                 raise PlannedError
             return WRONG
-        if call == "init":
+        if call == "init" and not one.has_state:
             if plan.answer == "reject":
                 one.refused = True
                 raise refused()
@@ -117,10 +126,8 @@ class Asked:
         one.state = (one, one.state[1] + 1)
         if call == "code_change":
             one.version = version
-            one.go_on()
-            return one.state
-        answer = self._answer(plan, one)
-        if one.peers_close is not None:
+        answer = self._answer(plan, one) if call == "handle" else one.state
+        if one.answers_close and one.peers_close is not None:
             one.close_by(one.peers_close)
         one.go_on()
         return answer
@@ -144,7 +151,12 @@ class Asked:
     def fails(self, call: str, one: Conversation) -> None:
         """The handler fails: its connection is closed, or never let in."""
         self.crashes[call] += 1
-        if one.has_state:
+        now = self.server.host.reactor.seconds()
+        late = [then for then in one.restarts if now - then < _PERIOD]
+        if self.restarts and call == "handle" and len(late) < _RESTARTS:
+            one.restarts.append(now)
+            one.restarting = True
+        elif one.has_state:
             one.close_by(_FAILED)
         else:
             one.refused = True

@@ -77,10 +77,11 @@ class Conversation:
     #: The pongs that are due for the peer's pings.
     pongs: list[tuple[str, Any]] = field(default_factory=list)
     topics: set[str] = field(default_factory=set)
-    #: The Close that the server must send; the peer's, and when the handler has got it.
+    #: The Close that the server must send; the peer's, and when that has come; whether the handler has got it.
     close: Ending | None = None
     peers_close: Ending | None = None
     closing_since: float = 0.0
+    answers_close: bool = False
     #: A send was refused for want of room, and the handler was not yet told that there is some again.
     was_refused: bool = False
     #: The end has come from below: FIN or RST.
@@ -95,6 +96,9 @@ class Conversation:
     state: Any = None
     awaited: Any = None
     call: str = ""
+    #: When it was started again after a failure; whether its `init` is still to be called for that.
+    restarts: list[float] = field(default_factory=list)
+    restarting: bool = False
     last_words: int = 0
 
     @property

@@ -102,14 +102,15 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(
         policy=st.sampled_from(["close", "close", "drop_new", "drop_old", "conflate"]),
+        restarts=st.booleans(),
         compress=st.booleans(),
         apart=st.booleans(),
         fast_lane=st.booleans(),
     )
-    def begin(self, policy: str, compress: bool, apart: bool, fast_lane: bool) -> None:
+    def begin(self, policy: str, *, restarts: bool, compress: bool, apart: bool, fast_lane: bool) -> None:
         self.count["examples"] += 1
         options = {"compress": compress, "server_no_context_takeover": not apart, "fast_lane": fast_lane}
-        self.world = World(policy, options)
+        self.world = World(policy, restarts, options)
 
     # Peers
 

@@ -16,16 +16,19 @@ from torture.server import Target
 _SHOWN = 4_000
 
 
-def converse(examples: int) -> Callable[[Target], Iterator[Figure]]:
+def converse(examples: int, seed: int | None = None) -> Callable[[Target], Iterator[Figure]]:
     """Return the test: any difference between the server and the model ends it, and is shown with its steps.
 
-    :param examples: so many conversations, others each time.
+    :param examples: so many conversations.
+    :param seed: for always the same ones; None for others each time.
     """
 
     def test(_: Target) -> Iterator[Figure]:
-        seed = SystemRandom().randrange(1 << 32)
+        number = SystemRandom().randrange(1 << 32) if seed is None else seed
         with tempfile.TemporaryDirectory() as directory:
-            status, said = run([sys.executable, "-m", "torture.stateful.machine", str(examples), str(seed)], directory)
+            status, said = run(
+                [sys.executable, "-m", "torture.stateful.machine", str(examples), str(number)], directory
+            )
         *before, last = said.strip().splitlines() or [""]
         try:
             found = json.loads(last)

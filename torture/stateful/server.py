@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -23,11 +23,12 @@ MAX_OUTPUT = 150_000
 
 @implementer(IRenewableSession)
 class _Session:
-    """A session, of which is noted when it gets a message behind infos."""
+    """A session, of which is noted when it gets a message behind infos, or the peer's Close."""
 
-    def __init__(self, session: Any, whose: Conversation) -> None:
+    def __init__(self, session: Any, whose: Conversation, seconds: Callable[[], float]) -> None:
         self._session = session
         self._whose = whose
+        self._seconds = seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
@@ -35,6 +36,8 @@ class _Session:
     def handle_message(self, message: Any) -> None:
         if self._session.has_infos:
             self._whose.queue.append(MESSAGE)
+        if message[0] == "close":
+            self._whose.peers_close, self._whose.closing_since = message[1], self._seconds()
         self._session.handle_message(message)
 
 
@@ -48,7 +51,7 @@ class _Sessions:
 
     def session(self, channel: IChannel, connection: Any) -> Any:
         whose = self._conversations[int(connection.path[1:])]
-        whose.session = _Session(self._adapter.session(channel, connection), whose)
+        whose.session = _Session(self._adapter.session(channel, connection), whose, channel.seconds)
         return whose.session
 
 
@@ -71,14 +74,18 @@ class Server:
     """The server.
 
     :param handler: its first code.
+    :param restarts: it starts again when it fails.
     :param options: of the module websocket.
     :param conversations: each notes its session.
     """
 
-    def __init__(self, handler: Handler, options: Mapping[str, Any], conversations: list[Conversation]) -> None:
+    def __init__(
+        self, handler: Handler, restarts: bool, options: Mapping[str, Any], conversations: list[Conversation]
+    ) -> None:
         self.backplane = MemoryBackplane()
         self._log = _Log()
-        self._adapter = HandlerAdapter(handler, {"own": "option"}, when_slow=handler.when_slow)
+        self._adapter = HandlerAdapter(handler, {"own": "option"}, restarts=restarts, when_slow=handler.when_slow)
+        self._restarts = restarts
         sessions = _Sessions(self._adapter, conversations)
         self.host = MemoryHost(
             chain=[link("http", http), link("websocket", websocket, {"handler": sessions, **options})],
@@ -97,7 +104,7 @@ class Server:
 
     def renew(self, handler: Handler) -> None:
         """Go over to newer code."""
-        self._adapter.renew(handler, when_slow=handler.when_slow)
+        self._adapter.renew(handler, self._restarts, when_slow=handler.when_slow)
         self.host.hub.renew()
 
     def stop(self) -> None:

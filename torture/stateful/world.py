@@ -29,11 +29,12 @@ class World:
     """The server and its conversations.
 
     :param policy: the handler's `when_slow`.
+    :param restarts: the handler's `on_crash` is "restart".
     :param options: of the module websocket.
     """
 
-    def __init__(self, policy: str, options: Mapping[str, Any]) -> None:
-        self._asked = Asked(policy, options)
+    def __init__(self, policy: str, restarts: bool, options: Mapping[str, Any]) -> None:
+        self._asked = Asked(policy, restarts, options)
         self._server = self._asked.server
         self._host = self._server.host
         self.conversations = self._asked.conversations
@@ -213,6 +214,8 @@ class World:
         if one.idle and not one.explained:
             if one.inbox and not (one.stopping or one.peer.rest or one.excused or one.ref.waiting >= MAX_OUTPUT):
                 self._asked.differ(one, f"{one.inbox[0][0][0]} did not reach the handler")
+            if one.restarting:
+                self._asked.differ(one, "its handler was not started again")
             if one.stopping:
                 one.close = _GOOD_BYE
             elif one.version != self._asked.version and not one.peer.gone:
@@ -244,7 +247,8 @@ class World:
             self.stop()
             for _ in range(int(2 * END / _STEP)):
                 self.wait(_STEP)
-                if self._server.stopped:
+                # A handler whose connection was lost before the stop has some time still.
+                if self._server.stopped and all(one.last_words == one.has_state for one in self.conversations):
                     break
             self._look_at_the_rest()
         finally:
