@@ -34,7 +34,7 @@ class Test:
 def tests(long: bool) -> Sequence[Test]:
     """Return all tests of a run.
 
-    :param long: with the longest figures: an hour of soak, ten million inputs, 20,000 conversations.
+    :param long: with the longest figures: an hour of soak, ten million inputs, 5,000 conversations.
     """
     return (
         Test("readers that never read", slow.never_reading, peers=True),
@@ -59,6 +59,6 @@ def tests(long: bool) -> Sequence[Test]:
             Test(f"fuzzing: {part}", fuzzing.fuzz(part, runs if long else 5_000))
             for part, runs in fuzzing.PARTS.items()
         ),
-        Test("stateful: conversations", converse(20_000 if long else 100)),
+        Test("stateful: conversations", converse(5_000 if long else 100)),
         Test("soak", soak.soak(3_600 if long else 30)),
     )
