@@ -241,8 +241,8 @@ class TestSystemCalls:
         assert calls["epoll_ctl"] <= self.ROUNDS * 0.1
         assert sum(calls.values()) <= self.ROUNDS * 5.5
 
-    @pytest.mark.parametrize(("at_once", "most", "controls"), [(1, 27.5, 6.1), (20, 19, 3)])
-    def test_a_connection_costs_at_most_27_system_calls_and_19_where_20_come_at_once(
+    @pytest.mark.parametrize(("at_once", "most", "controls"), [(1, 28.5, 6.1), (20, 19, 3)])
+    def test_a_connection_costs_at_most_28_system_calls_and_19_where_20_come_at_once(
         self, at_once: int, most: float, controls: float, tmp_path: Path
     ) -> None:
         def talk() -> None:
