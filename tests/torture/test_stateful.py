@@ -106,6 +106,19 @@ def test_the_row_shows_the_steps_to_a_difference(monkeypatch: pytest.MonkeyPatch
         next(rest)
 
 
+def test_the_row_makes_many_conversations_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], directory: str) -> tuple[int, str]:
+        asked.append(command[3:])
+        return 0, json.dumps({"examples": int(command[3]), "steps": 10, "differences": 0})
+
+    monkeypatch.setattr(row, "run", run)
+    found = list(row.converse(2 * row.BATCH + 1, seed=7)(Target("wshost")))
+    assert [figure.value for figure in found] == [2 * row.BATCH + 1, 30, 0]
+    assert asked == [[str(row.BATCH), "7"], [str(row.BATCH), str(row.BATCH + 7)], ["1", str(2 * row.BATCH + 7)]]
+
+
 @pytest.mark.parametrize(("said", "shown"), [("", "it ended with status 2"), ("No module\n", "No module")])
 def test_the_row_says_why_its_command_has_not_run(said: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=shown):
