@@ -25,7 +25,7 @@ from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits, Link
 from wshost.connections.timers import LOOK
 from wshost.handlers.adapter import HandlerAdapter
-from wshost.interfaces import IBackplane
+from wshost.interfaces import IExchange
 from wshost.networks import Networks
 from wshost.protocols.http import module as http
 from wshost.protocols.websocket import module as websocket
@@ -383,7 +383,7 @@ class MemoryHost:
         http_options: Mapping[str, Any] | None = None,
         websocket_options: Mapping[str, Any] | None = None,
         reactor: MemoryReactor | None = None,
-        backplane: IBackplane | None = None,
+        backplane: IExchange | None = None,
         leave: Any = None,
         access: bool = False,
         counts_ends: bool = False,

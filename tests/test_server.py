@@ -551,7 +551,7 @@ class TestPublish:
 
 
 class TestTheBackplane:
-    """`IBackplane.connect`: a server serves when its backplane has connected, or logs why it has not."""
+    """`IExchange.connect`: a server serves when its backplane has connected, or logs why it has not."""
 
     class Slow(MemoryBackplane):
         """A backplane that connects and closes when the test says so, and notes what it is told."""

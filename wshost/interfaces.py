@@ -357,7 +357,7 @@ class IRef(Interface):
 
 
 class ILocalTopics(Interface):
-    """The topics of one hub, as backplanes see them."""
+    """The topics of one hub, as the exchange sees them."""
 
     def publish_locally(topic: str, data: str | bytes) -> bool:
         """Send a message to all subscribers of this hub. Called in any thread; does not raise.
@@ -366,21 +366,21 @@ class ILocalTopics(Interface):
         """
 
 
-class IBackplane(Interface):
+class IExchange(Interface):
     """Carries published messages to the hubs that have subscribers for them, in one process or in many."""
 
     def connect(reactor: Any) -> Deferred[None]:
-        """Connect, as a server starts that uses this backplane. Several servers may use one backplane.
+        """Connect, as a server starts that uses this exchange. Several servers may use one.
 
-        Clients wait until the Deferred fires. The backplane must keep messages and subscriptions of before. An errback
-        says that it can't connect at all: then the server does not serve. The Deferred is cancelled after 30 seconds,
-        and when the server stops before.
+        Clients wait until the Deferred fires. Messages and subscriptions of before must be kept. An errback says that
+        it can't connect at all: then the server does not serve. The Deferred is cancelled after 30 seconds, and when
+        the server stops before.
 
         :returns: fires when messages go both ways.
         """
 
     def close() -> Deferred[None]:
-        """Close, as a server that uses this backplane has stopped. Called once for each `connect`, failed or not."""
+        """Close, as a server that uses this exchange has stopped. Called once for each `connect`, failed or not."""
 
     def publish(topic: str, data: str | bytes) -> bool:
         """Bring a message to each hub that has subscribed. Called in any thread, with a valid topic and valid data.
@@ -391,10 +391,78 @@ class IBackplane(Interface):
         """
 
     def subscribe(topic: str, local: ILocalTopics) -> None:
-        """Bring this hub the topic's messages: the topic has a first subscriber there. Called in the hub's thread."""
+        """Bring this hub the topic's messages: the topic has a first subscriber there. Called in the hub's thread.
+
+        :param topic: it may be a pattern, as in `wshost.topics.patterns`.
+        """
 
     def unsubscribe(topic: str, local: ILocalTopics) -> None:
         """Undo `subscribe`: the hub's last subscriber has gone. Called once for each `subscribe`."""
+
+
+class IBackplane(Interface):
+    """Carries payloads between processes, by subject: each at most once, and in order from one process on one subject.
+
+    It knows neither topics nor references: the exchange makes subjects and payloads of them. A subject has tokens,
+    joined by dots; each has at least one character of ASCII's letters, digits and ``-_=~%``. The subject of a
+    subscription may have the token ``*``, which stands for any one token, and may end with ``>``, for one or more.
+    A subject has at most 1,024 characters.
+
+    All its methods are called in the reactor's thread, after `connect`; none may block or raise.
+    """
+
+    largest = Attribute("int: the largest payload, in bytes; known once connected")
+    waiting = Attribute("int: how many bytes wait to be sent")
+
+    def connect(reactor: Any, receiver: IBackplaneReceiver) -> Deferred[None]:
+        """Connect; if the connection is lost later, connect again and again, and subscribe again to all that is due.
+
+        :param reactor: provides `IReactorTime`, and what the backplane needs besides.
+        :param receiver: is called in the reactor's thread, never before this method has returned.
+        :returns: fires when payloads go both ways, as `receiver.connected` is called for the first time. It fails with
+            a `ConfigurationError` when that can never be, such as for a wrong password; while no broker answers, it
+            waits and tries again, and may be cancelled.
+        """
+
+    def close() -> Deferred[None]:
+        """Send what waits, if that can be done soon, and disconnect. Called once, whether connected or not.
+
+        :returns: fires when all is closed; the receiver is not called any more then.
+        """
+
+    def publish(subject: str, payload: bytes) -> bool:
+        """Send a payload to all processes that have a subscription that matches. It may come back to this one, too.
+
+        What is published in one turn of the reactor leaves in one write.
+
+        :param payload: not larger than `largest`.
+        :returns: False if it is dropped: too much waits. While disconnected, payloads wait for a limited time.
+        """
+
+    def subscribe(subject: str) -> None:
+        """Receive payloads with this subject from now on, or with matching ones. Called once for each subject.
+
+        If several subscriptions match, a payload may come once for each, one right after the other.
+        """
+
+    def unsubscribe(subject: str) -> None:
+        """Undo `subscribe`."""
+
+
+class IBackplaneReceiver(Interface):
+    """What a backplane tells its process, in the reactor's thread. Nothing here raises."""
+
+    def received(subject: str, payload: bytes) -> None:
+        """A payload has come. :param subject: as it was published, never a pattern."""
+
+    def connected() -> None:
+        """Payloads go both ways, and all subscriptions are in place: at first, and again after `disconnected`."""
+
+    def disconnected(reason: str) -> None:
+        """Payloads wait, or are lost, until `connected`. :param reason: one line for the log."""
+
+    def dropped(payloads: int) -> None:
+        """So many payloads that `publish` has taken were not sent: they waited too long, or for want of room."""
 
 
 class IHandler(Interface):

@@ -30,7 +30,7 @@ from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
 from wshost.handlers.timed import Timings
-from wshost.interfaces import IBackplane
+from wshost.interfaces import IExchange
 from wshost.listening import trial
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
@@ -104,7 +104,7 @@ class Server(MultiService):
     :raises ConfigurationError: when the chain or a certificate can't be loaded.
     """
 
-    def __init__(self, settings: Settings, reactor: Any = None, backplane: IBackplane = SHARED) -> None:
+    def __init__(self, settings: Settings, reactor: Any = None, backplane: IExchange = SHARED) -> None:
         MultiService.__init__(self)
         self._settings = settings
         self._reactor = reactor

@@ -8,7 +8,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from wshost.backplanes.memory import SHARED, MemoryBackplane
-from wshost.interfaces import IBackplane, ILocalTopics
+from wshost.interfaces import IExchange, ILocalTopics
 
 
 @implementer(ILocalTopics)
@@ -25,8 +25,8 @@ class Local:
 
 
 def test_the_memory_backplane_provides_ibackplane() -> None:
-    assert verifyObject(IBackplane, MemoryBackplane())
-    assert verifyObject(IBackplane, SHARED)
+    assert verifyObject(IExchange, MemoryBackplane())
+    assert verifyObject(IExchange, SHARED)
 
 
 def test_the_memory_backplane_connects_and_closes_at_once() -> None:

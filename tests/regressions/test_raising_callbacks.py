@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from tests.memory import MemoryHost, MemoryTransport, Peer
 from wshost.backplanes.memory import MemoryBackplane
-from wshost.interfaces import IBackplane
+from wshost.interfaces import IExchange
 from wshost.protocols.websocket.autobahn_engine import Engine
 from wshost.protocols.websocket.driver import HEARTBEAT, STEPS
 from wshost.settings.options import MODULES
@@ -50,7 +50,7 @@ class Handler:
         return ("noreply", state)
 
 
-@implementer(IBackplane)
+@implementer(IExchange)
 class Backplane(MemoryBackplane):
     """Anybody's."""
 

@@ -8,12 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from wshost.interfaces import IBackplane, ILocalTopics
+from wshost.interfaces import IExchange, ILocalTopics
 
 
-@implementer(IBackplane)
+@implementer(IExchange)
 class MemoryBackplane:
-    """See `wshost.interfaces.IBackplane`. When `publish` returns, each hub has the message."""
+    """See `wshost.interfaces.IExchange`. When `publish` returns, each hub has the message."""
 
     def __init__(self) -> None:
         # The hubs that have subscribed, by topic. `publish` reads this in any thread, so it holds immutable tuples.

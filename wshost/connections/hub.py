@@ -35,7 +35,7 @@ from wshost.connections.shared import Limits, Link, Shared
 from wshost.connections.thread import ReactorThread
 from wshost.connections.timers import Schedule
 from wshost.connections.turn import Turn
-from wshost.interfaces import IBackplane
+from wshost.interfaces import IExchange
 from wshost.networks import Networks
 from wshost.topics.subscriptions import Topics
 
@@ -63,7 +63,7 @@ class Hub:
         chain: Sequence[Link],
         limits: Limits,
         *,
-        backplane: IBackplane | None = None,
+        backplane: IExchange | None = None,
         leave: Callable[[BaseException], object] | None = None,
         soon: Callable[..., object] | None = None,
         access: bool = False,

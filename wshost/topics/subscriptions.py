@@ -13,7 +13,7 @@ from zope.interface import implementer
 from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
 from wshost.exact import message, text
-from wshost.interfaces import IBackplane, ILocalTopics
+from wshost.interfaces import IExchange, ILocalTopics
 from wshost.messages import CALL
 from wshost.topics.pending import Pending, Subscriber, Topic
 
@@ -26,7 +26,7 @@ class Topics:
     :param backplane: is told which topics have subscribers here; None: there is no backplane.
     """
 
-    def __init__(self, shared: Shared, backplane: IBackplane | None) -> None:
+    def __init__(self, shared: Shared, backplane: IExchange | None) -> None:
         self._shared = shared
         self._backplane = backplane
         self._topics: dict[str, Topic] = {}
