@@ -12,7 +12,7 @@ from wsproto.extensions import PerMessageDeflate
 from zope.interface import implementer
 
 from tests.memory import MemoryHost, Peer
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IEncoding, ILocalTopics, IPromptDriver, IProtocolModule
 from wshost.results import REFUSED, Close
@@ -43,7 +43,7 @@ CONTEXT = "permessage-deflate"
 NO_CONTEXT = "permessage-deflate; server_no_context_takeover"
 
 
-class Backplane(MemoryBackplane):
+class Backplane(Exchange):
     """A backplane that shows what is subscribed to it."""
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Rooms(MemoryHost):
         self.backplane = Backplane()
         self.handler = Handler(handle)
         websocket_options = {"ping_interval": 0, **options.pop("websocket_options", {})}
-        super().__init__(self.handler, websocket_options=websocket_options, backplane=self.backplane, **options)
+        super().__init__(self.handler, websocket_options=websocket_options, exchange=self.backplane, **options)
 
     @property
     def topics(self) -> Any:

@@ -38,6 +38,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.protocols.websocket.browsers",
         "wshost.topics.subscriptions",
     },
+    "wshost.cluster": {"wshost.connections", "wshost.logs.limit", "wshost.process.reactors"},
     "wshost.connections": {"wshost.logs.limit", "wshost.logs.text", "wshost.topics"},
     "wshost.fastnet": {"wshost.logs.limit"},
     "wshost.listening": {
@@ -56,7 +57,7 @@ KNOWN: dict[str, set[str]] = {
 #: What knows nothing of ours, not even the ground floor.
 APART = {"wshost.fastnet", "wshost.logs", "wshost.process"}
 #: What puts the parts together, and may import them all.
-ASSEMBLY = {"wshost", "wshost.__main__", "wshost.chain", "wshost.commands", "wshost.server"}
+ASSEMBLY = {"wshost", "wshost.__main__", "wshost.brokers", "wshost.chain", "wshost.commands", "wshost.server"}
 #: Names outside of ours that few modules may import.
 CONFINED = {
     "prometheus_client": {"wshost.admin.metrics"},

@@ -125,6 +125,14 @@ class ICountingDriver(IProtocolDriver):
     messages_out = Attribute("int: how many were sent, without published ones in an encoding")
 
 
+class IConfirmingDriver(IProtocolDriver):
+    """A driver that knows the action ``"confirm"`` with a message and a call, for refs that ask what becomes of it.
+
+    It sends the message as for ``"send"``, and makes the call once the message was given to `IContext.write`. If the
+    message is dropped, it makes no call.
+    """
+
+
 class IRenewableDriver(IProtocolDriver):
     """A driver that can go over to newer code of its handler.
 
@@ -369,13 +377,20 @@ class ILocalTopics(Interface):
 class IExchange(Interface):
     """Carries published messages to the hubs that have subscribers for them, in one process or in many."""
 
-    def connect(reactor: Any) -> Deferred[None]:
+    def open(boot: str) -> None:
+        """Receive what references in other processes ask of the connections of a home: a server has one."""
+
+    def shut(boot: str) -> None:
+        """Undo `open`, as the last of these connections has gone."""
+
+    def connect(reactor: Any, cluster: Any) -> Deferred[None]:
         """Connect, as a server starts that uses this exchange. Several servers may use one.
 
         Clients wait until the Deferred fires. Messages and subscriptions of before must be kept. An errback says that
         it can't connect at all: then the server does not serve. The Deferred is cancelled after 30 seconds, and when
         the server stops before.
 
+        :param cluster: the `wshost.cluster.exchange.Cluster` of the processes to meet; a process has only one.
         :returns: fires when messages go both ways.
         """
 

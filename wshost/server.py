@@ -22,10 +22,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
-from wshost import chain, compiled
+from wshost import brokers, chain, compiled
 from wshost.admin.seen import DRAINING, READY, STARTING, Seen
-from wshost.backplanes.memory import SHARED
+from wshost.cluster.exchange import SHARED
 from wshost.connections.handover import Frozen
+from wshost.connections.home import Home
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
@@ -100,15 +101,16 @@ class Server(MultiService):
 
     :param settings: the checked options.
     :param reactor: by default the global one, looked up when the server starts.
-    :param backplane: carries publications. By default the one in memory that `wshost.publish` uses.
+    :param exchange: carries publications. By default the one that `wshost.publish` uses.
     :raises ConfigurationError: when the chain or a certificate can't be loaded.
     """
 
-    def __init__(self, settings: Settings, reactor: Any = None, backplane: IExchange = SHARED) -> None:
+    def __init__(self, settings: Settings, reactor: Any = None, exchange: IExchange = SHARED) -> None:
         MultiService.__init__(self)
         self._settings = settings
         self._reactor = reactor
-        self._backplane = backplane
+        self._exchange = exchange
+        self._cluster = brokers.build(settings)
         self._timings = None if settings.admin is None else Timings()
         self._chain = chain.build(settings, self._timings)
         self._certificates: Certificates | None = None
@@ -199,13 +201,14 @@ class Server(MultiService):
             reactor,
             self._chain,
             limits,
-            backplane=self._backplane,
+            exchange=self._exchange,
             leave=leave,
             soon=soon,
             access=settings.access_log,
             trusted=Networks(settings.trust_proxy) if settings.trust_proxy else None,
             waits=self._wait_for,
             counts_ends=self._admin is not None,
+            home=Home.new(settings.node),
         )
         return self._hub
 
@@ -228,7 +231,9 @@ class Server(MultiService):
         ending.watch(reactor, self._abort)
         self._joined = True
         self._error = None
-        self._connecting = connecting = maybeDeferred(self._backplane.connect, reactor)
+        hub: Any = self._hub
+        self._exchange.open(hub.shared.registry.home.boot)
+        self._connecting = connecting = maybeDeferred(self._exchange.connect, reactor, self._cluster)
         connecting.addTimeout(BACKPLANE_TIMEOUT, reactor, _too_late)
         connecting.addCallbacks(self._serve, self._fail)
         if self._error is not None:
@@ -453,16 +458,17 @@ class Server(MultiService):
         listeners, self._listeners = self._listeners, []
         waiting: list[Deferred[Any]] = [self._halted, *(listener.stop() for listener in listeners)]
         self._halted = succeed(None)
-        if self._hub is not None:
-            waiting.append(self._hub.stop())
-            self._ended, self._hub = self._hub, None
+        hub = self._hub
+        if hub is not None:
+            waiting.append(hub.stop())
+            self._ended, self._hub = hub, None
         stopped: Deferred[Any] = DeferredList(waiting)
         if self.watchdog is not None:
             stopped.addCallback(partial(_end, self.watchdog))
-        if self._joined:
+        if self._joined and hub is not None:
             # Only after the connections: handlers may still publish at "connection_close".
             self._joined = False
-            stopped.addCallback(lambda _: self._leave_backplane())
+            stopped.addCallback(lambda _: self._leave_exchange(hub))
         return stopped
 
     def _look(self) -> Seen:
@@ -481,8 +487,9 @@ class Server(MultiService):
         # The server may have been started again.
         return succeed(None) if self._admin is None or self._hub is not None else self._admin.stop()
 
-    def _leave_backplane(self) -> Deferred[None]:
-        closed = maybeDeferred(self._backplane.close)
+    def _leave_exchange(self, hub: Hub) -> Deferred[None]:
+        self._exchange.shut(hub.shared.registry.home.boot)
+        closed = maybeDeferred(self._exchange.close)
         closed.addTimeout(BACKPLANE_TIMEOUT, self._reactor or reactors.installed(), _too_late)
         return closed.addErrback(lambda failure: _log.failure("the backplane could not close", failure))
 

@@ -16,7 +16,7 @@ from wshost.connections.registry import Registry
 from wshost.connections.thread import ReactorThread
 from wshost.interfaces import IRef
 from wshost.messages import CALL
-from wshost.results import Sent
+from wshost.results import Outcome, Sent
 
 
 class Connection:
@@ -48,6 +48,10 @@ class Connection:
     def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         self.asked_from_threads.append((size, "send", data))
         return Sent.WAITING if self.answer else Sent.DROPPED
+
+    def send_confirmed(self, size: int, data: str | bytes, key: str | None, seconds: float) -> Deferred[Outcome]:
+        self.asked.append((size, "send", data, key, seconds))
+        return succeed(Outcome.WRITTEN if self.answer else Outcome.OVERFLOW)
 
     def drained(self) -> Deferred[bool]:
         return succeed(True)
@@ -247,4 +251,4 @@ class TestRef:
 
     def test_a_ref_takes_no_further_attributes(self, ref: Ref) -> None:
         with pytest.raises(AttributeError):
-            ref.room = 1  # type: ignore[attr-defined]
+            ref.room = 1

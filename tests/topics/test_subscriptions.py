@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost
 from tests.rooms import Backplane, Handler, Loud, Plain, Rooms, logged, serve
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, ILocalTopics
 from wshost.messages import CALL
@@ -124,14 +124,14 @@ class TestBackplane:
     def test_the_backplane_is_told_of_a_topics_first_and_last_subscriber(self) -> None:
         told: list[Any] = []
 
-        class Backplane(MemoryBackplane):
+        class Backplane(Exchange):
             def subscribe(self, topic: str, local: ILocalTopics) -> None:
                 told.append(("subscribe", topic, local))
 
             def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
                 told.append(("unsubscribe", topic, local))
 
-        host = MemoryHost(Handler(), backplane=Backplane())
+        host = MemoryHost(Handler(), exchange=Backplane())
         topics = host.hub.topics
         one, other = host.open("/a"), host.open("/a")
         assert told == [("subscribe", "a", topics)]
@@ -143,7 +143,7 @@ class TestBackplane:
     def test_a_backplane_that_fails_to_subscribe_refuses_the_subscription(self) -> None:
         """Nothing is kept of what failed: the backplane is told of the next subscription again."""
 
-        class Backplane(MemoryBackplane):
+        class Backplane(Exchange):
             broken = True
 
             def subscribe(self, topic: str, local: ILocalTopics) -> None:
@@ -155,7 +155,7 @@ class TestBackplane:
                 raise GeneratorExit
 
         backplane = Backplane()
-        rooms = MemoryHost(Handler(), backplane=backplane)
+        rooms = MemoryHost(Handler(), exchange=backplane)
         peer = rooms.open()
         ref = peer.connection.ref
         with logged() as lines:
@@ -170,8 +170,8 @@ class TestBackplane:
         assert rooms.idle()
 
     def test_a_backplane_reaches_all_hosts_that_share_it(self) -> None:
-        backplane = MemoryBackplane()
-        hosts = [MemoryHost(Handler(), backplane=backplane) for _ in range(2)]
+        backplane = Exchange()
+        hosts = [MemoryHost(Handler(), exchange=backplane) for _ in range(2)]
         peers = [host.open("/a") for host in hosts]
         backplane.publish("a", "text")
         assert [peer.messages() for peer in peers] == [["text"], ["text"]]
@@ -249,7 +249,7 @@ class TestHandshake:
                 return accept.addCallback(lambda _: state)
 
         rooms = Rooms()
-        host = MemoryHost(Slow(), backplane=rooms.backplane)
+        host = MemoryHost(Slow(), exchange=rooms.backplane)
         peer = host.connect()
         assert peer.upgrade("/a") == b"\r\n\r\n"
         rooms.publish("a", "early")
@@ -269,7 +269,7 @@ class TestHandshake:
                 raise Reject
 
         backplane = Backplane()
-        host = MemoryHost(No(), backplane=backplane)
+        host = MemoryHost(No(), exchange=backplane)
         peer = host.connect()
         assert peer.upgrade("/a").startswith(b"HTTP/1.1 403 ")
         backplane.publish("a", "text")
@@ -305,7 +305,7 @@ class TestEnd:
                     rooms.publish("a", "it left")
                 return ("noreply", state)
 
-        host = MemoryHost(Leaving(), backplane=rooms.backplane)
+        host = MemoryHost(Leaving(), exchange=rooms.backplane)
         stays, leaves = host.open("/a"), host.open("/a")
         leaves.leave()
         assert stays.messages() == ["it left"]

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import classImplements, implementedBy
 
 from wshost.connections.account import Traffic
+from wshost.connections.confirmation import Confirmation
 from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
 from wshost.connections.outbox import Outbox
 from wshost.connections.ref import Ref
@@ -22,7 +23,7 @@ from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
 from wshost.connections.waiters import Waiters
 from wshost.messages import CALL
-from wshost.results import Close, Sent
+from wshost.results import Close, Outcome, Sent
 from wshost.topics.subscriptions import Topics
 
 #: The actions that the connection does itself, without its module.
@@ -56,6 +57,8 @@ class Connection:
         self.made_at = 0.0
         # What waits until the peer has taken its output; None until something does.
         self._waiters: Waiters | None = None
+        # Messages of which it is to be said what became; None until there is one.
+        self._confirmations: dict[Confirmation, None] | None = None
         # Another thread's send was refused, and the reactor's thread will be told.
         self._refusal_posted = False
 
@@ -104,6 +107,48 @@ class Connection:
             return _WAITING if blocked else _ACCEPTED
         self._note_dropped()
         return _DROPPED
+
+    def send_confirmed(self, size: int, data: str | bytes, key: str | None, seconds: float) -> Deferred[Outcome]:
+        """Send a message, and say what became of it. Called in the reactor's thread.
+
+        :param seconds: the outcome is `TIMEOUT` after so long.
+        """
+        confirmation = Confirmation(
+            self._left, self._shared.reactor, self.context.call_soon, seconds, self._forget_confirmation
+        )
+        self._confirmations = self._confirmations or {}
+        self._confirmations[confirmation] = None
+        outbox = self.context.outbox
+        if outbox is not None and self._has_to_wait(outbox):
+            outbox.put(size, data, key, confirmation.decide)
+        elif self.context.is_prompt:
+            self._confirm(confirmation, data)
+        elif not self._post(size, self._shared.limits.max_output, self._confirm, confirmation, data):
+            self._refuse(confirmation)
+        return confirmation.outcome
+
+    def _confirm(self, confirmation: Confirmation, data: str | bytes) -> None:
+        if self.context.confirms:
+            if not self._ask_now("confirm", (data, confirmation.follow)):
+                self._refuse(confirmation)
+        elif self._ask_now("send", (data,)):
+            # The module does not say what becomes of messages.
+            confirmation.settle(Outcome.TIMEOUT)
+        else:
+            self._refuse(confirmation)
+
+    def _refuse(self, confirmation: Confirmation) -> None:
+        self._note_dropped()
+        full = self.stream.output_full and not self.stream.closing
+        confirmation.settle(Outcome.OVERFLOW if full else Outcome.GONE)
+
+    def _left(self) -> Deferred[bool]:
+        """Wait until no output waits; fires with False when the connection has gone already."""
+        return self.drained() if self._shared.registry.find(self.id) is self else succeed(False)
+
+    def _forget_confirmation(self, confirmation: Confirmation) -> None:
+        if self._confirmations is not None:
+            self._confirmations.pop(confirmation, None)
 
     def _has_to_wait(self, outbox: Outbox) -> bool:
         """Whether the next message waits in the outbox."""
@@ -264,9 +309,7 @@ class Connection:
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.stream.lost()
         # The connection must free its place even if a module raises.
-        if self._waiters is not None:
-            self._waiters.lost()
-            self._waiters = None
+        self._end_waiting()
         try:
             # Nearly always this is the reason, and its text takes long to make.
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
@@ -275,6 +318,15 @@ class Connection:
                 self._account_for(self.context.notes, why)
         finally:
             self._free_place()
+
+    def _end_waiting(self) -> None:
+        """Tell those who wait that the connection has gone."""
+        waiters, self._waiters = self._waiters, None
+        if waiters is not None:
+            waiters.lost()
+        confirmations, self._confirmations = self._confirmations, None
+        for confirmation in confirmations or ():
+            confirmation.settle(Outcome.GONE)
 
     def _free_place(self) -> None:
         shared, context = self._shared, self.context
@@ -306,9 +358,7 @@ class Connection:
     def depart(self) -> None:
         """Forget the connection, and tell its handler nothing: another process has it."""
         self.stream.lost()
-        if self._waiters is not None:
-            self._waiters.lost()
-            self._waiters = None
+        self._end_waiting()
         try:
             self.context.depart()
             if self._shared.account.takes_notes:

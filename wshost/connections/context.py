@@ -21,6 +21,7 @@ from wshost.connections.timers import ModuleTimer
 from wshost.exact import octets
 from wshost.exact import seconds as exact_seconds
 from wshost.interfaces import (
+    IConfirmingDriver,
     IContext,
     ICountingDriver,
     IEncoding,
@@ -36,7 +37,7 @@ from wshost.results import Close, Refused, Result, Results, Stop, Switch
 from wshost.topics.pending import Subscriber
 
 #: Actions that bring more output. Refs may not ask for them while output is full.
-BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
+BRINGS_OUTPUT = frozenset({"send", "confirm", "ping", "info", "subscribe"})
 #: Actions that the connection itself asks its module for. They are never kept.
 _OWN_ACTIONS = frozenset({"drain", "drained", "reload", "shutdown"})
 #: At most this many actions are kept for a module that is not ready.
@@ -373,6 +374,11 @@ class Context:
             self._in_module = was_in_module
         self._continue()
         return not isinstance(results, Refused)
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the module says when a message is in the output."""
+        return IConfirmingDriver.providedBy(self._driver)
 
     def renew(self) -> bool:
         """Ask the module to go over to newer code of its handler; return whether it does.

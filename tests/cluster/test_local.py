@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import Any
 
-from twisted.internet.task import Clock
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
-from wshost.backplanes.memory import SHARED, MemoryBackplane
-from wshost.interfaces import IExchange, ILocalTopics
+from wshost.cluster.local import LocalHubs
+from wshost.interfaces import ILocalTopics
 
 
 @implementer(ILocalTopics)
@@ -24,22 +21,9 @@ class Local:
         return self.answer
 
 
-def test_the_memory_backplane_provides_ibackplane() -> None:
-    assert verifyObject(IExchange, MemoryBackplane())
-    assert verifyObject(IExchange, SHARED)
-
-
-def test_the_memory_backplane_connects_and_closes_at_once() -> None:
-    backplane: Any = MemoryBackplane()
-    done: list[None] = []
-    backplane.connect(Clock()).addCallback(done.append)
-    backplane.close().addCallback(done.append)
-    assert done == [None, None]
-
-
 class TestPublishing:
     def test_a_publication_reaches_each_subscriber_of_its_topic(self) -> None:
-        backplane, one, other, third = MemoryBackplane(), Local(), Local(), Local()
+        backplane, one, other, third = LocalHubs(), Local(), Local(), Local()
         backplane.subscribe("a", one)
         backplane.subscribe("a", other)
         backplane.subscribe("b", third)
@@ -49,17 +33,17 @@ class TestPublishing:
         assert third.brought == [("b", b"binary")]
 
     def test_a_publication_without_subscribers_is_accepted(self) -> None:
-        assert MemoryBackplane().publish("a", "text") is True
+        assert LocalHubs().publish("a", "text") is True
 
     def test_publish_returns_false_when_a_subscriber_refuses(self) -> None:
-        backplane, one, other = MemoryBackplane(), Local(False), Local()
+        backplane, one, other = LocalHubs(), Local(False), Local()
         backplane.subscribe("a", one)
         backplane.subscribe("a", other)
         assert backplane.publish("a", "text") is False
         assert one.brought == other.brought == [("a", "text")]
 
     def test_an_unsubscribed_host_gets_no_more_publications(self) -> None:
-        backplane, one, other = MemoryBackplane(), Local(), Local()
+        backplane, one, other = LocalHubs(), Local(), Local()
         for local in (one, other):
             backplane.subscribe("a", local)
         backplane.unsubscribe("a", one)
@@ -69,7 +53,7 @@ class TestPublishing:
         assert (one.brought, other.brought) == ([], [("a", "text")])
 
     def test_nothing_is_kept_of_topics_without_subscribers(self) -> None:
-        backplane, local = MemoryBackplane(), Local()
+        backplane, local = LocalHubs(), Local()
         tracemalloc.start()
         for number in range(10_000):
             backplane.subscribe(f"topic {number}", local)

@@ -1,31 +1,20 @@
-"""Carries published messages between the hubs of this process. Knows no connection and no thread."""
+"""Brings published messages to the hubs of this process. Knows no other process, no connection and no thread."""
 
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from zope.interface import implementer
-
-from wshost.interfaces import IExchange, ILocalTopics
+from wshost.interfaces import ILocalTopics
 
 
-@implementer(IExchange)
-class MemoryBackplane:
-    """See `wshost.interfaces.IExchange`. When `publish` returns, each hub has the message."""
+class LocalHubs:
+    """The hubs that have subscribed to topics. When `publish` returns, each has the message."""
 
     def __init__(self) -> None:
         # The hubs that have subscribed, by topic. `publish` reads this in any thread, so it holds immutable tuples.
         self._subscribed: dict[str, tuple[ILocalTopics, ...]] = {}
         # Hubs may subscribe in several threads, each with its own reactor.
         self._lock = Lock()
-
-    def connect(self, reactor: Any) -> Deferred[None]:
-        return succeed(None)
-
-    def close(self) -> Deferred[None]:
-        return succeed(None)
 
     def publish(self, topic: str, data: str | bytes) -> bool:
         accepted = True
@@ -44,7 +33,3 @@ class MemoryBackplane:
                 self._subscribed[topic] = left
             else:
                 del self._subscribed[topic]
-
-
-#: The backplane of every server of this process that is not given another one.
-SHARED = MemoryBackplane()
