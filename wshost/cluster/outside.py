@@ -70,6 +70,7 @@ class Line:
 
     def connected(self) -> None:
         self.is_connected = True
+        self._outside.measure()
         if self._was_connected:
             self._outside.log.info("the backplane is connected again")
             self._outside.mark()
@@ -143,6 +144,8 @@ class Outside:
         # What was published in this turn, by subject, and its size in bytes.
         self._batches: dict[str, _Batch] = {}
         self._size = 0
+        # How many bytes may be published in one turn, and on one subject.
+        self._room = self._largest = 0
         # The subjects on which something is to be received, in order.
         self._subscribed: dict[str, None] = {}
 
@@ -160,6 +163,7 @@ class Outside:
         connecting: Deferred[Any] = line.backplane.connect(self.reactor, line)
         for subject in [self._subjects.of_home(self.own.boot), *self._subscribed]:
             line.backplane.subscribe(subject)
+        self.measure()
         return connecting
 
     def close(self) -> Deferred[Any]:
@@ -167,6 +171,7 @@ class Outside:
         self._flush()
         self.ended()
         lines, self.lines = self.lines, []
+        self.measure()
         return DeferredList([line.backplane.close() for line in lines], consumeErrors=True)
 
     @property
@@ -219,11 +224,11 @@ class Outside:
     def _put(self, subject: str, message: Any) -> bool:
         packed = self._codec.pack(message)
         size = len(packed)
-        if self._size + size > self._buffer or all(self._is_full(line, size) for line in self.lines):
+        if size > self._room - self._size or size > self._largest - HEAD:
             self.counts.dropped += 1
             return False
         batch = self._batches.get(subject)
-        if batch is not None and batch.size + size > min(line.backplane.largest for line in self.lines):
+        if batch is not None and batch.size + size > self._largest:
             self._send(subject, self._batches.pop(subject))
             batch = None
         if batch is None:
@@ -235,14 +240,17 @@ class Outside:
         self._size += size
         return True
 
-    def _is_full(self, line: Line, size: int) -> bool:
-        return bool(size + HEAD > line.backplane.largest or size + line.backplane.waiting > self._buffer)
-
     def _flush(self) -> None:
         """Send what was published in this turn."""
         batches, self._batches = self._batches, {}
         for subject, batch in batches.items():
             self._send(subject, batch)
+        self.measure()
+
+    def measure(self) -> None:
+        """See how much the backplanes take. What one alone has no room for is dropped there."""
+        self._room = self._buffer - min((line.backplane.waiting for line in self.lines), default=self._buffer)
+        self._largest = min((line.backplane.largest for line in self.lines), default=0)
 
     def _send(self, subject: str, batch: _Batch) -> None:
         messages = batch.messages
