@@ -670,7 +670,7 @@ class TestTheBackplane:
     ) -> None:
         error = OSError(111, "Connection refused")
 
-        def connect(_: object) -> Deferred[None]:
+        def connect(*_: object) -> Deferred[None]:
             if raised:
                 raise error
             return fail(error)

@@ -1,10 +1,11 @@
-"""Backplanes carry published messages to every hub that has subscribers for them.
+"""Backplanes carry bytes between processes, by subject; `wshost.interfaces.IBackplane` is the contract.
 
-`memory` works within one process; `wshost.publish` uses it. Another backplane, over a broker for example, is an object
-that provides `wshost.interfaces.IExchange`, and is given to `wshost.server.Server` as an argument.
+`workers` connects the processes of one machine with each other. `urls` reads which brokers there are, and `settings` are
+what a backplane is told of them. `subjects` says which subjects a subscription means.
 
-`publish` gives a message to the backplane, in any thread. The backplane gives the message to the `ILocalTopics` of each
-hub that has subscribed to the topic. The hub then sends it to its subscribers: see `wshost.topics`.
+`wshost.cluster` makes subjects and payloads of topics and references, and gives them to a backplane. That gives the
+payloads which come from other processes back.
 
-Nothing here knows a connection, a protocol or an option. No backplane may block: one that waits returns a Deferred.
+Nothing here knows a topic, a connection, a protocol or an option. No backplane may block: one that waits returns a
+Deferred.
 """

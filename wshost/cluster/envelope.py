@@ -60,7 +60,7 @@ class Codec:
             raise
         return packed
 
-    def join(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[bytes]) -> bytes:
+    def enclose(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[bytes]) -> bytes:
         """Return an envelope around packed messages, as bytes."""
         # The head ends with None in the place of the list of messages.
         head = self._packer.pack((VERSION, machine, sender, epoch, before, None))[:-1]

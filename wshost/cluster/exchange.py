@@ -108,7 +108,7 @@ class Exchange:
                 outside.open(boot)
             self.outside = outside
         self._homes.elsewhere = Elsewhere(outside, self._homes)
-        joining = [outside.join(way.make(), way.local) for way in ways]
+        joining = [outside.add(way.make(), way.local) for way in ways]
         DeferredList(joining, fireOnOneErrback=True, consumeErrors=True).addBoth(self._tell, outside)
 
     def _tell(self, result: Any, outside: Outside | None = None) -> None:

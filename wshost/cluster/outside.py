@@ -151,7 +151,7 @@ class Outside:
 
     # Start and end
 
-    def join(self, backplane: IBackplane, local: bool = False) -> Deferred[Any]:
+    def add(self, backplane: IBackplane, local: bool = False) -> Deferred[Any]:
         """Use a backplane. Called in the reactor's thread.
 
         :param local: it carries only between the processes of this machine.
@@ -266,7 +266,7 @@ class Outside:
 
     def _envelope(self, subject: str, messages: Sequence[bytes]) -> bytes:
         numbers = self._outgoing.count(subject, len(messages))
-        return self._codec.join(self._machine, self.own.boot, *numbers, messages)
+        return self._codec.enclose(self._machine, self.own.boot, *numbers, messages)
 
     def _lines_to(self, subject: str) -> Sequence[Line]:
         """Return the lines on which to publish: one is enough for a home, if it is known to lead there."""
