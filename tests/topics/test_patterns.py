@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.rooms import matches
 from wshost.messages import MAX_TOPIC
 from wshost.topics.patterns import MAX_MATCHES, MAX_TOPICS, Patterns, check_published, is_pattern
 
@@ -21,14 +22,6 @@ TOPIC = st.lists(st.sampled_from(TOKENS), min_size=1, max_size=5).map(".".join)
 PATTERN = st.tuples(
     st.lists(st.sampled_from((*TOKENS, "*", "*")), max_size=4), st.sampled_from((*TOKENS, "*", ">"))
 ).map(lambda parts: ".".join((*parts[0], parts[1])))
-
-
-def matches(pattern: str, topic: str) -> bool:
-    """The model: a pattern as a regular expression."""
-    words = {"*": r"[^.]*", ">": r".*"}
-    return (
-        re.fullmatch(r"\.".join(words.get(token, re.escape(token)) for token in pattern.split(".")), topic) is not None
-    )
 
 
 @pytest.mark.parametrize("topic", ["*", ">", "rooms.*", "rooms.>", "*.7", ".*", "*.", "..>", "*.>", "a.*.b"])
