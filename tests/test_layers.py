@@ -38,7 +38,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.protocols.websocket.browsers",
         "wshost.topics.subscriptions",
     },
-    "wshost.cluster": {"wshost.connections", "wshost.logs.limit", "wshost.process.reactors"},
+    "wshost.cluster": {"wshost.connections", "wshost.logs.limit", "wshost.process.reactors", "wshost.topics.patterns"},
     "wshost.connections": {"wshost.logs.limit", "wshost.logs.text", "wshost.topics"},
     "wshost.fastnet": {"wshost.logs.limit"},
     "wshost.listening": {
