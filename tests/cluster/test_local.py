@@ -53,7 +53,7 @@ class TestPublishing:
         assert (one.brought, other.brought) == ([], [("a", "text")])
 
     def test_a_publication_reaches_a_host_once_however_many_of_its_subscriptions_match(self) -> None:
-        backplane, one, other, third = MemoryBackplane(), Local(), Local(), Local()
+        backplane, one, other, third = LocalHubs(), Local(), Local(), Local()
         for topic in ("rooms.7", "rooms.*", "*.7", "users.*"):
             backplane.subscribe(topic, one)
         backplane.subscribe("rooms.*", other)
@@ -65,14 +65,14 @@ class TestPublishing:
         assert third.brought == []
 
     def test_publish_returns_false_when_a_subscriber_of_a_pattern_refuses(self) -> None:
-        backplane, one, other = MemoryBackplane(), Local(), Local(False)
+        backplane, one, other = LocalHubs(), Local(), Local(False)
         backplane.subscribe("a", one)
         backplane.subscribe("*", other)
         assert backplane.publish("a", "text") is False
         assert one.brought == other.brought == [("a", "text")]
 
     def test_a_host_that_has_unsubscribed_from_a_pattern_gets_no_more_by_it(self) -> None:
-        backplane, one, other = MemoryBackplane(), Local(), Local()
+        backplane, one, other = LocalHubs(), Local(), Local()
         for local in (one, other):
             backplane.subscribe("*", local)
         backplane.subscribe("a", one)

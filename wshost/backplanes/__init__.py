@@ -1,11 +1,13 @@
 """Backplanes carry bytes between processes, by subject; `wshost.interfaces.IBackplane` is the contract.
 
-`workers` connects the processes of one machine with each other. `urls` reads which brokers there are, and `settings` are
-what a backplane is told of them. `subjects` says which subjects a subscription means.
+`workers` connects the processes of one machine with each other. `nats` goes over NATS: its bytes are made in `nats_wire`,
+its proof of who we are in `nats_credentials`. Backplanes over a broker share `link`, which keeps a `connection`, maybe
+with `tls`, to one of the brokers in `settings`; `urls` reads these, and what waits is in `output`. `subjects` says which
+subjects a subscription means. `conformity` checks any `IBackplane`.
 
 `wshost.cluster` makes subjects and payloads of topics and references, and gives them to a backplane. That gives the
 payloads which come from other processes back.
 
-Nothing here knows a topic, a connection, a protocol or an option. No backplane may block: one that waits returns a
-Deferred.
+Nothing here knows a topic or a client's connection, or reads an option. No backplane may block: one that waits returns
+a Deferred.
 """
