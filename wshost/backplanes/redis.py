@@ -55,8 +55,8 @@ class RedisBackplane:
         self._receiver: IBackplaneReceiver
         self._speaker: RedisSpeaker
         self._link: Link
-        # The result of `connect` until it has one; and that of `close`.
-        self._connecting: Deferred[None] | None = None
+        # The results of `connect` and `close`.
+        self._connecting: Deferred[None]
         self._closed: Deferred[None] | None = None
 
     @property
@@ -70,15 +70,16 @@ class RedisBackplane:
             self._link = self._speaker.link = self._make_link(reactor, self._settings, self._speaker)
         except ConfigurationError:
             self._closed = succeed(None)
-            return fail()
-        self._send = self._link.send
-        self._connecting = connecting = Deferred[None](self._cancel)
-        self._link.start()
-        return connecting
+            self._connecting = fail()
+        else:
+            self._send = self._link.send
+            self._connecting = Deferred(self._cancel)
+            self._link.start()
+        return self._connecting
 
     def close(self) -> Deferred[None]:
-        if self._connecting is not None:
-            self._connecting.cancel()
+        # It does nothing to a result that is there.
+        self._connecting.cancel()
         return self._close()
 
     def publish(self, subject: str, payload: bytes) -> bool:
@@ -100,10 +101,9 @@ class RedisBackplane:
 
     def up(self) -> None:
         """Tell that all is in place."""
-        connecting, self._connecting = self._connecting, None
         self._receiver.connected()
-        if connecting is not None:
-            connecting.callback(None)
+        if not self._connecting.called:
+            self._connecting.callback(None)
 
     def down(self, reason: str) -> None:
         """Tell that payloads wait."""
@@ -112,16 +112,16 @@ class RedisBackplane:
 
     def refused(self, error: ConfigurationError) -> None:
         """Give up."""
-        connecting, self._connecting = self._connecting, None
-        closed = self._close()
-        if connecting is not None:
-            closed.addCallback(lambda _: connecting.errback(error))
+        self._close().addCallback(self._fail, error)
+
+    def _fail(self, _: None, error: ConfigurationError) -> None:
+        if not self._connecting.called:
+            self._connecting.errback(error)
 
     def _cancel(self, _: object) -> None:
         self._close()
 
     def _close(self) -> Deferred[None]:
-        self._connecting = None
         if self._closed is None:
             self._closed = self._link.close()
         return self._closed

@@ -147,6 +147,7 @@ class RedisSpeaker:
             self._refused(answer)
         elif isinstance(answer, Broker):
             self._master = answer
+            self._parser.stop()
             self.link.go_to(answer)
         elif answer is not None:
             self.link.command(answer)
@@ -210,6 +211,7 @@ class RedisSpeaker:
         if self._known:
             # It was right once, so it may be again.
             raise BrokerError(reason)
+        self._parser.stop()
         broker = self.link.broker
         self._owner.refused(ConfigurationError(f"the broker {broker.host}:{broker.port} refuses us: {reason}"))
         return False
