@@ -38,7 +38,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.protocols.websocket.browsers",
         "wshost.topics.subscriptions",
     },
-    "wshost.backplanes": {"wshost.logs.text"},
+    "wshost.backplanes": {"wshost.logs.limit", "wshost.logs.text"},
     "wshost.connections": {"wshost.logs.limit", "wshost.logs.text", "wshost.topics"},
     "wshost.fastnet": {"wshost.logs.limit"},
     "wshost.listening": {

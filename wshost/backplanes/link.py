@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -30,11 +32,24 @@ CONNECT = 2.0
 #: part of this time is random, as many processes may have lost the same broker.
 SHORTEST = 0.05
 LONGEST = 2.0
-#: The most brokers that are known, and the most different reasons that are logged until one lets us in.
+#: The most brokers that others have named; and the most different reasons that are logged until one lets us in.
 BROKERS = 100
 REASONS = 20
 
 _log = Logger("wshost")
+
+
+class _Once(Factory):
+    """The factory of one connection."""
+
+    noisy = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, addr: object) -> Connection:
+        """Called by the endpoint."""
+        return self._connection
 
 
 def _endpoint(reactor: Any, broker: Broker) -> Any:
@@ -74,9 +89,9 @@ class Link:
         self.send = self.output.send
         #: Whether the broker has let us in: payloads are written.
         self.is_ready = False
-        self._brokers = list(brokers or settings.brokers)
+        self._given = self._brokers = list(brokers or settings.brokers)
         #: To whom we connect, or are connected.
-        self.broker = self._brokers[0]
+        self.broker = self._given[0]
         # The names that certificates must have, of brokers that others have named by their addresses.
         self._names: dict[Broker, str] = {}
         # Those that are still to be tried before the next delay; and the one that comes before them all.
@@ -166,15 +181,15 @@ class Link:
         self._directed = broker
         self.lose(f"it names {broker.host}:{broker.port}")
 
-    def add(self, brokers: Iterable[Broker], name: str) -> None:
-        """Know more brokers of the same cluster; only so many are kept.
+    def know(self, brokers: Sequence[Broker]) -> None:
+        """Replace what is known of the cluster beside the given brokers; only so many are kept.
 
-        :param name: which name their certificates must have.
+        The certificate of a broker that is named by an address may be for the name of the current broker.
         """
-        for broker in brokers:
-            if broker not in self._brokers and len(self._brokers) < BROKERS:
-                self._brokers.append(broker)
-                self._names[broker] = name
+        name = self._names.get(self.broker, self.broker.host)
+        found = [broker for broker in brokers if broker not in self._given][:BROKERS]
+        self._names = {broker: name for broker in found if _is_address(broker.host)}
+        self._brokers = [*self._given, *found]
 
     def _shuffled(self) -> list[Broker]:
         """Return the brokers in the order to try them: the one that was tried last is the last."""
@@ -188,7 +203,7 @@ class Link:
         else:
             self.broker = self._round.pop(0)
         connection = Connection(self._reactor, self._speaker, self._made, self._gone)
-        self._attempt = attempt = connectProtocol(self._endpoint(self._reactor, self.broker), connection)
+        self._attempt = attempt = self._endpoint(self._reactor, self.broker).connect(_Once(connection))
         attempt.addTimeout(CONNECT, self._reactor, _too_late)
         attempt.addErrback(self._failed)
 
@@ -242,6 +257,10 @@ class Link:
         if self._closed is None and about not in self._reasons and len(self._reasons) < REASONS:
             self._reasons.add(about)
             _log.warn("the backplane can't use the broker {about}; trying again", about=about)
+
+
+def _is_address(host: str) -> bool:
+    return isIPAddress(host) or isIPv6Address(host)
 
 
 def _too_late(_: object, timeout: float) -> Failure:
