@@ -180,6 +180,11 @@ class Outside:
         return all(line.is_connected for line in self.lines)
 
     @property
+    def reason(self) -> str:
+        """Why one of them is not."""
+        return next((line.reason for line in self.lines if not line.is_connected), "")
+
+    @property
     def waiting(self) -> int:
         """How many bytes wait to be sent."""
         waiting: int = sum(line.backplane.waiting for line in self.lines)
