@@ -74,8 +74,8 @@ def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
     size = {("in",): traffic.bytes_in, ("out",): traffic.bytes_out}
     yield _counter("bytes", "Bytes from and to clients, without TLS.", size, "direction")
     yield _gauge("output_waiting_bytes", "Output that waits for clients.", totals.waiting)
-    yield _gauge("topics", "Topics that have subscribers.", len(topics.names))
-    yield _gauge("subscriptions", "Subscriptions to topics.", topics.subscriptions)
+    yield _gauge("topics", "Topics and patterns that have subscribers.", len(topics.names))
+    yield _gauge("subscriptions", "Subscriptions to topics and patterns.", topics.subscriptions)
     yield _counter("publications_dropped", "Messages that subscribers did not get.", topics.dropped)
     yield _counter("ref_messages_dropped", "Messages of refs that were dropped.", _by(account.dropped), "policy")
     slow = shared.budget.dropped if shared.budget else 0
