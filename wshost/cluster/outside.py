@@ -279,11 +279,11 @@ class Outside:
 
     def subscribe(self, topic: str) -> None:
         """Receive what is published to a topic, or to all that match a pattern. Called in any thread, once for each."""
-        self._call(self._subscribe, self._subjects.of_topic(topic))
+        self._call(self._subscribe, self._subjects.of_subscription(topic))
 
     def unsubscribe(self, topic: str) -> None:
         """Undo `subscribe`."""
-        self._call(self._unsubscribe, self._subjects.of_topic(topic))
+        self._call(self._unsubscribe, self._subjects.of_subscription(topic))
 
     def open(self, boot: str) -> None:
         """Receive what is sent to a home of this process. Called in any thread."""
