@@ -6,6 +6,7 @@ https://github.com/msgpack/msgpack/blob/master/spec.md
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 #: The form of the payloads. One of another form is not understood.
@@ -40,7 +41,8 @@ class Codec:
         import msgpack  # noqa: PLC0415 - one process alone does not need it
 
         self._packer = msgpack.Packer(use_bin_type=True)
-        self._unpacker = msgpack.Unpacker
+        # Keys may be anything: who sends here is trusted not to choose those that make dicts slow.
+        self._unpacker = partial(msgpack.Unpacker, max_array_len=ENTRIES, max_map_len=ENTRIES, strict_map_key=False)
 
     def pack(self, message: Any) -> bytes:
         """Return one message as bytes.
@@ -60,6 +62,18 @@ class Codec:
             raise
         return packed
 
+    def copy(self, message: Any) -> Any:
+        """Return a message as it arrives: tuples are lists then.
+
+        :raises TypeError, ValueError: when it can't be packed, as in `pack`, or not be read again: for a list of more
+            than `ENTRIES`, or a tuple as the key of a dict.
+        """
+        # As deep as in an envelope: reading, too, goes only so deep.
+        packed = self.pack([message])
+        unpacker = self._unpacker(max_buffer_size=len(packed))
+        unpacker.feed(packed)
+        return unpacker.unpack()[0]
+
     def join(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[bytes]) -> bytes:
         """Return an envelope around packed messages, as bytes."""
         pack = self._packer.pack
@@ -68,7 +82,7 @@ class Codec:
 
     def read(self, payload: bytes) -> Envelope:
         """Return the envelope in a payload. :raises MalformedError: when there is none."""
-        unpacker = self._unpacker(max_array_len=ENTRIES, max_map_len=ENTRIES, max_buffer_size=len(payload) or 1)
+        unpacker = self._unpacker(max_buffer_size=len(payload) or 1)
         try:
             unpacker.feed(payload)
             version, machine, sender, epoch, before = unpacker.unpack()

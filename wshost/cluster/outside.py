@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger, globalLogPublisher
 from zope.interface import implementer
 
-from wshost.cluster.envelope import HEAD, Codec, MalformedError
+from wshost.cluster.envelope import ENTRIES, HEAD, Codec, MalformedError
 from wshost.cluster.sequence import Incoming, Outgoing
 from wshost.cluster.subjects import Subjects
 from wshost.connections.home import Home
@@ -127,12 +127,13 @@ class Outside:
         self.counts = Counts()
         self.log = Logger("wshost", observer=LogLimit(globalLogPublisher))
         self.lines: list[Line] = []
+        #: Makes a call in the reactor's next turn, when no users' code is running.
+        self.soon = soon
         #: Gets the boot of a home, and what was sent there. Raises TypeError, ValueError or LookupError if that means
         #: nothing. Called in the reactor's thread.
         self.act: Callable[[str, Any], object] = _ignore
         #: Called when nothing comes any more.
         self.ended: Callable[[], object] = _ignore
-        self._soon = soon
         self._hubs = hubs
         self._subjects = subjects
         self._machine = machine
@@ -203,13 +204,13 @@ class Outside:
         subject = self._subjects.of_home(boot)
         return any(_reaches(line, subject) for line in self.lines)
 
-    def check(self, message: Any) -> None:
-        """Check that a message can be sent. Called in any thread.
+    def copy(self, message: Any) -> Any:
+        """Return a message as it arrives elsewhere; nobody else will change it. Called in any thread.
 
-        :raises TypeError, ValueError: when it can't.
+        :raises TypeError, ValueError: when it can't be sent.
         """
         # The other codec may be at work in another thread.
-        Codec().pack(message)
+        return Codec().copy(message)
 
     def _post(self, size: int, subject: str, message: Any) -> bool:
         if self.thread.is_current():
@@ -223,12 +224,14 @@ class Outside:
             self.counts.dropped += 1
             return False
         batch = self._batches.get(subject)
-        if batch is not None and batch.size + size > min(line.backplane.largest for line in self.lines):
+        if batch is not None and (
+            len(batch.messages) >= ENTRIES or batch.size + size > min(line.backplane.largest for line in self.lines)
+        ):
             self._send(subject, self._batches.pop(subject))
             batch = None
         if batch is None:
             if not self._batches:
-                self._soon(self._flush)
+                self.soon(self._flush)
             batch = self._batches[subject] = _Batch()
         batch.messages.append(packed)
         batch.size += size
