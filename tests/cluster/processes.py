@@ -49,6 +49,7 @@ class Process:
     def elsewhere(self) -> Elsewhere:
         """The connections of the others, as it sees them."""
         elsewhere: Any = self.homes.elsewhere
+        assert isinstance(elsewhere, Elsewhere)
         return elsewhere
 
     @property

@@ -38,6 +38,8 @@ from wshost.topics.pending import Subscriber
 
 #: Actions that bring more output. Refs may not ask for them while output is full.
 BRINGS_OUTPUT = frozenset({"send", "confirm", "ping", "info", "subscribe"})
+#: Actions with a message.
+_MESSAGES = frozenset({"send", "confirm"})
 #: Actions that the connection itself asks its module for. They are never kept.
 _OWN_ACTIONS = frozenset({"drain", "drained", "reload", "shutdown"})
 #: At most this many actions are kept for a module that is not ready.
@@ -389,7 +391,7 @@ class Context:
 
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""
-        size = CALL + (len(args[0]) if action == "send" else 0)
+        size = CALL + (len(args[0]) if action in _MESSAGES else 0)
         if self._kept is None:
             self._kept = []
         if len(self._kept) >= MAX_KEPT or self.kept_size + size > self._shared.limits.max_output:

@@ -62,7 +62,7 @@ class Homes:
 
 
 class _NoThread:
-    """The thread of connections that are not here."""
+    """The thread of connections that are not in this process."""
 
     def is_current(self) -> bool:
         return False
@@ -72,14 +72,20 @@ class _NoThread:
         return True
 
 
+_NO_THREAD = _NoThread()
+
+
 class _Away:
     """A home that was not in this process when it was asked for."""
-
-    thread = _NoThread()
 
     def __init__(self, homes: Homes, home: Home) -> None:
         self._homes = homes
         self.home = home
+
+    @property
+    def thread(self) -> Thread:
+        registry = self._homes.here(self.home.boot)
+        return _NO_THREAD if registry is None else registry.thread
 
     @property
     def missing(self) -> Outcome:
