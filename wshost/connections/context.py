@@ -310,7 +310,10 @@ class Context:
         kept, self._kept = self._kept, None
         self.kept_size = 0
         for action, args in kept or ():
-            self.ask(action, *args)
+            if action == "confirm" and not self.confirms:
+                self.ask("send", args[0])
+            else:
+                self.ask(action, *args)
 
     # Code of modules and handlers
 
@@ -381,6 +384,14 @@ class Context:
     def confirms(self) -> bool:
         """Whether the module says when a message is in the output."""
         return IConfirmingDriver.providedBy(self._driver)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether actions are kept now, until the module is ready."""
+        transition = self._transition
+        if self.stream.closing or not (transition is None or isinstance(transition, Switch)):
+            return False
+        return self._driver is None or transition is not None or self._keeps_actions
 
     def renew(self) -> bool:
         """Ask the module to go over to newer code of its handler; return whether it does.

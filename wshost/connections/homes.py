@@ -58,7 +58,9 @@ class Homes:
 
     def find(self, home: Home) -> Lookup:
         """Return where the connections of a home are found: here, or elsewhere, which may change."""
-        return self._here.get(home.boot) or _Away(self, home)
+        registry = self._here.get(home.boot)
+        # One without connections is empty, and so false.
+        return _Away(self, home) if registry is None else registry
 
 
 class _NoThread:
