@@ -15,15 +15,21 @@ async def until(waiter: Deferred[Any]) -> Any:
 
 
 @in_loop
-async def test_tasks_of_asyncio_and_coroutines_of_twisted_may_wait_for_the_same() -> None:
+async def test_tasks_of_asyncio_may_wait_for_the_same() -> None:
     waiter: Awaited[int] = Awaited()
-    fired: list[Any] = []
-    ensureDeferred(until(waiter)).addBoth(fired.append)
     tasks = [asyncio.create_task(until(waiter)) for _ in range(2)]
     await turns()
     waiter.callback(7)
-    assert fired == [7]
     assert await asyncio.gather(*tasks) == [7, 7]
+
+
+@in_loop
+async def test_a_coroutine_of_twisted_waits_where_a_loop_runs() -> None:
+    waiter: Awaited[int] = Awaited()
+    fired: list[Any] = []
+    ensureDeferred(until(waiter)).addBoth(fired.append)
+    waiter.callback(7)
+    assert fired == [7]
 
 
 @in_loop

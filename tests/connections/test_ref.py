@@ -269,6 +269,8 @@ class TestRef:
         assert ref.id == "c1"
 
 
+#: Texts that are nearly references, and some that are.
+ALMOST = r"[a-zü.]{1,3}\.[\w-]{10,12}\.w?[0-9]?c[0-9]{0,3}\n?"
 KEY = b"sixteen or more bytes"
 
 
@@ -324,9 +326,7 @@ class TestText:
                 Ref.parse(text, key)
 
     @settings(derandomize=True, max_examples=150, deadline=None, database=None)
-    @given(
-        st.text() | st.from_regex(r"[a-zü.]{1,3}\.[\w-]{10,12}\.w?[0-9]?c[0-9]{0,3}\n?", fullmatch=True), st.booleans()
-    )
+    @given(st.text() | st.from_regex(ALMOST, fullmatch=True), st.booleans())
     @example("\ud800", True)
     @example("\ud800", False)
     @example("web-1.hD3kP0aQ9zE.c17\n", False)
@@ -334,11 +334,10 @@ class TestText:
     def test_any_text_is_a_reference_or_a_value_error(self, text: str, signed: bool) -> None:
         try:
             parsed = Ref.parse(text, KEY if signed else None)
-        except ValueError as error:
-            assert len(str(error)) < 1_000
-        else:
-            assert str(parsed) == text
-            assert parsed.send("x") is Sent.DROPPED
+        except ValueError:
+            return
+        assert str(parsed) == text
+        assert parsed.send("x") is Sent.DROPPED
 
     def test_a_ref_of_another_run_is_another(self, ref: Ref) -> None:
         other = Ref.parse(f"{ref._registry.home.node}.hD3kP0aQ9zE.c1")

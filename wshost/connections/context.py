@@ -310,7 +310,7 @@ class Context:
         kept, self._kept = self._kept, None
         self.kept_size = 0
         for action, args in kept or ():
-            if action == "confirm" and not self.confirms:
+            if action == "confirm" and self._driver is not None and not self.confirms:
                 self.ask("send", args[0])
             else:
                 self.ask(action, *args)
