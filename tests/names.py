@@ -48,6 +48,7 @@ _WORDS = """
     RestrictAddressFamilies SystemCallFilter MemoryDenyWriteExecute LoadCredential
     HEALTHCHECK terminationGracePeriodSeconds
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
+    > rooms rooms.7 rooms.7* rooms.7.staff rooms.* rooms.> a..b a.*.b
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
     true false yes LimitNOFILE LimitNOFILE= Forwarded X-Forwarded-For X-Forwarded-Proto GLIBC_TUNABLES MALLOC_…

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,14 @@ class Handler:
         if self._handle is not None and message[0] in ("text", "info"):
             return self._handle(message[1], ref)
         return ("noreply", ref)
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern matches a topic: a model of it, as a regular expression."""
+    words = {"*": r"[^.]*", ">": r".*"}
+    return (
+        re.fullmatch(r"\.".join(words.get(token, re.escape(token)) for token in pattern.split(".")), topic) is not None
+    )
 
 
 #: Offers of permessage-deflate: that it refers back to messages before, or does not (RFC 7692 §7.1.1.1).

@@ -543,7 +543,8 @@ class TestPublish:
         assert publish("room", "Hello") is True
 
     @pytest.mark.parametrize(
-        ("topic", "data", "error"), [(b"room", "", TypeError), ("", "", ValueError), ("room", None, TypeError)]
+        ("topic", "data", "error"),
+        [(b"room", "", TypeError), ("", "", ValueError), ("rooms.*", "", ValueError), ("room", None, TypeError)],
     )
     def test_publish_checks_its_arguments(self, topic: Any, data: Any, error: type[Exception]) -> None:
         with pytest.raises(error, match=r"^a (topic|message) "):
@@ -670,7 +671,7 @@ class TestTheBackplane:
     ) -> None:
         error = OSError(111, "Connection refused")
 
-        def connect(_: object) -> Deferred[None]:
+        def connect(*_: object) -> Deferred[None]:
             if raised:
                 raise error
             return fail(error)

@@ -354,10 +354,12 @@ class IRef(Interface):
     def subscribe(topic: str) -> bool:
         """Send messages that are published to this topic from now on. A second `subscribe` to it changes nothing.
 
-        A connection may have a limited number of topics.
+        A connection may have a limited number of topics. It gets a message once, even if several of them match.
 
+        :param topic: tokens joined by dots. In a pattern, the token ``*`` stands for one token of any text; the last
+            token may be ``>``, for one token or more.
         :raises TypeError: when the topic is no str.
-        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
 
     def unsubscribe(topic: str) -> bool:
@@ -368,8 +370,9 @@ class ILocalTopics(Interface):
     """The topics of one hub, as the exchange sees them."""
 
     def publish_locally(topic: str, data: str | bytes) -> bool:
-        """Send a message to all subscribers of this hub. Called in any thread; does not raise.
+        """Send a message to all subscribers of this hub, once to each. Called in any thread; does not raise.
 
+        :param topic: as it was published, never a pattern. Called once for a message, whatever matches.
         :returns: False when too much waits already: some subscribers, or all, miss the message.
         """
 
@@ -399,6 +402,8 @@ class IExchange(Interface):
 
     def publish(topic: str, data: str | bytes) -> bool:
         """Bring a message to each hub that has subscribed. Called in any thread, with a valid topic and valid data.
+
+        Each hub gets it once, whatever its subscriptions that match.
 
         Messages from one thread to one topic must arrive in order.
 

@@ -35,7 +35,7 @@ from wshost.interfaces import IExchange
 from wshost.listening import trial
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
-from wshost.messages import check_message, check_topic
+from wshost.messages import check_message
 from wshost.networks import Networks
 from wshost.process import ending, reactors
 from wshost.process.watchdog import Watchdog
@@ -44,6 +44,7 @@ from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.settings import options, wsserver
 from wshost.settings.options import OPTIONS, Settings
+from wshost.topics.patterns import check_published
 
 if TYPE_CHECKING:
     from wshost.admin.endpoint import Endpoint
@@ -86,14 +87,14 @@ def publish(topic: str, data: str | bytes) -> bool:
 
     May be called in any thread. Returns at once.
 
-    :param topic: a str of 1 to 255 bytes in UTF-8.
+    :param topic: a str of 1 to 255 bytes in UTF-8, and no pattern.
     :param data: a str is sent as text, bytes as binary.
     :returns: False when too many publications wait already: some subscribers, or all, will not get this one. True
         promises no delivery.
     :raises TypeError: when the topic is not a str, or the data is neither str nor bytes.
-    :raises ValueError: when the topic has another length, or a str can't be encoded as UTF-8.
+    :raises ValueError: when the topic has another length or is a pattern, or a str can't be encoded as UTF-8.
     """
-    return SHARED.publish(check_topic(topic), check_message(data)[0])
+    return SHARED.publish(check_published(topic), check_message(data)[0])
 
 
 class Server(MultiService):
@@ -481,7 +482,9 @@ class Server(MultiService):
         form = compiled.form().partition(",")[0]
         build = {"version": version, "form": form, "python": platform.python_version(), "reactor": on}
         timings: Any = self._timings
-        return Seen(state, hub.shared, hub.topics, timings, self.watchdog, build)
+        return Seen(
+            state, hub.shared, hub.topics, timings, self.watchdog, build, getattr(self._exchange, "outside", None)
+        )
 
     def _stop_admin(self) -> Deferred[None]:
         # The server may have been started again.

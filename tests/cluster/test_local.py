@@ -52,12 +52,44 @@ class TestPublishing:
         backplane.publish("a", "more")
         assert (one.brought, other.brought) == ([], [("a", "text")])
 
+    def test_a_publication_reaches_a_host_once_however_many_of_its_subscriptions_match(self) -> None:
+        backplane, one, other, third = LocalHubs(), Local(), Local(), Local()
+        for topic in ("rooms.7", "rooms.*", "*.7", "users.*"):
+            backplane.subscribe(topic, one)
+        backplane.subscribe("rooms.*", other)
+        backplane.subscribe("users.>", third)
+        assert backplane.publish("rooms.7", "seven") is True
+        assert backplane.publish("rooms.8", "eight") is True
+        assert backplane.publish("rooms", "none") is True
+        assert one.brought == other.brought == [("rooms.7", "seven"), ("rooms.8", "eight")]
+        assert third.brought == []
+
+    def test_publish_returns_false_when_a_subscriber_of_a_pattern_refuses(self) -> None:
+        backplane, one, other = LocalHubs(), Local(), Local(False)
+        backplane.subscribe("a", one)
+        backplane.subscribe("*", other)
+        assert backplane.publish("a", "text") is False
+        assert one.brought == other.brought == [("a", "text")]
+
+    def test_a_host_that_has_unsubscribed_from_a_pattern_gets_no_more_by_it(self) -> None:
+        backplane, one, other = LocalHubs(), Local(), Local()
+        for local in (one, other):
+            backplane.subscribe("*", local)
+        backplane.subscribe("a", one)
+        backplane.unsubscribe("*", one)
+        for topic in ("a", "b"):
+            backplane.publish(topic, topic)
+        backplane.unsubscribe("*", other)
+        backplane.publish("a", "more")
+        assert (one.brought, other.brought) == ([("a", "a"), ("a", "more")], [("a", "a"), ("b", "b")])
+
     def test_nothing_is_kept_of_topics_without_subscribers(self) -> None:
         backplane, local = LocalHubs(), Local()
         tracemalloc.start()
         for number in range(10_000):
-            backplane.subscribe(f"topic {number}", local)
-            backplane.unsubscribe(f"topic {number}", local)
+            for topic in (f"topic {number}", f"topic.{number}.*"):
+                backplane.subscribe(topic, local)
+                backplane.unsubscribe(topic, local)
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert kept < 10_000

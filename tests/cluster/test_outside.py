@@ -48,7 +48,7 @@ class Side:
         for number, bus in enumerate(buses):
             backplane = bus.backplane(largest)
             self.backplanes.append(backplane)
-            self.outside.join(backplane, local=number < local)
+            self.outside.add(backplane, local=number < local)
         for line in self.outside.lines:
             line.connected()
 
@@ -160,9 +160,19 @@ class TestPublishing:
     def test_nothing_is_added_to_what_a_backplane_keeps_beyond_the_buffer(self) -> None:
         _, [here] = sides(1)
         here.backplanes[0].waiting = BUFFER - 10
-        assert here.outside.publish("a", bytes(50)) is False
+        here.outside.publish("a", b"")
+        here.turn()
+        assert here.outside.waiting == BUFFER - 10
+        assert [here.outside.publish("a", bytes(50)), here.outside.publish("a", b"")] == [False, True]
+
+    def test_there_is_room_again_when_what_a_backplane_kept_has_left(self) -> None:
+        _, [here] = sides(1)
+        here.outside.publish("a", b"")
+        here.backplanes[0].waiting = BUFFER
+        here.turn()
+        assert here.outside.publish("a", b"") is False
+        here.backplanes[0].waiting = 0
         assert here.outside.publish("a", b"") is True
-        assert here.outside.waiting > BUFFER - 10
 
     def test_what_a_backplane_does_not_take_is_dropped(self) -> None:
         _, [here] = sides(1)
@@ -283,19 +293,19 @@ class TestTwoLines:
             bus.deliver()
         assert [len(side.done) for side in (other, third)] == [1, 1]
 
-    def test_what_is_too_large_for_one_takes_the_other(self) -> None:
+    def test_what_is_too_large_for_one_is_dropped(self) -> None:
         near, far = Bus(), Bus()
         one, other = (Side(near, far, local=1) for _ in range(2))
         for side in (one, other):
             side.backplanes[1].largest = 1_000
+            side.outside.measure()
         other.outside.subscribe("a")
-        for data in (b"1", bytes(2_000), b"2"):
-            assert one.outside.publish("a", data) is True
+        assert [one.outside.publish("a", data) for data in (b"1", bytes(2_000), b"2")] == [True, False, True]
         one.turn()
         for bus in (far, near):
             bus.deliver()
-        assert [len(data) for _, data in other.hubs.brought] == [1, 2_000, 1]
-        assert one.counts == {"published": 3}
+        assert [len(data) for _, data in other.hubs.brought] == [1, 1]
+        assert one.counts == {"published": 2, "dropped": 1}
 
 
 class TestLine:
@@ -308,12 +318,12 @@ class TestLine:
         _, [here] = sides(1)
         line = Line(here.outside, here.backplanes[0], local=False)
         here.outside.lines = [line]
-        states = [(here.outside.is_connected, line.reason)]
+        states = [(here.outside.is_connected, here.outside.reason)]
         with capturedLogs() as events:
             line.connected()
-            states.append((here.outside.is_connected, ""))
+            states.append((here.outside.is_connected, here.outside.reason))
             line.disconnected("it went away")
-            states.append((here.outside.is_connected, line.reason))
+            states.append((here.outside.is_connected, here.outside.reason))
             line.connected()
         assert states == [(False, "it has not connected yet"), (True, ""), (False, "it went away")]
         assert [event["log_format"] for event in events] == [
@@ -366,13 +376,14 @@ class TestTheEnd:
         reactor = MemoryReactor()
         outside = Outside(reactor, reactor.callFromThread, Hubs(), Subjects(), machine="m", buffer=BUFFER)
         bus = Bus()
-        outside.join(bus.backplane())
-        outside.receive(outside.lines[0], outside._subjects.of_home("x"), Codec().join("m2", "s", 1, 0, [b"\xc0"]))
+        outside.add(bus.backplane())
+        outside.receive(outside.lines[0], outside._subjects.of_home("x"), Codec().enclose("m2", "s", 1, 0, [b"\xc0"]))
         assert outside.close().called
 
 
 def envelope(*messages: Any, machine: Any = "m2", sender: Any = "s", epoch: Any = 1, before: Any = 0) -> bytes:
-    return b"".join(msgpack.packb(part) for part in ((1, machine, sender, epoch, before), list(messages)))
+    packed: bytes = msgpack.packb((1, machine, sender, epoch, before, messages))
+    return packed
 
 
 class TestWhatIsNotUnderstood:

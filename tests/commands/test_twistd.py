@@ -175,7 +175,7 @@ class TestMakeService:
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         connecting: Deferred[None] = Deferred()
-        monkeypatch.setattr(SHARED, "connect", lambda _: connecting)
+        monkeypatch.setattr(SHARED, "connect", lambda *_: connecting)
         left: list[Any] = []
         monkeypatch.setattr(ending, "leave", lambda *args: left.append(args))
         makeService(parsed(*ECHO)).startService()

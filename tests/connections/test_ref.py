@@ -101,6 +101,7 @@ def from_thread(call: Callable[[], Any]) -> Any:
 ASK: list[Any] = [
     (lambda ref: ref.subscribe("room"), ("subscribe", "room"), CALL),
     (lambda ref: ref.unsubscribe("room"), ("unsubscribe", "room"), CALL),
+    (lambda ref: ref.subscribe("rooms.*"), ("subscribe", "rooms.*"), CALL),
     (lambda ref: ref.send("schön"), ("send", "schön"), CALL + 6),
     (lambda ref: ref.send("plain"), ("send", "plain"), CALL + 5),
     (lambda ref: ref.send(b"\xff\x00"), ("send", b"\xff\x00"), CALL + 2),
@@ -200,6 +201,7 @@ WRONG: list[Any] = [
     (lambda ref: ref.unsubscribe(b"room"), TypeError, "^a topic is a str, not bytes$"),
     (lambda ref: ref.subscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.unsubscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
+    (lambda ref: ref.subscribe("rooms.>.7"), ValueError, "'>' can only be the last token: 'rooms.>.7'$"),
     (lambda ref: ref.send(7), TypeError, "a message is a str or bytes, not int"),
     (lambda ref: ref.send(None), TypeError, "a message is a str or bytes, not NoneType"),
     (lambda ref: ref.send("\ud800"), UnicodeEncodeError, "surrogates not allowed"),

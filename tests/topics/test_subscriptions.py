@@ -120,6 +120,63 @@ class TestPublishing:
         assert peer.take() == b"LATE"
 
 
+class TestPatterns:
+    def test_a_publication_reaches_the_subscribers_of_each_pattern_that_matches(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open(path) for path in ("/rooms.7", "/rooms.*", "/*.7", "/rooms", "/users.*")]
+        everything = rooms.open("/")
+        assert rooms.handler.refs[-1].subscribe(">")
+        rooms.publish("rooms.7", "seven")
+        rooms.publish("rooms.8", "eight")
+        rooms.publish("users", "none")
+        assert [peer.messages() for peer in peers] == [["seven"], ["seven", "eight"], ["seven"], [], []]
+        assert everything.messages() == ["seven", "eight", "none"]
+
+    def test_a_pattern_is_one_subscription(self) -> None:
+        rooms = Rooms(max_subscriptions=2)
+        rooms.open("/rooms.*/rooms.7")
+        (ref,) = rooms.handler.refs
+        assert [ref.subscribe("users.*"), ref.subscribe("rooms.*")] == [False, True]
+        assert rooms.topics.names == ["rooms.7", "rooms.*"]
+        assert rooms.topics.subscriptions == 2
+
+    def test_unsubscribing_from_a_pattern_leaves_the_other_subscriptions(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/rooms.*/*.7/rooms.7")
+        (ref,) = rooms.handler.refs
+        for topic in ("rooms.7", "rooms.*"):
+            assert ref.unsubscribe(topic) is True
+            rooms.publish("rooms.7", f"not by {topic}")
+        assert rooms.topics.names == ["*.7"]
+        assert ref.unsubscribe("*.7") is True
+        rooms.publish("rooms.7", "by none")
+        assert peer.messages() == ["not by rooms.7", "not by rooms.*"]
+        assert rooms.empty()
+
+    def test_nothing_is_left_of_the_patterns_of_an_ended_connection(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open("/rooms.*/rooms.7") for _ in range(2)]
+        rooms.publish("rooms.7", "text")
+        peers[0].leave()
+        assert not rooms.topics.empty
+        peers[1].leave()
+        assert rooms.idle()
+        assert rooms.empty()
+
+    def test_a_host_without_other_topics_is_not_empty_while_it_has_a_pattern(self) -> None:
+        rooms = Rooms()
+        rooms.open("/rooms.*")
+        assert not rooms.topics.empty
+
+    def test_the_backplane_is_told_of_patterns_as_of_topics(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open("/rooms.*/rooms.7") for _ in range(2)]
+        assert rooms.backplane.subscribed == [("rooms.*", rooms.topics), ("rooms.7", rooms.topics)]
+        for peer in peers:
+            peer.leave()
+        assert rooms.backplane.subscribed == []
+
+
 class TestBackplane:
     def test_the_backplane_is_told_of_a_topics_first_and_last_subscriber(self) -> None:
         told: list[Any] = []

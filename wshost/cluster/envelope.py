@@ -42,7 +42,7 @@ class Codec:
 
         self._packer = msgpack.Packer(use_bin_type=True)
         # Keys may be anything: who sends here is trusted not to choose those that make dicts slow.
-        self._unpacker = partial(msgpack.Unpacker, max_array_len=ENTRIES, max_map_len=ENTRIES, strict_map_key=False)
+        self._unpack = partial(msgpack.unpackb, max_array_len=ENTRIES, max_map_len=ENTRIES, strict_map_key=False)
 
     def pack(self, message: Any) -> bytes:
         """Return one message as bytes.
@@ -69,29 +69,23 @@ class Codec:
             than `ENTRIES`, or a tuple as the key of a dict.
         """
         # As deep as in an envelope: reading, too, goes only so deep.
-        packed = self.pack([message])
-        unpacker = self._unpacker(max_buffer_size=len(packed))
-        unpacker.feed(packed)
-        return unpacker.unpack()[0]
+        return self._unpack(self.pack([[message]]))[0][0]
 
-    def join(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[bytes]) -> bytes:
+    def enclose(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[bytes]) -> bytes:
         """Return an envelope around packed messages, as bytes."""
-        pack = self._packer.pack
-        head = pack((VERSION, machine, sender, epoch, before))
+        # The head ends with None in the place of the list of messages.
+        head = self._packer.pack((VERSION, machine, sender, epoch, before, None))[:-1]
         return b"".join((head, self._packer.pack_array_header(len(messages)), *messages))
 
     def read(self, payload: bytes) -> Envelope:
         """Return the envelope in a payload. :raises MalformedError: when there is none."""
-        unpacker = self._unpacker(max_buffer_size=len(payload) or 1)
         try:
-            unpacker.feed(payload)
-            version, machine, sender, epoch, before = unpacker.unpack()
-            messages = unpacker.unpack()
-            rest = unpacker.tell() != len(payload)
+            read = self._unpack(payload)
+            version, machine, sender, epoch, before, messages = read
         except Exception as error:  # msgpack has many; and all else is a wrong form
             raise MalformedError(f"{type(error).__name__}: {error}") from error
         strings = type(machine) is str and type(sender) is str
         numbers = type(epoch) is int and type(before) is int and epoch >= 0 and before >= 0
-        if version != VERSION or rest or not (strings and numbers) or type(messages) is not list:
+        if version != VERSION or not (strings and numbers) or type(messages) is not list:
             raise MalformedError(f"it has another form than {VERSION}")
         return Envelope(machine, sender, epoch, before, messages)

@@ -171,7 +171,7 @@ class Exchange:
 
 
 def _use(outside: Outside, way: Way) -> Deferred[Any]:
-    return outside.join(way.make(), way.local)
+    return outside.add(way.make(), way.local)
 
 
 def _names(cluster: Cluster) -> tuple[str, list[str]]:

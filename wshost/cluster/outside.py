@@ -70,6 +70,7 @@ class Line:
 
     def connected(self) -> None:
         self.is_connected = True
+        self._outside.measure()
         if self._was_connected:
             self._outside.log.info("the backplane is connected again")
             self._outside.mark()
@@ -144,12 +145,14 @@ class Outside:
         # What was published in this turn, by subject, and its size in bytes.
         self._batches: dict[str, _Batch] = {}
         self._size = 0
+        # How many bytes may be published in one turn, and on one subject.
+        self._room = self._largest = 0
         # The subjects on which something is to be received, in order.
         self._subscribed: dict[str, None] = {}
 
     # Start and end
 
-    def join(self, backplane: IBackplane, local: bool = False) -> Deferred[Any]:
+    def add(self, backplane: IBackplane, local: bool = False) -> Deferred[Any]:
         """Use a backplane. Called in the reactor's thread.
 
         :param local: it carries only between the processes of this machine.
@@ -161,6 +164,7 @@ class Outside:
         connecting: Deferred[Any] = line.backplane.connect(self.reactor, line)
         for subject in [self._subjects.of_home(self.own.boot), *self._subscribed]:
             line.backplane.subscribe(subject)
+        self.measure()
         return connecting
 
     def close(self) -> Deferred[Any]:
@@ -168,12 +172,18 @@ class Outside:
         self._flush()
         self.ended()
         lines, self.lines = self.lines, []
+        self.measure()
         return DeferredList([line.backplane.close() for line in lines], consumeErrors=True)
 
     @property
     def is_connected(self) -> bool:
         """Whether all backplanes are connected."""
         return all(line.is_connected for line in self.lines)
+
+    @property
+    def reason(self) -> str:
+        """Why one of them is not."""
+        return next((line.reason for line in self.lines if not line.is_connected), "")
 
     @property
     def waiting(self) -> int:
@@ -220,13 +230,14 @@ class Outside:
     def _put(self, subject: str, message: Any) -> bool:
         packed = self._codec.pack(message)
         size = len(packed)
-        if self._size + size > self._buffer or all(self._is_full(line, size) for line in self.lines):
+        if size > self._room - self._size:
+            # What waited may have left since the last payload, and without one nobody looks.
+            self.measure()
+        if size > self._room - self._size or size > self._largest - HEAD:
             self.counts.dropped += 1
             return False
         batch = self._batches.get(subject)
-        if batch is not None and (
-            len(batch.messages) >= ENTRIES or batch.size + size > min(line.backplane.largest for line in self.lines)
-        ):
+        if batch is not None and (len(batch.messages) >= ENTRIES or batch.size + size > self._largest):
             self._send(subject, self._batches.pop(subject))
             batch = None
         if batch is None:
@@ -238,14 +249,17 @@ class Outside:
         self._size += size
         return True
 
-    def _is_full(self, line: Line, size: int) -> bool:
-        return bool(size + HEAD > line.backplane.largest or size + line.backplane.waiting > self._buffer)
-
     def _flush(self) -> None:
         """Send what was published in this turn."""
         batches, self._batches = self._batches, {}
         for subject, batch in batches.items():
             self._send(subject, batch)
+        self.measure()
+
+    def measure(self) -> None:
+        """See how much the backplanes take. What one alone has no room for is dropped there."""
+        self._room = self._buffer - min((line.backplane.waiting for line in self.lines), default=self._buffer)
+        self._largest = min((line.backplane.largest for line in self.lines), default=0)
 
     def _send(self, subject: str, batch: _Batch) -> None:
         messages = batch.messages
@@ -261,7 +275,7 @@ class Outside:
 
     def _envelope(self, subject: str, messages: Sequence[bytes]) -> bytes:
         numbers = self._outgoing.count(subject, len(messages))
-        return self._codec.join(self._machine, self.own.boot, *numbers, messages)
+        return self._codec.enclose(self._machine, self.own.boot, *numbers, messages)
 
     def _lines_to(self, subject: str) -> Sequence[Line]:
         """Return the lines on which to publish: one is enough for a home, if it is known to lead there."""

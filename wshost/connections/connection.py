@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -155,9 +155,7 @@ class Connection:
         return accepted
 
     def _left(self) -> Deferred[bool]:
-        """Wait until no output waits; fires with False when the connection has gone already, or is about to."""
-        if self._shared.registry.find(self.id) is not self:
-            return succeed(False)
+        """Wait until no output waits; fires with False when the connection has gone, or is about to."""
         # What waited when it was aborted is lost, even if nothing waits now.
         return self.drained().addCallback(lambda left: left and not self.stream.reason)
 

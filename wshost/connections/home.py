@@ -17,7 +17,7 @@ from typing import NamedTuple
 #: The bytes of a boot: so many that no two runs ever have the same (64 bits).
 _BOOT = 8
 #: The bytes of a signature (128 bits of HMAC-SHA256).
-_SIGNATURE = 16
+_SIGNED = 16
 #: The longest name of a node, as that of a host in the DNS (RFC 1035 §2.3.4).
 MAX_NODE = 63
 #: The shortest key that may sign references, in bytes.
@@ -97,7 +97,7 @@ def _signature(text: str, key: bytes) -> str:
     if len(key) < MIN_KEY:
         raise ValueError(f"a key that signs references has at least {MIN_KEY} bytes, not {len(key)}")
     # What is signed begins with its purpose: the key may sign other things, too.
-    return _base64(hmac.digest(key, b"wshost.Ref\0" + text.encode(), sha256)[:_SIGNATURE])
+    return _base64(hmac.digest(key, b"wshost.Ref\0" + text.encode(), sha256)[:_SIGNED])
 
 
 def _base64(data: bytes) -> str:

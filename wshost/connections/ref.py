@@ -184,8 +184,9 @@ class Ref:
     def subscribe(self, topic: str) -> bool:
         """Send the connection messages that are published to a topic from now on.
 
+        :param topic: it may be a pattern: ``rooms.*`` for one token of any text, ``rooms.>`` for one or more.
         :raises TypeError: when the topic is no str.
-        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
         return self._ask(CALL, "subscribe", check_topic(topic))
 
