@@ -182,6 +182,13 @@ class TestPublishing:
         here.turn()
         assert here.counts == {"published": 3, "dropped": 3}
 
+    def test_what_has_become_too_large_for_a_backplane_is_dropped(self) -> None:
+        bus, [here] = sides(1)
+        assert here.outside.publish("a", bytes(5_000)) is True
+        here.backplanes[0].largest = 1_000
+        here.turn()
+        assert (bus.sent, here.counts) == ([], {"published": 1, "dropped": 1})
+
     def test_what_a_full_backplane_has_dropped_is_missed(self) -> None:
         bus, [here, there] = sides()
         there.outside.subscribe("a")

@@ -312,7 +312,7 @@ class TestCancelled:
     def test_a_message_whose_outcome_nobody_waits_for_is_sent(self, policy: str) -> None:
         peer = blocked(policy)
         waiting = peer.connection.ref.send(b"x", confirm=True)
-        fired = results(waiting)  # type: ignore[arg-type]
+        fired = results(waiting)
         waiting.cancel()
         assert [failure.type for failure in fired] == [CancelledError]
         assert peer.connection._confirmations == {}
