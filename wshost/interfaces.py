@@ -128,8 +128,8 @@ class ICountingDriver(IProtocolDriver):
 class IConfirmingDriver(IProtocolDriver):
     """A driver that knows the action ``"confirm"`` with a message and a call, for refs that ask what becomes of it.
 
-    It sends the message as for ``"send"``, and makes the call once the message was given to `IContext.write`. If the
-    message is dropped, it makes no call.
+    It sends the message as for ``"send"``, and makes the call with True once the message was given to `IContext.write`.
+    If it drops the message for want of room, it makes the call with False; if for another reason, it makes none.
     """
 
 
