@@ -20,7 +20,7 @@ class World:
         self.happened: list[Any] = []
         self.error: Exception | None = None
         speaker: Any = self
-        self.connection = Connection(
+        self.connection: Any = Connection(
             self.clock,
             speaker,
             lambda connection: self.happened.append("made"),
@@ -30,7 +30,7 @@ class World:
         self.transport.protocol = self.connection
 
     def make(self) -> None:
-        self.connection.makeConnection(self.transport)  # type: ignore[arg-type]
+        self.connection.makeConnection(self.transport)
 
     def ready(self) -> None:
         self.make()
