@@ -18,13 +18,15 @@ class World:
     def __init__(self) -> None:
         self.clock = Turns()
         self.happened: list[Any] = []
+        self.ends: list[None] = []
         self.error: Exception | None = None
         speaker: Any = self
         self.connection: Any = Connection(
             self.clock,
             speaker,
             lambda connection: self.happened.append("made"),
-            lambda connection, reason: self.happened.append(reason),
+            lambda: self.ends.append(None),
+            self.happened.append,
         )
         self.transport = Transport(self.clock)
         self.transport.protocol = self.connection
@@ -103,6 +105,7 @@ class TestErrors:
         world.make()
         world.connection.end("first")
         world.connection.end("second")
+        assert world.ends == [None]
         world.clock.advance(0)
         assert world.happened[2:] == ["first"]
 
