@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +51,19 @@ async def conforms_with(
     """Check the backplane with a server that has these options, and settings that have more."""
     with nats_server(directory / "nats", *options, configuration=configuration) as server:
         await conforms(settings(server, host=host, **more))
+
+
+#: Checks the backplane in a process whose reactor is the module that is named, with a server at the port.
+ON_A_REACTOR = """
+import importlib, sys
+importlib.import_module(sys.argv[1]).install()
+from twisted.internet.task import react
+from wshost.backplanes.conformity import check_backplane
+from wshost.backplanes.nats import NatsBackplane
+from wshost.backplanes.settings import BackplaneSettings, Broker
+settings = BackplaneSettings(scheme="nats", brokers=(Broker("localhost", int(sys.argv[2])),))
+react(lambda reactor: check_backplane(lambda: NatsBackplane(settings), reactor, patience=float(sys.argv[3])))
+"""
 
 
 class Member:
@@ -111,6 +126,25 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 class TestConformity:
     def test_the_backplane_does_what_ibackplane_says(self, server: NatsServer) -> Deferred[None]:
         return run(conforms(settings(server)))
+
+    @pytest.mark.parametrize(
+        "module",
+        [
+            "twisted.internet.epollreactor",
+            "twisted.internet.pollreactor",
+            "twisted.internet.selectreactor",
+            "wshost.process.reactors",
+        ],
+    )
+    def test_the_backplane_works_on_other_reactors(self, server: NatsServer, module: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", ON_A_REACTOR, module, str(server.port), str(PATIENCE)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
     def test_a_user_and_a_password_let_us_in(self, tmp_path: Path) -> Deferred[None]:
         return run(conforms_with(tmp_path, "--user", "me", "--pass", "secret", username="me", password="secret"))

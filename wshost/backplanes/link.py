@@ -231,7 +231,9 @@ class Link:
         since, self._since = self._since, None
         self._ending()
         if since is None:
-            self._complain(reason)
+            # One that has named another has done its work.
+            if self._directed is None:
+                self._complain(reason)
         else:
             self._round.clear()
             # A broker that lets us in and throws us out again and again is no reason for haste.
