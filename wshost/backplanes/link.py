@@ -189,6 +189,7 @@ class Link:
         name = self._names.get(self.broker, self.broker.host)
         found = [broker for broker in brokers if broker not in self._given][:BROKERS]
         self._names = {broker: name for broker in found if _is_address(broker.host)}
+        self._names[self.broker] = name
         self._brokers = [*self._given, *found]
 
     def _shuffled(self) -> list[Broker]:

@@ -181,7 +181,9 @@ class NatsBackplane:
         if isinstance(largest, int) and largest > 0:
             self.largest = largest
             self._parser.limit = largest + ROOM
-        self._link.know(self._cluster(info.get("connect_urls")))
+        named = self._cluster(info.get("connect_urls"))
+        if named:
+            self._link.know(named)
         if not self._greeted:
             self._greet(info)
         elif info.get("ldm") is True:
