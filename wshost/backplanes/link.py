@@ -227,7 +227,9 @@ class Link:
         self.is_ready = False
         self.output.detach()
         if since is None:
-            self._complain(reason)
+            # One that has named another has done its work.
+            if self._directed is None:
+                self._complain(reason)
         else:
             self._round.clear()
             # A broker that lets us in and throws us out again and again is no reason for haste.
