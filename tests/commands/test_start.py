@@ -21,6 +21,7 @@ from wshost.process import passed_sockets, takeover
 from wshost.process.passed_sockets import PassedSocket, PassedSockets
 from wshost.process.takeover import TakeoverError
 from wshost.results import ConfigurationError
+from wshost.server import Server
 
 
 class Notifier:
@@ -79,6 +80,7 @@ def test_systemd_is_told_of_the_end_of_reloads_when_the_last_has_ended(
     first: Deferred[int] = Deferred()
     second: Deferred[int] = Deferred()
     monkeypatch.setattr(chain, "reload_handlers", lambda *_: ["chat"])
+    assert isinstance(server, Server)
     monkeypatch.setattr(server._hub, "renew", iter([first, second]).__next__)
     for _ in range(2):
         server.reload()

@@ -22,6 +22,7 @@ from wshost.settings.kinds import (
     Module,
     Network,
     OneOrSeveral,
+    Processes,
     Seconds,
     Several,
     Size,
@@ -45,6 +46,7 @@ GROUPS = {
     "handler": "What it serves",
     "max_message_size": "Limits",
     "handshake_timeout": "Times, in seconds",
+    "workers": "Processes",
     "access_log": "Log",
 }
 
@@ -236,6 +238,21 @@ class Settings:
         None,
         "Unix socket by which a new process takes over from the running one, with its sockets and its connections. "
         "Both name the same path; the first one waits there.",
+        command_only=True,
+    )
+
+    workers = Option(
+        Processes(1, 64),
+        1,
+        "Processes that serve, each with connections of its own; auto: one for each processor. With 1, this process "
+        "serves.",
+        command_only=True,
+    )
+    preload = Option(
+        Flag(),
+        False,
+        "Import the handlers before the workers are forked: these then share the memory. The import must start no "
+        "thread.",
         command_only=True,
     )
 
