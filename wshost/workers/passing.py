@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from socket import socket
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from wshost.fastnet.port import ACCEPTED
 from wshost.networks import Networks
 from wshost.process.takeover import MOST
+from wshost.server import public
 from wshost.settings.options import Settings
 from wshost.workers.crew import Crew, Worker
 from wshost.workers.line import RETRY
@@ -35,14 +36,20 @@ class Passing:
 
     :param reactor: must be asyncio's.
     :param settings: the endpoints, and the limits on connections.
-    :param descriptions: the endpoints, as for `--listen`.
+    :param listen: makes the ports.
     :raises ConfigurationError: when connections of an endpoint can't be passed on.
     """
 
-    def __init__(self, reactor: Any, settings: Settings, descriptions: Sequence[str], crew: Crew) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        crew: Crew,
+        listen: Callable[[Any, Sequence[str], Callable[[int, deque[tuple[socket, Any]]], None]], Ports] = Ports,
+    ) -> None:
         self._reactor = reactor
         self._crew = crew
-        self.ports = Ports(reactor, descriptions, self._take)
+        self.ports = listen(reactor, public(settings), self._take)
         #: Counts the connections of all workers, and those that wait for one.
         self.gate = Gate(
             settings.max_connections, settings.max_connections_per_address, settings.connection_rate, reactor.seconds

@@ -24,7 +24,6 @@ from wshost.connections.drain import REPORT, counted
 from wshost.process import ending, reactors, signals
 from wshost.process.systemd import Notifier
 from wshost.results import ConfigurationError
-from wshost.server import public
 from wshost.settings.options import Settings
 from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
@@ -32,6 +31,7 @@ from wshost.workers.deaths import Deaths
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
 from wshost.workers.passing import Passing
+from wshost.workers.ports import Ports
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
 LAST_WORDS, ABORTING, OVERTIME = 5.0, 0.4, 5.0
@@ -56,6 +56,7 @@ class Supervisor(MultiService):
     :param kit: what the workers have to know.
     :param reactor: by default the global one.
     :param spawn: starts a template, and returns its socket and its process, as `template.spawn`.
+    :param listen: makes the ports.
     :param kill: as `os.kill`.
     :param wait: as `os.waitpid`.
     :raises ConfigurationError: when the options don't fit with workers.
@@ -68,6 +69,7 @@ class Supervisor(MultiService):
         reactor: Any = None,
         *,
         spawn: Callable[[], tuple[socket, Any]] = template.spawn,
+        listen: Callable[..., Ports] = Ports,
         kill: Callable[[int, int], None] = os.kill,
         wait: Callable[[int, int], tuple[int, int]] = os.waitpid,
     ) -> None:
@@ -82,7 +84,7 @@ class Supervisor(MultiService):
         self._wait = wait
         self._crew = Crew()
         self._deaths = Deaths()
-        self._passing = Passing(self._reactor, settings, public(settings), self._crew)
+        self._passing = Passing(self._reactor, settings, self._crew, listen)
         self._template: _Template | None = None
         # Workers whose template has died: nobody reports their ends.
         self._orphans: set[Worker] = set()
