@@ -45,7 +45,7 @@ class Scene:
         assert not accepted
 
     def taken(self, worker: Worker) -> list[Any]:
-        return sum(heads(self.peers[worker.number - 1].read(), "take"), [])
+        return [one for batch in heads(self.peers[worker.number - 1].read(), "take") for one in batch]
 
     def close(self) -> None:
         self.passing.stop()

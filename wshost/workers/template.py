@@ -66,22 +66,23 @@ def main(descriptor: int) -> int:
     """
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)
-    channel = Channel(socket(fileno=descriptor))
-    # The supervisor may want nothing for days.
-    channel.socket.settimeout(None)
-    try:
-        _, data, _ = channel.receive()
-        kit = unpacked(data)
-        prepare(kit)
-    except EOFError:
-        return 0
-    except ConfigurationError as error:
-        channel.send({"failed": str(error), "traceback": getattr(error, "traceback_text", "")[-60_000:]})
-        return 1
-    from wshost.workers import worker  # noqa: PLC0415 - the supervisor needs `spawn` only
+    with socket(fileno=descriptor) as connected:
+        channel = Channel(connected)
+        # The supervisor may want nothing for days.
+        connected.settimeout(None)
+        try:
+            _, data, _ = channel.receive()
+            kit = unpacked(data)
+            prepare(kit)
+        except EOFError:
+            return 0
+        except ConfigurationError as error:
+            channel.send({"failed": str(error), "traceback": getattr(error, "traceback_text", "")[-15_000:]})
+            return 1
+        from wshost.workers import worker  # noqa: PLC0415 - the supervisor needs `spawn` only
 
-    channel.send({"ready": True})
-    return Template(channel, kit, worker.run).serve()
+        channel.send({"ready": True})
+        return Template(channel, kit, worker.run).serve()
 
 
 def prepare(kit: Kit) -> None:
@@ -95,13 +96,14 @@ def prepare(kit: Kit) -> None:
     for name in ("wshost.workers.worker", *_LATE, *(("uvloop",) if importlib.util.find_spec("uvloop") else ())):
         importlib.import_module(name)
     on_demand.load()
+    threads = threading.active_count()
     if settings.preload:
         for handler in (settings.handler, *settings.route.values()):
             if isinstance(handler, str):
                 handlers.load(handler)
         if "twisted.internet.reactor" in sys.modules:
             raise ConfigurationError("preload: a handler's import has installed a reactor, which can't be forked")
-        if threading.active_count() > 1:
+        if threading.active_count() > threads:
             raise ConfigurationError("preload: a handler's import has started a thread, which can't be forked")
     gc.collect()
     gc.freeze()
@@ -114,6 +116,8 @@ class Template:
     :param work: serves in a worker, given the kit, its number, its socket to the supervisor, and copies of the
         listening sockets; returns the exit status.
     :param fork: as `os.fork`.
+    :param watch: as `os.pidfd_open`: returns a descriptor that can be read when the process has ended.
+    :param wait: as `os.waitpid`.
     """
 
     def __init__(
@@ -121,12 +125,18 @@ class Template:
         channel: Channel,
         kit: Kit,
         work: Callable[[Kit, int, socket, Sequence[socket]], int],
+        *,
         fork: Callable[[], int] = os.fork,
+        watch: Callable[[int], int] | None = None,
+        wait: Callable[[int, int], tuple[int, int]] = os.waitpid,
     ) -> None:
         self._channel = channel
         self._kit = kit
         self._work = work
         self._fork = fork
+        # Few systems have it; and there are no workers on the others.
+        self._watch = watch or os.pidfd_open
+        self._wait = wait
         self._poll = select.poll()
         # The workers' numbers and process ids, by the descriptors that tell of their ends.
         self._workers: dict[int, tuple[int, int]] = {}
@@ -165,7 +175,7 @@ class Template:
             connected, *copies = sockets
             return self._work(self._kit, number, connected, copies)
         self._close(sockets)
-        descriptor = os.pidfd_open(pid)
+        descriptor = self._watch(pid)
         self._workers[descriptor] = number, pid
         self._poll.register(descriptor, select.POLLIN)
         self._tell({"forked": number, "pid": pid})
@@ -175,7 +185,7 @@ class Template:
         number, pid = self._workers.pop(descriptor)
         self._poll.unregister(descriptor)
         os.close(descriptor)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = os.waitstatus_to_exitcode(self._wait(pid, 0)[1])
         self._tell({"ended": number, "status": status})
 
     def _tell(self, head: dict[str, Any]) -> None:
