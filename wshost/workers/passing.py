@@ -59,19 +59,20 @@ class Passing:
         self._waiting: deque[_Accepted] = deque()
         #: How many connections were accepted.
         self.accepted = 0
-        self._paused = True
-        self._stopped = False
+        # Too many wait; and connections are accepted at all.
+        self._paused = False
+        self._runs = False
         self._retry: Any = None
 
     def begin(self) -> None:
         """Accept connections from now on."""
-        self._paused = False
+        self._runs = True
         for listener in self.ports.listeners:
             listener.resume()
 
     def stop(self) -> Deferred[Any]:
         """Accept none any more, and close those that wait. Fires when nothing listens."""
-        self._stopped = True
+        self._runs = False
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -151,7 +152,7 @@ class Passing:
     def _regulate(self) -> None:
         """Let clients wait in the kernel while too many wait here."""
         full = len(self._waiting) > MOST_WAITING - ACCEPTED
-        if full != self._paused and not self._stopped:
+        if full != self._paused and self._runs:
             self._paused = full
             for listener in self.ports.listeners:
                 (listener.pause if full else listener.resume)()
