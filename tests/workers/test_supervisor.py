@@ -19,9 +19,10 @@ from wshost.settings.options import Settings
 from wshost.workers import supervisor as module
 from wshost.workers.crew import State
 from wshost.workers.deaths import MANY
+from wshost.workers.forking import LOOK, adopt_orphans
 from wshost.workers.kit import Kit
 from wshost.workers.line import RETRY
-from wshost.workers.supervisor import ABORTING, LAST_WORDS, LOOK, OVERTIME, Supervisor
+from wshost.workers.supervisor import ABORTING, LAST_WORDS, OVERTIME, Supervisor
 
 
 class Notifier:
@@ -59,7 +60,7 @@ class Scene:
             Kit({}),
             self.reactor,
             spawn=self.spawn,
-            listen=Ports,
+            listen=Ports,  # type: ignore[arg-type]
             kill=self.kill,
             wait=self.wait,
         )
@@ -130,8 +131,7 @@ class Scene:
     def close(self) -> None:
         for worker in self.crew:
             worker.line.close()
-        if self.supervisor._template is not None:
-            self.supervisor._template.line.close()
+        self.supervisor._forking.stop()
         for one in (*self.templates, self.ports):
             one.close()
 
@@ -140,7 +140,7 @@ class Scene:
 def notifier(monkeypatch: pytest.MonkeyPatch) -> Notifier:
     notifier = Notifier()
     monkeypatch.setattr(module, "Notifier", lambda: notifier)
-    monkeypatch.setattr(module, "_adopt_orphans", lambda: None)
+    monkeypatch.setattr(module, "adopt_orphans", lambda: None)
     return notifier
 
 
@@ -264,9 +264,9 @@ class TestStart:
         self, scene: Scene, left: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scene.start()
-        template = scene.supervisor._template
-        assert template is not None
-        while template.line.send({}, data=bytes(60_000)):
+        line = scene.supervisor._forking._line
+        assert line is not None
+        while line.send({}, data=bytes(60_000)):
             pass
         scene.end(1, 0)
         for _ in range(8):
@@ -403,7 +403,7 @@ class TestTemplate:
         scene.reactor.advance(LOOK)
         scene.go_on()
         assert [worker.number for worker in scene.crew.serving] == [3, 4]
-        assert not scene.supervisor._looking.running
+        assert not scene.supervisor._forking._looking.running
 
     def test_a_worker_that_another_process_has_adopted_ends_with_its_line(self, scene: Scene) -> None:
         scene.start()
@@ -431,7 +431,7 @@ class TestTemplate:
         scene.kill_template()
         scene.reactor.advance(0)
         assert len(scene.templates) == 3
-        assert scene.supervisor._looking.running
+        assert scene.supervisor._forking._looking.running
 
     def test_a_template_is_tried_again_until_it_starts(self, scene: Scene) -> None:
         scene.start()
@@ -614,10 +614,10 @@ def test_workers_become_children_of_their_supervisor_when_their_template_dies(
 
     monkeypatch.undo()
     monkeypatch.setattr("ctypes.CDLL", lambda _: Library)
-    module._adopt_orphans()
+    adopt_orphans()
     assert calls == [(36, 1, 0, 0, 0)]
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
-    module._adopt_orphans()
+    adopt_orphans()
     assert len(calls) == 1
 
 

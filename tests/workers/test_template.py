@@ -167,7 +167,7 @@ class TestMain:
             return 7
 
         monkeypatch.setattr(worker, "run", run)
-        monkeypatch.setitem(Template.__init__.__kwdefaults__, "fork", lambda: 0)
+        monkeypatch.setitem(vars(Template)["__init__"].__kwdefaults__, "fork", lambda: 0)
         channel.send({"kit": True}, Kit({}).packed())
         with socket(AF_UNIX) as line:
             channel.send({"fork": 1}, b"", [line.fileno()])

@@ -72,3 +72,4 @@ class TestJudged:
         assert [judged.rate.take("192.0.2.1") for _ in range(3)] == [0, 0, 1]
         assert [judged.count_address("192.0.2.1") for _ in range(2)] == [True, False]
         assert [judged.has_room(number, "c1") for number in (0, 1)] == [True, False]
+        judged.forget("c1")

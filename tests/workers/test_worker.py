@@ -30,7 +30,7 @@ class Transport(StringTransport):
     """A connection's transport."""
 
     def __init__(self, name: Any) -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", *name))
+        super().__init__(peerAddress=IPv4Address("TCP", *name))  # type: ignore[no-untyped-call]
 
 
 class Port:
@@ -175,7 +175,8 @@ def test_the_supervisors_verdict_is_the_clients_answer(verdict: int, status: byt
     scene = Scene(max_connections_per_address=1, connection_rate=1)
     scene.start()
     scene.take(1, verdict=verdict)
-    assert scene.port.transports[0].value().split()[1] == status
+    answer: Any = scene.port.transports[0]
+    assert answer.value().split()[1] == status
     scene.close()
 
 

@@ -1,6 +1,7 @@
 """Several processes that serve as one: a supervisor, a template and the workers (`--workers`).
 
-- `supervisor` owns the listening sockets, and starts, watches and ends the workers. It runs no users' code.
+- `supervisor` starts, watches and ends the workers: `forking` is where they come from, and `rounds` has them reload one
+  after another. It runs no users' code.
 - `passing` accepts connections in the supervisor, and passes each to the worker with the fewest.
 - `crew` is what the supervisor knows of its workers; `deaths` says how soon a dead one is replaced.
 - `template` is the process that the workers are forked from; `worker` is a server in a worker.

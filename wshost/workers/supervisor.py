@@ -28,25 +28,17 @@ from wshost.settings.options import Settings
 from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
 from wshost.workers.deaths import Deaths
+from wshost.workers.forking import Forking, adopt_orphans
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
 from wshost.workers.passing import Passing
 from wshost.workers.ports import Ports
+from wshost.workers.rounds import Round
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
 LAST_WORDS, ABORTING, OVERTIME = 5.0, 0.4, 5.0
-#: Seconds from one look at workers whose template has died to the next.
-LOOK = 0.25
 
 _log = Logger("wshost")
-
-
-class _Template:
-    """A template, as its supervisor sees it."""
-
-    def __init__(self, line: Line, process: Any) -> None:
-        self.line = line
-        self.process = process
 
 
 class Supervisor(MultiService):
@@ -77,19 +69,16 @@ class Supervisor(MultiService):
         check(settings)
         self._systemd = Notifier()
         self._settings = settings
-        self._packed = kit.packed()
         self._reactor = reactor or reactors.installed()
-        self._spawn = spawn
         self._kill = kill
-        self._wait = wait
         self._crew = Crew()
         self._deaths = Deaths()
         self._passing = Passing(self._reactor, settings, self._crew, listen)
-        self._template: _Template | None = None
-        # Workers whose template has died: nobody reports their ends.
-        self._orphans: set[Worker] = set()
-        self._looking = LoopingCall(self._look_at_orphans)
-        self._looking.clock = self._reactor
+        self._forking = Forking(self._reactor, self._crew, kit.packed(), self._deaths, spawn=spawn, wait=wait)
+        self._forking.forked = self._forked
+        self._forking.ended = self._ended
+        self._forking.failed = self._can_not_start
+        self._forking.renewed = self._start_workers
         # All workers have served.
         self._began = False
         # Why a worker could not start, by its number.
@@ -99,8 +88,8 @@ class Supervisor(MultiService):
         self._closing: Deferred[Any] = succeed(None)
         self._reporting = LoopingCall(self._report)
         self._reporting.clock = self._reactor
-        # The workers that are still to reload; None while nobody does. Another reload was asked for meanwhile.
-        self._reloading: list[Worker] | None = None
+        self._reloads = Round(lambda worker: worker.line.tell({"reload": True}), self._reloaded)
+        # Another reload was asked for meanwhile.
         self._reload_again = False
 
     # Start
@@ -122,36 +111,33 @@ class Supervisor(MultiService):
         """Start a template, and have it fork the workers."""
         with one_line():
             self.bind()
-            _adopt_orphans()
+            adopt_orphans()
             try:
-                self._start_template()
+                self._forking.start()
             except OSError as error:
                 raise ConfigurationError(f"workers: no process can be started: {error.strerror}") from error
         ending.watch(self._reactor, self._abort)
         signals.call_after(signals.HANGUP, self._reactor, lambda _: self._tell_all({"reopen": True}))
         signals.call_after(signals.RELOAD, self._reactor, lambda _: self.reload())
         self._systemd.live(self._reactor)
-        for _ in range(self._settings.workers):
-            self._start_worker()
+        self._start_workers()
         MultiService.startService(self)
 
-    def _start_template(self) -> None:
-        connected, process = self._spawn()
-        line = Line(self._reactor, connected, self._template_says, self._template_died)
-        self._template = _Template(line, process)
-        line.tell({"kit": True}, self._packed)
+    def _start_workers(self) -> None:
+        for _ in range(self._settings.workers):
+            self._start_worker()
 
     def _start_worker(self) -> None:
-        if self._stops is not None or self._template is None or self._crew.lasting >= self._settings.workers:
+        enough = self._crew.lasting >= self._settings.workers
+        if enough or self._stops is not None or not self._forking.is_able:
             return
         number = self._crew.next_number()
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         line = Line(self._reactor, ours, partial(self._worker_says, number), partial(self._worker_lost, number))
         worker = Worker(number, line)
         self._crew.add(worker)
-        copies = [one.fileno() for one in self._passing.ports.sockets]
         with theirs:
-            forks = self._template.line.send({"fork": number}, [theirs.fileno(), *copies])
+            forks = self._forking.fork(worker, theirs, self._passing.ports.sockets)
         if not forks:
             self._ended(worker, "could not be forked: its template takes no command")
             return
@@ -184,19 +170,9 @@ class Supervisor(MultiService):
 
     # What others say
 
-    def _template_says(self, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
-        if "failed" in head:
-            self._can_not_start(template.failure(head))
-            return
-        worker = self._crew.find(int(head.get("forked", head.get("ended", 0))))
-        if worker is None:
-            return
-        if "forked" in head:
-            worker.pid = int(head["pid"])
-            if self._hurried:
-                self._end_by_force(worker)
-        else:
-            self._ended(worker, _how(head["status"], str(head.get("why", ""))))
+    def _forked(self, worker: Worker) -> None:
+        if self._hurried:
+            self._end_by_force(worker)
 
     def _worker_says(self, number: int, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
         worker = self._crew.find(number)
@@ -217,7 +193,8 @@ class Supervisor(MultiService):
         elif "failed" in head:
             self._failures[number] = template.failure(head)
         elif "reloaded" in head:
-            self._reloaded(worker, head["reloaded"], bool(head["done"]))
+            # What fails in one worker, and is logged there, would fail in the others.
+            self._reloads.answered(worker, others=bool(head["done"]) or not head["reloaded"])
 
     # Ends
 
@@ -227,10 +204,7 @@ class Supervisor(MultiService):
         if worker is None:
             return
         worker.state = State.LEAVING
-        if worker.pid is None and self._template is None:
-            self._ended(worker, "was never forked")
-        else:
-            worker.timer = self._reactor.callLater(LAST_WORDS, self._end_by_force, worker)
+        worker.timer = self._reactor.callLater(LAST_WORDS, self._end_by_force, worker)
 
     def _end_by_force(self, worker: Worker) -> None:
         if worker.pid is not None:
@@ -246,11 +220,10 @@ class Supervisor(MultiService):
         lost = len(worker.connections)
         self._passing.forget(worker, list(worker.connections))
         self._crew.remove(worker)
-        self._orphans.discard(worker)
+        self._forking.forget(worker)
         if worker.timer is not None and worker.timer.active():
             worker.timer.cancel()
-        if self._reloading and worker in self._reloading:
-            self._reloaded(worker, [], False)
+        self._reloads.answered(worker)
         error = self._failures.pop(worker.number, None)
         if self._stops is not None:
             if not self._crew:
@@ -272,49 +245,6 @@ class Supervisor(MultiService):
         else:
             self._start_worker()
 
-    def _template_died(self) -> None:
-        """Start another one. The workers of the one that has died go on; their ends must be looked for."""
-        dead, self._template = self._template, None
-        if dead is None:
-            return
-        dead.process.kill()
-        dead.process.wait()
-        unforked = [worker for worker in self._crew if worker.pid is None]
-        self._orphans.update(worker for worker in self._crew if worker.pid is not None)
-        if self._stops is None and self._error is None:
-            _log.error("the process that forks workers has ended: another one starts")
-            wait, _ = self._deaths.note(self._reactor.seconds())
-            self._reactor.callLater(wait, self._renew_template)
-        for worker in unforked:
-            self._ended(worker, "was never forked")
-        if self._orphans and not self._looking.running:
-            self._looking.start(LOOK)
-
-    def _renew_template(self) -> None:
-        if self._stops is None and self._template is None:
-            try:
-                self._start_template()
-            except OSError as error:
-                _log.error("no process can be started: {why}", why=error.strerror)
-                self._reactor.callLater(self._deaths.note(self._reactor.seconds())[0], self._renew_template)
-                return
-            for _ in range(self._settings.workers):
-                self._start_worker()
-
-    def _look_at_orphans(self) -> None:
-        for worker in list(self._orphans):
-            try:
-                pid, status = self._wait(int(worker.pid or 0), os.WNOHANG)
-            except ChildProcessError:
-                # Another process has adopted it. Its line tells of its end.
-                if worker.line.closed:
-                    self._ended(worker, "has ended")
-                continue
-            if pid:
-                self._ended(worker, _how(os.waitstatus_to_exitcode(status), ""))
-        if not self._orphans and self._looking.running:
-            self._looking.stop()
-
     # Stop
 
     def _can_not_start(self, error: ConfigurationError) -> None:
@@ -323,6 +253,7 @@ class Supervisor(MultiService):
             _log.error("workers can't start: {error}", error=error)
         elif self._error is None:
             self._error = error
+            self._forking.retire()
             try:
                 with one_line():
                     raise error
@@ -340,6 +271,7 @@ class Supervisor(MultiService):
             self._stops.append(done)
             return done
         self._stops = [done]
+        self._forking.retire()
         self._closing = self._passing.stop()
         for worker in self._crew:
             worker.state = State.LEAVING
@@ -366,11 +298,7 @@ class Supervisor(MultiService):
     def _all_ended(self) -> None:
         if self._reporting.running:
             self._reporting.stop()
-        dead, self._template = self._template, None
-        if dead is not None:
-            dead.line.close()
-            dead.process.kill()
-            dead.process.wait()
+        self._forking.stop()
         stopped = self._closing.addCallback(lambda _: MultiService.stopService(self))
         stopped.addBoth(self._has_stopped)
 
@@ -397,39 +325,18 @@ class Supervisor(MultiService):
 
     def reload(self) -> None:
         """Have the workers read certificates and handlers again, one after another. Each logs what it has done."""
-        if self._reloading is not None:
+        if self._reloads.runs:
             self._reload_again = True
         elif self._began and self._stops is None:
             self._systemd.reloading()
-            self._reloading = self._crew.serving
-            self._reload_next()
+            self._reloads.begin(self._crew.serving)
 
-    def _reload_next(self) -> None:
-        if self._reloading:
-            self._reloading[0].line.tell({"reload": True})
-            return
-        self._reloading = None
+    def _reloaded(self) -> None:
         if self._stops is None:
             self._systemd.ready("serving")
         if self._reload_again:
             self._reload_again = False
             self.reload()
-
-    def _reloaded(self, worker: Worker, problems: list[str], done: bool) -> None:
-        """One worker has reloaded, or ended meanwhile.
-
-        :param problems: why something stays as it was.
-        :param done: something was reloaded.
-        """
-        if not self._reloading or worker not in self._reloading:
-            return
-        first = worker is self._reloading[0]
-        self._reloading.remove(worker)
-        if problems and not done:
-            # It would be the same in the others. The worker has logged why.
-            self._reloading = []
-        if first:
-            self._reload_next()
 
 
 def check(settings: Settings) -> None:
@@ -449,28 +356,3 @@ def _connect(worker: Worker, other: Worker) -> None:
     for one, peer, end in zip((worker, other), (other, worker), ends, strict=True):
         with end:
             one.line.send({"peer": peer.number}, [end.fileno()])
-
-
-def _how(status: int | None, why: str) -> str:
-    """Say how a process has ended.
-
-    :param status: as `subprocess.Popen.returncode`; None: it was never started.
-    :param why: the reason of that.
-    """
-    if status is None:
-        return f"could not be forked: {why}"
-    if status >= 0:
-        return f"has exited with status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"
-
-
-def _adopt_orphans() -> None:
-    """Let workers become children of this process when their template dies: prctl(2), PR_SET_CHILD_SUBREAPER."""
-    import ctypes  # noqa: PLC0415 - few processes need it
-
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(36, 1, 0, 0, 0)
