@@ -238,3 +238,70 @@ def test_the_log_is_opened_again_by_all_processes(tmp_path: Path) -> None:
 
         wait_until(all_write)
         assert '"connection": "w1c1"' in (tmp_path / "log.1").read_text("utf-8") + log.read_text("utf-8")
+
+
+def test_a_worker_that_hangs_says_where_and_is_replaced() -> None:
+    with serving("--worker-timeout", "3", "--slow-turn", "0.1") as server, open_one(server) as client:
+        hung = ask(client)
+        client.send("hang")
+        server.wait_for(r"\[w\d\] a turn of the reactor has not ended after(.|\n)*workers_handler")
+        server.wait_for(rf"\(pid {hung}\) has given no sign of life for \d+ s")
+        server.wait_for(rf"\(pid {hung}\) was ended by SIGKILL")
+
+        def replaced() -> bool:
+            with open_one(server) as one, open_one(server) as other:
+                return len({ask(one), ask(other)} - {hung}) == 2
+
+        wait_until(replaced)
+
+
+def test_an_old_worker_drains_once_its_successor_serves() -> None:
+    with serving("--worker-max-age", "1", "--drain-timeout", "5") as server, open_one(server) as client:
+        old = ask(client)
+        with pytest.raises(ConnectionClosed) as caught:
+            client.recv(timeout=PATIENCE)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1001
+        server.wait_for(rf"\(pid {old}\) is replaced: it is \d s old")
+        with open_one(server) as fresh:
+            assert ask(fresh) != old
+
+
+def test_preloaded_handlers_are_imported_anew_for_workers_after_a_reload(tmp_path: Path) -> None:
+    handler = tmp_path / "preloaded.py"
+    handler.write_text(Path(HANDLER).read_text("utf-8").replace('"pid"', '"version"'), "utf-8")
+    text = handler.read_text("utf-8").replace("str(os.getpid())", 'f"{VERSION} {os.getpid()}"')
+    handler.write_text(text, "utf-8")
+    with serving("--handler", str(handler), "--preload") as server:
+        with open_one(server) as client:
+            assert ask(client, "version").split()[0] == "1"
+        handler.write_text(text.replace('VERSION = "1"', 'VERSION = "two"'), "utf-8")
+        os.kill(server.pid, signal.SIGHUP)
+        for name in ("w1", "w2"):
+            server.wait_for(rf"\[{name}\] reloaded: ")
+        with open_one(server) as client:
+            pid = ask(client, "version").split()[1]
+            client.send("die")
+        server.wait_for(rf"\(pid {pid}\) was ended by SIGKILL")
+
+        def replaced() -> bool:
+            with open_one(server) as one, open_one(server) as other:
+                said = [ask(client, "version").split() for client in (one, other)]
+            return {version for version, _ in said} == {"two"} and pid not in {one for _, one in said}
+
+        wait_until(replaced)
+        assert server.stop()[0] == 0
+
+
+def test_systemd_is_told_of_the_whole_server(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        systemd.bind(f"{folder}/notify")
+        systemd.settimeout(PATIENCE)
+        with serving(env={"NOTIFY_SOCKET": f"{folder}/notify"}) as server:
+            assert systemd.recv(4_096).startswith(b"READY=1")
+            os.kill(server.pid, signal.SIGHUP)
+            assert systemd.recv(4_096).startswith(b"RELOADING=1")
+            assert systemd.recv(4_096).startswith(b"READY=1")
+            os.kill(server.pid, signal.SIGTERM)
+            assert systemd.recv(4_096).startswith(b"STOPPING=1")
+            assert server.wait()[0] == 0

@@ -56,7 +56,7 @@ class Scene:
         # How often no template can be started.
         self.unable = 0
         self.supervisor = Supervisor(
-            Settings(**{"workers": 2, "drain_timeout": 10.0, **given}),
+            Settings(**{"workers": 2, "drain_timeout": 10.0, "worker_timeout": 0.0, **given}),
             Kit({}),
             self.reactor,
             spawn=self.spawn,
@@ -470,6 +470,107 @@ class TestTemplate:
         scene.statuses |= {101: 0, 102: 0}
         scene.reactor.advance(LOOK)
         assert len(scene.crew) == 0
+
+
+class TestHealth:
+    def test_a_worker_that_gives_no_sign_of_life_is_killed_and_replaced(self, made: Callable[..., Scene]) -> None:
+        scene = made(worker_timeout=3.0)
+        scene.start()
+        scene.reactor.pump([1.0] * 3)
+        assert scene.said("beat") == {1: [True], 2: [True]}
+        scene.workers[2].say(beat=True)
+        scene.reactor.read()
+        with capturedLogs() as logged:
+            scene.reactor.pump([1.0] * 3)
+        assert [formatEvent(event) for event in logged] == ["worker 1 (pid 101) has given no sign of life for 3 s"]
+        assert scene.killed == [(101, signal.SIGKILL)]
+        scene.end(1, -9)
+        scene.go_on()
+        assert [worker.number for worker in scene.crew.serving] == [2, 3]
+
+    def test_a_worker_that_imports_handlers_again_may_take_its_time(self, made: Callable[..., Scene]) -> None:
+        scene = made(worker_timeout=3.0)
+        scene.start()
+        scene.supervisor.reload()
+        scene.reactor.pump([1.0] * 5)
+        assert (101, signal.SIGKILL) not in scene.killed
+        assert (102, signal.SIGKILL) in scene.killed
+
+    def test_a_worker_that_is_too_old_drains_once_its_successor_serves(self, made: Callable[..., Scene]) -> None:
+        scene = made(worker_max_age=100.0, worker_timeout=0.0)
+        scene.start()
+        with capturedLogs() as logged:
+            scene.reactor.pump([1.0] * 112)
+        assert len(logged) == 1
+        assert "is replaced: it is " in formatEvent(logged[0])
+        old, other = (1, 2) if "worker 1" in formatEvent(logged[0]) else (2, 1)
+        assert scene.said("stop") == {1: [], 2: []}
+        scene.go_on()
+        assert scene.said("stop")[old] == [True]
+        assert {worker.number for worker in scene.crew.serving} == {other, 3}
+        assert scene.end(old, 0) == []
+        assert len(scene.crew) == 2
+
+    def test_a_worker_that_does_not_drain_in_time_is_killed(self, made: Callable[..., Scene]) -> None:
+        scene = made(worker_max_age=100.0, worker_timeout=0.0)
+        scene.start()
+        scene.supervisor._retire(scene.crew.serving[0])
+        scene.workers[1].channel.close()
+        scene.reactor.read()
+        scene.reactor.advance(10.0 + OVERTIME)
+        assert scene.killed == [(101, signal.SIGKILL)]
+
+    def test_a_worker_that_dies_before_its_successor_serves_is_replaced_by_it(self, made: Callable[..., Scene]) -> None:
+        scene = made()
+        scene.start()
+        first = scene.crew.serving[0]
+        scene.supervisor._replace(first, "it is old")
+        scene.supervisor._replace(scene.crew.serving[1], "it is old")
+        scene.end(1, -9)
+        scene.go_on()
+        assert [worker.number for worker in scene.crew.serving] == [2, 3]
+        assert len(scene.crew) == 2
+
+
+class TestPreload:
+    def test_workers_after_a_reload_are_forked_from_another_template(self, made: Callable[..., Scene]) -> None:
+        scene = made(preload=True)
+        scene.start()
+        scene.supervisor.reload()
+        for number in (1, 2):
+            scene.workers[number].say(reloaded=[], done=True)
+            scene.reactor.read()
+        assert len(scene.templates) == 2
+        assert scene.templates[0].process.events == ["kill", "wait"]
+        assert [worker.number for worker in scene.crew.serving] == [1, 2]
+        scene.statuses[101] = 9
+        scene.reactor.advance(LOOK)
+        scene.go_on()
+        assert sorted(scene.template.workers) == [3]
+
+    def test_a_worker_that_was_to_be_forked_is_forked_by_the_other_template(self, made: Callable[..., Scene]) -> None:
+        scene = made(preload=True)
+        scene.start()
+        scene.end(1, -9)
+        scene.supervisor._forking.renew()
+        scene.go_on()
+        assert [worker.number for worker in scene.crew.serving] == [2, 4]
+
+    def test_nothing_new_needs_no_other_template(self, made: Callable[..., Scene]) -> None:
+        scene = made(preload=True)
+        scene.start()
+        scene.supervisor.reload()
+        for number in (1, 2):
+            scene.workers[number].say(reloaded=[], done=False)
+            scene.reactor.read()
+        assert len(scene.templates) == 1
+
+    def test_a_dead_template_is_not_renewed_twice(self, made: Callable[..., Scene]) -> None:
+        scene = made(preload=True)
+        scene.start()
+        scene.supervisor._forking.stop()
+        scene.supervisor._forking.renew()
+        assert len(scene.templates) == 1
 
 
 class TestStop:

@@ -253,6 +253,11 @@ def test_streams_to_other_workers_are_closed_for_now(scene: Scene) -> None:
         assert ours.recv(1) == b""
 
 
+def test_a_worker_gives_signs_of_life(scene: Scene) -> None:
+    scene.start()
+    assert scene.say(beat=True) == [{"beat": True}]
+
+
 def test_an_unknown_command_changes_nothing(scene: Scene) -> None:
     scene.start()
     assert scene.say(unknown=1) == []

@@ -255,6 +255,25 @@ class Settings:
         "thread.",
         command_only=True,
     )
+    worker_timeout = Option(
+        Seconds(0, _DAY),
+        10.0,
+        "Kill and replace a worker that does nothing but one turn of its reactor for this long; 0 for never.",
+        command_only=True,
+    )
+    worker_max_rss = Option(
+        Size(0, 1 << 40),
+        0,
+        "Replace a worker that has more memory than this: once its successor serves, it drains. 0 for never.",
+        "0",
+        command_only=True,
+    )
+    worker_max_age = Option(
+        Seconds(0, 366 * _DAY),
+        0.0,
+        "Replace a worker that is older than this, give or take 10 %, in the same way; 0 for never.",
+        command_only=True,
+    )
 
     access_log = Option(
         Flag(), False, "Log one line for each connection at its end, and so for each client that was refused."

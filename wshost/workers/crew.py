@@ -40,6 +40,12 @@ class Worker:
     left: bool = False
     #: What ends it by force, if it does not end.
     timer: Any = None
+    #: When it has begun to serve, and for how many seconds it may.
+    since: float = 0.0
+    lasts: float = 0.0
+    #: It was asked for a sign of life; and for how many seconds it has given none.
+    asked: bool = False
+    silent: float = 0.0
 
     def __str__(self) -> str:
         return f"worker {self.number}" + ("" if self.pid is None else f" (pid {self.pid})")

@@ -116,15 +116,29 @@ class Forking:
         else:
             self.ended(worker, _how(head["status"], str(head.get("why", ""))))
 
+    def renew(self) -> None:
+        """Fork workers from another template, which has the handlers' code of now (`--preload`)."""
+        line = self._line
+        if line is not None:
+            self._line = None
+            _end(self._process)
+            line.finish()
+            self._leave_workers()
+            self._renew()
+
     def _died(self, process: Any) -> None:
-        """Start another one. The workers of the one that has died go on; their ends must be looked for."""
+        """Start another template."""
         self._line = None
         _end(process)
-        unforked = [worker for worker in self._crew if worker.pid is None]
-        self._orphans.update(worker for worker in self._crew if worker.pid is not None)
         if self._lasts:
             _log.error("the process that forks workers has ended: another one starts")
             self._renew_later()
+        self._leave_workers()
+
+    def _leave_workers(self) -> None:
+        """The workers of a template that has died go on; their ends must be looked for."""
+        unforked = [worker for worker in self._crew if worker.pid is None]
+        self._orphans.update(worker for worker in self._crew if worker.pid is not None)
         for worker in unforked:
             self.ended(worker, "was never forked")
         if self._orphans and not self._looking.running:

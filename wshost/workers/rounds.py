@@ -25,6 +25,10 @@ class Round:
         """Whether a round has begun, and has not ended."""
         return self._left is not None
 
+    def asks(self, worker: Worker) -> bool:
+        """Whether this worker is at it."""
+        return bool(self._left) and worker is self._left[0]  # type: ignore[index]
+
     def begin(self, workers: Sequence[Worker]) -> None:
         """Begin a round. Called while there is none."""
         self._left = list(workers)

@@ -29,6 +29,7 @@ from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
 from wshost.workers.deaths import Deaths
 from wshost.workers.forking import Forking, adopt_orphans
+from wshost.workers.health import Health
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
 from wshost.workers.passing import Passing
@@ -88,8 +89,12 @@ class Supervisor(MultiService):
         self._closing: Deferred[Any] = succeed(None)
         self._reporting = LoopingCall(self._report)
         self._reporting.clock = self._reactor
+        self._health = Health(self._reactor, self._crew, settings, hangs=self._end_hanging, worn=self._replace)
+        # A worker that its successor is to replace.
+        self._worn: Worker | None = None
         self._reloads = Round(lambda worker: worker.line.tell({"reload": True}), self._reloaded)
-        # Another reload was asked for meanwhile.
+        # A worker has new handlers; and another reload was asked for meanwhile.
+        self._renewed = False
         self._reload_again = False
 
     # Start
@@ -128,7 +133,7 @@ class Supervisor(MultiService):
             self._start_worker()
 
     def _start_worker(self) -> None:
-        enough = self._crew.lasting >= self._settings.workers
+        enough = self._crew.lasting >= self._settings.workers + (self._worn is not None)
         if enough or self._stops is not None or not self._forking.is_able:
             return
         number = self._crew.next_number()
@@ -150,10 +155,14 @@ class Supervisor(MultiService):
             return
         worker.state = State.SERVING
         worker.served = True
+        self._health.serves(worker)
+        if self._worn is not None and len(self._crew.serving) > self._settings.workers:
+            self._retire(self._worn)
         if not self._began and len(self._crew.serving) == self._settings.workers:
             self._began = True
             self._announce()
             self._passing.begin()
+            self._health.start()
             self._systemd.ready("serving")
         self._passing.go_on()
 
@@ -181,6 +190,8 @@ class Supervisor(MultiService):
         if "ended" in head:
             self._passing.forget(worker, head["ended"])
             self._passing.go_on()
+        elif "beat" in head:
+            self._health.lives(worker)
         elif "serves" in head:
             self._serves(worker)
         elif "waiting" in head:
@@ -193,6 +204,7 @@ class Supervisor(MultiService):
         elif "failed" in head:
             self._failures[number] = template.failure(head)
         elif "reloaded" in head:
+            self._renewed = self._renewed or bool(head["done"])
             # What fails in one worker, and is logged there, would fail in the others.
             self._reloads.answered(worker, others=bool(head["done"]) or not head["reloaded"])
 
@@ -204,7 +216,8 @@ class Supervisor(MultiService):
         if worker is None:
             return
         worker.state = State.LEAVING
-        worker.timer = self._reactor.callLater(LAST_WORDS, self._end_by_force, worker)
+        if worker.timer is None:
+            worker.timer = self._reactor.callLater(LAST_WORDS, self._end_by_force, worker)
 
     def _end_by_force(self, worker: Worker) -> None:
         if worker.pid is not None:
@@ -221,6 +234,8 @@ class Supervisor(MultiService):
         self._passing.forget(worker, list(worker.connections))
         self._crew.remove(worker)
         self._forking.forget(worker)
+        if worker is self._worn:
+            self._worn = None
         if worker.timer is not None and worker.timer.active():
             worker.timer.cancel()
         self._reloads.answered(worker)
@@ -272,6 +287,7 @@ class Supervisor(MultiService):
             return done
         self._stops = [done]
         self._forking.retire()
+        self._health.stop()
         self._closing = self._passing.stop()
         for worker in self._crew:
             worker.state = State.LEAVING
@@ -319,6 +335,27 @@ class Supervisor(MultiService):
 
     # While it runs
 
+    def _end_hanging(self, worker: Worker, seconds: float) -> None:
+        """End a worker whose reactor does not run. Its own watchdog has logged what holds it."""
+        if not self._reloads.asks(worker):
+            _log.error("{worker} has given no sign of life for {seconds:.0f} s", worker=str(worker), seconds=seconds)
+            worker.state = State.LEAVING
+            self._end_by_force(worker)
+
+    def _replace(self, worker: Worker, why: str) -> None:
+        """Start the successor of a worker, one at a time; once that serves, this one drains."""
+        if self._worn is None:
+            _log.info("{worker} is replaced: {why}", worker=str(worker), why=why)
+            self._worn = worker
+            self._start_worker()
+
+    def _retire(self, worker: Worker) -> None:
+        self._worn = None
+        worker.state = State.LEAVING
+        worker.left = True
+        worker.line.tell({"stop": True})
+        worker.timer = self._reactor.callLater(self._settings.drain_timeout + OVERTIME, self._end_by_force, worker)
+
     def _tell_all(self, head: Mapping[str, Any]) -> None:
         for worker in self._crew:
             worker.line.tell(head)
@@ -332,6 +369,10 @@ class Supervisor(MultiService):
             self._reloads.begin(self._crew.serving)
 
     def _reloaded(self) -> None:
+        if self._renewed and self._settings.preload and self._stops is None:
+            # Later workers must not have the code of before.
+            self._forking.renew()
+        self._renewed = False
         if self._stops is None:
             self._systemd.ready("serving")
         if self._reload_again:

@@ -133,6 +133,8 @@ class WorkerServer(Server):
             self._take(head["take"], sockets)
         elif "peer" in head:
             self.on_peer(int(head["peer"]), sockets[0])
+        elif "beat" in head:
+            self._line.tell({"beat": True})
         elif "reload" in head:
             self.reload().addCallback(self._tell_reloaded)
         elif "reopen" in head:
