@@ -73,7 +73,8 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
     checked = options.check(settings)
     for option in OPTIONS.values():
         if option.command_only and option.name in checked:
-            raise ConfigurationError(f"{option.dashed} is an option of the command: your program has a log of its own")
+            why = "your program has a log of its own" if option.name.startswith("log_") else "it is about the process"
+            raise ConfigurationError(f"{option.dashed} is an option of the command: {why}")
     server = Server(options.settle(checked), reactor)
     server.load()
     if name is not None:

@@ -201,7 +201,12 @@ class TestPreload:
         path = folder / f"preloaded_{folder.name}.py"
         path.write_text(f"{text}\n\ndef init(options): ...\n\ndef handle(message, state): ...\n")
         name = str(path)
-        return Kit({"preload": True, "route": {"/": name, "/object": object()}}, str(folder))
+        given = {
+            "preload": True,
+            "route": {"/": name, "/object": object()},
+            "protocol_module": [("http", {}), ("own", {})],
+        }
+        return Kit(given, str(folder))
 
     def test_handlers_are_imported(self, tmp_path: Path) -> None:
         prepare(self.handler(tmp_path, "import sys; sys.preloaded_here = True"))

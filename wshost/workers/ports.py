@@ -50,14 +50,7 @@ class Ports:
     def __init__(
         self, reactor: Any, descriptions: Sequence[str], take: Callable[[int, deque[tuple[socket, Any]]], None]
     ) -> None:
-        if not isinstance(reactor, AsyncioSelectorReactor):
-            raise ConfigurationError("workers: they need asyncio's reactor")
-        for description in descriptions:
-            kind = description.removeprefix("haproxy:").partition(":")[0]
-            if kind not in KINDS:
-                raise ConfigurationError(
-                    f"listen: {description!r}: workers can't serve {kind}:, only {', '.join(KINDS)}"
-                )
+        check(reactor, descriptions)
         self._take = take
         self.listeners = [Listener(reactor, description, None) for description in descriptions]
 
@@ -97,3 +90,13 @@ class Ports:
         """
         address: IAddress = self.listeners[place].port._buildAddr(name)  # noqa: SLF001 - as the port itself does
         return address
+
+
+def check(reactor: Any, descriptions: Sequence[str]) -> None:
+    """Check that connections of these endpoints can be passed on. :raises ConfigurationError: when they can't."""
+    if not isinstance(reactor, AsyncioSelectorReactor):
+        raise ConfigurationError("workers: they need asyncio's reactor")
+    for description in descriptions:
+        kind = description.removeprefix("haproxy:").partition(":")[0]
+        if kind not in KINDS:
+            raise ConfigurationError(f"listen: {description!r}: workers can't serve {kind}:, only {', '.join(KINDS)}")

@@ -18,16 +18,23 @@ from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 from typing import Any
 
+from wshost import plugins
 from wshost.loading import handlers
 from wshost.loading.importing import UserCodeError, make_importable
 from wshost.process.takeover import Channel
 from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
-from wshost.settings.options import Settings
+from wshost.settings.options import MODULES, Settings
 from wshost.workers.kit import Kit, unpacked
 
 #: What workers need besides wshost, and import late.
-_LATE = ("OpenSSL.SSL", "twisted.protocols.tls", "wshost.listening.certificates")
+_LATE = (
+    "OpenSSL.SSL",
+    "twisted.protocols.tls",
+    "wshost.fastnet.reactor",
+    "wshost.listening.certificates",
+    "wshost.workers.worker",
+)
 #: Runs `main`. It finds the same modules as the process that has started it, however that was told of them.
 _CODE = (
     "import sys; sys.path[:] = sys.argv[2:]; from wshost.workers.template import main; sys.exit(main(int(sys.argv[1])))"
@@ -93,9 +100,13 @@ def prepare(kit: Kit) -> None:
     settings = Settings(**kit.given)
     if kit.folder is not None:
         make_importable(Path(kit.folder))
-    for name in ("wshost.workers.worker", *_LATE, *(("uvloop",) if importlib.util.find_spec("uvloop") else ())):
+    for name in (*_LATE, *(("uvloop",) if importlib.util.find_spec("uvloop") else ())):
         importlib.import_module(name)
     on_demand.load()
+    # To look for plugins takes as much memory as all the rest. Others' modules are users' code.
+    for module, _ in settings.protocol_module:
+        if isinstance(module, str) and module in MODULES:
+            plugins.find(module)
     threads = threading.active_count()
     if settings.preload:
         for handler in (settings.handler, *settings.route.values()):
