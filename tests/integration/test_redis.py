@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -14,7 +15,7 @@ import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from tests.integration.redis_broker import PROGRAMS, RedisServer, free_port, redis_server
+from tests.integration.redis_broker import PROGRAMS, RedisServer, free_port, redis_server, tls_before
 from tests.integration.server import PATIENCE
 from wshost.backplanes.conformity import Receiver, check_backplane
 from wshost.backplanes.redis import RedisBackplane
@@ -157,24 +158,18 @@ class TestConformity:
 class TestTLS:
     def test_tls_shows_and_checks_certificates(self, tmp_path: Path, server: RedisServer) -> Deferred[None]:
         """The servers that can be installed know no TLS: what is before this one does."""
-        from twisted.internet.ssl import Certificate, PrivateCertificate
-        from twisted.protocols.portforward import ProxyFactory
-
         authority = trustme.CA()
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-        ours = authority.issue_cert("client")
-        ours.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
-        shown = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes()
-        options = PrivateCertificate.loadPEM(shown).options(Certificate.loadPEM(authority.cert_pem.bytes()))
+        authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(context)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
 
         async def scenario() -> None:
-            port = reactor().listenSSL(0, ProxyFactory("127.0.0.1", server.port), options, interface="127.0.0.1")
-            try:
-                files = {"ca": str(tmp_path / "ca.pem"), "cert": str(tmp_path / "client.pem")}
-                number = port.getHost().port
-                await conforms(settings(number, scheme="rediss", tls=True, **files))
-            finally:
-                await port.stopListening()
+            files = {"ca": str(tmp_path / "ca.pem"), "cert": str(tmp_path / "client.pem")}
+            with tls_before(server, context) as port:
+                await conforms(settings(port, scheme="rediss", tls=True, **files))
 
         return run(scenario())
 
