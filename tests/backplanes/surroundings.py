@@ -42,7 +42,7 @@ class Transport:
         #: The options of TLS, when it was started.
         self.tls: Any = None
         #: How it was ended by its user.
-        self.ended = ""
+        self.ended: Any = ""
         #: It takes so many writes before it is full.
         self.room = 1_000_000
 

@@ -18,19 +18,21 @@ class World:
     def __init__(self) -> None:
         self.clock = Turns()
         self.happened: list[Any] = []
+        self.ends: list[None] = []
         self.error: Exception | None = None
         speaker: Any = self
-        self.connection = Connection(
+        self.connection: Any = Connection(
             self.clock,
             speaker,
             lambda connection: self.happened.append("made"),
-            lambda connection, reason: self.happened.append(reason),
+            lambda: self.ends.append(None),
+            self.happened.append,
         )
         self.transport = Transport(self.clock)
         self.transport.protocol = self.connection
 
     def make(self) -> None:
-        self.connection.makeConnection(self.transport)  # type: ignore[arg-type]
+        self.connection.makeConnection(self.transport)
 
     def ready(self) -> None:
         self.make()
@@ -103,6 +105,7 @@ class TestErrors:
         world.make()
         world.connection.end("first")
         world.connection.end("second")
+        assert world.ends == [None]
         world.clock.advance(0)
         assert world.happened[2:] == ["first"]
 

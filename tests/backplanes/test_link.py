@@ -169,6 +169,16 @@ class TestLosing:
         assert transport.read() == b"hello waits "
         assert world.happened == [f"begin {first.host}", "bad bytes", f"begin {world.link.broker.host}"]
 
+    def test_payloads_wait_from_the_end_on_not_from_the_loss(self, world: World) -> None:
+        transport = world.let_in()
+        world.link.lose("lost")
+        world.link.send(b"waits ")
+        turns(world.clock)
+        assert transport.read() == b""
+        world.later().accept().protocol.dataReceived(b"welcome")
+        assert world.link.is_ready
+        assert world.link.output.waiting == 0
+
     def test_a_broker_that_throws_us_out_at_once_does_not_shorten_the_delay(self, world: World) -> None:
         delays = []
         transport = world.let_in()
@@ -243,8 +253,10 @@ class TestGoing:
     def test_a_named_broker_is_tried_before_all_others_once(self) -> None:
         world = World("a", "b")
         world.network.next().accept()
-        world.link.go_to(Broker("c", 3))
-        world.clock.advance(0)
+        with capturedLogs() as events:
+            world.link.go_to(Broker("c", 3))
+            world.clock.advance(0)
+        assert events == []
         attempt = world.network.next()
         assert attempt.broker == Broker("c", 3)
         attempt.refuse()
@@ -361,6 +373,14 @@ class TestClosing:
         transport.protocol.dataReceived(b"pong")
         world.clock.advance(0)
         assert (transport.ended, done) == ("closed", [None])
+
+    def test_a_broker_that_is_lost_already_is_waited_for(self, world: World) -> None:
+        transport = world.let_in()
+        world.link.lose("lost")
+        done = self.close(world)
+        assert done == []
+        world.clock.advance(0)
+        assert (transport.ended, done) == ("aborted", [None])
 
     def test_what_can_not_be_sent_is_dropped(self, world: World) -> None:
         world.link.send(b"a")

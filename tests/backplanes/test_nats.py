@@ -22,10 +22,10 @@ INFO = {"max_payload": 1000, "headers": True}
 class World:
     """A backplane, its receiver, and the server that it connects to."""
 
-    def __init__(self, *brokers: Broker, **more: Any) -> None:
+    def __init__(self, *brokers: Broker, scheme: str = "nats", **more: Any) -> None:
         self.clock = Turns()
         self.network = Network(self.clock)
-        used = BackplaneSettings(scheme="nats", brokers=brokers or (Broker("a", 4222),), **more)
+        used = BackplaneSettings(scheme=scheme, brokers=brokers or (Broker("a", 4222),), **more)
         self.backplane = NatsBackplane(used, self.network.make_link)
         self.receiver = Notes()
         self.outcome: list[Any] = []
@@ -219,6 +219,14 @@ class TestRefusals:
         turns(world.clock)
         assert (done, world.receiver.told) == ([None], [])
 
+    def test_a_server_that_waited_too_long_for_us_is_tried_again(self, world: World) -> None:
+        world.meet()
+        world.say(b"-ERR 'Authentication Timeout'\r\n")
+        world.server.loseConnection()
+        world.clock.advance(0)
+        world.let_in(later=True)
+        assert world.outcome == [None]
+
     def test_a_refusal_later_is_logged_and_tried_again(self, world: World) -> None:
         server = world.let_in()
         server.loseConnection()
@@ -266,8 +274,9 @@ class TestTLS:
         assert said["tls_required"] is True
         assert world.server.tls._hostname == "a"
 
-    def test_tls_follows_on_info_where_the_url_demands_it(self) -> None:
-        world = World(Broker("a", 1, tls=True))
+    @pytest.mark.parametrize(("scheme", "tls"), [("nats", True), ("tls", False)])
+    def test_tls_follows_on_info_where_the_url_demands_it(self, scheme: str, tls: bool) -> None:
+        world = World(Broker("a", 1, tls=tls), scheme=scheme)
         said = world.meet({"tls_available": True})
         assert said["tls_required"] is True
         assert world.server.tls._hostname == "a"
@@ -291,7 +300,7 @@ class TestTLS:
 class TestClusters:
     def test_other_servers_of_the_cluster_are_used_with_the_same_credentials(self) -> None:
         world = World(Broker("a", 1, "me", "secret", tls=True))
-        urls = ["192.0.2.1:4222", "[::1]:4223", "nonsense", ":1", "b:", "b:0", "b:99999", 7]
+        urls = ["192.0.2.1:4222", "[::1]:4223", "nonsense", ":1", "b:", "b:0", "b:99999", "b\x1b:1", "b:\u0661", 7]
         world.meet({"tls_required": True, "connect_urls": urls})
         world.say(b"PONG\r\n")
         for known in (("192.0.2.1", 4222), ("::1", 4223)):
