@@ -75,6 +75,14 @@ class Member:
     async def until(self, what: str, is_so: Callable[[], bool]) -> None:
         await self.receiver.until(what, is_so)
 
+    async def be_lost(self) -> None:
+        """Wait until it has lost its server."""
+        await self.until("the loss", lambda: len(self.changes) > 1)
+
+    async def come_back(self) -> None:
+        """Wait until it has a server again."""
+        await self.until("the return", lambda: self.connections > 1)
+
     async def get(self, sender: Member, payload: bytes) -> None:
         """Publish a payload until it comes."""
         deadline = reactor().seconds() + PATIENCE
@@ -236,7 +244,7 @@ class TestLosses:
     ) -> Deferred[None]:
         async def scenario(one: Member, other: Member) -> None:
             server.kill()
-            await one.until("the loss", lambda: len(one.changes) == 2)
+            await one.be_lost()
             one.backplane.subscribe("c")
             assert one.backplane.publish("c", b"waits")
             server.start()
@@ -248,11 +256,11 @@ class TestLosses:
         async def scenario(one: Member, other: Member) -> None:
             server.send(signal.SIGSTOP)
             for member in (one, other):
-                await member.until("the loss", lambda member=member: len(member.changes) == 2)  # type: ignore[misc]
+                await member.be_lost()
                 assert member.changes[1] == "it answers no pings"
             server.send(signal.SIGCONT)
             for member in (one, other):
-                await member.until("its return", lambda member=member: member.connections == 2)  # type: ignore[misc]
+                await member.come_back()
             await other.get(one, b"second")
 
         return run(two_members(settings(server.port), scenario))
@@ -294,7 +302,7 @@ class TestLosses:
             while "overcoming of output buffer limits" not in server.log and other.changes == ["connected"]:
                 await deferLater(reactor(), 0.02)
             transport.resumeProducing()
-            await other.until("the return", lambda: other.connections == 2)
+            await other.come_back()
             await other.get(one, b"second")
             assert one.changes == ["connected"]
 
@@ -330,7 +338,7 @@ class TestSentinels:
                     assert one.port == other.port == master.port
                     master.kill()
                     for member in (one, other):
-                        await member.until("the new master", lambda: one.connections == other.connections == 2)
+                        await member.come_back()
                         assert member.port == replica.port
                     await other.get(one, b"second")
 
