@@ -219,16 +219,18 @@ class TestLosses:
 
             async def publish(until: Callable[[], bool]) -> None:
                 nonlocal count
+                deadline = reactor().seconds() + PATIENCE
                 while not until():
+                    assert reactor().seconds() < deadline, f"{one.changes}, {other.changes}, {count} published"
                     one.backplane.publish("b", b"%d" % count)
                     count += 1
                     await deferLater(reactor(), 0.001)
 
             await publish(lambda: len(other.got) > 100)
             server.kill()
-            await publish(lambda: len(one.changes) == len(other.changes) == 2)
+            await publish(lambda: len(one.changes) > 1 and len(other.changes) > 1)
             server.start()
-            await publish(lambda: one.connections == other.connections == 2)
+            await publish(lambda: one.connections > 1 and other.connections > 1)
             here = count
             await publish(lambda: count > here + 100)
             last = ("b", b"%d" % (count - 1))
