@@ -107,6 +107,9 @@ def logged() -> Iterator[list[str]]:
 class TestGreeting:
     def test_it_provides_the_interface_of_backplanes(self) -> None:
         assert verifyObject(IBackplane, World().backplane)
+        unconnected = RedisBackplane(BackplaneSettings(scheme="redis", brokers=(Broker("r", 6379),)))
+        assert verifyObject(IBackplane, unconnected)
+        assert unconnected.waiting == 0
 
     @pytest.mark.parametrize(
         ("username", "password", "words"),

@@ -54,27 +54,26 @@ class RedisBackplane:
         self._beginnings: dict[str, bytes] = {}
         self._receiver: IBackplaneReceiver
         self._speaker: RedisSpeaker
-        self._link: Link
+        self._link: Link | None = None
         # The results of `connect` and `close`.
         self._connecting: Deferred[None]
         self._closed: Deferred[None] | None = None
 
     @property
     def waiting(self) -> int:
-        return self._link.output.waiting
+        return 0 if self._link is None else self._link.output.waiting
 
     def connect(self, reactor: Any, receiver: IBackplaneReceiver) -> Deferred[None]:
         self._receiver = receiver
         self._speaker = RedisSpeaker(self._settings.name, self._subscriptions, receiver, self, self._sentinels)
         try:
-            self._link = self._speaker.link = self._make_link(reactor, self._settings, self._speaker)
+            self._link = link = self._speaker.link = self._make_link(reactor, self._settings, self._speaker)
         except ConfigurationError:
-            self._closed = succeed(None)
             self._connecting = fail()
         else:
-            self._send = self._link.send
+            self._send = link.send
             self._connecting = Deferred(self._cancel)
-            self._link.start()
+            link.start()
         return self._connecting
 
     def close(self) -> Deferred[None]:
@@ -123,7 +122,7 @@ class RedisBackplane:
 
     def _close(self) -> Deferred[None]:
         if self._closed is None:
-            self._closed = self._link.close()
+            self._closed = succeed(None) if self._link is None else self._link.close()
         return self._closed
 
     def _begin(self, subject: str) -> bytes:
