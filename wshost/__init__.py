@@ -9,9 +9,9 @@ from wshost.request import ConnectionInfo
 from wshost.results import Accept, Reject, Sent
 
 if TYPE_CHECKING:
+    from wshost.client.asynchronous import connect_async
     from wshost.client.blocking import connect
     from wshost.client.steps import UndeliveredError
-    from wshost.client.asynchronous import connect_async
     from wshost.connections.ref import Ref
     from wshost.server import publish, service
 
