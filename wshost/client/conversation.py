@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wshost.client.session import Session
 from wshost.client.steps import Pause, Steps, UndeliveredError
@@ -94,14 +94,13 @@ class Conversation:
 
     def _confirm(self, subject: str, payload: bytes, until: float) -> Steps[Outcome]:
         yield from self._deliver(subject, payload, until, answered=True)
-        session, self._session = self._session, None
-        if session is not None:
-            try:
-                yield from session.read_until(lambda: self._outcome is not None, until)
-            except OSError:
-                return Outcome.TIMEOUT
-            self._session = session
-        return self._outcome or Outcome.TIMEOUT
+        session, self._session = cast("Session", self._session), None
+        try:
+            yield from session.read_until(lambda: self._outcome is not None, until)
+        except OSError:
+            return Outcome.TIMEOUT
+        self._session = session
+        return cast("Outcome", self._outcome)
 
     def _deliver(self, subject: str, payload: bytes, until: float, *, answered: bool = False) -> Steps[None]:
         broker: Broker | None = None
