@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 from typing import Any
 
@@ -151,7 +152,8 @@ class Pairs:
 
     @staticmethod
     def _serve(end: socket.socket, broker: Any) -> None:
-        with end:
+        # The client may leave at any time.
+        with end, suppress(OSError):
             end.sendall(broker.greeting)
             while data := end.recv(1 << 16):
                 end.sendall(broker.feed(data))

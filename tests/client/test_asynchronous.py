@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -62,8 +63,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     return connections
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(scenario)
+def run(scenario: Coroutine[Any, Any, Any]) -> None:
+    """Run a scenario in a thread: in this one, the reactor's loop may be running."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(asyncio.run, scenario).result(60)
 
 
 def one(*steps: Any) -> Steps[bytes]:

@@ -181,6 +181,6 @@ class Streams:
             case Write(_, data):
                 writer.write(data)
                 await writer.drain()
-            case Read():
+            case _:
                 return await reader.read(_CHUNK)
         return b""

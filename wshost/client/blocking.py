@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from wshost.client import configuration, forks, requests
-from wshost.client.steps import Connect, Pause, Read, StartTLS, Step, Steps, UndeliveredError, Write
+from wshost.client.steps import Connect, Pause, StartTLS, Step, Steps, UndeliveredError, Write
 from wshost.messages import NORMAL_CLOSE
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Cluster:
 
     def __init__(self, told: configuration.Configuration) -> None:
         self._told = told
+        self._sockets = Sockets(told.tls)
         self.begin_anew()
         forks.watch(self)
 
@@ -66,8 +67,8 @@ class Cluster:
         # Another thread of that one may have had the lock.
         self._lock = Lock()
         self._conversation = self._told.converse()
-        # A socket that is left here is closed in this process only.
-        self._sockets = Sockets(self._told.tls)
+        # This closes the socket in this process only: the broker is told nothing.
+        self._sockets.close()
 
     def __enter__(self) -> Cluster:
         return self
@@ -193,15 +194,16 @@ class Sockets:
                     self._socket = self._dial((host, port), _left(until))
                 except UnicodeError as error:
                     raise OSError(f"{host} is no host name") from error
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._socket.family != socket.AF_UNIX:
+                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if tls:
                     self._start_tls(host, until)
             case StartTLS(until, host):
                 self._start_tls(host, until)
             case Write(until, data):
                 self._connected(until).sendall(data)
-            case Read(until):
-                return self._connected(until).recv(_CHUNK)
+            case _:
+                return self._connected(step.until).recv(_CHUNK)
         return b""
 
     def _start_tls(self, host: str, until: float) -> None:

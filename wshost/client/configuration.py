@@ -85,8 +85,8 @@ def _tls(files: Files) -> ssl.SSLContext:
     context = ssl.create_default_context() if files.ca is None else _trusting(files.ca)
     if files.cert is not None:
         key = files.key or files.cert
-        _read(files.cert)
-        _read(key)
+        _check_readable(files.cert)
+        _check_readable(key)
         try:
             # Without a passphrase, OpenSSL would ask for it on the terminal.
             context.load_cert_chain(files.cert, key, password="")
@@ -96,14 +96,15 @@ def _tls(files: Files) -> ssl.SSLContext:
 
 
 def _trusting(ca: str) -> ssl.SSLContext:
+    _check_readable(ca)
     try:
-        return ssl.create_default_context(cadata=_read(ca))
-    except (ssl.SSLError, ValueError) as error:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as error:
         raise ConfigurationError(f"{ca}: there is no certificate (PEM) in it") from error
 
 
-def _read(path: str) -> str:
+def _check_readable(path: str) -> None:
     try:
-        return Path(path).read_text(encoding="ascii", errors="ignore")
+        Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from error
