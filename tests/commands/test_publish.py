@@ -47,6 +47,12 @@ def test_the_broker_may_be_named_by_the_environment(broker: Nats, monkeypatch: p
     assert published(broker) == [("wshost.t.room", "hi")]
 
 
+@pytest.mark.parametrize("given", [[TO, "room", "hi"], ["room", TO, "hi"], ["room", "hi", TO]])
+def test_options_may_stand_before_and_behind_topic_and_text(broker: Nats, given: list[str]) -> None:
+    assert publish.main(given) == 0
+    assert published(broker) == [("wshost.t.room", "hi")]
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
 from twisted.python import usage
 
@@ -24,8 +25,10 @@ class Options(options.Options):
     more = {"binary": "Send the message as binary, not as text."}  # noqa: RUF012 - as in the base class
     longdesc = "\nSends a message to all subscribers of a topic. Its options are those of wshost; it needs --backplane."
 
-    def __init__(self) -> None:
+    def __init__(self, words: Sequence[str] = ()) -> None:
         super().__init__()
+        # The topic and the text, if they stand before the options: Twisted wants them behind.
+        self._words = words
         #: Send bytes.
         self.binary = False
         self.topic = self.text = ""
@@ -35,9 +38,10 @@ class Options(options.Options):
         self.binary = True
 
     def parseArgs(self, *args: str) -> None:
-        if len(args) != 2:
+        words = [*self._words, *args]
+        if len(words) != 2:
             raise usage.UsageError("publish takes a topic and a text; the text - is read from stdin")
-        self.topic, self.text = args
+        self.topic, self.text = words
 
     def getSynopsis(self) -> str:
         return "Usage: wshost publish TOPIC TEXT [options]"
@@ -49,8 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     :param arguments: those behind ``publish``.
     :returns: 0: the broker has it.
     """
-    parsed = Options()
-    parsed.parseOptions(list(arguments))
+    words = list(takewhile(lambda word: not word.startswith("--"), arguments))
+    parsed = Options(words)
+    parsed.parseOptions(list(arguments[len(words) :]))
     with one_line():
         settings = parsed.settings()
         if not settings.backplane:
