@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.client.brokers import Nats, answer_with, read
-from wshost.client import asynchronous, forks
+from wshost.client import forks
 from wshost.client.asynchronous import Streams, connect_async
 from wshost.client.steps import Connect, Pause, Read, StartTLS, Steps, UndeliveredError, Write
 from wshost.results import Outcome
@@ -59,7 +59,7 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     connections = Opened()
-    monkeypatch.setattr(asynchronous.asyncio, "open_connection", connections)
+    monkeypatch.setattr(asyncio, "open_connection", connections)
     return connections
 
 

@@ -11,6 +11,7 @@ from wshost.connections.ref import Ref
 
 TEXT = "web-1.hD3kP0aQ9zE.c17"
 BOOT = "hD3kP0aQ9zE"
+NO_MESSAGE: Any = 3
 
 
 @pytest.mark.parametrize("ref", [TEXT, Ref.parse(TEXT)])
@@ -19,7 +20,7 @@ def test_a_reference_or_its_text_names_a_connection_of_a_home(ref: Ref | str) ->
 
 
 def test_each_action_is_one_that_the_other_process_knows() -> None:
-    assert requests.publish("room", bytearray(b"hi")) == Request("room", "", b"hi")
+    assert requests.publish("room", b"hi") == Request("room", "", b"hi")
     assert requests.send(TEXT, "hi", None).message == ("send", "c17", "hi", None)
     assert requests.send(TEXT, "hi", "price").message == ("send", "c17", "hi", "price")
     assert requests.info(TEXT, {"a": 1}).message == ("info", "c17", {"a": 1})
@@ -31,7 +32,7 @@ def test_each_action_is_one_that_the_other_process_knows() -> None:
     [
         (lambda: requests.publish("", "hi"), ValueError),
         (lambda: requests.publish("rooms.*", "hi"), ValueError),
-        (lambda: requests.publish("room", 3), TypeError),
+        (lambda: requests.publish("room", NO_MESSAGE), TypeError),
         (lambda: requests.send("no reference", "hi", None), ValueError),
         (lambda: requests.send(TEXT, "hi", ""), ValueError),
         (lambda: requests.close(TEXT, 1006, ""), ValueError),

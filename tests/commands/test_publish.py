@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.client.brokers import Nats, read
-from tests.client.test_blocking import Memory, Pairs
+from tests.client.brokers import Nats, Pairs, read
+from tests.client.test_blocking import Memory
 from wshost.client import blocking
 from wshost.commands import foreground, publish
 from wshost.commands.one_line import Exit

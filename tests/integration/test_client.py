@@ -51,7 +51,7 @@ class Peer:
         self.socket = socket
         self.ref = self.ask("who")
 
-    def ask(self, text: str) -> str:
+    def ask(self, text: str) -> Any:
         self.socket.send(text)
         return self.got()
 
@@ -79,7 +79,8 @@ class Peer:
 @pytest.fixture(params=["nats", "redis"])
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
     (tmp_path / "named.py").write_text(HANDLER)
-    with {"nats": nats_server, "redis": redis_server}[request.param](tmp_path / "broker") as broker:
+    brokers: dict[str, Any] = {"nats": nats_server, "redis": redis_server}
+    with brokers[request.param](tmp_path / "broker") as broker:
         url = f"{request.param}://127.0.0.1:{broker.port}"
         with (
             running_server(f"--backplane={url}", "--handler=named", cwd=tmp_path) as server,
@@ -172,9 +173,9 @@ def test_the_examples_publish_and_confirm_without_a_reactor(peer: Peer) -> None:
     with wshost.connect(peer.url, timeout=PATIENCE) as cluster:
         peer.hears("room", cluster)
     run = [sys.executable, "-W", "error"]
-    subprocess.run([*run, EXAMPLES / "shout.py", peer.url, "room", "hi"], check=True, timeout=PATIENCE)
+    subprocess.run([*run, str(EXAMPLES / "shout.py"), peer.url, "room", "hi"], check=True, timeout=PATIENCE)
     assert peer.got() == "hi"
-    nudge = [*run, EXAMPLES / "nudge.py", peer.url, peer.ref, "psst"]
+    nudge = [*run, str(EXAMPLES / "nudge.py"), peer.url, peer.ref, "psst"]
     done = subprocess.run(nudge, check=True, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == ("written\n", "")
     assert peer.got() == "psst"
