@@ -26,6 +26,7 @@ from tests import conformance, metrics
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
+from wshost.client import blocking
 from wshost.commands.options import CONFIG
 from wshost.connections import (
     admission,
@@ -191,6 +192,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`--backplane-buffer`, {}. What has", (size(DEFAULTS["backplane_buffer"]),)),
         ("`--backplane-patience`, {} seconds, is dropped", (_time("backplane_patience"),)),
         ("the start waits {} seconds for it", (count(server.BACKPLANE_TIMEOUT),)),
+        ("has taken it within {} seconds", (count(int(parameter(blocking.connect, "timeout"))),)),
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
     ],
     "docs/handlers.md": [
@@ -381,7 +383,11 @@ OTHERS: dict[str, list[str]] = {
         "So a burst of 16 messages is answered by one system call",
         "twistd can't exit with another status than 0",
     ],
-    "docs/scaling.md": ["still gets 200, and"],
+    "docs/scaling.md": [
+        "still gets 200, and",
+        "exit status is 0 when the broker has",
+        "Otherwise it is 1, and one line",
+    ],
     "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to", "with port 0 if that is not known"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [

@@ -24,7 +24,7 @@ from zope.interface.interface import InterfaceClass
 
 import wshost
 from tests import metrics
-from wshost.commands import foreground
+from wshost.commands import foreground, publish
 from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
@@ -187,7 +187,7 @@ def is_there(name: str) -> bool:
     first, _, rest = name.partition(" ")
     if first.startswith("--"):
         option = first.partition("=")[0]
-        ours = {*OPTIONS, *foreground.Options.more, "config", "help", "version"}
+        ours = {*OPTIONS, *foreground.Options.more, *publish.Options.more, "config", "help", "version"}
         return option[2:].replace("-", "_") in ours or option in _TWISTD | {"--clean"}
     if first == "make":
         target = rest.partition(" ")[0]

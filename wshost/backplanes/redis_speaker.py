@@ -178,7 +178,13 @@ class RedisSpeaker:
             self.link.answered()
         elif value.code in _PASSING:
             raise BrokerError(_one_line(value))
-        elif value not in self._told and len(self._told) < ERRORS:
+        else:
+            self._note(value)
+
+    def _note(self, value: ErrorReply) -> None:
+        """Note that the server has refused to do something."""
+        self.link.refuse(_one_line(value))
+        if value not in self._told and len(self._told) < ERRORS:
             self._told.add(value)
             broker = self.link.broker
             about = f"{broker.host}:{broker.port}: {_one_line(value)}"
