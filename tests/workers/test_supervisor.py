@@ -22,7 +22,7 @@ from wshost.workers.deaths import MANY
 from wshost.workers.forking import LOOK, adopt_orphans
 from wshost.workers.kit import Kit
 from wshost.workers.line import RETRY
-from wshost.workers.supervisor import ABORTING, LAST_WORDS, OVERTIME, Supervisor
+from wshost.workers.supervisor import ABORTING, LAST_WORDS, OVERTIME, SETTLE, Supervisor
 
 
 class Notifier:
@@ -351,11 +351,12 @@ class TestDeaths:
         scene.reactor.advance(LAST_WORDS)
         assert scene.killed == [(-1, signal.SIGKILL)]
 
-    def test_a_worker_that_somebody_has_told_to_stop_is_replaced_at_once(self, scene: Scene) -> None:
+    def test_a_worker_that_somebody_has_told_to_stop_is_replaced_soon(self, scene: Scene) -> None:
         scene.start()
         scene.workers[1].say(waiting=1)
         scene.workers[1].say(waiting=0)
         scene.reactor.read()
+        scene.reactor.advance(SETTLE)
         scene.go_on()
         assert [worker.number for worker in scene.crew.serving] == [2, 3]
         assert scene.end(1, 0) == []

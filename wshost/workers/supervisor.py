@@ -38,6 +38,8 @@ from wshost.workers.rounds import Round
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
 LAST_WORDS, ABORTING, OVERTIME = 5.0, 0.4, 5.0
+#: Seconds until a worker is replaced that was told to stop by others: systemd tells all processes of a service.
+SETTLE = 0.2
 
 _log = Logger("wshost")
 
@@ -197,10 +199,10 @@ class Supervisor(MultiService):
         elif "waiting" in head:
             worker.waits_for = int(head["waiting"])
             if worker.state is not State.LEAVING:
-                # Somebody has told it to stop.
+                # Users' code or somebody else has told it to stop; if the same signal comes here, none is to follow.
                 worker.state = State.LEAVING
                 worker.left = True
-                self._start_worker()
+                self._make_good(SETTLE)
         elif "failed" in head:
             self._failures[number] = template.failure(head)
         elif "reloaded" in head:
@@ -252,11 +254,18 @@ class Supervisor(MultiService):
             return
         what = how if error is None else f"can't start: {error}"
         _log.error("{worker} {how}; {lost} lost", worker=str(worker), how=what, lost=counted(lost))
+        self._make_good()
+
+    def _make_good(self, least: float = 0.0) -> None:
+        """Replace a worker, at once or later.
+
+        :param least: seconds to wait at least.
+        """
         wait, begins = self._deaths.note(self._reactor.seconds())
         if begins:
             _log.error("workers die one after another: from now on, each is replaced only after some time")
-        if wait:
-            self._reactor.callLater(wait, self._start_worker)
+        if max(wait, least):
+            self._reactor.callLater(max(wait, least), self._start_worker)
         else:
             self._start_worker()
 
