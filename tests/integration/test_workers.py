@@ -305,3 +305,23 @@ def test_systemd_is_told_of_the_whole_server(tmp_path: Path) -> None:
             os.kill(server.pid, signal.SIGTERM)
             assert systemd.recv(4_096).startswith(b"STOPPING=1")
             assert server.wait()[0] == 0
+
+
+def test_a_server_with_workers_is_taken_over_with_its_listening_sockets() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        options = ("--takeover", f"{folder}/takeover", "--drain-timeout", "5")
+        with serving(*options) as old, open_one(old) as client:
+            before = workers_of(old)
+            assert int(ask(client)) in before
+            with serving(*options) as new:
+                assert new.port == old.port
+                with open_one(new) as fresh:
+                    assert int(ask(fresh)) not in before
+                with pytest.raises(ConnectionClosed) as caught:
+                    client.recv(timeout=PATIENCE)
+                assert caught.value.rcvd is not None
+                assert caught.value.rcvd.code == 1001
+                assert old.wait()[0] == 0
+                with open_one(new) as fresh:
+                    assert int(ask(fresh)) not in before
+                assert "Traceback" not in old.log + new.log
