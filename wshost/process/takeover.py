@@ -178,7 +178,10 @@ class Predecessor:
                 if not said:
                     said = True
                     go(head)
-                elif sockets and adopt is not None:
+                elif adopt is None:
+                    for one in sockets:
+                        one.close()
+                elif sockets:
                     adopt(head, data, sockets[0])
 
         try:
