@@ -57,6 +57,7 @@ from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
+from wshost.workers import deaths
 
 ROOT = Path(__file__).parent.parent
 
@@ -262,6 +263,11 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`limit` ({} by default, {} at most)", (count(connections.PAGE), count(connections.MOST))),
         ('and `reason`, {} "closed by an administrator"', (str(connections.CLOSE[0]),)),
         ("A scrape adds up {} connections a turn", (count(totals.A_TURN),)),
+        (
+            "but when {} have died within {} seconds, only after a pause of {} to {} seconds",
+            (count(deaths.MANY), count(deaths.WITHIN), count(deaths.FIRST), count(deaths.LONGEST)),
+        ),
+        ("for `--worker-timeout`, {} seconds", (_time("worker_timeout"),)),
         ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
         ("After {} seconds, the process ends", (count(ending.LIMIT),)),
         ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),
@@ -394,6 +400,9 @@ OTHERS: dict[str, list[str]] = {
         "the exit status is 1",
         "port 8080 of all IPv4 addresses",
         'it logs "waiting for 3 connections" once a second',
+        '"waiting for 3 connections" counts those of all',
+        "and the status 1",
+        "a worker needs about 10 MB of its own",
         "`--drain-spread 8` closes the connections one after the other, in random order, over 8 seconds",
         "With `--drain-code 1012` ",
         "A port below 1024 needs root",
