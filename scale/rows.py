@@ -1,0 +1,34 @@
+"""Lists the rows, in the order in which they run. Knows no command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from scale import latency
+from torture.figures import Figure
+from torture.server import Target
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    :param name: by which `--only` finds it.
+    :param run: starts servers, measures, and yields figures.
+    """
+
+    name: str
+    run: Callable[[Target], Iterator[Figure]]
+
+
+def rows(long: bool) -> Sequence[Row]:
+    """Return all rows of a run.
+
+    :param long: with more turns and more faults.
+    """
+    return (
+        Row("send across nodes", latency.across_nodes(20_000 if long else 3_000)),
+        Row("send across workers", latency.across_workers(20_000 if long else 3_000)),
+        Row("references as text", latency.by_text(100_000 if long else 10_000)),
+    )
