@@ -60,6 +60,13 @@ class Broker:
             end(self._process)
             self._process = None
 
+    def end(self) -> None:
+        """End it in good order, as an operator does who restarts it."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+        self._process = None
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None

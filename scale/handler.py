@@ -50,18 +50,17 @@ class Stream:
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._published = 0
+        #: How many it has published.
+        self.published = 0
         self._timer = _later(0, self._publish)
 
     def _publish(self) -> None:
-        self._published += 1
-        wshost.publish(self._topic, str(self._published))
+        self.published += 1
+        wshost.publish(self._topic, str(self.published))
         self._timer = _later(INTERVAL, self._publish)
 
-    def stop(self) -> int:
-        """:returns: how many it has published."""
+    def stop(self) -> None:
         self._timer.cancel()
-        return self._published
 
 
 #: What goes on for a connection.
@@ -72,10 +71,10 @@ _streams: dict[Ref, Stream] = {}
 def _later(seconds: float, call: Callable[..., object], *args: Any) -> Any:
     from twisted.internet import reactor  # noqa: PLC0415 - it is chosen when the server starts
 
-    return reactor.callLater(seconds, call, *args)  # type: ignore[attr-defined]
+    return reactor.callLater(seconds, call, *args)
 
 
-def pid(ref: Ref) -> str:
+def pid(_: Ref) -> str:
     return str(os.getpid())
 
 
@@ -88,7 +87,7 @@ def subscribe(ref: Ref, topic: str) -> str:
     return "subscribed"
 
 
-def publish(ref: Ref, topic: str, count: str, size: str) -> str:
+def publish(_: Ref, topic: str, count: str, size: str) -> str:
     """Publish so many messages in this turn."""
     for _ in range(int(count)):
         wshost.publish(topic, "x" * int(size))
@@ -97,10 +96,10 @@ def publish(ref: Ref, topic: str, count: str, size: str) -> str:
 
 def turns(ref: Ref, topic: str, left: str, count: str, size: str) -> None:
     """Publish so many messages in each of so many turns."""
-    number, message = int(count), "x" * int(size)
+    each, message = int(count), "x" * int(size)
 
     def turn(left: int) -> None:
-        for _ in range(number):
+        for _ in range(each):
             wshost.publish(topic, message)
         if left > 1:
             _later(0, turn, left - 1)
@@ -115,8 +114,21 @@ def stream(ref: Ref, topic: str) -> str:
     return "streaming"
 
 
+def published(ref: Ref) -> str:
+    """Return how many messages the connection's stream has published."""
+    return str(_streams[ref].published)
+
+
 def still(ref: Ref) -> str:
-    return str(_streams.pop(ref).stop())
+    """Stop the stream."""
+    _streams[ref].stop()
+    return published(ref)
+
+
+def number(_: Ref, topic: str, number: str) -> str:
+    """Publish one more number."""
+    wshost.publish(topic, number)
+    return number
 
 
 def ask(ref: Ref, other: str, rounds: str) -> None:
@@ -129,8 +141,8 @@ def send(ref: Ref, other: str, count: str, who: str) -> None:
     last = int(count)
 
     def some(first: int) -> None:
-        for number in range(first, min(first + AT_ONCE, last)):
-            Ref.parse(other).send(f"{who} {number}")
+        for due in range(first, min(first + AT_ONCE, last)):
+            Ref.parse(other).send(f"{who} {due}")
         if first + AT_ONCE < last:
             _later(0, some, first + AT_ONCE)
         else:
@@ -140,7 +152,7 @@ def send(ref: Ref, other: str, count: str, who: str) -> None:
 
 
 WORDS: dict[str, Callable[..., str | None]] = {
-    word.__name__: word for word in (pid, name, subscribe, publish, turns, stream, still, ask, send)
+    word.__name__: word for word in (pid, name, subscribe, publish, turns, stream, published, still, number, ask, send)
 }
 
 

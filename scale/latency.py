@@ -36,10 +36,12 @@ def across_nodes(rounds: int) -> Callable[[Target], Iterator[Figure]]:
     """Return the row: a question to another node and its answer, over NATS, beside NATS alone."""
 
     def row(target: Target) -> Iterator[Figure]:
-        with nats() as broker, node(target, broker) as a, node(target, broker) as b:
-            with connected(a.port) as one, connected(b.port) as other:
-                bare = bare_round_trip(broker.port, rounds)
-                times = _one_way(one, other, rounds)
+        with ExitStack() as stack:
+            broker = stack.enter_context(nats())
+            servers = [stack.enter_context(node(target, broker)) for _ in range(2)]
+            one, other = (stack.enter_context(connected(server.port)) for server in servers)
+            bare = bare_round_trip(broker.port, rounds)
+            times = _one_way(one, other, rounds)
         between = bare[len(bare) // 2] * 1e6
         yield Figure("NATS alone, there and back: p50", between, "µs")
         yield from _figures(times, None)

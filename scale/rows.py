@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from scale import latency
+from scale import fanout, latency, outages
 from torture.figures import Figure
 from torture.server import Target
 
@@ -31,4 +31,9 @@ def rows(long: bool) -> Sequence[Row]:
         Row("send across nodes", latency.across_nodes(20_000 if long else 3_000)),
         Row("send across workers", latency.across_workers(20_000 if long else 3_000)),
         Row("references as text", latency.by_text(100_000 if long else 10_000)),
+        Row("deliveries on two nodes", fanout.nodes(1_000, 60 if long else 12)),
+        Row("deliveries on two workers", fanout.workers(1_000, 60 if long else 12)),
+        Row("publish across nodes", fanout.publish(1_000, 30 if long else 6)),
+        Row("broker that fails", outages.one_broker(20 if long else 7)),
+        Row("cluster of brokers that fail", outages.cluster(20 if long else 3)),
     )
