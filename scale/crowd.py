@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import time
@@ -30,13 +31,14 @@ class Crowd:
             one.setblocking(False)
             self._poll.register(one.fileno(), select.EPOLLIN)
 
-    def receive(self, size: int, seconds: float = PATIENCE) -> int:
+    def receive(self, size: int, seconds: float = PATIENCE, deadline: float = math.inf) -> int:
         """Read until so many bytes have come to all together, or nothing has come for so long; return how many came.
 
+        :param deadline: by `time.monotonic`: later than this, nothing is waited for.
         :raises ConnectionError: when a connection ends.
         """
         total = 0
-        while total < size:
+        while total < size and time.monotonic() < deadline:
             ready = self._poll.poll(seconds)
             if not ready:
                 break

@@ -1,4 +1,4 @@
-"""Brokers fail under load, again and again. Yields how long messages stay away, and whether each lost one is counted."""
+"""Brokers fail under load, again and again. Yields how long messages stay away, and whether each loss is counted."""
 
 from __future__ import annotations
 
