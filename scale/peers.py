@@ -140,7 +140,7 @@ def _process(peer: Peer, broker: Broker) -> Iterator[tuple[int, int]]:
 
 
 def _measure(peer: Peer, target: Target, each: int, turns: int) -> tuple[list[float], int]:
-    """Return the CPU of a delivery in each turn, in microseconds; and how many deliveries of a burst came late or not."""
+    """Return the CPU of a delivery in each turn, in microseconds; and how many deliveries of a burst came too late."""
     with ExitStack() as stack:
         broker = stack.enter_context(valkey())
         processes = []
