@@ -74,7 +74,7 @@ def _later(seconds: float, call: Callable[..., object], *args: Any) -> Any:
     return reactor.callLater(seconds, call, *args)
 
 
-def pid(_: Ref) -> str:
+def pid(_ref: Ref) -> str:
     return str(os.getpid())
 
 
@@ -87,7 +87,7 @@ def subscribe(ref: Ref, topic: str) -> str:
     return "subscribed"
 
 
-def publish(_: Ref, topic: str, count: str, size: str) -> str:
+def publish(_ref: Ref, topic: str, count: str, size: str) -> str:
     """Publish so many messages in this turn."""
     for _ in range(int(count)):
         wshost.publish(topic, "x" * int(size))
@@ -125,7 +125,7 @@ def still(ref: Ref) -> str:
     return published(ref)
 
 
-def number(_: Ref, topic: str, number: str) -> str:
+def number(_ref: Ref, topic: str, number: str) -> str:
     """Publish one more number."""
     wshost.publish(topic, number)
     return number

@@ -1,4 +1,4 @@
-"""Two workers of a server beside one process: what they cost, and what clients see when one dies. Yields the figures."""
+"""Two workers of a server beside one process: what they cost, and what clients see when one dies. Yields figures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, suppress
 
 from benchmarks.accounting import descendants, own_cpu
 from benchmarks.compiled_load import CompiledLoad
+from benchmarks.samples import Sample
 from scale.crowd import until
 from scale.nodes import needs_workers
 from torture.figures import Figure
@@ -54,7 +55,8 @@ def echo(turns: int) -> Callable[[Target], Iterator[Figure]]:
             costs: list[list[float]] = [[], []]
             for _ in range(turns + 1):
                 for server, load, found in zip(servers, loads, costs, strict=True):
-                    found.append(load.turn(TURN, lambda server=server: server.cpu).cpu_us)  # type: ignore[misc]
+                    before, sample = server.cpu, load.turn(TURN, lambda: 0.0)
+                    found.append((server.cpu - before) / _messages(sample) * 1e6)
             yield Figure("workers", len(shares))
             uneven = max(shares.values()) / (CLIENTS / 2) - 1
             yield Figure("connections of a worker, more than half", uneven * 100, "%", 5)
@@ -69,12 +71,18 @@ def echo(turns: int) -> Callable[[Target], Iterator[Figure]]:
     return row
 
 
+def _messages(sample: Sample) -> float:
+    assert sample.per_second is not None
+    assert sample.seconds is not None
+    return sample.per_second * sample.seconds
+
+
 def _busiest(server: Server, load: CompiledLoad) -> float:
     """Return the CPU time of a new connection in the process that has most to do, in seconds."""
     pids = descendants(server.pid)
     before = {pid: own_cpu(pid) for pid in pids}
     sample = load.turn(TURN, lambda: 0.0)
-    return max(own_cpu(pid) - before[pid] for pid in pids) / (sample.per_second * sample.seconds)
+    return max(own_cpu(pid) - before[pid] for pid in pids) / _messages(sample)
 
 
 def connecting(turns: int) -> Callable[[Target], Iterator[Figure]]:
@@ -168,12 +176,12 @@ class _Clients:
             for one in self.pids:
                 selector.register(one, selectors.EVENT_READ)
             for key, _ in selector.select(0):
-                one = key.fileobj
-                assert isinstance(one, socket.socket)
+                found = key.fileobj
+                assert isinstance(found, socket.socket)
                 with suppress(OSError):
-                    if one.recv(1 << 16):
+                    if found.recv(1 << 16):
                         continue
-                ended.append(one)
+                ended.append(found)
         for one in ended:
             del self.pids[one]
             one.close()

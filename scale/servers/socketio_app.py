@@ -14,8 +14,8 @@ server = socketio.AsyncServer(
 )
 
 
-@server.on("publish")
-async def publish(_: str, count: int, size: int) -> None:
+@server.on("publish")  # type: ignore[untyped-decorator]
+async def publish(_sid: str, count: int, size: int) -> None:
     """Publish to all."""
     for _ in range(count):
         await server.emit("m", "x" * size)
