@@ -37,7 +37,7 @@ serve: $(VENV)/.installed
 
 PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile --durations=20
 # The tests of the whole server. They count for no package's coverage.
-WHOLE = tests/integration tests/regressions tests/benchmarks tests/torture
+WHOLE = tests/integration tests/regressions tests/benchmarks tests/scale tests/torture
 # Integration tests that send frames. The others are about listening, signals and logs: the same in each form.
 MESSAGES = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
     fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
