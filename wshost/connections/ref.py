@@ -101,6 +101,10 @@ class Ref:
     def send(
         self, data: str | bytes, key: str | None = None, *, confirm: Literal[True], timeout: float = SECONDS
     ) -> Deferred[Outcome]: ...
+    @overload
+    def send(
+        self, data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = SECONDS
+    ) -> Sent | Deferred[Outcome]: ...
     def send(
         self, data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = SECONDS
     ) -> Sent | Deferred[Outcome]:
