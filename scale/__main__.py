@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupted = False
     try:
         for row in chosen:
-            outcomes.append(attempt(row.name, row.run, "wshost"))
+            outcomes.append(attempt(row.name, row.run, "wshost", shared=True))
             print(outcomes[-1].line(), flush=True)
     except KeyboardInterrupt:
         interrupted = True

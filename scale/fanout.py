@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 from scale.brokers import Broker, nats
 from scale.crowd import Crowd, crowd, frame_size, tell
-from scale.nodes import needs_workers, node
+from scale.nodes import OPTIONS, needs_workers, node
 from torture.figures import Figure
 from torture.peers import ask, connected, read_frame
 from torture.server import Server, Target
@@ -108,9 +108,7 @@ def workers(each: int, turns: int) -> Callable[[Target], Iterator[Figure]]:
         needs_workers()
         with ExitStack() as stack:
             alone = stack.enter_context(node(target))
-            server = stack.enter_context(
-                target.start("--workers=2", "--max-connections=20000", handler="scale.handler")
-            )
+            server = stack.enter_context(target.start("--workers=2", *OPTIONS, handler="scale.handler"))
             one = stack.enter_context(_place([alone], [2 * each]))
             both = stack.enter_context(_place([server], [2 * each]))
             yield from _compare(one, both, turns, 1.2)

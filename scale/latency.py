@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from scale.brokers import bare_round_trip, nats
 from scale.crowd import tell
-from scale.nodes import apart, needs_workers, node
+from scale.nodes import OPTIONS, apart, needs_workers, node
 from torture.figures import Figure
 from torture.peers import ask, connected, read_frame
 from torture.server import Target
@@ -55,7 +55,7 @@ def across_workers(rounds: int) -> Callable[[Target], Iterator[Figure]]:
 
     def row(target: Target) -> Iterator[Figure]:
         needs_workers()
-        with target.start("--workers=2", handler="scale.handler") as server, ExitStack() as stack:
+        with target.start("--workers=2", *OPTIONS, handler="scale.handler") as server, ExitStack() as stack:
             one, other = apart(server.port, stack)
             yield from _figures(_one_way(one, other, rounds), 40)
 

@@ -15,6 +15,8 @@ from torture.peers import PATIENCE, ask, connected
 from torture.server import Server, Target
 from wshost.settings.options import Settings
 
+#: Options of all servers. Clients that only count must not be asked whether they are there.
+OPTIONS = ("--max-connections=20000", "--ping-interval=0")
 #: So many connections are made until two are found that different workers have.
 _TRIES = 64
 
@@ -34,7 +36,7 @@ def node(target: Target, *brokers: Broker, scheme: str = "nats", admin: str = ""
     """
     options = [f"--backplane={scheme}://127.0.0.1:{broker.port}" for broker in brokers]
     options += [f"--admin=unix:{admin}"] if admin else []
-    with target.start(*options, "--max-connections=20000", handler="scale.handler") as server:
+    with target.start(*options, *OPTIONS, handler="scale.handler") as server:
         yield server
 
 

@@ -17,7 +17,7 @@ from benchmarks.accounting import descendants, own_cpu
 from benchmarks.compiled_load import CompiledLoad
 from benchmarks.samples import Sample
 from scale.crowd import until
-from scale.nodes import needs_workers
+from scale.nodes import OPTIONS, needs_workers
 from torture.figures import Figure
 from torture.peers import ask, connected, many
 from torture.server import Server, Target
@@ -34,7 +34,7 @@ def _both(target: Target, stack: ExitStack) -> tuple[Server, Server]:
     """Start a server of one process, and one with two workers."""
     needs_workers()
     one, two = (
-        stack.enter_context(target.start(*options, "--max-connections=20000", handler="scale.handler"))
+        stack.enter_context(target.start(*options, *OPTIONS, handler="scale.handler"))
         for options in ((), ("--workers=2",))
     )
     return one, two
@@ -77,12 +77,13 @@ def _messages(sample: Sample) -> float:
     return sample.per_second * sample.seconds
 
 
-def _busiest(server: Server, load: CompiledLoad) -> float:
-    """Return the CPU time of a new connection in the process that has most to do, in seconds."""
+def _busiest(server: Server, load: CompiledLoad) -> tuple[float, float]:
+    """Return the CPU time of a new connection in seconds: in the process that has most to do, and in the first one."""
     pids = descendants(server.pid)
-    before = {pid: own_cpu(pid) for pid in pids}
+    before = [own_cpu(pid) for pid in pids]
     sample = load.turn(TURN, lambda: 0.0)
-    return max(own_cpu(pid) - before[pid] for pid in pids) / _messages(sample)
+    used = [(own_cpu(pid) - earlier) / _messages(sample) for pid, earlier in zip(pids, before, strict=True)]
+    return max(used), used[0]
 
 
 def connecting(turns: int) -> Callable[[Target], Iterator[Figure]]:
@@ -100,13 +101,17 @@ def connecting(turns: int) -> Callable[[Target], Iterator[Figure]]:
                 for server in servers
             ]
             costs: list[list[float]] = [[], []]
+            accepting = []
             for _ in range(turns + 1):
                 for server, load, found in zip(servers, loads, costs, strict=True):
-                    found.append(_busiest(server, load) * 1e6)
+                    busiest, first = _busiest(server, load)
+                    found.append(busiest * 1e6)
+                accepting.append(first * 1e6)
             medians = [statistics.median(found[1:]) for found in costs]
             for where, median in zip(("one process", "two workers"), medians, strict=True):
                 yield Figure(f"CPU of a connection in the busiest process, {where}: median", median, "µs")
                 yield Figure(f"connections a second if each process has a core, {where}", 1e6 / median)
+            yield Figure("CPU of a connection in the process that accepts: median", statistics.median(accepting), "µs")
             yield Figure("two workers by one process, medians", medians[1] / medians[0], "", 1 / 1.6)
 
     return row
@@ -194,7 +199,7 @@ def deaths(times: int) -> Callable[[Target], Iterator[Figure]]:
 
     def row(target: Target) -> Iterator[Figure]:
         needs_workers()
-        with target.start("--workers=2", "--max-connections=20000", handler="scale.handler") as server:
+        with target.start("--workers=2", *OPTIONS, handler="scale.handler") as server:
             chance = random.Random(14)
             with closing(_Clients(server.port, chance)) as clients:
                 found = []
