@@ -24,12 +24,13 @@ CLASSES = {
     "Ref": "wshost.connections.ref",
     "Reject": "wshost.results",
     "Sent": "wshost.results",
+    "UndeliveredError": "wshost.client.steps",
 }
 
 
 class TestPublicNames:
     def test_wshost_exports_its_public_names_and_no_others(self) -> None:
-        assert wshost.__all__ == sorted([*CLASSES, "publish", "service"])
+        assert wshost.__all__ == sorted([*CLASSES, "connect", "connect_async", "publish", "service"])
 
     @pytest.mark.parametrize(("name", "module"), CLASSES.items())
     def test_a_public_name_is_the_class_that_its_module_defines(self, name: str, module: str) -> None:
@@ -45,6 +46,10 @@ class TestPublicNames:
 
     def test_publish_is_the_servers_publish(self) -> None:
         assert wshost.publish is import_module("wshost.server").publish
+
+    def test_connect_and_connect_async_are_those_of_the_client(self) -> None:
+        assert wshost.connect is import_module("wshost.client.blocking").connect
+        assert wshost.connect_async is import_module("wshost.client.asynchronous").connect_async
 
     def test_an_unknown_name_is_an_attribute_error(self) -> None:
         with pytest.raises(AttributeError, match=r"^module 'wshost' has no attribute 'nothing'$"):

@@ -84,7 +84,7 @@ PUBLIC: dict[Any, set[str]] = {
         "id",
         "info(message)",
         "ping(data)",
-        "send(data, key=None, confirm=False, timeout=5.0)",
+        "send(data, key=None)",
         "signed(key)",
         "subscribe(topic)",
         "unsubscribe(topic)",

@@ -9,15 +9,37 @@ from wshost.request import ConnectionInfo
 from wshost.results import Accept, Outcome, Reject, Sent
 
 if TYPE_CHECKING:
+    from wshost.client.asynchronous import connect_async
+    from wshost.client.blocking import connect
+    from wshost.client.steps import UndeliveredError
     from wshost.connections.ref import Ref
     from wshost.server import publish, service
 
 __version__ = "0.1.0"
-__all__ = ["Accept", "ConnectionInfo", "Outcome", "Ref", "Reject", "Sent", "publish", "service"]
+__all__ = [
+    "Accept",
+    "ConnectionInfo",
+    "Outcome",
+    "Ref",
+    "Reject",
+    "Sent",
+    "UndeliveredError",
+    "connect",
+    "connect_async",
+    "publish",
+    "service",
+]
 
 compiled.install()
 
-_LAZY = {"Ref": "wshost.connections.ref", "publish": "wshost.server", "service": "wshost.server"}
+_LAZY = {
+    "Ref": "wshost.connections.ref",
+    "UndeliveredError": "wshost.client.steps",
+    "connect": "wshost.client.blocking",
+    "connect_async": "wshost.client.asynchronous",
+    "publish": "wshost.server",
+    "service": "wshost.server",
+}
 
 
 def __getattr__(name: str) -> Any:

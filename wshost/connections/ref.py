@@ -68,7 +68,7 @@ class Ref:
         return hash((self._registry.home.boot, self.id))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Ref.parse, (str(self),)
+        return _parsed, (str(self),)
 
     @classmethod
     def parse(cls, text: str, key: bytes | None = None) -> Ref:
@@ -205,3 +205,8 @@ class Ref:
         if self._registry.thread.is_current():
             return connection.ask(size, action, *args)
         return connection.ask_later(size, action, *args)
+
+
+def _parsed(text: str) -> Ref:
+    # Not a method: pickle's older protocols can't name these.
+    return Ref.parse(text)
