@@ -80,14 +80,18 @@ PUBLIC: dict[Any, set[str]] = {
     interfaces.IEncoding: {"encode(data)"},
     interfaces.IRef: {
         "close(code, reason)",
+        "demonitor(other)",
         "drained()",
         "id",
         "info(message)",
+        "monitor(other)",
         "ping(data)",
         "send(data, key=None)",
         "subscribe(topic)",
         "unsubscribe(topic)",
+        "unwatch(topic)",
         "waiting",
+        "watch(topic)",
     },
     interfaces.IBackplane: {
         "close()",

@@ -11,13 +11,33 @@ from wshost.results import Accept, Reject, Sent
 if TYPE_CHECKING:
     from wshost.connections.ref import Ref
     from wshost.server import publish, service
+    from wshost.whereabouts import present, register, track, unregister, untrack, whereis
 
 __version__ = "0.1.0"
-__all__ = ["Accept", "ConnectionInfo", "Ref", "Reject", "Sent", "publish", "service"]
+__all__ = [
+    "Accept",
+    "ConnectionInfo",
+    "Ref",
+    "Reject",
+    "Sent",
+    "present",
+    "publish",
+    "register",
+    "service",
+    "track",
+    "unregister",
+    "untrack",
+    "whereis",
+]
 
 compiled.install()
 
-_LAZY = {"Ref": "wshost.connections.ref", "publish": "wshost.server", "service": "wshost.server"}
+_LAZY = {
+    "Ref": "wshost.connections.ref",
+    "publish": "wshost.server",
+    "service": "wshost.server",
+    **dict.fromkeys(("present", "register", "track", "unregister", "untrack", "whereis"), "wshost.whereabouts"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from wshost.cluster.envelope import Codec
 from wshost.connections import home
-from wshost.messages import MAX_TOPIC
+from wshost.messages import MAX_NAME, MAX_TOPIC
 
 #: That a connection is there, which somebody monitors. The key is the reference's text, the value None.
 CONNECTION = "c"
@@ -19,8 +19,6 @@ NAME = "n"
 #: That a connection is present at a topic. The key is that of `presence_key`, the value what is said of it, packed.
 PRESENCE = "p"
 
-#: The longest name, in bytes of UTF-8.
-MAX_NAME = 255
 #: The most that is said of a presence, in bytes of msgpack.
 MAX_DATA = 4_096
 #: How many names a connection may have; how many topics it may be present at, and watch; how many it may monitor.

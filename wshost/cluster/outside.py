@@ -133,6 +133,10 @@ class Outside:
         self.act: Callable[[str, Any], object] = _ignore
         #: Called when nothing comes any more.
         self.ended: Callable[[], object] = _ignore
+        #: Gets the process that has told something to all, and what. Raises as `act`.
+        self.tells_all: Callable[[str, Any], object] = _ignore
+        #: Gets what `act` would; returns whether it has done it. Raises as `act`.
+        self.asks: Callable[[str, Any], bool] = _is_nothing
         self._soon = soon
         self._hubs = hubs
         self._subjects = subjects
@@ -202,6 +206,15 @@ class Outside:
         :returns: False if it is dropped: too much waits.
         """
         return self._post(size, self._subjects.of_home(boot), message)
+
+    def spread(self, message: Any) -> bool:
+        """Send a message to all other processes. Called in the reactor's thread. See `tell`."""
+        return self._put(self._subjects.all, message)
+
+    def take_part(self, tells_all: Callable[[str, Any], object], asks: Callable[[str, Any], bool]) -> None:
+        """Receive what others `spread`, and ask for. Called in the reactor's thread."""
+        self.tells_all, self.asks = tells_all, asks
+        self._subscribe(self._subjects.all)
 
     def reaches(self, boot: str) -> bool:
         """Return whether a home may be reached now. Called in the reactor's thread."""
@@ -333,7 +346,7 @@ class Outside:
         new = messages[known:] if known else messages
         self.counts.received += len(new)
         topic = self._subjects.topic(subject)
-        bring = partial(self._hubs.publish, topic) if topic is not None else self._bring_home(subject)
+        bring = partial(self._hubs.publish, topic) if topic is not None else self._bring_home(subject, sender)
         for message in new:
             if topic is None or type(message) is str or type(message) is bytes:
                 bring(message)
@@ -344,12 +357,15 @@ class Outside:
     def _has_local(self) -> bool:
         return any(line.local for line in self.lines)
 
-    def _bring_home(self, subject: str) -> Callable[[Any], object]:
-        boot = self._subjects.boot(subject) or ""
+    def _bring_home(self, subject: str, sender: str) -> Callable[[Any], object]:
+        boot = self._subjects.boot(subject)
 
         def bring(message: Any) -> None:
             try:
-                self.act(boot, message)
+                if boot is None:
+                    self.tells_all(sender, message)
+                else:
+                    self.act(boot, message)
             except (TypeError, ValueError, LookupError) as error:
                 self._note_malformed(subject, str(error))
 
@@ -364,6 +380,10 @@ def _reaches(line: Line, subject: str) -> bool:
     """Return whether somebody may receive on this line."""
     reaches = getattr(line.backplane, "reaches", None)
     return line.is_connected if reaches is None else bool(reaches(subject))
+
+
+def _is_nothing(*_: object) -> bool:
+    return False
 
 
 def _ignore(*what: object) -> None:

@@ -1,4 +1,4 @@
-"""Which connections are present at which topic, and what watchers are told. Knows no timer, no thread, no other process.
+"""Which connections are present at which topic, and what watchers are told. Knows no timer and no thread.
 
 What changes is collected by topic, until `news` is asked for.
 """

@@ -23,8 +23,9 @@ MAX_NODE = 63
 #: The shortest key that may sign references, in bytes.
 MIN_KEY = 16
 
+_BOOT_TEXT = r"[A-Za-z0-9_-]{11}"
 _TEXT = re.compile(
-    rf"(?P<node>[A-Za-z0-9_-]{{1,{MAX_NODE}}})\.(?P<boot>[A-Za-z0-9_-]{{11}})\.(?P<id>(?:w[0-9]{{1,9}})?c[0-9]{{1,19}})"
+    rf"(?P<node>[A-Za-z0-9_-]{{1,{MAX_NODE}}})\.(?P<boot>{_BOOT_TEXT})\.(?P<id>(?:w[0-9]{{1,9}})?c[0-9]{{1,19}})"
 )
 
 
@@ -51,6 +52,11 @@ def this_machine() -> str:
 def is_node(name: str) -> bool:
     """Return whether a node may have this name: 1 to 63 of ASCII's letters, digits, ``-`` and ``_``."""
     return re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_NODE}}}", name) is not None
+
+
+def is_boot(name: str) -> bool:
+    """Return whether a run may have this name."""
+    return re.fullmatch(_BOOT_TEXT, name) is not None
 
 
 def write(home: Home, id: str) -> str:
