@@ -83,10 +83,10 @@ class Directory:
         self._thread: ReactorThread | None = None
         self._outside: Outside | None = None
         self._members: Members | None = None
-        self._beat: Any = None
         # A call of `_settle` is due.
         self._settles = False
-        # When watchers of a topic may be told something next.
+        # The next beat; None as long as there is no use for it. And when watchers of a topic may be told something next.
+        self._beat: Any = None
         self._timers: dict[str, Any] = {}
 
     @contextmanager
@@ -120,14 +120,15 @@ class Directory:
             self._outside = outside
             self._members = Members(outside, self._ledger, self._apply, self._lose)
             outside.take_part(self._receive, self._act)
-            self._beat = self._reactor.callLater(0, self._tick)
 
     def leave(self) -> None:
         """Say good-bye to the other processes, if there are any; stop all timers."""
         with self._changing():
             members, self._members = self._members, None
+            beat, self._beat = self._beat, None
+            if beat is not None:
+                beat.cancel()
             if members is not None:
-                self._beat.cancel()
                 members.leave()
             self._outside = None
             for target in list(self._monitors.waiting):
@@ -142,7 +143,7 @@ class Directory:
         """Have changes told in the reactor's next turn."""
         if self._members is None:
             self._ledger.take()
-        if self._thread is None or self._settles or not (self._ledger.has_changed or self._presence.due):
+        if self._thread is None or self._settles or not (self._wakes or self._ledger.has_changed or self._presence.due):
             return
         self._settles = True
         if self._thread.is_current():
@@ -150,10 +151,20 @@ class Directory:
         else:
             self._reactor.callFromThread(self._settle)
 
+    @property
+    def _wakes(self) -> bool:
+        """Whether it is time for the first beat: before, nothing is to be told, and nobody is known."""
+        members = self._members
+        if members is None or self._beat is not None:
+            return False
+        return bool(self._ledger.version or members.known or self._monitors.waiting)
+
     def _settle(self) -> None:
         with self._changing():
             if self._members is not None:
                 self._members.flush()
+                if self._beat is None:
+                    self._beat = self._reactor.callLater(0, self._tick)
             for topic in self._presence.due:
                 if topic not in self._timers and self._reactor is not None:
                     self._timers[topic] = self._reactor.callLater(0, self._tell, topic)

@@ -97,7 +97,8 @@ class Members:
     def leave(self) -> None:
         """Say good-bye, and forget all."""
         self.flush()
-        self._outside.spread((_BYE,))
+        if self._ledger.version:
+            self._outside.spread((_BYE,))
         if self._pace is not None:
             self._pace.cancel()
         for owner in self.known:
@@ -122,7 +123,8 @@ class Members:
             self._patient_until = now + BEAT
         self._due = now + BEAT
         self.flush()
-        if any(line.is_connected for line in self._outside.lines):
+        # Who has never had a fact is of no interest.
+        if self._ledger.version and any(line.is_connected for line in self._outside.lines):
             self._outside.spread((_BEAT, self._ledger.version))
         if now >= self._patient_until:
             for owner, member in list(self._members.items()):
@@ -199,6 +201,9 @@ class Members:
 
     def _take_change(self, sender: str, member: _Member, before: int, changes: Any) -> None:
         known, bad = _read(changes)
+        if before == 0 and member.version is None:
+            # It had no facts before.
+            member.version = 0
         copy = member.copy
         if copy is not None and copy.version == before:
             copy.version += 1
