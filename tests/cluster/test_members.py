@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.bus import Bus
 from tests.cluster.together import Process, Together
 from tests.memory import MemoryReactor
-from wshost.cluster import directory as directory_module
 from wshost.cluster import members as members_module
 from wshost.cluster.envelope import Codec
+from wshost.cluster.exchange import Cluster, Way
 from wshost.cluster.facts import packed
 from wshost.connections.ref import Ref
 
@@ -32,6 +31,13 @@ def fill(process: Process, count: int, size: int = 500) -> Ref:
 
 def known(process: Process, count: int) -> int:
     return sum(len(process.directory.present(f"topic {number}")) for number in range(count))
+
+
+def until_a_piece(together: Together) -> None:
+    """Let time pass until a piece of a copy is under way."""
+    while not any(b"piece" in payload for _, payload in together.bus.sent):
+        together.bus.deliver()
+        together.reactor.advance(0.002)
 
 
 class Stranger:
@@ -134,8 +140,6 @@ class TestReplicas:
         late.directory.register("ann", late.open()[0])
         late.exchange.close()
         bus_end = together.bus.backplane()
-        from wshost.cluster.exchange import Cluster, Way  # noqa: PLC0415
-
         late.exchange.connect(together.reactor, Cluster(ways=[Way("bus", lambda: bus_end)]))
         bus_end.receiver.connected()
         together.turn(3)
@@ -156,9 +160,7 @@ class TestReplicas:
         ref = fill(one, 400)
         together.turn(2)
         new = Process(together.reactor, together.bus)
-        while not any(b"piece" in payload for _, payload in together.bus.sent):
-            together.bus.deliver()
-            together.reactor.advance(0.002)
+        until_a_piece(together)
         one.directory.untrack("topic 0", ref)
         one.directory.untrack("topic 399", ref)
         one.directory.track("topic 1", ref, packed("changed"))
@@ -173,9 +175,7 @@ class TestReplicas:
         fill(one, 400)
         together.turn(2)
         new = [Process(together.reactor, together.bus)]
-        while not any(b"piece" in payload for _, payload in together.bus.sent):
-            together.bus.deliver()
-            together.reactor.advance(0.002)
+        until_a_piece(together)
         new.append(Process(together.reactor, together.bus))
         second = Stranger(together)
         second.tell(["copy", SENDER], subject=f"wshost.h.{one.exchange.outside.own.boot}")  # type: ignore[union-attr]
@@ -218,22 +218,19 @@ class TestReplicas:
         asked = sum(other.counts.published for other in others) - sum(before)
         assert 1 <= asked < 7
 
-    def test_a_copy_that_stops_midway_is_asked_for_again(self, together: Together) -> None:
-        one, other, _ = together.all
+    def test_a_copy_of_which_a_part_is_lost_is_asked_for_again(self, together: Together) -> None:
+        one = together.all[0]
         fill(one, 400)
-        other.cut_off()
         together.turn(2)
-        other.come_back()
-        while not known(other, 400):
-            together.bus.deliver()
-            # Now and then, a piece is lost.
-            together.bus.sent = [one for one in together.bus.sent if b"piece" not in one[1] or b"\x00\x11" in one[1]]
-            together.reactor.advance(0.01)
-            if together.reactor.seconds() > 9:
-                break
-        assert known(other, 400) == 0
+        new = Process(together.reactor, together.bus)
+        until_a_piece(together)
+        together.bus.deliver()
+        new.cut_off()
+        together.turn(0.3)
+        new.come_back()
+        assert known(new, 400) == 0
         together.turn(4)
-        assert known(other, 400) == 400
+        assert known(new, 400) == 400
 
     def test_a_copy_for_which_there_is_no_room_is_given_up_until_it_is_asked_for_again(
         self, together: Together
@@ -257,9 +254,7 @@ class TestReplicas:
         fill(one, 400)
         together.turn(2)
         new = Process(together.reactor, together.bus)
-        while not any(b"piece" in payload for _, payload in together.bus.sent):
-            together.bus.deliver()
-            together.reactor.advance(0.002)
+        until_a_piece(together)
         one.exchange.close()
         together.turn(5)
         assert [known(process, 400) for process in (new, *others)] == [0, 0, 0]
@@ -313,12 +308,8 @@ class TestStrangers:
         one = together.all[0]
         stranger.tell(message)
         assert one.counts.malformed == 1
-        stranger.tell(["change", 0, [[True, "n", "ann", [1.0, REF]]]])
-        assert (one.directory.whereis("ann") is None) is (
-            message[:1] == ["change"] and len(message) == 3 and message[2] is not None and message[1] == 0
-            if isinstance(message, list)
-            else False
-        )
+        stranger.tell(["change", 1, []], ["piece", 9, 0, [[True, "n", "ann", [1.0, REF]]]], ["copied", 9, 1])
+        assert str(one.directory.whereis("ann")) == REF
 
     @pytest.mark.parametrize("sender", ["", "a.b", "*" * 11, "x" * 12])
     def test_what_comes_from_no_process_is_ignored(self, together: Together, stranger: Stranger, sender: str) -> None:
@@ -390,6 +381,48 @@ class TestStrangers:
         stranger.tell(["beat", 5], ["piece", 5, 0, [fact]], ["beat", 5], ["beat", 5], ["copied", 5, 1])
         assert one.directory.whereis("ann") is None
 
+    def test_the_good_bye_of_a_process_that_is_not_known_changes_nothing(
+        self, together: Together, stranger: Stranger
+    ) -> None:
+        one = together.all[0]
+        stranger.tell(["bye"], ["beat", 1], ["bye"])
+        together.turn(2)
+        assert (one.counts.malformed, one.counts.published) == (0, 0)
+
+    def test_only_who_has_told_a_fact_last_may_end_it(self, together: Together, stranger: Stranger) -> None:
+        """A connection goes over to another process, which tells its facts before the first one ends them."""
+        one = together.all[0]
+        watcher, _ = one.open()
+        new = Stranger(together)
+        facts = [[True, "c", REF, None], [True, "p", f"{REF} room", b"\x01"]]
+        ends = [[False, "c", REF, "it ended"], [False, "p", f"{REF} room", None]]
+        stranger.tell(["change", 0, facts])
+        [ref] = one.directory.present("room")
+        assert watcher.monitor(ref)
+        new.tell(["change", 0, facts], sender="x" * 11)
+        stranger.tell(["change", 1, ends])
+        assert (one.directory.present("room"), one.infos(watcher)) == ({ref: 1}, [])
+        new.tell(["change", 1, ends], sender="x" * 11)
+        assert (one.directory.present("room"), one.infos(watcher)) == ({}, [("down", ref, "it ended")])
+
+    def test_a_name_may_be_asked_for_while_changes_are_told(
+        self, together: Together, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What comes of an output may be logged, and a log's observer may be users' code."""
+        one, other, _ = together.all
+        ref, _ = one.open()
+        outside: Any = one.exchange.outside
+        spread = outside.spread
+
+        def observed(message: Any) -> bool:
+            one.directory.register("observer", ref)
+            return bool(spread(message))
+
+        monkeypatch.setattr(outside, "spread", observed)
+        one.directory.register("ann", ref)
+        together.turn(1)
+        assert [other.directory.whereis(name) for name in ("ann", "observer")] == [ref, ref]
+
     def test_so_many_processes_are_known(
         self, together: Together, stranger: Stranger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -451,14 +484,3 @@ class TestStrangers:
         assert outside.asks(one.registry.home.boot, ["exists", "c1", SENDER]) is True
         assert outside.asks(one.registry.home.boot, ["copy", SENDER]) is True
         assert one.directory.whereis("ann") is None
-
-
-def test_a_bus_brings_nothing_to_who_is_not_on_it() -> None:
-    bus = Bus()
-    reactor = MemoryReactor()
-    one, other = Process(reactor, bus), Process(reactor, Bus())
-    one.directory.register("ann", one.open()[0])
-    reactor.advance(1)
-    bus.deliver()
-    assert other.directory.whereis("ann") is None
-    assert directory_module.INTERVAL < members_module.BEAT

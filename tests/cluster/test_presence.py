@@ -282,8 +282,9 @@ class TestInMany:
         refs = [one.open()[0] for _ in range(2)]
         for ref in refs:
             one.directory.track("room", ref, packed("here"))
-        watcher.watch("room")
         together.turn(2)
+        watcher.watch("room")
+        together.turn(1)
         assert told(other, watcher) == [(dict.fromkeys(refs, "here"), ())]
         one.cut_off()
         together.turn(5)

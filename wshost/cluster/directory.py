@@ -230,9 +230,8 @@ class Directory:
         return True
 
     def _ask_for(self, target: Ref) -> None:
-        outside = self._outside
-        if outside is not None:
-            outside.tell(target.boot, (EXISTS, target.id, outside.own.boot), CALL)
+        outside: Any = self._outside
+        outside.tell(target.boot, (EXISTS, target.id, outside.own.boot), CALL)
 
     def _demonitor(self, ref: Ref, part: _Part, target: Ref) -> bool:
         part.monitored.pop(target, None)

@@ -24,10 +24,9 @@ class Names:
         self._first[name] = min(claims.values())
 
     def remove(self, owner: str, name: str) -> None:
-        """Forget the claim of an owner, if there is one."""
-        claims = self._claims.get(name, {})
-        if claims.pop(owner, None) is None:
-            return
+        """Forget the claim of an owner."""
+        claims = self._claims[name]
+        del claims[owner]
         if claims:
             self._first[name] = min(claims.values())
         else:
