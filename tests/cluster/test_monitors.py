@@ -39,7 +39,8 @@ class TestInOneProcess:
         watcher, _ = alone.open()
         lost, peer = alone.open()
         stopped, _ = alone.open()
-        assert watcher.monitor(lost) and watcher.monitor(stopped)
+        assert watcher.monitor(lost)
+        assert watcher.monitor(stopped)
         peer.leave(ConnectionLost())
         alone.host.hub.shared.registry.find(stopped.id).abort("it was tired")  # type: ignore[union-attr]
         peer.turn()
@@ -60,7 +61,8 @@ class TestInOneProcess:
         watcher, _ = alone.open()
         third, _ = alone.open()
         other, peer = alone.open()
-        assert watcher.monitor(other) and third.monitor(other)
+        assert watcher.monitor(other)
+        assert third.monitor(other)
         assert watcher.demonitor(other) is True
         assert watcher.demonitor(other) is True
         peer.leave()
@@ -79,7 +81,8 @@ class TestInOneProcess:
     def test_a_monitor_goes_with_the_connection_that_monitors(self, alone: Process) -> None:
         watcher, one = alone.open()
         other, peer = alone.open()
-        assert watcher.monitor(other) and watcher.monitor(watcher)
+        assert watcher.monitor(other)
+        assert watcher.monitor(watcher)
         one.leave()
         assert watcher.monitor(other) is False
         peer.leave()
@@ -280,7 +283,7 @@ class TestInMany:
     def test_a_stall_of_this_process_is_not_held_against_others(self, together: Together) -> None:
         here, there, _ = together.all
         watcher, _ = here.open()
-        known, peer = there.open()
+        known, _ = there.open()
         assert watcher.monitor(here.of(known))
         together.turn(3)
         elsewhere, _ = Process(MemoryReactor()).open()
@@ -294,9 +297,10 @@ class TestInMany:
     def test_a_connection_that_goes_over_is_monitored_in_the_other_process(self, together: Together) -> None:
         here, there, _ = together.all
         watcher, _ = here.open()
-        other, peer = there.open()
+        other, _ = there.open()
         third, _ = there.open()
-        assert watcher.monitor(here.of(other)) and watcher.monitor(here.of(third))
+        assert watcher.monitor(here.of(other))
+        assert watcher.monitor(here.of(third))
         together.turn(1)
         assert watcher.demonitor(here.of(third))
         there.registry.shares_home = True
@@ -309,7 +313,7 @@ class TestInMany:
         assert down(here, watcher) == [(other, "unreachable")]
 
     def test_a_connection_of_a_shared_home_is_looked_for_in_other_processes(self, together: Together) -> None:
-        here, there, _ = together.all
+        here = together.all[0]
         watcher, _ = here.open()
         here.registry.shares_home = True
         gone = Ref(here.registry, "c99")

@@ -168,7 +168,7 @@ class TestInMany:
         assert later.infos(loser) == []
 
     def test_a_tie_is_decided_by_the_references_in_all_processes_alike(self, together: Together) -> None:
-        one, other, third = together.all
+        one, other, _ = together.all
         one.wall = other.wall = 40.0
         refs = [process.open()[0] for process in (one, other)]
         assert one.directory.register("ann", refs[0])

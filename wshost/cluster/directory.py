@@ -57,7 +57,7 @@ class _Part:
 
 
 class Directory:
-    """The directory of one process. It works alone, and joins others by `join`.
+    """The directory of one process. It works alone, and with others after `meet`.
 
     :param homes: those of this process.
     :param clock: seconds since 1970, by which the earlier of two registrations is found.
@@ -85,7 +85,7 @@ class Directory:
         self._members: Members | None = None
         # A call of `_settle` is due.
         self._settles = False
-        # The next beat; None as long as there is no use for it. And when watchers of a topic may be told something next.
+        # The next beat: None as long as there is no use for it. And when watchers of a topic may be told something.
         self._beat: Any = None
         self._timers: dict[str, Any] = {}
 
@@ -114,7 +114,7 @@ class Directory:
         self._reactor = reactor
         self._thread = ReactorThread(reactor)
 
-    def join(self, outside: Outside) -> None:
+    def meet(self, outside: Outside) -> None:
         """Tell other processes what is known here, and know what they do. Called in the reactor's thread."""
         with self._changing():
             self._outside = outside
@@ -185,7 +185,7 @@ class Directory:
         with self._changing():
             members: Any = self._members
             self._beat = self._reactor.callLater(BEAT, self._tick)
-            stalled, now = members.beat(), self._reactor.seconds()
+            stalled, now = members.tick(), self._reactor.seconds()
             for target, since in list(self._monitors.waiting.items()):
                 if stalled:
                     self._monitors.waiting[target] = now

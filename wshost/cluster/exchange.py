@@ -114,7 +114,7 @@ class Exchange:
                 outside.open(boot)
             self.outside = outside
         self._homes.elsewhere = Elsewhere(outside, self._homes)
-        self.directory.join(outside)
+        self.directory.meet(outside)
         joining = [outside.add(way.make(), way.local) for way in ways]
         DeferredList(joining, fireOnOneErrback=True, consumeErrors=True).addBoth(self._tell, outside)
 

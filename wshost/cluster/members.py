@@ -111,7 +111,7 @@ class Members:
         for before, changes in self._ledger.take():
             self._outside.spread((_CHANGE, before, changes))
 
-    def beat(self) -> bool:
+    def tick(self) -> bool:
         """Tell how far we are, and forget who is dead. Called once in `BEAT` seconds.
 
         :returns: whether this process has stood still since the last call.

@@ -200,7 +200,7 @@ class Ref:
         """Names the run of the server in which the connection lives."""
         return self._registry.home.boot
 
-    def monitor(self, other: Ref) -> bool:
+    def monitor(self, other: IRef) -> bool:
         """Give the connection's handler ``("info", ("down", other, reason))``, once, when another connection has ended.
 
         It comes at once if the other is gone already. The reason is a str: why it has ended, as the access log says it;
@@ -211,7 +211,7 @@ class Ref:
         """
         return self._ask(CALL, "monitor", _checked(other))
 
-    def demonitor(self, other: Ref) -> bool:
+    def demonitor(self, other: IRef) -> bool:
         """Undo a `monitor`, if there was one. :raises TypeError: when the other is no `Ref`."""
         return self._ask(CALL, "demonitor", _checked(other))
 
@@ -239,7 +239,7 @@ class Ref:
         return connection.ask_later(size, action, *args)
 
 
-def _checked(other: Ref) -> Ref:
+def _checked(other: IRef) -> Ref:
     if not isinstance(other, Ref):
         raise TypeError(f"a reference is wanted, not {type(other).__name__}")
     return other
