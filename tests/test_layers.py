@@ -27,6 +27,7 @@ GROUND: dict[str, set[str]] = {
 #: whole packages. A package that stands in no line knows no other.
 KNOWN: dict[str, set[str]] = {
     "wshost.admin": {
+        "wshost.cluster.outside",
         "wshost.connections.account",
         "wshost.connections.connection",
         "wshost.connections.shared",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wshost import compiled
 from wshost.request import ConnectionInfo
-from wshost.results import Accept, Reject, Sent
+from wshost.results import Accept, Outcome, Reject, Sent
 
 if TYPE_CHECKING:
     from wshost.connections.ref import Ref
@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accept",
     "ConnectionInfo",
+    "Outcome",
     "Ref",
     "Reject",
     "Sent",

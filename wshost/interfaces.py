@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zope.interface import Attribute, Interface
 
 from wshost.request import ConnectionInfo
-from wshost.results import Accept, Refused, Results, Sent
+from wshost.results import Accept, Refused, Results
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -128,8 +128,8 @@ class ICountingDriver(IProtocolDriver):
 class IConfirmingDriver(IProtocolDriver):
     """A driver that knows the action ``"confirm"`` with a message and a call, for refs that ask what becomes of it.
 
-    It sends the message as for ``"send"``, and makes the call once the message was given to `IContext.write`. If the
-    message is dropped, it makes no call.
+    It sends the message as for ``"send"``, and makes the call with True once the message was given to `IContext.write`.
+    If it drops the message for want of room, it makes the call with False; if for another reason, it makes none.
     """
 
 
@@ -315,7 +315,7 @@ class IEncoding(Interface):
 
 
 class IRef(Interface):
-    """A reference to one connection: small, usable from any thread, harmless when the connection is gone.
+    """A reference to one connection: small, usable from any thread and process, harmless when the connection is gone.
 
     Each method returns whether the action was accepted. False: it will not happen, because the connection is closing,
     gone, or has too much output (or too many infos) waiting. True promises no delivery.
@@ -324,12 +324,18 @@ class IRef(Interface):
     id = Attribute("str: names the connection in this process, and in its log")
     waiting = Attribute("int: how many bytes wait for the peer now, in wshost and its transport; 0 when it is gone")
 
-    def send(data: str | bytes, key: str | None = None) -> Sent:
+    def send(data: str | bytes, key: str | None = None, confirm: bool = False, timeout: float = 5.0) -> Any:
         """Send one message: a str as text, bytes as binary. `Sent` says what became of it; `DROPPED` is false.
 
         :param key: a str of 1 to 255 bytes of UTF-8. If the handler's `when_slow` is "conflate", the message takes the
             place of a waiting one with the same key. Otherwise it means nothing.
+        :param confirm: return a Deferred that fires with an `Outcome` when it is known what became of the message. Only
+            in the reactor's thread.
+        :param timeout: seconds that this may take.
         """
+
+    def signed(key: bytes) -> str:
+        """Return the reference as text with a signature; `str` returns it without. See `wshost.Ref.parse`."""
 
     def drained() -> Deferred[bool]:
         """Wait until no output waits for the peer. Only in the reactor's thread, for a limited number of callers.

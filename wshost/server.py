@@ -482,7 +482,9 @@ class Server(MultiService):
         form = compiled.form().partition(",")[0]
         build = {"version": version, "form": form, "python": platform.python_version(), "reactor": on}
         timings: Any = self._timings
-        return Seen(state, hub.shared, hub.topics, timings, self.watchdog, build)
+        return Seen(
+            state, hub.shared, hub.topics, timings, self.watchdog, build, getattr(self._exchange, "outside", None)
+        )
 
     def _stop_admin(self) -> Deferred[None]:
         # The server may have been started again.

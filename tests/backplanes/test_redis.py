@@ -107,6 +107,9 @@ def logged() -> Iterator[list[str]]:
 class TestGreeting:
     def test_it_provides_the_interface_of_backplanes(self) -> None:
         assert verifyObject(IBackplane, World().backplane)
+        unconnected = RedisBackplane(BackplaneSettings(scheme="redis", brokers=(Broker("r", 6379),)))
+        assert verifyObject(IBackplane, unconnected)
+        assert unconnected.waiting == 0
 
     @pytest.mark.parametrize(
         ("username", "password", "words"),
@@ -222,6 +225,10 @@ class TestRefusals:
         assert not world.brokers.last.open
         world.up(world.brokers.again())
         assert world.outcome == [None]
+
+    def test_another_scheme_is_an_error_of_the_configuration(self) -> None:
+        with pytest.raises(ConfigurationError, match="redis\\+cluster is no scheme for Redis: redis, rediss, "):
+            RedisBackplane(BackplaneSettings(scheme="redis+cluster", brokers=(Broker("r", 6379),)))
 
     def test_a_wrong_file_is_an_error_of_the_configuration(self) -> None:
         world = World(ca="/nowhere.pem")
@@ -413,7 +420,7 @@ class TestSentinels:
     def world(self, *brokers: Broker) -> World:
         return World(*(brokers or (self.sentinel(),)), scheme="redis+sentinel")
 
-    def test_the_master_that_a_sentinel_names_is_connected_to(self) -> None:
+    def test_the_master_that_a_sentinel_names_is_connected_to(self, logged: list[str]) -> None:
         world = self.world()
         asked = world.brokers.last
         assert (asked.broker.port, asked.commands()) == (26379, [ASKED])
@@ -423,6 +430,7 @@ class TestSentinels:
         assert (world.brokers.last.broker.host, world.brokers.last.broker.port) == ("m", 6390)
         assert world.brokers.last.commands() == [GREETING]
         world.up()
+        assert logged == []
 
     def test_a_sentinel_is_asked_again_for_each_connection(self) -> None:
         world = self.world()

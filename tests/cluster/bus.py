@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from wshost.interfaces import IBackplane
+
+#: What may be published on: tokens that no broker takes for anything else.
+PUBLISHED = re.compile(r"[A-Za-z0-9_=~%-]+(\.[A-Za-z0-9_=~%-]+)*")
 
 
 def matches(subscription: str, subject: str) -> bool:
@@ -28,9 +32,14 @@ class Bus:
         self.backplanes: list[Backplane] = []
         self.sent: list[tuple[str, bytes]] = []
 
-    def backplane(self) -> Backplane:
+    def backplane(self, largest: int = 10_000) -> Backplane:
         """Return one more."""
-        return Backplane(self)
+        return Backplane(self, largest)
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """Return what was published, which will not be brought."""
+        sent, self.sent = self.sent, []
+        return sent
 
     def deliver(self) -> None:
         """Bring what was published, and what is published for that."""
@@ -46,10 +55,9 @@ class Bus:
 class Backplane:
     """One process's end of a bus."""
 
-    largest = 10_000
-    waiting = 0
-
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, largest: int = 10_000) -> None:
+        self.largest = largest
+        self.waiting = 0
         self.bus = bus
         self.receiver: Any = None
         self.subscriptions: dict[str, None] = {}
@@ -70,6 +78,7 @@ class Backplane:
 
     def publish(self, subject: str, payload: bytes) -> bool:
         assert len(payload) <= self.largest
+        assert PUBLISHED.fullmatch(subject)
         if self.takes:
             self.bus.sent.append((subject, payload))
         return self.takes

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,30 +42,33 @@ class NatsServer:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        process = self._process = subprocess.Popen(
-            [str(SCRIPTS / "nats-server"), "--addr", "127.0.0.1", "--port", str(self.port), *self._options],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, "GOMEMLIMIT": "256MiB", "GOMAXPROCS": "2"},
-        )
-        ports = self._ports(process)
+        deadline = time.monotonic() + PATIENCE
+        ports = None
+        while ports is None:
+            # Started again, it may find that a connection of others has its port for a moment.
+            assert time.monotonic() < deadline, f"the NATS server does not listen:\n{self.log}"
+            self._process = subprocess.Popen(
+                [str(SCRIPTS / "nats-server"), "--addr", "127.0.0.1", "--port", str(self.port), *self._options],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env={**os.environ, "GOMEMLIMIT": "256MiB", "GOMAXPROCS": "2"},
+            )
+            ports = self._ports(self._process, deadline)
         self.port = _port(ports["nats"])
         self.cluster_port = _port(ports["cluster"]) if "cluster" in ports else -1
 
-    def _ports(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """Wait for the file that it writes when it listens."""
+    def _ports(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, Any] | None:
+        """Wait for the file that it writes when it listens; None if its port is taken."""
         file = self._directory / f"nats-server_{process.pid}.ports"
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            assert process.poll() is None, f"the NATS server ended with {process.returncode}:\n{self.log}"
-            try:
+        while process.poll() is None and time.monotonic() < deadline:
+            with suppress(FileNotFoundError, ValueError):
                 ports: dict[str, Any] = json.loads(file.read_text())
-            except (FileNotFoundError, ValueError):
-                assert time.monotonic() < deadline, f"the NATS server does not listen:\n{self.log}"
-                time.sleep(0.02)
-            else:
                 return ports
+            time.sleep(0.02)
+        taken = self.port != -1 and "address already in use" in self.log
+        assert process.poll() is None or taken, f"the NATS server ended with {process.returncode}:\n{self.log}"
+        return None
 
     def send(self, how: signal.Signals) -> None:
         """Send it a signal."""

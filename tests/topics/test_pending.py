@@ -239,7 +239,7 @@ class TestPatterns:
         rooms = Rooms(websocket_options={"compress": True})
         peers = [rooms.open_deflated("/a.b/a.*/*.b/c", offer) for offer in (CONTEXT, NO_CONTEXT)]
         peers += [rooms.open(path) for path in ("/a.b/a.*/*.b/c", "/*.b/c", "/a.b/c")]
-        burst = ["one", b"two", "three"]
+        burst: list[str | bytes] = ["one", b"two", "three"]
         rooms.publish("a.b", *burst)
         rooms.publish("c", "four")
         rooms.publish("a.b", "five")

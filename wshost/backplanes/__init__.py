@@ -1,9 +1,11 @@
 """Backplanes carry bytes between processes, by subject; `wshost.interfaces.IBackplane` is the contract.
 
-`workers` connects the processes of one machine with each other. `nats` goes over NATS: its bytes are made in `nats_wire`,
-its proof of who we are in `nats_credentials`. Backplanes over a broker share `link`, which keeps a `connection`, maybe
-with `tls`, to one of the brokers in `settings`; `urls` reads these, and what waits is in `output`. `subjects` says which
-subjects a subscription means. `conformity` checks any `IBackplane`.
+`workers` connects the processes of one machine with each other. `nats` goes over NATS: its bytes are made in
+`nats_wire`, its proof of who we are in `nats_credentials`. `redis` goes over Redis: its bytes are made in `resp`;
+`redis_speaker` speaks with a server, `redis_subscriptions` knows what is subscribed, `sentinel` finds the master.
+Backplanes over a broker share `link`, which keeps a `connection`, maybe with `tls`, to one of the brokers in
+`settings`; `urls` reads these, and what waits is in `output`. `subjects` says which subjects a subscription means.
+`conformity` checks any `IBackplane`.
 
 `wshost.cluster` makes subjects and payloads of topics and references, and gives them to a backplane. That gives the
 payloads which come from other processes back.

@@ -139,9 +139,17 @@ class _Pair:
 
     def come(self, due: list[tuple[str, bytes]]) -> Deferred[None]:
         """Wait until the last payloads of all subjects have come."""
-        last = {(f"{self.prefix}.{subject}", payload) for subject, payload in dict(due).items()}
-        receiver = self.receivers[1]
-        return receiver.until("a payload that is due", lambda: last.issubset(receiver.got))
+        missing = {(f"{self.prefix}.{subject}", payload) for subject, payload in dict(due).items()}
+        got = self.receivers[1].got
+        looked_at = 0
+
+        def all_came() -> bool:
+            nonlocal looked_at
+            missing.difference_update(got[looked_at:])
+            looked_at = len(got)
+            return not missing
+
+        return self.receivers[1].until("a payload that is due", all_came)
 
     def came(self) -> list[tuple[str, bytes]]:
         """What has come to the other: subjects without the prefix."""

@@ -53,7 +53,8 @@ class Connection(Protocol):
     :param reactor: provides `IReactorTime`.
     :param speaker: gets what the broker sends.
     :param made: called with this connection when it is open, before `Speaker.begin`.
-    :param gone: called with it, and the reason in one line, when it is closed.
+    :param ending: called when it is ended by us: nothing can be sent any more.
+    :param gone: called with the reason, in one line, when it is closed.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Connection(Protocol):
         reactor: Any,
         speaker: Speaker,
         made: Callable[[Connection], None],
-        gone: Callable[[Connection, str], None],
+        ending: Callable[[], None],
+        gone: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._speaker = speaker
         self._made = made
+        self._ending = ending
         self._gone = gone
         # The broker has sent something, or taken bytes, since it was last looked at.
         self._heard = False
@@ -97,7 +100,7 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by the transport."""
         self._stop()
-        self._gone(self, self._reason or explain(reason))
+        self._gone(self._reason or explain(reason))
 
     def start_tls(self, options: Any) -> None:
         """Speak TLS from now on, with options of `ClientTLS`."""
@@ -131,6 +134,7 @@ class Connection(Protocol):
             self._stop()
             self._reason = reason
             self.transport.abortConnection()
+            self._ending()
 
     def _begin(self) -> None:
         self._made(self)

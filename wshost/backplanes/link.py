@@ -189,6 +189,7 @@ class Link:
         name = self._names.get(self.broker, self.broker.host)
         found = [broker for broker in brokers if broker not in self._given][:BROKERS]
         self._names = {broker: name for broker in found if _is_address(broker.host)}
+        self._names[self.broker] = name
         self._brokers = [*self._given, *found]
 
     def _shuffled(self) -> list[Broker]:
@@ -202,7 +203,7 @@ class Link:
             self.broker, self._directed = self._directed, None
         else:
             self.broker = self._round.pop(0)
-        connection = Connection(self._reactor, self._speaker, self._made, self._gone)
+        connection = Connection(self._reactor, self._speaker, self._made, self._ending, self._gone)
         self._attempt = attempt = self._endpoint(self._reactor, self.broker).connect(_Once(connection))
         attempt.addTimeout(CONNECT, self._reactor, _too_late)
         attempt.addErrback(self._failed)
@@ -220,13 +221,19 @@ class Link:
         if self.broker.tls:
             self.start_tls()
 
-    def _gone(self, connection: Connection, reason: str) -> None:
-        self._connection = None
-        since, self._since = self._since, None
+    def _ending(self) -> None:
+        """Let payloads wait: what is written now would be lost."""
         self.is_ready = False
         self.output.detach()
+
+    def _gone(self, reason: str) -> None:
+        self._connection = None
+        since, self._since = self._since, None
+        self._ending()
         if since is None:
-            self._complain(reason)
+            # One that has named another has done its work.
+            if self._directed is None:
+                self._complain(reason)
         else:
             self._round.clear()
             # A broker that lets us in and throws us out again and again is no reason for haste.

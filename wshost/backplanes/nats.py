@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
 #: The most characters of a server's text that are logged.
 _TEXT = 300
-#: How the server's texts begin that say that it will never let us in.
-_REFUSALS = ("authorization", "authentication", "user authentication", "account authentication")
+#: The server's texts that say that it will never let us in.
+_REFUSAL = re.compile("(user |account )?auth(orization|entication) (violation|expired|revoked)", re.IGNORECASE)
+#: A host and a port in `connect_urls`.
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_PORT = re.compile("[0-9]{1,5}")
 
 
 @implementer(IBackplane)
@@ -36,7 +40,9 @@ class NatsBackplane:
     """See `wshost.interfaces.IBackplane`.
 
     :param settings: a user without a password in a broker's URL is a token. The query ``tls=first`` says that the
-        connection begins with TLS; else TLS follows on the server's INFO, where a broker has `tls` or INFO demands it.
+        connection begins with TLS; else TLS follows on the server's INFO, where the scheme is ``tls``, a broker has
+        `tls`, or INFO demands it.
+    :param make_link: makes the link, as `Link` does.
     """
 
     def __init__(self, settings: BackplaneSettings, make_link: Callable[..., Link] = Link) -> None:
@@ -89,7 +95,7 @@ class NatsBackplane:
 
     def _plain(self, broker: Broker) -> Broker:
         """Return the broker as the link sees it: TLS begins after INFO."""
-        if broker.tls:
+        if broker.tls or self._settings.scheme == "tls":
             self._must_speak_tls.add((broker.host, broker.port))
         return replace(broker, tls=("tls", "first") in broker.query)
 
@@ -181,7 +187,9 @@ class NatsBackplane:
         if isinstance(largest, int) and largest > 0:
             self.largest = largest
             self._parser.limit = largest + ROOM
-        self._link.know(self._cluster(info.get("connect_urls")))
+        named = self._cluster(info.get("connect_urls"))
+        if named:
+            self._link.know(named)
         if not self._greeted:
             self._greet(info)
         elif info.get("ldm") is True:
@@ -238,8 +246,9 @@ class NatsBackplane:
         found = []
         for url in (urls if isinstance(urls, list) else [])[:BROKERS]:
             host, _, port = str(url).rpartition(":")
-            if host and port.isdecimal() and 0 < int(port) < 65_536:
-                found.append(replace(current, host=host.strip("[]"), port=int(port)))
+            host = host.strip("[]")
+            if _HOST.fullmatch(host) and _PORT.fullmatch(port) and 0 < int(port) < 65_536:
+                found.append(replace(current, host=host, port=int(port)))
                 if wanted:
                     self._must_speak_tls.add((found[-1].host, found[-1].port))
         return found
@@ -247,7 +256,7 @@ class NatsBackplane:
     def _hear_error(self, text: str) -> None:
         """Handle an error of the server. It ends the connection itself if it can't go on."""
         self._error = text
-        if text.lower().startswith(_REFUSALS) and self._first is not None:
+        if _REFUSAL.match(text) and self._first is not None:
             first, self._first = self._first, None
             self._end()
             broker = self._link.broker

@@ -1,7 +1,10 @@
 """Carries payloads over Redis or Valkey, by its publish and subscribe. Knows no topic.
 
 One connection carries both directions, by RESP3, so Redis 6 is the oldest. With Sentinel, each connection begins with
-the question for the master. The number of a database in a URL means nothing: all databases share the channels.
+the question for the master. The number of a database in a URL means nothing: all databases share the channels. Any node
+of a Redis Cluster will do, as each passes on to all; so a cluster carries no more publications than one server does.
+
+With TLS, Sentinels must name the master as its certificate does: ``sentinel announce-hostnames yes``.
 
 The server sends what a process publishes also back to it, if it has subscribed to it.
 """
@@ -24,7 +27,7 @@ from wshost.results import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The schemes of URLs; those with two are for TLS, and for Sentinel.
+#: The schemes of URLs. A doubled s stands for TLS.
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 #: The longest command around a payload, in bytes.
 AROUND = 1_200
@@ -42,6 +45,8 @@ class RedisBackplane:
     """
 
     def __init__(self, settings: BackplaneSettings, link: Callable[..., Link] = Link) -> None:
+        if settings.scheme not in SCHEMES:
+            raise ConfigurationError(f"{settings.scheme} is no scheme for Redis: {', '.join(SCHEMES)}")
         self._settings = settings
         self._sentinels = settings.scheme.endswith("+sentinel")
         if self._sentinels and not all(broker.path for broker in settings.brokers):
@@ -54,27 +59,26 @@ class RedisBackplane:
         self._beginnings: dict[str, bytes] = {}
         self._receiver: IBackplaneReceiver
         self._speaker: RedisSpeaker
-        self._link: Link
+        self._link: Link | None = None
         # The results of `connect` and `close`.
         self._connecting: Deferred[None]
         self._closed: Deferred[None] | None = None
 
     @property
     def waiting(self) -> int:
-        return self._link.output.waiting
+        return 0 if self._link is None else self._link.output.waiting
 
     def connect(self, reactor: Any, receiver: IBackplaneReceiver) -> Deferred[None]:
         self._receiver = receiver
         self._speaker = RedisSpeaker(self._settings.name, self._subscriptions, receiver, self, self._sentinels)
         try:
-            self._link = self._speaker.link = self._make_link(reactor, self._settings, self._speaker)
+            self._link = link = self._speaker.link = self._make_link(reactor, self._settings, self._speaker)
         except ConfigurationError:
-            self._closed = succeed(None)
             self._connecting = fail()
         else:
-            self._send = self._link.send
+            self._send = link.send
             self._connecting = Deferred(self._cancel)
-            self._link.start()
+            link.start()
         return self._connecting
 
     def close(self) -> Deferred[None]:
@@ -123,7 +127,7 @@ class RedisBackplane:
 
     def _close(self) -> Deferred[None]:
         if self._closed is None:
-            self._closed = self._link.close()
+            self._closed = succeed(None) if self._link is None else self._link.close()
         return self._closed
 
     def _begin(self, subject: str) -> bytes:

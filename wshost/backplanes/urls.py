@@ -13,7 +13,7 @@ from wshost.results import ConfigurationError
 MOST = 64
 
 _URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^@/?#]+)(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?",
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?P<user>[^@/?#]*)@)?(?P<hosts>[^@/?#]+)(?:/(?P<path>[^@?#]*))?(?:\?(?P<query>[^@#]*))?",
     re.ASCII,
 )
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?", re.ASCII)
@@ -43,8 +43,8 @@ def read(urls: Sequence[str], port: int, tls: bool) -> tuple[Broker, ...]:
 
 
 def shown(url: str) -> str:
-    """Return a URL without what it says of a user."""
-    return re.sub(r"//[^@/?#]*@", "//", url)
+    """Return a URL without what it says of a user, even if that is not written as it should be."""
+    return re.sub(r"//.*@", "//", url, flags=re.DOTALL)
 
 
 def _match(url: str) -> re.Match[str]:

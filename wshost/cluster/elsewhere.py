@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from wshost.cluster.outside import Outside
 from wshost.connections.awaited import Awaited
 from wshost.connections.confirmation import MOST_SECONDS
-from wshost.connections.home import Home, read
+from wshost.connections.home import Home, is_boot, read
 from wshost.connections.homes import Homes
 from wshost.connections.ref import Ref
 from wshost.messages import CALL
@@ -98,8 +98,9 @@ class Elsewhere:
 
     def give_up(self) -> None:
         """Nothing comes any more: all that is waited for stays unknown."""
-        for number in list(self._awaited):
-            self._settle(number, Outcome.TIMEOUT)
+        for number in self._awaited:
+            # Who closes may be users' code, and so are those who wait.
+            self.outside.soon(partial(self._settle, number, Outcome.TIMEOUT))
 
     # What other processes ask
 
@@ -128,8 +129,12 @@ class Elsewhere:
         ref = Ref(registry, subject)
         if action == "send" and len(args) == 5:
             data, key, asker, number, seconds = args
-            if type(asker) is not str or type(number) is not int:
+            if type(asker) is not str or not is_boot(asker) or type(number) is not int:
                 raise ValueError("it asks for an answer to nobody")
+            if not registry.thread.may_wait():
+                # A server in a thread of its own: what becomes of the message is not known here.
+                ref.send(data, key)
+                return
             answer = partial(self._answer, asker, number)
             ref.send(data, key, confirm=True, timeout=min(seconds, MOST_SECONDS)).addCallback(answer)
         elif action == "send":
@@ -187,5 +192,5 @@ class AwayConnection:
         if action in _NAMES_OTHER:
             args = (str(args[0]),)
         if action == "info":
-            self._elsewhere.outside.check(args)
+            args = tuple(self._elsewhere.outside.copy(args))
         return self._elsewhere.ask(self._home, self.id, size, action, *args)

@@ -6,6 +6,7 @@ https://github.com/msgpack/msgpack/blob/master/spec.md
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 #: The form of the payloads. One of another form is not understood.
@@ -40,7 +41,8 @@ class Codec:
         import msgpack  # noqa: PLC0415 - one process alone does not need it
 
         self._packer = msgpack.Packer(use_bin_type=True)
-        self._unpack = msgpack.unpackb
+        # Keys may be anything: who sends here is trusted not to choose those that make dicts slow.
+        self._unpack = partial(msgpack.unpackb, max_array_len=ENTRIES, max_map_len=ENTRIES, strict_map_key=False)
 
     def pack(self, message: Any) -> bytes:
         """Return one message as bytes.
@@ -60,6 +62,15 @@ class Codec:
             raise
         return packed
 
+    def copy(self, message: Any) -> Any:
+        """Return a message as it arrives: tuples are lists then.
+
+        :raises TypeError, ValueError: when it can't be packed, as in `pack`, or not be read again: for a list of more
+            than `ENTRIES`, or a tuple as the key of a dict.
+        """
+        # As deep as in an envelope: reading, too, goes only so deep.
+        return self._unpack(self.pack([[message]]))[0][0]
+
     def enclose(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[bytes]) -> bytes:
         """Return an envelope around packed messages, as bytes."""
         # The head ends with None in the place of the list of messages.
@@ -69,7 +80,7 @@ class Codec:
     def read(self, payload: bytes) -> Envelope:
         """Return the envelope in a payload. :raises MalformedError: when there is none."""
         try:
-            read = self._unpack(payload, max_array_len=ENTRIES, max_map_len=ENTRIES)
+            read = self._unpack(payload)
             version, machine, sender, epoch, before, messages = read
         except Exception as error:  # msgpack has many; and all else is a wrong form
             raise MalformedError(f"{type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -94,7 +94,7 @@ class Exchange:
         done: Deferred[Any] = Deferred(self._waiting.remove)
         self._waiting.append(done)
         if self._result is not None:
-            self._tell(self._result)
+            self._tell(self._result, self.outside)
         return done
 
     def _join(self, reactor: Any, cluster: Cluster) -> None:
@@ -115,10 +115,10 @@ class Exchange:
             self.outside = outside
         self._homes.elsewhere = Elsewhere(outside, self._homes)
         self.directory.meet(outside)
-        joining = [outside.add(way.make(), way.local) for way in ways]
+        joining = [maybeDeferred(_use, outside, way) for way in ways]
         DeferredList(joining, fireOnOneErrback=True, consumeErrors=True).addBoth(self._tell, outside)
 
-    def _tell(self, result: Any, outside: Outside | None = None) -> None:
+    def _tell(self, result: Any, outside: Outside | None) -> None:
         """Tell all servers that wait that the backplanes have connected, or can't."""
         if outside is not self.outside:
             # All servers have stopped meanwhile.
@@ -181,6 +181,10 @@ class Exchange:
                 del self._open[boot]
                 if self.outside is not None:
                     self.outside.shut(boot)
+
+
+def _use(outside: Outside, way: Way) -> Deferred[Any]:
+    return outside.add(way.make(), way.local)
 
 
 def _names(cluster: Cluster) -> tuple[str, list[str]]:

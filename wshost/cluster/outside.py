@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger, globalLogPublisher
 from zope.interface import implementer
 
-from wshost.cluster.envelope import HEAD, Codec, MalformedError
+from wshost.cluster.envelope import ENTRIES, HEAD, Codec, MalformedError
 from wshost.cluster.sequence import Incoming, Outgoing
 from wshost.cluster.subjects import Subjects
 from wshost.connections.home import Home
@@ -128,6 +128,8 @@ class Outside:
         self.counts = Counts()
         self.log = Logger("wshost", observer=LogLimit(globalLogPublisher))
         self.lines: list[Line] = []
+        #: Makes a call in the reactor's next turn, when no users' code is running.
+        self.soon = soon
         #: Gets the boot of a home, and what was sent there. Raises TypeError, ValueError or LookupError if that means
         #: nothing. Called in the reactor's thread.
         self.act: Callable[[str, Any], object] = _ignore
@@ -137,7 +139,6 @@ class Outside:
         self.tells_all: Callable[[str, Any], object] = _ignore
         #: Gets what `act` would; returns whether it has done it. Raises as `act`.
         self.asks: Callable[[str, Any], bool] = _is_nothing
-        self._soon = soon
         self._hubs = hubs
         self._subjects = subjects
         self._machine = machine
@@ -184,6 +185,11 @@ class Outside:
         return all(line.is_connected for line in self.lines)
 
     @property
+    def reason(self) -> str:
+        """Why one of them is not."""
+        return next((line.reason for line in self.lines if not line.is_connected), "")
+
+    @property
     def waiting(self) -> int:
         """How many bytes wait to be sent."""
         waiting: int = sum(line.backplane.waiting for line in self.lines)
@@ -221,13 +227,13 @@ class Outside:
         subject = self._subjects.of_home(boot)
         return any(_reaches(line, subject) for line in self.lines)
 
-    def check(self, message: Any) -> None:
-        """Check that a message can be sent. Called in any thread.
+    def copy(self, message: Any) -> Any:
+        """Return a message as it arrives elsewhere; nobody else will change it. Called in any thread.
 
-        :raises TypeError, ValueError: when it can't.
+        :raises TypeError, ValueError: when it can't be sent.
         """
         # The other codec may be at work in another thread.
-        Codec().pack(message)
+        return Codec().copy(message)
 
     def _post(self, size: int, subject: str, message: Any) -> bool:
         if self.thread.is_current():
@@ -237,16 +243,19 @@ class Outside:
     def _put(self, subject: str, message: Any) -> bool:
         packed = self._codec.pack(message)
         size = len(packed)
+        if size > self._room - self._size:
+            # What waited may have left since the last payload, and without one nobody looks.
+            self.measure()
         if size > self._room - self._size or size > self._largest - HEAD:
             self.counts.dropped += 1
             return False
         batch = self._batches.get(subject)
-        if batch is not None and batch.size + size > self._largest:
+        if batch is not None and (len(batch.messages) >= ENTRIES or batch.size + size > self._largest):
             self._send(subject, self._batches.pop(subject))
             batch = None
         if batch is None:
             if not self._batches:
-                self._soon(self._flush)
+                self.soon(self._flush)
             batch = self._batches[subject] = _Batch()
         batch.messages.append(packed)
         batch.size += size
@@ -300,11 +309,11 @@ class Outside:
 
     def subscribe(self, topic: str) -> None:
         """Receive what is published to a topic, or to all that match a pattern. Called in any thread, once for each."""
-        self._call(self._subscribe, self._subjects.of_topic(topic))
+        self._call(self._subscribe, self._subjects.of_subscription(topic))
 
     def unsubscribe(self, topic: str) -> None:
         """Undo `subscribe`."""
-        self._call(self._unsubscribe, self._subjects.of_topic(topic))
+        self._call(self._unsubscribe, self._subjects.of_subscription(topic))
 
     def open(self, boot: str) -> None:
         """Receive what is sent to a home of this process. Called in any thread."""

@@ -66,7 +66,8 @@ class Incoming:
             # The epoch has ended, so these are late or have come.
             return messages, 0
         if known < epoch:
-            over = before
+            # It begins at 0, and all of it was to come here.
+            over = 0
         if sender not in senders and len(senders) >= MOST_SENDERS:
             # Processes that have ended are not known.
             del senders[next(iter(senders))]

@@ -6,6 +6,7 @@ A topic is any text; a subject has only characters that every broker takes (`wsh
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -13,6 +14,8 @@ from urllib.parse import unquote
 _TOPIC, _HOME, _ALL = "t", "h", "all"
 #: The token of a topic that is empty.
 _EMPTY = "~"
+#: The tokens that are wildcards in a subscription: before the last token, and as the last one.
+_WILD = (("*",), ("*", ">"))
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_=-]")
 
@@ -30,8 +33,12 @@ class Subjects:
         self.all = f"{cluster}.{_ALL}"
 
     def of_topic(self, topic: str) -> str:
-        """Return the subject of a topic, or of a pattern."""
-        return self._topics + _encoded(topic)
+        """Return the subject on which a topic's messages are published. It has no wildcards, whatever the topic is."""
+        return self._topics + _encoded(topic, wild=False)
+
+    def of_subscription(self, topic: str) -> str:
+        """Return the subject of a subscription to a topic, or to a pattern of topics."""
+        return self._topics + _encoded(topic, wild=True)
 
     def of_home(self, boot: str) -> str:
         """Return the subject on which a home receives."""
@@ -49,12 +56,14 @@ class Subjects:
 
 
 @lru_cache(maxsize=4_096)
-def _encoded(topic: str) -> str:
-    return ".".join([_token(token) for token in topic.split(".")])
+def _encoded(topic: str, wild: bool) -> str:
+    *tokens, last = topic.split(".")
+    inner, end = _WILD if wild else ((), ())
+    return ".".join([*(_token(token, inner) for token in tokens), _token(last, end)])
 
 
-def _token(token: str) -> str:
-    if token in {"*", ">"}:
+def _token(token: str, wildcards: Sequence[str]) -> str:
+    if token in wildcards:
         return token
     return _UNSAFE.sub(lambda found: f"%{found[0][0]:02X}".encode(), token.encode()).decode("ascii") or _EMPTY
 

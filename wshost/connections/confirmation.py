@@ -58,15 +58,12 @@ class Confirmation:
             self._soon(self._tell)
 
     def decide(self, sent: bool) -> None:
-        """The message has left the place where it may be dropped; or was dropped there."""
+        """The message is in the connection's output; or was dropped for want of room."""
         if sent:
-            self.follow()
+            # At the end of the turn, the output has been written, or waits.
+            self._soon(self._look)
         else:
             self.settle(Outcome.OVERFLOW)
-
-    def follow(self) -> None:
-        """The message is in the connection's output. At the end of the turn, that has been written, or waits."""
-        self._soon(self._look)
 
     def _look(self) -> None:
         if self.settled:

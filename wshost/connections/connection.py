@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -123,31 +124,43 @@ class Connection:
         self._confirmations[confirmation] = None
         outbox = self.context.outbox
         if outbox is not None and self._has_to_wait(outbox):
-            outbox.put(size, data, key, confirmation.decide)
+            outbox.put(size, data, key, partial(self._decide, confirmation, data))
         elif self.context.is_prompt:
-            self._confirm(confirmation, data)
-        elif not self._post(size, self._shared.limits.max_output, self._confirm, confirmation, data):
-            self._refuse(confirmation)
+            self._confirm_now(confirmation, data)
+        elif not self._post(size, self._shared.limits.max_output, self._confirm_now, confirmation, data):
+            self._note_dropped()
+            confirmation.settle(Outcome.GONE if self.stream.closing else Outcome.OVERFLOW)
         return confirmation.outcome
 
-    def _confirm(self, confirmation: Confirmation, data: str | bytes) -> None:
-        if self.context.confirms:
-            if not self._ask_now("confirm", (data, confirmation.follow)):
-                self._refuse(confirmation)
-        elif self._ask_now("send", (data,)):
-            # The module does not say what becomes of messages.
-            confirmation.settle(Outcome.TIMEOUT)
-        else:
-            self._refuse(confirmation)
+    def _decide(self, confirmation: Confirmation, data: str | bytes, leaves: bool) -> bool:
+        """A message leaves the outbox, or is dropped there; return whether the module has taken it."""
+        if leaves:
+            return self._confirm(confirmation, data)
+        confirmation.settle(Outcome.OVERFLOW)
+        return False
 
-    def _refuse(self, confirmation: Confirmation) -> None:
-        self._note_dropped()
-        full = self.stream.output_full and not self.stream.closing
-        confirmation.settle(Outcome.OVERFLOW if full else Outcome.GONE)
+    def _confirm_now(self, confirmation: Confirmation, data: str | bytes) -> None:
+        if not self._confirm(confirmation, data):
+            self._note_dropped()
+
+    def _confirm(self, confirmation: Confirmation, data: str | bytes) -> bool:
+        """Give the module a message that is to be confirmed; return whether it has taken it."""
+        if self.context.confirms or self.context.keeps:
+            accepted = self._ask_now("confirm", (data, confirmation.decide))
+        else:
+            accepted = self._ask_now("send", (data,))
+            if accepted:
+                # The module does not say what becomes of messages.
+                confirmation.settle(Outcome.TIMEOUT)
+        if not accepted:
+            full = self.context.keeps or (self.stream.output_full and not self.stream.closing)
+            confirmation.settle(Outcome.OVERFLOW if full else Outcome.GONE)
+        return accepted
 
     def _left(self) -> Deferred[bool]:
-        """Wait until no output waits; fires with False when the connection has gone already."""
-        return self.drained() if self._shared.registry.find(self.id) is self else succeed(False)
+        """Wait until no output waits; fires with False when the connection has gone, or is about to."""
+        # What waited when it was aborted is lost, even if nothing waits now.
+        return self.drained().addCallback(lambda left: left and not self.stream.reason)
 
     def _forget_confirmation(self, confirmation: Confirmation) -> None:
         if self._confirmations is not None:
@@ -366,7 +379,10 @@ class Connection:
         """Whether nothing waits, for the peer or for the module."""
         waiters, pending = self._waiters, self.context.subscriber
         return self.stream.quiet and not (
-            self.waiting or (waiters is not None and waiters.waited_for) or (pending is not None and pending.due)
+            self.waiting
+            or self._confirmations
+            or (waiters is not None and waiters.waited_for)
+            or (pending is not None and pending.due)
         )
 
     def depart(self) -> None:

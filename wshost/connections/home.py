@@ -60,7 +60,7 @@ def is_boot(name: str) -> bool:
 
 
 def write(home: Home, id: str) -> str:
-    """Return a reference as text. It has at most 104 characters: letters, digits, ``-``, ``_`` and ``.``."""
+    """Return a reference as text. It has at most 106 characters: letters, digits, ``-``, ``_`` and ``.``."""
     return f"{home.node}.{home.boot}.{id}"
 
 

@@ -58,11 +58,13 @@ class Homes:
 
     def find(self, home: Home) -> Lookup:
         """Return where the connections of a home are found: here, or elsewhere, which may change."""
-        return self._here.get(home.boot) or _Away(self, home)
+        registry = self._here.get(home.boot)
+        # One without connections is empty, and so false.
+        return _Away(self, home) if registry is None else registry
 
 
 class _NoThread:
-    """The thread of connections that are not here."""
+    """The thread of connections that are not in this process."""
 
     def is_current(self) -> bool:
         return False
@@ -72,14 +74,20 @@ class _NoThread:
         return True
 
 
+_NO_THREAD = _NoThread()
+
+
 class _Away:
     """A home that was not in this process when it was asked for."""
-
-    thread = _NoThread()
 
     def __init__(self, homes: Homes, home: Home) -> None:
         self._homes = homes
         self.home = home
+
+    @property
+    def thread(self) -> Thread:
+        registry = self._homes.here(self.home.boot)
+        return _NO_THREAD if registry is None else registry.thread
 
     @property
     def missing(self) -> Outcome:

@@ -27,8 +27,9 @@ class _Waiting(NamedTuple):
 
     data: str | bytes
     size: int
-    #: Called with True when the module has got it, with False when it is dropped. Never users' code.
-    fate: Callable[[bool], object] | None
+    #: Called with True instead of sending it, and returns whether the module has taken it; called with False when it is
+    #: dropped. Never users' code.
+    fate: Callable[[bool], bool] | None
 
 
 class Outbox:
@@ -61,12 +62,13 @@ class Outbox:
         self.size = 0
         stream.refill = self.empty
 
-    def put(self, size: int, data: str | bytes, key: str | None, fate: Callable[[bool], object] | None = None) -> None:
+    def put(self, size: int, data: str | bytes, key: str | None, fate: Callable[[bool], bool] | None = None) -> None:
         """Let one more message wait; drop others, the oldest first, if there is no room.
 
         :param size: how many bytes it counts for.
         :param key: the message keeps the place of a waiting one with this key.
-        :param fate: called once with what becomes of the message, unless the connection is closed before.
+        :param fate: called once, unless the connection is closed before: with True to send the message, when it returns
+            whether the module has taken it; with False as it is dropped.
         """
         place: str | int
         if key is not None and self._conflates:
@@ -93,10 +95,8 @@ class Outbox:
             stop = self.size - BATCH
             while self._messages and self.size > stop and not (stream.blocked or stream.closing):
                 one = self._pop()
-                if not self._send(one.data):
-                    self._drop(one)
-                elif one.fate is not None:
-                    one.fate(True)
+                if not (self._send(one.data) if one.fate is None else one.fate(True)):
+                    self._dropped()
             stream.flush()
 
     def take(self) -> list[str | bytes]:

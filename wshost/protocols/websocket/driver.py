@@ -227,7 +227,11 @@ class WebSocket:
             self._shut_down()
         elif self._session.has_infos and action not in {"info", "drain"}:
             # Actions are done in the order in which refs asked for them.
-            return None if self._wait_behind_infos(action, *args) else REFUSED
+            if self._wait_behind_infos(action, *args):
+                return None
+            if action == "confirm":
+                args[1](False)
+            return REFUSED
         else:
             if self._behind_infos:
                 self._let_go_first(action)
@@ -450,10 +454,10 @@ class WebSocket:
             payload = data.encode() if isinstance(data, str) else data
             self.on_write(deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes)))
 
-    def confirm(self, data: str | bytes, call: Callable[[], None]) -> None:
+    def confirm(self, data: str | bytes, call: Callable[[bool], object]) -> None:
         """Send a message, and say that it is in the output."""
         self.send(data)
-        call()
+        call(True)
 
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
