@@ -59,7 +59,15 @@ KNOWN: dict[str, set[str]] = {
 #: What knows nothing of ours, not even the ground floor.
 APART = {"wshost.fastnet", "wshost.logs", "wshost.process"}
 #: What puts the parts together, and may import them all.
-ASSEMBLY = {"wshost", "wshost.__main__", "wshost.brokers", "wshost.chain", "wshost.commands", "wshost.server", "wshost.whereabouts"}
+ASSEMBLY = {
+    "wshost",
+    "wshost.__main__",
+    "wshost.brokers",
+    "wshost.chain",
+    "wshost.commands",
+    "wshost.server",
+    "wshost.whereabouts",
+}
 #: Names outside of ours that few modules may import.
 CONFINED = {
     "prometheus_client": {"wshost.admin.metrics"},
