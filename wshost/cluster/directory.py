@@ -26,7 +26,7 @@ from wshost.cluster.facts import (
 from wshost.cluster.ledger import Ledger
 from wshost.cluster.members import BEAT, COPY, DEAD, Members
 from wshost.cluster.monitors import GONE, UNREACHABLE, Monitors
-from wshost.cluster.names import Names
+from wshost.cluster.claims import Names
 from wshost.cluster.outside import Outside
 from wshost.cluster.presence import Presence
 from wshost.connections import home
