@@ -67,6 +67,7 @@ ASSEMBLY = {
     "wshost.commands",
     "wshost.server",
     "wshost.whereabouts",
+    "wshost.workers",
 }
 #: Names outside of ours that few modules may import.
 CONFINED = {

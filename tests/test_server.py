@@ -358,6 +358,7 @@ class TestService:
             ),
             ({"tls_key": "a.pem"}, "tls-key needs tls-cert"),
             ({"log-level": "debug"}, "log-level is an option of the command: your program has a log of its own"),
+            ({"workers": 2}, "workers is an option of the command: it is about the process"),
             ({}, "there is no handler: name one with --handler, or with --route for each path"),
             ({"handler": echo, "tls_cert": "none.pem"}, "none.pem: No such file or directory"),
         ],

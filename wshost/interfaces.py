@@ -324,7 +324,7 @@ class IRef(Interface):
     id = Attribute("str: names the connection in this process, and in its log")
     waiting = Attribute("int: how many bytes wait for the peer now, in wshost and its transport; 0 when it is gone")
 
-    def send(data: str | bytes, key: str | None = None, confirm: bool = False, timeout: float = 5.0) -> Any:
+    def send(data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = 5.0) -> Any:
         """Send one message: a str as text, bytes as binary. `Sent` says what became of it; `DROPPED` is false.
 
         :param key: a str of 1 to 255 bytes of UTF-8. If the handler's `when_slow` is "conflate", the message takes the

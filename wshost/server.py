@@ -25,6 +25,7 @@ from twisted.python.reflect import safe_str
 from wshost import brokers, chain, compiled
 from wshost.admin.seen import DRAINING, READY, STARTING, Seen
 from wshost.cluster.exchange import SHARED
+from wshost.connections.admission import Admission
 from wshost.connections.handover import Frozen
 from wshost.connections.home import Home
 from wshost.connections.hub import Hub
@@ -74,7 +75,8 @@ def service(given: Mapping[str, Any] | Sequence[tuple[str, Any]], reactor: Any =
     checked = options.check(settings)
     for option in OPTIONS.values():
         if option.command_only and option.name in checked:
-            raise ConfigurationError(f"{option.dashed} is an option of the command: your program has a log of its own")
+            why = "your program has a log of its own" if option.name.startswith("log_") else "it is about the process"
+            raise ConfigurationError(f"{option.dashed} is an option of the command: {why}")
     server = Server(options.settle(checked), reactor)
     server.load()
     if name is not None:
@@ -194,8 +196,7 @@ class Server(MultiService):
         limits = Limits(**{name: getattr(settings, name) for name in _LIMITS})
         self._stops = None
         self._listeners = [
-            Listener(reactor, description, self._certificates, inherited=self._inherited.pop(description, None))
-            for description in _public(settings)
+            self._listener(reactor, place, description) for place, description in enumerate(public(settings))
         ]
         leave, soon = partial(ending.leave, reactor), reactors.soon(reactor)
         self._hub = Hub(
@@ -210,8 +211,25 @@ class Server(MultiService):
             waits=self._wait_for,
             counts_ends=self._admin is not None,
             home=Home.new(settings.node),
+            admission=self._admission(limits, reactor),
+            prefix=self._prefix,
         )
         return self._hub
+
+    #: The first part of connections' ids. A subclass may change it.
+    _prefix = ""
+
+    def _listener(self, reactor: Any, place: int, description: str) -> Listener:
+        """Return the listener of an endpoint. A subclass may give it another socket.
+
+        :param place: of the endpoint among all for clients.
+        """
+        inherited = self._inherited.pop(description, None)
+        return Listener(reactor, description, self._certificates, inherited=inherited)
+
+    def _admission(self, limits: Limits, reactor: Any) -> Admission | None:
+        """Return what decides who is admitted; None: the hub. A subclass may have another process decide."""
+        return None
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still has its privileges. :raises ConfigurationError: as `bind`."""
@@ -342,7 +360,7 @@ class Server(MultiService):
     @property
     def endpoints(self) -> list[str]:
         """The descriptions of the endpoints, that for operators included."""
-        return [*_public(self._settings), *([] if self._admin is None else [self._admin.description])]
+        return [*public(self._settings), *([] if self._admin is None else [self._admin.description])]
 
     @property
     def _all_listeners(self) -> list[Listener]:
@@ -424,11 +442,13 @@ class Server(MultiService):
     def _let_in(self) -> None:
         """Do nothing. A subclass may tell others that clients are served."""
 
-    def _wait_for(self, connections: int) -> None:
+    def _wait_for(self, connections: int) -> bool:
         """Do nothing. A subclass may tell others that the server stops, now and then once a second.
 
         :param connections: how many are left.
+        :returns: whether the log needs no line about that.
         """
+        return False
 
     def _fail(self, failure: Failure) -> None:
         """Stop everything: the backplane can't connect."""
@@ -509,7 +529,7 @@ def _end(watchdog: Watchdog, result: object) -> object:
     return result
 
 
-def _public(settings: Settings) -> Sequence[str]:
+def public(settings: Settings) -> Sequence[str]:
     """Return the descriptions of the endpoints for clients."""
     return settings.listen or [tcp(settings.port, settings.interface)]
 
@@ -524,7 +544,7 @@ def _admin(description: str, settings: Settings, look: Callable[[], Seen]) -> En
         from wshost.admin.pages import Pages  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"admin: {error.name} is missing: pip install 'wshost[admin]'") from error
-    return Endpoint(description, _public(settings), Pages(look), settings.host)
+    return Endpoint(description, public(settings), Pages(look), settings.host)
 
 
 def _too_late(_: object, seconds: float) -> None:

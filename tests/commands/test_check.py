@@ -4,6 +4,7 @@ import errno
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.error import CannotListenError
@@ -216,3 +217,17 @@ class TestWhatIsWrong:
         assert capfd.readouterr().err == (
             "wshost: warning: can't listen on 127.0.0.1:80: no: no error if that is the server to be replaced\n"
         )
+
+
+class TestWorkers:
+    def test_a_server_with_workers_is_checked_as_one_without(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        checks: list[Any] = []
+        monkeypatch.setattr("wshost.workers.ports.check", lambda _, descriptions: checks.append(list(descriptions)))
+        assert checked(*ECHO, "--workers=2", "--listen=tcp:8080") == 0
+        assert checks == [["tcp:8080"]]
+
+    def test_what_workers_can_not_do_is_said(self) -> None:
+        with pytest.raises(ConfigurationError, match="workers: they need asyncio's reactor"):
+            checked(*ECHO, "--workers=2")
+        with pytest.raises(ConfigurationError, match="workers: they can't be had together with takeover"):
+            checked(*ECHO, "--workers=2", "--takeover=takeover")

@@ -11,7 +11,7 @@ import pytest
 from twisted.logger import Logger, capturedLogs, formatEvent
 
 from tests.ports import Reactor
-from wshost.commands.log import Log, take_over
+from wshost.commands.log import Log, begin, take_over
 from wshost.process import signals
 from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
@@ -38,6 +38,26 @@ def called(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(reactor, "callFromThread", call, raising=False)
     return numbers
+
+
+class Beginner:
+    """Begins to log."""
+
+    def __init__(self) -> None:
+        self.observers: list[Any] = []
+
+    def beginLoggingTo(self, observers: Any, redirectStandardIO: bool = True) -> None:
+        assert not redirectStandardIO
+        self.observers += observers
+
+
+def test_a_log_can_begin_without_signals() -> None:
+    log, beginner = Log(Settings(), "log", worker="w2"), Beginner()
+    before = signal.getsignal(signals.HANGUP[0])
+    begin(log, "info", beginner)
+    Logger("chat", observer=beginner.observers[0]).info("hello")
+    assert lines()[-1].endswith("chat: [w2] hello")
+    assert signal.getsignal(signals.HANGUP[0]) == before
 
 
 class TestLines:

@@ -15,12 +15,16 @@ from tests.commands.given import ECHO, parsed
 from tests.ports import Reactor
 from wshost import chain
 from wshost.commands import start
+from wshost.commands.log import Log
 from wshost.commands.one_line import Exit
 from wshost.connections.handover import Frozen
 from wshost.process import passed_sockets, takeover
 from wshost.process.passed_sockets import PassedSocket, PassedSockets
 from wshost.process.takeover import TakeoverError
 from wshost.results import ConfigurationError
+from wshost.server import Server
+from wshost.settings.options import Settings
+from wshost.workers.kit import Kit
 
 
 class Notifier:
@@ -79,6 +83,7 @@ def test_systemd_is_told_of_the_end_of_reloads_when_the_last_has_ended(
     first: Deferred[int] = Deferred()
     second: Deferred[int] = Deferred()
     monkeypatch.setattr(chain, "reload_handlers", lambda *_: ["chat"])
+    assert isinstance(server, Server)
     monkeypatch.setattr(server._hub, "renew", iter([first, second]).__next__)
     for _ in range(2):
         server.reload()
@@ -335,3 +340,53 @@ class TestTakeover:
             Offer.made[0].give_up(channel)
         assert (channel.closed, server.ready) == (True, True)
         assert formatEvent(events[-1]).startswith("the process that would take over has gone: ")
+
+
+class TestWorkers:
+    @pytest.fixture
+    def made(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """The supervisors that were made; they listen nowhere."""
+        made: list[Any] = []
+
+        class Supervisor:
+            def __init__(self, settings: Settings, kit: Kit) -> None:
+                self.kit = kit
+                self.bound: list[bool] = []
+                made.append(self)
+
+            def bind(self, unix: bool) -> None:
+                self.bound.append(unix)
+
+        monkeypatch.setattr("wshost.workers.supervisor.Supervisor", Supervisor)
+        return made
+
+    @pytest.mark.usefixtures("reactor")
+    def test_a_supervisor_is_made_instead_of_a_server(self, made: list[Any], tmp_path: Path) -> None:
+        file = tmp_path / "wshost.toml"
+        file.write_text('workers = 2\nhandler = "no.such.handler"\n')
+        options = parsed("--config", str(file))
+        settings = options.settings()
+        supervisor = start.start(options, settings, {}, Log(settings, "log"))
+        assert made == [supervisor]
+        assert made[0].bound == [False]
+        assert made[0].kit == Kit(settings.given, str(tmp_path), str(Path("log").absolute()), 2)
+
+    @pytest.mark.usefixtures("reactor")
+    def test_without_a_file_and_on_a_stream_there_is_less_to_know(self, made: list[Any]) -> None:
+        options = parsed(*ECHO, "--workers=2")
+        settings = options.settings()
+        start.start(options, settings, {}, Log(settings, None, 1))
+        assert made[0].kit == Kit(settings.given, None, None, 1)
+
+    @pytest.mark.usefixtures("reactor")
+    def test_anothers_log_is_refused(self) -> None:
+        options = parsed(*ECHO, "--workers=2")
+        with pytest.raises(ConfigurationError, match="workers: they write to wshost's own log"):
+            start.start(options, options.settings(), {})
+
+    @pytest.mark.usefixtures("reactor")
+    def test_another_root_is_refused(self) -> None:
+        options = parsed(*ECHO, "--workers=2")
+        settings = options.settings()
+        with pytest.raises(ConfigurationError, match="workers: they can't be started in another root"):
+            start.start(options, settings, {"chroot": "/srv"}, Log(settings))

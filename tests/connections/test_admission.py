@@ -5,15 +5,15 @@ from wshost.connections.admission import MAX_REFUSED, Admission
 
 def test_connections_have_room_up_to_the_limit() -> None:
     admission = Admission(2, 0)
-    assert [admission.has_room(count) for count in range(4)] == [True, True, False, False]
+    assert [admission.has_room(count, "c1") for count in range(4)] == [True, True, False, False]
 
 
 def test_refused_connections_do_not_count_against_the_limit() -> None:
     admission = Admission(2, 0)
     admission.refuse("c3")
-    assert admission.has_room(2)
+    assert admission.has_room(2, "c1")
     admission.forget("c3")
-    assert not admission.has_room(2)
+    assert not admission.has_room(2, "c1")
 
 
 def test_only_a_limited_number_of_refused_connections_is_told_so() -> None:

@@ -137,6 +137,17 @@ class TestReport:
         ]
         assert host.idle()
 
+    def test_nothing_is_logged_if_another_process_says_it_for_all(self) -> None:
+        host, _ = host_of(Module(action=stay), 2)
+        host.hub._waits = lambda connections: told.append(connections) or True  # type: ignore[func-returns-value]
+        told: list[int] = []
+        with capturedLogs() as events:
+            host.hub.stop()
+            host.reactor.advance(1.1)
+        assert told == [2, 2]
+        assert not events
+        host.reactor.advance(20.0)
+
     @pytest.mark.parametrize(("peers", "left"), [(3, "3 connections that are"), (1, "1 connection that is")])
     def test_what_is_aborted_at_the_end_is_logged(self, peers: int, left: str) -> None:
         host, _ = host_of(Module(action=stay), peers, drain_timeout=0.5)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost, MemoryReactor, MemoryTransport, Peer, limits_of
-from wshost.connections.admission import MAX_REFUSED
+from wshost.connections.admission import MAX_REFUSED, Admission
 from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.hub import RENEWED, Hub
 from wshost.connections.shared import Link
@@ -175,6 +175,20 @@ class TestFactory:
         host = serve()
         assert [host.connect().connection.id for _ in range(3)] == ["c1", "c2", "c3"]
         assert [one.id for one in host.hub.shared.registry.all()] == ["c1", "c2", "c3"]
+
+    def test_ids_may_have_a_first_part_and_another_may_decide_who_is_admitted(self) -> None:
+        asked: list[Any] = []
+
+        class Nobody(Admission):
+            def has_room(self, connections: int, id: str) -> bool:
+                asked.append((connections, id))
+                return False
+
+        hub = Hub(MemoryReactor(), [], limits_of(), admission=Nobody(9, 0), prefix="w2")
+        connection: Any = hub.build(ADDRESS, proxied=False)
+        assert connection.id == "w2c1"
+        assert asked == [(0, "w2c1")]
+        assert not connection.context.admitted
 
 
 class TestMaxConnections:

@@ -187,6 +187,15 @@ class TestAccepting:
         assert waiting.port.loop.connections == set(transports)
         waiting.end(loop)
 
+    def test_accepted_sockets_may_go_elsewhere(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = Waiting(reactor, addresses=[("127.0.0.1", 50_000 + number) for number in range(2)])
+        taken: list[Any] = []
+        waiting.port.hand_on = lambda accepted: [taken.append(accepted.popleft()) for _ in range(len(accepted))]
+        waiting.port.doRead()
+        assert [name[1] for _, name in taken] == [50_000, 50_001]
+        assert waiting.factory.built == []
+        waiting.end(loop)
+
     def test_connections_are_accepted_faster_than_they_are_made(
         self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -634,6 +643,31 @@ class TestAnotherProcess:
             port.release()
             self.stop(port, asyncio_reactor)
             assert path.is_socket()
+
+    def test_a_socket_that_another_process_has_accepted_becomes_a_connection(
+        self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        factory = Factory()
+        port: Any = Port(0, factory, 7, "127.0.0.1", reactor)
+        port.connected = True
+        ours, client = socket.socketpair()
+        port.take(ours, ("192.0.2.1", 50_000))
+        assert [addr.host for addr in factory.addresses] == ["192.0.2.1"]
+        assert ours.gettimeout() == 0
+        client.close()
+        turn(loop)
+        assert factory.built[0].events == ["lost"]
+
+    @pytest.mark.parametrize(("connected", "disconnecting"), [(False, False), (True, True)])
+    def test_a_port_that_does_not_listen_takes_no_socket(
+        self, reactor: FakeReactor, connected: bool, disconnecting: bool
+    ) -> None:
+        port: Any = Port(0, Factory(), 7, "127.0.0.1", reactor)
+        port.connected, port.disconnecting = connected, disconnecting
+        ours, client = socket.socketpair()
+        port.take(ours, ("192.0.2.1", 50_000))
+        assert client.recv(1) == b""
+        client.close()
 
     def test_a_connection_is_adopted(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
         port = Port(0, Recorder, 7, "127.0.0.1", reactor)

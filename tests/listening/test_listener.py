@@ -764,6 +764,25 @@ class TestAnotherProcess:
         with pytest.raises(ConfigurationError, match="only endpoints tcp:, tcp6: and unix: on asyncio's reactor"):
             Listener(reactor, "tcp:80", None, inherited=inherited)
 
+    def test_a_copy_of_another_process_socket_is_left_as_it_is(self) -> None:
+        loop = asyncio.new_event_loop()
+        reactor = AsyncioSelectorReactor(loop)
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            first = Listener(reactor, f"unix:{folder}/x", None)
+            first.listen(ServerFactory())
+            # Its description needs to mean nothing here: systemd has passed the socket to the other process.
+            second = Listener(reactor, "haproxy:systemd:domain=UNIX:index=0", None, copy=first.port.socket.dup())
+            second.listen(ServerFactory())
+            assert second.port.socket.getsockname() == f"{folder}/x"
+            second.stop()
+            reactor.runUntilCurrent()
+            assert Path(folder, "x").is_socket()
+            first.stop()
+            reactor.runUntilCurrent()
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        loop.close()
+
     @pytest.mark.parametrize("unix", [False, True])
     def test_a_listening_socket_goes_on_in_another_listener(self, unix: bool) -> None:
         loop = asyncio.new_event_loop()

@@ -37,6 +37,11 @@ class TestText:
     def test_a_connection_without_an_address_is_named_alone(self) -> None:
         assert text_line(Entry(TIME, "info", "chat", "hello", "c7")).endswith("chat: [c7] hello")
 
+    def test_a_worker_is_named_unless_the_connections_id_names_it(self) -> None:
+        entry = Entry(TIME, "info", "chat", "hello", worker="w2")
+        assert text_line(entry).endswith("chat: [w2] hello")
+        assert text_line(replace(entry, connection="w2c7")).endswith("chat: [w2c7] hello")
+
     @pytest.mark.parametrize("part", ["message", "logger", "peer", "connection", "traceback"])
     def test_nobody_can_forge_an_entry(self, part: str) -> None:
         """CWE-117."""
@@ -69,6 +74,9 @@ class TestJson:
             "route": "/chat/*",
             "traceback": "Traceback:\n  a line\nValueError: no",
         }
+
+    def test_a_worker_is_a_key(self) -> None:
+        assert json.loads(json_line(Entry(TIME, "info", "chat", "hello", worker="w2")))["worker"] == "w2"
 
     def test_facts_are_keys(self) -> None:
         entry = Entry(TIME, "info", "wshost.access", "path=/", facts={"path": "/", "seconds": 1.5})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from enum import Enum, IntEnum
 from typing import Any
 
@@ -14,6 +15,7 @@ from wshost.settings.kinds import (
     Module,
     Network,
     OneOrSeveral,
+    Processes,
     Seconds,
     Several,
     Size,
@@ -293,3 +295,19 @@ class TestChoice:
         assert kind.check(1012) == kind.check("1012") == "1012"
         with pytest.raises(ValueError, match=r"^1000 is none of 1001, 1012$"):
             kind.check(1000)
+
+
+class TestProcesses:
+    def test_auto_is_one_for_each_processor_that_this_process_may_use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kind = Processes(1, 3)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+        assert (kind.add(None, "auto"), kind.check("auto"), kind.add(None, "1"), kind.check(3)) == (2, 2, 1, 3)
+        monkeypatch.delattr(os, "sched_getaffinity")
+        monkeypatch.setattr(os, "cpu_count", lambda: 7)
+        assert kind.check("auto") == 3
+        monkeypatch.setattr(os, "cpu_count", lambda: None)
+        assert kind.check("auto") == 1
+
+    def test_another_number_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="'many' is not a whole number from 1 to 3"):
+            Processes(1, 3).check("many")

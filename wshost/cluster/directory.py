@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
+from wshost.cluster.claims import Names
 from wshost.cluster.facts import (
     CONNECTION,
     MAX_OF_ONE,
@@ -26,7 +27,6 @@ from wshost.cluster.facts import (
 from wshost.cluster.ledger import Ledger
 from wshost.cluster.members import BEAT, COPY, DEAD, Members
 from wshost.cluster.monitors import GONE, UNREACHABLE, Monitors
-from wshost.cluster.claims import Names
 from wshost.cluster.outside import Outside
 from wshost.cluster.presence import Presence
 from wshost.connections import home

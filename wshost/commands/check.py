@@ -17,7 +17,7 @@ from wshost.loading.importing import make_importable
 from wshost.logs.text import escaped
 from wshost.process import open_files, passed_sockets, reactors, takeover
 from wshost.results import ConfigurationError
-from wshost.server import Server
+from wshost.server import Server, public
 from wshost.settings import environment
 from wshost.settings.options import OPTIONS, Option, Settings, settle
 
@@ -46,6 +46,11 @@ def check(parsed: Options) -> int:
         make_importable(Path(parsed.file).absolute().parent)
     if settings.takeover is not None:
         _check_takeover(Path(settings.takeover))
+    if settings.workers > 1:
+        from wshost.workers import ports, supervisor  # noqa: PLC0415 - few servers have workers
+
+        supervisor.check(settings)
+        ports.check(reactors.installed(), public(settings))
     server = Server(settings)
     server.load()
     try:

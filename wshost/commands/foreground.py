@@ -86,7 +86,7 @@ def run(parsed: Options) -> int:
     # Users' print() goes to stdout.
     globalLogBeginner.beginLoggingTo([ours], redirectStandardIO=False)
     log.take_over(ours, settings.log_level)
-    server = start.start(parsed, settings, {})
+    server = start.start(parsed, settings, {}, ours)
     server.privilegedStartService()
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)

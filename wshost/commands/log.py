@@ -33,12 +33,16 @@ class Log:
     :param settings: the options of the log.
     :param path: the file, if the options name none; None: the stream.
     :param stream: the descriptor of a stream.
+    :param worker: the name of the worker that logs, such as ``w2``; empty in a server without workers.
     :raises ConfigurationError: when the file can't be opened.
     """
 
-    def __init__(self, settings: Settings, path: str | None = None, stream: int = 2) -> None:
+    def __init__(self, settings: Settings, path: str | None = None, stream: int = 2, worker: str = "") -> None:
         name = settings.log_file or path
         self._line = FORMATS[settings.log_format]
+        self._worker = worker
+        #: The file, if the options name none; and the stream.
+        self.path, self.stream = path, stream
         try:
             self._output = Output(None if name is None else Path(name), self._lost, stream)
         except OSError as error:
@@ -47,14 +51,15 @@ class Log:
 
     def __call__(self, event: dict[str, Any]) -> None:
         try:
-            made = entry(event)
+            made = entry(event, self._worker)
         except Exception as error:  # users' values may raise anything
-            made = Entry(time.time(), "error", "wshost", f"an event can't be logged: {type(error).__name__}")
+            what = f"an event can't be logged: {type(error).__name__}"
+            made = Entry(time.time(), "error", "wshost", what, worker=self._worker)
         self._output.write(self._line(made))
 
     def _lost(self, lines: int, why: str) -> str:
         text = f"{lines} lines could not be written before this one: {why}"
-        return self._line(Entry(time.time(), "error", "wshost", text))
+        return self._line(Entry(time.time(), "error", "wshost", text, worker=self._worker))
 
     def give(self, uid: int | None, gid: int | None) -> None:
         """Give the file to the user and the group as which the process will run.
@@ -73,6 +78,18 @@ class Log:
         """
         self._output.reopen()
         return "the log is no file" if self._output.path is None else f"{self._output.path} was opened again"
+
+
+def begin(log: Log, level: str, beginner: Any) -> None:
+    """Log there from now on, also what is logged by Python's `logging`. No signal makes the log open again.
+
+    :param level: what is less important is left out.
+    :param beginner: Twisted's `globalLogBeginner`.
+    """
+    limit(beginner, level)
+    # Users' print() goes to stdout.
+    beginner.beginLoggingTo([log], redirectStandardIO=False)
+    standard_logging.publish(globalLogPublisher, level)
 
 
 def take_over(log: Log | None, level: str, daemon: bool = False) -> None:

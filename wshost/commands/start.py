@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from socket import socket
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from wshost.commands import passed
+from wshost.commands import log, passed
 from wshost.commands.one_line import Exit, one_line
 from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
@@ -35,6 +35,9 @@ from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import Settings
+
+if TYPE_CHECKING:
+    from wshost.workers.supervisor import Supervisor
 
 _log = Logger("wshost")
 
@@ -166,8 +169,9 @@ class CommandServer(Server):
     def _let_in(self) -> None:
         self._systemd.ready("serving")
 
-    def _wait_for(self, connections: int) -> None:
+    def _wait_for(self, connections: int) -> bool:
         self._systemd.stopping(f"waiting for {counted(connections)}")
+        return False
 
     def _give_up(self, error: ConfigurationError) -> None:
         try:
@@ -177,10 +181,13 @@ class CommandServer(Server):
             ending.leave(reactors.installed(), leaving)
 
 
-def start(options: Options, settings: Settings, twistd: Mapping[str, Any]) -> Server:
+def start(
+    options: Options, settings: Settings, twistd: Mapping[str, Any], ours: log.Log | None = None
+) -> Server | Supervisor:
     """Return a server that listens already, so that errors are reported before the process goes on.
 
     :param twistd: twistd's own options, if it runs the server.
+    :param ours: the log of the process; None if it is another's.
     :raises ConfigurationError: for what prevents the start.
     """
     allocator.keep_memory()
@@ -189,9 +196,37 @@ def start(options: Options, settings: Settings, twistd: Mapping[str, Any]) -> Se
     os.environ.pop("LISTEN_FDNAMES", None)
     if options.file is not None:
         make_importable(Path(options.file).absolute().parent)
+    if settings.workers > 1:
+        return _supervisor(options, settings, twistd, ours)
     server = CommandServer(settings)
     server.find_predecessor()
     server.bind(unix=False)
+    _warn_of_shortages(settings)
+    if _loads_at_once(twistd, open_files.raise_limit(), settings):
+        server.load()
+    # At last, when all is loaded.
+    collector.spare_lasting_objects()
+    return server
+
+
+def _supervisor(options: Options, settings: Settings, twistd: Mapping[str, Any], ours: log.Log | None) -> Supervisor:
+    """Return what has other processes serve. :raises ConfigurationError: as `start`."""
+    from wshost.workers.kit import Kit  # noqa: PLC0415 - few servers have workers
+    from wshost.workers.supervisor import Supervisor  # noqa: PLC0415
+
+    if ours is None:
+        raise ConfigurationError("workers: they write to wshost's own log: leave out twist, --syslog and --logger")
+    if twistd.get("chroot") is not None:
+        raise ConfigurationError("workers: they can't be started in another root: leave out --chroot")
+    folder = None if options.file is None else str(Path(options.file).absolute().parent)
+    path = None if ours.path is None else str(Path(ours.path).absolute())
+    server = Supervisor(settings, Kit(settings.given, folder, path, ours.stream))
+    server.bind(unix=False)
+    _warn_of_shortages(settings)
+    return server
+
+
+def _warn_of_shortages(settings: Settings) -> None:
     idle = passed.unused(passed_sockets.PASSED)
     if idle is not None:
         _log.warn("{line}", line=idle)
@@ -199,11 +234,6 @@ def start(options: Options, settings: Settings, twistd: Mapping[str, Any]) -> Se
     short = open_files.shortage(limit, settings.max_connections)
     if short is not None:
         _log.warn("{line}", line=short)
-    if _loads_at_once(twistd, limit, settings):
-        server.load()
-    # At last, when all is loaded.
-    collector.spare_lasting_objects()
-    return server
 
 
 def _loads_at_once(twistd: Mapping[str, Any], limit: int | None, settings: Settings) -> bool:

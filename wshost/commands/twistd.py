@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.logger import globalLogBeginner
 
@@ -19,6 +19,9 @@ from wshost.process import reactors
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    from wshost.workers.supervisor import Supervisor
 
 #: twistd's log, where its own options name none.
 _DAEMONS_LOG = "twistd.log"
@@ -60,8 +63,8 @@ Examples:
         """The options of twistd itself."""
         return self.parent or {}
 
-    def make_log(self, settings: Settings) -> None:
-        """Make the log, if it is left to us.
+    def make_log(self, settings: Settings) -> log.Log | None:
+        """Make the log, if it is left to us, and return it.
 
         :raises ConfigurationError: when its file can't be opened; or when it is not left to us, and there are options
             for it.
@@ -75,12 +78,13 @@ Examples:
                         f"{OPTIONS[name].dashed}: this log is not wshost's, but twist's, syslog's or --logger's"
                     )
             log.take_over(None, settings.log_level, daemon)
-            return
+            return None
         path = twistd["logfile"] or (_DAEMONS_LOG if daemon else None)
         made = log.Log(settings, None if path == "-" else path, stream=1)
         made.give(twistd["uid"], twistd["gid"])
         log.take_over(made, settings.log_level, daemon)
         _made.append(made)
+        return made
 
 
 # The log of the process, once it is made.
@@ -92,13 +96,13 @@ def observer() -> log.Log:
     return _made.pop()
 
 
-def makeService(given: Options) -> Server:
+def makeService(given: Options) -> Server | Supervisor:
     """Return a server that listens already, so that errors are reported before twistd becomes a daemon."""
     with one_line():
         settings = given.settings()
         log.limit(globalLogBeginner, settings.log_level)
-        given.make_log(settings)
-        return start.start(given, settings, given.twistd)
+        ours = given.make_log(settings)
+        return start.start(given, settings, given.twistd, ours)
 
 
 def _check_pid_file(twistd: Mapping[str, Any]) -> None:

@@ -28,10 +28,11 @@ class Admission:
         # The ids of connections that are open only to be told that they are not admitted.
         self._refused: set[str] = set()
 
-    def has_room(self, connections: int) -> bool:
+    def has_room(self, connections: int, id: str) -> bool:
         """Say whether one more is admitted.
 
         :param connections: how many there are, the refused ones included.
+        :param id: that of the new one.
         """
         return connections - len(self._refused) < self._max_connections
 

@@ -118,7 +118,7 @@ class Connection:
         :param seconds: the outcome is `TIMEOUT` after so long.
         """
         confirmation = Confirmation(
-            self._left, self._shared.reactor, self.context.call_soon, seconds, self._forget_confirmation
+            self._left, self._shared.reactor, self._call_soon, seconds, self._forget_confirmation
         )
         self._confirmations = self._confirmations or {}
         self._confirmations[confirmation] = None
@@ -161,6 +161,10 @@ class Connection:
         """Wait until no output waits; fires with False when the connection has gone, or is about to."""
         # What waited when it was aborted is lost, even if nothing waits now.
         return self.drained().addCallback(lambda left: left and not self.stream.reason)
+
+    def _call_soon(self, call: Callable[[], None]) -> None:
+        # Compiled, the context's method alone would not be bound to the context.
+        self.context.call_soon(call)
 
     def _forget_confirmation(self, confirmation: Confirmation) -> None:
         if self._confirmations is not None:

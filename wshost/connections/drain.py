@@ -34,7 +34,8 @@ class Drain:
     """The end of all connections of one hub.
 
     :param shared: what the connections share.
-    :param waits: called with the number of connections that are left: at the start, and once a second.
+    :param waits: called with the number of connections that are left: at the start, and once a second. If it returns
+        True, the log says nothing of them.
     """
 
     def __init__(self, shared: Shared, waits: Callable[[int], object]) -> None:
@@ -97,8 +98,8 @@ class Drain:
     def _report(self) -> None:
         number = len(self._shared.registry)
         self._reporting = self._shared.schedule.call_later(REPORT, self._report)
-        _log.info("waiting for {connections}", connections=counted(number))
-        self._waits(number)
+        if self._waits(number) is not True:
+            _log.info("waiting for {connections}", connections=counted(number))
 
     def _take_late(self, connection: Registered) -> None:
         """Let a connection go that was built before the stop, and is made now: TLS or a proxy's header took so long."""

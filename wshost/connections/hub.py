@@ -54,9 +54,12 @@ class Hub:
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     :param access: log each connection at its end.
     :param counts_ends: count connections at their end, and what went through them.
-    :param waits: called with the number of connections that `stop` waits for: when it begins, then once a second.
+    :param waits: called with the number of connections that `stop` waits for: when it begins, then once a second. If
+        it returns True, it has told whom that concerns, and the log says nothing.
     :param trusted: the proxies that may name their clients; None: there are none, but on proxied endpoints any may.
     :param home: names this run of the server in references; by default, one of its own.
+    :param admission: decides who is admitted; by default, the hub's own limits do.
+    :param prefix: the first part of connections' ids.
     :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
     """
 
@@ -69,6 +72,8 @@ class Hub:
         exchange: IExchange | None = None,
         leave: Callable[[BaseException], object] | None = None,
         soon: Callable[..., object] | None = None,
+        admission: Admission | None = None,
+        prefix: str = "",
         access: bool = False,
         counts_ends: bool = False,
         waits: Callable[[int], object] | None = None,
@@ -76,7 +81,6 @@ class Hub:
         home: Home | None = None,
     ) -> None:
         failures = Failures(reactor, leave)
-        rate = ConnectionRate(limits.connection_rate, reactor.seconds) if limits.connection_rate else None
         schedule = Schedule(reactor, partial(failures.log, "-", "a timer failed"))
         turn = Turn(soon or partial(reactor.callLater, 0), failures)
         most = limits.max_output_total
@@ -89,7 +93,7 @@ class Hub:
             schedule=schedule,
             turn=turn,
             registry=Registry(ReactorThread(reactor), home),
-            admission=Admission(limits.max_connections, limits.max_connections_per_address, rate),
+            admission=admission or _admission(limits, reactor),
             account=Account(access, counts_ends),
             trusted=trusted,
             budget=OutputBudget(most, schedule.seconds, turn.deliver_at_end) if most else None,
@@ -102,6 +106,7 @@ class Hub:
         # None until `stop` is called.
         self._drain: Drain | None = None
         self._waits = waits or _ignore
+        self._prefix = prefix
 
     def factory(self, proxied: bool = False) -> IProtocolFactory:
         """Return a factory for an endpoint.
@@ -120,18 +125,19 @@ class Hub:
         if proxied and trusted is not None and not trusted.have(addr):
             self._note_unknown_proxy(addr)
             return Refusal()
-        admitted = self.shared.admission.has_room(len(registry))
         account = self.shared.account
         account.opened += 1
+        id = f"{self._prefix}c{account.opened}"
+        admitted = self.shared.admission.has_room(len(registry), id)
         connection = ProxiedConnection if proxied else Connection
-        return connection(self.shared, self.topics, f"c{account.opened}", admitted)
+        return connection(self.shared, self.topics, id, admitted)
 
     def _note_unknown_proxy(self, addr: IAddress) -> None:
         account, reason = self.shared.account, "The proxy is not trusted."
         account.opened += 1
         account.count_refusal(0, reason)
         if account.access:
-            account.log(f"c{account.opened}", address(addr), {"reason": reason})
+            account.log(f"{self._prefix}c{account.opened}", address(addr), {"reason": reason})
 
     def stop(self) -> Deferred[None]:
         """Say good-bye to all connections; after the timeout, abort those that are left. Fires when all are gone."""
@@ -179,6 +185,11 @@ class Hub:
         """Abort all connections at once, also those that `stop` still waits for."""
         for connection in self.shared.registry.all():
             connection.abort("the server stopped")
+
+
+def _admission(limits: Limits, reactor: Any) -> Admission:
+    rate = ConnectionRate(limits.connection_rate, reactor.seconds) if limits.connection_rate else None
+    return Admission(limits.max_connections, limits.max_connections_per_address, rate)
 
 
 def _ignore(connections: int) -> None:

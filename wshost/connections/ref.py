@@ -69,7 +69,8 @@ class Ref:
         return hash((self._registry.home.boot, self.id))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Ref.parse, (str(self),)
+        # No method: for these, twistd has a way of its own, which can do no class methods.
+        return _parsed, (str(self),)
 
     @classmethod
     def parse(cls, text: str, key: bytes | None = None) -> Ref:
@@ -102,6 +103,10 @@ class Ref:
     def send(
         self, data: str | bytes, key: str | None = None, *, confirm: Literal[True], timeout: float = SECONDS
     ) -> Deferred[Outcome]: ...
+    @overload
+    def send(
+        self, data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = SECONDS
+    ) -> Sent | Deferred[Outcome]: ...
     def send(
         self, data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = SECONDS
     ) -> Sent | Deferred[Outcome]:
@@ -237,6 +242,10 @@ class Ref:
         if self._registry.thread.is_current():
             return connection.ask(size, action, *args)
         return connection.ask_later(size, action, *args)
+
+
+def _parsed(text: str) -> Ref:
+    return Ref.parse(text)
 
 
 def _checked(other: IRef) -> Ref:

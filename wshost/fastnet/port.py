@@ -70,6 +70,8 @@ class _Fast:
         # `_go_on` is scheduled, which does it.
         self._accepted: deque[tuple[socket.socket, Any]] = deque()
         self._going_on = False
+        #: Takes accepted sockets out of the queue, all of them, instead of the factory; None: the factory gets them.
+        self.hand_on: Callable[[deque[tuple[socket.socket, Any]]], None] | None = None
         self.transport: Any = Transport if context is None else SecureTransport
 
     def startReading(self) -> None:
@@ -94,7 +96,10 @@ class _Fast:
                 self._fail_to_accept(error)
                 break
         self.loop.note_ready(len(self._accepted))
-        self._make_some()
+        if self.hand_on is None:
+            self._make_some()
+        else:
+            self.hand_on(self._accepted)
 
     def _make_some(self) -> None:
         """Make connections of accepted sockets, a few in each turn."""
@@ -143,6 +148,17 @@ class _Fast:
         except BaseException:  # the port must serve other connections
             transport.abortConnection()
             self.loop.log.failure("{port} failed to adopt a connection", port=self)
+
+    def take(self, skt: socket.socket, addr: Any) -> None:
+        """Make a connection of a socket that another process has accepted, as if it were accepted here.
+
+        :param addr: the peer's name, as `accept` has returned it there.
+        """
+        skt.setblocking(False)
+        if self.disconnecting or not self.connected:
+            skt.close()
+        else:
+            self._connect(skt, addr)
 
     def _fail_to_accept(self, error: OSError) -> None:
         """Close waiting connections while no descriptor is free; if this fails, accept none for `PAUSE` seconds.

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import UNIXServerEndpoint, quoteStringArgument, serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    UNIXServerEndpoint,
+    quoteStringArgument,
+    serverFromString,
+)
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
@@ -112,6 +117,7 @@ class Listener:
     :param certificates: for TLS; None: there is no TLS, or the endpoint has its own.
     :param option: the option that has the description, for errors.
     :param inherited: the endpoint's socket, which listens already in another process; None to open one.
+    :param copy: a copy of the endpoint's socket, which another process owns; None to open one. It is left as it is.
     :raises ConfigurationError: when the description is wrong.
     """
 
@@ -123,6 +129,7 @@ class Listener:
         *,
         option: str = "listen",
         inherited: socket.socket | None = None,
+        copy: socket.socket | None = None,
     ) -> None:
         endpoint = description.removeprefix("haproxy:")
         kind = endpoint.partition(":")[0]
@@ -158,7 +165,11 @@ class Listener:
         if kind == "unix" and len([one for one in arguments if "=" not in one]) < 2 and not _has(arguments, "mode"):
             endpoint += f":mode={MODE:o}"
         try:
-            self._endpoint = serverFromString(self._reactor_for(kind), endpoint)
+            family = None if copy is None else copy.family
+            if copy is None:
+                self._endpoint = serverFromString(self._reactor_for(kind), endpoint)
+            else:
+                self._endpoint = AdoptedStreamServerEndpoint(self._reactor_for(kind), copy.detach(), family)
         except Exception as error:  # an endpoint's plugin may raise anything
             lacking = kind == "systemd" and isinstance(error, LookupError)
             reason = "systemd has passed no such socket" if lacking else error

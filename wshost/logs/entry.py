@@ -34,11 +34,14 @@ class Entry:
     facts: Mapping[str, Any] = field(default_factory=dict)
     #: The traceback with the exception, as Python prints it. Empty where there is none.
     traceback: str = ""
+    #: The name of the worker that has logged it, such as ``w2``. Empty in a server without workers.
+    worker: str = ""
 
 
-def entry(event: Mapping[str, Any]) -> Entry:
+def entry(event: Mapping[str, Any], worker: str = "") -> Entry:
     """Make an entry of an event.
 
+    :param worker: the name of the worker that logs.
     :raises Exception: when the event is wrong, or its values can't be shown: users' code may raise anything.
     """
     level = event.get("log_level") or LogLevel.info
@@ -64,6 +67,7 @@ def entry(event: Mapping[str, Any]) -> Entry:
         route=str(about.get("route", "")),
         facts=about.get("access", {}),
         traceback=_traceback(event, about, legacy).rstrip(),
+        worker=worker,
     )
 
 

@@ -16,10 +16,12 @@ from wshost.logs.text import escaped
 def text_line(entry: Entry) -> str:
     """Return ``time level logger: message``, without a newline at the end.
 
-    The time is in UTC, to the millisecond. A connection's id, and its peer's address, are in brackets before the
-    message. Further lines of the message, and those of the traceback, are indented: only an entry begins at the margin.
+    The time is in UTC, to the millisecond. A connection's id, or else the worker, and the peer's address are in
+    brackets before the message. Further lines of the message, and those of the traceback, are indented: only an entry
+    begins at the margin.
     """
-    about = " ".join(filter(None, (entry.connection, entry.peer, entry.route)))
+    # The id of a worker's connection begins with the worker's name.
+    about = " ".join(filter(None, (entry.connection or entry.worker, entry.peer, entry.route)))
     about = f"[{about}] " if about else ""
     lines = [f"{_time(entry, 'milliseconds')} {entry.level} {entry.logger}: {about}{entry.message}"]
     if entry.traceback:
@@ -31,7 +33,7 @@ def json_line(entry: Entry) -> str:
     """Return one JSON object, without a newline at the end; it has ASCII characters only.
 
     These keys are there always: time (RFC 3339, in UTC, to the microsecond), level, logger, message. These only where
-    there is something to say: connection, peer, traceback; and in a line of the access log, its facts.
+    there is something to say: connection, peer, route, worker, traceback; and in a line of the access log, its facts.
     """
     keys = {
         "time": _time(entry, "microseconds"),
@@ -39,7 +41,13 @@ def json_line(entry: Entry) -> str:
         "logger": entry.logger,
         "message": entry.message,
     }
-    more = {"connection": entry.connection, "peer": entry.peer, "route": entry.route, "traceback": entry.traceback}
+    more = {
+        "connection": entry.connection,
+        "peer": entry.peer,
+        "route": entry.route,
+        "worker": entry.worker,
+        "traceback": entry.traceback,
+    }
     return json.dumps(keys | {key: value for key, value in more.items() if value} | dict(entry.facts))
 
 

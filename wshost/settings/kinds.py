@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -71,6 +72,20 @@ class Integer(_Bounded[int]):
         if whole is None or not self.minimum <= whole <= self.maximum:
             raise ValueError(f"{value!r} is not a whole number from {self.minimum} to {self.maximum}")
         return whole
+
+
+class Processes(Integer):
+    """A number of processes, or ``auto``: one for each processor that this one may use."""
+
+    def add(self, before: Any, text: str) -> int:
+        return self.check(text) if text == "auto" else super().add(before, text)
+
+    def check(self, value: Any) -> int:
+        if value == "auto":
+            # Not on each system; then it is the number of all.
+            able = getattr(os, "sched_getaffinity", None)
+            return min(self.maximum, len(able(0)) if able else os.cpu_count() or 1)
+        return super().check(value)
 
 
 class Size(_Bounded[int]):

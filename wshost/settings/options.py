@@ -22,6 +22,7 @@ from wshost.settings.kinds import (
     Module,
     Network,
     OneOrSeveral,
+    Processes,
     Seconds,
     Several,
     Size,
@@ -45,7 +46,7 @@ GROUPS = {
     "handler": "What it serves",
     "max_message_size": "Limits",
     "handshake_timeout": "Times, in seconds",
-    "backplane": "Other processes and machines",
+    "workers": "Processes and machines",
     "access_log": "Log",
 }
 
@@ -240,6 +241,39 @@ class Settings:
         command_only=True,
     )
 
+    workers = Option(
+        Processes(1, 64),
+        1,
+        "Processes that serve, each with connections of its own; auto: one for each processor. With 1, this process "
+        "serves.",
+        command_only=True,
+    )
+    preload = Option(
+        Flag(),
+        False,
+        "Import the handlers before the workers are forked: these then share the memory. The import must start no "
+        "thread.",
+        command_only=True,
+    )
+    worker_timeout = Option(
+        Seconds(0, _DAY),
+        10.0,
+        "Kill and replace a worker that does nothing but one turn of its reactor for this long; 0 for never.",
+        command_only=True,
+    )
+    worker_max_rss = Option(
+        Size(0, 1 << 40),
+        0,
+        "Replace a worker that has more memory than this: once its successor serves, it drains. 0 for never.",
+        "0",
+        command_only=True,
+    )
+    worker_max_age = Option(
+        Seconds(0, 366 * _DAY),
+        0.0,
+        "Replace a worker that is older than this, give or take 10 %, in the same way; 0 for never.",
+        command_only=True,
+    )
     backplane = Option(
         Several(Text("URL")),
         (),

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from wshost.workers.crew import Crew, State, Worker
+
+
+def crew_of(*states: State) -> tuple[Crew, list[Worker]]:
+    crew = Crew()
+    line: Any = None
+    workers = [Worker(crew.next_number(), line, state) for state in states]
+    for worker in workers:
+        crew.add(worker)
+    return crew, workers
+
+
+def test_the_worker_with_the_fewest_connections_gets_the_next_and_equals_get_it_in_turn() -> None:
+    crew, workers = crew_of(State.SERVING, State.SERVING, State.SERVING)
+    order = []
+    for connection in range(5):
+        worker = crew.choose(())
+        assert worker is not None
+        crew.give(worker, connection)
+        order.append(worker.number)
+    assert order == [1, 2, 3, 1, 2]
+    workers[1].connections.clear()
+    chosen = crew.choose(())
+    assert chosen is workers[1]
+
+
+def test_only_workers_that_serve_and_have_room_are_chosen() -> None:
+    crew, workers = crew_of(State.STARTING, State.LEAVING, State.SERVING)
+    assert crew.serving == [workers[2]]
+    assert crew.choose(()) is workers[2]
+    assert crew.choose([workers[2]]) is None
+
+
+def test_workers_are_counted_and_found_until_they_have_ended() -> None:
+    crew, workers = crew_of(State.STARTING, State.LEAVING, State.SERVING)
+    assert (len(crew), crew.lasting, crew.started) == (3, 2, 3)
+    crew.remove(workers[0])
+    assert (len(crew), crew.lasting, crew.started) == (2, 1, 3)
+    assert crew.find(1) is None
+    assert crew.find(2) is workers[1]
+    assert list(crew) == workers[1:]
+
+
+@pytest.mark.parametrize(("pid", "text"), [(None, "worker 1"), (7, "worker 1 (pid 7)")])
+def test_a_worker_is_named_by_its_number_and_its_process(pid: int | None, text: str) -> None:
+    _, (worker,) = crew_of(State.STARTING)
+    worker.pid = pid
+    assert str(worker) == text

@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from socket import AF_UNIX, socket, socketpair
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.workers.surroundings import Peer, Reactor, heads, pair
+from wshost import chain
+from wshost.commands import log
+from wshost.handlers import echo
+from wshost.process import collector, ending, reactors, signals
+from wshost.results import ConfigurationError
+from wshost.settings.options import Settings
+from wshost.workers import worker as module
+from wshost.workers.kit import Kit
+from wshost.workers.verdicts import ADMITTED, CROWDED, FULL
+from wshost.workers.worker import WorkerServer, run
+
+
+class Transport(StringTransport):
+    """A connection's transport."""
+
+    def __init__(self, name: Any) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", *name))  # type: ignore[no-untyped-call]
+
+
+class Port:
+    """A port that makes connections only of what it is given."""
+
+    def __init__(self, factory: Any) -> None:
+        self.factory = factory
+        self.taken: list[Any] = []
+        self.protocols: list[Any] = []
+        self.transports: list[Transport] = []
+
+    def take(self, connected: socket, name: Any) -> None:
+        connected.close()
+        self.taken.append(name)
+        protocol = self.factory.buildProtocol(None)
+        self.transports.append(Transport(name))
+        protocol.makeConnection(self.transports[-1])
+        self.protocols.append(protocol)
+
+
+class Listener:
+    """A listener on a copy of a socket."""
+
+    unix = proxied = False
+
+    def __init__(self, reactor: Any, description: str, certificates: Any, *, copy: socket) -> None:
+        self.description = description
+        self.events: list[str] = []
+        self.port: Any = None
+        copy.close()
+
+    def listen(self, factory: Any) -> None:
+        if self.port is None:
+            self.port = Port(factory)
+            self.events.append("listen")
+
+    def pause(self) -> None:
+        if self.events[-1] != "pause":
+            self.events.append("pause")
+
+    def stop(self) -> Deferred[None]:
+        self.events.append("stop")
+        return succeed(None)
+
+
+class Scene:
+    """A worker's server, and the supervisor's end of its line."""
+
+    def __init__(self, **given: Any) -> None:
+        self.reactor = Reactor()
+        ours, theirs = pair()
+        self.peer = Peer(theirs)
+        self.reopened: list[bool] = []
+        self.server = WorkerServer(
+            Settings(**{"handler": echo, "slow_turn": 0.0, **given}),
+            self.reactor,
+            3,
+            ours,
+            copies=[socket(AF_UNIX)],
+            reopen=lambda: self.reopened.append(True),
+        )
+        self.server.bind()
+        self.listener: Any = self.server._listeners[0]
+        self.port: Port = self.listener.port
+
+    def start(self) -> list[dict[str, Any]]:
+        self.server.startService()
+        self.reactor.read()
+        return self.peer.read()
+
+    def take(self, *numbers: int, verdict: int = ADMITTED) -> None:
+        pairs = [socketpair() for _ in numbers]
+        what = [[0, ["192.0.2.1", number], number, verdict] for number in numbers]
+        self.peer.channel.send({"take": what}, b"", [one.fileno() for one, _ in pairs])
+        for both in pairs:
+            for one in both:
+                one.close()
+        self.reactor.read()
+
+    def say(self, **head: Any) -> list[dict[str, Any]]:
+        self.peer.say(**head)
+        self.reactor.read()
+        return self.peer.read()
+
+    def close(self) -> None:
+        self.server.close_line()
+        self.peer.close()
+
+
+@pytest.fixture(autouse=True)
+def handled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The signals that are handled, with what is called."""
+    handled: list[Any] = []
+    monkeypatch.setattr(module, "Listener", Listener)
+    monkeypatch.setattr(signals, "call_at", lambda numbers, _, call: handled.append((numbers, call)))
+    return handled
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    scene.close()
+
+
+def test_a_worker_says_that_it_serves_and_accepts_nothing(scene: Scene) -> None:
+    assert scene.start() == [{"serves": True}]
+    assert scene.server.ready
+    assert scene.listener.events == ["listen", "pause"]
+
+
+def test_a_worker_that_was_stopped_before_it_ran_does_not_say_that_it_serves(scene: Scene) -> None:
+    scene.server.startService()
+    scene.server.stopService()
+    scene.reactor.read()
+    assert heads(scene.peer.read(), "serves") == []
+
+
+def test_passed_sockets_become_connections_with_ids_of_the_worker(scene: Scene) -> None:
+    scene.start()
+    scene.take(11, 12)
+    assert scene.port.taken == [("192.0.2.1", 11), ("192.0.2.1", 12)]
+    assert [one.id for one in scene.port.protocols] == ["w3c1", "w3c2"]
+    scene.port.protocols[1].connectionLost()
+    scene.port.protocols[0].connectionLost()
+    scene.reactor.read()
+    assert scene.peer.read() == [{"ended": [12, 11]}]
+
+
+def test_many_ends_are_told_in_several_packets(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ENDED", 2)
+    scene.start()
+    scene.take(1, 2, 3)
+    for one in scene.port.protocols:
+        one.connectionLost()
+    scene.reactor.read()
+    assert scene.peer.read() == [{"ended": [1, 2]}, {"ended": [3]}]
+
+
+@pytest.mark.parametrize(("verdict", "status"), [(FULL, b"503"), (CROWDED, b"503"), (17, b"429")])
+def test_the_supervisors_verdict_is_the_clients_answer(verdict: int, status: bytes) -> None:
+    scene = Scene(max_connections_per_address=1, connection_rate=1)
+    scene.start()
+    scene.take(1, verdict=verdict)
+    answer: Any = scene.port.transports[0]
+    assert answer.value().split()[1] == status
+    scene.close()
+
+
+def test_a_socket_that_comes_after_the_end_is_closed_and_told_of(scene: Scene) -> None:
+    scene.start()
+    scene.server.stopService()
+    scene.take(7)
+    assert heads(scene.peer.read(), "ended") == [[7]]
+    assert scene.port.taken == []
+
+
+def test_a_stop_drains_and_is_obeyed_once(scene: Scene) -> None:
+    scene.start()
+    scene.take(1)
+    scene.say(stop=True)
+    scene.say(stop=True)
+    assert scene.reactor.stops == 1
+    scene.server.stopService()
+    assert heads(scene.peer.read(), "waiting") == [1]
+
+
+def test_sigterm_drains_as_the_supervisor_does(scene: Scene, handled: list[Any]) -> None:
+    scene.start()
+    (numbers, call), *_ = [one for one in handled if one[0] == (signal.SIGTERM,)]
+    call(signal.SIGTERM)
+    assert numbers == (signal.SIGTERM,)
+    assert scene.reactor.stops == 1
+
+
+def test_a_reactor_that_has_stopped_already_is_left_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise ReactorNotRunning
+
+    monkeypatch.setattr(scene.reactor, "stop", stop)
+    scene.start()
+    scene.say(stop=True)
+    assert not scene.server.ready or scene.server.running
+
+
+def test_an_abort_ends_connections_at_once(scene: Scene) -> None:
+    scene.start()
+    scene.take(1)
+    scene.say(abort=True)
+    assert scene.port.transports[0].disconnecting or scene.port.transports[0].disconnected
+    assert scene.reactor.stops == 1
+
+
+def test_a_reload_is_done_and_its_problems_are_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.start()
+    assert scene.say(reload=True) == [{"reloaded": [], "done": False}]
+    monkeypatch.setattr(chain, "reload_handlers", lambda *_: ["chat"])
+    assert scene.say(reload=True) == [{"reloaded": [], "done": True}]
+
+    def broken(*_: Any) -> list[str]:
+        raise ConfigurationError("no")
+
+    monkeypatch.setattr(chain, "reload_handlers", broken)
+    assert scene.say(reload=True) == [{"reloaded": ["the handlers stay as they are: no"], "done": False}]
+
+
+def test_the_log_is_opened_again(scene: Scene) -> None:
+    scene.start()
+    scene.say(reopen=True)
+    assert scene.reopened == [True]
+
+
+def test_streams_to_other_workers_are_closed_for_now(scene: Scene) -> None:
+    scene.start()
+    ours, theirs = socketpair()
+    with theirs:
+        scene.peer.channel.send({"peer": 4}, b"", [theirs.fileno()])
+    with ours:
+        scene.reactor.read()
+        assert ours.recv(1) == b""
+
+
+def test_a_worker_gives_signs_of_life(scene: Scene) -> None:
+    scene.start()
+    assert scene.say(beat=True) == [{"beat": True}]
+
+
+def test_an_unknown_command_changes_nothing(scene: Scene) -> None:
+    scene.start()
+    assert scene.say(unknown=1) == []
+
+
+def test_without_its_supervisor_a_worker_goes_on_and_drains_later(scene: Scene) -> None:
+    scene.start()
+    scene.take(1)
+    scene.peer.close()
+    with capturedLogs() as logged:
+        scene.reactor.read()
+    assert formatEvent(logged[0]) == "the supervisor has gone: no new connections; draining in 10 s"
+    assert scene.listener.events == ["listen", "pause", "stop"]
+    assert scene.reactor.stops == 0
+    scene.reactor.advance(10)
+    assert scene.reactor.stops == 1
+    with capturedLogs() as logged:
+        scene.server.stopService()
+        for _ in range(5):
+            scene.reactor.advance(0.25)
+    assert "waiting for 1 connection" in [formatEvent(event) for event in logged]
+
+
+def test_a_worker_that_drains_already_does_not_mind_the_end_of_its_supervisor(scene: Scene) -> None:
+    scene.start()
+    scene.take(1)
+    scene.server.stopService()
+    scene.peer.close()
+    with capturedLogs() as logged:
+        scene.reactor.read()
+    assert not logged
+
+
+def test_a_backplane_that_fails_late_ends_the_worker_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[Any] = []
+    monkeypatch.setattr(ending, "leave", lambda _, error: left.append(error.code))
+    scene = Scene()
+    connecting: Deferred[None] = Deferred()
+
+    class Backplane:
+        def connect(self, _: Any) -> Deferred[None]:
+            return connecting
+
+        def close(self) -> None:
+            """Nothing is left."""
+
+    backplane: Any = Backplane()
+    scene.server._exchange = backplane
+    scene.start()
+    connecting.errback(ConfigurationError("no broker"))
+    assert heads(scene.peer.read(), "failed") == ["no broker"]
+    assert left == [1]
+    scene.close()
+
+
+class TestRun:
+    @pytest.fixture
+    def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
+        reactor = Reactor()
+        monkeypatch.setattr(reactor, "run", lambda: reactor.advance(0), raising=False)
+        monkeypatch.setattr(reactors, "choose", lambda *, daemon: None)
+        monkeypatch.setattr(reactors, "installed", lambda: reactor)
+        monkeypatch.setattr(collector, "spare_lasting_objects", lambda: None)
+        monkeypatch.setattr(log, "begin", lambda *_: None)
+        before = signal.getsignal(signal.SIGTERM)
+        yield reactor
+        signal.signal(signal.SIGTERM, before)
+
+    def ran(self, kit: Kit, connected: socket, copies: Sequence[socket]) -> int:
+        return run(kit, 3, connected, copies)
+
+    def test_a_worker_serves_until_its_reactor_stops(self, reactor: Reactor, tmp_path: Path) -> None:
+        ours, theirs = pair()
+        peer = Peer(theirs)
+        given = {"handler": echo, "slow_turn": 0.0}
+        assert self.ran(Kit(given, str(tmp_path), str(tmp_path / "log")), ours, [socket(AF_UNIX)]) == 0
+        assert heads(peer.read(), "serves") == [True]
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        phases = [trigger[:2] for trigger in reactor.triggers]
+        assert ("before", "shutdown") in phases
+        after = next(trigger[2] for trigger in reactor.triggers if trigger[:2] == ("after", "shutdown"))
+        after()
+        assert peer.ended
+        peer.close()
+
+    def test_a_worker_that_can_not_start_says_why(self, reactor: Reactor) -> None:
+        ours, theirs = pair()
+        peer = Peer(theirs)
+        with ours:
+            assert self.ran(Kit({"handler": "no.such.handler"}), ours, []) == 1
+        (said,) = peer.read()
+        assert said["failed"].startswith("handler 'no.such.handler'")
+        peer.close()
+
+    def test_the_log_of_a_worker_is_opened_again_or_says_why_not(self, tmp_path: Path) -> None:
+        folder = tmp_path / "logs"
+        folder.mkdir()
+        ours = log.Log(Settings(), str(folder / "log"), worker="w3")
+        (folder / "log").rename(folder / "old")
+        module._reopen(ours)
+        assert (folder / "log").exists()
+        for one in folder.iterdir():
+            one.unlink()
+        folder.rmdir()
+        with capturedLogs() as logged:
+            module._reopen(ours)
+        assert formatEvent(logged[0]).startswith("the log can't be opened again: ")
+
+
+def test_a_backplane_that_fails_at_once_prevents_the_start(scene: Scene) -> None:
+    class Backplane:
+        def connect(self, _: Any) -> Deferred[None]:
+            return fail(ConfigurationError("no broker"))
+
+        def close(self) -> None:
+            """Nothing is left."""
+
+    backplane: Any = Backplane()
+    scene.server._exchange = backplane
+    with pytest.raises(ConfigurationError, match="no broker"):
+        scene.server.startService()

@@ -1,0 +1,15 @@
+"""Several processes that serve as one: a supervisor, a template and the workers (`--workers`).
+
+- `supervisor` starts, watches and ends the workers: `forking` is where they come from, and `rounds` has them reload one
+  after another. It runs no users' code.
+- `passing` accepts connections in the supervisor, and passes each to the worker with the fewest.
+- `crew` is what the supervisor knows of its workers; `health` finds those that hang; `deaths` says how soon a dead one
+  is replaced.
+- `template` is the process that the workers are forked from; `worker` is a server in a worker.
+- `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker.
+- `line` is one end of the connection between two of these processes; `kit` is what each worker has to know; `ports` are
+  the listening sockets.
+
+Connections and commands go from the supervisor to a worker, reports go back. Workers share no memory but what the
+template had when it forked. Nothing here may read or write a client's socket, or know a protocol or a handler.
+"""

@@ -1,0 +1,250 @@
+"""A server in a process of its own that a supervisor has started: it accepts nothing, and gets accepted sockets.
+
+It must not know how other workers do.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger, globalLogBeginner
+
+from wshost.backplanes.workers import WorkersBackplane
+from wshost.cluster.exchange import Way
+from wshost.commands import log
+from wshost.connections.admission import Admission
+from wshost.connections.shared import Limits
+from wshost.listening.listener import Listener
+from wshost.loading.importing import make_importable
+from wshost.process import collector, ending, reactors, signals
+from wshost.process.takeover import Channel
+from wshost.reloading import Reloaded
+from wshost.results import ConfigurationError
+from wshost.server import Server
+from wshost.settings.options import Settings
+from wshost.workers.kit import Kit
+from wshost.workers.line import Line
+from wshost.workers.verdicts import Judged
+
+#: Of so many connections a packet says that they have ended.
+MOST_ENDED = 5_000
+
+_log = Logger("wshost")
+
+
+class WorkerServer(Server):
+    """The server of one worker.
+
+    :param settings: the checked options.
+    :param reactor: must be asyncio's.
+    :param number: the worker's.
+    :param connected: its socket to the supervisor.
+    :param copies: the listening sockets of the endpoints, in order.
+    :param reopen: opens the log again.
+    :param machine: names all workers together.
+    :raises ConfigurationError: as `Server`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        number: int,
+        connected: socket,
+        *,
+        copies: Sequence[socket],
+        reopen: Callable[[], None],
+        machine: str = "",
+    ) -> None:
+        super().__init__(settings, reactor)
+        # The other workers, as a backplane that comes before that of the options.
+        self._mesh = WorkersBackplane(reactors.event_loop(reactor), settings.backplane_buffer)
+        ways = [Way("workers", lambda: self._mesh, local=True), *self._cluster.ways]
+        self._cluster = self._cluster._replace(ways=ways, machine=machine, buffer=settings.backplane_buffer)
+        self._prefix = f"w{number}"
+        self._copies = list(copies)
+        self._reopen = reopen
+        self._judged: Judged | None = None
+        # The numbers of connections that have ended, of which the supervisor is told at the end of the turn.
+        self._gone: list[int] = []
+        # The supervisor has gone; and this process is to end.
+        self._alone = False
+        self._ends = False
+        self._line = Line(reactor, connected, self._received, self._lost)
+
+    # What the server asks
+
+    def _listener(self, reactor: Any, place: int, description: str) -> Listener:
+        return Listener(reactor, description, self._certificates, copy=self._copies[place])
+
+    def _admission(self, limits: Limits, reactor: Any) -> Admission:
+        self._judged = Judged(
+            limits.max_connections,
+            limits.max_connections_per_address,
+            limits.connection_rate,
+            reactor.seconds,
+            self._note_end,
+        )
+        return self._judged
+
+    def bind(self, unix: bool = True) -> None:
+        super().bind(unix)
+        for listener in self._listeners:
+            listener.pause()
+
+    def startService(self) -> None:
+        super().startService()
+        # After Twisted's own handlers were set.
+        self._reactor.callWhenRunning(signals.call_at, (signal.SIGTERM,), self._reactor, lambda _: self._stop())
+
+    def _serve(self, _: object) -> None:
+        """Tell the supervisor that the backplane has connected: the listeners stay paused for good."""
+        self._connecting = None
+        self._reactor.callWhenRunning(self._announce, self._listeners)
+
+    def _announce(self, listeners: list[Listener]) -> None:
+        # The server may have been stopped before the reactor ran.
+        if listeners is self._listeners:
+            self._ready = True
+            self._line.tell({"serves": True})
+
+    def _wait_for(self, connections: int) -> bool:
+        # The supervisor says how many all workers wait for.
+        self._line.tell({"waiting": connections})
+        return not self._alone
+
+    def _give_up(self, error: ConfigurationError) -> None:
+        self._line.tell(failed(error))
+        ending.leave(self._reactor, SystemExit(1))
+
+    def _note_end(self, number: int) -> None:
+        if not self._gone:
+            self._reactor.callLater(0, self._tell_ends)
+        self._gone.append(number)
+
+    def _tell_ends(self) -> None:
+        gone, self._gone = self._gone, []
+        for first in range(0, len(gone), MOST_ENDED):
+            self._line.tell({"ended": gone[first : first + MOST_ENDED]})
+
+    # What the supervisor says
+
+    def _received(self, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
+        if "take" in head:
+            self._take(head["take"], sockets)
+        elif "peer" in head:
+            self._mesh.add(sockets[0])
+        elif "peers" in head:
+            self._mesh.complete()
+        elif "beat" in head:
+            self._line.tell({"beat": True})
+        elif "reload" in head:
+            self.reload().addCallback(self._tell_reloaded)
+        elif "reopen" in head:
+            self._reopen()
+        elif "stop" in head:
+            self._stop()
+        elif "abort" in head:
+            self._abort()
+            self._stop()
+
+    def _take(self, what: Sequence[Sequence[Any]], sockets: list[socket]) -> None:
+        for (place, name, number, verdict), connected in zip(what, sockets, strict=True):
+            port = self._listeners[place].port if self._listeners else None
+            if port is None or self._judged is None:
+                # It stops, and that has crossed the packet.
+                connected.close()
+                self._note_end(number)
+                continue
+            with self._judged.deciding(number, verdict):
+                port.take(connected, tuple(name) if isinstance(name, list) else name)
+
+    def _tell_reloaded(self, done: Reloaded) -> Reloaded:
+        self._line.tell({"reloaded": list(done.problems), "done": bool(done.certificates or done.handlers)})
+        return done
+
+    def _stop(self) -> None:
+        """Drain, and end the process; only once, as a signal to all processes may cross the supervisor's command."""
+        if not self._ends:
+            self._ends = True
+            # Users' code may have stopped it.
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
+
+    def _lost(self) -> None:
+        """Go on for a while, then drain: the supervisor has gone, and has no time to say so."""
+        if self._stops is not None:
+            return
+        self._alone = True
+        seconds = self._settings.drain_timeout
+        _log.error("the supervisor has gone: no new connections; draining in {seconds:g} s", seconds=seconds)
+        self._ready = False
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            # A new supervisor must be able to listen there.
+            listener.stop()
+        self._reactor.callLater(seconds, self._stop)
+
+    def close_line(self) -> None:
+        """Tell the supervisor what is left to tell, and close this end."""
+        self._tell_ends()
+        self._line.close()
+
+
+def failed(error: ConfigurationError) -> dict[str, str]:
+    """Return what tells the supervisor why a worker can't serve."""
+    # JSON makes six bytes of some characters.
+    return {"failed": str(error)[:2_000], "traceback": getattr(error, "traceback_text", "")[-15_000:]}
+
+
+def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> int:
+    """Serve, in a process that was forked for it.
+
+    :param number: the worker's.
+    :param connected: its socket to the supervisor.
+    :param copies: the listening sockets of the endpoints, in order.
+    :returns: the exit status.
+    """
+    # The supervisor takes the others, and tells the workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    reactors.choose(daemon=False)
+    reactor = reactors.installed()
+    try:
+        settings = Settings(**kit.given)
+        ours = log.Log(settings, kit.log_path, kit.log_stream, worker=f"w{number}")
+        log.begin(ours, settings.log_level, globalLogBeginner)
+        if kit.folder is not None:
+            make_importable(Path(kit.folder))
+        server = WorkerServer(
+            settings,
+            reactor,
+            number,
+            connected,
+            copies=copies,
+            reopen=partial(_reopen, ours),
+            machine=kit.machine,
+        )
+        server.bind()
+        collector.spare_lasting_objects()
+        server.startService()
+    except ConfigurationError as error:
+        Channel(connected).send(failed(error))
+        return 1
+    reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
+    reactor.addSystemEventTrigger("after", "shutdown", server.close_line)
+    reactor.run()
+    return 0
+
+
+def _reopen(ours: log.Log) -> None:
+    try:
+        ours.reopen()
+    except OSError as error:
+        _log.error("the log can't be opened again: {why}", why=error)
