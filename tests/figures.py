@@ -202,10 +202,10 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
             (str(messages.MAX_NAME), size(facts.MAX_DATA)),
         ),
         (
-            "A connection may have {} names, be present at {} topics, watch {}, and monitor {} others. A process may have "
-            "{} names and presences.",
-            (*(count(facts.MAX_OF_ONE),) * 4, count(facts.MAX_OF_PROCESS)),
+            "A connection may have {} names, be present at {} topics, watch {}, and monitor {} others.",
+            (count(facts.MAX_OF_ONE),) * 4,
         ),
+        ("A process may have {} names and presences.", (count(facts.MAX_OF_PROCESS),)),
         ("The key has at least {} bytes that nobody else knows", (count(home.MIN_KEY),)),
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),

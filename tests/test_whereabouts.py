@@ -65,20 +65,22 @@ def test_a_connection_is_present_until_it_is_untracked(ref: Ref) -> None:
     assert wshost.present("room") == {}
 
 
+#: As programs see it whose types nobody checks.
+UNCHECKED: Any = wshost
 WRONG: list[Any] = [
-    (lambda ref: wshost.register(7, ref), TypeError, "^a name is a str, not int$"),
-    (lambda ref: wshost.register("", ref), ValueError, "^a name has 1 to 255 bytes, not 0$"),
-    (lambda ref: wshost.register("ü" * 128, ref), ValueError, "^a name has 1 to 255 bytes, not 256$"),
-    (lambda ref: wshost.register("\ud800", ref), UnicodeEncodeError, "surrogates not allowed"),
-    (lambda ref: wshost.register("ann", "c1"), TypeError, "^a connection is named by its Ref, not by str$"),
-    (lambda ref: wshost.unregister(""), ValueError, "^a name has 1 to 255 bytes"),
-    (lambda ref: wshost.whereis(None), TypeError, "^a name is a str, not NoneType$"),
-    (lambda ref: wshost.track("rooms.*", ref), ValueError, "to a topic, not to a pattern"),
-    (lambda ref: wshost.track("room", None), TypeError, "^a connection is named by its Ref"),
-    (lambda ref: wshost.track("room", ref, object()), TypeError, "object"),
-    (lambda ref: wshost.track("room", ref, bytes(4_097)), ValueError, "has at most 4096 bytes, not 4100$"),
-    (lambda ref: wshost.untrack("room", 7), TypeError, "^a connection is named by its Ref"),
-    (lambda ref: wshost.present(7), TypeError, "^a topic is a str, not int$"),
+    (lambda ref: UNCHECKED.register(7, ref), TypeError, "^a name is a str, not int$"),
+    (lambda ref: UNCHECKED.register("", ref), ValueError, "^a name has 1 to 255 bytes, not 0$"),
+    (lambda ref: UNCHECKED.register("ü" * 128, ref), ValueError, "^a name has 1 to 255 bytes, not 256$"),
+    (lambda ref: UNCHECKED.register("\ud800", ref), UnicodeEncodeError, "surrogates not allowed"),
+    (lambda ref: UNCHECKED.register("ann", "c1"), TypeError, "^a connection is named by its Ref, not by str$"),
+    (lambda ref: UNCHECKED.unregister(""), ValueError, "^a name has 1 to 255 bytes"),
+    (lambda ref: UNCHECKED.whereis(None), TypeError, "^a name is a str, not NoneType$"),
+    (lambda ref: UNCHECKED.track("rooms.*", ref), ValueError, "to a topic, not to a pattern"),
+    (lambda ref: UNCHECKED.track("room", None), TypeError, "^a connection is named by its Ref"),
+    (lambda ref: UNCHECKED.track("room", ref, object()), TypeError, "object"),
+    (lambda ref: UNCHECKED.track("room", ref, bytes(4_097)), ValueError, "has at most 4096 bytes, not 4100$"),
+    (lambda ref: UNCHECKED.untrack("room", 7), TypeError, "^a connection is named by its Ref"),
+    (lambda ref: UNCHECKED.present(7), TypeError, "^a topic is a str, not int$"),
 ]
 
 
