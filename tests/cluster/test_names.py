@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.together import Process, Together
 from tests.memory import MemoryReactor
-from wshost.cluster import directory as directory_module
+from wshost.cluster import holdings
 from wshost.cluster.facts import MAX_OF_ONE
 
 
@@ -64,7 +64,7 @@ class TestInOneProcess:
     def test_a_process_may_have_a_limited_number_of_names(
         self, alone: Process, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(directory_module, "MAX_OF_PROCESS", 2)
+        monkeypatch.setattr(holdings, "MAX_OF_PROCESS", 2)
         ref, peer = alone.open()
         other, _ = alone.open()
         assert [alone.directory.register(name, ref) for name in "abc"] == [True, True, False]

@@ -138,7 +138,7 @@ class Outside:
         #: Gets the process that has told something to all, and what. Raises as `act`.
         self.tells_all: Callable[[str, Any], object] = _ignore
         #: Gets what `act` would; returns whether it has done it. Raises as `act`.
-        self.asks: Callable[[str, Any], bool] = _is_nothing
+        self.asks: Callable[[str, Any], object] = _ignore
         self._hubs = hubs
         self._subjects = subjects
         self._machine = machine
@@ -217,7 +217,7 @@ class Outside:
         """Send a message to all other processes. Called in the reactor's thread. See `tell`."""
         return self._put(self._subjects.all, message)
 
-    def take_part(self, tells_all: Callable[[str, Any], object], asks: Callable[[str, Any], bool]) -> None:
+    def take_part(self, tells_all: Callable[[str, Any], object], asks: Callable[[str, Any], object]) -> None:
         """Receive what others `spread`, and ask for. Called in the reactor's thread."""
         self.tells_all, self.asks = tells_all, asks
         self._subscribe(self._subjects.all)
@@ -367,11 +367,12 @@ class Outside:
         return any(line.local for line in self.lines)
 
     def _bring_home(self, subject: str, sender: str) -> Callable[[Any], object]:
-        boot = self._subjects.boot(subject)
+        boot = self._subjects.boot(subject) or ""
+        to_all = subject == self._subjects.all
 
         def bring(message: Any) -> None:
             try:
-                if boot is None:
+                if to_all:
                     self.tells_all(sender, message)
                 else:
                     self.act(boot, message)
@@ -389,10 +390,6 @@ def _reaches(line: Line, subject: str) -> bool:
     """Return whether somebody may receive on this line."""
     reaches = getattr(line.backplane, "reaches", None)
     return line.is_connected if reaches is None else bool(reaches(subject))
-
-
-def _is_nothing(*_: object) -> bool:
-    return False
 
 
 def _ignore(*what: object) -> None:
