@@ -26,6 +26,7 @@ from tests import conformance, metrics
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
+from wshost.client import blocking
 from wshost.cluster import directory, facts, members
 from wshost.commands.options import CONFIG
 from wshost.connections import (
@@ -57,6 +58,7 @@ from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
+from wshost.workers import deaths
 
 ROOT = Path(__file__).parent.parent
 
@@ -192,6 +194,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`--backplane-buffer`, {}. What has", (size(DEFAULTS["backplane_buffer"]),)),
         ("`--backplane-patience`, {} seconds, is dropped", (_time("backplane_patience"),)),
         ("the start waits {} seconds for it", (count(server.BACKPLANE_TIMEOUT),)),
+        ("has taken it within {} seconds", (count(int(parameter(blocking.connect, "timeout"))),)),
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
     ],
     "docs/handlers.md": [
@@ -272,6 +275,11 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`limit` ({} by default, {} at most)", (count(connections.PAGE), count(connections.MOST))),
         ('and `reason`, {} "closed by an administrator"', (str(connections.CLOSE[0]),)),
         ("A scrape adds up {} connections a turn", (count(totals.A_TURN),)),
+        (
+            "but when {} have died within {} seconds, only after a pause of {} to {} seconds",
+            (count(deaths.MANY), count(deaths.WITHIN), count(deaths.FIRST), count(deaths.LONGEST)),
+        ),
+        ("for `--worker-timeout`, {} seconds", (_time("worker_timeout"),)),
         ("After {} seconds, the reactor's loop ends", (count(ending.GRACE),)),
         ("After {} seconds, the process ends", (count(ending.LIMIT),)),
         ("is still at work; after {}, even if C code does not return.", (count(2 * ending.LIMIT),)),
@@ -393,13 +401,20 @@ OTHERS: dict[str, list[str]] = {
         "So a burst of 16 messages is answered by one system call",
         "twistd can't exit with another status than 0",
     ],
-    "docs/scaling.md": ["still gets 200, and"],
+    "docs/scaling.md": [
+        "still gets 200, and",
+        "exit status is 0 when the broker has",
+        "Otherwise it is 1, and one line",
+    ],
     "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to", "with port 0 if that is not known"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [
         "the exit status is 1",
         "port 8080 of all IPv4 addresses",
         'it logs "waiting for 3 connections" once a second',
+        '"waiting for 3 connections" counts those of all',
+        "and the status 1",
+        "a worker needs about 10 MB of its own",
         "`--drain-spread 8` closes the connections one after the other, in random order, over 8 seconds",
         "With `--drain-code 1012` ",
         "A port below 1024 needs root",

@@ -25,7 +25,7 @@ from zope.interface.interface import InterfaceClass
 import wshost
 from tests import metrics
 from wshost.cluster import monitors
-from wshost.commands import foreground
+from wshost.commands import foreground, publish
 from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
@@ -38,6 +38,7 @@ ROOT = Path(__file__).parent.parent
 _WORDS = """
     . .. ? /* /chat /chat/ \\: \\x80 \\x85 \\x9f \\xa0 \\xb2 -n null None True False match TypeError ValueError
     127.0.0.1:50000 [::1]:50000 [::1] localhost example.com:8080 chat.example.com *.example.com c1 c2 sesame limit
+    w2 w2c7
     tcp: tcp6: unix: unix:/path fast: ssl: tls: systemd: haproxy: haproxy:ssl: data: mode= unix:/run/chat.sock:mode=666
     https://app.example.com https://*.example.com http://localhost:3000 http://tauri.localhost tauri://localhost
     capacitor://localhost ionic://localhost app://x file:// vscode-webview://… vscode-webview://*
@@ -199,7 +200,7 @@ def is_there(name: str) -> bool:
     first, _, rest = name.partition(" ")
     if first.startswith("--"):
         option = first.partition("=")[0]
-        ours = {*OPTIONS, *foreground.Options.more, "config", "help", "version"}
+        ours = {*OPTIONS, *foreground.Options.more, *publish.Options.more, "config", "help", "version"}
         return option[2:].replace("-", "_") in ours or option in _TWISTD | {"--clean"}
     if first == "make":
         target = rest.partition(" ")[0]

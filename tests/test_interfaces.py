@@ -86,7 +86,7 @@ PUBLIC: dict[Any, set[str]] = {
         "info(message)",
         "monitor(other)",
         "ping(data)",
-        "send(data, key=None, confirm=False, timeout=5.0)",
+        "send(data, key=None)",
         "signed(key)",
         "subscribe(topic)",
         "unsubscribe(topic)",

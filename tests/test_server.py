@@ -1233,6 +1233,14 @@ class TestAnotherProcess:
         reactor.advance(10)
         assert moved == [0]
 
+    def test_a_server_whose_successor_takes_no_connections_keeps_them(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo}, reactor)
+        connect(reactor)
+        moved: list[int] = []
+        server.give_up(lambda _: None, None).addCallback(moved.append)
+        assert moved == [0]
+        assert port.released
+
     def test_ports_that_can_not_go_over_are_only_paused(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)
         told: list[int] = []

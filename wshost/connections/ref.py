@@ -69,7 +69,6 @@ class Ref:
         return hash((self._registry.home.boot, self.id))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # No method: for these, twistd has a way of its own, which can do no class methods.
         return _parsed, (str(self),)
 
     @classmethod
@@ -245,6 +244,7 @@ class Ref:
 
 
 def _parsed(text: str) -> Ref:
+    # Not a method: pickle's older protocols can't name these.
     return Ref.parse(text)
 
 

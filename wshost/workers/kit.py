@@ -27,7 +27,7 @@ class Kit:
     log_path: str | None = None
     log_stream: int = 2
     #: Names the workers of one supervisor together, among all processes of a cluster.
-    machine: str = field(default_factory=lambda: Home.new().boot)
+    machine: str = field(default_factory=lambda: Home.new().boot, compare=False)
 
     def packed(self) -> bytes:
         """Return this as bytes.

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import Any
 
@@ -23,7 +24,9 @@ from wshost.commands.one_line import Exit, one_line
 from wshost.connections.drain import REPORT, counted
 from wshost.process import ending, reactors, signals
 from wshost.process.systemd import Notifier
+from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
+from wshost.server import public
 from wshost.settings.options import Settings
 from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
@@ -35,9 +38,12 @@ from wshost.workers.line import Line
 from wshost.workers.passing import Passing
 from wshost.workers.ports import Ports
 from wshost.workers.rounds import Round
+from wshost.workers.succession import Succession
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
 LAST_WORDS, ABORTING, OVERTIME = 5.0, 0.4, 5.0
+#: Seconds until a worker is replaced that was told to stop by others: systemd tells all processes of a service.
+SETTLE = 0.2
 
 _log = Logger("wshost")
 
@@ -74,7 +80,9 @@ class Supervisor(MultiService):
         self._kill = kill
         self._crew = Crew()
         self._deaths = Deaths()
-        self._passing = Passing(self._reactor, settings, self._crew, listen)
+        path = None if settings.takeover is None else Path(settings.takeover)
+        self._succession = Succession(self._reactor, path, public(settings))
+        self._passing = Passing(self._reactor, settings, self._crew, listen, self._succession.inherited)
         self._forking = Forking(self._reactor, self._crew, kit.packed(), self._deaths, spawn=spawn, wait=wait)
         self._forking.forked = self._forked
         self._forking.ended = self._ended
@@ -121,6 +129,8 @@ class Supervisor(MultiService):
                 self._forking.start()
             except OSError as error:
                 raise ConfigurationError(f"workers: no process can be started: {error.strerror}") from error
+            if not self._succession.waits:
+                self._succession.offer(lambda: self._passing.ports.sockets, self._give_up_to)
         ending.watch(self._reactor, self._abort)
         signals.call_after(signals.HANGUP, self._reactor, lambda _: self._tell_all({"reopen": True}))
         signals.call_after(signals.RELOAD, self._reactor, lambda _: self.reload())
@@ -162,11 +172,36 @@ class Supervisor(MultiService):
             self._retire(self._worn)
         if not self._began and len(self._crew.serving) == self._settings.workers:
             self._began = True
-            self._announce()
-            self._passing.begin()
             self._health.start()
-            self._systemd.ready("serving")
+            self._succession.go(self._let_in)
         self._passing.go_on()
+
+    def _let_in(self) -> None:
+        """Accept clients: the process before this one, if there is one, does not any more."""
+        self._announce()
+        self._passing.begin()
+        self._systemd.ready("serving")
+        if self._succession.waits:
+            try:
+                self._succession.offer(lambda: self._passing.ports.sockets, self._give_up_to)
+            except ConfigurationError as error:
+                _log.error("{error}", error=error)
+
+    def _give_up_to(self, channel: Channel) -> None:
+        """Let a successor accept, then stop as at a signal: the workers keep their connections, and drain."""
+        self._passing.pause()
+        try:
+            channel.send({"opened": 0})
+        except OSError as error:
+            _log.warn("the process that would take over has gone: {error}", error=error)
+            self._passing.begin()
+        else:
+            for listener in self._passing.ports.listeners:
+                listener.port.release()
+            _log.info("another process has taken over, with the listening sockets")
+            self._reactor.stop()
+        finally:
+            channel.close()
 
     def _announce(self) -> None:
         settings = self._settings
@@ -199,10 +234,10 @@ class Supervisor(MultiService):
         elif "waiting" in head:
             worker.waits_for = int(head["waiting"])
             if worker.state is not State.LEAVING:
-                # Somebody has told it to stop.
+                # Users' code or somebody else has told it to stop; if the same signal comes here, none is to follow.
                 worker.state = State.LEAVING
                 worker.left = True
-                self._start_worker()
+                self._make_good(SETTLE)
         elif "failed" in head:
             self._failures[number] = template.failure(head)
         elif "reloaded" in head:
@@ -254,11 +289,18 @@ class Supervisor(MultiService):
             return
         what = how if error is None else f"can't start: {error}"
         _log.error("{worker} {how}; {lost} lost", worker=str(worker), how=what, lost=counted(lost))
+        self._make_good()
+
+    def _make_good(self, least: float = 0.0) -> None:
+        """Replace a worker, at once or later.
+
+        :param least: seconds to wait at least.
+        """
         wait, begins = self._deaths.note(self._reactor.seconds())
         if begins:
             _log.error("workers die one after another: from now on, each is replaced only after some time")
-        if wait:
-            self._reactor.callLater(wait, self._start_worker)
+        if max(wait, least):
+            self._reactor.callLater(max(wait, least), self._start_worker)
         else:
             self._start_worker()
 
@@ -290,6 +332,7 @@ class Supervisor(MultiService):
         self._stops = [done]
         self._forking.retire()
         self._health.stop()
+        self._succession.stop()
         self._closing = self._passing.stop()
         for worker in self._crew:
             worker.state = State.LEAVING
@@ -386,11 +429,8 @@ def check(settings: Settings) -> None:
     """Check that options fit with workers. :raises ConfigurationError: when they don't."""
     if not hasattr(os, "pidfd_open"):
         raise ConfigurationError("workers: this system can't have them: they need Linux")
-    for name in ("admin", "takeover"):
-        if getattr(settings, name) is not None:
-            raise ConfigurationError(
-                f"workers: they can't be had together with {name} yet: leave out the one or the other"
-            )
+    if settings.admin is not None:
+        raise ConfigurationError("workers: they can't be had together with admin yet: leave out the one or the other")
 
 
 def _connect(worker: Worker, other: Worker) -> None:
