@@ -207,8 +207,8 @@ class Ref:
     def monitor(self, other: IRef) -> bool:
         """Give the connection's handler ``("info", ("down", other, reason))``, once, when another connection has ended.
 
-        It comes at once if the other is gone already. The reason is a str: why it has ended, as the access log says it;
-        "gone" when that is not known; "unreachable" when its process is dead or cut off, for 3 to 5 seconds.
+        It comes at once if the other is gone already. The reason is a str: why its transport has ended, or why
+        wshost has ended it; "gone" when that is not known; "unreachable" when its process has been silent for 3 seconds.
 
         :returns: False also when the connection monitors 1,000 others already.
         :raises TypeError: when the other is no `Ref`.
