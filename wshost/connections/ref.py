@@ -208,7 +208,7 @@ class Ref:
         """Give the connection's handler ``("info", ("down", other, reason))``, once, when another connection has ended.
 
         It comes at once if the other is gone already. The reason is a str: why its transport has ended, or why
-        wshost has ended it; "gone" when that is not known; "unreachable" when its process has been silent for 3 seconds.
+        wshost has ended it; "gone" when that is not known; "unreachable" when its process was silent for 3 seconds.
 
         :returns: False also when the connection monitors 1,000 others already.
         :raises TypeError: when the other is no `Ref`.
