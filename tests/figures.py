@@ -27,6 +27,7 @@ from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
 from wshost.client import blocking
+from wshost.cluster import directory, facts, members
 from wshost.commands.options import CONFIG
 from wshost.connections import (
     admission,
@@ -197,6 +198,17 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
     ],
     "docs/handlers.md": [
+        ("then what changes, at most once in {} seconds.", (str(directory.INTERVAL),)),
+        ("A process that is silent for {} seconds is dead to the others", (count(members.DEAD),)),
+        (
+            "A name has at most {} bytes; `data` is what msgpack has a form for, at most {}.",
+            (str(messages.MAX_NAME), size(facts.MAX_DATA)),
+        ),
+        (
+            "A connection may have {} names, be present at {} topics, watch {}, and monitor {} others.",
+            (count(facts.MAX_OF_ONE),) * 4,
+        ),
+        ("A process may have {} names and presences.", (count(facts.MAX_OF_PROCESS),)),
         ("The key has at least {} bytes that nobody else knows", (count(home.MIN_KEY),)),
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),

@@ -24,6 +24,7 @@ from zope.interface.interface import InterfaceClass
 
 import wshost
 from tests import metrics
+from wshost.cluster import monitors
 from wshost.commands import foreground, publish
 from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
@@ -173,8 +174,19 @@ ROOTS: dict[str, set[str]] = {
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
 _OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}
+#: The infos that wshost sends, and the reasons that it has itself.
+_INFOS = {"down", "presence", "unregistered", monitors.GONE, monitors.UNREACHABLE}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
-_STRINGS = {*re.findall(r'"(\w+)"', FORMS), *_MESSAGES, *_OWN_ACTIONS, *WHEN_SLOW, "send", "worker", "connection"}
+_STRINGS = {
+    *re.findall(r'"(\w+)"', FORMS),
+    *_MESSAGES,
+    *_INFOS,
+    *_OWN_ACTIONS,
+    *WHEN_SLOW,
+    "send",
+    "worker",
+    "connection",
+}
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
 _TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 

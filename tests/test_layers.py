@@ -77,6 +77,7 @@ ASSEMBLY = {
     "wshost.chain",
     "wshost.commands",
     "wshost.server",
+    "wshost.whereabouts",
     "wshost.workers",
 }
 #: Names outside of ours that few modules may import.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wshost.client.steps import UndeliveredError
     from wshost.connections.ref import Ref
     from wshost.server import publish, service
+    from wshost.whereabouts import present, register, track, unregister, untrack, whereis
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,8 +27,14 @@ __all__ = [
     "UndeliveredError",
     "connect",
     "connect_async",
+    "present",
     "publish",
+    "register",
     "service",
+    "track",
+    "unregister",
+    "untrack",
+    "whereis",
 ]
 
 compiled.install()
@@ -39,6 +46,7 @@ _LAZY = {
     "connect_async": "wshost.client.asynchronous",
     "publish": "wshost.server",
     "service": "wshost.server",
+    **dict.fromkeys(("present", "register", "track", "unregister", "untrack", "whereis"), "wshost.whereabouts"),
 }
 
 
