@@ -15,7 +15,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.workers.surroundings import Peer, Reactor, heads, pair
 from wshost import chain
+from wshost.cluster.exchange import Exchange
 from wshost.commands import log
+from wshost.connections.homes import Homes
 from wshost.handlers import echo
 from wshost.process import collector, ending, reactors, signals
 from wshost.results import ConfigurationError
@@ -92,6 +94,8 @@ class Scene:
             copies=[socket(AF_UNIX)],
             reopen=lambda: self.reopened.append(True),
         )
+        # That of the whole process would keep what other tests leave.
+        self.server._exchange = Exchange(Homes())
         self.server.bind()
         self.listener: Any = self.server._listeners[0]
         self.port: Port = self.listener.port
@@ -249,6 +253,7 @@ def test_messages_go_to_other_workers_by_their_streams(scene: Scene) -> None:
     with theirs:
         scene.peer.channel.send({"peer": 4}, b"", [theirs.fileno()])
     with ours:
+        ours.setblocking(False)
         scene.start()
         boot = scene.server._hub.shared.registry.home.boot if scene.server._hub else ""
         assert f"wshost.h.{boot}".encode() in ours.recv(4_096)
@@ -298,12 +303,12 @@ def test_a_backplane_that_fails_late_ends_the_worker_with_its_reason(monkeypatch
     scene = Scene()
     connecting: Deferred[None] = Deferred()
 
-    class Backplane:
-        def connect(self, _: Any) -> Deferred[None]:
+    class Backplane(Exchange):
+        def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
             return connecting
 
-        def close(self) -> None:
-            """Nothing is left."""
+        def close(self) -> Deferred[None]:
+            return succeed(None)
 
     backplane: Any = Backplane()
     scene.server._exchange = backplane
@@ -369,12 +374,12 @@ class TestRun:
 
 
 def test_a_backplane_that_fails_at_once_prevents_the_start(scene: Scene) -> None:
-    class Backplane:
-        def connect(self, _: Any) -> Deferred[None]:
+    class Backplane(Exchange):
+        def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
             return fail(ConfigurationError("no broker"))
 
-        def close(self) -> None:
-            """Nothing is left."""
+        def close(self) -> Deferred[None]:
+            return succeed(None)
 
     backplane: Any = Backplane()
     scene.server._exchange = backplane
