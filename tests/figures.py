@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from zope.interface import implementer
 from tests import conformance, metrics
 from wshost import messages, server
 from wshost.admin import connections, site, totals
+from wshost.backplanes import connection as broker
 from wshost.commands.options import CONFIG
 from wshost.connections import (
     admission,
@@ -31,6 +33,7 @@ from wshost.connections import (
     context,
     drain,
     handover,
+    home,
     hub,
     kernel,
     outbox,
@@ -185,7 +188,14 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("ends the loop {} seconds later, and the process after {}.", (count(ending.GRACE), count(ending.LIMIT))),
     ],
+    "docs/scaling.md": [
+        ("`--backplane-buffer`, {}. What has", (size(DEFAULTS["backplane_buffer"]),)),
+        ("`--backplane-patience`, {} seconds, is dropped", (_time("backplane_patience"),)),
+        ("the start waits {} seconds for it", (count(server.BACKPLANE_TIMEOUT),)),
+        ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
+    ],
     "docs/handlers.md": [
+        ("The key has at least {} bytes that nobody else knows", (count(home.MIN_KEY),)),
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
         ("What is said of one connection may be up to {} KiB together.", (count(handover.LARGEST // 1_024),)),
@@ -377,6 +387,7 @@ OTHERS: dict[str, list[str]] = {
         "So a burst of 16 messages is answered by one system call",
         "twistd can't exit with another status than 0",
     ],
+    "docs/scaling.md": ["still gets 200, and"],
     "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to", "with port 0 if that is not known"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [

@@ -367,7 +367,7 @@ class MemoryHost:
     :param http_options: for the http module, with a handler.
     :param websocket_options: for the websocket module, with a handler.
     :param reactor: one of its own by default.
-    :param backplane: for the `Hub`; and
+    :param exchange: for the `Hub`; and
     :param leave: likewise.
     :param access: likewise.
     :param counts_ends: likewise.
@@ -383,7 +383,7 @@ class MemoryHost:
         http_options: Mapping[str, Any] | None = None,
         websocket_options: Mapping[str, Any] | None = None,
         reactor: MemoryReactor | None = None,
-        backplane: IExchange | None = None,
+        exchange: IExchange | None = None,
         leave: Any = None,
         access: bool = False,
         counts_ends: bool = False,
@@ -401,7 +401,7 @@ class MemoryHost:
             self.reactor,
             chain,
             limits_of(**limits),
-            backplane=backplane,
+            exchange=exchange,
             leave=leave,
             access=access,
             counts_ends=counts_ends,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from wsproto.extensions import PerMessageDeflate
 from zope.interface import implementer
 
 from tests.memory import MemoryHost, Peer
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, IEncoding, ILocalTopics, IPromptDriver, IProtocolModule
 from wshost.results import REFUSED, Close
@@ -38,12 +39,20 @@ class Handler:
         return ("noreply", ref)
 
 
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a pattern matches a topic: a model of it, as a regular expression."""
+    words = {"*": r"[^.]*", ">": r".*"}
+    return (
+        re.fullmatch(r"\.".join(words.get(token, re.escape(token)) for token in pattern.split(".")), topic) is not None
+    )
+
+
 #: Offers of permessage-deflate: that it refers back to messages before, or does not (RFC 7692 §7.1.1.1).
 CONTEXT = "permessage-deflate"
 NO_CONTEXT = "permessage-deflate; server_no_context_takeover"
 
 
-class Backplane(MemoryBackplane):
+class Backplane(Exchange):
     """A backplane that shows what is subscribed to it."""
 
     def __init__(self) -> None:
@@ -66,7 +75,7 @@ class Rooms(MemoryHost):
         self.backplane = Backplane()
         self.handler = Handler(handle)
         websocket_options = {"ping_interval": 0, **options.pop("websocket_options", {})}
-        super().__init__(self.handler, websocket_options=websocket_options, backplane=self.backplane, **options)
+        super().__init__(self.handler, websocket_options=websocket_options, exchange=self.backplane, **options)
 
     @property
     def topics(self) -> Any:

@@ -20,6 +20,7 @@ from wshost import plugins
 CLASSES = {
     "Accept": "wshost.results",
     "ConnectionInfo": "wshost.request",
+    "Outcome": "wshost.results",
     "Ref": "wshost.connections.ref",
     "Reject": "wshost.results",
     "Sent": "wshost.results",
@@ -58,7 +59,19 @@ class TestPlugins:
 
     def test_the_plugins_have_their_variables_and_no_others(self) -> None:
         variables = {name for name, value in vars(wshost_plugin).items() if IPlugin(value, None) is not None}
-        assert variables == {"factory", "fast", "http", "uvloop", "websocket", "wshost"}
+        assert variables == {
+            "factory",
+            "fast",
+            "http",
+            "nats",
+            "nats_tls",
+            "redis",
+            "redis_sentinel",
+            "redis_tls",
+            "uvloop",
+            "websocket",
+            "wshost",
+        }
 
     def test_the_command_is_a_service_maker(self) -> None:
         assert verifyObject(IServiceMaker, wshost_plugin.wshost)

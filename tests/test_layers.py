@@ -27,6 +27,7 @@ GROUND: dict[str, set[str]] = {
 #: whole packages. A package that stands in no line knows no other.
 KNOWN: dict[str, set[str]] = {
     "wshost.admin": {
+        "wshost.cluster.outside",
         "wshost.connections.account",
         "wshost.connections.connection",
         "wshost.connections.shared",
@@ -38,6 +39,8 @@ KNOWN: dict[str, set[str]] = {
         "wshost.protocols.websocket.browsers",
         "wshost.topics.subscriptions",
     },
+    "wshost.backplanes": {"wshost.logs.limit", "wshost.logs.text"},
+    "wshost.cluster": {"wshost.connections", "wshost.logs.limit", "wshost.process.reactors", "wshost.topics.patterns"},
     "wshost.connections": {"wshost.logs.limit", "wshost.logs.text", "wshost.topics"},
     "wshost.fastnet": {"wshost.logs.limit"},
     "wshost.listening": {
@@ -56,7 +59,15 @@ KNOWN: dict[str, set[str]] = {
 #: What knows nothing of ours, not even the ground floor.
 APART = {"wshost.fastnet", "wshost.logs", "wshost.process"}
 #: What puts the parts together, and may import them all.
-ASSEMBLY = {"wshost", "wshost.__main__", "wshost.chain", "wshost.commands", "wshost.server", "wshost.workers"}
+ASSEMBLY = {
+    "wshost",
+    "wshost.__main__",
+    "wshost.brokers",
+    "wshost.chain",
+    "wshost.commands",
+    "wshost.server",
+    "wshost.workers",
+}
 #: Names outside of ours that few modules may import.
 CONFINED = {
     "prometheus_client": {"wshost.admin.metrics"},
@@ -251,11 +262,11 @@ def test_a_write_to_a_transport_is_found(source: str, writes: bool) -> None:
     assert writes_to_a_transport(source) is writes
 
 
-def test_only_the_stream_and_other_transports_write_to_a_transport() -> None:
+def test_only_the_stream_the_output_to_brokers_and_other_transports_write_to_a_transport() -> None:
     """Transports over other transports do so, too: those of fastnet, and the one behind a proxy's header."""
     writers = {module for module, path in MODULES.items() if writes_to_a_transport(path.read_text())}
     transports = {module for module in writers if part(module) in {"wshost.fastnet", "wshost.listening"}}
-    assert writers - transports == {"wshost.connections.stream"}
+    assert writers - transports == {"wshost.connections.stream", "wshost.backplanes.output"}
 
 
 @pytest.mark.parametrize("module", MODULES)

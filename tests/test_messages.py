@@ -52,7 +52,7 @@ class TestMessages:
 
 
 class TestTopics:
-    @pytest.mark.parametrize("topic", ["a", "rooms/ä 1", "x" * MAX_TOPIC, "ü" * 127])
+    @pytest.mark.parametrize("topic", ["a", "rooms/ä 1", "x" * MAX_TOPIC, "ü" * 127, "a>.b", "rooms.*", "*.>", ">"])
     def test_a_topic_is_a_str_of_1_to_255_bytes(self, topic: str) -> None:
         assert check_topic(topic) is topic
 
@@ -64,6 +64,11 @@ class TestTopics:
     @pytest.mark.parametrize(("topic", "size"), [("", 0), ("x" * 256, 256), ("ü" * 128, 256)])
     def test_an_empty_or_too_long_topic_is_a_value_error(self, topic: str, size: int) -> None:
         with pytest.raises(ValueError, match=f"^a topic has 1 to 255 bytes, not {size}$"):
+            check_topic(topic)
+
+    @pytest.mark.parametrize("topic", ["a.>.b", ">.a", ">.>", "a.>."])
+    def test_a_wildcard_for_the_rest_that_is_not_the_last_token_is_a_value_error(self, topic: str) -> None:
+        with pytest.raises(ValueError, match=f"^in a pattern of topics, '>' can only be the last token: {topic!r}$"):
             check_topic(topic)
 
     def test_a_topic_with_lone_surrogates_is_an_error(self) -> None:

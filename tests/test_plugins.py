@@ -19,8 +19,9 @@ from wshost.loading.importing import UserCodeError
 from wshost.results import ConfigurationError, Switch
 
 THIRD_PARTY = """
-from wshost.plugins import ProtocolModule
+from wshost.plugins import BackplaneKind, ProtocolModule
 
+demo = BackplaneKind("demo", "upper_module.Upper", 7_000)
 upper = ProtocolModule("upper", "upper_module")
 incomplete = ProtocolModule("incomplete", "incomplete_module")
 renamed = ProtocolModule("renamed", "upper_module.Former")
@@ -145,6 +146,30 @@ class TestFindInTheCurrentDirectory:
             assert plugins.find(name).__name__ == name.rpartition(".")[2]
         finally:
             del sys.modules["here_module"]
+
+
+class TestBackplanes:
+    def test_a_kind_of_backplane_is_found_by_its_scheme_and_imported_when_it_is_used(self, third_party: Path) -> None:
+        kind = plugins.backplane("demo")
+        assert (kind.scheme, kind.port, kind.tls) == ("demo", 7_000, False)
+        assert "upper_module" not in sys.modules
+        assert kind.load().__name__ == "Upper"
+
+    def test_an_unknown_scheme_is_told_the_known_ones(self, third_party: Path) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            plugins.backplane("http")
+        assert str(caught.value).startswith("backplane: no backplane has URLs with http://; there are: ")
+        assert "demo" in str(caught.value)
+
+    def test_where_no_backplane_is_installed_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(plugins, "getPlugins", lambda interface: iter(()))
+        with pytest.raises(ConfigurationError, match=r"^backplane: no backplane has URLs with x://; there is none$"):
+            plugins.backplane("x")
+
+    @pytest.mark.parametrize("interface", [IPlugin, plugins.IBackplanePlugin])
+    def test_a_kind_provides_what_twisted_looks_for(self, interface: type[Interface]) -> None:
+        verifyClass(interface, plugins.BackplaneKind)
+        verifyObject(interface, plugins.BackplaneKind("x", "wshost.results.Switch", 1, tls=True))
 
 
 @pytest.mark.parametrize("interface", [IPlugin, plugins.IProtocolPlugin])

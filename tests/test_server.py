@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tests.ports import Reactor
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.compiled import form
 from wshost.connections.handover import Frozen
 from wshost.connections.hub import Hub
@@ -544,7 +544,8 @@ class TestPublish:
         assert publish("room", "Hello") is True
 
     @pytest.mark.parametrize(
-        ("topic", "data", "error"), [(b"room", "", TypeError), ("", "", ValueError), ("room", None, TypeError)]
+        ("topic", "data", "error"),
+        [(b"room", "", TypeError), ("", "", ValueError), ("rooms.*", "", ValueError), ("room", None, TypeError)],
     )
     def test_publish_checks_its_arguments(self, topic: Any, data: Any, error: type[Exception]) -> None:
         with pytest.raises(error, match=r"^a (topic|message) "):
@@ -554,7 +555,7 @@ class TestPublish:
 class TestTheBackplane:
     """`IExchange.connect`: a server serves when its backplane has connected, or logs why it has not."""
 
-    class Slow(MemoryBackplane):
+    class Slow(Exchange):
         """A backplane that connects and closes when the test says so, and notes what it is told."""
 
         def __init__(self) -> None:
@@ -563,7 +564,7 @@ class TestTheBackplane:
             self.connecting: Deferred[None] = Deferred()
             self.closing: Deferred[None] = Deferred()
 
-        def connect(self, reactor: Any) -> Deferred[None]:
+        def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
             self.told.append("connect")
             self.connecting = Deferred(lambda _: self.told.append("cancel"))
             return self.connecting
@@ -600,8 +601,8 @@ class TestTheBackplane:
     def test_the_backplane_connects_at_the_start_and_closes_at_the_stop(self, reactor: Reactor) -> None:
         told: list[Any] = []
 
-        class Backplane(MemoryBackplane):
-            def connect(self, reactor: Any) -> Deferred[None]:
+        class Backplane(Exchange):
+            def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
                 told.append(("connect", reactor))
                 return super().connect(reactor)
 
@@ -671,7 +672,7 @@ class TestTheBackplane:
     ) -> None:
         error = OSError(111, "Connection refused")
 
-        def connect(_: object) -> Deferred[None]:
+        def connect(*_: object) -> Deferred[None]:
             if raised:
                 raise error
             return fail(error)
@@ -724,7 +725,7 @@ class TestTheBackplane:
     ) -> None:
         """This backplane can't cancel its connecting. The server does not serve again."""
         connecting: Deferred[None] = Deferred()
-        monkeypatch.setattr(backplane, "connect", lambda _: connecting)
+        monkeypatch.setattr(backplane, "connect", lambda *_: connecting)
         server = Server(Settings(handler=echo, port=80), reactor, backplane)
         server.startService()
         self.stop(reactor, server)
@@ -1132,8 +1133,8 @@ class TestAdmin:
         assert reactor.ports[0].closed is not None
 
     def test_a_start_that_fails_stops_it(self, reactor: Reactor) -> None:
-        class Failing(MemoryBackplane):
-            def connect(self, reactor: Any) -> Any:
+        class Failing(Exchange):
+            def connect(self, reactor: Any, cluster: Any = None) -> Any:
                 return fail(OSError("nobody there"))
 
         server = Server(Settings(handler=echo, port=80, admin="9090"), reactor, Failing())

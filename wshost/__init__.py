@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from wshost import compiled
 from wshost.request import ConnectionInfo
-from wshost.results import Accept, Reject, Sent
+from wshost.results import Accept, Outcome, Reject, Sent
 
 if TYPE_CHECKING:
     from wshost.connections.ref import Ref
     from wshost.server import publish, service
 
 __version__ = "0.1.0"
-__all__ = ["Accept", "ConnectionInfo", "Ref", "Reject", "Sent", "publish", "service"]
+__all__ = ["Accept", "ConnectionInfo", "Outcome", "Ref", "Reject", "Sent", "publish", "service"]
 
 compiled.install()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from zope.interface import Attribute, Interface
 
 from wshost.request import ConnectionInfo
-from wshost.results import Accept, Refused, Results, Sent
+from wshost.results import Accept, Refused, Results
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -123,6 +123,14 @@ class ICountingDriver(IProtocolDriver):
 
     messages_in = Attribute("int: how many whole messages have come")
     messages_out = Attribute("int: how many were sent, without published ones in an encoding")
+
+
+class IConfirmingDriver(IProtocolDriver):
+    """A driver that knows the action ``"confirm"`` with a message and a call, for refs that ask what becomes of it.
+
+    It sends the message as for ``"send"``, and makes the call with True once the message was given to `IContext.write`.
+    If it drops the message for want of room, it makes the call with False; if for another reason, it makes none.
+    """
 
 
 class IRenewableDriver(IProtocolDriver):
@@ -307,7 +315,7 @@ class IEncoding(Interface):
 
 
 class IRef(Interface):
-    """A reference to one connection: small, usable from any thread, harmless when the connection is gone.
+    """A reference to one connection: small, usable from any thread and process, harmless when the connection is gone.
 
     Each method returns whether the action was accepted. False: it will not happen, because the connection is closing,
     gone, or has too much output (or too many infos) waiting. True promises no delivery.
@@ -316,12 +324,18 @@ class IRef(Interface):
     id = Attribute("str: names the connection in this process, and in its log")
     waiting = Attribute("int: how many bytes wait for the peer now, in wshost and its transport; 0 when it is gone")
 
-    def send(data: str | bytes, key: str | None = None) -> Sent:
+    def send(data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = 5.0) -> Any:
         """Send one message: a str as text, bytes as binary. `Sent` says what became of it; `DROPPED` is false.
 
         :param key: a str of 1 to 255 bytes of UTF-8. If the handler's `when_slow` is "conflate", the message takes the
             place of a waiting one with the same key. Otherwise it means nothing.
+        :param confirm: return a Deferred that fires with an `Outcome` when it is known what became of the message. Only
+            in the reactor's thread.
+        :param timeout: seconds that this may take.
         """
+
+    def signed(key: bytes) -> str:
+        """Return the reference as text with a signature; `str` returns it without. See `wshost.Ref.parse`."""
 
     def drained() -> Deferred[bool]:
         """Wait until no output waits for the peer. Only in the reactor's thread, for a limited number of callers.
@@ -346,10 +360,12 @@ class IRef(Interface):
     def subscribe(topic: str) -> bool:
         """Send messages that are published to this topic from now on. A second `subscribe` to it changes nothing.
 
-        A connection may have a limited number of topics.
+        A connection may have a limited number of topics. It gets a message once, even if several of them match.
 
+        :param topic: tokens joined by dots. In a pattern, the token ``*`` stands for one token of any text; the last
+            token may be ``>``, for one token or more.
         :raises TypeError: when the topic is no str.
-        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
 
     def unsubscribe(topic: str) -> bool:
@@ -360,8 +376,9 @@ class ILocalTopics(Interface):
     """The topics of one hub, as the exchange sees them."""
 
     def publish_locally(topic: str, data: str | bytes) -> bool:
-        """Send a message to all subscribers of this hub. Called in any thread; does not raise.
+        """Send a message to all subscribers of this hub, once to each. Called in any thread; does not raise.
 
+        :param topic: as it was published, never a pattern. Called once for a message, whatever matches.
         :returns: False when too much waits already: some subscribers, or all, miss the message.
         """
 
@@ -369,13 +386,20 @@ class ILocalTopics(Interface):
 class IExchange(Interface):
     """Carries published messages to the hubs that have subscribers for them, in one process or in many."""
 
-    def connect(reactor: Any) -> Deferred[None]:
+    def open(boot: str) -> None:
+        """Receive what references in other processes ask of the connections of a home: a server has one."""
+
+    def shut(boot: str) -> None:
+        """Undo `open`, as the last of these connections has gone."""
+
+    def connect(reactor: Any, cluster: Any) -> Deferred[None]:
         """Connect, as a server starts that uses this exchange. Several servers may use one.
 
         Clients wait until the Deferred fires. Messages and subscriptions of before must be kept. An errback says that
         it can't connect at all: then the server does not serve. The Deferred is cancelled after 30 seconds, and when
         the server stops before.
 
+        :param cluster: the `wshost.cluster.exchange.Cluster` of the processes to meet; a process has only one.
         :returns: fires when messages go both ways.
         """
 
@@ -384,6 +408,8 @@ class IExchange(Interface):
 
     def publish(topic: str, data: str | bytes) -> bool:
         """Bring a message to each hub that has subscribed. Called in any thread, with a valid topic and valid data.
+
+        Each hub gets it once, whatever its subscriptions that match.
 
         Messages from one thread to one topic must arrive in order.
 

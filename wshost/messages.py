@@ -33,12 +33,16 @@ def check_message(data: str | bytes) -> tuple[str | bytes, int]:
 
 
 def check_topic(topic: str) -> str:
-    """Return the name of a topic as an exact str.
+    """Return the name of a topic, or a pattern of topics, as an exact str.
 
     :raises TypeError: when it is not a str.
-    :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
+    :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, has lone surrogates, or has a token ``>`` that
+        is not the last.
     """
-    return _check_name(topic, "topic", MAX_TOPIC)
+    topic = _check_name(topic, "topic", MAX_TOPIC)
+    if ">" in topic and ">" in topic.split(".")[:-1]:
+        raise ValueError(f"in a pattern of topics, '>' can only be the last token: {topic!r}")
+    return topic
 
 
 def check_key(key: str) -> str:

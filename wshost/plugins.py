@@ -1,4 +1,4 @@
-"""Finds protocol modules, by the short name of a Twisted plugin or by a dotted path. Names no module itself."""
+"""Finds protocol modules and backplanes, by the names of Twisted plugins or by dotted paths. Names none itself."""
 
 from __future__ import annotations
 
@@ -41,6 +41,38 @@ class ProtocolModule:
         return namedAny(self.path)
 
 
+class IBackplanePlugin(Interface):
+    """A kind of backplane as a Twisted plugin: in a file ``twisted/plugins/wshost_<distribution>.py``."""
+
+    scheme = Attribute("str: of its URLs, as in `--backplane`")
+    port = Attribute("int: the brokers' port where a URL names none")
+    tls = Attribute("bool: the connection begins with TLS")
+
+    def load() -> Any:
+        """Import and return what makes an `IBackplane` of `wshost.backplanes.settings.BackplaneSettings`.
+
+        It raises `ConfigurationError` for settings that can't be.
+        """
+
+
+@implementer(IPlugin, IBackplanePlugin)
+@dataclass(frozen=True)
+class BackplaneKind:
+    """A kind of backplane that is imported only when it is used.
+
+    :param scheme: of its URLs.
+    :param path: the dotted path of a class, or of another callable, that makes the backplane.
+    """
+
+    scheme: str
+    path: str
+    port: int
+    tls: bool = False
+
+    def load(self) -> Any:
+        return namedAny(self.path)
+
+
 @implementer(IPlugin, IStreamServerEndpointStringParser)
 @dataclass(frozen=True)
 class EndpointParser:
@@ -78,3 +110,13 @@ def find(name: str) -> Any:
             raise ConfigurationError(f"no protocol module is named {name!r}; there are: {', '.join(names())}")
         plugin = ProtocolModule(name, name)
     return run(f"protocol module {name!r} can't be imported", plugin.load)
+
+
+def backplane(scheme: str) -> IBackplanePlugin:
+    """Return the kind of backplane with this scheme. :raises ConfigurationError: when there is none."""
+    kinds = {kind.scheme: kind for kind in getPlugins(IBackplanePlugin)}
+    if scheme not in kinds:
+        known = f"there are: {', '.join(sorted(kinds))}" if kinds else "there is none"
+        raise ConfigurationError(f"backplane: no backplane has URLs with {scheme}://; {known}")
+    found: IBackplanePlugin = kinds[scheme]
+    return found

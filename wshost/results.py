@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, TypeAlias
 
 from wshost.exact import number, octets, text
@@ -85,6 +85,24 @@ class Sent(IntEnum):
     ACCEPTED = 1
     #: It will be sent, but other output waits before it: the peer is slow.
     WAITING = 2
+
+
+class Outcome(Enum):
+    """What is known of a message that ``wshost.Ref.send(..., confirm=True)`` was given. Only `WRITTEN` is true."""
+
+    #: The operating system of the connection's machine has it, and all output before it.
+    WRITTEN = "written"
+    #: The connection is closing or gone, or was before the message was written.
+    GONE = "gone"
+    #: It was dropped, as too much output waits for this peer.
+    OVERFLOW = "overflow"
+    #: It could not be sent to the process that has the connection.
+    UNREACHABLE = "unreachable"
+    #: Nothing is known: no answer came in time. It may have been written, or may be later.
+    TIMEOUT = "timeout"
+
+    def __bool__(self) -> bool:
+        return self is Outcome.WRITTEN
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

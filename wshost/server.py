@@ -22,11 +22,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
-from wshost import chain, compiled
+from wshost import brokers, chain, compiled
 from wshost.admin.seen import DRAINING, READY, STARTING, Seen
-from wshost.backplanes.memory import SHARED
+from wshost.cluster.exchange import SHARED
 from wshost.connections.admission import Admission
 from wshost.connections.handover import Frozen
+from wshost.connections.home import Home
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
@@ -35,7 +36,7 @@ from wshost.interfaces import IExchange
 from wshost.listening import trial
 from wshost.listening.listener import Listener, tcp
 from wshost.logs.text import loggable
-from wshost.messages import check_message, check_topic
+from wshost.messages import check_message
 from wshost.networks import Networks
 from wshost.process import ending, reactors
 from wshost.process.watchdog import Watchdog
@@ -44,6 +45,7 @@ from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.settings import options, wsserver
 from wshost.settings.options import OPTIONS, Settings
+from wshost.topics.patterns import check_published
 
 if TYPE_CHECKING:
     from wshost.admin.endpoint import Endpoint
@@ -87,14 +89,14 @@ def publish(topic: str, data: str | bytes) -> bool:
 
     May be called in any thread. Returns at once.
 
-    :param topic: a str of 1 to 255 bytes in UTF-8.
+    :param topic: a str of 1 to 255 bytes in UTF-8, and no pattern.
     :param data: a str is sent as text, bytes as binary.
     :returns: False when too many publications wait already: some subscribers, or all, will not get this one. True
         promises no delivery.
     :raises TypeError: when the topic is not a str, or the data is neither str nor bytes.
-    :raises ValueError: when the topic has another length, or a str can't be encoded as UTF-8.
+    :raises ValueError: when the topic has another length or is a pattern, or a str can't be encoded as UTF-8.
     """
-    return SHARED.publish(check_topic(topic), check_message(data)[0])
+    return SHARED.publish(check_published(topic), check_message(data)[0])
 
 
 class Server(MultiService):
@@ -102,15 +104,16 @@ class Server(MultiService):
 
     :param settings: the checked options.
     :param reactor: by default the global one, looked up when the server starts.
-    :param backplane: carries publications. By default the one in memory that `wshost.publish` uses.
+    :param exchange: carries publications. By default the one that `wshost.publish` uses.
     :raises ConfigurationError: when the chain or a certificate can't be loaded.
     """
 
-    def __init__(self, settings: Settings, reactor: Any = None, backplane: IExchange = SHARED) -> None:
+    def __init__(self, settings: Settings, reactor: Any = None, exchange: IExchange = SHARED) -> None:
         MultiService.__init__(self)
         self._settings = settings
         self._reactor = reactor
-        self._backplane = backplane
+        self._exchange = exchange
+        self._cluster = brokers.build(settings)
         self._timings = None if settings.admin is None else Timings()
         self._chain = chain.build(settings, self._timings)
         self._certificates: Certificates | None = None
@@ -200,13 +203,14 @@ class Server(MultiService):
             reactor,
             self._chain,
             limits,
-            backplane=self._backplane,
+            exchange=self._exchange,
             leave=leave,
             soon=soon,
             access=settings.access_log,
             trusted=Networks(settings.trust_proxy) if settings.trust_proxy else None,
             waits=self._wait_for,
             counts_ends=self._admin is not None,
+            home=Home.new(settings.node),
             admission=self._admission(limits, reactor),
             prefix=self._prefix,
         )
@@ -246,7 +250,9 @@ class Server(MultiService):
         ending.watch(reactor, self._abort)
         self._joined = True
         self._error = None
-        self._connecting = connecting = maybeDeferred(self._backplane.connect, reactor)
+        hub: Any = self._hub
+        self._exchange.open(hub.shared.registry.home.boot)
+        self._connecting = connecting = maybeDeferred(self._exchange.connect, reactor, self._cluster)
         connecting.addTimeout(BACKPLANE_TIMEOUT, reactor, _too_late)
         connecting.addCallbacks(self._serve, self._fail)
         if self._error is not None:
@@ -473,16 +479,17 @@ class Server(MultiService):
         listeners, self._listeners = self._listeners, []
         waiting: list[Deferred[Any]] = [self._halted, *(listener.stop() for listener in listeners)]
         self._halted = succeed(None)
-        if self._hub is not None:
-            waiting.append(self._hub.stop())
-            self._ended, self._hub = self._hub, None
+        hub = self._hub
+        if hub is not None:
+            waiting.append(hub.stop())
+            self._ended, self._hub = hub, None
         stopped: Deferred[Any] = DeferredList(waiting)
         if self.watchdog is not None:
             stopped.addCallback(partial(_end, self.watchdog))
-        if self._joined:
+        if self._joined and hub is not None:
             # Only after the connections: handlers may still publish at "connection_close".
             self._joined = False
-            stopped.addCallback(lambda _: self._leave_backplane())
+            stopped.addCallback(lambda _: self._leave_exchange(hub))
         return stopped
 
     def _look(self) -> Seen:
@@ -495,14 +502,17 @@ class Server(MultiService):
         form = compiled.form().partition(",")[0]
         build = {"version": version, "form": form, "python": platform.python_version(), "reactor": on}
         timings: Any = self._timings
-        return Seen(state, hub.shared, hub.topics, timings, self.watchdog, build)
+        return Seen(
+            state, hub.shared, hub.topics, timings, self.watchdog, build, getattr(self._exchange, "outside", None)
+        )
 
     def _stop_admin(self) -> Deferred[None]:
         # The server may have been started again.
         return succeed(None) if self._admin is None or self._hub is not None else self._admin.stop()
 
-    def _leave_backplane(self) -> Deferred[None]:
-        closed = maybeDeferred(self._backplane.close)
+    def _leave_exchange(self, hub: Hub) -> Deferred[None]:
+        self._exchange.shut(hub.shared.registry.home.boot)
+        closed = maybeDeferred(self._exchange.close)
         closed.addTimeout(BACKPLANE_TIMEOUT, self._reactor or reactors.installed(), _too_late)
         return closed.addErrback(lambda failure: _log.failure("the backplane could not close", failure))
 

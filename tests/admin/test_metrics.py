@@ -5,11 +5,16 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
+from twisted.internet.task import Clock
 
 from tests.admin.conftest import Look
+from tests.cluster.bus import Bus
 from tests.memory import MemoryHost
 from wshost.admin.metrics import export
 from wshost.admin.seen import DRAINING
+from wshost.cluster.local import LocalHubs
+from wshost.cluster.outside import Outside
+from wshost.cluster.subjects import Subjects
 from wshost.handlers import echo
 from wshost.handlers.timed import BOUNDS, Durations
 from wshost.logs.limit import LogLimit
@@ -117,6 +122,25 @@ def test_a_scrape_counts_slow_clients_that_were_dropped(look: Look, host: Memory
     assert limited.budget is not None
     limited.budget.dropped += 2
     assert scrape(lambda state: look(state)._replace(shared=limited), host)("wshost_slow_clients_dropped_total") == 2
+
+
+def test_a_scrape_counts_what_goes_to_other_processes_and_comes(look: Look, host: MemoryHost) -> None:
+    outside = Outside(Clock(), lambda call: None, LocalHubs(), Subjects(), machine="m", buffer=1_000)
+    outside.add(Bus().backplane())
+    outside.counts.published, outside.counts.received, outside.counts.dropped = 5, 4, 3
+    outside.counts.lost, outside.counts.malformed = 2, 1
+    value = scrape(lambda state: look(state)._replace(outside=outside), host)
+    assert value("wshost_backplane_away") == 1
+    assert value("wshost_backplane_waiting_bytes") == 0
+    assert value("wshost_backplane_messages_total", direction="out") == 5
+    assert value("wshost_backplane_messages_total", direction="in") == 4
+    assert value("wshost_backplane_messages_dropped_total") == 3
+    assert value("wshost_backplane_messages_lost_total") == 2
+    assert value("wshost_backplane_malformed_total") == 1
+
+
+def test_a_scrape_of_a_process_alone_shows_no_backplane_away(look: Look, host: MemoryHost) -> None:
+    assert scrape(look, host)("wshost_backplane_away") == 0
 
 
 def test_a_scrape_shows_how_late_the_reactor_is(look: Look, host: MemoryHost, watchdog: Watchdog) -> None:

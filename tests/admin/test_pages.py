@@ -4,12 +4,17 @@ import json
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from tests.admin.conftest import Look
+from tests.cluster.bus import Bus
 from tests.memory import MemoryHost
 from wshost.admin.connections import MOST
 from wshost.admin.pages import Answer, Pages
 from wshost.admin.seen import DRAINING, READY, STARTING
+from wshost.cluster.local import LocalHubs
+from wshost.cluster.outside import Outside
+from wshost.cluster.subjects import Subjects
 
 
 def ask(look: Any, path: str, method: str = "GET", **query: str) -> Answer:
@@ -34,6 +39,15 @@ class TestHealth:
         self, look: Look, method: str, state: str, status: int
     ) -> None:
         assert ask(lambda: look(state), "/readyz", method)[:2] == (status, f"{state}\n".encode())
+
+    def test_a_server_whose_backplane_is_away_is_ready_and_says_why_it_is_away(self, look: Look, method: str) -> None:
+        """Else all would lose their clients when a broker is away."""
+        outside = Outside(Clock(), lambda call: None, LocalHubs(), Subjects(), machine="m", buffer=1_000)
+        outside.add(Bus().backplane())
+        found = ask(lambda: look()._replace(outside=outside), "/readyz", method)[:2]
+        assert found == (200, b"ready; the backplane is not connected: it has not connected yet\n")
+        outside.lines[0].connected()
+        assert ask(lambda: look()._replace(outside=outside), "/readyz", method)[:2] == (200, b"ready\n")
 
 
 class TestMetrics:

@@ -10,7 +10,7 @@ from tests.memory import MemoryHost, Peer
 from wshost.admin import totals
 from wshost.admin.seen import READY, Seen
 from wshost.admin.totals import Totals
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.connections.account import Traffic
 from wshost.handlers import echo
 
@@ -123,8 +123,8 @@ class TestManyConnections:
         assert host.hub.shared.account.ended.messages_in == 2
 
     def test_published_messages_count_once_if_there_is_an_access_log_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        backplane = MemoryBackplane()
-        host = MemoryHost(echo, counts_ends=True, access=True, backplane=backplane)
+        backplane = Exchange()
+        host = MemoryHost(echo, counts_ends=True, access=True, exchange=backplane)
         peers = [host.open() for _ in range(3)]
         peers[2].connection.ref.subscribe("news")
         peers[2].turn()

@@ -24,7 +24,7 @@ from tests.commands.conftest import Beginner
 from tests.commands.given import ECHO, parsed, twistd
 from tests.ports import Reactor
 from wshost import chain
-from wshost.backplanes.memory import SHARED
+from wshost.cluster.exchange import SHARED
 from wshost.commands import log
 from wshost.commands.one_line import Exit
 from wshost.commands.twistd import Options, makeService
@@ -175,7 +175,7 @@ class TestMakeService:
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         connecting: Deferred[None] = Deferred()
-        monkeypatch.setattr(SHARED, "connect", lambda _: connecting)
+        monkeypatch.setattr(SHARED, "connect", lambda *_: connecting)
         left: list[Any] = []
         monkeypatch.setattr(ending, "leave", lambda *args: left.append(args))
         makeService(parsed(*ECHO)).startService()

@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs, formatEvent
 from wsproto.events import CloseConnection
 
 from tests.memory import MemoryHost, Peer, request
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.connections.account import FACTS, KINDS, OTHER_CRASHES, OTHERS, Account, code_class
 from wshost.networks import Networks
 
@@ -207,8 +207,8 @@ class TestTheAccessLog:
         assert facts == {"reason": "Connection was closed cleanly.", "seconds": 0.0, "bytes_in": 0, "bytes_out": 0}
 
     def test_messages_of_topics_count(self) -> None:
-        backplane = MemoryBackplane()
-        host = MemoryHost(Handler(), access=True, backplane=backplane)
+        backplane = Exchange()
+        host = MemoryHost(Handler(), access=True, exchange=backplane)
         peer = host.open()
         peer.connection.ref.subscribe("news")
         peer.turn()
@@ -323,8 +323,8 @@ class TestCounts:
         assert peer.connection.traffic()[::2] == (1, 2)
 
     def test_messages_of_topics_count(self) -> None:
-        backplane = MemoryBackplane()
-        host = MemoryHost(Handler(), counts_ends=True, backplane=backplane)
+        backplane = Exchange()
+        host = MemoryHost(Handler(), counts_ends=True, exchange=backplane)
         peer = host.open()
         peer.connection.ref.subscribe("news")
         peer.turn()

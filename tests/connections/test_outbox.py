@@ -244,7 +244,7 @@ class TestKeys:
     def test_a_key_is_checked_whatever_the_policy(self) -> None:
         ref = connected("close").connection.ref
         with pytest.raises(TypeError, match="a key is a str, not int"):
-            ref.send(b"x", key=1)  # type: ignore[arg-type]
+            ref.send(b"x", key=1)  # type: ignore[call-overload]
         with pytest.raises(ValueError, match="a key has 1 to 255 bytes, not 256"):
             ref.send(b"x", key="x" * 256)
         assert ref.send(b"x", key="x" * 255) is Sent.ACCEPTED

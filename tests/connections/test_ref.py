@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryReactor
+from wshost.connections.confirmation import SECONDS
+from wshost.connections.homes import HOMES
 from wshost.connections.ref import INFO, Ref
 from wshost.connections.registry import Registry
 from wshost.connections.thread import ReactorThread
 from wshost.interfaces import IRef
 from wshost.messages import CALL
-from wshost.results import Sent
+from wshost.results import Outcome, Sent
 
 
 class Connection:
@@ -48,6 +54,10 @@ class Connection:
     def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         self.asked_from_threads.append((size, "send", data))
         return Sent.WAITING if self.answer else Sent.DROPPED
+
+    def send_confirmed(self, size: int, data: str | bytes, key: str | None, seconds: float) -> Deferred[Outcome]:
+        self.asked.append((size, "send", data, key, seconds))
+        return succeed(Outcome.WRITTEN if self.answer else Outcome.OVERFLOW)
 
     def drained(self) -> Deferred[bool]:
         return succeed(True)
@@ -91,6 +101,7 @@ def from_thread(call: Callable[[], Any]) -> Any:
 ASK: list[Any] = [
     (lambda ref: ref.subscribe("room"), ("subscribe", "room"), CALL),
     (lambda ref: ref.unsubscribe("room"), ("unsubscribe", "room"), CALL),
+    (lambda ref: ref.subscribe("rooms.*"), ("subscribe", "rooms.*"), CALL),
     (lambda ref: ref.send("schön"), ("send", "schön"), CALL + 6),
     (lambda ref: ref.send("plain"), ("send", "plain"), CALL + 5),
     (lambda ref: ref.send(b"\xff\x00"), ("send", b"\xff\x00"), CALL + 2),
@@ -190,6 +201,7 @@ WRONG: list[Any] = [
     (lambda ref: ref.unsubscribe(b"room"), TypeError, "^a topic is a str, not bytes$"),
     (lambda ref: ref.subscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.unsubscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
+    (lambda ref: ref.subscribe("rooms.>.7"), ValueError, "'>' can only be the last token: 'rooms.>.7'$"),
     (lambda ref: ref.send(7), TypeError, "a message is a str or bytes, not int"),
     (lambda ref: ref.send(None), TypeError, "a message is a str or bytes, not NoneType"),
     (lambda ref: ref.send("\ud800"), UnicodeEncodeError, "surrogates not allowed"),
@@ -230,8 +242,10 @@ class TestRef:
         assert ref != "c1"
 
     def test_a_ref_names_its_connection(self, ref: Ref) -> None:
-        assert repr(ref) == "<Ref c1>"
+        home = ref._registry.home
         assert ref.id == "c1"
+        assert str(ref) == f"{home.node}.{home.boot}.c1"
+        assert repr(ref) == f"<Ref {ref}>"
 
     def test_a_ref_does_not_keep_its_connection_alive(self, registry: Registry) -> None:
         connection = Connection()
@@ -247,4 +261,124 @@ class TestRef:
 
     def test_a_ref_takes_no_further_attributes(self, ref: Ref) -> None:
         with pytest.raises(AttributeError):
-            ref.room = 1  # type: ignore[attr-defined]
+            ref.room = 1
+
+    def test_a_ref_never_changes(self, ref: Ref) -> None:
+        with pytest.raises(AttributeError, match=r"^a reference never changes: id can't be set$"):
+            ref.id = "c2"
+        with pytest.raises(AttributeError, match=r"^a reference never changes: id can't be deleted$"):
+            del ref.id
+        assert ref.id == "c1"
+
+
+#: Texts that are nearly references, and some that are.
+ALMOST = r"[a-zü.]{1,3}\.[\w-]{10,12}\.w?[0-9]?c[0-9]{0,3}\n?"
+KEY = b"sixteen or more bytes"
+
+
+class TestText:
+    """A ref goes to other processes, and comes back, as text."""
+
+    @pytest.fixture(autouse=True)
+    def known(self, registry: Registry) -> None:
+        HOMES.add(registry)
+
+    def test_a_text_names_the_same_connection(self, ref: Ref, connection: Connection) -> None:
+        parsed = Ref.parse(str(ref))
+        assert (parsed, hash(parsed)) == (ref, hash(ref))
+        assert parsed.send("x") is Sent.ACCEPTED
+        assert connection.asked == [(CALL + 1, "send", "x")]
+
+    @pytest.mark.parametrize(
+        "again", [copy.copy, copy.deepcopy, *(lambda ref, p=p: pickle.loads(pickle.dumps(ref, p)) for p in range(6))]
+    )
+    def test_a_copy_or_a_pickle_is_equal(self, ref: Ref, again: Any) -> None:
+        assert again(ref) == ref
+        assert type(again(ref)) is Ref
+
+    def test_a_signed_text_is_parsed_with_its_key_only(self, ref: Ref) -> None:
+        signed = ref.signed(KEY)
+        assert Ref.parse(signed, KEY) == ref
+        for text, key in ((signed, None), (str(ref), KEY), (signed, KEY + b"x"), (signed, b"another key of more")):
+            with pytest.raises(ValueError, match="reference"):
+                Ref.parse(text, key)
+
+    def test_a_client_can_make_no_other_ref_of_a_signed_one(self, ref: Ref) -> None:
+        signed = ref.signed(KEY)
+        for position in range(len(signed)):
+            for changed in ("A", "B", ".", ""):
+                text = signed[:position] + changed + signed[position + 1 :]
+                if text != signed:
+                    with pytest.raises(ValueError, match="was not signed"):
+                        Ref.parse(text, KEY)
+
+    def test_a_key_is_of_enough_bytes(self, ref: Ref) -> None:
+        with pytest.raises(ValueError, match="at least 16 bytes, not 15"):
+            ref.signed(bytes(15))
+        text: Any = "x" * 16
+        with pytest.raises(TypeError):
+            ref.signed(text)
+        with pytest.raises(TypeError):
+            Ref.parse(ref.signed(KEY), text)
+
+    @pytest.mark.parametrize("text", [None, 7, b"web-1.hD3kP0aQ9zE.c17", ["c1"]])
+    def test_a_reference_is_a_str(self, text: Any) -> None:
+        for key in (None, KEY):
+            with pytest.raises(TypeError):
+                Ref.parse(text, key)
+
+    @settings(derandomize=True, max_examples=150, deadline=None, database=None)
+    @given(st.text() | st.from_regex(ALMOST, fullmatch=True), st.booleans())
+    @example("\ud800", True)
+    @example("\ud800", False)
+    @example("web-1.hD3kP0aQ9zE.c17\n", False)
+    @example("web-1.hD3kP0aQ9zE.c١", False)
+    def test_any_text_is_a_reference_or_a_value_error(self, text: str, signed: bool) -> None:
+        try:
+            parsed = Ref.parse(text, KEY if signed else None)
+        except ValueError:
+            return
+        assert str(parsed) == text
+        assert parsed.send("x") is Sent.DROPPED
+
+    def test_a_ref_of_another_run_is_another(self, ref: Ref) -> None:
+        other = Ref.parse(f"{ref._registry.home.node}.hD3kP0aQ9zE.c1")
+        assert other != ref
+        assert results_of(other.send("x", confirm=True)) == [Outcome.UNREACHABLE]
+
+
+def results_of(waiter: Any) -> list[Any]:
+    """What a Deferred has fired with."""
+    fired: list[Any] = []
+    waiter.addBoth(fired.append)
+    return fired
+
+
+class TestConfirmed:
+    def test_a_connection_is_asked_for_what_becomes_of_a_message(self, ref: Ref, connection: Connection) -> None:
+        assert results_of(ref.send("x", "key", confirm=True, timeout=2)) == [Outcome.WRITTEN]
+        assert results_of(ref.send("y", confirm=True)) == [Outcome.WRITTEN]
+        assert connection.asked == [(CALL + 1, "send", "x", "key", 2.0), (CALL + 1, "send", "y", None, SECONDS)]
+
+    def test_a_connection_that_is_not_found_is_gone_unless_another_process_may_have_it(
+        self, registry: Registry
+    ) -> None:
+        ref = Ref(registry, "c2")
+        assert results_of(ref.send("x", confirm=True)) == [Outcome.GONE]
+        registry.shares_home = True
+        assert results_of(ref.send("x", confirm=True)) == [Outcome.UNREACHABLE]
+
+    def test_only_the_reactors_thread_can_wait(self, ref: Ref, connection: Connection) -> None:
+        def wait() -> str:
+            with pytest.raises(RuntimeError) as error:
+                ref.send("x", confirm=True)
+            return str(error.value)
+
+        assert from_thread(wait) == "confirm works in the reactor's thread only"
+        assert connection.asked == []
+
+    @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+    def test_a_timeout_is_positive_and_finite(self, ref: Ref, connection: Connection, timeout: float) -> None:
+        with pytest.raises(ValueError, match="is no "):
+            ref.send("x", confirm=True, timeout=timeout)
+        assert connection.asked == []

@@ -41,7 +41,7 @@ def blocked(**limits: Any) -> Peer:
     return peer
 
 
-def results(*waiters: Deferred[bool]) -> list[Any]:
+def results(*waiters: Deferred[Any]) -> list[Any]:
     """What Deferreds fire with, once they do."""
     fired: list[Any] = []
     for waiter in waiters:

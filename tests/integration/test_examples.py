@@ -162,6 +162,25 @@ class TestChat:
                 said = [text for text in heard[0] if str(text).startswith(f"{number}: ")]
                 assert said == [f"{number}: {text}" for text in range(number, 20)]
 
+    def test_who_connects_to_all_rooms_hears_each_room(self) -> None:
+        with (
+            example(handler="rooms") as server,
+            connect(f"{server.url}/rooms") as all_rooms,
+            connect(f"{server.url}/rooms/7") as seven,
+            connect(f"{server.url}/rooms/8") as eight,
+        ):
+            all_rooms.send("not in a room")
+            for client, text in ((seven, "Hello"), (eight, "Hi")):
+                client.send(text)
+                expected = f"{7 if client is seven else 8}: {text}"
+                assert [one.recv(SOON) for one in (client, all_rooms)] == [expected] * 2
+
+    @pytest.mark.parametrize("path", ["/", "/rooms/*", "/rooms/7.8", "/rooms/7/8"])
+    def test_the_rooms_refuse_a_client_that_names_no_room(self, path: str) -> None:
+        with example(handler="rooms") as server, pytest.raises(InvalidStatus) as refused:
+            connect(f"{server.url}{path}")
+        assert refused.value.response.status_code == 404
+
     def test_the_chat_refuses_a_client_without_a_name(self) -> None:
         with example(handler="chat") as server, pytest.raises(InvalidStatus) as refused:
             connect(server.url)

@@ -30,7 +30,7 @@ from zope.interface import implementer
 from tests.fastnet.surroundings import Port, Recorder, everything, turn
 from tests.memory import MemoryHost, Peer
 from wshost import Accept, Reject, publish, service
-from wshost.backplanes.memory import SHARED
+from wshost.cluster.exchange import SHARED
 from wshost.connections.shared import Link
 from wshost.fastnet.transport import Transport
 from wshost.interfaces import IEncoding, IProtocolDriver, IProtocolModule, ISession, ISessionFactory
@@ -263,7 +263,7 @@ class Handler:
 def opened(**options: Any) -> tuple[Any, Peer]:
     """A handler's ref, and its client."""
     handler = Handler()
-    peer = MemoryHost(handler, websocket_options={"ping_interval": 0, **options}, backplane=SHARED).open()
+    peer = MemoryHost(handler, websocket_options={"ping_interval": 0, **options}, exchange=SHARED).open()
     return handler.ref, peer
 
 
@@ -318,7 +318,7 @@ def published(data: Any) -> Any:
         ({"compress": True}, DEFLATE),
     ):
         handler = Handler()
-        server = MemoryHost(handler, websocket_options={"ping_interval": 0, **options}, backplane=SHARED)
+        server = MemoryHost(handler, websocket_options={"ping_interval": 0, **options}, exchange=SHARED)
         peer = server.connect()
         head = peer.upgrade(headers=headers)
         peer.take()
@@ -456,7 +456,7 @@ def encoded(result: Any) -> Any:
     encoding = Encoding()
     with logged() as texts:
         server = MemoryHost(
-            chain=[Link("m", Module(start=lambda context: context.use_encoding(encoding)), None)], backplane=SHARED
+            chain=[Link("m", Module(start=lambda context: context.use_encoding(encoding)), None)], exchange=SHARED
         )
         peer = server.connect()
         peer.connection.ref.subscribe("a")

@@ -108,12 +108,12 @@ from pathlib import Path
 from twisted.application.service import Application
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.settings.options import Settings
 from wshost.server import Server
 
-class Backplane(MemoryBackplane):
-    def connect(self, reactor):
+class Backplane(Exchange):
+    def connect(self, reactor, cluster):
         def look():
             if Path("broker").exists():
                 looking.stop()

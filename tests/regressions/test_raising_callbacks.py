@@ -13,7 +13,7 @@ from wsproto.events import Message
 from zope.interface import implementer
 
 from tests.memory import MemoryHost, MemoryTransport, Peer
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.interfaces import IExchange
 from wshost.protocols.websocket.autobahn_engine import Engine
 from wshost.protocols.websocket.driver import HEARTBEAT, STEPS
@@ -51,10 +51,10 @@ class Handler:
 
 
 @implementer(IExchange)
-class Backplane(MemoryBackplane):
+class Backplane(Exchange):
     """Anybody's."""
 
-    def connect(self, reactor: Any) -> Deferred[None]:
+    def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
         return succeed(None)
 
 
@@ -168,7 +168,7 @@ def test_any_raising_callback_ends_its_own_connection_only(
     host = MemoryHost(
         handler,
         websocket_options={"ping_interval": 5.0, "ping_timeout": 5.0},
-        backplane=backplane,
+        exchange=backplane,
         max_connections=2,
         stall_timeout=2.0,
         close_timeout=1.0,

@@ -12,7 +12,7 @@ from wsproto.events import Message
 from zope.interface import implementer
 
 from tests.memory import MemoryHost
-from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, serve, writes
+from tests.rooms import CONTEXT, NO_CONTEXT, Loud, Rooms, logged, matches, serve, writes
 from wshost.handlers import echo
 from wshost.protocols.websocket.encodings import FRAMES, DeflatedFrameEncoding
 
@@ -234,6 +234,86 @@ class TestOutput:
         assert other.messages() == ["later"]
 
 
+class TestPatterns:
+    def test_a_message_reaches_a_connection_once_however_many_of_its_topics_match(self) -> None:
+        rooms = Rooms(websocket_options={"compress": True})
+        peers = [rooms.open_deflated("/a.b/a.*/*.b/c", offer) for offer in (CONTEXT, NO_CONTEXT)]
+        peers += [rooms.open(path) for path in ("/a.b/a.*/*.b/c", "/*.b/c", "/a.b/c")]
+        burst: list[str | bytes] = ["one", b"two", "three"]
+        rooms.publish("a.b", *burst)
+        rooms.publish("c", "four")
+        rooms.publish("a.b", "five")
+        assert [peer.messages() for peer in peers] == [[*burst, "four", "five"]] * 5
+
+    def test_a_message_to_a_topic_and_its_patterns_is_encoded_once_and_joined_once_for_each_combination(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        encoded: list[str | bytes] = []
+        encode = type(FRAMES).encode
+
+        def counting_encode(self: Any, data: str | bytes) -> bytes:
+            encoded.append(data)
+            return encode(self, data)
+
+        rooms = Rooms()
+        groups = [[rooms.open(path) for _ in range(5)] for path in ("/a.b", "/a.*", "/a.b/a.*", "/a.*/a.b/c")]
+        for group in groups:
+            for peer in group:
+                writes(peer)
+        monkeypatch.setattr(type(FRAMES), "encode", counting_encode)
+        rooms.publish("a.b", "one", "two")
+        left = [[writes(peer) for peer in group] for group in groups]
+        assert [len(one) for group in left for one in group] == [1] * 20
+        assert [len({id(one[0]) for one in group}) for group in left] == [1] * 4
+        assert left[2][0][0] is left[3][0][0]
+        assert encoded == ["one", "two"]
+        assert [peer.messages() for group in groups for peer in group] == [["one", "two"]] * 20
+
+    def test_a_connection_without_an_encoding_is_asked_to_send_a_message_once(self) -> None:
+        host, peer = serve(None)
+        ref = peer.connection.ref
+        assert [ref.subscribe(pattern) for pattern in ("*", ">")] == [True, True]
+        for data in ("One", "no", "Two"):
+            assert host.hub.topics.publish_locally("a", data)
+        assert peer.take() == b"onetwo"
+        assert host.hub.topics.dropped == 1
+
+    def test_a_message_that_several_subscriptions_of_a_slow_connection_miss_is_dropped_once(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peer = rooms.open("/a/*")
+        peer.transport.reading = False
+        sent = 0
+        while not peer.connection.context.output_full:
+            rooms.publish("a", "x" * 999)
+            peer.turn()
+            sent += 1
+        rooms.publish("a", "one too many")
+        peer.turn()
+        peer.transport.reading = True
+        peer.transport.drain()
+        assert rooms.topics.dropped == 1
+        assert peer.messages() == ["x" * 999] * sent
+
+    def test_a_turn_delivers_a_limited_amount_of_one_pattern(self) -> None:
+        """Whoever has subscribed to the topic, too, gets the message by it."""
+        rooms = Rooms(max_output=1_000)
+        exact, pattern, both = rooms.open("/a.b"), rooms.open("/a.*"), rooms.open("/a.b")
+        assert rooms.publish("a.c", *["x" * 400] * 3) == [True] * 3
+        assert rooms.handler.refs[2].subscribe("a.*")
+        assert rooms.publish("a.b", "last") == [False]
+        assert rooms.topics.dropped == 1
+        assert [peer.messages() for peer in (exact, pattern, both)] == [["last"], ["x" * 400] * 3, ["last"]]
+        assert rooms.publish("a.b", "next") == [True]
+        assert [peer.messages() for peer in (exact, pattern, both)] == [["next"]] * 3
+
+    def test_a_message_that_all_subscriptions_of_a_connection_miss_in_one_turn_is_dropped_once(self) -> None:
+        rooms = Rooms(max_output=1_000)
+        peer = rooms.open("/a.b/a.*/*.b")
+        assert rooms.publish("a.b", *["x" * 400] * 4) == [True, True, True, False]
+        assert peer.messages() == ["x" * 400] * 3
+        assert rooms.topics.dropped == 1
+
+
 class TestEncodings:
     """Modules other than websocket have encodings, too."""
 
@@ -288,7 +368,7 @@ class Conversation:
         if action == "publish":
             self.rooms.publish(topic, word)
             for expected, topics in zip(self.expected, self.subscribed, strict=True):
-                if topic in topics:
+                if any(matches(one, topic) for one in topics):
                     expected.append(word)
         elif action == "send":
             assert ref.send(word)
@@ -339,10 +419,18 @@ class Conversation:
 
 
 CONNECTIONS = 4
-STEP = st.tuples(
-    st.sampled_from(["publish", "publish", "send", "ping", "subscribe", "unsubscribe"]),
-    st.integers(0, CONNECTIONS - 1),
-    st.sampled_from("abc"),
+TOPICS = ["a", "b", "c", "a.b"]
+STEP = st.one_of(
+    st.tuples(
+        st.sampled_from(["publish", "publish", "send", "ping"]),
+        st.integers(0, CONNECTIONS - 1),
+        st.sampled_from(TOPICS),
+    ),
+    st.tuples(
+        st.sampled_from(["subscribe", "unsubscribe"]),
+        st.integers(0, CONNECTIONS - 1),
+        st.sampled_from([*TOPICS, "*", ">", "a.*"]),
+    ),
 )
 SCRIPT = st.tuples(st.lists(STEP, max_size=4), st.sampled_from(["reply", "noreply", "wait"])).map(
     lambda script: (*script[0], script[1])
@@ -357,7 +445,11 @@ OPERATION = st.one_of(
 
 class TestOrder:
     @given(
-        st.lists(st.sampled_from(["/", "/a", "/a/b", "/c/b/a"]), min_size=CONNECTIONS, max_size=CONNECTIONS),
+        st.lists(
+            st.sampled_from(["/", "/a", "/a/b", "/c/b/a", "/*/a", "/*/a.*/a.b"]),
+            min_size=CONNECTIONS,
+            max_size=CONNECTIONS,
+        ),
         st.lists(OPERATION, max_size=30),
         st.booleans(),
     )

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from tests.memory import MemoryHost
 from tests.rooms import Backplane, Handler, Loud, Plain, Rooms, logged, serve
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.connections.shared import Link
 from wshost.interfaces import IContext, ILocalTopics
 from wshost.messages import CALL
@@ -120,18 +120,75 @@ class TestPublishing:
         assert peer.take() == b"LATE"
 
 
+class TestPatterns:
+    def test_a_publication_reaches_the_subscribers_of_each_pattern_that_matches(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open(path) for path in ("/rooms.7", "/rooms.*", "/*.7", "/rooms", "/users.*")]
+        everything = rooms.open("/")
+        assert rooms.handler.refs[-1].subscribe(">")
+        rooms.publish("rooms.7", "seven")
+        rooms.publish("rooms.8", "eight")
+        rooms.publish("users", "none")
+        assert [peer.messages() for peer in peers] == [["seven"], ["seven", "eight"], ["seven"], [], []]
+        assert everything.messages() == ["seven", "eight", "none"]
+
+    def test_a_pattern_is_one_subscription(self) -> None:
+        rooms = Rooms(max_subscriptions=2)
+        rooms.open("/rooms.*/rooms.7")
+        (ref,) = rooms.handler.refs
+        assert [ref.subscribe("users.*"), ref.subscribe("rooms.*")] == [False, True]
+        assert rooms.topics.names == ["rooms.7", "rooms.*"]
+        assert rooms.topics.subscriptions == 2
+
+    def test_unsubscribing_from_a_pattern_leaves_the_other_subscriptions(self) -> None:
+        rooms = Rooms()
+        peer = rooms.open("/rooms.*/*.7/rooms.7")
+        (ref,) = rooms.handler.refs
+        for topic in ("rooms.7", "rooms.*"):
+            assert ref.unsubscribe(topic) is True
+            rooms.publish("rooms.7", f"not by {topic}")
+        assert rooms.topics.names == ["*.7"]
+        assert ref.unsubscribe("*.7") is True
+        rooms.publish("rooms.7", "by none")
+        assert peer.messages() == ["not by rooms.7", "not by rooms.*"]
+        assert rooms.empty()
+
+    def test_nothing_is_left_of_the_patterns_of_an_ended_connection(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open("/rooms.*/rooms.7") for _ in range(2)]
+        rooms.publish("rooms.7", "text")
+        peers[0].leave()
+        assert not rooms.topics.empty
+        peers[1].leave()
+        assert rooms.idle()
+        assert rooms.empty()
+
+    def test_a_host_without_other_topics_is_not_empty_while_it_has_a_pattern(self) -> None:
+        rooms = Rooms()
+        rooms.open("/rooms.*")
+        assert not rooms.topics.empty
+
+    def test_the_backplane_is_told_of_patterns_as_of_topics(self) -> None:
+        rooms = Rooms()
+        peers = [rooms.open("/rooms.*/rooms.7") for _ in range(2)]
+        assert rooms.backplane.subscribed == [("rooms.*", rooms.topics), ("rooms.7", rooms.topics)]
+        for peer in peers:
+            peer.leave()
+        assert rooms.backplane.subscribed == []
+
+
 class TestBackplane:
     def test_the_backplane_is_told_of_a_topics_first_and_last_subscriber(self) -> None:
         told: list[Any] = []
 
-        class Backplane(MemoryBackplane):
+        class Backplane(Exchange):
             def subscribe(self, topic: str, local: ILocalTopics) -> None:
                 told.append(("subscribe", topic, local))
 
             def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
                 told.append(("unsubscribe", topic, local))
 
-        host = MemoryHost(Handler(), backplane=Backplane())
+        host = MemoryHost(Handler(), exchange=Backplane())
         topics = host.hub.topics
         one, other = host.open("/a"), host.open("/a")
         assert told == [("subscribe", "a", topics)]
@@ -143,7 +200,7 @@ class TestBackplane:
     def test_a_backplane_that_fails_to_subscribe_refuses_the_subscription(self) -> None:
         """Nothing is kept of what failed: the backplane is told of the next subscription again."""
 
-        class Backplane(MemoryBackplane):
+        class Backplane(Exchange):
             broken = True
 
             def subscribe(self, topic: str, local: ILocalTopics) -> None:
@@ -155,7 +212,7 @@ class TestBackplane:
                 raise GeneratorExit
 
         backplane = Backplane()
-        rooms = MemoryHost(Handler(), backplane=backplane)
+        rooms = MemoryHost(Handler(), exchange=backplane)
         peer = rooms.open()
         ref = peer.connection.ref
         with logged() as lines:
@@ -170,8 +227,8 @@ class TestBackplane:
         assert rooms.idle()
 
     def test_a_backplane_reaches_all_hosts_that_share_it(self) -> None:
-        backplane = MemoryBackplane()
-        hosts = [MemoryHost(Handler(), backplane=backplane) for _ in range(2)]
+        backplane = Exchange()
+        hosts = [MemoryHost(Handler(), exchange=backplane) for _ in range(2)]
         peers = [host.open("/a") for host in hosts]
         backplane.publish("a", "text")
         assert [peer.messages() for peer in peers] == [["text"], ["text"]]
@@ -249,7 +306,7 @@ class TestHandshake:
                 return accept.addCallback(lambda _: state)
 
         rooms = Rooms()
-        host = MemoryHost(Slow(), backplane=rooms.backplane)
+        host = MemoryHost(Slow(), exchange=rooms.backplane)
         peer = host.connect()
         assert peer.upgrade("/a") == b"\r\n\r\n"
         rooms.publish("a", "early")
@@ -269,7 +326,7 @@ class TestHandshake:
                 raise Reject
 
         backplane = Backplane()
-        host = MemoryHost(No(), backplane=backplane)
+        host = MemoryHost(No(), exchange=backplane)
         peer = host.connect()
         assert peer.upgrade("/a").startswith(b"HTTP/1.1 403 ")
         backplane.publish("a", "text")
@@ -305,7 +362,7 @@ class TestEnd:
                     rooms.publish("a", "it left")
                 return ("noreply", state)
 
-        host = MemoryHost(Leaving(), backplane=rooms.backplane)
+        host = MemoryHost(Leaving(), exchange=rooms.backplane)
         stays, leaves = host.open("/a"), host.open("/a")
         leaves.leave()
         assert stays.messages() == ["it left"]

@@ -305,7 +305,7 @@ def test_a_backplane_that_fails_late_ends_the_worker_with_its_reason(monkeypatch
             """Nothing is left."""
 
     backplane: Any = Backplane()
-    scene.server._backplane = backplane
+    scene.server._exchange = backplane
     scene.start()
     connecting.errback(ConfigurationError("no broker"))
     assert heads(scene.peer.read(), "failed") == ["no broker"]
@@ -376,6 +376,6 @@ def test_a_backplane_that_fails_at_once_prevents_the_start(scene: Scene) -> None
             """Nothing is left."""
 
     backplane: Any = Backplane()
-    scene.server._backplane = backplane
+    scene.server._exchange = backplane
     with pytest.raises(ConfigurationError, match="no broker"):
         scene.server.startService()

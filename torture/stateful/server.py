@@ -11,7 +11,7 @@ from zope.interface import implementer
 from tests.memory import MemoryHost, link
 from torture.stateful.conversation import MESSAGE, Conversation
 from torture.stateful.handler import WRONG, Handler, PlannedError
-from wshost.backplanes.memory import MemoryBackplane
+from wshost.cluster.exchange import Exchange
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.interfaces import IChannel, IRenewableSession, ISessionFactory
 from wshost.protocols.http import module as http
@@ -82,14 +82,14 @@ class Server:
     def __init__(
         self, handler: Handler, restarts: bool, options: Mapping[str, Any], conversations: list[Conversation]
     ) -> None:
-        self.backplane = MemoryBackplane()
+        self.backplane = Exchange()
         self._log = _Log()
         self._adapter = HandlerAdapter(handler, {"own": "option"}, restarts=restarts, when_slow=handler.when_slow)
         self._restarts = restarts
         sessions = _Sessions(self._adapter, conversations)
         self.host = MemoryHost(
             chain=[link("http", http), link("websocket", websocket, {"handler": sessions, **options})],
-            backplane=self.backplane,
+            exchange=self.backplane,
             counts_ends=True,
             max_output=MAX_OUTPUT,
         )

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from wshost.admin.seen import READY, Seen
 from wshost.admin.totals import Totals
+from wshost.cluster.outside import Counts
 from wshost.handlers.timed import BOUNDS
 from wshost.logs.limit import LogLimit
 from wshost.process.watchdog import DELAYS
@@ -73,13 +74,23 @@ def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
     size = {("in",): traffic.bytes_in, ("out",): traffic.bytes_out}
     yield _counter("bytes", "Bytes from and to clients, without TLS.", size, "direction")
     yield _gauge("output_waiting_bytes", "Output that waits for clients.", totals.waiting)
-    yield _gauge("topics", "Topics that have subscribers.", len(topics.names))
-    yield _gauge("subscriptions", "Subscriptions to topics.", topics.subscriptions)
+    yield _gauge("topics", "Topics and patterns that have subscribers.", len(topics.names))
+    yield _gauge("subscriptions", "Subscriptions to topics and patterns.", topics.subscriptions)
     yield _counter("publications_dropped", "Messages that subscribers did not get.", topics.dropped)
     yield _counter("ref_messages_dropped", "Messages of refs that were dropped.", _by(account.dropped), "policy")
     slow = shared.budget.dropped if shared.budget else 0
     yield _counter("slow_clients_dropped", "Clients that were dropped: too much output waited in all.", slow)
     yield _counter("handler_crashes", "Exceptions of users' code.", account.crashes, "handler", "call")
+    outside = seen.outside
+    counts = Counts() if outside is None else outside.counts
+    away = outside is not None and not outside.is_connected
+    yield _gauge("backplane_away", "1 while a backplane is not connected.", away)
+    yield _gauge("backplane_waiting_bytes", "Output for other processes.", outside.waiting if outside else 0)
+    messages = {("in",): counts.received, ("out",): counts.published}
+    yield _counter("backplane_messages", "Messages from and to other processes.", messages, "direction")
+    yield _counter("backplane_messages_dropped", "Messages for others that were not sent.", counts.dropped)
+    yield _counter("backplane_messages_lost", "Messages of others that did not come.", counts.lost)
+    yield _counter("backplane_malformed", "What came from others and was not understood.", counts.malformed)
     watchdog = seen.watchdog
     yield _counter("slow_turns", "Turns of the reactor that took too long.", watchdog.long_turns if watchdog else 0)
     left_out = LogLimit.left_out + shared.failures.left_out

@@ -60,7 +60,7 @@ class Pages:
             return text(200, "ok")
         seen = self._look()
         if path == "/readyz":
-            return text(200 if seen.state == READY else 503, seen.state)
+            return text(200 if seen.state == READY else 503, seen.line)
         if path == "/metrics":
             return export(seen, accept).addCallback(lambda made: Answer(200, made[0], {"Content-Type": made[1]}))
         try:

@@ -11,6 +11,7 @@ from wshost.process.watchdog import Watchdog
 from wshost.topics.subscriptions import Topics
 
 if TYPE_CHECKING:
+    from wshost.cluster.outside import Outside
     from wshost.connections.connection import Connection
 
 #: The states of a server. Only a ready one lets clients in.
@@ -29,6 +30,15 @@ class Seen(NamedTuple):
     watchdog: Watchdog | None
     #: What was built: values by the names of labels.
     build: Mapping[str, str]
+    #: The other processes; None: there are none.
+    outside: Outside | None = None
+
+    @property
+    def line(self) -> str:
+        """Its state, in one line."""
+        if self.outside is None or self.outside.is_connected:
+            return self.state
+        return f"{self.state}; the backplane is not connected: {self.outside.reason}"
 
     def connections(self) -> list[Connection]:
         """Return the connections that are open now, in the order in which they were made."""

@@ -1,10 +1,15 @@
-"""Backplanes carry published messages to every hub that has subscribers for them.
+"""Backplanes carry bytes between processes, by subject; `wshost.interfaces.IBackplane` is the contract.
 
-`memory` works within one process; `wshost.publish` uses it. Another backplane, over a broker for example, is an object
-that provides `wshost.interfaces.IExchange`, and is given to `wshost.server.Server` as an argument.
+`workers` connects the processes of one machine with each other. `nats` goes over NATS: its bytes are made in
+`nats_wire`, its proof of who we are in `nats_credentials`. `redis` goes over Redis: its bytes are made in `resp`;
+`redis_speaker` speaks with a server, `redis_subscriptions` knows what is subscribed, `sentinel` finds the master.
+Backplanes over a broker share `link`, which keeps a `connection`, maybe with `tls`, to one of the brokers in
+`settings`; `urls` reads these, and what waits is in `output`. `subjects` says which subjects a subscription means.
+`conformity` checks any `IBackplane`.
 
-`publish` gives a message to the backplane, in any thread. The backplane gives the message to the `ILocalTopics` of each
-hub that has subscribed to the topic. The hub then sends it to its subscribers: see `wshost.topics`.
+`wshost.cluster` makes subjects and payloads of topics and references, and gives them to a backplane. That gives the
+payloads which come from other processes back.
 
-Nothing here knows a connection, a protocol or an option. No backplane may block: one that waits returns a Deferred.
+Nothing here knows a topic or a client's connection, or reads an option. No backplane may block: one that waits returns
+a Deferred.
 """

@@ -7,7 +7,7 @@ cdef class Connection:
     cdef object __weakref__
     cdef public Stream stream
     cdef public Context context
-    cdef public object _shared, _topics, _waiters
+    cdef public object _shared, _topics, _waiters, _confirmations
     cdef public bint _refusal_posted
     cdef public str id
     cdef public Py_ssize_t bytes_in

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements, implementedBy
 
 from wshost.connections.account import Traffic
+from wshost.connections.confirmation import Confirmation
 from wshost.connections.context import BRINGS_OUTPUT, MAX_KEPT, Context
 from wshost.connections.outbox import Outbox
 from wshost.connections.ref import Ref
@@ -22,7 +24,7 @@ from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
 from wshost.connections.waiters import Waiters
 from wshost.messages import CALL
-from wshost.results import Close, Sent
+from wshost.results import Close, Outcome, Sent
 from wshost.topics.subscriptions import Topics
 
 #: The actions that the connection does itself, without its module.
@@ -56,6 +58,8 @@ class Connection:
         self.made_at = 0.0
         # What waits until the peer has taken its output; None until something does.
         self._waiters: Waiters | None = None
+        # Messages of which it is to be said what became; None until there is one.
+        self._confirmations: dict[Confirmation, None] | None = None
         # Another thread's send was refused, and the reactor's thread will be told.
         self._refusal_posted = False
 
@@ -104,6 +108,64 @@ class Connection:
             return _WAITING if blocked else _ACCEPTED
         self._note_dropped()
         return _DROPPED
+
+    def send_confirmed(self, size: int, data: str | bytes, key: str | None, seconds: float) -> Deferred[Outcome]:
+        """Send a message, and say what became of it. Called in the reactor's thread.
+
+        :param seconds: the outcome is `TIMEOUT` after so long.
+        """
+        confirmation = Confirmation(
+            self._left, self._shared.reactor, self._call_soon, seconds, self._forget_confirmation
+        )
+        self._confirmations = self._confirmations or {}
+        self._confirmations[confirmation] = None
+        outbox = self.context.outbox
+        if outbox is not None and self._has_to_wait(outbox):
+            outbox.put(size, data, key, partial(self._decide, confirmation, data))
+        elif self.context.is_prompt:
+            self._confirm_now(confirmation, data)
+        elif not self._post(size, self._shared.limits.max_output, self._confirm_now, confirmation, data):
+            self._note_dropped()
+            confirmation.settle(Outcome.GONE if self.stream.closing else Outcome.OVERFLOW)
+        return confirmation.outcome
+
+    def _decide(self, confirmation: Confirmation, data: str | bytes, leaves: bool) -> bool:
+        """A message leaves the outbox, or is dropped there; return whether the module has taken it."""
+        if leaves:
+            return self._confirm(confirmation, data)
+        confirmation.settle(Outcome.OVERFLOW)
+        return False
+
+    def _confirm_now(self, confirmation: Confirmation, data: str | bytes) -> None:
+        if not self._confirm(confirmation, data):
+            self._note_dropped()
+
+    def _confirm(self, confirmation: Confirmation, data: str | bytes) -> bool:
+        """Give the module a message that is to be confirmed; return whether it has taken it."""
+        if self.context.confirms or self.context.keeps:
+            accepted = self._ask_now("confirm", (data, confirmation.decide))
+        else:
+            accepted = self._ask_now("send", (data,))
+            if accepted:
+                # The module does not say what becomes of messages.
+                confirmation.settle(Outcome.TIMEOUT)
+        if not accepted:
+            full = self.context.keeps or (self.stream.output_full and not self.stream.closing)
+            confirmation.settle(Outcome.OVERFLOW if full else Outcome.GONE)
+        return accepted
+
+    def _left(self) -> Deferred[bool]:
+        """Wait until no output waits; fires with False when the connection has gone, or is about to."""
+        # What waited when it was aborted is lost, even if nothing waits now.
+        return self.drained().addCallback(lambda left: left and not self.stream.reason)
+
+    def _call_soon(self, call: Callable[[], None]) -> None:
+        # Compiled, the context's method alone would not be bound to the context.
+        self.context.call_soon(call)
+
+    def _forget_confirmation(self, confirmation: Confirmation) -> None:
+        if self._confirmations is not None:
+            self._confirmations.pop(confirmation, None)
 
     def _has_to_wait(self, outbox: Outbox) -> bool:
         """Whether the next message waits in the outbox."""
@@ -264,9 +326,7 @@ class Connection:
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.stream.lost()
         # The connection must free its place even if a module raises.
-        if self._waiters is not None:
-            self._waiters.lost()
-            self._waiters = None
+        self._end_waiting()
         try:
             # Nearly always this is the reason, and its text takes long to make.
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
@@ -275,6 +335,15 @@ class Connection:
                 self._account_for(self.context.notes, why)
         finally:
             self._free_place()
+
+    def _end_waiting(self) -> None:
+        """Tell those who wait that the connection has gone."""
+        waiters, self._waiters = self._waiters, None
+        if waiters is not None:
+            waiters.lost()
+        confirmations, self._confirmations = self._confirmations, None
+        for confirmation in confirmations or ():
+            confirmation.settle(Outcome.GONE)
 
     def _free_place(self) -> None:
         shared, context = self._shared, self.context
@@ -300,15 +369,16 @@ class Connection:
         """Whether nothing waits, for the peer or for the module."""
         waiters, pending = self._waiters, self.context.subscriber
         return self.stream.quiet and not (
-            self.waiting or (waiters is not None and waiters.waited_for) or (pending is not None and pending.due)
+            self.waiting
+            or self._confirmations
+            or (waiters is not None and waiters.waited_for)
+            or (pending is not None and pending.due)
         )
 
     def depart(self) -> None:
         """Forget the connection, and tell its handler nothing: another process has it."""
         self.stream.lost()
-        if self._waiters is not None:
-            self._waiters.lost()
-            self._waiters = None
+        self._end_waiting()
         try:
             self.context.depart()
             if self._shared.account.takes_notes:

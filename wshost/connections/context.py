@@ -21,6 +21,7 @@ from wshost.connections.timers import ModuleTimer
 from wshost.exact import octets
 from wshost.exact import seconds as exact_seconds
 from wshost.interfaces import (
+    IConfirmingDriver,
     IContext,
     ICountingDriver,
     IEncoding,
@@ -36,7 +37,9 @@ from wshost.results import Close, Refused, Result, Results, Stop, Switch
 from wshost.topics.pending import Subscriber
 
 #: Actions that bring more output. Refs may not ask for them while output is full.
-BRINGS_OUTPUT = frozenset({"send", "ping", "info", "subscribe"})
+BRINGS_OUTPUT = frozenset({"send", "confirm", "ping", "info", "subscribe"})
+#: Actions with a message.
+_MESSAGES = frozenset({"send", "confirm"})
 #: Actions that the connection itself asks its module for. They are never kept.
 _OWN_ACTIONS = frozenset({"drain", "drained", "reload", "shutdown"})
 #: At most this many actions are kept for a module that is not ready.
@@ -307,7 +310,10 @@ class Context:
         kept, self._kept = self._kept, None
         self.kept_size = 0
         for action, args in kept or ():
-            self.ask(action, *args)
+            if action == "confirm" and self._driver is not None and not self.confirms:
+                self.ask("send", args[0])
+            else:
+                self.ask(action, *args)
 
     # Code of modules and handlers
 
@@ -374,6 +380,19 @@ class Context:
         self._continue()
         return not isinstance(results, Refused)
 
+    @property
+    def confirms(self) -> bool:
+        """Whether the module says when a message is in the output."""
+        return IConfirmingDriver.providedBy(self._driver)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether actions are kept now, until the module is ready."""
+        transition = self._transition
+        if self.stream.closing or not (transition is None or isinstance(transition, Switch)):
+            return False
+        return self._driver is None or transition is not None or self._keeps_actions
+
     def renew(self) -> bool:
         """Ask the module to go over to newer code of its handler; return whether it does.
 
@@ -383,7 +402,7 @@ class Context:
 
     def _keep(self, action: str, args: tuple[Any, ...]) -> bool:
         """Keep an action until the module is ready; False when too much is kept."""
-        size = CALL + (len(args[0]) if action == "send" else 0)
+        size = CALL + (len(args[0]) if action in _MESSAGES else 0)
         if self._kept is None:
             self._kept = []
         if len(self._kept) >= MAX_KEPT or self.kept_size + size > self._shared.limits.max_output:

@@ -29,6 +29,8 @@ from wshost.connections.connection import Connection, ProxiedConnection
 from wshost.connections.drain import Drain
 from wshost.connections.failures import Failures
 from wshost.connections.handover import Frozen, Handover, MovedConnection
+from wshost.connections.home import Home
+from wshost.connections.homes import HOMES
 from wshost.connections.rate import ConnectionRate
 from wshost.connections.registry import Registered, Registry
 from wshost.connections.shared import Limits, Link, Shared
@@ -48,13 +50,14 @@ class Hub:
 
     :param reactor: provides `IReactorTime` and `IReactorFromThreads`.
     :param chain: connections start with its first module.
-    :param backplane: brings published messages; None: nothing is published.
+    :param exchange: brings published messages; None: nothing is published.
     :param leave: called with a `SystemExit` or `KeyboardInterrupt` that users' code has raised.
     :param access: log each connection at its end.
     :param counts_ends: count connections at their end, and what went through them.
     :param waits: called with the number of connections that `stop` waits for: when it begins, then once a second. If
         it returns True, it has told whom that concerns, and the log says nothing.
     :param trusted: the proxies that may name their clients; None: there are none, but on proxied endpoints any may.
+    :param home: names this run of the server in references; by default, one of its own.
     :param admission: decides who is admitted; by default, the hub's own limits do.
     :param prefix: the first part of connections' ids.
     :param soon: makes a call, with its arguments, in the reactor's next turn; by default, the reactor's own timers do.
@@ -66,7 +69,7 @@ class Hub:
         chain: Sequence[Link],
         limits: Limits,
         *,
-        backplane: IExchange | None = None,
+        exchange: IExchange | None = None,
         leave: Callable[[BaseException], object] | None = None,
         soon: Callable[..., object] | None = None,
         admission: Admission | None = None,
@@ -75,6 +78,7 @@ class Hub:
         counts_ends: bool = False,
         waits: Callable[[int], object] | None = None,
         trusted: Networks | None = None,
+        home: Home | None = None,
     ) -> None:
         failures = Failures(reactor, leave)
         schedule = Schedule(reactor, partial(failures.log, "-", "a timer failed"))
@@ -88,14 +92,15 @@ class Hub:
             failures=failures,
             schedule=schedule,
             turn=turn,
-            registry=Registry(ReactorThread(reactor)),
+            registry=Registry(ReactorThread(reactor), home),
             admission=admission or _admission(limits, reactor),
             account=Account(access, counts_ends),
             trusted=trusted,
             budget=OutputBudget(most, schedule.seconds, turn.deliver_at_end) if most else None,
         )
+        HOMES.add(self.shared.registry)
         #: The topics to which connections have subscribed.
-        self.topics = Topics(self.shared, backplane)
+        self.topics = Topics(self.shared, exchange)
         # The number of the last renewal.
         self._renewal = 0
         # None until `stop` is called.

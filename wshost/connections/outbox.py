@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from wshost.connections.stream import Stream
 
@@ -19,6 +20,16 @@ OUTBOX_POLICIES = frozenset({"drop_old", CONFLATE})
 MAX_MESSAGES = 10_000
 #: The module gets about this many bytes of messages at a time. The rest may still be dropped.
 BATCH = 65_536
+
+
+class _Waiting(NamedTuple):
+    """A message that waits."""
+
+    data: str | bytes
+    size: int
+    #: Called with True instead of sending it, and returns whether the module has taken it; called with False when it is
+    #: dropped. Never users' code.
+    fate: Callable[[bool], bool] | None
 
 
 class Outbox:
@@ -44,35 +55,37 @@ class Outbox:
         self._most = most
         self._conflates = conflates
         self._dropped = dropped
-        # By key, or by a number of their own; with their sizes.
-        self._messages: OrderedDict[str | int, tuple[str | bytes, int]] = OrderedDict()
+        # By key, or by a number of their own.
+        self._messages: OrderedDict[str | int, _Waiting] = OrderedDict()
         self._number = 0
         #: How many bytes wait.
         self.size = 0
         stream.refill = self.empty
 
-    def put(self, size: int, data: str | bytes, key: str | None) -> None:
+    def put(self, size: int, data: str | bytes, key: str | None, fate: Callable[[bool], bool] | None = None) -> None:
         """Let one more message wait; drop others, the oldest first, if there is no room.
 
         :param size: how many bytes it counts for.
         :param key: the message keeps the place of a waiting one with this key.
+        :param fate: called once, unless the connection is closed before: with True to send the message, when it returns
+            whether the module has taken it; with False as it is dropped.
         """
         place: str | int
         if key is not None and self._conflates:
             place = key
             if key in self._messages:
-                self.size -= self._messages[key][1]
-                self._dropped()
+                before = self._messages[key]
+                self.size -= before.size
+                self._drop(before)
         else:
             place = self._number = self._number + 1
-        self._messages[place] = (data, size)
+        self._messages[place] = _Waiting(data, size, fate)
         self.size += size
         while len(self._messages) > 1 and (self.size > self._most or len(self._messages) > MAX_MESSAGES):
             if next(iter(self._messages)) == place:
                 # The newest message is never the one that is dropped.
                 self._messages.move_to_end(place)
-            self._pop()
-            self._dropped()
+            self._drop(self._pop())
         self._stream.keep(self.size)
 
     def empty(self) -> None:
@@ -81,20 +94,26 @@ class Outbox:
         while self._messages and not (stream.blocked or stream.closing):
             stop = self.size - BATCH
             while self._messages and self.size > stop and not (stream.blocked or stream.closing):
-                if not self._send(self._pop()):
+                one = self._pop()
+                if not (self._send(one.data) if one.fate is None else one.fate(True)):
                     self._dropped()
             stream.flush()
 
     def take(self) -> list[str | bytes]:
         """Remove and return all messages; use the outbox no more."""
         self._stream.refill = None
-        messages = [data for data, _ in self._messages.values()]
+        messages = [one.data for one in self._messages.values()]
         self._messages.clear()
         self.size = self._stream.kept = 0
         return messages
 
-    def _pop(self) -> str | bytes:
-        _, (data, size) = self._messages.popitem(last=False)
-        self.size -= size
+    def _pop(self) -> _Waiting:
+        _, one = self._messages.popitem(last=False)
+        self.size -= one.size
         self._stream.kept = self.size
-        return data
+        return one
+
+    def _drop(self, one: _Waiting) -> None:
+        self._dropped()
+        if one.fate is not None:
+            one.fate(False)

@@ -1,19 +1,24 @@
-"""References to connections: small, usable from any thread, harmless when the connection is gone.
+"""References to connections: small, usable from any thread and process, harmless when the connection is gone.
 
-A ref knows an id, and the registry in which connections are found by id. It holds no connection.
+A ref knows an id, and where connections of its home are found by id. It holds no connection.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NoReturn, overload
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from wshost.connections.registry import Registry
+from wshost.connections import home
+from wshost.connections.confirmation import SECONDS
+from wshost.connections.homes import HOMES, Lookup
+from wshost.exact import octets
+from wshost.exact import seconds as exact_seconds
+from wshost.exact import text as exact_text
 from wshost.interfaces import IRef
 from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_key, check_message, check_payload, check_topic
-from wshost.results import Sent
+from wshost.results import Outcome, Sent
 
 #: An info counts for this many bytes while it waits, as its size is not known.
 INFO = 1_024
@@ -26,44 +31,119 @@ _DROPPED = Sent.DROPPED
 class Ref:
     """Names one connection, without a reference to the object. See `wshost.interfaces.IRef`.
 
+    It never changes, may be a key of a dict, and may be pickled: it means the same connection in every process.
+
     :param registry: where the connection is found.
     :param id: the connection's id.
     """
 
     __slots__ = ("_registry", "id")
 
-    def __init__(self, registry: Registry, id: str) -> None:
-        self._registry = registry
-        self.id = id
+    #: Where the connection is found.
+    _registry: Lookup
+    #: Names the connection in its process, and in that one's log.
+    id: str
+
+    def __init__(self, registry: Lookup, id: str) -> None:
+        set_once = object.__setattr__
+        set_once(self, "_registry", registry)
+        set_once(self, "id", id)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a reference never changes: {name} can't be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a reference never changes: {name} can't be deleted")
 
     def __repr__(self) -> str:
-        return f"<Ref {self.id}>"
+        return f"<Ref {self}>"
+
+    def __str__(self) -> str:
+        return home.write(self._registry.home, self.id)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ref) and other.id == self.id and other._registry is self._registry
+        return isinstance(other, Ref) and other.id == self.id and other._registry.home == self._registry.home
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash((self._registry.home.boot, self.id))
 
-    def send(self, data: str | bytes, key: str | None = None) -> Sent:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ref.parse, (str(self),)
+
+    @classmethod
+    def parse(cls, text: str, key: bytes | None = None) -> Ref:
+        """Return the reference that `str`, or `signed`, has made a text of, maybe in another process, long ago.
+
+        A text that comes from a client must be one that was signed: others would let it act on any connection.
+
+        :param key: the key with which it was signed; None: it was not.
+        :raises TypeError: when it is no str, or the key no bytes.
+        :raises ValueError: when it is no such text, or was not signed with this key.
+        """
+        given = exact_text(text)
+        where, id = home.read(given if key is None else home.check_signature(given, octets(key)))
+        return cls(HOMES.find(where), id)
+
+    def signed(self, key: bytes) -> str:
+        """Return the reference as text with a signature, such as a client may have: it can't make another of it.
+
+        :param key: at least 16 bytes, which nobody else knows (HMAC-SHA256, RFC 2104).
+        :raises TypeError: when the key is no bytes.
+        :raises ValueError: when it is too short.
+        """
+        return home.sign(str(self), octets(key))
+
+    @overload
+    def send(
+        self, data: str | bytes, key: str | None = None, *, confirm: Literal[False] = False, timeout: float = SECONDS
+    ) -> Sent: ...
+    @overload
+    def send(
+        self, data: str | bytes, key: str | None = None, *, confirm: Literal[True], timeout: float = SECONDS
+    ) -> Deferred[Outcome]: ...
+    @overload
+    def send(
+        self, data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = SECONDS
+    ) -> Sent | Deferred[Outcome]: ...
+    def send(
+        self, data: str | bytes, key: str | None = None, *, confirm: bool = False, timeout: float = SECONDS
+    ) -> Sent | Deferred[Outcome]:
         """Send one message: a str as text, bytes as binary.
 
         :param key: if the handler's `when_slow` is "conflate", the message takes the place of a waiting one with the
             same key. Otherwise it means nothing.
-        :returns: what became of it; false if it is dropped.
+        :param confirm: wait until it is known what became of the message. Only in the reactor's thread.
+        :param timeout: seconds that this may take, at most 300.
+        :returns: what became of it; false if it is dropped. With `confirm`, a Deferred with the `Outcome`, which
+            coroutines may await, asyncio's tasks, too.
         :raises TypeError: for data that is anything else, or a key that is not a str.
-        :raises ValueError: for a key that is empty, or longer than 255 bytes of UTF-8.
+        :raises ValueError: for a key that is empty, or longer than 255 bytes of UTF-8; for a timeout that is not
+            positive.
         :raises UnicodeEncodeError: for a str with lone surrogates.
+        :raises RuntimeError: with `confirm`, in another thread.
         """
         data, size = check_message(data)
         if key is not None:
             key = check_key(key)
+        if confirm:
+            return self._send_confirmed(CALL + size, data, key, timeout)
         connection = self._registry.find(self.id)
         if connection is None:
             return _DROPPED
         if self._registry.thread.is_current():
             return connection.send(CALL + size, data, key)
         return connection.send_later(CALL + size, data, key)
+
+    def _send_confirmed(self, size: int, data: str | bytes, key: str | None, timeout: float) -> Deferred[Outcome]:
+        seconds = exact_seconds(timeout)
+        if seconds <= 0:
+            raise ValueError(f"{timeout!r} is no time to wait")
+        if not self._registry.thread.may_wait():
+            raise RuntimeError("confirm works in the reactor's thread only")
+        connection = self._registry.find(self.id)
+        if connection is None:
+            return succeed(self._registry.missing)
+        return connection.send_confirmed(size, data, key, seconds)
 
     @property
     def waiting(self) -> int:
@@ -108,8 +188,9 @@ class Ref:
     def subscribe(self, topic: str) -> bool:
         """Send the connection messages that are published to a topic from now on.
 
+        :param topic: it may be a pattern: ``rooms.*`` for one token of any text, ``rooms.>`` for one or more.
         :raises TypeError: when the topic is no str.
-        :raises ValueError: when it is empty, or longer than 255 bytes of UTF-8.
+        :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
         return self._ask(CALL, "subscribe", check_topic(topic))
 

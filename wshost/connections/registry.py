@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
+from wshost.connections.home import Home
 from wshost.connections.thread import ReactorThread
-from wshost.results import Sent
+from wshost.results import Outcome, Sent
 
 
 class Registered(Protocol):
@@ -24,6 +25,9 @@ class Registered(Protocol):
 
     def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message in a later turn. Called in any thread."""
+
+    def send_confirmed(self, size: int, data: str | bytes, key: str | None, seconds: float) -> Deferred[Outcome]:
+        """Send a message, and say what became of it. Called in the reactor's thread."""
 
     @property
     def waiting(self) -> int:
@@ -52,10 +56,15 @@ class Registry:
     """The connections that are open.
 
     :param thread: the reactor's thread, to which they belong.
+    :param home: names the run of the server; by default, one of its own.
     """
 
-    def __init__(self, thread: ReactorThread) -> None:
+    def __init__(self, thread: ReactorThread, home: Home | None = None) -> None:
         self.thread = thread
+        #: Where these connections live, as references name it.
+        self.home = home or Home.new()
+        #: Another process has connections of the same home: this one can't know that one is gone.
+        self.shares_home = False
         #: Called with each new connection; None until the hub stops.
         self.when_added: Callable[[Registered], None] | None = None
         #: Called when the last connection has gone; None until the hub stops.
@@ -64,6 +73,11 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    @property
+    def missing(self) -> Outcome:
+        """What becomes of messages to connections that are not here."""
+        return Outcome.UNREACHABLE if self.shares_home else Outcome.GONE
 
     def all(self) -> list[Registered]:
         """Return the connections that are open now."""

@@ -28,6 +28,10 @@ class ReactorThread:
         """Say whether this is the reactor's thread."""
         return get_ident() == self._ident
 
+    def may_wait(self) -> bool:
+        """Say whether a caller in this thread may wait for what the reactor will do."""
+        return self.is_current()
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits for the thread."""

@@ -5,15 +5,12 @@ Knows the stream of the connection, and no transport. Made when a connection fir
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Generator
-from contextvars import Context as ContextVars
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.python.failure import Failure
 
+from wshost.connections.awaited import Awaited
 from wshost.connections.context import Context
 from wshost.connections.timers import Schedule, Timer
 
@@ -74,7 +71,7 @@ class Waiters:
             raise RuntimeError(
                 f"{MAX_WAITERS} callers of drained() wait for the connection {self._context.ref.id} already"
             )
-        waiter = Drained(self._forget)
+        waiter: Awaited[bool] = Awaited(self._forget)
         self._waiters[waiter] = None
         self._pause = 0.0
         self._look_later()
@@ -120,44 +117,6 @@ class Waiters:
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             self._context.call_soon(partial(_fire, waiter, drained))
-
-
-class Drained(Deferred[bool]):
-    """A Deferred that asyncio's own tasks may await, too.
-
-    To a task that awaits it, it speaks the protocol of futures (CPython's documentation, "Extending"). Its class is not
-    that of a future: so `asyncio.wait_for` and the like make a task that awaits it.
-    """
-
-    def __await__(self) -> Generator[Any, Any, bool]:
-        while not self.called:
-            # Only asyncio looks at this.
-            self._asyncio_future_blocking = True
-            yield self
-        return (yield from super().__await__())
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop of the task that awaits this."""
-        return asyncio.get_running_loop()
-
-    def add_done_callback(self, call: Callable[[Any], object], *, context: ContextVars | None = None) -> None:
-        """Call the task that awaits this when this has fired."""
-        future = self.get_loop().create_future()
-        future.add_done_callback(call, context=context)
-
-        def wake(result: Any) -> Any:
-            future.set_result(None)
-            # The task that has cancelled this raises its own error.
-            return False if isinstance(result, Failure) else result
-
-        self.addBoth(wake)
-
-    def cancel(self, msg: object = None) -> None:
-        """Stop waiting.
-
-        :param msg: what asyncio's tasks give a future that they cancel.
-        """
-        super().cancel()
 
 
 def _fire(waiter: Deferred[bool], drained: bool) -> None:

@@ -46,7 +46,7 @@ GROUPS = {
     "handler": "What it serves",
     "max_message_size": "Limits",
     "handshake_timeout": "Times, in seconds",
-    "workers": "Processes",
+    "workers": "Processes and machines",
     "access_log": "Log",
 }
 
@@ -274,6 +274,26 @@ class Settings:
         "Replace a worker that is older than this, give or take 10 %, in the same way; 0 for never.",
         command_only=True,
     )
+    backplane = Option(
+        Several(Text("URL")),
+        (),
+        "Broker that connects this process with others, nats://10.0.0.5:4222 or redis://10.0.0.5: what is published in "
+        "one reaches the subscribers of all, and references work from each. Several are servers of one cluster.",
+    )
+    backplane_ca = Option(_FILE, None, "Authorities (PEM) that sign the brokers' certificates.", "the system's")
+    backplane_cert = Option(_FILE, None, "Certificate in PEM that is shown to brokers.")
+    backplane_key = Option(_FILE, None, "Its private key in PEM.", "in the certificate's file")
+    backplane_credentials = Option(_FILE, None, "File with credentials for the brokers, such as a .creds file of NATS.")
+    backplane_buffer = Option(
+        Size(65_536, 1 << 31), 8 << 20, "Bytes for other processes that may wait; what is more is dropped."
+    )
+    backplane_patience = Option(
+        Seconds(0, 3_600), 5.0, "While no broker is connected, drop what has waited for this long."
+    )
+    cluster = Option(
+        Text("NAME"), "wshost", "Name of the cluster: processes meet only those of the same name on a broker."
+    )
+    node = Option(Text("NAME"), None, "Name of this machine in references.", "its host name")
 
     access_log = Option(
         Flag(), False, "Log one line for each connection at its end, and so for each client that was refused."

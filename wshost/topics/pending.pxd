@@ -22,7 +22,7 @@ cdef class Subscriber:
 
 cdef class Pending:
     cdef public Py_ssize_t dropped, _number, _flushed
-    cdef public bint flushing, _some_drained, _scheduled
+    cdef public bint flushing, _some_drained, _some_shared, _scheduled
     cdef public object _shared
     cdef public dict _published, _snapshots
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -22,7 +23,7 @@ _number = attrgetter("number")
 
 
 class Topic:
-    """One topic, while it has subscribers."""
+    """One topic, or one pattern of topics, while it has subscribers."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -32,6 +33,11 @@ class Topic:
         # The messages published in this turn for subscribers with an encoding, and their size.
         self.pending: list[Publication] = []
         self.size = 0
+
+    @property
+    def subscribers(self) -> Iterable[Subscriber]:
+        """The subscribers with an encoding."""
+        return chain.from_iterable(self.encoded.values())
 
     def add(self, subscriber: Subscriber) -> None:
         """Add a connection that has subscribed, or that has another encoding now."""
@@ -108,6 +114,8 @@ class Pending:
         self._number = self._flushed = 0
         # Some subscriber was drained before the end of this turn.
         self._some_drained = False
+        # Some publication of this turn is in several topics.
+        self._some_shared = False
         # The topics with pending messages, and the subscribers with a snapshot.
         self._published: dict[Topic, None] = {}
         self._snapshots: dict[Subscriber, None] = {}
@@ -133,10 +141,35 @@ class Pending:
                 # One turn may queue at most `max_output` per topic.
                 self.dropped += sum(map(len, topic.encoded.values()))
                 accepted = False
-        for subscriber in list(topic.others):
+        if topic.others:
+            self._ask(topic.others, data)
+        return accepted
+
+    def publish_to_several(self, topics: Sequence[Topic], data: str | bytes) -> bool:
+        """Send a message once to each subscriber of some topics; return False when some with an encoding miss it."""
+        most = self._shared.limits.max_output
+        taking = [topic for topic in topics if topic.encoded and topic.size < most]
+        missed = {subscriber for topic in topics if topic.size >= most for subscriber in topic.subscribers}
+        if missed:
+            missed.difference_update(*(topic.subscribers for topic in taking))
+        if taking:
+            self._number += 1
+            publication = Publication(self._number, data)
+            for topic in taking:
+                topic.pending.append(publication)
+                topic.size += len(data)
+                self._published[topic] = None
+            self._some_shared = True
+            self._flush_later()
+        self.dropped += len(missed)
+        self._ask({subscriber: None for topic in topics for subscriber in topic.others}, data)
+        return not missed
+
+    def _ask(self, subscribers: Iterable[Subscriber], data: str | bytes) -> None:
+        """Let the modules of subscribers without an encoding send a message."""
+        for subscriber in list(subscribers):
             if not subscriber.ask(CALL + len(data), "send", data):
                 self.dropped += 1
-        return accepted
 
     def keep(self, subscriber: Subscriber) -> None:
         """Take a snapshot of a subscriber's pending messages, as its topics are about to change."""
@@ -192,7 +225,7 @@ class Pending:
                 topic.size = 0
             self._published.clear()
             self._flushed = self._number
-            self._some_drained = False
+            self._some_drained = self._some_shared = False
             self.flushing = False
 
     def _flush_by_need(self) -> None:
@@ -260,7 +293,8 @@ class Pending:
             topic.pending[bisect_right(topic.pending, last_seen, key=_number) :]
             for topic in self._published_to(subscriber)
         ]
-        subscriber.snapshot.extend(new[0] if len(new) == 1 else merge(*new, key=_number))
+        publications = new[0] if len(new) == 1 else merge(*new, key=_number)
+        subscriber.snapshot.extend(dict.fromkeys(publications) if self._some_shared else publications)
         self._mark_seen(subscriber)
 
     def _mark_seen(self, subscriber: Subscriber) -> None:

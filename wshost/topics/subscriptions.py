@@ -15,6 +15,7 @@ from wshost.connections.stream import Stream
 from wshost.exact import message, text
 from wshost.interfaces import IExchange, ILocalTopics
 from wshost.messages import CALL
+from wshost.topics.patterns import Patterns, is_pattern
 from wshost.topics.pending import Pending, Subscriber, Topic
 
 
@@ -29,7 +30,9 @@ class Topics:
     def __init__(self, shared: Shared, backplane: IExchange | None) -> None:
         self._shared = shared
         self._backplane = backplane
+        # The topics by name, and those that are patterns.
         self._topics: dict[str, Topic] = {}
+        self._patterns: Patterns[Topic] = Patterns()
         #: How many subscriptions there are, to all topics.
         self.subscriptions = 0
         self._pending = Pending(shared)
@@ -41,13 +44,13 @@ class Topics:
 
     @property
     def names(self) -> list[str]:
-        """The topics that have subscribers."""
-        return list(self._topics)
+        """The topics and patterns that have subscribers."""
+        return [*self._topics, *self._patterns.values]
 
     @property
     def empty(self) -> bool:
         """Whether there is no subscriber, and no pending message."""
-        return not self._topics and self._pending.empty
+        return not self._topics and not self._patterns.values and self._pending.empty
 
     # From connections
 
@@ -56,8 +59,11 @@ class Topics:
         return Subscriber(self._pending, id, stream, ask)
 
     def subscribe(self, subscriber: Subscriber, name: str) -> bool:
-        """Send a subscriber a topic's messages from now on; return False when it has too many topics, or on failure."""
-        topic = self._topics.get(name)
+        """Send a subscriber a topic's messages from now on; return False when it has too many topics, or on failure.
+
+        :param name: it may be a pattern.
+        """
+        topic = self._find(name)
         if topic in subscriber.topics:
             return True
         if len(subscriber.topics) >= self._shared.limits.max_subscriptions:
@@ -70,7 +76,11 @@ class Topics:
                 except BaseException:
                     self._shared.failures.log(subscriber.id, "the backplane failed to subscribe")
                     return False
-            topic = self._topics[name] = Topic(name)
+            topic = Topic(name)
+            if is_pattern(name):
+                self._patterns.put(name, topic)
+            else:
+                self._topics[name] = topic
         self._pending.keep(subscriber)
         subscriber.topics[topic] = None
         topic.add(subscriber)
@@ -79,7 +89,7 @@ class Topics:
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
         """Undo a `subscribe`, if there was one."""
-        topic = self._topics.get(name)
+        topic = self._find(name)
         if topic is not None and topic in subscriber.topics:
             self._pending.keep(subscriber)
             self._part(subscriber, topic)
@@ -90,12 +100,18 @@ class Topics:
         for topic in list(subscriber.topics):
             self._part(subscriber, topic)
 
+    def _find(self, name: str) -> Topic | None:
+        return self._topics.get(name) or self._patterns.values.get(name)
+
     def _part(self, subscriber: Subscriber, topic: Topic) -> None:
         del subscriber.topics[topic]
         topic.remove(subscriber)
         self.subscriptions -= 1
         if not topic.encoded and not topic.others:
-            del self._topics[topic.name]
+            if is_pattern(topic.name):
+                self._patterns.remove(topic.name)
+            else:
+                del self._topics[topic.name]
             if self._backplane is not None:
                 try:
                     self._backplane.unsubscribe(topic.name, self)
@@ -119,4 +135,7 @@ class Topics:
             self._shared.reactor.callLater(0, self._publish, name, data)
             return True
         topic = self._topics.get(name)
+        if self._patterns.values and (matching := self._patterns.matching(name)):
+            topics = matching if topic is None else (topic, *matching)
+            return self._pending.publish_to_several(topics, data)
         return topic is None or self._pending.publish(topic, data)

@@ -34,6 +34,7 @@ from wshost.connections.context import MAX_KEPT
 from wshost.interfaces import (
     IBufferedDriver,
     IChannel,
+    IConfirmingDriver,
     ICountingDriver,
     IMovableDriver,
     IRef,
@@ -49,7 +50,7 @@ from wshost.protocols.websocket.driver import HEARTBEAT, STEPS, TURN_SIZE, WebSo
 from wshost.protocols.websocket.keepalive import CONTROL_BURST, Keepalive
 from wshost.protocols.websocket.reader import ENGINE_WORK
 from wshost.request import ConnectionInfo
-from wshost.results import REFUSED, Accept
+from wshost.results import REFUSED, Accept, Outcome
 
 #: The answer to `close()`.
 ECHOED = ("close", 1000, "")
@@ -185,6 +186,14 @@ def driver(server: Server) -> WebSocket:
     return found
 
 
+def outcomes(ref: Any, *messages: str) -> list[Any]:
+    """What becomes of messages that are sent now, once that is known."""
+    fired: list[Any] = []
+    for message in messages:
+        ref.send(message, confirm=True).addBoth(fired.append)
+    return fired
+
+
 def status(peer: Peer) -> int:
     """Return the status of the response that has come."""
     return int(peer.take().split(b" ")[1])
@@ -230,6 +239,7 @@ class TestInterfaces:
         server.open()
         found = driver(server)
         verifyObject(IBufferedDriver, found)
+        verifyObject(IConfirmingDriver, found)
         verifyObject(ICountingDriver, found)
         verifyObject(IRenewableDriver, found)
         verifyObject(IChannel, found)
@@ -848,6 +858,76 @@ class TestRefs:
         assert ref.info("info")
         assert ref.send("too late")
         assert peer.messages() == [("close", 4_000, "bye")]
+
+    def test_a_confirmed_message_behind_an_info_is_written_when_it_has_left(self) -> None:
+        server = Server(await_rest)
+        peer = server.open()
+        assert server.session.ref.info("info")
+        fired = outcomes(server.session.ref, "1")
+        assert (peer.messages(), fired) == ([], [])
+        server.session.go_on()
+        peer.turn(1)
+        assert (peer.messages(), fired) == (["1"], [Outcome.WRITTEN])
+
+    def test_a_confirmed_message_that_finds_no_room_behind_infos_is_dropped(self) -> None:
+        server = Server(await_rest, limits={"max_output": 1 << 16})
+        peer = server.open()
+        assert server.session.ref.info("info")
+        assert server.session.ref.send(b"x" * (1 << 16))
+        fired = outcomes(server.session.ref, "x")
+        peer.turn()
+        assert fired == [Outcome.OVERFLOW]
+
+    def test_a_confirmed_message_behind_an_info_on_which_the_handler_closes_is_not_written(self) -> None:
+        server = Server(lambda session, message: session.channel.close(4_000, "bye"))
+        peer = server.open()
+        assert server.session.ref.info("info")
+        fired = outcomes(server.session.ref, "too late")
+        assert peer.messages() == [("close", 4_000, "bye")]
+        assert fired == []
+        peer.leave()
+        assert fired == [Outcome.GONE]
+
+    def test_a_confirmed_message_does_not_overtake_others(self) -> None:
+        server = Server(await_rest)
+        peer = server.open()
+        assert server.session.ref.info("info")
+        assert server.session.ref.send("1")
+        peer.turn()
+        fired = outcomes(server.session.ref, "2")
+        peer.turn(1)
+        assert (peer.messages(), fired) == (["1", "2"], [Outcome.WRITTEN])
+
+    def test_no_confirmed_message_is_written_behind_a_close(self) -> None:
+        server = Server(work)
+        peer = server.open()
+        peer.send(close(1_000))
+        assert server.session.busy
+        fired = outcomes(server.session.ref, "x")
+        peer.turn()
+        assert fired == [Outcome.GONE]
+        server.session.release()
+        assert peer.messages() == [ECHOED]
+
+    def test_a_confirmed_message_that_waits_for_the_handshake_is_written_after_it(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request())
+        fired = outcomes(server.session.ref, "x")
+        peer.turn(1)
+        assert fired == []
+        accept(server.session)
+        peer.turn(1)
+        assert fired == [Outcome.WRITTEN]
+
+    def test_a_confirmed_message_that_waits_for_a_refused_handshake_is_not_written(self) -> None:
+        server = Server(init=wait)
+        peer = server.connect()
+        peer.send(request())
+        fired = outcomes(server.session.ref, "x")
+        server.session.channel.reject(403, b"", {})
+        peer.leave()
+        assert fired == [Outcome.GONE]
 
     def test_a_ref_sends_pings_informs_and_closes(self) -> None:
         server = Server()

@@ -17,6 +17,7 @@ from wshost.exact import message as exact_message
 from wshost.interfaces import (
     IBufferedDriver,
     IChannel,
+    IConfirmingDriver,
     IContext,
     ICountingDriver,
     IEncoding,
@@ -49,7 +50,9 @@ TURN_SIZE = 131_072
 #: The payload of our own pings. Handlers do not see the pongs to these.
 HEARTBEAT = b"wshost heartbeat"
 #: The actions of refs, besides "info". Each is a method of `WebSocket`.
-_ACTIONS = frozenset({"send", "ping", "close"})
+_ACTIONS = frozenset({"send", "confirm", "ping", "close"})
+#: Those that send a message.
+_MESSAGES = frozenset({"send", "confirm"})
 
 
 class State(Enum):
@@ -224,7 +227,11 @@ class WebSocket:
             self._shut_down()
         elif self._session.has_infos and action not in {"info", "drain"}:
             # Actions are done in the order in which refs asked for them.
-            return None if self._wait_behind_infos(action, *args) else REFUSED
+            if self._wait_behind_infos(action, *args):
+                return None
+            if action == "confirm":
+                args[1](False)
+            return REFUSED
         else:
             if self._behind_infos:
                 self._let_go_first(action)
@@ -246,7 +253,7 @@ class WebSocket:
 
     def _wait_behind_infos(self, action: str, *args: Any) -> bool:
         """Do a ref's action after the infos that are queued before it; return False when too much waits already."""
-        size = CALL + (len(args[0]) if action == "send" else 0)
+        size = CALL + (len(args[0]) if action in _MESSAGES else 0)
         if self._behind_infos and self._behind_infos + size > self._context.max_output:
             return False
         if not self._behind_infos:
@@ -447,6 +454,11 @@ class WebSocket:
             payload = data.encode() if isinstance(data, str) else data
             self.on_write(deflated_frame(self._deflater.deflate(payload), isinstance(data, bytes)))
 
+    def confirm(self, data: str | bytes, call: Callable[[bool], object]) -> None:
+        """Send a message, and say that it is in the output."""
+        self.send(data)
+        call(True)
+
     def ping(self, data: bytes) -> None:
         if self._state is _OPEN:
             self.on_write(control_frame(PING, check_payload(data)))
@@ -534,4 +546,13 @@ class WebSocket:
 
 
 # Not a decorator: Cython's extension types can't have one.
-classImplements(WebSocket, IBufferedDriver, ICountingDriver, IMovableDriver, IPromptDriver, IRenewableDriver, IChannel)
+classImplements(
+    WebSocket,
+    IBufferedDriver,
+    IConfirmingDriver,
+    ICountingDriver,
+    IMovableDriver,
+    IPromptDriver,
+    IRenewableDriver,
+    IChannel,
+)

@@ -1,0 +1,274 @@
+"""Keeps a connection to one of several brokers: chooses, tries again, says when. Knows no broker's protocol.
+
+`Output` has what waits to be sent, `Connection` the current connection; a `Speaker` speaks with the broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wshost.backplanes.connection import Connection, Speaker, explain
+from wshost.backplanes.output import Output
+from wshost.backplanes.tls import ClientTLS
+from wshost.logs.text import escaped
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from wshost.backplanes.settings import BackplaneSettings, Broker
+
+#: In seconds: a broker must answer the connection after so long;
+CONNECT = 2.0
+#: and after all were tried in vain, they are tried again so much later, twice as late each time, up to the longest. A
+#: part of this time is random, as many processes may have lost the same broker.
+SHORTEST = 0.05
+LONGEST = 2.0
+#: The most brokers that others have named; and the most different reasons that are logged until one lets us in.
+BROKERS = 100
+REASONS = 20
+
+_log = Logger("wshost")
+
+
+class _Once(Factory):
+    """The factory of one connection."""
+
+    noisy = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def buildProtocol(self, addr: object) -> Connection:
+        """Called by the endpoint."""
+        return self._connection
+
+
+def _endpoint(reactor: Any, broker: Broker) -> Any:
+    return HostnameEndpoint(reactor, broker.host, broker.port, CONNECT)
+
+
+class Link:
+    """A connection that is made again and again.
+
+    :param reactor: provides `IReactorTime`, and what `HostnameEndpoint` needs.
+    :param settings: those of the backplane.
+    :param speaker: speaks with the broker.
+    :param brokers: to whom to connect; without them, to those of the settings.
+    :param random: chooses the order of brokers and the length of delays.
+    :param endpoint: makes the endpoint of a broker, of the reactor and the broker.
+    :raises ConfigurationError: when a file for TLS is wrong.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: BackplaneSettings,
+        speaker: Speaker,
+        brokers: Sequence[Broker] = (),
+        *,
+        random: Random | None = None,
+        endpoint: Callable[[Any, Broker], Any] = _endpoint,
+    ) -> None:
+        self._reactor = reactor
+        self._speaker = speaker
+        self._random = random or SystemRandom()
+        self._endpoint = endpoint
+        self._tls = ClientTLS(settings)
+        #: What waits to be sent.
+        self.output = Output(reactor, settings.buffer, settings.patience, speaker.dropped, self._progress)
+        #: Send a payload to the broker, now or later: `Output.send`.
+        self.send = self.output.send
+        #: Whether the broker has let us in: payloads are written.
+        self.is_ready = False
+        self._given = self._brokers = list(brokers or settings.brokers)
+        #: To whom we connect, or are connected.
+        self.broker = self._given[0]
+        # The names that certificates must have, of brokers that others have named by their addresses.
+        self._names: dict[Broker, str] = {}
+        # Those that are still to be tried before the next delay; and the one that comes before them all.
+        self._round: list[Broker] = []
+        self._directed: Broker | None = None
+        self._delay = SHORTEST
+        # Since when it is ready; None before.
+        self._since: float | None = None
+        self._reasons: set[str] = set()
+        self._connection: Connection | None = None
+        # At most one of these: what is awaited.
+        self._attempt: Deferred[Any] | None = None
+        self._retry: Any = None
+        self._closed: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Connect, in a later turn."""
+        self._round = self._random.sample(self._brokers, len(self._brokers))
+        self._retry = self._reactor.callLater(0, self._connect)
+
+    def close(self) -> Deferred[None]:
+        """Send what waits, if the broker takes it soon, and disconnect for good. Called once.
+
+        :returns: fires when all is closed. The speaker is not called any more then.
+        """
+        self._closed = closed = Deferred[None]()
+        connection = self._connection
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self.is_ready:
+            self.output.finish()
+        self.output.close()
+        if connection is not None and self.is_ready:
+            self.is_ready = False
+            connection.finish("closed")
+        elif connection is not None:
+            if not connection.finishing:
+                connection.end("closed")
+        elif self._attempt is not None:
+            self._attempt.cancel()
+        else:
+            return succeed(None)
+        return closed
+
+    def command(self, data: bytes) -> None:
+        """Send the current broker bytes that would mean nothing to another. Payloads that were sent before go first.
+
+        Until `ready`, no payloads are sent.
+        """
+        if not self.output.command(data):
+            self.lose("it takes nothing")
+
+    def ready(self) -> None:
+        """Send payloads: the broker has let us in, and all subscriptions are in place."""
+        if self._connection is not None and self._closed is None:
+            self.is_ready = True
+            self._since = self._reactor.seconds()
+            self._reasons.clear()
+            self._connection.ready()
+            self.output.ready()
+
+    def answered(self) -> None:
+        """Note that the broker has answered a ping."""
+        if self._connection is not None:
+            self._connection.answered()
+
+    def start_tls(self) -> None:
+        """Speak TLS from now on, as the broker demands it. `Link` does so by itself for a broker with `tls`."""
+        if self._connection is not None:
+            self._connection.start_tls(self._tls.options(self._names.get(self.broker, self.broker.host)))
+
+    def lose(self, reason: str) -> None:
+        """End this connection at once, and go to another broker. :param reason: one line for the log."""
+        if self._connection is not None:
+            self._connection.end(reason)
+
+    def leave(self, reason: str) -> None:
+        """Go to another broker when this one has got all that was sent. Payloads wait until then."""
+        if self._connection is not None and self.is_ready:
+            self.is_ready = False
+            self.output.finish()
+            self._connection.finish(reason)
+
+    def go_to(self, broker: Broker) -> None:
+        """End this connection at once, and try this broker before all others, once."""
+        self._directed = broker
+        self.lose(f"it names {broker.host}:{broker.port}")
+
+    def know(self, brokers: Sequence[Broker]) -> None:
+        """Replace what is known of the cluster beside the given brokers; only so many are kept.
+
+        The certificate of a broker that is named by an address may be for the name of the current broker.
+        """
+        name = self._names.get(self.broker, self.broker.host)
+        found = [broker for broker in brokers if broker not in self._given][:BROKERS]
+        self._names = {broker: name for broker in found if _is_address(broker.host)}
+        self._names[self.broker] = name
+        self._brokers = [*self._given, *found]
+
+    def _shuffled(self) -> list[Broker]:
+        """Return the brokers in the order to try them: the one that was tried last is the last."""
+        brokers = self._random.sample(self._brokers, len(self._brokers))
+        return sorted(brokers, key=lambda broker: broker == self.broker)
+
+    def _connect(self) -> None:
+        self._retry = None
+        if self._directed is not None:
+            self.broker, self._directed = self._directed, None
+        else:
+            self.broker = self._round.pop(0)
+        connection = Connection(self._reactor, self._speaker, self._made, self._ending, self._gone)
+        self._attempt = attempt = self._endpoint(self._reactor, self.broker).connect(_Once(connection))
+        attempt.addTimeout(CONNECT, self._reactor, _too_late)
+        attempt.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        """Note that a connection could not be made."""
+        self._attempt = None
+        self._complain(explain(failure))
+        self._go_on()
+
+    def _made(self, connection: Connection) -> None:
+        self._attempt = None
+        self._connection = connection
+        self.output.attach(connection.transport)
+        if self.broker.tls:
+            self.start_tls()
+
+    def _ending(self) -> None:
+        """Let payloads wait: what is written now would be lost."""
+        self.is_ready = False
+        self.output.detach()
+
+    def _gone(self, reason: str) -> None:
+        self._connection = None
+        since, self._since = self._since, None
+        self._ending()
+        if since is None:
+            # One that has named another has done its work.
+            if self._directed is None:
+                self._complain(reason)
+        else:
+            self._round.clear()
+            # A broker that lets us in and throws us out again and again is no reason for haste.
+            if self._reactor.seconds() - since >= LONGEST:
+                self._delay = SHORTEST
+        self._speaker.lost(reason)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Try the next broker; all again after a delay."""
+        if self._closed is not None:
+            self._closed.callback(None)
+        elif self._round or self._directed:
+            self._retry = self._reactor.callLater(0, self._connect)
+        else:
+            self._round = self._shuffled()
+            delay = self._delay * self._random.uniform(0.5, 1.0)
+            self._delay = min(LONGEST, self._delay * 2)
+            self._retry = self._reactor.callLater(delay, self._connect)
+
+    def _progress(self) -> None:
+        if self._connection is not None:
+            self._connection.progress()
+
+    def _complain(self, reason: str) -> None:
+        """Log why a broker can't be used; each reason once, until one can."""
+        about = f"{self.broker.host}:{self.broker.port}: {escaped(reason)}"
+        if self._closed is None and about not in self._reasons and len(self._reasons) < REASONS:
+            self._reasons.add(about)
+            _log.warn("the backplane can't use the broker {about}; trying again", about=about)
+
+
+def _is_address(host: str) -> bool:
+    return isIPAddress(host) or isIPv6Address(host)
+
+
+def _too_late(_: object, timeout: float) -> Failure:
+    return Failure(TimeoutError(f"it did not answer within {timeout:g} seconds"))

@@ -1,0 +1,54 @@
+"""Brings published messages to the hubs of this process. Knows no other process, no connection and no thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from threading import Lock
+
+from wshost.interfaces import ILocalTopics
+from wshost.topics.patterns import Patterns, is_pattern
+
+
+class LocalHubs:
+    """The hubs that have subscribed to topics. When `publish` returns, each has the message."""
+
+    def __init__(self) -> None:
+        # The hubs that have subscribed, by topic. `publish` reads this in any thread, so it holds immutable tuples.
+        self._subscribed: dict[str, tuple[ILocalTopics, ...]] = {}
+        self._patterns: Patterns[tuple[ILocalTopics, ...]] = Patterns()
+        # Hubs may subscribe in several threads, each with its own reactor.
+        self._lock = Lock()
+
+    def publish(self, topic: str, data: str | bytes) -> bool:
+        accepted = True
+        hubs: Iterable[ILocalTopics] = self._subscribed.get(topic, ())
+        if self._patterns.values and (matching := self._patterns.matching(topic)):
+            # A hub that has subscribed to several of them gets the message once.
+            hubs = dict.fromkeys(chain(hubs, *matching))
+        for local in hubs:
+            accepted &= local.publish_locally(topic, data)
+        return accepted
+
+    def subscribe(self, topic: str, local: ILocalTopics) -> None:
+        with self._lock:
+            if is_pattern(topic):
+                self._patterns.put(topic, (*self._patterns.values.get(topic, ()), local))
+            else:
+                self._subscribed[topic] = (*self._subscribed.get(topic, ()), local)
+
+    def unsubscribe(self, topic: str, local: ILocalTopics) -> None:
+        with self._lock:
+            if is_pattern(topic):
+                if left := _without(local, self._patterns.values[topic]):
+                    self._patterns.put(topic, left)
+                else:
+                    self._patterns.remove(topic)
+            elif left := _without(local, self._subscribed[topic]):
+                self._subscribed[topic] = left
+            else:
+                del self._subscribed[topic]
+
+
+def _without(local: ILocalTopics, subscribed: tuple[ILocalTopics, ...]) -> tuple[ILocalTopics, ...]:
+    return tuple(other for other in subscribed if other is not local)
