@@ -10,6 +10,7 @@ from tests.admin.conftest import Look
 from tests.cluster.bus import Bus
 from tests.memory import MemoryHost
 from wshost.admin.connections import MOST
+from wshost.admin.here import Here
 from wshost.admin.pages import Answer, Pages
 from wshost.admin.seen import DRAINING, READY, STARTING
 from wshost.cluster.local import LocalHubs
@@ -19,7 +20,7 @@ from wshost.cluster.subjects import Subjects
 
 def ask(look: Any, path: str, method: str = "GET", **query: str) -> Answer:
     answers: list[Any] = []
-    answer = Pages(look).answer(method, path, query, "")
+    answer = Pages(Here(look)).answer(method, path, query, "")
     if isinstance(answer, Answer):
         return answer
     answer.addCallback(answers.append)
@@ -90,7 +91,7 @@ class TestConnections:
 
     def test_delete_closes_a_connection_and_then_aborts_it(self, look: Look, host: MemoryHost) -> None:
         peer = host.open()
-        pages = Pages(look)
+        pages = Pages(Here(look))
         answers: list[Any] = [
             pages.answer("DELETE", "/connections/c1", {"code": "4001", "reason": "go"}, "") for _ in range(2)
         ]

@@ -298,8 +298,14 @@ def test_a_backplane_that_fails_late_ends_the_worker_with_its_reason(monkeypatch
     connecting: Deferred[None] = Deferred()
 
     class Backplane:
-        def connect(self, _: Any) -> Deferred[None]:
+        def open(self, _: str) -> None:
+            """Take no messages."""
+
+        def connect(self, *_: Any) -> Deferred[None]:
             return connecting
+
+        def shut(self, _: str) -> None:
+            """Nothing is left."""
 
         def close(self) -> None:
             """Nothing is left."""
@@ -369,8 +375,14 @@ class TestRun:
 
 def test_a_backplane_that_fails_at_once_prevents_the_start(scene: Scene) -> None:
     class Backplane:
-        def connect(self, _: Any) -> Deferred[None]:
+        def open(self, _: str) -> None:
+            """Take no messages."""
+
+        def connect(self, *_: Any) -> Deferred[None]:
             return fail(ConfigurationError("no broker"))
+
+        def shut(self, _: str) -> None:
+            """Nothing is left."""
 
         def close(self) -> None:
             """Nothing is left."""

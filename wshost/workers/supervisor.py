@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
@@ -19,11 +19,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from wshost import compiled
+from wshost.admin.seen import DRAINING, READY, STARTING
 from wshost.commands.one_line import Exit, one_line
 from wshost.connections.drain import REPORT, counted
 from wshost.process import ending, reactors, signals
 from wshost.process.systemd import Notifier
 from wshost.results import ConfigurationError
+from wshost.server import admin_endpoint
 from wshost.settings.options import Settings
 from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
@@ -35,6 +37,9 @@ from wshost.workers.line import Line
 from wshost.workers.passing import Passing
 from wshost.workers.ports import Ports
 from wshost.workers.rounds import Round
+
+if TYPE_CHECKING:
+    from wshost.workers.overview import Overview
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
 LAST_WORDS, ABORTING, OVERTIME = 5.0, 0.4, 5.0
@@ -98,6 +103,22 @@ class Supervisor(MultiService):
         # A worker has new handlers; and another reload was asked for meanwhile.
         self._renewed = False
         self._reload_again = False
+        # What operators see of the workers; None without an endpoint for them.
+        self._overview: Overview | None = None
+        self._admin = admin_endpoint(settings, self._oversee)
+
+    def _oversee(self) -> Overview:
+        from wshost.workers.overview import Overview  # noqa: PLC0415 - few servers have the endpoint
+
+        self._overview = Overview(self._reactor, self._crew, self._settings.max_connections, self._state)
+        return self._overview
+
+    def _state(self) -> tuple[bool, str]:
+        """Return whether clients are let in, and the state in one line."""
+        serving = len(self._crew.serving)
+        ready = self._began and self._stops is None and serving > 0
+        state = READY if ready else STARTING if self._stops is None else DRAINING
+        return ready, f"{state}: {serving} of {self._settings.workers} workers serve"
 
     # Start
 
@@ -108,6 +129,12 @@ class Supervisor(MultiService):
         :raises ConfigurationError: when one can't be listened on.
         """
         self._passing.ports.bind(unix)
+        try:
+            if self._admin is not None:
+                self._admin.listen(self._reactor, unix)
+        except ConfigurationError:
+            self._passing.stop()
+            raise
 
     def privilegedStartService(self) -> None:
         with one_line():
@@ -178,6 +205,8 @@ class Supervisor(MultiService):
         scheme = {"ws": "wss", "tcp": "tls"}[scheme[0]] if settings.tls_cert else scheme[0]  # type: ignore[assignment]
         for listener in self._passing.ports.listeners:
             listener.announce(how, str(scheme), str(scheme))
+        if self._admin is not None:
+            self._admin.announce()
 
     # What others say
 
@@ -185,7 +214,7 @@ class Supervisor(MultiService):
         if self._hurried:
             self._end_by_force(worker)
 
-    def _worker_says(self, number: int, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
+    def _worker_says(self, number: int, head: Mapping[str, Any], data: bytes, sockets: list[socket]) -> None:
         worker = self._crew.find(number)
         if worker is None:
             return
@@ -194,6 +223,8 @@ class Supervisor(MultiService):
             self._passing.go_on()
         elif "beat" in head:
             self._health.lives(worker)
+        elif "answer" in head and self._overview is not None:
+            self._overview.told(worker, head, data)
         elif "serves" in head:
             self._serves(worker)
         elif "waiting" in head:
@@ -236,6 +267,8 @@ class Supervisor(MultiService):
         self._passing.forget(worker, list(worker.connections))
         self._crew.remove(worker)
         self._forking.forget(worker)
+        if self._overview is not None:
+            self._overview.ended(worker)
         if worker is self._worn:
             self._worn = None
         if worker.timer is not None and worker.timer.active():
@@ -253,6 +286,8 @@ class Supervisor(MultiService):
             self._start_worker()
             return
         what = how if error is None else f"can't start: {error}"
+        if self._overview is not None:
+            self._overview.deaths += 1
         _log.error("{worker} {how}; {lost} lost", worker=str(worker), how=what, lost=counted(lost))
         self._make_good()
 
@@ -325,6 +360,9 @@ class Supervisor(MultiService):
             self._reporting.stop()
         self._forking.stop()
         stopped = self._closing.addCallback(lambda _: MultiService.stopService(self))
+        if self._admin is not None:
+            admin = self._admin
+            stopped.addCallback(lambda _: admin.stop())
         stopped.addBoth(self._has_stopped)
 
     def _has_stopped(self, result: Any) -> None:
@@ -393,11 +431,10 @@ def check(settings: Settings) -> None:
     """Check that options fit with workers. :raises ConfigurationError: when they don't."""
     if not hasattr(os, "pidfd_open"):
         raise ConfigurationError("workers: this system can't have them: they need Linux")
-    for name in ("admin", "takeover"):
-        if getattr(settings, name) is not None:
-            raise ConfigurationError(
-                f"workers: they can't be had together with {name} yet: leave out the one or the other"
-            )
+    if settings.takeover is not None:
+        raise ConfigurationError(
+            "workers: they can't be had together with takeover yet: leave out the one or the other"
+        )
 
 
 def _connect(worker: Worker, other: Worker) -> None:
