@@ -34,7 +34,7 @@ class Scene:
         return Seen(READY, self.host.hub.shared, self.host.hub.topics, {}, None, {"version": "1"})
 
     def read(self) -> list[tuple[dict[str, Any], bytes]]:
-        packets = []
+        packets: list[tuple[dict[str, Any], bytes]] = []
         while True:
             try:
                 head, data, _ = self.channel.receive()

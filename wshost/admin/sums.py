@@ -34,9 +34,9 @@ class Sums:
         :param servers: the metrics of each that is there.
         :param whole: metrics of all as one, instead of the servers' own.
         """
-        names = {one.name for one in whole}
-        sums = [one for one in added([*servers, self._ended]) if one.name not in names]
-        return [self._grown(one) if one.kind in _LASTING else one for one in (*whole, *sums)]
+        left = {one.name: one for one in whole}
+        sums = [left.pop(one.name, one) for one in added([*servers, self._ended])]
+        return [self._grown(one) if one.kind in _LASTING else one for one in (*sums, *left.values())]
 
     def _grown(self, family: Family) -> Family:
         samples = []
