@@ -36,10 +36,11 @@ ROOT = Path(__file__).parent.parent
 
 _WORDS = """
     . .. ? /* /chat /chat/ \\: \\x80 \\x85 \\x9f \\xa0 \\xb2 -n null None True False match TypeError ValueError
-    127.0.0.1:50000 [::1]:50000 [::1] localhost example.com:8080 chat.example.com *.example.com c1 c2 w2 w2c7 sesame
-    limit tcp: tcp6: unix: unix:/path fast: ssl: tls: systemd: haproxy: haproxy:ssl: data: mode=
-    unix:/run/chat.sock:mode=666 https://app.example.com https://*.example.com http://localhost:3000
-    http://tauri.localhost tauri://localhost capacitor://localhost ionic://localhost app://x file:// vscode-webview://… vscode-webview://*
+    127.0.0.1:50000 [::1]:50000 [::1] localhost example.com:8080 chat.example.com *.example.com c1 c2 sesame limit
+    w2 w2c7
+    tcp: tcp6: unix: unix:/path fast: ssl: tls: systemd: haproxy: haproxy:ssl: data: mode= unix:/run/chat.sock:mode=666
+    https://app.example.com https://*.example.com http://localhost:3000 http://tauri.localhost tauri://localhost
+    capacitor://localhost ionic://localhost app://x file:// vscode-webview://… vscode-webview://*
     chrome-extension://… safari-web-extension://… moz-extension://… moz-extension://*
     wshost.access nohup logging.config logging.basicConfig
     UNKNOWN LOCAL check-send-proxy haproxy:unix:/run/chat.sock h2 no_application_protocol internal_error

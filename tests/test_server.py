@@ -1147,7 +1147,7 @@ class TestAdmin:
     def test_without_its_library_the_start_says_what_to_install(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in ("endpoint", "pages", "metrics"):
+        for name in ("endpoint", "pages", "here", "metrics"):
             monkeypatch.delitem(sys.modules, f"wshost.admin.{name}", raising=False)
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
         with pytest.raises(ConfigurationError) as caught:
@@ -1232,6 +1232,14 @@ class TestAnotherProcess:
         assert not server.ready
         reactor.advance(10)
         assert moved == [0]
+
+    def test_a_server_whose_successor_takes_no_connections_keeps_them(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo}, reactor)
+        connect(reactor)
+        moved: list[int] = []
+        server.give_up(lambda _: None, None).addCallback(moved.append)
+        assert moved == [0]
+        assert port.released
 
     def test_ports_that_can_not_go_over_are_only_paused(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)

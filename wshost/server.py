@@ -388,11 +388,11 @@ class Server(MultiService):
         ports = {listener.description: listener.port for listener in self._all_listeners}
         return {one: ports[one].socket for one in descriptions if ports.get(one) is not None}
 
-    def give_up(self, tell: Callable[[int], None], give: Callable[[Frozen, socket, Any], None]) -> Deferred[int]:
+    def give_up(self, tell: Callable[[int], None], give: Callable[[Frozen, socket, Any], None] | None) -> Deferred[int]:
         """Let another process go on, which has the listening sockets: accept no more, and give connections away.
 
         :param tell: tells it to accept, and how many connections were made here. If it raises, this server goes on.
-        :param give: see `Hub.hand_over`.
+        :param give: see `Hub.hand_over`; None: all connections stay.
         :returns: fires with the number of connections that have gone over.
         """
         hub: Any = self._hub
@@ -409,7 +409,7 @@ class Server(MultiService):
         for listener in self._all_listeners:
             if listener.port is not None:
                 listener.port.release()
-        done: Deferred[int] = hub.hand_over(give)
+        done: Deferred[int] = succeed(0) if give is None else hub.hand_over(give)
         return done
 
     def adopt(self, frozen: Frozen, connected: socket, name: Any) -> None:

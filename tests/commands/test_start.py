@@ -196,6 +196,8 @@ class Offer:
 class Channel:
     """What a successor is sent."""
 
+    takes_connections = True
+
     def __init__(self, error: OSError | None = None) -> None:
         self.sent: list[Any] = []
         self.closed = False
@@ -331,6 +333,24 @@ class TestTakeover:
         assert channel.sent[0] == ({"opened": 7},)
         assert (channel.closed, stops) == (True, [True])
         assert formatEvent(events[-1]) == "another process has taken over, with 1 connection"
+
+    def test_a_process_whose_successor_takes_no_connections_gives_none_away(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = self.server()
+        server.startService()
+        channel = Channel()
+        given: list[Any] = []
+        channel.takes_connections = False
+        monkeypatch.setattr(reactor, "stop", lambda: None, raising=False)
+
+        def give_up(tell: Any, give: Any) -> Deferred[int]:
+            given.append(give)
+            return succeed(0)
+
+        monkeypatch.setattr(server, "give_up", give_up)
+        Offer.made[0].give_up(channel)
+        assert given == [None]
 
     def test_a_process_goes_on_whose_successor_has_gone(self, reactor: Reactor) -> None:
         server = self.server()

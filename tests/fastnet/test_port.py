@@ -190,7 +190,12 @@ class TestAccepting:
     def test_accepted_sockets_may_go_elsewhere(self, reactor: FakeReactor, loop: asyncio.AbstractEventLoop) -> None:
         waiting = Waiting(reactor, addresses=[("127.0.0.1", 50_000 + number) for number in range(2)])
         taken: list[Any] = []
-        waiting.port.hand_on = lambda accepted: [taken.append(accepted.popleft()) for _ in range(len(accepted))]
+
+        def take(accepted: Any) -> None:
+            while accepted:
+                taken.append(accepted.popleft())
+
+        waiting.port.hand_on = take
         waiting.port.doRead()
         assert [name[1] for _, name in taken] == [50_000, 50_001]
         assert waiting.factory.built == []

@@ -155,6 +155,8 @@ class Listener:
 
     def __init__(self, description: str) -> None:
         self.description = description
+        #: Itself: what a port is told is noted here, too.
+        self.port = self
         self.proxied = description.startswith("haproxy:")
         self.events: list[Any] = []
 
@@ -163,6 +165,9 @@ class Listener:
 
     def resume(self) -> None:
         self.events.append("resume")
+
+    def release(self) -> None:
+        self.events.append("release")
 
     def stop(self) -> Deferred[None]:
         self.events.append("stop")
@@ -175,8 +180,11 @@ class Listener:
 class Ports:
     """Ports that listen nowhere."""
 
-    def __init__(self, reactor: Any, descriptions: Sequence[str], take: Callable[..., None]) -> None:
+    def __init__(
+        self, reactor: Any, descriptions: Sequence[str], take: Callable[..., None], inherited: Mapping[str, socket]
+    ) -> None:
         self.take = take
+        self.inherited = inherited
         self.listeners: list[Any] = [Listener(one) for one in descriptions]
         self.sockets = [socket(AF_UNIX) for _ in descriptions]
         self.bound: list[bool] = []

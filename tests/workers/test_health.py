@@ -27,8 +27,9 @@ class Scene:
     def __init__(self, **given: Any) -> None:
         self.clock = Clock()
         self.crew = Crew()
-        self.line: Any = Line()
-        self.worker = Worker(1, self.line, State.SERVING, pid=7)
+        line: Any = Line()
+        self.line = line
+        self.worker = Worker(1, line, State.SERVING, pid=7)
         self.crew.add(self.worker)
         self.hanging: list[float] = []
         self.worn: list[str] = []

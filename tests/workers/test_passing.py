@@ -172,3 +172,10 @@ def test_without_trusted_proxies_each_peer_counts_by_its_address() -> None:
     scene.connect(3)
     assert [one[3] for one in scene.taken(worker)] == [ADMITTED, ADMITTED, 1]
     scene.close()
+
+
+def test_accepting_may_pause_and_go_on(scene: Scene) -> None:
+    scene.passing.pause()
+    scene.passing.go_on()
+    scene.passing.begin()
+    assert scene.ports.listeners[0].events == ["resume", "pause", "resume"]

@@ -46,7 +46,7 @@ def test_accepted_sockets_are_passed_on_with_the_place_of_their_endpoint(
             connected.close()
 
     reactor = AsyncioSelectorReactor(loop)
-    ports = Ports(reactor, [f"unix:{folder}/a", f"haproxy:unix:{folder}/b"], take)
+    ports = Ports(reactor, [f"unix:{folder}/a", f"haproxy:unix:{folder}/b"], take, {})
     ports.bind(unix=False)
     assert not (folder / "a").exists()
     ports.bind()
@@ -70,7 +70,7 @@ def test_accepted_sockets_are_passed_on_with_the_place_of_their_endpoint(
 def test_if_one_can_not_be_listened_on_the_others_are_closed(loop: asyncio.AbstractEventLoop, folder: Path) -> None:
     (folder / "b").mkdir()
     reactor = AsyncioSelectorReactor(loop)
-    ports = Ports(reactor, [f"unix:{folder}/a", f"unix:{folder}/b"], lambda *_: None)
+    ports = Ports(reactor, [f"unix:{folder}/a", f"unix:{folder}/b"], lambda *_: None, {})
     with pytest.raises(ConfigurationError, match="can't listen on"):
         ports.bind()
     reactor.runUntilCurrent()
@@ -79,9 +79,9 @@ def test_if_one_can_not_be_listened_on_the_others_are_closed(loop: asyncio.Abstr
 
 def test_other_reactors_and_other_endpoints_are_refused(loop: asyncio.AbstractEventLoop) -> None:
     with pytest.raises(ConfigurationError, match="workers: they need asyncio's reactor"):
-        Ports(Clock(), ["tcp:80"], lambda *_: None)
+        Ports(Clock(), ["tcp:80"], lambda *_: None, {})
     with pytest.raises(ConfigurationError, match="listen: 'haproxy:ssl:80': workers can't serve ssl:, only tcp, "):
-        Ports(AsyncioSelectorReactor(loop), ["haproxy:ssl:80"], lambda *_: None)
+        Ports(AsyncioSelectorReactor(loop), ["haproxy:ssl:80"], lambda *_: None, {})
 
 
 def test_nobody_speaks_with_clients_in_the_supervisor() -> None:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from socket import AF_UNIX, socket
 from typing import Any
 
@@ -14,6 +17,7 @@ from twisted.logger import capturedLogs, formatEvent
 from tests.workers.surroundings import Peer, Ports, Reactor, Template, heads, pair
 from wshost.commands.one_line import Exit
 from wshost.process import ending, signals
+from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
 from wshost.workers import supervisor as module
@@ -250,9 +254,9 @@ class TestStart:
         with pytest.raises(Exit, match="workers: no process can be started: too many processes"):
             scene.supervisor.startService()
 
-    def test_an_option_that_does_not_fit_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="workers: they can't be had together with takeover"):
-            Scene(takeover="/x")
+    def test_options_that_do_not_fit_are_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="workers: admin and takeover can't be had together"):
+            Scene(admin="unix:/x", takeover="/y")
 
     def test_systems_without_what_workers_need_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(os, "pidfd_open")
@@ -703,6 +707,84 @@ class TestReload:
         scene.reactor.read()
         scene.supervisor.reload()
         assert notifier.told == ["live", "ready", "reloading", "waiting for 0 connections"]
+
+
+class TestTakeover:
+    @pytest.fixture
+    def path(self) -> Iterator[str]:
+        # A path that is short enough for a socket.
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            yield f"{folder}/takeover"
+
+    def test_the_next_server_accepts_once_its_workers_serve_and_this_one_drains(
+        self, made: Callable[..., Scene], path: str, notifier: Notifier
+    ) -> None:
+        old = made(takeover=path)
+        old.start()
+        threads = threading.Thread(target=lambda: scenes.append(made(takeover=path)))
+        scenes: list[Scene] = []
+        threads.start()
+        while threads.is_alive():
+            old.reactor.read()
+        new = scenes[0]
+        description = new.listener.description
+        assert list(new.ports.inherited) == [description]
+        new.start()
+        assert new.listener.events == []
+        with capturedLogs() as logged:
+            old.reactor.read()
+            old.reactor.read()
+        assert "another process has taken over, with the listening sockets" in [formatEvent(one) for one in logged]
+        assert old.listener.events[-2:] == ["pause", "release"]
+        assert old.reactor.stops == 1
+        new.reactor.read()
+        assert new.listener.events[-1] == "resume"
+        old.supervisor.stopService()
+        assert Path(path).is_socket()
+        new.supervisor.stopService()
+        assert not Path(path).exists()
+        for one in new.ports.inherited.values():
+            one.close()
+
+    def test_a_successor_that_has_gone_changes_nothing(self, scene: Scene) -> None:
+        scene.start()
+        ours, theirs = pair()
+        theirs.close()
+        with capturedLogs() as logged:
+            scene.supervisor._give_up_to(Channel(ours))
+        assert formatEvent(logged[0]).startswith("the process that would take over has gone")
+        assert scene.listener.events[-2:] == ["pause", "resume"]
+        assert scene.reactor.stops == 0
+
+    def test_a_path_at_which_nobody_can_wait_prevents_the_start(
+        self, made: Callable[..., Scene], path: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        scene = made(takeover=path)
+        Path(path).write_text("no socket")
+        with pytest.raises(Exit, match=r"takeover: .*is no socket"):
+            scene.supervisor.startService()
+
+    def test_what_is_no_server_is_not_taken_over(self, made: Callable[..., Scene], path: str) -> None:
+        with socket(AF_UNIX) as other:
+            other.bind(f"{path}.x")
+            other.listen()
+            with pytest.raises(ConfigurationError, match=f"takeover: {path}.x: "):
+                made(takeover=f"{path}.x")
+
+    def test_a_path_that_is_lost_meanwhile_is_told_of(
+        self, made: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scene = made()
+        succession = scene.supervisor._succession
+
+        def offer(*_: Any) -> None:
+            raise ConfigurationError("takeover: no such folder")
+
+        monkeypatch.setattr(type(succession), "waits", True)
+        monkeypatch.setattr(succession, "offer", offer)
+        with capturedLogs() as logged:
+            scene.start()
+        assert [formatEvent(event) for event in logged] == ["takeover: no such folder"]
 
 
 def test_workers_become_children_of_their_supervisor_when_their_template_dies(

@@ -140,7 +140,8 @@ class CommandServer(Server):
             reactors.installed().stop()
 
         try:
-            done = self.give_up(lambda opened: channel.send({"opened": opened}), give)
+            taken = give if channel.takes_connections else None
+            done = self.give_up(lambda opened: channel.send({"opened": opened}), taken)
         except OSError as error:
             _log.warn("the process that would take over has gone: {error}", error=error)
             channel.close()

@@ -44,6 +44,8 @@ class Channel:
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
+        #: Whether the other process takes connections, too, not only listening sockets.
+        self.takes_connections = True
         connected.settimeout(PATIENCE)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGEST)
 
@@ -147,13 +149,14 @@ class Predecessor:
         self,
         reactor: Any,
         go: Callable[[Mapping[str, Any]], None],
-        adopt: Callable[[Mapping[str, Any], bytes, socket.socket], None],
+        adopt: Callable[[Mapping[str, Any], bytes, socket.socket], None] | None,
     ) -> None:
         """Say that this process can accept. The running one accepts no more then, and gives its connections away.
 
         :param go: called with what it says, once, when this process is to accept. If the running process has gone by
             then, it says nothing: {}.
-        :param adopt: called for each connection, with its head, its data and its socket, which the callee closes.
+        :param adopt: called for each connection, with its head, its data and its socket, which the callee closes. None:
+            the running process keeps its connections.
         """
         said = False
 
@@ -175,11 +178,14 @@ class Predecessor:
                 if not said:
                     said = True
                     go(head)
+                elif adopt is None:
+                    for one in sockets:
+                        one.close()
                 elif sockets:
                     adopt(head, data, sockets[0])
 
         try:
-            self._channel.send({"ready": True})
+            self._channel.send({"ready": True, "connections": adopt is not None})
         except OSError as error:
             _log.warn("the process before this one has gone: {error}", error=error)
             self.close()
@@ -322,6 +328,7 @@ class Offer:
             if "ready" in head:
                 self._successor = None
                 self._forget()
+                channel.takes_connections = bool(head.get("connections", True))
                 channel.socket.settimeout(PATIENCE)
                 self._give_up(channel)
             elif head.get("wshost") != VERSION:

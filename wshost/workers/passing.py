@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from socket import socket
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ class Passing:
     :param reactor: must be asyncio's.
     :param settings: the endpoints, and the limits on connections.
     :param listen: makes the ports.
+    :param inherited: sockets that listen already, by the descriptions of their endpoints.
     :raises ConfigurationError: when connections of an endpoint can't be passed on.
     """
 
@@ -45,11 +46,12 @@ class Passing:
         reactor: Any,
         settings: Settings,
         crew: Crew,
-        listen: Callable[[Any, Sequence[str], Callable[[int, deque[tuple[socket, Any]]], None]], Ports] = Ports,
+        listen: Callable[..., Ports] = Ports,
+        inherited: Mapping[str, socket] | None = None,
     ) -> None:
         self._reactor = reactor
         self._crew = crew
-        self.ports = listen(reactor, public(settings), self._take)
+        self.ports = listen(reactor, public(settings), self._take, inherited or {})
         #: Counts the connections of all workers, and those that wait for one.
         self.gate = Gate(
             settings.max_connections, settings.max_connections_per_address, settings.connection_rate, reactor.seconds
@@ -69,6 +71,12 @@ class Passing:
         self._runs = True
         for listener in self.ports.listeners:
             listener.resume()
+
+    def pause(self) -> None:
+        """Accept nobody until `begin`."""
+        self._runs = False
+        for listener in self.ports.listeners:
+            listener.pause()
 
     def stop(self) -> Deferred[Any]:
         """Accept none any more, and close those that wait. Fires when nothing listens."""

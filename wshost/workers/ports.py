@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 from typing import Any
 
@@ -44,15 +44,20 @@ class Ports:
     :param descriptions: the endpoints, as for `--listen`.
     :param take: gets accepted sockets with their peers' names, which it takes from the queue, all of them; and the
         place of their endpoint.
+    :param inherited: sockets of another process that listen already, by the descriptions of their endpoints.
     :raises ConfigurationError: when connections of one of them can't be passed on.
     """
 
     def __init__(
-        self, reactor: Any, descriptions: Sequence[str], take: Callable[[int, deque[tuple[socket, Any]]], None]
+        self,
+        reactor: Any,
+        descriptions: Sequence[str],
+        take: Callable[[int, deque[tuple[socket, Any]]], None],
+        inherited: Mapping[str, socket],
     ) -> None:
         check(reactor, descriptions)
         self._take = take
-        self.listeners = [Listener(reactor, description, None) for description in descriptions]
+        self.listeners = [Listener(reactor, one, None, inherited=inherited.get(one)) for one in descriptions]
 
     def bind(self, unix: bool = True) -> None:
         """Listen, but accept nobody until `resume`.

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ from wshost.commands.one_line import Exit, one_line
 from wshost.connections.drain import REPORT, counted
 from wshost.process import ending, reactors, signals
 from wshost.process.systemd import Notifier
+from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
-from wshost.server import admin_endpoint
+from wshost.server import admin_endpoint, public
 from wshost.settings.options import Settings
 from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
@@ -37,6 +39,7 @@ from wshost.workers.line import Line
 from wshost.workers.passing import Passing
 from wshost.workers.ports import Ports
 from wshost.workers.rounds import Round
+from wshost.workers.succession import Succession
 
 if TYPE_CHECKING:
     from wshost.workers.overview import Overview
@@ -81,7 +84,9 @@ class Supervisor(MultiService):
         self._kill = kill
         self._crew = Crew()
         self._deaths = Deaths()
-        self._passing = Passing(self._reactor, settings, self._crew, listen)
+        path = None if settings.takeover is None else Path(settings.takeover)
+        self._succession = Succession(self._reactor, path, public(settings))
+        self._passing = Passing(self._reactor, settings, self._crew, listen, self._succession.inherited)
         self._forking = Forking(self._reactor, self._crew, kit.packed(), self._deaths, spawn=spawn, wait=wait)
         self._forking.forked = self._forked
         self._forking.ended = self._ended
@@ -150,6 +155,8 @@ class Supervisor(MultiService):
                 self._forking.start()
             except OSError as error:
                 raise ConfigurationError(f"workers: no process can be started: {error.strerror}") from error
+            if not self._succession.waits:
+                self._succession.offer(lambda: self._passing.ports.sockets, self._give_up_to)
         ending.watch(self._reactor, self._abort)
         signals.call_after(signals.HANGUP, self._reactor, lambda _: self._tell_all({"reopen": True}))
         signals.call_after(signals.RELOAD, self._reactor, lambda _: self.reload())
@@ -189,11 +196,36 @@ class Supervisor(MultiService):
             self._retire(self._worn)
         if not self._began and len(self._crew.serving) == self._settings.workers:
             self._began = True
-            self._announce()
-            self._passing.begin()
             self._health.start()
-            self._systemd.ready("serving")
+            self._succession.go(self._let_in)
         self._passing.go_on()
+
+    def _let_in(self) -> None:
+        """Accept clients: the process before this one, if there is one, does not any more."""
+        self._announce()
+        self._passing.begin()
+        self._systemd.ready("serving")
+        if self._succession.waits:
+            try:
+                self._succession.offer(lambda: self._passing.ports.sockets, self._give_up_to)
+            except ConfigurationError as error:
+                _log.error("{error}", error=error)
+
+    def _give_up_to(self, channel: Channel) -> None:
+        """Let a successor accept, then stop as at a signal: the workers keep their connections, and drain."""
+        self._passing.pause()
+        try:
+            channel.send({"opened": 0})
+        except OSError as error:
+            _log.warn("the process that would take over has gone: {error}", error=error)
+            self._passing.begin()
+        else:
+            for listener in self._passing.ports.listeners:
+                listener.port.release()
+            _log.info("another process has taken over, with the listening sockets")
+            self._reactor.stop()
+        finally:
+            channel.close()
 
     def _announce(self) -> None:
         settings = self._settings
@@ -332,6 +364,7 @@ class Supervisor(MultiService):
         self._stops = [done]
         self._forking.retire()
         self._health.stop()
+        self._succession.stop()
         self._closing = self._passing.stop()
         for worker in self._crew:
             worker.state = State.LEAVING
@@ -431,10 +464,8 @@ def check(settings: Settings) -> None:
     """Check that options fit with workers. :raises ConfigurationError: when they don't."""
     if not hasattr(os, "pidfd_open"):
         raise ConfigurationError("workers: this system can't have them: they need Linux")
-    if settings.takeover is not None:
-        raise ConfigurationError(
-            "workers: they can't be had together with takeover yet: leave out the one or the other"
-        )
+    if settings.admin is not None and settings.takeover is not None:
+        raise ConfigurationError("workers: admin and takeover can't be had together with them yet: leave out one")
 
 
 def _connect(worker: Worker, other: Worker) -> None:

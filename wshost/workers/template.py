@@ -21,6 +21,7 @@ from typing import Any
 from wshost import plugins
 from wshost.loading import handlers
 from wshost.loading.importing import UserCodeError, make_importable
+from wshost.process import allocator
 from wshost.process.takeover import Channel
 from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
@@ -97,6 +98,8 @@ def prepare(kit: Kit) -> None:
 
     :raises ConfigurationError: when handlers can't be imported before the fork.
     """
+    # The workers inherit this, as all else.
+    allocator.keep_memory()
     settings = Settings(**kit.given)
     if kit.folder is not None:
         make_importable(Path(kit.folder))
