@@ -58,7 +58,7 @@ from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
-from wshost.workers import deaths
+from wshost.workers import deaths, overview
 
 ROOT = Path(__file__).parent.parent
 
@@ -275,6 +275,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`limit` ({} by default, {} at most)", (count(connections.PAGE), count(connections.MOST))),
         ('and `reason`, {} "closed by an administrator"', (str(connections.CLOSE[0]),)),
         ("A scrape adds up {} connections a turn", (count(totals.A_TURN),)),
+        ("A worker that does not answer within {} seconds", (count(overview.TIMEOUT),)),
         (
             "but when {} have died within {} seconds, only after a pause of {} to {} seconds",
             (count(deaths.MANY), count(deaths.WITHIN), count(deaths.FIRST), count(deaths.LONGEST)),

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from tests.memory import MemoryHost
-from wshost.admin.metrics import export
+from wshost.admin.metrics import Family, Supervised, encode, read, supervised
 from wshost.admin.seen import READY, Seen
+from wshost.admin.sums import Sums
 from wshost.handlers import echo
 from wshost.handlers.timed import Durations
 from wshost.process.watchdog import Watchdog
@@ -26,7 +27,7 @@ class Exported(NamedTuple):
 
 
 def exported() -> Iterator[Exported]:
-    """All metrics, also those that have no samples until something has happened."""
+    """All metrics of servers with workers, also those that have no samples until something has happened."""
     host = MemoryHost(echo)
     account = host.hub.shared.account
     account.count_refusal(400, "This is not HTTP.")
@@ -35,10 +36,12 @@ def exported() -> Iterator[Exported]:
     account.count_dropped("close")
     watchdog = Watchdog(0.25, host.reactor, lambda frames: "")
     build = dict.fromkeys(("version", "form", "python", "reactor"), "x")
-    made: list[tuple[bytes, str]] = []
+    made: list[list[Family]] = []
     seen = Seen(READY, host.hub.shared, host.hub.topics, {"echo": Durations()}, watchdog, build)
-    export(seen, "").addCallback(made.append)
-    for family in parse(made[0][0].decode()):
+    read(seen, 0.0).addCallback(made.append)
+    whole = supervised(Supervised(True, 1, 1, 0, {"w1": 1}))
+    data, _ = encode(Sums().total(made, whole), "")
+    for family in parse(data.decode()):
         names = frozenset(sample.name for sample in family.samples)
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = tuple(dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le"))

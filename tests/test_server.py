@@ -1147,7 +1147,7 @@ class TestAdmin:
     def test_without_its_library_the_start_says_what_to_install(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in ("endpoint", "pages", "metrics"):
+        for name in ("endpoint", "pages", "here", "metrics"):
             monkeypatch.delitem(sys.modules, f"wshost.admin.{name}", raising=False)
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
         with pytest.raises(ConfigurationError) as caught:

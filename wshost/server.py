@@ -49,6 +49,8 @@ from wshost.topics.patterns import check_published
 
 if TYPE_CHECKING:
     from wshost.admin.endpoint import Endpoint
+    from wshost.admin.here import Here
+    from wshost.admin.pages import Served
     from wshost.listening.certificates import Certificates
 
 #: Seconds that a backplane has to connect, and the same number to close.
@@ -121,7 +123,7 @@ class Server(MultiService):
             self._certificates = self._read_certificates()
             for line in self._certificates.out_of_date(datetime.now(UTC)):
                 _log.warn("{line}", line=line)
-        self._admin = None if settings.admin is None else _admin(settings.admin, settings, self._look)
+        self._admin = self._endpoint(settings)
         #: Looks for long turns, and counts them, from the start to the end of the last connection; None if it is off.
         self.watchdog: Watchdog | None = None
         self._hub: Hub | None = None
@@ -209,7 +211,7 @@ class Server(MultiService):
             access=settings.access_log,
             trusted=Networks(settings.trust_proxy) if settings.trust_proxy else None,
             waits=self._wait_for,
-            counts_ends=self._admin is not None,
+            counts_ends=self._timings is not None,
             home=Home.new(settings.node),
             admission=self._admission(limits, reactor),
             prefix=self._prefix,
@@ -218,6 +220,13 @@ class Server(MultiService):
 
     #: The first part of connections' ids. A subclass may change it.
     _prefix = ""
+
+    def _endpoint(self, settings: Settings) -> Endpoint | None:
+        """Return the admin endpoint, None without one. A subclass may have another process answer.
+
+        :raises ConfigurationError: as `admin_endpoint`.
+        """
+        return admin_endpoint(settings, lambda: here(self._look))
 
     def _listener(self, reactor: Any, place: int, description: str) -> Listener:
         """Return the listener of an endpoint. A subclass may give it another socket.
@@ -534,17 +543,32 @@ def public(settings: Settings) -> Sequence[str]:
     return settings.listen or [tcp(settings.port, settings.interface)]
 
 
-def _admin(description: str, settings: Settings, look: Callable[[], Seen]) -> Endpoint:
-    """Return the admin endpoint. What it needs is imported only here.
+def admin_endpoint(settings: Settings, served: Callable[[], Served]) -> Endpoint | None:
+    """Return the admin endpoint; None without the option. What it needs is imported only here.
 
+    :param served: makes what the endpoint shows.
     :raises ConfigurationError: when it can't be, or is where clients connect.
     """
+    if settings.admin is None:
+        return None
     try:
         from wshost.admin.endpoint import Endpoint  # noqa: PLC0415
         from wshost.admin.pages import Pages  # noqa: PLC0415
+
+        pages = Pages(served())
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"admin: {error.name} is missing: pip install 'wshost[admin]'") from error
-    return Endpoint(description, public(settings), Pages(look), settings.host)
+    return Endpoint(settings.admin, public(settings), pages, settings.host)
+
+
+def here(look: Callable[[], Seen]) -> Here:
+    """Return a server of this process as the admin endpoint shows it.
+
+    :param look: returns the server as it is now.
+    """
+    from wshost.admin.here import Here  # noqa: PLC0415 - few servers have the endpoint
+
+    return Here(look)
 
 
 def _too_late(_: object, seconds: float) -> None:

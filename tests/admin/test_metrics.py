@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from tests.admin.conftest import Look
 from tests.cluster.bus import Bus
 from tests.memory import MemoryHost
-from wshost.admin.metrics import export
+from wshost.admin.metrics import Supervised, encode, export, read, supervised
 from wshost.admin.seen import DRAINING
 from wshost.cluster.local import LocalHubs
 from wshost.cluster.outside import Outside
@@ -188,3 +188,23 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it(look: Look, host: MemoryHos
     families = {family.name: family for family in parse_openmetrics(data.decode())}
     (refusal,) = families["wshost_refusals"].samples
     assert refusal.labels == {"status": "400", "reason": 'a "reason"\nwith a line end'}
+
+
+def test_a_worker_has_its_processor_time_and_its_supervisor_counts_workers(look: Look) -> None:
+    made: list[Any] = []
+    read(look(), 1.5).addCallback(made.append)
+    ours = supervised(Supervised(False, 50, 2, 3, {"w1": 1_000}))
+    data, _ = encode([one for one in made[0] if one.name not in {family.name for family in ours}] + ours, "")
+    samples = values(data.decode())
+    assert samples["wshost_worker_cpu_seconds_total", ()] == 1.5
+    assert samples["wshost_ready", ()] == 0
+    assert samples["wshost_connections_limit", ()] == 50
+    assert samples["wshost_workers", ()] == 2
+    assert samples["wshost_worker_deaths_total", ()] == 3
+    assert samples["wshost_worker_resident_bytes", (("worker", "w1"),)] == 1_000
+
+
+def test_one_process_has_no_metrics_of_workers(look: Look, host: MemoryHost) -> None:
+    exported: list[tuple[bytes, str]] = []
+    export(look(), "").addCallback(exported.append)
+    assert b"wshost_worker" not in exported[0][0]

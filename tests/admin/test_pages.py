@@ -4,12 +4,14 @@ import json
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.admin.conftest import Look
 from tests.cluster.bus import Bus
 from tests.memory import MemoryHost
 from wshost.admin.connections import MOST
+from wshost.admin.here import Here
 from wshost.admin.pages import Answer, Pages
 from wshost.admin.seen import DRAINING, READY, STARTING
 from wshost.cluster.local import LocalHubs
@@ -19,7 +21,7 @@ from wshost.cluster.subjects import Subjects
 
 def ask(look: Any, path: str, method: str = "GET", **query: str) -> Answer:
     answers: list[Any] = []
-    answer = Pages(look).answer(method, path, query, "")
+    answer = Pages(Here(look)).answer(method, path, query, "")
     if isinstance(answer, Answer):
         return answer
     answer.addCallback(answers.append)
@@ -90,7 +92,7 @@ class TestConnections:
 
     def test_delete_closes_a_connection_and_then_aborts_it(self, look: Look, host: MemoryHost) -> None:
         peer = host.open()
-        pages = Pages(look)
+        pages = Pages(Here(look))
         answers: list[Any] = [
             pages.answer("DELETE", "/connections/c1", {"code": "4001", "reason": "go"}, "") for _ in range(2)
         ]
@@ -125,3 +127,56 @@ class TestOthers:
     def test_other_methods_get_405(self, look: Look, path: str, method: str, allowed: str) -> None:
         answer = ask(look, path, method)
         assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+
+
+class Later:
+    """What is served by others, whose answer comes later."""
+
+    def __init__(self) -> None:
+        self.answer: Deferred[Any] = Deferred()
+
+    def page(self, limit: int, after: str) -> Deferred[Any]:
+        return self.answer
+
+    def one(self, id: str) -> Deferred[Any]:
+        return self.answer
+
+    def close(self, id: str, code: int, reason: str) -> Deferred[Any]:
+        return self.answer
+
+
+class TestLater:
+    def ask(self, later: Any, path: str, method: str = "GET") -> list[Any]:
+        answers: list[Any] = []
+        answer: Any = Pages(later).answer(method, path, {}, "")
+        answer.addBoth(answers.append)
+        assert answers == []
+        return answers
+
+    @pytest.mark.parametrize(
+        ("path", "method", "value", "status", "body"),
+        [
+            ("/connections", "GET", {"total": 0}, 200, '{"total": 0}'),
+            ("/connections/w1c1", "GET", {"id": "w1c1"}, 200, '{"id": "w1c1"}'),
+            ("/connections/w1c1", "GET", None, 404, "There is no connection 'w1c1' now."),
+            ("/connections/w1c1", "DELETE", "closing", 202, '{"id": "w1c1", "result": "closing"}'),
+        ],
+    )
+    def test_an_answer_may_come_later(self, path: str, method: str, value: Any, status: int, body: str) -> None:
+        later = Later()
+        answers = self.ask(later, path, method)
+        later.answer.callback(value)
+        assert (answers[0].status, answers[0].body.decode()) == (status, f"{body}\n")
+
+    @pytest.mark.parametrize(("error", "status"), [(ValueError("not so"), 400), (TimeoutError("too slow"), 504)])
+    def test_a_failure_that_comes_later_is_explained(self, error: Exception, status: int) -> None:
+        later = Later()
+        answers = self.ask(later, "/connections")
+        later.answer.errback(error)
+        assert (answers[0].status, answers[0].body.decode()) == (status, f"{error}\n")
+
+    def test_a_failure_of_another_kind_stays_one(self) -> None:
+        later = Later()
+        answers = self.ask(later, "/connections")
+        later.answer.errback(KeyError("x"))
+        assert isinstance(answers[0].value, KeyError)

@@ -11,7 +11,7 @@ from socket import AF_UNIX, socket
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.workers.surroundings import Peer, Ports, Reactor, Template, heads, pair
@@ -255,8 +255,8 @@ class TestStart:
             scene.supervisor.startService()
 
     def test_options_that_do_not_fit_are_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="workers: they can't be had together with admin"):
-            Scene(admin="unix:/x")
+        with pytest.raises(ConfigurationError, match="workers: admin and takeover can't be had together"):
+            Scene(admin="unix:/x", takeover="/y")
 
     def test_systems_without_what_workers_need_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(os, "pidfd_open")
@@ -816,3 +816,88 @@ def test_a_worker_that_takes_no_socket_gets_no_stream(scene: Scene) -> None:
     scene.reactor.advance(RETRY)
     with socket(AF_UNIX) as unused:
         assert unused.fileno() >= 0
+
+
+class Endpoint:
+    """An endpoint for operators that listens nowhere."""
+
+    def __init__(self, served: Any) -> None:
+        self.served = served
+        self.events: list[Any] = []
+        self.fails = False
+
+    def listen(self, _: Any, unix: bool) -> None:
+        if self.fails:
+            raise ConfigurationError("admin: it is taken")
+        self.events.append(("listen", unix))
+
+    def announce(self) -> None:
+        self.events.append("announce")
+
+    def stop(self) -> Deferred[None]:
+        self.events.append("stop")
+        return succeed(None)
+
+
+class TestOperators:
+    @pytest.fixture
+    def endpoints(self, monkeypatch: pytest.MonkeyPatch) -> list[Endpoint]:
+        endpoints: list[Endpoint] = []
+
+        def made(settings: Settings, served: Callable[[], Any]) -> Endpoint:
+            endpoints.append(Endpoint(served()))
+            return endpoints[-1]
+
+        monkeypatch.setattr(module, "admin_endpoint", made)
+        return endpoints
+
+    @pytest.fixture
+    def watched(self, endpoints: list[Endpoint]) -> Iterator[Scene]:
+        scene = Scene(admin="tcp:9090")
+        yield scene
+        scene.close()
+
+    def test_the_endpoint_listens_with_the_others_and_stops_last(
+        self, watched: Scene, endpoints: list[Endpoint]
+    ) -> None:
+        [endpoint] = endpoints
+        watched.supervisor.bind(unix=False)
+        watched.start()
+        assert endpoint.events == [("listen", False), ("listen", True), "announce"]
+        watched.supervisor.stopService()
+        watched.end(1)
+        assert endpoint.events[-1] == "announce"
+        watched.end(2)
+        assert endpoint.events[-1] == "stop"
+
+    def test_an_endpoint_that_is_taken_closes_the_others(self, watched: Scene, endpoints: list[Endpoint]) -> None:
+        endpoints[0].fails = True
+        with pytest.raises(ConfigurationError, match="it is taken"):
+            watched.supervisor.bind()
+        assert watched.listener.events[-1] == "stop"
+
+    def test_the_state_says_how_many_workers_serve(self, watched: Scene, endpoints: list[Endpoint]) -> None:
+        overview = endpoints[0].served
+        assert overview.state() == (False, "starting: 0 of 2 workers serve")
+        watched.start()
+        assert overview.state() == (True, "ready: 2 of 2 workers serve")
+        watched.end(1, 9)
+        assert overview.state() == (True, "ready: 1 of 2 workers serve")
+        watched.end(2, 9)
+        assert overview.state() == (False, "starting: 0 of 2 workers serve")
+        watched.go_on()
+        watched.supervisor.stopService()
+        assert overview.state() == (False, "draining: 0 of 2 workers serve")
+
+    def test_workers_are_asked_and_deaths_are_counted(self, watched: Scene, endpoints: list[Endpoint]) -> None:
+        overview = endpoints[0].served
+        watched.start()
+        found: list[Any] = []
+        overview.one("w1c1").addCallback(found.append)
+        [number] = watched.said("ask")[1]
+        watched.template.workers[1].channel.send({"answer": number, "left": 0}, b"null")
+        watched.reactor.read()
+        assert found == [None]
+        watched.end(1, 9)
+        assert overview.deaths == 1
+        assert overview.one("w1c1") is None

@@ -319,6 +319,39 @@ def test_a_backplane_that_fails_late_ends_the_worker_with_its_reason(monkeypatch
     scene.close()
 
 
+class TestOperators:
+    @pytest.fixture
+    def scene(self) -> Iterator[Scene]:
+        scene = Scene(admin="tcp:9090")
+        yield scene
+        scene.close()
+
+    def test_a_worker_has_no_endpoint_and_answers_its_supervisor(self, scene: Scene) -> None:
+        scene.start()
+        scene.take(1)
+        scene.peer.read()
+        assert [one for one in scene.server.endpoints if "9090" in one] == []
+        assert scene.say(ask=1, what="one", about=["w3c1"]) == [{"answer": 1, "left": 0}]
+
+    def test_a_worker_counts_ends_and_times_handlers(self, scene: Scene) -> None:
+        seen = scene.server._look()
+        assert seen.shared.account.takes_notes
+        assert list(seen.timings) == ["wshost.handlers.echo"]
+
+    def test_a_worker_that_ends_tells_what_it_has_counted(self, scene: Scene) -> None:
+        scene.start()
+        scene.server.close_line()
+        assert scene.peer.read() == [{"answer": 0, "left": 0}]
+
+    def test_a_worker_without_operators_answers_nothing(self) -> None:
+        scene = Scene()
+        scene.start()
+        assert scene.say(ask=1, what="metrics", about=[]) == []
+        scene.server.close_line()
+        assert scene.peer.read() == []
+        scene.close()
+
+
 class TestRun:
     @pytest.fixture
     def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 PAGE, MOST = 100, 500
 #: The Close that a peer gets if the operator says nothing else.
 CLOSE = (1000, "closed by an administrator")
+
+_ID = re.compile(r"(?:w([0-9]{1,20}))?c([0-9]{1,20})")
 
 
 class Connections:
@@ -34,9 +37,9 @@ class Connections:
         :param after: only those that were made after the one of this id, which may have ended.
         :raises ValueError: when it is no id.
         """
-        number = _number(after) if after else 0
-        newer = [one for one in seen.connections() if _number(one.id) > number]
-        shown = nsmallest(limit, newer, key=lambda one: _number(one.id))
+        last = place(after) if after else (0, 0)
+        newer = [one for one in seen.connections() if place(one.id) > last]
+        shown = nsmallest(limit, newer, key=lambda one: place(one.id))
         more = len(newer) > len(shown)
         return {
             "connections": [self._facts(seen, one) for one in shown],
@@ -82,9 +85,12 @@ def _find(seen: Seen, id: str) -> Connection | None:
     return found  # type: ignore[no-any-return]
 
 
-def _number(id: str) -> int:
-    """Return the number in an id. :raises ValueError: when it is no id."""
-    digits = id.removeprefix("c")
-    if digits == id or not (digits.isascii() and digits.isdecimal()) or len(digits) > 20:
+def place(id: str) -> tuple[int, int]:
+    """Return the numbers in an id: of the worker, 0 in a server without workers; and of the connection there.
+
+    :raises ValueError: when it is no id.
+    """
+    found = _ID.fullmatch(id)
+    if found is None:
         raise ValueError(f"{id!r} is not the id of a connection, such as c7")
-    return int(digits)
+    return int(found[1] or 0), int(found[2])

@@ -5,9 +5,9 @@ To export one more number, add a line to `_values`: docs/operations.md has the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,46 +26,115 @@ from wshost.process.watchdog import DELAYS
 _Value = float | Mapping[Any, float]
 
 
+class Family(NamedTuple):
+    """A metric with its samples, as plain data that can go to another process."""
+
+    name: str
+    text: str
+    #: ``gauge``, ``counter`` or ``histogram``.
+    kind: str
+    #: The name, the labels and the value of each.
+    samples: Sequence[tuple[str, Mapping[str, str], float]]
+
+
+class Supervised(NamedTuple):
+    """What only the supervisor of several workers knows."""
+
+    ready: bool
+    connections_limit: int
+    #: How many workers serve, and how many have died.
+    workers: int
+    deaths: int
+    #: How many bytes of memory each worker has, by its name.
+    resident: Mapping[str, int]
+
+
 def export(seen: Seen, accept: str) -> Deferred[tuple[bytes, str]]:
     """Return all metrics in the format that the scraper prefers, and its media type.
 
     :param accept: the request's field Accept.
     """
+    return read(seen).addCallback(encode, accept)
+
+
+def read(seen: Seen, cpu_seconds: float | None = None, a_turn: int | None = None) -> Deferred[list[Family]]:
+    """Return all metrics of a server, but those of its process.
+
+    :param cpu_seconds: the processor time of a worker; None in a server without workers.
+    :param a_turn: see `Totals`.
+    """
+
+    def made(totals: Totals) -> list[Family]:
+        metrics = [*_values(seen, totals), _handler_seconds(seen), _reactor_delay(seen)]
+        if cpu_seconds is not None:
+            metrics.append(_counter("worker_cpu_seconds", "Processor time of workers.", cpu_seconds))
+        return _plain(metrics)
+
+    return Totals(seen, a_turn).add_all().addCallback(made)
+
+
+def supervised(by: Supervised) -> list[Family]:
+    """Return the metrics that the supervisor of several workers has itself."""
+    return _plain(
+        [
+            *_admittance(by.ready, by.connections_limit),
+            _gauge("workers", "Workers that serve.", by.workers),
+            _counter("worker_deaths", "Workers that have died.", by.deaths),
+            _gauge("worker_resident_bytes", "Memory of a worker, with what it shares.", _by(by.resident), "worker"),
+        ]
+    )
+
+
+def encode(families: Iterable[Family], accept: str) -> tuple[bytes, str]:
+    """Return metrics, with those of this process, in the format that the scraper prefers, and its media type.
+
+    :param accept: the request's field Accept.
+    """
     try:
-        encode, media_type = choose_encoder(accept)
+        encoder, media_type = choose_encoder(accept)
     except (TypeError, ValueError):
         # A version in it is no number.
-        encode, media_type = choose_encoder("")
-
-    def encoded(totals: Totals) -> tuple[bytes, str]:
-        registry = CollectorRegistry()
-        registry.register(_Collector(seen, totals))
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        return encode(registry), media_type
-
-    return Totals(seen).add_all().addCallback(encoded)
+        encoder, media_type = choose_encoder("")
+    registry = CollectorRegistry()
+    registry.register(_Collector(families))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return encoder(registry), media_type
 
 
 class _Collector(Collector):
     """The metrics of one scrape."""
 
-    def __init__(self, seen: Seen, totals: Totals) -> None:
-        self._seen = seen
-        self._totals = totals
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = list(families)
 
     def collect(self) -> Iterator[Metric]:
-        yield from _values(self._seen, self._totals)
-        yield _handler_seconds(self._seen)
-        yield _reactor_delay(self._seen)
+        for family in self._families:
+            metric = Metric(family.name, family.text, family.kind)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, dict(labels), value)
+            yield metric
+
+
+def _plain(metrics: Iterable[Metric]) -> list[Family]:
+    return [
+        Family(
+            one.name, one.documentation, one.type, [(name, labels, value) for name, labels, value, *_ in one.samples]
+        )
+        for one in metrics
+    ]
+
+
+def _admittance(ready: bool, limit: int) -> Iterator[Metric]:
+    yield _gauge("ready", "1 while clients are let in.", ready)
+    yield _gauge("connections_limit", "Connections that may be open.", limit)
 
 
 def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
     shared, topics, traffic = seen.shared, seen.topics, totals.traffic
     account = shared.account
-    yield _gauge("ready", "1 while clients are let in.", seen.state == READY)
+    yield from _admittance(seen.state == READY, shared.limits.max_connections)
     yield _gauge("connections", "Connections that are open.", _by(totals.modules), "module")
-    yield _gauge("connections_limit", "Connections that may be open.", shared.limits.max_connections)
     yield _counter("connections_opened", "Connections that were made.", account.opened)
     yield _counter("refusals", "Clients that were refused.", _refusals(seen), "status", "reason")
     yield _counter("closes", "WebSockets that have ended.", account.closed, "code", "side")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from wshost.admin.connections import CLOSE, MOST, PAGE, Connections
-from wshost.admin.metrics import export
-from wshost.admin.seen import READY, Seen
+from wshost.admin.connections import CLOSE, MOST, PAGE
 
 #: The paths, for those who ask for another.
 PATHS = ("/healthz", "/readyz", "/metrics", "/connections")
@@ -35,15 +35,33 @@ def _json(status: int, value: Any) -> Answer:
     return Answer(status, json.dumps(value).encode() + b"\n", {"Content-Type": "application/json"})
 
 
-class Pages:
-    """The answers about one server.
+class Served(Protocol):
+    """What is served, by one process or by several. An answer may come later.
 
-    :param look: returns the server as it is now.
+    Each may fail with a `ValueError` if nobody may ask that, with a `TimeoutError` if a process does not answer.
     """
 
-    def __init__(self, look: Callable[[], Seen]) -> None:
-        self._look = look
-        self._connections = Connections()
+    def state(self) -> tuple[bool, str]:
+        """Return whether clients are let in, and the state in one line."""
+
+    def export(self, accept: str) -> Deferred[tuple[bytes, str]]:
+        """Return all metrics in the format that the scraper prefers, and its media type."""
+
+    def page(self, limit: int, after: str) -> dict[str, Any] | Deferred[dict[str, Any]]:
+        """Return some connections, those after an id."""
+
+    def one(self, id: str) -> dict[str, Any] | Deferred[dict[str, Any] | None] | None:
+        """Return one connection; None when there is none of this id."""
+
+    def close(self, id: str, code: int, reason: str) -> str | Deferred[str | None] | None:
+        """Close one connection, and return what becomes of it; None when there is none of this id."""
+
+
+class Pages:
+    """The answers about what is served."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
 
     def answer(self, method: str, path: str, query: Mapping[str, str], accept: str) -> Answer | Deferred[Answer]:
         """Return the answer to a request; that to HEAD is as the one to GET.
@@ -58,26 +76,42 @@ class Pages:
             return text(405, f"Only {', '.join(allowed)} are served here.", {"Allow": ", ".join(allowed)})
         if path == "/healthz":
             return text(200, "ok")
-        seen = self._look()
         if path == "/readyz":
-            return text(200 if seen.state == READY else 503, seen.line)
+            ready, line = self._served.state()
+            return text(200 if ready else 503, line)
         if path == "/metrics":
-            return export(seen, accept).addCallback(lambda made: Answer(200, made[0], {"Content-Type": made[1]}))
+            exported = self._served.export(accept)
+            return exported.addCallback(lambda made: Answer(200, made[0], {"Content-Type": made[1]}))
         try:
-            return self._about_connections(seen, method, path.removeprefix(_ONE), query)
+            return self._about_connections(method, path.removeprefix(_ONE), query)
         except ValueError as error:
             return text(400, str(error))
 
-    def _about_connections(self, seen: Seen, method: str, id: str, query: Mapping[str, str]) -> Answer:
+    def _about_connections(self, method: str, id: str, query: Mapping[str, str]) -> Answer | Deferred[Answer]:
         if id == PATHS[-1]:
             limit = _integer(query, "limit", PAGE, MOST)
-            return _json(200, self._connections.page(seen, limit, query.get("after", "")))
+            return _shown(self._served.page(limit, query.get("after", "")), partial(_json, 200))
         if method != "DELETE":
-            found = self._connections.one(seen, id)
-            return _gone(id) if found is None else _json(200, found)
+            return _shown(self._served.one(id), lambda one: _gone(id) if one is None else _json(200, one))
         code = _integer(query, "code", CLOSE[0], 4999)
-        result = self._connections.close(seen, id, code, query.get("reason", CLOSE[1]))
-        return _gone(id) if result is None else _json(200 if result == "aborted" else 202, {"id": id, "result": result})
+        return _shown(self._served.close(id, code, query.get("reason", CLOSE[1])), partial(_ended, id))
+
+
+def _shown(found: Any, show: Callable[[Any], Answer]) -> Answer | Deferred[Answer]:
+    if isinstance(found, Deferred):
+        return found.addCallbacks(show, _explained)
+    return show(found)
+
+
+def _explained(failure: Failure) -> Answer:
+    if failure.check(TimeoutError):
+        return text(504, str(failure.value))
+    failure.trap(ValueError)
+    return text(400, str(failure.value))
+
+
+def _ended(id: str, result: str | None) -> Answer:
+    return _gone(id) if result is None else _json(200 if result == "aborted" else 202, {"id": id, "result": result})
 
 
 def _gone(id: str) -> Answer:

@@ -22,9 +22,11 @@ class Totals:
     through them when it is their turn, even if they have ended meanwhile. So no total is ever smaller than one before.
 
     :param seen: the server.
+    :param a_turn: how many connections are added in one turn; None: `A_TURN`.
     """
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Seen, a_turn: int | None = None) -> None:
+        self._a_turn = A_TURN if a_turn is None else a_turn
         #: What has gone through.
         self.traffic: Traffic = seen.shared.account.ended
         #: How many bytes wait for peers now.
@@ -38,7 +40,7 @@ class Totals:
     def add_all(self) -> Deferred[Totals]:
         """Add all connections. Fires when that is done; never if the reactor stops before."""
         messages_in, bytes_in, messages_out, bytes_out = self.traffic
-        few = list(islice(self._left, A_TURN))
+        few = list(islice(self._left, self._a_turn))
         for connection in few:
             traffic = connection.traffic()
             messages_in += traffic[0]
@@ -49,7 +51,7 @@ class Totals:
             if not connection.stream.closing:
                 self.waiting += connection.waiting
         self.traffic = Traffic(messages_in, bytes_in, messages_out, bytes_out)
-        if len(few) < A_TURN:
+        if len(few) < self._a_turn:
             self._done.callback(self)
         else:
             self._later(0, self.add_all)

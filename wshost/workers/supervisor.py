@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, succeed
@@ -20,13 +20,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from wshost import compiled
+from wshost.admin.seen import DRAINING, READY, STARTING
 from wshost.commands.one_line import Exit, one_line
 from wshost.connections.drain import REPORT, counted
 from wshost.process import ending, reactors, signals
 from wshost.process.systemd import Notifier
 from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
-from wshost.server import public
+from wshost.server import admin_endpoint, public
 from wshost.settings.options import Settings
 from wshost.workers import template
 from wshost.workers.crew import Crew, State, Worker
@@ -39,6 +40,9 @@ from wshost.workers.passing import Passing
 from wshost.workers.ports import Ports
 from wshost.workers.rounds import Round
 from wshost.workers.succession import Succession
+
+if TYPE_CHECKING:
+    from wshost.workers.overview import Overview
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
 LAST_WORDS, ABORTING, OVERTIME = 5.0, 0.4, 5.0
@@ -104,6 +108,22 @@ class Supervisor(MultiService):
         # A worker has new handlers; and another reload was asked for meanwhile.
         self._renewed = False
         self._reload_again = False
+        # What operators see of the workers; None without an endpoint for them.
+        self._overview: Overview | None = None
+        self._admin = admin_endpoint(settings, self._oversee)
+
+    def _oversee(self) -> Overview:
+        from wshost.workers.overview import Overview  # noqa: PLC0415 - few servers have the endpoint
+
+        self._overview = Overview(self._reactor, self._crew, self._settings.max_connections, self._state)
+        return self._overview
+
+    def _state(self) -> tuple[bool, str]:
+        """Return whether clients are let in, and the state in one line."""
+        serving = len(self._crew.serving)
+        ready = self._began and self._stops is None and serving > 0
+        state = READY if ready else STARTING if self._stops is None else DRAINING
+        return ready, f"{state}: {serving} of {self._settings.workers} workers serve"
 
     # Start
 
@@ -114,6 +134,12 @@ class Supervisor(MultiService):
         :raises ConfigurationError: when one can't be listened on.
         """
         self._passing.ports.bind(unix)
+        try:
+            if self._admin is not None:
+                self._admin.listen(self._reactor, unix)
+        except ConfigurationError:
+            self._passing.stop()
+            raise
 
     def privilegedStartService(self) -> None:
         with one_line():
@@ -213,6 +239,8 @@ class Supervisor(MultiService):
         scheme = {"ws": "wss", "tcp": "tls"}[scheme[0]] if settings.tls_cert else scheme[0]  # type: ignore[assignment]
         for listener in self._passing.ports.listeners:
             listener.announce(how, str(scheme), str(scheme))
+        if self._admin is not None:
+            self._admin.announce()
 
     # What others say
 
@@ -220,7 +248,7 @@ class Supervisor(MultiService):
         if self._hurried:
             self._end_by_force(worker)
 
-    def _worker_says(self, number: int, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
+    def _worker_says(self, number: int, head: Mapping[str, Any], data: bytes, sockets: list[socket]) -> None:
         worker = self._crew.find(number)
         if worker is None:
             return
@@ -229,6 +257,8 @@ class Supervisor(MultiService):
             self._passing.go_on()
         elif "beat" in head:
             self._health.lives(worker)
+        elif "answer" in head and self._overview is not None:
+            self._overview.told(worker, head, data)
         elif "serves" in head:
             self._serves(worker)
         elif "waiting" in head:
@@ -271,6 +301,8 @@ class Supervisor(MultiService):
         self._passing.forget(worker, list(worker.connections))
         self._crew.remove(worker)
         self._forking.forget(worker)
+        if self._overview is not None:
+            self._overview.ended(worker)
         if worker is self._worn:
             self._worn = None
         if worker.timer is not None and worker.timer.active():
@@ -288,6 +320,8 @@ class Supervisor(MultiService):
             self._start_worker()
             return
         what = how if error is None else f"can't start: {error}"
+        if self._overview is not None:
+            self._overview.deaths += 1
         _log.error("{worker} {how}; {lost} lost", worker=str(worker), how=what, lost=counted(lost))
         self._make_good()
 
@@ -361,6 +395,9 @@ class Supervisor(MultiService):
             self._reporting.stop()
         self._forking.stop()
         stopped = self._closing.addCallback(lambda _: MultiService.stopService(self))
+        if self._admin is not None:
+            admin = self._admin
+            stopped.addCallback(lambda _: admin.stop())
         stopped.addBoth(self._has_stopped)
 
     def _has_stopped(self, result: Any) -> None:
@@ -429,8 +466,8 @@ def check(settings: Settings) -> None:
     """Check that options fit with workers. :raises ConfigurationError: when they don't."""
     if not hasattr(os, "pidfd_open"):
         raise ConfigurationError("workers: this system can't have them: they need Linux")
-    if settings.admin is not None:
-        raise ConfigurationError("workers: they can't be had together with admin yet: leave out the one or the other")
+    if settings.admin is not None and settings.takeover is not None:
+        raise ConfigurationError("workers: admin and takeover can't be had together with them yet: leave out one")
 
 
 def _connect(worker: Worker, other: Worker) -> None:

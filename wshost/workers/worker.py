@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
@@ -32,6 +32,10 @@ from wshost.settings.options import Settings
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
 from wshost.workers.verdicts import Judged
+
+if TYPE_CHECKING:
+    from wshost.admin.endpoint import Endpoint
+    from wshost.workers.answers import Answers
 
 #: Of so many connections a packet says that they have ended.
 MOST_ENDED = 5_000
@@ -78,8 +82,18 @@ class WorkerServer(Server):
         self._alone = False
         self._ends = False
         self._line = Line(reactor, connected, self._received, self._lost)
+        self._answers = None if settings.admin is None else self._answering()
+
+    def _answering(self) -> Answers:
+        from wshost.workers.answers import Answers  # noqa: PLC0415 - few servers have the endpoint
+
+        return Answers(self._look, self._line)
 
     # What the server asks
+
+    def _endpoint(self, settings: Settings) -> Endpoint | None:
+        # The supervisor has it.
+        return None
 
     def _listener(self, reactor: Any, place: int, description: str) -> Listener:
         return Listener(reactor, description, self._certificates, copy=self._copies[place])
@@ -143,6 +157,8 @@ class WorkerServer(Server):
             self._mesh.add(sockets[0])
         elif "peers" in head:
             self._mesh.complete()
+        elif "ask" in head and self._answers is not None:
+            self._answers.answer(head)
         elif "beat" in head:
             self._line.tell({"beat": True})
         elif "reload" in head:
@@ -195,6 +211,8 @@ class WorkerServer(Server):
     def close_line(self) -> None:
         """Tell the supervisor what is left to tell, and close this end."""
         self._tell_ends()
+        if self._answers is not None:
+            self._answers.tell_last()
         self._line.close()
 
 
