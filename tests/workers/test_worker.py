@@ -122,6 +122,7 @@ class Scene:
 
     def close(self) -> None:
         self.server.close_line()
+        self.server._mesh.close()
         self.peer.close()
 
 
@@ -356,7 +357,7 @@ class TestRun:
     @pytest.fixture
     def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
         reactor = Reactor()
-        monkeypatch.setattr(reactor, "run", lambda: reactor.advance(0), raising=False)
+        monkeypatch.setattr(reactor, "run", reactor.read, raising=False)
         monkeypatch.setattr(reactors, "choose", lambda *, daemon: None)
         monkeypatch.setattr(reactors, "installed", lambda: reactor)
         monkeypatch.setattr(collector, "spare_lasting_objects", lambda: None)
@@ -371,12 +372,16 @@ class TestRun:
     def test_a_worker_serves_until_its_reactor_stops(self, reactor: Reactor, tmp_path: Path) -> None:
         ours, theirs = pair()
         peer = Peer(theirs)
+        peer.say(peers=True)
         given = {"handler": echo, "slow_turn": 0.0}
         assert self.ran(Kit(given, str(tmp_path), str(tmp_path / "log")), ours, [socket(AF_UNIX)]) == 0
         assert heads(peer.read(), "serves") == [True]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         phases = [trigger[:2] for trigger in reactor.triggers]
         assert ("before", "shutdown") in phases
+        stop = next(trigger[2] for trigger in reactor.triggers if trigger[:2] == ("before", "shutdown"))
+        stop()
+        reactor.read()
         after = next(trigger[2] for trigger in reactor.triggers if trigger[:2] == ("after", "shutdown"))
         after()
         assert peer.ended
