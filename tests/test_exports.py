@@ -79,6 +79,7 @@ class TestPlugins:
             "nats_tls",
             "redis",
             "redis_sentinel",
+            "redis_sentinel_tls",
             "redis_tls",
             "uvloop",
             "websocket",

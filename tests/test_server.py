@@ -27,15 +27,17 @@ from tests.ports import Reactor
 from wshost.cluster.exchange import Exchange
 from wshost.compiled import form
 from wshost.connections.handover import Frozen
+from wshost.connections.home import Home
 from wshost.connections.hub import Hub
+from wshost.connections.ref import Ref
 from wshost.connections.shared import Limits
 from wshost.handlers import echo
 from wshost.listening.listener import Listener
 from wshost.process import ending, reactors
 from wshost.protocols.websocket import on_demand
 from wshost.reloading import Reloaded
-from wshost.results import ConfigurationError
-from wshost.server import BACKPLANE_TIMEOUT, Server, publish, service
+from wshost.results import ConfigurationError, Outcome
+from wshost.server import BACKPLANE_TIMEOUT, HOME_SHARED, Server, publish, service
 from wshost.settings.options import OPTIONS, Settings
 
 REQUEST = (
@@ -1224,10 +1226,12 @@ class TestAnotherProcess:
     ) -> None:
         server = started({"handler": echo}, reactor)
         connect(reactor)
-        told: list[int] = []
+        told: list[Any] = []
         moved: list[int] = []
-        server.give_up(told.append, lambda *args: None).addCallback(moved.append)
-        assert told == [3]
+        server.give_up(lambda *said: told.append(said), lambda *args: None).addCallback(moved.append)
+        registry = server._hub.shared.registry  # type: ignore[union-attr]
+        assert told == [(3, registry.home)]
+        assert registry.shares_home
         assert port.released
         assert not server.ready
         reactor.advance(10)
@@ -1237,21 +1241,22 @@ class TestAnotherProcess:
         server = started({"handler": echo}, reactor)
         connect(reactor)
         moved: list[int] = []
-        server.give_up(lambda _: None, None).addCallback(moved.append)
+        server.give_up(lambda *_: None, None).addCallback(moved.append)
         assert moved == [0]
+        assert not server._hub.shared.registry.shares_home  # type: ignore[union-attr]
         assert port.released
 
     def test_ports_that_can_not_go_over_are_only_paused(self, reactor: Reactor) -> None:
         server = started({"handler": echo}, reactor)
         told: list[int] = []
-        server.give_up(told.append, lambda *args: None)
+        server.give_up(lambda opened, _: told.append(opened), lambda *args: None)
         assert told == [0]
         assert not server.ready
 
     def test_a_server_whose_successor_has_gone_goes_on(self, reactor: Reactor, port: Port) -> None:
         server = started({"handler": echo}, reactor)
 
-        def tell(opened: int) -> None:
+        def tell(opened: int, home: Home) -> None:
             raise BrokenPipeError
 
         with pytest.raises(BrokenPipeError):
@@ -1259,6 +1264,18 @@ class TestAnotherProcess:
         assert server.ready
         assert not port.released
         assert hello(reactor) == HELLO_BACK
+
+    def test_a_server_goes_on_as_the_home_of_another_process(self, reactor: Reactor) -> None:
+        """Until that one has drained, a connection that is not here may be there."""
+        server = started({"handler": echo}, reactor)
+        registry = server._hub.shared.registry  # type: ignore[union-attr]
+        home = Home("web-1", "hD3kP0aQ9zE")
+        server.take_home(home)
+        ref = Ref.parse("web-1.hD3kP0aQ9zE.c1")
+        assert (registry.home, registry.missing) == (home, Outcome.UNREACHABLE)
+        reactor.advance(Settings.drain_timeout.default + HOME_SHARED)
+        assert registry.missing is Outcome.GONE
+        assert ref == Ref(registry, "c1")
 
     def test_a_connection_of_another_process_goes_to_a_port(self, reactor: Reactor, port: Port) -> None:
         server = started({"handler": echo}, reactor)

@@ -55,5 +55,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         from importlib import import_module  # noqa: PLC0415
 
-        return getattr(import_module(_LAZY[name]), name)
+        # From now on, Python finds it without this function.
+        found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return found
     raise AttributeError(f"module 'wshost' has no attribute {name!r}")

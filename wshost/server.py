@@ -28,6 +28,7 @@ from wshost.cluster.exchange import SHARED
 from wshost.connections.admission import Admission
 from wshost.connections.handover import Frozen
 from wshost.connections.home import Home
+from wshost.connections.homes import HOMES
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a backplane has to connect, and the same number to close.
 BACKPLANE_TIMEOUT = 30.0
+#: Seconds after the drain of the process before this one, by which that has ended.
+HOME_SHARED = 5.0
 
 _log = Logger("wshost")
 
@@ -388,10 +391,13 @@ class Server(MultiService):
         ports = {listener.description: listener.port for listener in self._all_listeners}
         return {one: ports[one].socket for one in descriptions if ports.get(one) is not None}
 
-    def give_up(self, tell: Callable[[int], None], give: Callable[[Frozen, socket, Any], None] | None) -> Deferred[int]:
+    def give_up(
+        self, tell: Callable[[int, Home], None], give: Callable[[Frozen, socket, Any], None] | None
+    ) -> Deferred[int]:
         """Let another process go on, which has the listening sockets: accept no more, and give connections away.
 
-        :param tell: tells it to accept, and how many connections were made here. If it raises, this server goes on.
+        :param tell: tells it to accept, how many connections were made here, and how references name their home. If it
+            raises, this server goes on.
         :param give: see `Hub.hand_over`; None: all connections stay.
         :returns: fires with the number of connections that have gone over.
         """
@@ -400,17 +406,32 @@ class Server(MultiService):
             listener.pause()
         ports = [listener.port for listener in self._listeners if listener.port is not None]
         try:
-            tell(hub.shared.account.opened + sum(port.accepted for port in ports))
+            tell(hub.shared.account.opened + sum(port.accepted for port in ports), hub.shared.registry.home)
         except BaseException:
             for listener in self._all_listeners:
                 listener.resume()
             raise
         self._ready = False
+        hub.shared.registry.shares_home = give is not None
         for listener in self._all_listeners:
             if listener.port is not None:
                 listener.port.release()
         done: Deferred[int] = succeed(0) if give is None else hub.hand_over(give)
         return done
+
+    def take_home(self, home: Home) -> None:
+        """Go on as the home of another process, before any connection is made: references to it mean this one's, too.
+
+        The other one has connections until its drain has ended. Until then, nobody knows that one is gone.
+        """
+        hub: Any = self._hub
+        registry = hub.shared.registry
+        self._exchange.shut(registry.home.boot)
+        registry.home, registry.shares_home = home, True
+        HOMES.add(registry)
+        self._exchange.open(home.boot)
+        reactor = self._reactor or reactors.installed()
+        reactor.callLater(self._settings.drain_timeout + HOME_SHARED, setattr, registry, "shares_home", False)
 
     def adopt(self, frozen: Frozen, connected: socket, name: Any) -> None:
         """Go on with a connection of another process. Closes the socket if no endpoint can take it."""

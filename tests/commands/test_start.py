@@ -18,6 +18,7 @@ from wshost.commands import start
 from wshost.commands.log import Log
 from wshost.commands.one_line import Exit
 from wshost.connections.handover import Frozen
+from wshost.connections.home import Home
 from wshost.process import passed_sockets, takeover
 from wshost.process.passed_sockets import PassedSocket, PassedSockets
 from wshost.process.takeover import TakeoverError
@@ -272,10 +273,11 @@ class TestTakeover:
         server.startService()
         assert predecessor.go is not None
         assert not server.ready
-        predecessor.go({"opened": 7})
+        predecessor.go({"opened": 7, "home": ["web-1", "hD3kP0aQ9zE"]})
         assert server.ready
         assert server._hub is not None
         assert server._hub.shared.account.opened == 7
+        assert server._hub.shared.registry.home == Home("web-1", "hD3kP0aQ9zE")
         (offer,) = Offer.made
         assert offer.listening
 
@@ -321,7 +323,7 @@ class TestTakeover:
         monkeypatch.setattr(reactor, "stop", lambda: stops.append(True), raising=False)
 
         def give_up(tell: Any, give: Any) -> Deferred[int]:
-            tell(7)
+            tell(7, Home("web-1", "hD3kP0aQ9zE"))
             with socket.socket() as connected:
                 give(Frozen({"id": "c1"}, b"state"), connected, ("192.0.2.1", 5))
                 assert channel.sent[1] == ({"id": "c1", "name": ("192.0.2.1", 5)}, b"state", [connected.fileno()])
@@ -330,7 +332,7 @@ class TestTakeover:
         monkeypatch.setattr(server, "give_up", give_up)
         with capturedLogs() as events:
             Offer.made[0].give_up(channel)
-        assert channel.sent[0] == ({"opened": 7},)
+        assert channel.sent[0] == ({"opened": 7, "home": ("web-1", "hD3kP0aQ9zE")},)
         assert (channel.closed, stops) == (True, [True])
         assert formatEvent(events[-1]) == "another process has taken over, with 1 connection"
 
@@ -346,11 +348,13 @@ class TestTakeover:
 
         def give_up(tell: Any, give: Any) -> Deferred[int]:
             given.append(give)
+            tell(7, Home("web-1", "hD3kP0aQ9zE"))
             return succeed(0)
 
         monkeypatch.setattr(server, "give_up", give_up)
         Offer.made[0].give_up(channel)
         assert given == [None]
+        assert channel.sent == [({"opened": 7},)]
 
     def test_a_process_goes_on_whose_successor_has_gone(self, reactor: Reactor) -> None:
         server = self.server()

@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
-from tests.integration.server import Server, running_server
+from tests.integration.server import PATIENCE, Server, running_server
 
 ROOT = Path(__file__).parent.parent.parent
 TALLY = str(ROOT / "docs" / "examples" / "moving.py")
@@ -52,6 +52,40 @@ def test_connections_go_on_in_the_new_process(folder: Path, command: Literal["ws
             with open_one(new) as fresh:
                 assert counted(fresh) == "1"
             assert "Traceback" not in old.log + new.log
+
+
+#: Says how references name its connections, and sends to one that is named so.
+NAMED = """
+import wshost
+def init(options):
+    return options["worker"]
+def handle(message, ref):
+    match message:
+        case ("text", "who"):
+            return ("reply", str(ref), ref)
+        case ("text", to):
+            wshost.Ref.parse(to).send("found")
+    return ("noreply", ref)
+def freeze(ref):
+    return b""
+def thaw(data, options):
+    return options["worker"]
+"""
+
+
+def test_the_text_of_a_reference_means_the_same_connection_in_the_new_process(folder: Path) -> None:
+    (folder / "named.py").write_text(NAMED)
+    options = ("--port", "0", "--handler", str(folder / "named.py"), "--takeover", str(folder / "takeover"))
+    with running_server(*options) as old, open_one(old) as client:
+        client.send("who")
+        text = client.recv(timeout=PATIENCE)
+        with running_server(*options) as new:
+            assert old.wait()[0] == 0
+            with open_one(new) as other:
+                other.send(text)
+                assert client.recv(timeout=PATIENCE) == "found"
+                other.send("who")
+                assert other.recv(timeout=PATIENCE) == str(text).replace(".c1", ".c2")
 
 
 def test_a_process_may_be_taken_over_again_and_again(folder: Path) -> None:

@@ -18,6 +18,7 @@ from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.drain import counted
 from wshost.connections.handover import Frozen
+from wshost.connections.home import Home
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
 from wshost.process import (
@@ -110,6 +111,8 @@ class CommandServer(Server):
         _log.info("taking over from the process before this one")
         if self._hub is not None:
             self._hub.shared.account.opened = int(said.get("opened", 0))
+            if "home" in said:
+                self.take_home(Home(*said["home"]))
             super()._serve(None)
             try:
                 self._offer_takeover()
@@ -139,9 +142,12 @@ class CommandServer(Server):
             _log.info("another process has taken over, with {connections}", connections=counted(moved))
             reactors.installed().stop()
 
+        def tell(opened: int, home: Home) -> None:
+            # Without its connections, the other process is another home.
+            channel.send({"opened": opened, **({"home": home} if channel.takes_connections else {})})
+
         try:
-            taken = give if channel.takes_connections else None
-            done = self.give_up(lambda opened: channel.send({"opened": opened}), taken)
+            done = self.give_up(tell, give if channel.takes_connections else None)
         except OSError as error:
             _log.warn("the process that would take over has gone: {error}", error=error)
             channel.close()
