@@ -12,6 +12,7 @@
 ## make bench         compares wshost with its peers; ARGS says how, such as ARGS='--quick'
 ## make bench-peers   installs peers for bench from npm: Bun, Deno and Node's ws
 ## make torture       attacks wshost and says what it survives; ARGS='--long' attacks it for hours
+## make scale         says what several processes cost, and what they survive; ARGS says how, such as ARGS='--only REGEX'
 ## make docs          builds the documentation into docs/_build
 ##
 ## They need Python 3.11 or later, which PYTHON may name. They install other requirements into .venv, once; VENV may
@@ -25,7 +26,7 @@ VENV ?= .venv
 
 BIN = $(VENV)/bin
 
-.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench bench-peers torture docs
+.PHONY: help serve test test-compiled test-engine test-asan lint types check matrix conformance bench bench-peers torture scale docs
 .NOTPARALLEL:
 
 help:
@@ -36,7 +37,7 @@ serve: $(VENV)/.installed
 
 PYTEST = $(BIN)/pytest --numprocesses=3 --dist=loadfile --durations=20
 # The tests of the whole server. They count for no package's coverage.
-WHOLE = tests/integration tests/regressions tests/benchmarks tests/torture
+WHOLE = tests/integration tests/regressions tests/benchmarks tests/scale tests/torture
 # Integration tests that send frames. The others are about listening, signals and logs: the same in each form.
 MESSAGES = agreement_with_wsproto answers_of_other_servers broadcast_compression costs deflate_verdicts examples \
     fast_lane_equivalence other_clients public_arguments raising_handlers unresponsive_peers
@@ -100,6 +101,10 @@ bench-peers: $(VENV)/.made
 torture: $(VENV)/.installed-torture
 	$(BIN)/python hatch_build.py
 	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m torture $(ARGS)
+
+scale: $(VENV)/.installed-scale
+	$(BIN)/python hatch_build.py
+	WSHOST_COMPILED=$(CURDIR)/wshost/compiled $(BIN)/python -m scale $(ARGS)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n docs docs/_build

@@ -27,7 +27,15 @@ def descendants(pid: int) -> list[int]:
 
 def cpu(pid: int) -> float:
     """Return a process's CPU time in seconds: that of all its threads, ended ones too, and its running descendants."""
-    return _sum(pid, lambda process: time.clock_gettime(~process << 3 | _SCHEDULED))
+    return _sum(pid, own_cpu)
+
+
+def own_cpu(pid: int) -> float:
+    """Return a process's CPU time in seconds, without that of its descendants.
+
+    :raises OSError: when it has ended.
+    """
+    return time.clock_gettime(~pid << 3 | _SCHEDULED)
 
 
 def pss(pid: int) -> int:

@@ -26,6 +26,8 @@ from tests import conformance, metrics
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
+from wshost.client import blocking
+from wshost.cluster import directory, facts, members
 from wshost.commands.options import CONFIG
 from wshost.connections import (
     admission,
@@ -192,9 +194,21 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`--backplane-buffer`, {}. What has", (size(DEFAULTS["backplane_buffer"]),)),
         ("`--backplane-patience`, {} seconds, is dropped", (_time("backplane_patience"),)),
         ("the start waits {} seconds for it", (count(server.BACKPLANE_TIMEOUT),)),
+        ("has taken it within {} seconds", (count(int(parameter(blocking.connect, "timeout"))),)),
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
     ],
     "docs/handlers.md": [
+        ("then what changes, at most once in {} seconds.", (str(directory.INTERVAL),)),
+        ("A process that is silent for {} seconds is dead to the others", (count(members.DEAD),)),
+        (
+            "A name has at most {} bytes; `data` is what msgpack has a form for, at most {}.",
+            (str(messages.MAX_NAME), size(facts.MAX_DATA)),
+        ),
+        (
+            "A connection may have {} names, be present at {} topics, watch {}, and monitor {} others.",
+            (count(facts.MAX_OF_ONE),) * 4,
+        ),
+        ("A process may have {} names and presences.", (count(facts.MAX_OF_PROCESS),)),
         ("The key has at least {} bytes that nobody else knows", (count(home.MIN_KEY),)),
         ("All three have defaults: {}, empty, none.", (str(parameter(Reject, "status")),)),
         ("`init` has {} seconds (`--init-timeout`)", (_time("init_timeout"),)),
@@ -388,7 +402,11 @@ OTHERS: dict[str, list[str]] = {
         "So a burst of 16 messages is answered by one system call",
         "twistd can't exit with another status than 0",
     ],
-    "docs/scaling.md": ["still gets 200, and"],
+    "docs/scaling.md": [
+        "still gets 200, and",
+        "exit status is 0 when the broker has",
+        "Otherwise it is 1, and one line",
+    ],
     "docs/handlers.md": ["A topic is a str of 1 to", "A key is a str of 1 to", "with port 0 if that is not known"],
     "docs/modules.md": ["or have a unit: 64KiB, 1MiB, 1GiB."],
     "docs/operations.md": [

@@ -24,7 +24,8 @@ from zope.interface.interface import InterfaceClass
 
 import wshost
 from tests import metrics
-from wshost.commands import foreground
+from wshost.cluster import monitors
+from wshost.commands import foreground, publish
 from wshost.connections.account import FACTS
 from wshost.handlers.answers import FORMS
 from wshost.interfaces import IContext, IRef
@@ -173,8 +174,19 @@ ROOTS: dict[str, set[str]] = {
     "tls": {field.name for field in dataclasses.fields(TLS)},
 }
 _OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}
+#: The infos that wshost sends, and the reasons that it has itself.
+_INFOS = {"down", "presence", "unregistered", monitors.GONE, monitors.UNREACHABLE}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
-_STRINGS = {*re.findall(r'"(\w+)"', FORMS), *_MESSAGES, *_OWN_ACTIONS, *WHEN_SLOW, "send", "worker", "connection"}
+_STRINGS = {
+    *re.findall(r'"(\w+)"', FORMS),
+    *_MESSAGES,
+    *_INFOS,
+    *_OWN_ACTIONS,
+    *WHEN_SLOW,
+    "send",
+    "worker",
+    "connection",
+}
 _OPTIONS: Any = twistd.ServerOptions  # type: ignore[attr-defined]
 _TWISTD = {"--" + name.rstrip("=") for name in _OPTIONS().longOpt} | {"--reactor"}
 
@@ -188,7 +200,7 @@ def is_there(name: str) -> bool:
     first, _, rest = name.partition(" ")
     if first.startswith("--"):
         option = first.partition("=")[0]
-        ours = {*OPTIONS, *foreground.Options.more, "config", "help", "version"}
+        ours = {*OPTIONS, *foreground.Options.more, *publish.Options.more, "config", "help", "version"}
         return option[2:].replace("-", "_") in ours or option in _TWISTD | {"--clean"}
     if first == "make":
         target = rest.partition(" ")[0]

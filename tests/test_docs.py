@@ -131,7 +131,18 @@ class TestNames:
         [
             *(
                 ("handlers.md", getattr(Ref, name))
-                for name in ("send", "ping", "close", "info", "subscribe", "unsubscribe")
+                for name in (
+                    "send",
+                    "ping",
+                    "close",
+                    "info",
+                    "subscribe",
+                    "unsubscribe",
+                    "monitor",
+                    "demonitor",
+                    "watch",
+                    "unwatch",
+                )
             ),
             *(("modules.md", result) for result in (Switch, Close, Stop)),
         ],

@@ -24,12 +24,16 @@ CLASSES = {
     "Ref": "wshost.connections.ref",
     "Reject": "wshost.results",
     "Sent": "wshost.results",
+    "UndeliveredError": "wshost.client.steps",
 }
+#: The functions that know names and presences.
+WHEREABOUTS = ["present", "register", "track", "unregister", "untrack", "whereis"]
 
 
 class TestPublicNames:
     def test_wshost_exports_its_public_names_and_no_others(self) -> None:
-        assert wshost.__all__ == sorted([*CLASSES, "publish", "service"])
+        functions = ["connect", "connect_async", "publish", "service", *WHEREABOUTS]
+        assert wshost.__all__ == sorted([*CLASSES, *functions])
 
     @pytest.mark.parametrize(("name", "module"), CLASSES.items())
     def test_a_public_name_is_the_class_that_its_module_defines(self, name: str, module: str) -> None:
@@ -45,6 +49,14 @@ class TestPublicNames:
 
     def test_publish_is_the_servers_publish(self) -> None:
         assert wshost.publish is import_module("wshost.server").publish
+
+    @pytest.mark.parametrize("name", WHEREABOUTS)
+    def test_names_and_presences_are_those_of_the_whereabouts(self, name: str) -> None:
+        assert getattr(wshost, name) is getattr(import_module("wshost.whereabouts"), name)
+
+    def test_connect_and_connect_async_are_those_of_the_client(self) -> None:
+        assert wshost.connect is import_module("wshost.client.blocking").connect
+        assert wshost.connect_async is import_module("wshost.client.asynchronous").connect_async
 
     def test_an_unknown_name_is_an_attribute_error(self) -> None:
         with pytest.raises(AttributeError, match=r"^module 'wshost' has no attribute 'nothing'$"):

@@ -40,6 +40,17 @@ KNOWN: dict[str, set[str]] = {
         "wshost.topics.subscriptions",
     },
     "wshost.backplanes": {"wshost.logs.limit", "wshost.logs.text"},
+    "wshost.client": {
+        "wshost.backplanes.connection",
+        "wshost.backplanes.settings",
+        "wshost.backplanes.urls",
+        "wshost.cluster.envelope",
+        "wshost.cluster.sequence",
+        "wshost.cluster.subjects",
+        "wshost.connections",
+        "wshost.plugins",
+        "wshost.topics.patterns",
+    },
     "wshost.cluster": {"wshost.connections", "wshost.logs.limit", "wshost.process.reactors", "wshost.topics.patterns"},
     "wshost.connections": {"wshost.logs.limit", "wshost.logs.text", "wshost.topics"},
     "wshost.fastnet": {"wshost.logs.limit"},
@@ -66,6 +77,7 @@ ASSEMBLY = {
     "wshost.chain",
     "wshost.commands",
     "wshost.server",
+    "wshost.whereabouts",
     "wshost.workers",
 }
 #: Names outside of ours that few modules may import.

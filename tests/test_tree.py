@@ -56,6 +56,8 @@ QUESTIONS = [
     ("Where is the header of a proxy read?", "listening/proxy_header", "_SIGNATURE ="),
     ("What finds a handler holding the thread?", "handlers/holding", "co_varnames"),
     ("Which watchdog of the process looks for long turns?", "process/watchdog", "def beat("),
+    ("Which link connects a backplane to its broker again and again?", "backplanes/link", "self._random.uniform("),
+    ("What does NATS send over the wire?", "backplanes/nats_wire", "_HMSG ="),
     ("What builds the chain?", "chain", "def _put_handler("),
     ("Which names of the original, wsserver, are known?", "settings/wsserver", '"number_of_workers"'),
 ]

@@ -7,15 +7,13 @@ import os
 import re
 import resource
 import sys
-import time
 from collections.abc import Sequence
 
-from benchmarks.building import UnavailableError
 from benchmarks.children import CHILDREN
 from benchmarks.running import CORES
-from torture.figures import Figure, Outcome, table
-from torture.server import Target
-from torture.tests import PEERS, Test, tests
+from torture.attempt import attempt
+from torture.figures import table
+from torture.tests import PEERS, tests
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,24 +31,6 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if not any(re.search(parsed.only, test.name) for test in tests(parsed.long)):
         parser.error(f"--only {parsed.only}: there is no such test; --list shows them")
     return parsed
-
-
-def attack(test: Test, server: str) -> Outcome:
-    """Run one test against one server."""
-    target = Target(server)
-    start = time.monotonic()
-    figures: list[Figure] = []
-    failure = left_out = ""
-    try:
-        figures.extend(test.run(target))
-    except UnavailableError as error:
-        left_out = str(error)
-    except Exception as error:  # the figures so far are shown, and the next test runs
-        failure = f"{type(error).__name__}: {error}"
-    if target.waited:
-        # On a quiet machine next to nothing. Latencies are as much too long.
-        figures.append(Figure("the server waited for its core", target.waited * 100, "%"))
-    return Outcome(test.name, server, figures, time.monotonic() - start, failure, left_out, target.is_wshost)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for test in chosen:
             for server in ("wshost", *(PEERS if asked.peers and test.peers else ())):
-                outcomes.append(attack(test, server))
+                outcomes.append(attempt(test.name, test.run, server))
                 print(outcomes[-1].line(), flush=True)
     except KeyboardInterrupt:
         interrupted = True

@@ -371,6 +371,30 @@ class IRef(Interface):
     def unsubscribe(topic: str) -> bool:
         """Undo a `subscribe`, if there was one: messages that are published from now on are not sent."""
 
+    def monitor(other: IRef) -> bool:
+        """Give the handler ``("info", ("down", other, reason))``, once, when another connection has ended; at once if
+        it is gone already. A second `monitor` of it changes nothing. A connection may monitor a limited number.
+
+        :param other: of any process.
+        :raises TypeError: when it is no reference.
+        """
+
+    def demonitor(other: IRef) -> bool:
+        """Undo a `monitor`, if there was one."""
+
+    def watch(topic: str) -> bool:
+        """Give the handler ``("info", ("presence", topic, joined, left))``: first all connections that `wshost.track`
+        has made present at a topic, then those that come, change and go; joined in 0.2 seconds.
+
+        A connection may watch a limited number of topics. `joined` maps references to what is said of them; `left` is a
+        tuple of references.
+
+        :raises TypeError, ValueError: when it is no topic to which something may be published.
+        """
+
+    def unwatch(topic: str) -> bool:
+        """Undo a `watch`, if there was one."""
+
 
 class ILocalTopics(Interface):
     """The topics of one hub, as the exchange sees them."""

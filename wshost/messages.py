@@ -8,6 +8,8 @@ from wshost.exact import message, number, text
 CALL = 256
 #: The longest name of a topic, in bytes of UTF-8.
 MAX_TOPIC = 255
+#: The longest name of a connection, in bytes of UTF-8.
+MAX_NAME = 255
 #: The longest key of a message, in bytes of UTF-8.
 MAX_KEY = 255
 #: The longest payload of a control frame, in bytes (RFC 6455 §5.5).
@@ -52,6 +54,15 @@ def check_key(key: str) -> str:
     :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
     """
     return _check_name(key, "key", MAX_KEY)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a connection as an exact str.
+
+    :raises TypeError: when it is not a str.
+    :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has lone surrogates.
+    """
+    return _check_name(name, "name", MAX_NAME)
 
 
 def _check_name(name: str, what: str, most: int) -> str:

@@ -102,7 +102,7 @@ class TestLimits:
         world.clock.advance(0)
         assert (world.transport.writes, world.output.waiting, world.progress) == ([b"a"], 2, [])
         world.output.resumeProducing()
-        assert (world.transport.writes, world.output.waiting, world.progress) == ([b"a", b"b", b"c"], 0, [None])
+        assert (world.transport.writes, world.output.waiting, world.progress) == ([b"a", b"bc"], 0, [None])
 
     def test_a_transport_that_gets_full_takes_the_rest_later(self, world: World) -> None:
         world.ready()
@@ -184,6 +184,14 @@ class TestWithoutABroker:
         world.ready()
         world.clock.advance(0)
         assert world.transport.read() == b""
+
+    def test_small_payloads_of_many_turns_wait_together(self, world: World) -> None:
+        for _ in range(1000):
+            world.output.send(b"a")
+            world.clock.advance(0)
+        assert len(world.output._kept) == 1
+        world.clock.advance(5)
+        assert world.dropped == [1000]
 
 
 class TestGreeting:

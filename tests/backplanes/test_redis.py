@@ -364,6 +364,13 @@ class TestLosses:
             f"the backplane was refused something by the broker r:6379: NOPERM no channel {number}" for number in (1, 2)
         ]
 
+    def test_the_log_does_not_repeat_what_was_published(self, logged: list[str]) -> None:
+        world = World()
+        connection = world.up()
+        logged.clear()
+        connection.answer(b"-ERR unknown command 'PUBLISH', with args beginning with: 'a' 'private' \r\n")
+        assert logged == ["the backplane was refused something by the broker r:6379: ERR unknown command 'PUBLISH'"]
+
 
 class TestEnds:
     def test_a_close_sends_what_waits_first(self) -> None:
@@ -473,6 +480,11 @@ class TestSentinels:
         world = self.world(self.sentinel(26379, password))
         world.brokers.last.answer(b"-NOAUTH Authentication required.\r\n", b"-WRONGPASS no\r\n")
         assert world.error.startswith("the broker s:26379 refuses us: ")
+
+    def test_a_server_that_is_no_sentinel_is_an_error_of_the_configuration(self) -> None:
+        world = self.world()
+        world.brokers.last.answer(b"-ERR unknown command 'SENTINEL', with args beginning with: 'main' \r\n")
+        assert world.error == "the broker s:26379 refuses us: it is no Sentinel, and its URL begins with redis"
 
     def test_the_path_must_name_the_master(self) -> None:
         with pytest.raises(ConfigurationError, match="redis\\+sentinel: the path must name the master"):

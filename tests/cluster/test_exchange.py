@@ -135,8 +135,8 @@ class TestConnecting:
         process.connect()
         process.exchange.subscribe("b", Local())
         for backplane in process.backplanes:
-            assert {"wshost.t.a", "wshost.t.b", f"wshost.h.{BOOT}"} < backplane.subscriptions.keys()
-            assert len(backplane.subscriptions) == 4
+            assert {"wshost.t.a", "wshost.t.b", f"wshost.h.{BOOT}", "wshost.all"} < backplane.subscriptions.keys()
+            assert len(backplane.subscriptions) == 5
 
     def test_several_servers_wait_for_one_connection(self) -> None:
         process = Joining()

@@ -156,7 +156,7 @@ class TestTheHelp:
             ForegroundOptions().parseOptions(["--help"])
         assert caught.value.code == 0
         text = capsys.readouterr().out
-        assert text.startswith("Usage: wshost [check] [options]\n")
+        assert text.startswith("Usage: wshost [check | publish TOPIC TEXT] [options]\n")
         assert text.count("\n  --reload ") == 1
         assert "twistd" not in text.partition("Examples:")[2]
 

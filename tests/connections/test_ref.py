@@ -6,6 +6,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -98,6 +99,9 @@ def from_thread(call: Callable[[], Any]) -> Any:
     return results[0]
 
 
+#: Another connection, of a server that is none of these tests'.
+OTHER = Ref(Registry(ReactorThread(MemoryReactor())), "c2")
+
 ASK: list[Any] = [
     (lambda ref: ref.subscribe("room"), ("subscribe", "room"), CALL),
     (lambda ref: ref.unsubscribe("room"), ("unsubscribe", "room"), CALL),
@@ -115,6 +119,10 @@ ASK: list[Any] = [
     (lambda ref: ref.close(None, ""), ("close", None, ""), CALL),
     (lambda ref: ref.close(3000, "ü" * 100), ("close", 3000, "ü" * 61), CALL),
     (lambda ref: ref.info(["anything"]), ("info", ["anything"]), INFO),
+    (lambda ref: ref.monitor(OTHER), ("monitor", OTHER), CALL),
+    (lambda ref: ref.demonitor(OTHER), ("demonitor", OTHER), CALL),
+    (lambda ref: ref.watch("room"), ("watch", "room"), CALL),
+    (lambda ref: ref.unwatch("room"), ("unwatch", "room"), CALL),
 ]
 
 
@@ -202,6 +210,11 @@ WRONG: list[Any] = [
     (lambda ref: ref.subscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.unsubscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.subscribe("rooms.>.7"), ValueError, "'>' can only be the last token: 'rooms.>.7'$"),
+    (lambda ref: ref.monitor("c1"), TypeError, "^a reference is wanted, not str$"),
+    (lambda ref: ref.demonitor(None), TypeError, "^a reference is wanted, not NoneType$"),
+    (lambda ref: ref.watch(7), TypeError, "^a topic is a str, not int$"),
+    (lambda ref: ref.watch("rooms.*"), ValueError, "to a topic, not to a pattern"),
+    (lambda ref: ref.unwatch(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.send(7), TypeError, "a message is a str or bytes, not int"),
     (lambda ref: ref.send(None), TypeError, "a message is a str or bytes, not NoneType"),
     (lambda ref: ref.send("\ud800"), UnicodeEncodeError, "surrogates not allowed"),
@@ -235,6 +248,9 @@ class TestRef:
         assert ref == Ref(registry, "c1")
         assert hash(ref) == hash(Ref(registry, "c1"))
         assert len({ref, Ref(registry, "c1"), Ref(registry, "c2")}) == 2
+
+    def test_a_ref_knows_the_run_of_the_server_in_which_its_connection_lives(self, ref: Ref) -> None:
+        assert str(ref).split(".")[1] == ref.boot
 
     def test_refs_of_different_connections_differ(self, ref: Ref, registry: Registry) -> None:
         assert ref != Ref(registry, "c2")
@@ -293,6 +309,8 @@ class TestText:
         "again", [copy.copy, copy.deepcopy, *(lambda ref, p=p: pickle.loads(pickle.dumps(ref, p)) for p in range(6))]
     )
     def test_a_copy_or_a_pickle_is_equal(self, ref: Ref, again: Any) -> None:
+        # twistd imports it, and it changes how methods are pickled.
+        import_module("twisted.persisted.styles")
         assert again(ref) == ref
         assert type(again(ref)) is Ref
 

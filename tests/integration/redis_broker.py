@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -132,3 +135,41 @@ def redis_server(
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def tls_before(server: RedisServer, context: ssl.SSLContext) -> Iterator[int]:
+    """Speak TLS before a server until the block ends, in another thread; yield the port."""
+    loop = asyncio.new_event_loop()
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(1 << 16):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+
+    async def end() -> None:
+        listening.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        start = asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        listening = asyncio.run_coroutine_threadsafe(start, loop).result(PATIENCE)
+        try:
+            yield listening.sockets[0].getsockname()[1]
+        finally:
+            asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE)
+        loop.close()

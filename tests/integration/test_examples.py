@@ -239,6 +239,22 @@ class TestAlarm:
             assert says(other) == "0.1 s are over"
 
 
+class TestLobby:
+    def test_the_lobby_knows_who_is_here_by_name(self) -> None:
+        with example(handler="lobby") as server, connect(f"{server.url}/ann") as ann:
+            assert says(ann) == '["ann"]'
+            with connect(f"{server.url}/bob") as bob:
+                assert says(ann) == says(bob) == '["ann", "bob"]'
+                bob.send("@ann hello")
+                assert says(ann) == "bob: hello"
+                with pytest.raises(InvalidStatus) as refused:
+                    connect(f"{server.url}/ann")
+                assert refused.value.response.status_code == 409
+            assert says(ann) == '["ann"]'
+            ann.send("@bob are you there?")
+            assert says(ann) == "bob is not here"
+
+
 class TestDigest:
     @pytest.mark.parametrize("reactor", [None, "epoll"])
     def test_the_digest_answers_in_order(self, reactor: str | None) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from tests.backplanes.loop import Loop
 from wshost.process.takeover import Channel
 
 
@@ -27,6 +28,8 @@ class Reactor(Clock):
         self.running = True
         self.stops = 0
         self.triggers: list[Any] = []
+        #: The loop below it.
+        self._asyncioEventloop = Loop()
 
     def addReader(self, reader: Any) -> None:
         self.readers.append(reader)
@@ -50,6 +53,7 @@ class Reactor(Clock):
     def read(self) -> None:
         """Read all that is there, and make the calls that are due."""
         while True:
+            self._asyncioEventloop.run()
             ready = [one for one in self.readers if select.select([one], [], [], 0)[0]]
             for one in ready:
                 if one in self.readers:

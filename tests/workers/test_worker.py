@@ -98,6 +98,7 @@ class Scene:
 
     def start(self) -> list[dict[str, Any]]:
         self.server.startService()
+        self.peer.channel.send({"peers": True})
         self.reactor.read()
         return self.peer.read()
 
@@ -243,14 +244,14 @@ def test_the_log_is_opened_again(scene: Scene) -> None:
     assert scene.reopened == [True]
 
 
-def test_streams_to_other_workers_are_closed_for_now(scene: Scene) -> None:
-    scene.start()
+def test_messages_go_to_other_workers_by_their_streams(scene: Scene) -> None:
     ours, theirs = socketpair()
     with theirs:
         scene.peer.channel.send({"peer": 4}, b"", [theirs.fileno()])
     with ours:
-        scene.reactor.read()
-        assert ours.recv(1) == b""
+        scene.start()
+        boot = scene.server._hub.shared.registry.home.boot if scene.server._hub else ""
+        assert f"wshost.h.{boot}".encode() in ours.recv(4_096)
 
 
 def test_a_worker_gives_signs_of_life(scene: Scene) -> None:

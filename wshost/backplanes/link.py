@@ -159,6 +159,9 @@ class Link:
         if self._connection is not None:
             self._connection.answered()
 
+    def refuse(self, text: str) -> None:
+        """Do nothing: the broker has refused to do something, which is logged. In `wshost.client`, somebody waits."""
+
     def start_tls(self) -> None:
         """Speak TLS from now on, as the broker demands it. `Link` does so by itself for a broker with `tls`."""
         if self._connection is not None:

@@ -262,6 +262,7 @@ class NatsBackplane:
             broker = self._link.broker
             first.errback(ConfigurationError(f"the NATS server {broker.host}:{broker.port} does not let us in: {text}"))
         else:
+            self._link.refuse(text)
             self._log.warn("the NATS server says: {text}", text=text)
 
     def _ignore(self, subject: str, payload: bytes) -> None:

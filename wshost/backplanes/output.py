@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -14,6 +14,8 @@ from zope.interface import implementer
 #: The most bytes of one write, but for a larger payload: a transport that is full holds no more than this above its own
 #: limit.
 LARGEST_WRITE = 256 << 10
+#: Payloads of so many seconds wait together: a batch for each turn would take more memory than its payloads.
+TOGETHER = 0.02
 #: So many bytes of commands may wait for a broker that takes nothing.
 COMMANDS = 16 << 20
 
@@ -26,11 +28,12 @@ class _Command(bytes):
 class _Batch:
     """Pieces that leave in one write."""
 
-    pieces: list[bytes]
-    #: The bytes of the payloads among them.
-    size: int
     #: Until then they wait for a broker, in the reactor's time.
     due: float
+    pieces: list[bytes] = field(default_factory=list)
+    #: How many bytes they are; and the payloads among them.
+    length: int = 0
+    size: int = 0
 
 
 @implementer(IPushProducer)
@@ -188,21 +191,18 @@ class Output:
             self._transport.write(b"".join(greeting))
 
     def _keep_turn(self) -> None:
-        """Make batches of what was given in this turn, each as large as a write."""
+        """Make batches of what was given in this turn, or add it to the last one."""
         due = self._reactor.seconds() + self._patience
         pieces, self._turn = self._turn, []
-        batch = _Batch([], 0, due)
-        length = 0
+        batch = self._kept[-1] if self._kept else None
         for piece in pieces:
-            if batch.pieces and length + len(piece) > LARGEST_WRITE:
+            length = len(piece)
+            if batch is None or due - batch.due > TOGETHER or batch.length + length > LARGEST_WRITE:
+                batch = _Batch(due)
                 self._kept.append(batch)
-                batch = _Batch([], 0, due)
-                length = 0
-            length += len(piece)
-            batch.size += 0 if type(piece) is _Command else len(piece)
+            batch.length += length
+            batch.size += 0 if type(piece) is _Command else length
             batch.pieces.append(piece)
-        if batch.pieces:
-            self._kept.append(batch)
 
     def _write_kept(self) -> None:
         while self._kept and self._ready and not self._blocked:

@@ -144,7 +144,10 @@ class RedisSpeaker:
         """Handle an answer of a Sentinel."""
         answer = self._inquiry.answer(value)
         if isinstance(answer, ErrorReply):
-            self._refused(answer)
+            if "unknown command" in answer.lower():
+                self._final("it is no Sentinel, and its URL begins with redis")
+            else:
+                self._refused(answer)
         elif isinstance(answer, Broker):
             self._master = answer
             self._parser.stop()
@@ -175,7 +178,13 @@ class RedisSpeaker:
             self.link.answered()
         elif value.code in _PASSING:
             raise BrokerError(_one_line(value))
-        elif value not in self._told and len(self._told) < ERRORS:
+        else:
+            self._note(value)
+
+    def _note(self, value: ErrorReply) -> None:
+        """Note that the server has refused to do something."""
+        self.link.refuse(_one_line(value))
+        if value not in self._told and len(self._told) < ERRORS:
             self._told.add(value)
             broker = self.link.broker
             about = f"{broker.host}:{broker.port}: {_one_line(value)}"
@@ -201,7 +210,6 @@ class RedisSpeaker:
 
     def _refused(self, error: ErrorReply) -> bool:
         if error.code == "NOPROTO" or "unknown command" in error.lower():
-            # This error repeats the beginning of the command, which has the password.
             return self._final("it is older than Redis 6, or no Redis: it does not know HELLO 3")
         if error.code in _FINAL or "AUTH" in error:
             return self._final(_one_line(error))
@@ -222,4 +230,6 @@ def _text(value: Value) -> str:
 
 
 def _one_line(error: str) -> str:
-    return escaped(" ".join(error.split()))[:200]
+    # Some errors repeat the beginning of the command, which may have a password, or a payload.
+    shown = error.partition(", with args beginning with")[0]
+    return escaped(" ".join(shown.split()))[:200]

@@ -177,6 +177,8 @@ class WorkersBackplane:
         self._patterns: dict[str, dict[Neighbour, None]] = {}
         self._scheduled = False
         self._closed = False
+        # All neighbours are known that were there before.
+        self._complete = False
 
     def add(self, connected: socket.socket) -> None:
         """Speak with another process of this machine. Called in the reactor's thread, at any time.
@@ -213,8 +215,17 @@ class WorkersBackplane:
             self.add(connected)
         connecting: Deferred[None] = Deferred()
         self._connecting = connecting
-        self._timeout = reactor.callLater(PATIENCE if early else 0, self._connected)
+        self._timeout = reactor.callLater(PATIENCE, self._connected)
         return connecting
+
+    def complete(self) -> None:
+        """Wait for no more neighbours: `add` was called for all that were there before this process."""
+        self._complete = True
+        self._look()
+
+    def _look(self) -> None:
+        if self._connecting is not None and self._complete and all(one.synced for one in self._neighbours):
+            self._connected()
 
     def _connected(self) -> None:
         """Go on: all neighbours have said what they want, or have had the time."""
@@ -296,8 +307,7 @@ class WorkersBackplane:
                 self._receiver.received(subject, payload)
         elif kind == _SYNCED:
             neighbour.synced = True
-            if all(one.synced for one in self._neighbours):
-                self._connected()
+            self._look()
         else:
             places = self._patterns if is_pattern(subject) else self._subjects
             if kind == _SUBSCRIBE:
@@ -310,8 +320,7 @@ class WorkersBackplane:
         for places in (self._subjects, self._patterns):
             for subject in [subject for subject, wanted in places.items() if neighbour in wanted]:
                 self._leave(places, subject, neighbour)
-        if self._connecting is not None and all(one.synced for one in self._neighbours):
-            self._connected()
+        self._look()
 
     def _leave(self, places: dict[str, dict[Neighbour, None]], subject: str, neighbour: Neighbour) -> None:
         with suppress(KeyError):

@@ -13,14 +13,18 @@ from twisted.internet.defer import Deferred, succeed
 from wshost.cluster.outside import Outside
 from wshost.connections.awaited import Awaited
 from wshost.connections.confirmation import MOST_SECONDS
-from wshost.connections.home import Home, is_boot
+from wshost.connections.home import Home, is_boot, read
 from wshost.connections.homes import Homes
 from wshost.connections.ref import Ref
 from wshost.messages import CALL
 from wshost.results import Outcome, Sent
 
 #: What references may ask of a connection in another process.
-ACTIONS = frozenset({"send", "ping", "close", "info", "subscribe", "unsubscribe"})
+ACTIONS = frozenset(
+    {"send", "ping", "close", "info", "subscribe", "unsubscribe", "monitor", "demonitor", "watch", "unwatch"}
+)
+#: Those that name another connection, which goes as text.
+_NAMES_OTHER = frozenset({"monitor", "demonitor"})
 #: The answer to a message that was to be confirmed.
 _ANSWER = "answer"
 #: So many answers are waited for.
@@ -114,6 +118,8 @@ class Elsewhere:
             if boot == self.outside.own.boot and type(subject) is int and len(args) == 1:
                 self._settle(subject, Outcome(args[0]))
             return
+        if self.outside.asks(boot, message):
+            return
         if action not in ACTIONS or type(subject) is not str:
             raise ValueError("it asks for no action of a connection")
         registry = self._homes.here(boot)
@@ -133,6 +139,9 @@ class Elsewhere:
             ref.send(data, key, confirm=True, timeout=min(seconds, MOST_SECONDS)).addCallback(answer)
         elif action == "send":
             ref.send(*args)
+        elif action in _NAMES_OTHER:
+            where, id = read(*args)
+            getattr(ref, action)(Ref(self._homes.find(where), id))
         else:
             getattr(ref, action)(*args)
 
@@ -180,6 +189,8 @@ class AwayConnection:
 
         :raises TypeError, ValueError: for an info that can't go to another process.
         """
+        if action in _NAMES_OTHER:
+            args = (str(args[0]),)
         if action == "info":
             args = tuple(self._elsewhere.outside.copy(args))
         return self._elsewhere.ask(self._home, self.id, size, action, *args)

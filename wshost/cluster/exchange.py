@@ -5,6 +5,7 @@ Knows no connection and no broker.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succee
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wshost.cluster.directory import Directory
 from wshost.cluster.elsewhere import Elsewhere
 from wshost.cluster.local import LocalHubs
 from wshost.cluster.outside import Outside
@@ -59,9 +61,10 @@ class Exchange:
     """See `IExchange`.
 
     :param homes: those of this process.
+    :param clock: see `Directory`.
     """
 
-    def __init__(self, homes: Homes = HOMES) -> None:
+    def __init__(self, homes: Homes = HOMES, clock: Callable[[], float] = time.time) -> None:
         self._homes = homes
         self._hubs = LocalHubs()
         # How many hubs have subscribed to each topic, and the homes that are open. Hubs may be in several threads.
@@ -75,11 +78,14 @@ class Exchange:
         self._result: Any = None
         #: The other processes; None: there are none.
         self.outside: Outside | None = None
+        #: What is known of the connections of all processes.
+        self.directory = Directory(homes, clock)
 
     def connect(self, reactor: Any, cluster: Cluster = ALONE) -> Deferred[Any]:
         self._users += 1
         if self._users == 1:
             self._cluster = cluster
+            self.directory.start(reactor)
             self._result = self if not cluster.ways else None
             if cluster.ways:
                 self._join(reactor, cluster)
@@ -108,6 +114,7 @@ class Exchange:
                 outside.open(boot)
             self.outside = outside
         self._homes.elsewhere = Elsewhere(outside, self._homes)
+        self.directory.meet(outside)
         joining = [maybeDeferred(_use, outside, way) for way in ways]
         DeferredList(joining, fireOnOneErrback=True, consumeErrors=True).addBoth(self._tell, outside)
 
@@ -124,7 +131,10 @@ class Exchange:
     def close(self) -> Deferred[Any]:
         self._users -= 1
         outside = self.outside
-        if self._users or outside is None:
+        if self._users:
+            return succeed(None)
+        self.directory.leave()
+        if outside is None:
             return succeed(None)
         with self._lock:
             self.outside = None
@@ -155,7 +165,10 @@ class Exchange:
                     self.outside.unsubscribe(topic)
 
     def open(self, boot: str) -> None:
-        """Receive what other processes ask of the connections of a home."""
+        """Receive what other processes ask of the connections of a home; let these have names, and more."""
+        registry = self._homes.here(boot)
+        if registry is not None:
+            registry.directory = self.directory
         with self._lock:
             self._open[boot] = None
             if self.outside is not None:

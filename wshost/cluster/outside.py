@@ -135,6 +135,10 @@ class Outside:
         self.act: Callable[[str, Any], object] = _ignore
         #: Called when nothing comes any more.
         self.ended: Callable[[], object] = _ignore
+        #: Gets the process that has told something to all, and what. Raises as `act`.
+        self.tells_all: Callable[[str, Any], object] = _ignore
+        #: Gets what `act` would; returns whether it has done it. Raises as `act`.
+        self.asks: Callable[[str, Any], object] = _ignore
         self._hubs = hubs
         self._subjects = subjects
         self._machine = machine
@@ -208,6 +212,15 @@ class Outside:
         :returns: False if it is dropped: too much waits.
         """
         return self._post(size, self._subjects.of_home(boot), message)
+
+    def spread(self, message: Any) -> bool:
+        """Send a message to all other processes. Called in the reactor's thread. See `tell`."""
+        return self._put(self._subjects.all, message)
+
+    def take_part(self, tells_all: Callable[[str, Any], object], asks: Callable[[str, Any], object]) -> None:
+        """Receive what others `spread`, and ask for. Called in the reactor's thread."""
+        self.tells_all, self.asks = tells_all, asks
+        self._subscribe(self._subjects.all)
 
     def reaches(self, boot: str) -> bool:
         """Return whether a home may be reached now. Called in the reactor's thread."""
@@ -342,7 +355,7 @@ class Outside:
         new = messages[known:] if known else messages
         self.counts.received += len(new)
         topic = self._subjects.topic(subject)
-        bring = partial(self._hubs.publish, topic) if topic is not None else self._bring_home(subject)
+        bring = partial(self._hubs.publish, topic) if topic is not None else self._bring_home(subject, sender)
         for message in new:
             if topic is None or type(message) is str or type(message) is bytes:
                 bring(message)
@@ -353,12 +366,16 @@ class Outside:
     def _has_local(self) -> bool:
         return any(line.local for line in self.lines)
 
-    def _bring_home(self, subject: str) -> Callable[[Any], object]:
+    def _bring_home(self, subject: str, sender: str) -> Callable[[Any], object]:
         boot = self._subjects.boot(subject) or ""
+        to_all = subject == self._subjects.all
 
         def bring(message: Any) -> None:
             try:
-                self.act(boot, message)
+                if to_all:
+                    self.tells_all(sender, message)
+                else:
+                    self.act(boot, message)
             except (TypeError, ValueError, LookupError) as error:
                 self._note_malformed(subject, str(error))
 

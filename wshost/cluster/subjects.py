@@ -11,7 +11,7 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 #: What begins the subjects of topics, and of homes, behind the cluster's name.
-_TOPIC, _HOME = "t", "h"
+_TOPIC, _HOME, _ALL = "t", "h", "all"
 #: The token of a topic that is empty.
 _EMPTY = "~"
 #: The tokens that are wildcards in a subscription: before the last token, and as the last one.
@@ -29,6 +29,8 @@ class Subjects:
     def __init__(self, cluster: str = "wshost") -> None:
         self._topics = f"{cluster}.{_TOPIC}."
         self._homes = f"{cluster}.{_HOME}."
+        #: The subject on which all processes receive.
+        self.all = f"{cluster}.{_ALL}"
 
     def of_topic(self, topic: str) -> str:
         """Return the subject on which a topic's messages are published. It has no wildcards, whatever the topic is."""

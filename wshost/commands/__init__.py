@@ -4,7 +4,7 @@
 - `start` makes a server that listens: the same for both commands.
 - `passed` makes options of the sockets that systemd has passed.
 - `foreground` is the command `wshost`, which runs the server itself. `twistd` is the plugin of Twisted's.
-- `check` says what would be wrong at the start, and what is in force.
+- `check` says what would be wrong at the start, and what is in force. `publish` sends one message to a topic.
 - `reload` runs the command `wshost` again when a file has changed.
 - `log` begins the log of a command.
 - `one_line` ends a command with one line.

@@ -24,6 +24,8 @@ class Options(options.Options):
 Commands:
   wshost [options]         serves in the foreground, until SIGTERM or Ctrl-C
   wshost check [options]   says what would be wrong, and what is in force; starts nothing
+  wshost publish TOPIC TEXT [options]
+                           sends the subscribers of a topic a message, through --backplane
 
 Examples:
   wshost --port 8080 --handler chat
@@ -42,7 +44,7 @@ Examples:
         self.reloads = True
 
     def getSynopsis(self) -> str:
-        return "Usage: wshost [check] [options]"
+        return "Usage: wshost [check | publish TOPIC TEXT] [options]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :returns: the exit status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["publish"]:
+        from wshost.commands import publish  # noqa: PLC0415 - only then
+
+        return publish.main(given[1:])
     checks = given[:1] == ["check"]
     parsed = Options()
     parsed.parseOptions(given[1:] if checks else given)

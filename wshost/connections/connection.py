@@ -29,6 +29,9 @@ from wshost.topics.subscriptions import Topics
 
 #: The actions that the connection does itself, without its module.
 _TOPIC_ACTIONS = frozenset({"subscribe", "unsubscribe"})
+#: Those that the directory does.
+_DIRECTORY_ACTIONS = frozenset({"monitor", "demonitor", "watch", "unwatch"})
+_OWN_ACTIONS = _TOPIC_ACTIONS | _DIRECTORY_ACTIONS
 
 
 # Globals are found faster than an enumeration's members.
@@ -89,7 +92,7 @@ class Connection:
         :param size: how many bytes the action counts for while it waits.
         :returns: whether it was accepted.
         """
-        if action in _TOPIC_ACTIONS or self.context.is_prompt:
+        if action in _OWN_ACTIONS or self.context.is_prompt:
             return self._ask_now(action, args)
         return self.ask_later(size, action, *args)
 
@@ -242,7 +245,17 @@ class Connection:
         return self._shared.registry.thread.post(self.id, size, most, call, *args)
 
     def _ask_now(self, action: str, args: tuple[Any, ...]) -> bool:
-        return self._ask_topics(action, *args) if action in _TOPIC_ACTIONS else self.context.ask(action, *args)
+        if action in _TOPIC_ACTIONS:
+            return self._ask_topics(action, *args)
+        if action in _DIRECTORY_ACTIONS:
+            return self._ask_directory(action, *args)
+        return self.context.ask(action, *args)
+
+    def _ask_directory(self, action: str, what: Any) -> bool:
+        registry = self._shared.registry
+        if registry.directory is None or registry.find(self.id) is not self:
+            return False
+        return registry.directory.ask(self.ref, action, what)
 
     def _ask_topics(self, action: str, name: str) -> bool:
         subscriber = self.context.subscriber
@@ -327,6 +340,7 @@ class Connection:
         self.stream.lost()
         # The connection must free its place even if a module raises.
         self._end_waiting()
+        why = ""
         try:
             # Nearly always this is the reason, and its text takes long to make.
             why = self.stream.reason or (_DONE if reason is connectionDone else reason.getErrorMessage())
@@ -334,7 +348,7 @@ class Connection:
             if self._shared.account.takes_notes:
                 self._account_for(self.context.notes, why)
         finally:
-            self._free_place()
+            self._free_place(why)
 
     def _end_waiting(self) -> None:
         """Tell those who wait that the connection has gone."""
@@ -345,7 +359,7 @@ class Connection:
         for confirmation in confirmations or ():
             confirmation.settle(Outcome.GONE)
 
-    def _free_place(self) -> None:
+    def _free_place(self, why: str | None) -> None:
         shared, context = self._shared, self.context
         if context.counted_address is not None:
             shared.admission.discount_address(context.counted_address)
@@ -355,7 +369,7 @@ class Connection:
             if subscriber is not None:
                 self._topics.forget(subscriber)
         finally:
-            shared.registry.remove(self)
+            shared.registry.remove(self, why)
 
     # Another process
 
@@ -384,7 +398,7 @@ class Connection:
             if self._shared.account.takes_notes:
                 self._shared.account.count_traffic(self.traffic())
         finally:
-            self._free_place()
+            self._free_place(None)
 
     def _account_for(self, notes: dict[str, Any] | None, why: str) -> None:
         """Say to the account what the connection was."""

@@ -19,6 +19,7 @@ from wshost.exact import text as exact_text
 from wshost.interfaces import IRef
 from wshost.messages import CALL, NORMAL_CLOSE, check_close, check_key, check_message, check_payload, check_topic
 from wshost.results import Outcome, Sent
+from wshost.topics.patterns import check_published
 
 #: An info counts for this many bytes while it waits, as its size is not known.
 INFO = 1_024
@@ -68,7 +69,7 @@ class Ref:
         return hash((self._registry.home.boot, self.id))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Ref.parse, (str(self),)
+        return _parsed, (str(self),)
 
     @classmethod
     def parse(cls, text: str, key: bytes | None = None) -> Ref:
@@ -198,6 +199,41 @@ class Ref:
         """Undo a `subscribe`. :raises TypeError, ValueError: as `subscribe`."""
         return self._ask(CALL, "unsubscribe", check_topic(topic))
 
+    @property
+    def boot(self) -> str:
+        """Names the run of the server in which the connection lives."""
+        return self._registry.home.boot
+
+    def monitor(self, other: IRef) -> bool:
+        """Give the connection's handler ``("info", ("down", other, reason))``, once, when another connection has ended.
+
+        It comes at once if the other is gone already. The reason is a str: why its transport has ended, or why
+        wshost has ended it; "gone" when that is not known; "unreachable" when its process was silent for 3 seconds.
+
+        :returns: False also when the connection monitors 1,000 others already.
+        :raises TypeError: when the other is no `Ref`.
+        """
+        return self._ask(CALL, "monitor", _checked(other))
+
+    def demonitor(self, other: IRef) -> bool:
+        """Undo a `monitor`, if there was one. :raises TypeError: when the other is no `Ref`."""
+        return self._ask(CALL, "demonitor", _checked(other))
+
+    def watch(self, topic: str) -> bool:
+        """Give the connection's handler ``("info", ("presence", topic, joined, left))`` when presences change.
+
+        The first one says who is present now. More come at most once in 0.2 seconds.
+        `joined` is a dict of what is said of each `Ref`, new or anew; `left` is a tuple of `Ref`.
+
+        :returns: False also when the connection watches 1,000 topics already.
+        :raises TypeError, ValueError: for a topic to which nothing can be published.
+        """
+        return self._ask(CALL, "watch", check_published(topic))
+
+    def unwatch(self, topic: str) -> bool:
+        """Undo a `watch`, if there was one. :raises TypeError, ValueError: as `watch`."""
+        return self._ask(CALL, "unwatch", check_published(topic))
+
     def _ask(self, size: int, action: str, *args: Any) -> bool:
         connection = self._registry.find(self.id)
         if connection is None:
@@ -205,3 +241,14 @@ class Ref:
         if self._registry.thread.is_current():
             return connection.ask(size, action, *args)
         return connection.ask_later(size, action, *args)
+
+
+def _parsed(text: str) -> Ref:
+    # Not a method: pickle's older protocols can't name these.
+    return Ref.parse(text)
+
+
+def _checked(other: IRef) -> Ref:
+    if not isinstance(other, Ref):
+        raise TypeError(f"a reference is wanted, not {type(other).__name__}")
+    return other

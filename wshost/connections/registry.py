@@ -52,6 +52,16 @@ class Registered(Protocol):
         """End at once."""
 
 
+class Directory(Protocol):
+    """What is known of connections beyond their registry."""
+
+    def ask(self, ref: Any, action: str, what: Any) -> bool:
+        """Do what a connection is asked for. Called in the reactor's thread."""
+
+    def gone(self, registry: Registry, id: str, reason: str | None) -> None:
+        """Forget a connection. Called in the reactor's thread."""
+
+
 class Registry:
     """The connections that are open.
 
@@ -65,6 +75,8 @@ class Registry:
         self.home = home or Home.new()
         #: Another process has connections of the same home: this one can't know that one is gone.
         self.shares_home = False
+        #: Knows names, presences and monitors; None: there are none.
+        self.directory: Directory | None = None
         #: Called with each new connection; None until the hub stops.
         self.when_added: Callable[[Registered], None] | None = None
         #: Called when the last connection has gone; None until the hub stops.
@@ -93,8 +105,10 @@ class Registry:
         if self.when_added is not None:
             self.when_added(connection)
 
-    def remove(self, connection: Registered) -> None:
-        """Remove a lost connection."""
+    def remove(self, connection: Registered, reason: str | None = "") -> None:
+        """Remove a lost connection. :param reason: why it has ended; None: another process has it."""
         del self._connections[connection.id]
+        if self.directory is not None:
+            self.directory.gone(self, connection.id, reason)
         if not self._connections and self.when_empty is not None:
             self.when_empty()

@@ -114,6 +114,12 @@ def soon(reactor: Any) -> Callable[..., object] | None:
     return None
 
 
+def event_loop(reactor: Any) -> asyncio.AbstractEventLoop:
+    """Return the event loop of a reactor on asyncio."""
+    loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop  # noqa: SLF001 - it has no public name
+    return loop
+
+
 def from_threads(reactor: Any) -> Callable[..., object]:
     """Return what makes a call in the reactor's thread, in its next turn, and may be called in any thread."""
     if isinstance(reactor, AsyncioSelectorReactor):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from wshost.connections.home import Home
 from wshost.process.takeover import LARGEST
 from wshost.results import ConfigurationError
 
@@ -25,6 +26,8 @@ class Kit:
     #: The log's file where the options name none; None: the stream of this descriptor.
     log_path: str | None = None
     log_stream: int = 2
+    #: Names the workers of one supervisor together, among all processes of a cluster.
+    machine: str = field(default_factory=lambda: Home.new().boot, compare=False)
 
     def packed(self) -> bytes:
         """Return this as bytes.

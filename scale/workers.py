@@ -1,0 +1,220 @@
+"""Two workers of a server beside one process: what they cost, and what clients see when one dies. Yields figures."""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+import socket
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+
+from benchmarks.accounting import descendants, own_cpu
+from benchmarks.compiled_load import CompiledLoad
+from benchmarks.samples import Sample
+from scale.crowd import until
+from scale.nodes import OPTIONS, needs_workers
+from torture.figures import Figure
+from torture.peers import ask, connected, many
+from torture.server import Server, Target
+
+#: Clients of the load; what they send; and seconds of a turn.
+CLIENTS, MESSAGE, TURN = 200, b"x" * 64, 0.5
+#: Clients that connect at the same time.
+AT_ONCE = 32
+#: Clients while workers die, and seconds over which those that have lost their connection come back.
+PEERS, JITTER = 1_000, 1.0
+
+
+def _both(target: Target, stack: ExitStack) -> tuple[Server, Server]:
+    """Start a server of one process, and one with two workers."""
+    needs_workers()
+    one, two = (
+        stack.enter_context(target.start(*options, *OPTIONS, handler="scale.handler"))
+        for options in ((), ("--workers=2",))
+    )
+    return one, two
+
+
+def echo(turns: int) -> Callable[[Target], Iterator[Figure]]:
+    """Return the row: the same clients at two workers and at one process."""
+
+    def row(target: Target) -> Iterator[Figure]:
+        with ExitStack() as stack:
+            servers = _both(target, stack)
+            with many(CLIENTS, lambda: connected(servers[1].port)) as clients:
+                shares = Counter(ask(client, "!pid") for client in clients)
+            loads = [
+                stack.enter_context(closing(CompiledLoad("echo", server.port, CLIENTS, [MESSAGE])))
+                for server in servers
+            ]
+            costs: list[list[float]] = [[], []]
+            for _ in range(turns + 1):
+                for server, load, found in zip(servers, loads, costs, strict=True):
+                    before, sample = server.cpu, load.turn(TURN, lambda: 0.0)
+                    found.append((server.cpu - before) / _messages(sample) * 1e6)
+            yield Figure("workers", len(shares))
+            uneven = max(shares.values()) / (CLIENTS / 2) - 1
+            yield Figure("connections of a worker, more than half", uneven * 100, "%", 5)
+            medians = []
+            for where, found in zip(("one process", "two workers"), costs, strict=True):
+                # The first turn is not counted.
+                medians.append(statistics.median(found[1:]))
+                yield Figure(f"CPU of an echo, {where}: least", min(found[1:]), "µs")
+                yield Figure(f"CPU of an echo, {where}: median", medians[-1], "µs")
+            yield Figure("two workers by one process, medians", medians[1] / medians[0], "", 1.05)
+
+    return row
+
+
+def _messages(sample: Sample) -> float:
+    assert sample.per_second is not None
+    assert sample.seconds is not None
+    return sample.per_second * sample.seconds
+
+
+def _busiest(server: Server, load: CompiledLoad) -> tuple[float, float]:
+    """Return the CPU time of a new connection in seconds: in the process that has most to do, and in the first one."""
+    pids = descendants(server.pid)
+    before = [own_cpu(pid) for pid in pids]
+    sample = load.turn(TURN, lambda: 0.0)
+    used = [(own_cpu(pid) - earlier) / _messages(sample) for pid, earlier in zip(pids, before, strict=True)]
+    return max(used), used[0]
+
+
+def connecting(turns: int) -> Callable[[Target], Iterator[Figure]]:
+    """Return the row: new connections.
+
+    A machine of two cores has none for the load besides two workers. So the row measures how long the busiest process
+    is at work for one connection: so many connections a second can come if each process has a core.
+    """
+
+    def row(target: Target) -> Iterator[Figure]:
+        with ExitStack() as stack:
+            servers = _both(target, stack)
+            loads = [
+                stack.enter_context(closing(CompiledLoad("connect", server.port, AT_ONCE, [MESSAGE])))
+                for server in servers
+            ]
+            costs: list[list[float]] = [[], []]
+            accepting = []
+            for _ in range(turns + 1):
+                for server, load, found in zip(servers, loads, costs, strict=True):
+                    busiest, first = _busiest(server, load)
+                    found.append(busiest * 1e6)
+                accepting.append(first * 1e6)
+            medians = [statistics.median(found[1:]) for found in costs]
+            for where, median in zip(("one process", "two workers"), medians, strict=True):
+                yield Figure(f"CPU of a connection in the busiest process, {where}: median", median, "µs")
+                yield Figure(f"connections a second if each process has a core, {where}", 1e6 / median)
+            yield Figure("CPU of a connection in the process that accepts: median", statistics.median(accepting), "µs")
+            yield Figure("two workers by one process, medians", medians[1] / medians[0], "", 1 / 1.6)
+
+    return row
+
+
+class _Clients:
+    """Clients that come back when their worker has died.
+
+    :param port: the server's.
+    """
+
+    def __init__(self, port: int, chance: random.Random) -> None:
+        self._port = port
+        self._chance = chance
+        #: The process that each has.
+        self.pids: dict[socket.socket, int] = {}
+        for _ in range(PEERS):
+            self.join()
+
+    def join(self) -> None:
+        """Connect one more."""
+        made = connected(self._port)
+        try:
+            self.pids[made] = int(ask(made, "!pid"))
+        except BaseException:
+            made.close()
+            raise
+
+    def close(self) -> None:
+        """Close all."""
+        for one in self.pids:
+            one.close()
+
+    def lose(self, pid: int, old: set[int]) -> tuple[int, float, float]:
+        """Kill a worker; bring its clients back, each after a while.
+
+        :returns: how many others lost their connections, and after how many seconds a new worker served, and all
+            clients were back.
+        """
+        victims = [one for one, its in self.pids.items() if its == pid]
+        os.kill(pid, signal.SIGKILL)
+        start = time.monotonic()
+        for one in victims:
+            del self.pids[one]
+            one.close()
+        replaced = 0.0
+        for due in sorted(self._chance.uniform(0, JITTER) for _ in victims):
+            time.sleep(max(0.0, start + due - time.monotonic()))
+            self._join_again()
+            replaced = replaced or (time.monotonic() - start) * bool(set(self.pids.values()) - old)
+        back = time.monotonic() - start
+        return self._lost(), replaced, back
+
+    def _join_again(self) -> None:
+        def joins() -> bool:
+            with suppress(OSError):
+                self.join()
+                return True
+            return False
+
+        until(joins, "a client may come back")
+
+    def _lost(self) -> int:
+        """Return how many clients' connections have ended, and bring these back."""
+        ended = []
+        with selectors.DefaultSelector() as selector:
+            for one in self.pids:
+                selector.register(one, selectors.EVENT_READ)
+            for key, _ in selector.select(0):
+                found = key.fileobj
+                assert isinstance(found, socket.socket)
+                with suppress(OSError):
+                    if found.recv(1 << 16):
+                        continue
+                ended.append(found)
+        for one in ended:
+            del self.pids[one]
+            one.close()
+            self._join_again()
+        return len(ended)
+
+
+def deaths(times: int) -> Callable[[Target], Iterator[Figure]]:
+    """Return the row: one of two workers is killed, so many times."""
+
+    def row(target: Target) -> Iterator[Figure]:
+        needs_workers()
+        with target.start("--workers=2", *OPTIONS, handler="scale.handler") as server:
+            chance = random.Random(14)
+            with closing(_Clients(server.port, chance)) as clients:
+                found = []
+                for number in range(times):
+                    if number:
+                        # Five deaths within 30 seconds are answered by waiting, as they should be.
+                        time.sleep(8.0)
+                    old = set(clients.pids.values())
+                    found.append(clients.lose(chance.choice(sorted(old)), old))
+            lost, replaced, back = zip(*found, strict=True)
+            yield Figure("workers killed", times)
+            yield Figure("connections of others lost", sum(lost), "", 0)
+            yield Figure("times without a new worker", replaced.count(0.0), "", 0)
+            yield Figure("until a new worker served: longest", max(replaced), "s", 1)
+            yield Figure("until all clients were back: longest", max(back), "s", 3)
+            yield Figure("servers that have ended", int(not server.alive), "", 0)
+
+    return row
