@@ -43,7 +43,7 @@ class Loop:
         for descriptor in writable:
             if descriptor in self.writers:
                 self.writers[descriptor]()
-        return bool(calls or readable)
+        return bool(calls or readable or writable)
 
     def run(self) -> None:
         """Make calls until none is due."""

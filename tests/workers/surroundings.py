@@ -60,6 +60,7 @@ class Reactor(Clock):
                     one.doRead()
             if not ready:
                 self.advance(0)
+                self._asyncioEventloop.run()
                 if not any(select.select([one], [], [], 0)[0] for one in self.readers):
                     return
 

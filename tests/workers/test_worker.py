@@ -15,7 +15,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.workers.surroundings import Peer, Reactor, heads, pair
 from wshost import chain
+from wshost.cluster.exchange import Exchange
 from wshost.commands import log
+from wshost.connections.homes import Homes
 from wshost.handlers import echo
 from wshost.process import collector, ending, reactors, signals
 from wshost.results import ConfigurationError
@@ -92,6 +94,8 @@ class Scene:
             copies=[socket(AF_UNIX)],
             reopen=lambda: self.reopened.append(True),
         )
+        # That of the whole process would keep what other tests leave.
+        self.server._exchange = Exchange(Homes())
         self.server.bind()
         self.listener: Any = self.server._listeners[0]
         self.port: Port = self.listener.port
@@ -118,6 +122,7 @@ class Scene:
 
     def close(self) -> None:
         self.server.close_line()
+        self.server._mesh.close()
         self.peer.close()
 
 
@@ -249,6 +254,7 @@ def test_messages_go_to_other_workers_by_their_streams(scene: Scene) -> None:
     with theirs:
         scene.peer.channel.send({"peer": 4}, b"", [theirs.fileno()])
     with ours:
+        ours.setblocking(False)
         scene.start()
         boot = scene.server._hub.shared.registry.home.boot if scene.server._hub else ""
         assert f"wshost.h.{boot}".encode() in ours.recv(4_096)
@@ -298,18 +304,12 @@ def test_a_backplane_that_fails_late_ends_the_worker_with_its_reason(monkeypatch
     scene = Scene()
     connecting: Deferred[None] = Deferred()
 
-    class Backplane:
-        def open(self, _: str) -> None:
-            """Take no messages."""
-
-        def connect(self, *_: Any) -> Deferred[None]:
+    class Backplane(Exchange):
+        def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
             return connecting
 
-        def shut(self, _: str) -> None:
-            """Nothing is left."""
-
-        def close(self) -> None:
-            """Nothing is left."""
+        def close(self) -> Deferred[None]:
+            return succeed(None)
 
     backplane: Any = Backplane()
     scene.server._exchange = backplane
@@ -357,7 +357,7 @@ class TestRun:
     @pytest.fixture
     def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
         reactor = Reactor()
-        monkeypatch.setattr(reactor, "run", lambda: reactor.advance(0), raising=False)
+        monkeypatch.setattr(reactor, "run", reactor.read, raising=False)
         monkeypatch.setattr(reactors, "choose", lambda *, daemon: None)
         monkeypatch.setattr(reactors, "installed", lambda: reactor)
         monkeypatch.setattr(collector, "spare_lasting_objects", lambda: None)
@@ -372,12 +372,16 @@ class TestRun:
     def test_a_worker_serves_until_its_reactor_stops(self, reactor: Reactor, tmp_path: Path) -> None:
         ours, theirs = pair()
         peer = Peer(theirs)
+        peer.say(peers=True)
         given = {"handler": echo, "slow_turn": 0.0}
         assert self.ran(Kit(given, str(tmp_path), str(tmp_path / "log")), ours, [socket(AF_UNIX)]) == 0
         assert heads(peer.read(), "serves") == [True]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         phases = [trigger[:2] for trigger in reactor.triggers]
         assert ("before", "shutdown") in phases
+        stop = next(trigger[2] for trigger in reactor.triggers if trigger[:2] == ("before", "shutdown"))
+        stop()
+        reactor.read()
         after = next(trigger[2] for trigger in reactor.triggers if trigger[:2] == ("after", "shutdown"))
         after()
         assert peer.ended
@@ -408,18 +412,12 @@ class TestRun:
 
 
 def test_a_backplane_that_fails_at_once_prevents_the_start(scene: Scene) -> None:
-    class Backplane:
-        def open(self, _: str) -> None:
-            """Take no messages."""
-
-        def connect(self, *_: Any) -> Deferred[None]:
+    class Backplane(Exchange):
+        def connect(self, reactor: Any, cluster: Any = None) -> Deferred[None]:
             return fail(ConfigurationError("no broker"))
 
-        def shut(self, _: str) -> None:
-            """Nothing is left."""
-
-        def close(self) -> None:
-            """Nothing is left."""
+        def close(self) -> Deferred[None]:
+            return succeed(None)
 
     backplane: Any = Backplane()
     scene.server._exchange = backplane
