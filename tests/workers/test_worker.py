@@ -155,6 +155,14 @@ def test_a_worker_that_was_stopped_before_it_ran_does_not_say_that_it_serves(sce
     assert heads(scene.peer.read(), "serves") == []
 
 
+def test_a_worker_that_was_stopped_once_its_backplane_had_connected_does_not_say_so(scene: Scene) -> None:
+    scene.server.startService()
+    scene.server._serve(None)
+    scene.server.stopService()
+    scene.reactor.read()
+    assert heads(scene.peer.read(), "serves") == []
+
+
 def test_passed_sockets_become_connections_with_ids_of_the_worker(scene: Scene) -> None:
     scene.start()
     scene.take(11, 12)
