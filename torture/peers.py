@@ -95,9 +95,19 @@ def read_answer(made: socket.socket) -> None:
     """
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
-        answer += _exactly(made, 1)
+        answer += _exactly(made, _rest_of_head(made, answer))
     if not answer.startswith(b"HTTP/1.1 101 "):
         raise OSError(f"refused: {answer[:40]!r}")
+
+
+def _rest_of_head(made: socket.socket, begun: bytes) -> int:
+    """Return how many bytes may be read of a head: frames that follow it are left, and nothing is read here."""
+    if isinstance(made, ssl.SSLSocket):
+        # It can't look without reading.
+        return 1
+    seen = made.recv(4_096, socket.MSG_PEEK)
+    end = (begun + seen).find(b"\r\n\r\n")
+    return end + 4 - len(begun) if end >= 0 else max(1, len(seen))
 
 
 def read_frame(made: socket.socket) -> tuple[int, bytes]:
