@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wshost.request import Headers, Request
-from wshost.results import Accept, Close, Reject, Stop, Switch, check_headers
+from wshost.results import Accept, Close, Outcome, Reject, Stop, Switch, check_headers
 
 VALUES = [Switch("websocket", b"unread"), Close(b"bye"), Stop("reset"), Accept({"room": 1}, "chat", {"X-Room": "1"})]
 
@@ -164,3 +164,7 @@ class TestReject:
 def test_accept_takes_no_header_that_would_split_the_response() -> None:
     with pytest.raises(ValueError, match="is not a value for the header X"):
         Accept(None, headers={"X": "1\r\n\r\n"})
+
+
+def test_only_a_message_that_was_written_is_true() -> None:
+    assert [outcome for outcome in Outcome if outcome] == [Outcome.WRITTEN]

@@ -151,6 +151,7 @@ class TestPublishing:
         one, two, three = machine.backplanes
         one.subscribe("room")
         two.subscribe("other")
+        two.subscribe("other.*")
         machine.loop.run()
         assert three.publish("room", b"1") is True
         assert three.publish("nothing", b"2") is True
@@ -273,6 +274,38 @@ class TestNeighbours:
         ours.close()
         machine.loop.run()
         assert len(machine.loop.readers) == 2
+
+    def test_output_waits_while_the_neighbour_takes_nothing(self, machine: Machine) -> None:
+        ours, theirs = socket.socketpair()
+        backplane = machine.backplanes[0]
+        backplane.add(theirs)
+        machine.loop.run()
+        ours.sendall(b"\x00\x00\x00\x04\x01\x00\x01a")
+        machine.loop.run()
+        assert backplane.publish("a", bytes(1_000_000))
+        backplane._flush()
+        waiting = backplane.waiting
+        assert 0 < waiting < 1_000_000
+        backplane._flush()
+        for call in list(machine.loop.writers.values()):
+            # It is called in vain.
+            call()
+        assert backplane.waiting == waiting
+        ours.close()
+
+    def test_a_backplane_may_be_closed_while_a_payload_is_received(self, machine: Machine) -> None:
+        first, second = machine.backplanes
+        first.subscribe("a")
+        machine.loop.run()
+        receiver = machine.receivers[0]
+        receiver.received = lambda *_: first.close()  # type: ignore[assignment]
+        (neighbour,) = second._neighbours
+        second.publish("a", b"x")
+        second.publish("a", b"not received")
+        neighbour.write(b"\xff\xff\xff\xff\x00\x00\x01")
+        with capturedLogs() as events:
+            machine.loop.run()
+        assert len(events) == 1
 
     def test_a_ready_socket_that_has_nothing_is_left_alone(self, machine: Machine) -> None:
         for call in list(machine.loop.readers.values()):

@@ -147,6 +147,12 @@ class TestSoon:
         assert reactors.soon(epoll) is None
 
 
+def test_a_reactor_on_asyncio_has_its_event_loop() -> None:
+    loop = asyncio.new_event_loop()
+    assert reactors.event_loop(AsyncioSelectorReactor(loop)) is loop
+    loop.close()
+
+
 class TestFromThreads:
     def test_a_call_is_made_in_the_loops_next_turn_without_a_timer(self) -> None:
         called: list[Any] = []

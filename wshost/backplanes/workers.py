@@ -229,14 +229,14 @@ class WorkersBackplane:
 
     def _connected(self) -> None:
         """Go on: all neighbours have said what they want, or have had the time."""
-        connecting, self._connecting = self._connecting, None
-        if connecting is not None:
-            if self._timeout.active():
-                self._timeout.cancel()
-            self._receiver.connected()
-            # It may have been cancelled.
-            if not connecting.called:
-                connecting.callback(None)
+        connecting: Any = self._connecting
+        self._connecting = None
+        if self._timeout.active():
+            self._timeout.cancel()
+        self._receiver.connected()
+        # It may have been cancelled.
+        if not connecting.called:
+            connecting.callback(None)
 
     def close(self) -> Deferred[None]:
         self._closed = True
