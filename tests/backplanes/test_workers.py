@@ -134,6 +134,15 @@ class TestConnecting:
         assert receiver.told == ["connected"]
         machine.close()
 
+    def test_a_backplane_that_is_closed_while_it_connects_waits_no_more(self) -> None:
+        machine = Machine(0)
+        backplane, receiver = WorkersBackplane(machine.loop), Receiver()
+        backplane.connect(machine.clock, receiver)
+        backplane.close()
+        backplane.complete()
+        assert not machine.clock.getDelayedCalls()
+        assert receiver.told == []
+
     def test_neighbours_that_come_when_it_is_closed_are_closed(self, machine: Machine) -> None:
         early, late = socket.socketpair(), socket.socketpair()
         backplane = WorkersBackplane(machine.loop)
