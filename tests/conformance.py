@@ -60,6 +60,8 @@ class Run:
     fast_lane: bool = True
     #: The form of wshost: compiled, as in a wheel, or pure.
     compiled: bool = True
+    #: How many processes serve.
+    workers: int = 1
 
 
 RUNS = {
@@ -67,6 +69,7 @@ RUNS = {
     "tls": Run(secure=True, reactor=None),
     "tcp-epoll": Run(secure=False, reactor="epoll", fast_lane=False),
     "tls-epoll": Run(secure=True, reactor="epoll", compiled=False),
+    "workers": Run(secure=False, reactor=None, workers=2),
 }
 
 
@@ -126,6 +129,8 @@ def test(name: str, kosoku: Sequence[str]) -> Outcome:
             options.append(f"--tls-cert={directory / 'server.pem'}")
         form = {"WSHOST_COMPILED": str(PLACE)} if run.compiled else {"WSHOST_PURE": "1"}
         environment = {"WSHOST_FAST_LANE": "on" if run.fast_lane else "off", **form}
+        if run.workers > 1:
+            options += ("--workers", str(run.workers))
         server = stack.enter_context(running_server(*options, reactor=run.reactor, env=environment))
         url = stack.enter_context(tls_relay(server.port, trust)) if run.secure else server.url
         start = time.monotonic()

