@@ -90,7 +90,10 @@ OTHERS = frozenset(_WORDS.split()) | {
     ".venv/bin/towncrier build --draft",
     "options[…]",
     "apt install caddy chromium curl gcc haproxy libssl-dev logrotate nginx npm openssl redis-server strace systemd",
-    "apt install caddy chromium curl faketime gcc haproxy libssl-dev logrotate nginx npm openssl redis-server strace systemd",
+    (
+        "apt install caddy chromium curl faketime gcc haproxy libssl-dev logrotate nginx npm openssl redis-server "
+        "strace systemd"
+    ),
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",
