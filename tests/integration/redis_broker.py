@@ -140,6 +140,7 @@ def redis_server(
 def tls_before(server: RedisServer, context: ssl.SSLContext) -> Iterator[int]:
     """Speak TLS before a server until the block ends, in another thread; yield the port."""
     loop = asyncio.new_event_loop()
+    writers: list[asyncio.StreamWriter] = []
 
     async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -149,7 +150,9 @@ def tls_before(server: RedisServer, context: ssl.SSLContext) -> Iterator[int]:
         target.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writers.append(inner_writer)
         await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
 
     async def end() -> None:
@@ -158,6 +161,11 @@ def tls_before(server: RedisServer, context: ssl.SSLContext) -> Iterator[int]:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        # What was aborted is closed in the next turns.
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
