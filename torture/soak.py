@@ -35,10 +35,11 @@ def soak(seconds: float) -> Callable[[Target], Iterator[Figure]]:
             start = time.monotonic()
             _churn(server, chosen, start + seconds / 6)
             before = server.counts()
+            warm = time.monotonic()
             made = _churn(server, chosen, start + seconds, samples)
             after = server.counts()
             yield Figure("connections", made)
-            yield Figure("connections a second", made / (seconds * 5 / 6))
+            yield Figure("connections a second", made / (start + seconds - warm))
             yield Figure("RSS after the warm-up", samples[0][1], "MB")
             if seconds >= HOUR:
                 yield Figure("RSS grows by", _slope(samples) * 3600, "MB/h", 1)
@@ -57,7 +58,7 @@ def _churn(server: Server, chosen: random.Random, end: float, samples: list[tupl
 
     :param samples: gets the time and the RSS, ten times a second.
     """
-    staying: list[socket.socket] = []
+    staying: list[tuple[socket.socket, bool]] = []
     made = 0
     due = time.monotonic()
     while (now := time.monotonic()) < end:
@@ -68,16 +69,19 @@ def _churn(server: Server, chosen: random.Random, end: float, samples: list[tupl
         made += len(came)
         staying += came
         while len(staying) > STAYING:
-            _leave(staying.pop(chosen.randrange(len(staying))), chosen)
+            _leave(*staying.pop(chosen.randrange(len(staying))), chosen)
         time.sleep(max(0.0, due - time.monotonic()))
-    for one in staying:
+    for one, _ in staying:
         reset(one)
     time.sleep(1)
     return made
 
 
-def _come(port: int, chosen: random.Random, count: int) -> list[socket.socket]:
-    """Connect, all at once, and say something; one of a hundred is hostile. Return the sockets that the server kept."""
+def _come(port: int, chosen: random.Random, count: int) -> list[tuple[socket.socket, bool]]:
+    """Connect, all at once, and say something; one of a hundred is hostile.
+
+    :returns: the sockets, and of each, whether it has made the handshake.
+    """
     made = []
     polite = []
     for _ in range(count):
@@ -106,13 +110,14 @@ def _come(port: int, chosen: random.Random, count: int) -> list[socket.socket]:
     for one in waiting:
         with suppress(OSError):
             read_frame(one)
-    return made
+    return [(one, one in polite) for one in made]
 
 
-def _leave(one: socket.socket, chosen: random.Random) -> None:
+def _leave(one: socket.socket, connected: bool, chosen: random.Random) -> None:
     """End in one of several ways."""
     with suppress(OSError, ssl.SSLError):
-        way = chosen.randrange(4)
+        # A Close before the handshake gets no answer before the server's deadline, and the next would come too late.
+        way = chosen.randrange(4) if connected else 0
         if way == 0:
             reset(one)
         elif way == 1:
