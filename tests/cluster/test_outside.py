@@ -355,11 +355,11 @@ class TestLine:
         bus.deliver()
         assert there.counts == {"received": 1, "lost": 2}
 
-    def test_what_a_backplane_has_dropped_is_counted_and_logged(self) -> None:
+    def test_what_a_backplane_has_dropped_is_counted_in_payloads_and_logged(self) -> None:
         _, [here] = sides(1)
         with capturedLogs() as events:
             here.outside.lines[0].dropped(3)
-        assert here.counts == {"dropped": 3}
+        assert here.counts == {"payloads_dropped": 3}
         assert [event["payloads"] for event in events] == [3]
 
 

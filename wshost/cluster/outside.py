@@ -41,9 +41,11 @@ class Counts:
         #: Messages that were published, and that have come.
         self.published = 0
         self.received = 0
-        #: Messages that were not sent, for want of room or of a connection; and that did not come.
+        #: Messages that were not sent, for want of room; and that did not come.
         self.dropped = 0
         self.lost = 0
+        #: Payloads that backplanes have taken and not sent. What they hold is not known any more: a message, or many.
+        self.payloads_dropped = 0
         #: Payloads and messages that were not understood.
         self.malformed = 0
 
@@ -82,7 +84,7 @@ class Line:
         self._outside.log.warn("the backplane is not connected: {reason}", reason=reason)
 
     def dropped(self, payloads: int) -> None:
-        self._outside.counts.dropped += payloads
+        self._outside.counts.payloads_dropped += payloads
         self._outside.log.warn(
             "the backplane has dropped {payloads} payloads, which waited too long, or for want of room",
             payloads=payloads,
