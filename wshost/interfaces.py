@@ -133,6 +133,15 @@ class IConfirmingDriver(IProtocolDriver):
     """
 
 
+class IHoldingDriver(IProtocolDriver):
+    """A driver that may hold messages of refs back while the output has room. They count as what waits for the peer.
+
+    When somebody waits until all has left, its `handle_action` gets ``"let_go"``: it then sends what need not wait.
+    """
+
+    held = Attribute("int: how many bytes of such messages wait now; read in any thread")
+
+
 class IRenewableDriver(IProtocolDriver):
     """A driver that can go over to newer code of its handler.
 
@@ -274,6 +283,12 @@ class IContext(Interface):
 
     def unsubscribe_all() -> None:
         """End all of the connection's subscriptions to topics, as `IRef.unsubscribe` ends one."""
+
+    def start_over() -> None:
+        """End all that the connection has and wants: subscriptions to topics, names, presences, monitors and watches.
+
+        For a module that begins anew, and asks for it again.
+        """
 
     def use_encoding(encoding: IEncoding | None) -> None:
         """From now on, send published messages in this encoding, without asking the module for each.
@@ -677,7 +692,10 @@ class IChannel(Interface):
         """Return the reactor's time, in seconds."""
 
     def unsubscribe_all() -> None:
-        """End all of the connection's subscriptions to topics: the handler starts again."""
+        """End all of the connection's subscriptions to topics."""
+
+    def start_over() -> None:
+        """End all that the connection has and wants, as the handler starts again: see `IContext.start_over`."""
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""

@@ -215,8 +215,9 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """How many bytes wait for the peer, whether in the stream, for the module or for the thread. Safe in any."""
-        return self._shared.registry.thread.waiting(self.id) + self.context.kept_size + self.stream.waiting
+        """How many bytes wait for the peer, in the stream, for or in the module, or for the thread. Safe in any."""
+        context = self.context
+        return self._shared.registry.thread.waiting(self.id) + context.kept_size + context.held + self.stream.waiting
 
     def drained(self) -> Deferred[bool]:
         """Wait until no output waits; see `IRef.drained`. Called in the reactor's thread."""
