@@ -514,6 +514,21 @@ class IBackplane(Interface):
         """Undo `subscribe`."""
 
 
+class ITellingBackplane(IBackplane):
+    """A backplane that may find out that nobody gets a payload. It is no duty of one."""
+
+    def publish_or_tell(subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        """Publish a payload, as `publish` does. Call `nobody` if it is known that no process gets it on this way.
+
+        It is called at most once, in a later turn, when no users' code is running. It is not called as long as somebody
+        may get the payload: one whom the broker does not know yet to be gone, or whom only another broker knows. A lost
+        connection says nothing, either. Of calls that are due, a limited number is kept.
+
+        :param payload: not larger than `largest`.
+        :returns: False if it is dropped, as of `publish`. Then `nobody` is not called.
+        """
+
+
 class IBackplaneReceiver(Interface):
     """What a backplane tells its process, in the reactor's thread. Nothing here raises."""
 

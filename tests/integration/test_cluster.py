@@ -123,6 +123,8 @@ def test_a_process_that_is_killed_takes_its_names_with_it_and_its_monitors_are_t
     # Another beat must be missed: the answer comes after seconds.
     assert re.fullmatch(rf"down {re.escape(text)} \S.*", read(one))
     wait_until(lambda: ask(one, "whereis ann") == "None")
+    # The broker, or the other worker, knows that nobody is there.
+    assert ask(one, f"to {text} late") == "unreachable"
 
 
 def process_of(server: Server, text: str) -> int:

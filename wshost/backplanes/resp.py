@@ -121,6 +121,13 @@ class Parser:
         self._size = 0
         self._needed = 0
         self._stopped = False
+        # The numbers that came last, in a row.
+        self._numbers: re.Match[bytes] | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The number that came last: how many clients have got the last publication that was answered."""
+        return None if self._numbers is None else int(self._numbers.group().rpartition(b":")[2])
 
     def stop(self) -> None:
         """Pass nothing on any more, even if this is called while `feed` is running."""
@@ -163,6 +170,7 @@ class Parser:
                 numbers = _NUMBERS.match(data, at)
                 if numbers is not None:
                     at = numbers.end()
+                    self._numbers = numbers
                 else:
                     value, at = self._value(data, at, 0, [MAX_VALUES])
                     self._reply(value)

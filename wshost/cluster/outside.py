@@ -15,6 +15,7 @@ from twisted.logger import Logger, globalLogPublisher
 from zope.interface import implementer
 
 from wshost.cluster.envelope import ENTRIES, HEAD, Codec, MalformedError
+from wshost.cluster.reach import publish_or_tell
 from wshost.cluster.sequence import Incoming, Outgoing
 from wshost.cluster.subjects import Subjects
 from wshost.connections.home import Home
@@ -94,11 +95,13 @@ class Line:
 class _Batch:
     """What is published on one subject in this turn."""
 
-    __slots__ = ("messages", "size")
+    __slots__ = ("messages", "nobody", "size")
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.size = HEAD
+        # The calls to be made if nobody gets it; None: there are none.
+        self.nobody: list[Callable[[], object]] | None = None
 
 
 class Outside:
@@ -206,13 +209,17 @@ class Outside:
         """
         return self._post(len(data), self._subjects.of_topic(topic), data)
 
-    def tell(self, boot: str, message: Any, size: int) -> bool:
+    def tell(self, boot: str, message: Any, size: int, nobody: Callable[[], object] | None = None) -> bool:
         """Send a message to a home. Called in any thread.
 
         :param message: what msgpack has a form for, in which nothing will change.
         :param size: how many bytes it counts for.
+        :param nobody: called once, maybe from within users' code, if it is known that no process gets the message. With
+            it, this is called in the reactor's thread.
         :returns: False if it is dropped: too much waits.
         """
+        if nobody is not None:
+            return self._put(self._subjects.of_home(boot), message, nobody)
         return self._post(size, self._subjects.of_home(boot), message)
 
     def spread(self, message: Any) -> bool:
@@ -242,7 +249,7 @@ class Outside:
             return self._put(subject, message)
         return self.thread.post(self, CALL + size, self._buffer, self._put, subject, message)
 
-    def _put(self, subject: str, message: Any) -> bool:
+    def _put(self, subject: str, message: Any, nobody: Callable[[], object] | None = None) -> bool:
         packed = self._codec.pack(message)
         size = len(packed)
         if size > self._room - self._size:
@@ -262,6 +269,10 @@ class Outside:
         batch.messages.append(packed)
         batch.size += size
         self._size += size
+        if nobody is not None:
+            if batch.nobody is None:
+                batch.nobody = []
+            batch.nobody.append(nobody)
         return True
 
     def _flush(self) -> None:
@@ -281,10 +292,13 @@ class Outside:
         self._size -= batch.size - HEAD
         self.counts.published += len(messages)
         payload = self._envelope(subject, messages)
-        taken = False
-        for line in self._lines_to(subject):
-            if len(payload) <= line.backplane.largest:
-                taken |= bool(line.backplane.publish(subject, payload))
+        lines, taken = self._lines_to(subject), False
+        if batch.nobody is not None:
+            taken = publish_or_tell([line.backplane for line in lines], subject, payload, batch.nobody)
+        else:
+            for line in lines:
+                if len(payload) <= line.backplane.largest:
+                    taken |= bool(line.backplane.publish(subject, payload))
         if not taken:
             self.counts.dropped += len(messages)
 

@@ -867,7 +867,7 @@ class TestRefs:
         assert ref.send("1")
         assert ref.close(4_000, "bye")
         assert ref.waiting == CALL + 1
-        fired: list[bool] = []
+        fired: list[Any] = []
         ref.drained().addBoth(fired.append)
         assert fired == []
         assert peer.messages() == ["1", ("close", 4_000, "bye")]
@@ -881,7 +881,7 @@ class TestRefs:
         ref = server.session.ref
         assert ref.info("info")
         assert ref.send("1")
-        fired: list[bool] = []
+        fired: list[Any] = []
         ref.drained().addBoth(fired.append)
         peer.turn(1)
         assert (peer.messages(), fired) == (["1"], [True])
@@ -890,7 +890,7 @@ class TestRefs:
         server = Server(await_rest)
         peer = server.open()
         ref = server.session.ref
-        fired: list[bool] = []
+        fired: list[Any] = []
         ref.send("0")
         assert ref.info("info")
         assert ref.send("1")
