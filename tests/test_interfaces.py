@@ -89,7 +89,7 @@ PUBLIC: dict[Any, set[str]] = {
         "ping(data)",
         "send(data, key=None)",
         "signed(key)",
-        "subscribe(topic)",
+        "subscribe(topic, tell_lost=False)",
         "unsubscribe(topic)",
         "unwatch(topic)",
         "waiting",
@@ -104,7 +104,7 @@ PUBLIC: dict[Any, set[str]] = {
         "unsubscribe(subject)",
         "waiting",
     },
-    interfaces.ILocalTopics: {"publish_locally(topic, data)"},
+    interfaces.ILocalTopics: {"lose_locally(topic, messages)", "publish_locally(topic, data)"},
     interfaces.IHandler: {"handle(message, state)", "init(options)"},
     interfaces.ISessionFactory: {"session(channel, connection)"},
     interfaces.ISession: {

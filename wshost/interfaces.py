@@ -372,14 +372,16 @@ class IRef(Interface):
     def info(message: Any) -> bool:
         """Give the handler of the connection ``("info", message)``."""
 
-    def subscribe(topic: str) -> bool:
-        """Send messages that are published to this topic from now on. A second `subscribe` to it changes nothing.
+    def subscribe(topic: str, tell_lost: bool = False) -> bool:
+        """Send messages that are published to this topic from now on. A second `subscribe` to it may add `tell_lost`.
 
         A connection may have a limited number of topics. It gets a message once, even if several of them match.
 
         :param topic: tokens joined by dots. In a pattern, the token ``*`` stands for one token of any text; the last
             token may be ``>``, for one token or more.
-        :raises TypeError: when the topic is no str.
+        :param tell_lost: give the handler ``("info", ("lost", topic, n))`` when it is known that `n` messages of other
+            processes to a topic were lost on their way here; once a turn. The topic is never a pattern.
+        :raises TypeError: when the topic is no str, or `tell_lost` no bool.
         :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
 
@@ -419,6 +421,12 @@ class ILocalTopics(Interface):
 
         :param topic: as it was published, never a pattern. Called once for a message, whatever matches.
         :returns: False when too much waits already: some subscribers, or all, miss the message.
+        """
+
+    def lose_locally(topic: str, messages: int) -> None:
+        """Tell subscribers of this hub that ask for it how many messages to a topic were lost on their way here.
+
+        Called in any thread; does not raise.
         """
 
 

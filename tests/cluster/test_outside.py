@@ -28,10 +28,14 @@ class Hubs:
 
     def __init__(self) -> None:
         self.brought: list[tuple[str, str | bytes]] = []
+        self.lost: list[tuple[str, int]] = []
 
     def publish(self, topic: str, data: str | bytes) -> bool:
         self.brought.append((topic, data))
         return True
+
+    def lose(self, topic: str, messages: int) -> None:
+        self.lost.append((topic, messages))
 
 
 class Side:
@@ -354,6 +358,19 @@ class TestLine:
         assert len(bus.sent) == 1
         bus.deliver()
         assert there.counts == {"received": 1, "lost": 2}
+        assert there.hubs.lost == [("a", 2)]
+
+    def test_what_was_lost_on_its_way_to_a_home_is_counted_alone(self) -> None:
+        bus, [here, there] = sides()
+        there.outside.open("hD3kP0aQ9zE")
+        for number in range(3):
+            here.outside.tell("hD3kP0aQ9zE", number, CALL)
+            here.turn()
+            if number == 1:
+                bus.take()
+            bus.deliver()
+        assert (there.done, there.counts) == ([("hD3kP0aQ9zE", 0), ("hD3kP0aQ9zE", 2)], {"received": 2, "lost": 1})
+        assert there.hubs.lost == []
 
     def test_what_a_backplane_has_dropped_is_counted_in_payloads_and_logged(self) -> None:
         _, [here] = sides(1)

@@ -30,6 +30,11 @@ class LocalHubs:
             accepted &= local.publish_locally(topic, data)
         return accepted
 
+    def lose(self, topic: str, messages: int) -> None:
+        """Tell the hubs that messages of others to a topic were lost. Called in any thread."""
+        for local in dict.fromkeys(chain(self._subscribed.get(topic, ()), *self._patterns.matching(topic))):
+            local.lose_locally(topic, messages)
+
     def subscribe(self, topic: str, local: ILocalTopics) -> None:
         with self._lock:
             if is_pattern(topic):

@@ -34,6 +34,9 @@ class Hubs(Protocol):
     def publish(self, topic: str, data: str | bytes) -> bool:
         """Bring them a message. Called in any thread."""
 
+    def lose(self, topic: str, messages: int) -> None:
+        """Tell them that messages to a topic were lost. Called in any thread."""
+
 
 class Counts:
     """What went to other processes and came from them. No number ever becomes smaller."""
@@ -371,6 +374,8 @@ class Outside:
         new = messages[known:] if known else messages
         self.counts.received += len(new)
         topic = self._subjects.topic(subject)
+        if lost and topic is not None:
+            self._hubs.lose(topic, lost)
         bring = partial(self._hubs.publish, topic) if topic is not None else self._bring_home(subject, sender)
         for message in new:
             if topic is None or type(message) is str or type(message) is bytes:
