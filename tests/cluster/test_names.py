@@ -54,6 +54,43 @@ class TestInOneProcess:
         assert alone.directory.register("ann", ref) is False
         assert alone.directory.register("ann", other) is True
 
+    def test_a_connection_that_starts_over_has_and_wants_nothing(self, alone: Process) -> None:
+        ref, peer = alone.open()
+        other, others = alone.open()
+        assert alone.directory.register("ann", ref)
+        assert alone.directory.track("room", ref, b"\xc0")
+        assert ref.watch("hall")
+        assert ref.monitor(other)
+        alone.reactor.advance(1)
+        alone.infos(ref)
+        peer.connection.context.start_over()
+        assert alone.directory.whereis("ann") is None
+        assert alone.directory.present("room") == {}
+        alone.directory.track("hall", other, b"\xc0")
+        others.leave()
+        alone.reactor.advance(1)
+        assert alone.infos(ref) == []
+        assert alone.directory.register("ann", ref)
+        assert alone.directory.whereis("ann") == ref
+
+    def test_a_connection_that_starts_over_is_monitored_still(self, alone: Process) -> None:
+        ref, peer = alone.open()
+        watcher, _ = alone.open()
+        assert watcher.monitor(ref)
+        peer.connection.context.start_over()
+        alone.reactor.advance(1)
+        assert alone.infos(watcher) == []
+        peer.leave()
+        alone.reactor.advance(1)
+        assert [info[:2] for info in alone.infos(watcher)] == [("down", ref)]
+
+    def test_nothing_is_looked_for_when_a_connection_starts_over_that_nobody_has_named(self, alone: Process) -> None:
+        _, peer = alone.open()
+        peer.connection.context.start_over()
+        assert alone.directory.whereis("ann") is None
+        peer.leave()
+        assert alone.host.idle()
+
     def test_a_connection_may_have_a_limited_number_of_names(self, alone: Process) -> None:
         ref, _ = alone.open()
         assert all(alone.directory.register(f"name {number}", ref) for number in range(MAX_OF_ONE))
@@ -146,6 +183,19 @@ class TestInMany:
         assert one.directory.register("ann", ref)
         together.turn()
         peer.leave()
+        together.turn()
+        assert other.directory.whereis("ann") is None
+        assert other.directory.register("ann", theirs) is True
+        together.turn()
+        assert one.directory.whereis("ann") == theirs
+
+    def test_a_name_is_free_in_all_processes_when_its_connection_has_started_over(self, together: Together) -> None:
+        one, other, _ = together.all
+        ref, peer = one.open()
+        theirs, _ = other.open()
+        assert one.directory.register("ann", ref)
+        together.turn()
+        peer.connection.context.start_over()
         together.turn()
         assert other.directory.whereis("ann") is None
         assert other.directory.register("ann", theirs) is True

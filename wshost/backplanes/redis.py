@@ -21,7 +21,7 @@ from wshost.backplanes.redis_speaker import LARGEST, RedisSpeaker
 from wshost.backplanes.redis_subscriptions import Subscriptions
 from wshost.backplanes.resp import command
 from wshost.backplanes.settings import BackplaneSettings
-from wshost.interfaces import IBackplane, IBackplaneReceiver
+from wshost.interfaces import IBackplaneReceiver, ITellingBackplane
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 #: The schemes of URLs. A doubled s stands for TLS.
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
-#: The longest command around a payload, in bytes.
-AROUND = 1_200
+#: The longest commands around a payload, in bytes.
+AROUND = 1_300
 #: The beginnings of the commands for so many subjects are kept.
 KNOWN = 10_000
 
 
-@implementer(IBackplane)
+@implementer(ITellingBackplane)
 class RedisBackplane:
     """See `wshost.interfaces.IBackplane`.
 
@@ -99,6 +99,19 @@ class RedisBackplane:
         """Send what was published in this turn: nothing more comes in it."""
         if self._link is not None:
             self._link.output.flush()
+
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        """See `ITellingBackplane`. A server of a Redis Cluster knows only its own subscribers, and is not asked."""
+        if not self._speaker.knows_all or len(payload) > self.largest:
+            return self.publish(subject, payload)
+        asked = self._speaker.asked
+        number = asked.number()
+        # The answer to the second command repeats the number, behind that to the first, which has none. Who may use
+        # @pubsub alone may use it, too.
+        taken = self._send(command("PUBLISH", subject, payload) + command("PUBSUB", "NUMSUB", number))
+        if taken:
+            asked.keep(number, nobody)
+        return taken
 
     def subscribe(self, subject: str) -> None:
         self._speaker.subscribe(self._subscriptions.add(subject))

@@ -152,21 +152,31 @@ class Holdings:
             return
         ref = Ref(registry, id)
         with self._changing():
-            part = self._parts.pop(ref, None)
-            if part is not None:
-                for name in part.names:
-                    self._drop_name(name)
-                for topic in part.topics:
-                    self._drop_presence(topic, ref)
-                for topic in part.watched:
-                    self._presence.unwatch(topic, ref)
-                for target in part.monitored:
-                    self._monitors.remove(ref, target)
+            self._drop_part(ref)
             self._ledger.remove((CONNECTION, str(ref)), reason)
             if reason is None:
                 self._monitors.forget(ref)
             else:
                 self._down(ref, reason or GONE)
+
+    def release(self, ref: Ref) -> None:
+        """End what a connection has and wants, which stays open. Called in its thread."""
+        if self._used:
+            with self._changing():
+                self._drop_part(ref)
+
+    def _drop_part(self, ref: Ref) -> None:
+        part = self._parts.pop(ref, None)
+        if part is None:
+            return
+        for name in part.names:
+            self._drop_name(name)
+        for topic in part.topics:
+            self._drop_presence(topic, ref)
+        for topic in part.watched:
+            self._presence.unwatch(topic, ref)
+        for target in part.monitored:
+            self._monitors.remove(ref, target)
 
     def _part(self, ref: Ref) -> _Part:
         return self._parts.setdefault(ref, _Part())

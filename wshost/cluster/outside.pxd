@@ -12,7 +12,7 @@ cdef class Line:
     cdef bint _was_connected
 
 cdef class _Batch:
-    cdef list messages
+    cdef list messages, nobody
     cdef bint packed
     cdef Py_ssize_t size
 
@@ -31,9 +31,9 @@ cdef class Outside:
     cdef Py_ssize_t _buffer, _size, _room, _largest
 
     @cython.locals(packed=bytes)
-    cpdef bint _put(self, str subject, message) except -1
+    cpdef bint _put(self, str subject, message, nobody=*) except -1
     @cython.locals(batch=_Batch)
-    cpdef bint _add(self, str subject, message, Py_ssize_t size, bint packed) except -1
+    cpdef bint _add(self, str subject, message, Py_ssize_t size, bint packed, nobody=*) except -1
     @cython.locals(batch=_Batch, line=Line)
     cpdef _flush(self)
     @cython.locals(line=Line)

@@ -25,6 +25,7 @@ from wshost.interfaces import (
     IContext,
     ICountingDriver,
     IEncoding,
+    IHoldingDriver,
     IMovableDriver,
     IPromptDriver,
     IRenewableDriver,
@@ -41,7 +42,7 @@ BRINGS_OUTPUT = frozenset({"send", "confirm", "ping", "info", "subscribe"})
 #: Actions with a message.
 _MESSAGES = frozenset({"send", "confirm"})
 #: Actions that the connection itself asks its module for. They are never kept.
-_OWN_ACTIONS = frozenset({"drain", "drained", "reload", "shutdown"})
+_OWN_ACTIONS = frozenset({"drain", "drained", "let_go", "reload", "shutdown"})
 #: At most this many actions are kept for a module that is not ready.
 MAX_KEPT = 1_024
 
@@ -272,6 +273,12 @@ class Context:
             for topic in list(self.subscriber.topics):
                 self.ref.unsubscribe(topic.name)
 
+    def start_over(self) -> None:
+        self.unsubscribe_all()
+        directory = self._shared.registry.directory
+        if directory is not None:
+            directory.release(self.ref)
+
     def use_encoding(self, encoding: IEncoding | None) -> None:
         if encoding is self.encoding:
             return
@@ -384,6 +391,17 @@ class Context:
     def confirms(self) -> bool:
         """Whether the module says when a message is in the output."""
         return IConfirmingDriver.providedBy(self._driver)
+
+    @property
+    def held(self) -> int:
+        """How many bytes of refs' messages the module holds back. Safe in any thread."""
+        driver: Any = self._driver
+        return driver.held if IHoldingDriver.providedBy(driver) else 0
+
+    def let_go(self) -> None:
+        """Have the module send what it need not hold back."""
+        if self.held:
+            self.ask("let_go")
 
     @property
     def keeps(self) -> bool:

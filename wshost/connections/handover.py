@@ -60,6 +60,7 @@ def freeze(connection: Connection) -> Frozen | None:
         "client": None if client is None else [getattr(client, "host", None), getattr(client, "port", None)],
         "proxy": None if proxy is None else [proxy.peer, proxy.secure],
         "topics": [] if subscriber is None else [topic.name for topic in subscriber.topics],
+        "tell_lost": connection.told_of_losses,
         "notes": context.notes,
         "seconds": connection.age,
         "traffic": [connection.bytes_in, stream.bytes_out, stream.published, messages_in, messages_out],
@@ -173,8 +174,10 @@ class MovedConnection(Connection):
     def _start(self) -> None:
         head = self._frozen.head
         self.context.thaw(head["module"], head["route"], self._frozen.data, *head["traffic"][3:])
+        # An older version does not say it.
+        tell_lost = head.get("tell_lost", ())
         for topic in head["topics"]:
-            self.ask(0, "subscribe", topic)
+            self.ask(0, "subscribe", topic, topic in tell_lost)
 
 
 def _client(host: str, port: Any) -> IAddress:

@@ -128,6 +128,9 @@ class Connection:
     def unsubscribe_all(self) -> None:
         raise NotImplementedError
 
+    def start_over(self) -> None:
+        raise NotImplementedError
+
     def use_policy(self, policy: str) -> None:
         raise NotImplementedError
 
