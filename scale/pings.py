@@ -5,15 +5,15 @@ from __future__ import annotations
 import select
 import socket
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 from torture.figures import Figure
 from torture.peers import PONG, connected, frame, many
 from torture.server import Target
 
-#: Seconds of silence after which a client is asked.
-_INTERVAL = 2
+#: Seconds of silence after which a client is asked, and seconds that it has for its answer. A client that has answered
+#: is asked again when both are over.
+_INTERVAL = 10
 
 
 class _Silent:
@@ -25,17 +25,20 @@ class _Silent:
         for fd in self._by_fd:
             self._poll.register(fd, select.EPOLLIN)
 
-    def answer(self, seconds: float) -> int:
-        """Answer all pings that come within this time, and return how many."""
-        answered = 0
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            for fd, _ in self._poll.poll(left):
+    def answer(self, count: int) -> None:
+        """Answer so many pings.
+
+        :raises TimeoutError: when none comes for so long that one must have come.
+        """
+        while count > 0:
+            ready = self._poll.poll(3 * _INTERVAL)
+            if not ready:
+                raise TimeoutError(f"{count} pings have not come")
+            for fd, _ in ready:
                 client = self._by_fd[fd]
                 # One ping is all that comes, and it is short.
                 client.sendall(frame(PONG, client.recv(256)[2:]))
-                answered += 1
-        return answered
+            count -= len(ready)
 
     def close(self) -> None:
         """Look at them no more."""
@@ -46,11 +49,11 @@ def silent(count: int, times: int) -> Callable[[Target], Iterator[Figure]]:
     """Return the row: the CPU time of a ping with its pong.
 
     :param count: of clients.
-    :param times: how often it is measured, for one interval each.
+    :param times: how often it is measured, for one ping of each client.
     """
 
     def row(target: Target) -> Iterator[Figure]:
-        options = (f"--ping-interval={_INTERVAL}", "--ping-timeout=20", "--max-connections=20000")
+        options = (f"--ping-interval={_INTERVAL}", f"--ping-timeout={_INTERVAL}", "--max-connections=20000")
         with (
             target.start(*options, handler="scale.handler") as server,
             many(count, lambda: connected(server.port)) as all,
@@ -59,8 +62,8 @@ def silent(count: int, times: int) -> Callable[[Target], Iterator[Figure]]:
             costs = []
             for _ in range(times + 1):
                 before = server.cpu
-                answered = clients.answer(_INTERVAL)
-                costs.append((server.cpu - before) / max(answered, 1) * 1e6)
+                clients.answer(count)
+                costs.append((server.cpu - before) / count * 1e6)
             clients.close()
         # The first time is not counted: caches are filled.
         yield Figure("CPU of a ping and its pong: least", min(costs[1:]), "µs")

@@ -330,9 +330,7 @@ def test_a_full_node_is_passed_over(recipe: Recipe, broker: int, tmp_path: Path)
             # The proxy's own checks are connections for a moment, too.
             assert time.monotonic() < deadline
             try:
-                stack.enter_context(
-                    connect(site.nodes["one"].url, proxy=None, ping_interval=None, additional_headers={"Host": HOST})
-                )
+                stack.enter_context(connect(site.nodes["one"].url, proxy=None, ping_interval=None))
                 held += 1
             except InvalidStatus:
                 time.sleep(0.1)
