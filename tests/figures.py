@@ -22,7 +22,7 @@ from typing import Any
 from twisted.web.http import HTTPFactory
 from zope.interface import implementer
 
-from tests import conformance, metrics
+from tests import conformance, metrics, million
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
@@ -383,6 +383,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("The default address, {}, is no protection", (str(DEFAULTS["interface"]),)),
     ],
+    "docs/million.md": million.ties(),
     # Pages of measured figures: what of the code they name.
     "docs/performance.md": [
         ("has C in its wheel, does it from {} on", (size(_masking._LARGE),)),
@@ -435,6 +436,12 @@ OTHERS: dict[str, list[str]] = {
         "to have taken 260 KB",
         "the usual buffer of 64 KB",
         "a handler that answers with 100 MiB makes wshost hold 100 MiB",
+    ],
+    "docs/deployment.md": [
+        "The nodes are 10.0.0.11 and 10.0.0.12, the proxy is 10.0.0.2, the broker 10.0.0.5.",
+        "One proxy has some 28,000 ports",
+        "If the network 10.0.0.0/24 is yours",
+        "listens on port 8080",
     ],
     "docs/tutorial.md": ["A second client starts at 1 again"],
 }
