@@ -14,7 +14,6 @@ from typing import Any
 from twisted.logger import Logger
 
 from wshost.process import reactors
-from wshost.process.takeover import A_TURN
 from wshost.workers.packets import Packets
 
 #: While the other process takes nothing, it is tried again after so many seconds; and so many packets are kept for it.
@@ -116,22 +115,17 @@ class Line:
             self._kept.popleft()
 
     def _read(self) -> None:
-        for _ in range(A_TURN):
-            if self.closed:
-                return
-            try:
-                head, data, sockets = self._receive()
-            except BlockingIOError:
-                return
-            except (EOFError, OSError, ValueError) as error:
-                if isinstance(error, ValueError):
-                    _log.error("another process of this server can't be understood: {error}", error=error)
-                self._end()
-                return
-            self._received(head, data, sockets)
-            if sockets:
-                # To make connections takes long: other descriptors are ready, too.
-                return
+        """Receive one packet. If there are more, the loop calls again: that takes less time than to find none."""
+        try:
+            packet = self._receive()
+        except BlockingIOError:
+            return
+        except (EOFError, OSError, ValueError) as error:
+            if isinstance(error, ValueError):
+                _log.error("another process of this server can't be understood: {error}", error=error)
+            self._end()
+            return
+        self._received(*packet)
 
     def _end(self) -> None:
         self.close()

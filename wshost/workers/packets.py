@@ -33,7 +33,8 @@ class Packets(Channel):
         :raises ValueError: when it has others, or the packet is larger than `LARGEST`.
         :raises OSError: as `Channel.send`.
         """
-        packet = marshal.dumps((head, data))
+        content: Any = head, data
+        packet = marshal.dumps(content)
         if len(packet) > LARGEST:
             raise ValueError(f"{len(packet)} bytes are too many for a packet")
         if descriptors:

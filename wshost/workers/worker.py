@@ -74,6 +74,8 @@ class WorkerServer(Server):
         self._cluster = self._cluster._replace(ways=ways, machine=machine, buffer=settings.backplane_buffer)
         self._prefix = f"w{number}"
         self._copies = list(copies)
+        # The listeners' ports, in order, once they are needed.
+        self._ports: list[Any] = []
         self._reopen = reopen
         self._judged: Judged | None = None
         # The numbers of connections that have ended, of which the supervisor is told at the end of the turn.
@@ -173,10 +175,11 @@ class WorkerServer(Server):
             self._stop()
 
     def _take(self, what: Sequence[Sequence[Any]], sockets: list[socket]) -> None:
-        # Looked up once: that takes long.
-        ports = {place: self._listeners[place].port for place in {one[0] for one in what} if self._listeners}
+        if not self._ports:
+            # Only once, as that takes long. No connection comes before all listen.
+            self._ports = [listener.port for listener in self._listeners]
         for (place, name, number, verdict), connected in zip(what, sockets, strict=True):
-            port = ports.get(place) if self._listeners else None
+            port = self._ports[place] if self._listeners else None
             if port is None or self._judged is None:
                 # It stops, and that has crossed the packet.
                 connected.close()
