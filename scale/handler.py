@@ -63,6 +63,8 @@ class Stream:
         self._timer.cancel()
 
 
+#: How many connections this process has made.
+_made = 0
 #: What goes on for a connection.
 _asking: dict[Ref, Asking] = {}
 _streams: dict[Ref, Stream] = {}
@@ -76,6 +78,10 @@ def _later(seconds: float, call: Callable[..., object], *args: Any) -> Any:
 
 def pid(_ref: Ref) -> str:
     return str(os.getpid())
+
+
+def made(_ref: Ref) -> str:
+    return str(_made)
 
 
 def name(ref: Ref) -> str:
@@ -152,12 +158,15 @@ def send(ref: Ref, other: str, count: str, who: str) -> None:
 
 
 WORDS: dict[str, Callable[..., str | None]] = {
-    word.__name__: word for word in (pid, name, subscribe, publish, turns, stream, published, still, number, ask, send)
+    word.__name__: word
+    for word in (pid, made, name, subscribe, publish, turns, stream, published, still, number, ask, send)
 }
 
 
 def init(options: Any) -> Ref:
     """Return the connection's ref as the state."""
+    global _made  # noqa: PLW0603 - a count of this process
+    _made += 1
     ref: Ref = options["worker"]
     return ref
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from tests.backplanes.loop import Loop
-from wshost.process.takeover import Channel
+from wshost.workers.packets import Packets
 
 
 class Reactor(Clock):
@@ -69,7 +69,7 @@ class Peer:
     """The other end of a line, in a process that is none."""
 
     def __init__(self, connected: socket) -> None:
-        self.channel = Channel(connected)
+        self.channel = Packets(connected)
         connected.setblocking(False)
         self.sockets: list[socket] = []
 

@@ -126,7 +126,7 @@ class Scene:
     def connect(self) -> None:
         """Pretend that each serving worker has one connection."""
         for number, worker in enumerate(self.crew.serving):
-            self.crew.give(worker, number)
+            worker.connections.add(number)
             self.supervisor._passing.gate.judge(number, None)
 
     def said(self, kind: str) -> dict[int, list[Any]]:

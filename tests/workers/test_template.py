@@ -17,10 +17,10 @@ import pytest
 
 from tests.workers.surroundings import pair
 from wshost.loading.importing import UserCodeError
-from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
 from wshost.workers import worker
 from wshost.workers.kit import Kit
+from wshost.workers.packets import Packets
 from wshost.workers.template import SHARED, Template, failure, main, prepare, spawn
 
 
@@ -43,8 +43,8 @@ class Ends:
 
     def __init__(self, *pids: int) -> None:
         ours, theirs = pair()
-        self.channel = Channel(ours)
-        self.theirs = Channel(theirs)
+        self.channel = Packets(ours)
+        self.theirs = Packets(theirs)
         self.work: list[Any] = []
         self._pids = iter(pids)
         # One end of a pipe for each worker; it is closed when that ends.
@@ -139,7 +139,7 @@ def test_a_template_ends_with_its_supervisor_whatever_its_workers_do() -> None:
 def test_ends_of_processes_are_watched_by_the_kernel() -> None:
     ours, theirs = pair()
     with ours:
-        channel = Channel(theirs)
+        channel = Packets(theirs)
         template = Template(channel, Kit({}), lambda *_: 0)
         descriptor = template._watch(os.getpid())
         assert not select.select([descriptor], [], [], 0)[0]
@@ -149,14 +149,14 @@ def test_ends_of_processes_are_watched_by_the_kernel() -> None:
 
 class TestMain:
     @pytest.fixture
-    def ends(self) -> Iterator[tuple[Channel, int]]:
+    def ends(self) -> Iterator[tuple[Packets, int]]:
         ours, theirs = pair()
-        channel = Channel(ours)
+        channel = Packets(ours)
         yield channel, theirs.detach()
         channel.close()
 
     def test_it_imports_what_workers_need_and_then_forks(
-        self, ends: tuple[Channel, int], monkeypatch: pytest.MonkeyPatch
+        self, ends: tuple[Packets, int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         channel, descriptor = ends
         done: list[Any] = []
@@ -177,12 +177,12 @@ class TestMain:
         assert gc.get_freeze_count() > 0
         assert {signal.getsignal(number) for number in SHARED} == {signal.SIG_IGN}
 
-    def test_it_ends_if_its_supervisor_has_gone(self, ends: tuple[Channel, int]) -> None:
+    def test_it_ends_if_its_supervisor_has_gone(self, ends: tuple[Packets, int]) -> None:
         channel, descriptor = ends
         channel.close()
         assert main(descriptor) == 0
 
-    def test_it_says_why_it_can_not_prepare(self, ends: tuple[Channel, int]) -> None:
+    def test_it_says_why_it_can_not_prepare(self, ends: tuple[Packets, int]) -> None:
         channel, descriptor = ends
         channel.send({"kit": True}, Kit({"preload": True, "handler": "no.such.handler"}).packed())
         assert main(descriptor) == 1

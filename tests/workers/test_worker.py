@@ -108,7 +108,7 @@ class Scene:
 
     def take(self, *numbers: int, verdict: int = ADMITTED) -> None:
         pairs = [socketpair() for _ in numbers]
-        what = [[0, ["192.0.2.1", number], number, verdict] for number in numbers]
+        what = [(0, ("192.0.2.1", number), number, verdict) for number in numbers]
         self.peer.channel.send({"take": what}, b"", [one.fileno() for one, _ in pairs])
         for both in pairs:
             for one in both:

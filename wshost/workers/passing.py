@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from socket import socket
 from typing import Any, NamedTuple
 
@@ -132,13 +133,9 @@ class Passing:
         :param shut: the workers that have no room; there may be more of them after it.
         """
         batches: dict[Worker, list[_Accepted]] = {}
-        for _ in range(min(len(self._waiting), MOST)):
-            worker = self._crew.choose(shut)
-            if worker is None:
-                break
-            one = self._waiting.popleft()
-            self._crew.give(worker, one.number)
-            batches.setdefault(worker, []).append(one)
+        numbers = [one.number for one in islice(self._waiting, MOST)]
+        for worker in self._crew.deal(numbers, shut):
+            batches.setdefault(worker, []).append(self._waiting.popleft())
         refused: list[_Accepted] = []
         for worker, batch in batches.items():
             if not self._send(worker, batch):
@@ -149,9 +146,7 @@ class Passing:
         return bool(batches)
 
     def _send(self, worker: Worker, batch: list[_Accepted]) -> bool:
-        # A name of bytes is an abstract one, which JSON has no form for.
-        what = [[one.place, "" if isinstance(one.name, bytes) else one.name, one.number, one.verdict] for one in batch]
-        if not worker.line.send({"take": what}, [one.socket.fileno() for one in batch]):
+        if not worker.line.send({"take": [one[:4] for one in batch]}, [one.socket.fileno() for one in batch]):
             return False
         for one in batch:
             one.socket.close()

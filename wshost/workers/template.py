@@ -22,11 +22,11 @@ from wshost import plugins
 from wshost.loading import handlers
 from wshost.loading.importing import UserCodeError, make_importable
 from wshost.process import allocator
-from wshost.process.takeover import Channel
 from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.settings.options import MODULES, Settings
 from wshost.workers.kit import Kit, unpacked
+from wshost.workers.packets import Packets
 
 #: What workers need besides wshost, and import late.
 _LATE = (
@@ -75,7 +75,7 @@ def main(descriptor: int) -> int:
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)
     with socket(fileno=descriptor) as connected:
-        channel = Channel(connected)
+        channel = Packets(connected)
         # The supervisor may want nothing for days.
         connected.settimeout(None)
         try:
@@ -136,7 +136,7 @@ class Template:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Packets,
         kit: Kit,
         work: Callable[[Kit, int, socket, Sequence[socket]], int],
         *,

@@ -6,8 +6,7 @@ room again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from wshost.connections.admission import Admission
 from wshost.connections.rate import ConnectionRate
@@ -72,6 +71,23 @@ class _JudgedRate(ConnectionRate):
         return super().take(host) if self.verdict is None else max(self.verdict, 0)
 
 
+class Deciding:
+    """The block of `Judged.deciding`. A generator would take as long as all else that it does."""
+
+    __slots__ = ("_judged", "_number", "_verdict")
+
+    def __init__(self, judged: Judged, number: int, verdict: int) -> None:
+        self._judged = judged
+        self._number = number
+        self._verdict = verdict
+
+    def __enter__(self) -> None:
+        self._judged.begin(self._number, self._verdict)
+
+    def __exit__(self, *_: object) -> None:
+        self._judged.end()
+
+
 class Judged(Admission):
     """The admission of a worker's connections: the supervisor has decided.
 
@@ -97,19 +113,22 @@ class Judged(Admission):
         # The numbers of connections, by id.
         self._numbers: dict[str, int] = {}
 
-    @contextmanager
-    def deciding(self, number: int, verdict: int) -> Iterator[None]:
-        """In the block, a connection is made that the supervisor has judged. It may come to nothing."""
+    def deciding(self, number: int, verdict: int) -> Deciding:
+        """In this block, a connection is made that the supervisor has judged. It may come to nothing."""
+        return Deciding(self, number, verdict)
+
+    def begin(self, number: int, verdict: int) -> None:
+        """Go by the supervisor's verdict on the connection that is made next."""
         self._number = number
         self._use(verdict)
-        try:
-            yield
-        finally:
-            self._use(None)
-            if self._number >= 0:
-                # A socket of which no connection was made.
-                self._number, number = -1, self._number
-                self._ended(number)
+
+    def end(self) -> None:
+        """Undo `begin`."""
+        self._use(None)
+        if self._number >= 0:
+            # A socket of which no connection was made.
+            self._number, number = -1, self._number
+            self._ended(number)
 
     def _use(self, verdict: int | None) -> None:
         self._verdict = verdict

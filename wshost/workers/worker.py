@@ -24,13 +24,13 @@ from wshost.connections.shared import Limits
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
 from wshost.process import collector, ending, reactors, signals
-from wshost.process.takeover import Channel
 from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import Settings
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
+from wshost.workers.packets import Packets
 from wshost.workers.verdicts import Judged
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class WorkerServer(Server):
         self._cluster = self._cluster._replace(ways=ways, machine=machine, buffer=settings.backplane_buffer)
         self._prefix = f"w{number}"
         self._copies = list(copies)
+        # The listeners' ports, in order, once they are needed.
+        self._ports: list[Any] = []
         self._reopen = reopen
         self._judged: Judged | None = None
         # The numbers of connections that have ended, of which the supervisor is told at the end of the turn.
@@ -140,7 +142,8 @@ class WorkerServer(Server):
 
     def _note_end(self, number: int) -> None:
         if not self._gone:
-            self._reactor.callLater(0, self._tell_ends)
+            # In the next turn, without a timer: ends are as frequent as connections.
+            reactors.event_loop(self._reactor).call_soon(self._tell_ends)
         self._gone.append(number)
 
     def _tell_ends(self) -> None:
@@ -172,15 +175,18 @@ class WorkerServer(Server):
             self._stop()
 
     def _take(self, what: Sequence[Sequence[Any]], sockets: list[socket]) -> None:
+        if not self._ports:
+            # Only once, as that takes long. No connection comes before all listen.
+            self._ports = [listener.port for listener in self._listeners]
         for (place, name, number, verdict), connected in zip(what, sockets, strict=True):
-            port = self._listeners[place].port if self._listeners else None
+            port = self._ports[place] if self._listeners else None
             if port is None or self._judged is None:
                 # It stops, and that has crossed the packet.
                 connected.close()
                 self._note_end(number)
                 continue
             with self._judged.deciding(number, verdict):
-                port.take(connected, tuple(name) if isinstance(name, list) else name)
+                port.take(connected, name)
 
     def _tell_reloaded(self, done: Reloaded) -> Reloaded:
         self._line.tell({"reloaded": list(done.problems), "done": bool(done.certificates or done.handlers)})
@@ -218,7 +224,6 @@ class WorkerServer(Server):
 
 def failed(error: ConfigurationError) -> dict[str, str]:
     """Return what tells the supervisor why a worker can't serve."""
-    # JSON makes six bytes of some characters.
     return {"failed": str(error)[:2_000], "traceback": getattr(error, "traceback_text", "")[-15_000:]}
 
 
@@ -253,7 +258,7 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> i
         collector.spare_lasting_objects()
         server.startService()
     except ConfigurationError as error:
-        Channel(connected).send(failed(error))
+        Packets(connected).send(failed(error))
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.addSystemEventTrigger("after", "shutdown", server.close_line)
