@@ -23,7 +23,7 @@ from wshost.backplanes.output import Output
 from wshost.backplanes.redis_speaker import LARGEST
 from wshost.backplanes.resp import command
 from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter
-from wshost.backplanes.shards import PARTS, beginning, part_of, part_of_command
+from wshost.backplanes.shards import AROUND, PARTS, beginning, part_of, part_of_command
 from wshost.interfaces import IBackplane, IBackplaneReceiver
 from wshost.results import ConfigurationError
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 #: The schemes of URLs. A doubled s stands for TLS.
 SCHEMES = ("redis+cluster", "rediss+cluster")
-#: The longest command around a payload, in bytes; on the channel of a pattern, the subject is before the payload.
-AROUND = 2_400
 #: The beginnings of the commands for so many subjects are kept.
 KNOWN = 10_000
 #: The guide is asked who has which slots with each ping while somebody is missing; else with one of so many.

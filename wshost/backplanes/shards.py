@@ -20,6 +20,8 @@ PARTS = 64
 DIVIDING = 4
 #: So many tokens before the first wildcard make the channel of a pattern.
 PREFIX = 8
+#: The longest command around a payload, in bytes; on the channel of a pattern, the subject is before the payload.
+AROUND = 2_400
 #: How many slots a Redis Cluster has.
 SLOTS = 16_384
 
