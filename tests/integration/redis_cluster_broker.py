@@ -25,7 +25,8 @@ class RedisCluster:
 
     def id(self, server: RedisServer) -> str:
         """Its name in the cluster."""
-        return self._ids[server.port]
+        name: str = self._ids[server.port]
+        return name
 
     def form(self, last_slot: int = SLOTS - 1) -> None:
         """Make them a cluster, and wait until all know it."""

@@ -169,5 +169,4 @@ class Node:
             self._nodes.changed(reason)
 
     def refused(self, error: ConfigurationError) -> None:
-        if not self._retired:
-            self._nodes.refused(error)
+        self._nodes.refused(error)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from zope.interface import implementer
 
 from wshost.backplanes.cluster_node import Node, Surroundings
@@ -69,7 +69,7 @@ class RedisClusterBackplane:
         self._surroundings: Surroundings
         # Where payloads wait while it is not known who has which part.
         self._lobby: Output
-        self._guide: Node | None = None
+        self._guide: Node
         # The masters by host and port; that of each part; and what waits for each part.
         self._masters: dict[tuple[str, int], Node] = {}
         self._owners: list[Node] = []
@@ -84,7 +84,7 @@ class RedisClusterBackplane:
 
     @property
     def waiting(self) -> int:
-        if self._guide is None:
+        if not self._outputs:
             return 0
         return self._lobby.waiting + sum(master.link.output.waiting for master in self._masters.values())
 
@@ -96,12 +96,14 @@ class RedisClusterBackplane:
         self._lobby = Output(reactor, settings.buffer, settings.patience, receiver.dropped)
         self._outputs = [self._lobby] * PARTS
         try:
-            self._guide = guide = self._node()
+            self._guide = self._node()
         except ConfigurationError:
             self._connecting = fail()
+            self._lobby.close()
+            self._closed = succeed(None)
         else:
             self._connecting = Deferred(self._cancel)
-            guide.link.start()
+            self._guide.link.start()
         return self._connecting
 
     def close(self) -> Deferred[None]:
@@ -140,8 +142,6 @@ class RedisClusterBackplane:
 
     def learn(self, topology: Topology) -> None:
         """Change over to the masters that have the parts now."""
-        if self._closed is not None or self._guide is None:
-            return
         self._guide.link.know(topology.nodes)
         owners = [self._master(broker) for broker in topology.owners]
         gains: dict[Node, list[int]] = {}
@@ -165,9 +165,7 @@ class RedisClusterBackplane:
 
     def changed(self, reason: str) -> None:
         """Tell when all is in place, and when it is not any more."""
-        if self._closed is not None or not self._owners:
-            return
-        is_up = all(master.is_settled for master in self._masters.values())
+        is_up = bool(self._masters) and all(master.is_settled for master in self._masters.values())
         if is_up is self._is_up:
             return
         self._is_up = is_up
@@ -178,8 +176,7 @@ class RedisClusterBackplane:
                 self._connecting.callback(None)
         else:
             self._receiver.disconnected(reason)
-            if self._guide is not None:
-                self._guide.doubt()
+            self._guide.doubt()
 
     def refused(self, error: ConfigurationError) -> None:
         """Give up."""
@@ -205,11 +202,11 @@ class RedisClusterBackplane:
         self._outputs = outputs = [owner.link.output for owner in self._owners]
         for source in [self._lobby, *(loser.link.output for loser in losers)]:
             for due, payloads in source.take():
-                shares: dict[int, list[bytes]] = {}
+                shares: dict[Output, list[bytes]] = {}
                 for payload in payloads:
-                    shares.setdefault(part_of_command(payload), []).append(payload)
-                for part, share in shares.items():
-                    outputs[part].adopt(due, share)
+                    shares.setdefault(outputs[part_of_command(payload)], []).append(payload)
+                for output, share in shares.items():
+                    output.adopt(due, share)
 
     def _leave(self, master: Node) -> None:
         done = master.close()
@@ -226,7 +223,7 @@ class RedisClusterBackplane:
     def _close(self) -> Deferred[None]:
         if self._closed is None:
             self._closed = closed = Deferred[None]()
-            nodes = [*self._masters.values(), *filter(None, [self._guide])]
+            nodes = [*self._masters.values(), self._guide]
             closing = DeferredList([*(node.close() for node in nodes), *self._leaving])
             self._lobby.close()
             closing.addCallback(lambda _: closed.callback(None))
