@@ -11,14 +11,18 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.accounting import cpu
 from benchmarks.building import UnavailableError
 from benchmarks.children import CHILDREN, end
 from benchmarks.running import CORES, free_port, on_core
+from scale.machines import Machine
 from torture.peers import PATIENCE
+
+#: The state of a listening socket, as the kernel writes it.
+_LISTEN = "0A"
 
 
 class Broker:
@@ -26,10 +30,12 @@ class Broker:
 
     :param command: starts it.
     :param port: where it listens.
+    :param host: its address.
     """
 
-    def __init__(self, command: Sequence[str], port: int) -> None:
+    def __init__(self, command: Sequence[str], port: int, host: str = "127.0.0.1") -> None:
         self._command = command
+        self.host = host
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -46,10 +52,7 @@ class Broker:
         with on_core(CORES[-1]):
             process = self._process = CHILDREN.start(make)
         deadline = time.monotonic() + PATIENCE
-        while True:
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+        while not _listens(process.pid, self.port):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the broker does not listen: {self._command[0]}")
             time.sleep(0.01)
@@ -79,6 +82,16 @@ class Broker:
         return cpu(self._process.pid)
 
 
+def _listens(pid: int, port: int) -> bool:
+    """Return whether somebody listens at a port, as the kernel tells a process: it may be where we can't connect."""
+    with suppress(OSError):  # it has ended, or does so now
+        for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and fields[1].endswith(f":{port:04X}"):
+                return True
+    return False
+
+
 def _nats_program() -> str:
     program = Path(sysconfig.get_path("scripts"), "nats-server")
     if not program.exists():
@@ -97,22 +110,29 @@ def nats() -> Iterator[Broker]:
 
 
 @contextmanager
-def nats_cluster(count: int) -> Iterator[Sequence[Broker]]:
+def nats_cluster(count: int, machines: Sequence[Machine] = (), configuration: str = "") -> Iterator[Sequence[Broker]]:
     """Run NATS servers that form a cluster.
 
+    :param machines: where each one runs; empty: as all others.
+    :param configuration: the text of a file that each one reads.
     :raises UnavailableError: when they are not installed.
     """
     program = _nats_program()
+    hosts = [machine.address for machine in machines] or ["127.0.0.1"] * count
     inner = [free_port() for _ in range(count)]
-    routes = ",".join(f"nats://127.0.0.1:{port}" for port in inner)
+    routes = ",".join(f"nats://{host}:{port}" for host, port in zip(hosts, inner, strict=True))
     with ExitStack() as stack:
+        file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".conf"))
+        file.write(configuration)
+        file.flush()
         brokers = []
-        for own in inner:
+        for number, (host, own) in enumerate(zip(hosts, inner, strict=True)):
             port = free_port()
-            words = [program, "--addr", "127.0.0.1", "--port", str(port)]
+            words = [*(machines[number].enter if machines else ()), program, "--config", file.name]
+            words += ["--addr", host, "--port", str(port)]
             if count > 1:
-                words += ["--cluster_name", "scale", "--cluster", f"nats://127.0.0.1:{own}", "--routes", routes]
-            brokers.append(Broker(words, port))
+                words += ["--cluster_name", "scale", "--cluster", f"nats://{host}:{own}", "--routes", routes]
+            brokers.append(Broker(words, port, host))
             stack.callback(brokers[-1].kill)
             brokers[-1].start()
         yield brokers
