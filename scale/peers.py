@@ -148,7 +148,7 @@ def _measure(peer: Peer, target: Target, each: int, turns: int) -> tuple[list[fl
             if peer.app:
                 processes.append(stack.enter_context(_process(peer, broker)))
             else:
-                server = stack.enter_context(node(target, broker, scheme="redis"))
+                server = stack.enter_context(node(target, broker))
                 processes.append((server.pid, server.port))
         crowds = [
             stack.enter_context(crowd(each, lambda port=port: peer.subscribe(port)))  # type: ignore[misc]
