@@ -194,6 +194,49 @@ def test_the_supervisors_verdict_is_the_clients_answer(verdict: int, status: byt
     scene.close()
 
 
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+)
+
+
+@pytest.fixture
+def behind() -> Iterator[Scene]:
+    """A worker whose clients a trusted proxy names."""
+    scene = Scene(max_connections_per_address=1, trust_proxy=["192.0.2.1"])
+    scene.start()
+    yield scene
+    scene.close()
+
+
+def statuses(scene: Scene) -> list[bytes]:
+    answers: list[Any] = scene.port.transports
+    return [answer.value()[9:12] for answer in answers]
+
+
+def test_a_worker_asks_the_supervisor_about_a_client_before_it_answers(behind: Scene) -> None:
+    behind.take(1, 2)
+    for one in behind.port.protocols:
+        one.dataReceived(REQUEST)
+    behind.reactor.read()
+    assert behind.peer.read() == [{"judge": [[1, "192.0.2.9"], [2, "192.0.2.9"]]}]
+    assert statuses(behind) == [b"", b""]
+    behind.say(judged=[[1, CROWDED], [2, ADMITTED]])
+    assert statuses(behind) == [b"503", b"101"]
+
+
+def test_without_its_supervisor_a_worker_decides_on_clients_alone(behind: Scene) -> None:
+    behind.take(1, 2, 3)
+    for one in behind.port.protocols[:2]:
+        one.dataReceived(REQUEST)
+    behind.peer.close()
+    behind.reactor.read()
+    assert statuses(behind) == [b"101", b"503", b""]
+    behind.port.protocols[2].dataReceived(REQUEST)
+    behind.reactor.read()
+    assert statuses(behind) == [b"101", b"503", b"503"]
+
+
 def test_a_socket_that_comes_after_the_end_is_closed_and_told_of(scene: Scene) -> None:
     scene.start()
     scene.server.stopService()
