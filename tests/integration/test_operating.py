@@ -430,6 +430,24 @@ class TestReload:
             Path("live.py").write_text(ONE.replace("one", "two"), encoding="ascii")
             wait_for(self.answers(server, "two"), "the new answer")
 
+    def test_all_workers_are_started_again(self) -> None:
+        Path("live.py").write_text(ONE, encoding="ascii")
+        with self.reloading("--reload", "--handler=live", "--workers=2") as server:
+
+            def workers() -> list[str]:
+                return list(re.findall(r"2 workers: (\d+), (\d+)", server.log)[-1])
+
+            wait_for(self.answers(server, "one"), "the first answer")
+            old = workers()
+            Path("live.py").write_text(ONE.replace("one", "two"), encoding="ascii")
+            wait_for(self.answers(server, "two"), "the new answer")
+            new = workers()
+            assert not set(old) & set(new)
+            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "the end of the old workers")
+            os.kill(server.pid, signal.SIGINT)
+            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in new), "the workers' end")
+            assert "Traceback" not in server.wait()[1]
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_it_ends_with_the_server_and_leaves_none(self, number: int) -> None:
         Path("live.py").write_text(ONE, encoding="ascii")

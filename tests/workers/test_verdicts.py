@@ -71,7 +71,7 @@ class Named:
 
     def __init__(self, per_address: int = 1, rate: int = 0) -> None:
         self.asks = nobody()
-        self.judged = Judged(9, per_address, rate, Clock().seconds, ended=[].append, asks=self.asks)
+        self.judged = Judged(9, per_address, rate, Clock().seconds, ended=lambda _: None, asks=self.asks)
         self.counted: list[tuple[str, int, bool]] = []
         self.went_on: list[str] = []
 
@@ -139,7 +139,7 @@ class TestJudged:
         assert ended == [7]
 
     def test_the_verdict_on_an_address_holds(self) -> None:
-        judged = Judged(9, 1, 1, Clock().seconds, ended=[].append, asks=nobody())
+        judged = Judged(9, 1, 1, Clock().seconds, ended=lambda _: None, asks=nobody())
         assert judged.rate is not None
         with judged.deciding(1, ADMITTED):
             assert judged.rate.take("192.0.2.1") == 0
@@ -156,7 +156,7 @@ class TestJudged:
         assert judged.empty
 
     def test_of_a_client_behind_a_proxy_the_worker_decides_alone(self) -> None:
-        judged = Judged(1, 1, 1, Clock().seconds, ended=[].append, asks=nobody())
+        judged = Judged(1, 1, 1, Clock().seconds, ended=lambda _: None, asks=nobody())
         assert judged.rate is not None
         assert [judged.rate.take("192.0.2.1") for _ in range(3)] == [0, 0, 1]
         assert [judged.count_address("192.0.2.1") for _ in range(2)] == [True, False]

@@ -405,11 +405,16 @@ class TestOperators:
 
 
 class TestRun:
+    @pytest.fixture(autouse=True)
+    def chosen(self) -> None:
+        #: The loops that workers were to run on.
+        self.loops: list[str | None] = []
+
     @pytest.fixture
     def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
         reactor = Reactor()
         monkeypatch.setattr(reactor, "run", reactor.read, raising=False)
-        monkeypatch.setattr(reactors, "choose", lambda *, daemon: None)
+        monkeypatch.setattr(reactors, "choose", lambda *, daemon, loop: self.loops.append(loop))
         monkeypatch.setattr(reactors, "installed", lambda: reactor)
         monkeypatch.setattr(collector, "spare_lasting_objects", lambda: None)
         monkeypatch.setattr(log, "begin", lambda *_: None)
@@ -425,7 +430,9 @@ class TestRun:
         peer = Peer(theirs)
         peer.say(peers=True)
         given = {"handler": echo, "slow_turn": 0.0}
-        assert self.ran(Kit(given, str(tmp_path), str(tmp_path / "log")), ours, [socket(AF_UNIX)]) == 0
+        kit = Kit(given, str(tmp_path), str(tmp_path / "log"), loop="asyncio")
+        assert self.ran(kit, ours, [socket(AF_UNIX)]) == 0
+        assert self.loops == ["asyncio"]
         assert heads(peer.read(), "serves") == [True]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         phases = [trigger[:2] for trigger in reactor.triggers]

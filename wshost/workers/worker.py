@@ -238,7 +238,7 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> i
     """
     # The supervisor takes the others, and tells the workers.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    reactors.choose(daemon=False)
+    reactors.choose(daemon=False, loop=kit.loop)
     reactor = reactors.installed()
     try:
         settings = Settings(**kit.given)
