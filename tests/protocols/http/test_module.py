@@ -819,7 +819,9 @@ class TestBehindATrustedProxy:
         connection.asks = True
         driver = start(connection)
         driver.handle_connection_in(upgrade("X-Forwarded-For: 192.0.2.1"))
-        assert answer(driver.handle_action("shutdown"))[0] == 503
+        stopped = driver.handle_action("shutdown")
+        assert isinstance(stopped, Close)
+        assert answer(stopped)[0] == 503
         assert connection.decide(room=True) is None
 
     def test_health_checks_and_requests_for_another_module_have_no_client(self, connection: Connection) -> None:

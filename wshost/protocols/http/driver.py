@@ -131,7 +131,7 @@ class Driver:
         self._cr = data if data == b"\r" else b""
         return data[len(self._cr) :]
 
-    def _judge(self, received: bytes, size: int) -> Switch | Close:
+    def _judge(self, received: bytes, size: int) -> Switch | Close | None:
         options = self._options
         request = parse(received[:size], max_headers=options.max_headers)
         notes = self._context.notes
@@ -156,7 +156,7 @@ class Driver:
 
     def _go_on(self) -> None:
         """It is known whether there is room for the client."""
-        if self._done or self._asked is None:
+        if self._asked is None:
             return
         request, upgrade = self._asked
         result: Switch | Close
