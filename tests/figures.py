@@ -58,7 +58,7 @@ from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
-from wshost.workers import deaths, overview
+from wshost.workers import asks, deaths, overview
 
 ROOT = Path(__file__).parent.parent
 
@@ -276,6 +276,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ('and `reason`, {} "closed by an administrator"', (str(connections.CLOSE[0]),)),
         ("A scrape adds up {} connections a turn", (count(totals.A_TURN),)),
         ("A worker that does not answer within {} seconds", (count(overview.TIMEOUT),)),
+        ("Without an answer within {} seconds, the worker decides alone", (count(asks.LOOKS * asks.EVERY),)),
         (
             "but when {} have died within {} seconds, only after a pause of {} to {} seconds",
             (count(deaths.MANY), count(deaths.WITHIN), count(deaths.FIRST), count(deaths.LONGEST)),
@@ -289,6 +290,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     ],
     "docs/security.md": [
         ("| {} s (`--handshake-timeout`) | 408", (_time("handshake_timeout"),)),
+        ("a worker waits for, and how long | {}, {} s |", (count(asks.MOST_ASKED), count(asks.LOOKS * asks.EVERY))),
         ("reading takes time linear in it | {} |", (size(_HTTP["max_head_size"]),)),
         (
             "| many headers, many query fields | their number | {} each |",

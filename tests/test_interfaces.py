@@ -73,7 +73,7 @@ PUBLIC: dict[Any, set[str]] = {
         "tls",
         "trusted",
         "unsubscribe_all()",
-        "use_client(client, secure)",
+        "use_client(client, secure, decided=None)",
         "use_encoding(encoding)",
         "use_policy(policy)",
         "write(data)",

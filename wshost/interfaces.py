@@ -237,7 +237,7 @@ class IContext(Interface):
     def release_actions() -> None:
         """Undo `keep_actions`: call `handle_action` for each kept action, from within this call."""
 
-    def use_client(client: IAddress | None, secure: bool) -> None:
+    def use_client(client: IAddress | None, secure: bool, decided: Callable[[], None] | None = None) -> bool:
         """Take a trusted proxy's word: `peer` and `peer_address` are from now on those of this client.
 
         The connection counts for the client's limits. If these are exceeded, `admitted` is False then, and the module
@@ -246,6 +246,9 @@ class IContext(Interface):
 
         :param client: None: the proxy has not named it.
         :param secure: whether the client has connected to the proxy by TLS.
+        :param decided: called later, unless the module has left, when another process counts the client's connections,
+            too, and has to be asked. None: this process decides alone.
+        :returns: whether `admitted` holds already; if not, it does when `decided` is called.
         """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:

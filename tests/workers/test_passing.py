@@ -166,6 +166,22 @@ def test_a_client_counts_by_its_address_unless_a_proxy_is_to_name_it() -> None:
     scene.close()
 
 
+def test_a_worker_is_told_whether_clients_have_room_that_proxies_have_named() -> None:
+    scene = Scene(max_connections_per_address=1, listen=["haproxy:tcp:81"])
+    first, second = scene.hire(), scene.hire()
+    scene.connect(4)
+    scene.passing.judge(first, [(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "192.0.2.2")])
+    # 2 is none of its own.
+    assert heads(scene.peers[0].read(), "judged") == [[[1, ADMITTED], [3, ADMITTED]]]
+    scene.passing.judge(second, [(2, "192.0.2.1"), (4, "192.0.2.3")])
+    assert heads(scene.peers[1].read(), "judged") == [[[2, CROWDED], [4, ADMITTED]]]
+    scene.passing.forget(first, [1])
+    scene.connect(1)
+    scene.passing.judge(first, [(5, "192.0.2.1")])
+    assert heads(scene.peers[0].read(), "judged") == [[[5, ADMITTED]]]
+    scene.close()
+
+
 def test_without_trusted_proxies_each_peer_counts_by_its_address() -> None:
     scene = Scene(connection_rate=1)
     worker = scene.hire()

@@ -27,6 +27,7 @@ from wshost.workers.forking import LOOK, adopt_orphans
 from wshost.workers.kit import Kit
 from wshost.workers.line import RETRY
 from wshost.workers.supervisor import ABORTING, LAST_WORDS, OVERTIME, SETTLE, Supervisor
+from wshost.workers.verdicts import ADMITTED
 
 
 class Notifier:
@@ -312,6 +313,14 @@ class TestDeaths:
         scene.workers[1].say(ended=[0])
         scene.workers[1].say(failed="the backplane can't connect", traceback="")
         assert scene.end(1, 1) == ["worker 1 (pid 101) can't start: the backplane can't connect; 0 connections lost"]
+
+    def test_a_worker_that_asks_about_a_client_is_answered(self, scene: Scene) -> None:
+        scene.start()
+        scene.connect()
+        (number,) = next(iter(scene.crew)).connections
+        scene.workers[1].say(judge=[[number, "192.0.2.9"]])
+        scene.reactor.read()
+        assert heads(scene.workers[1].read(), "judged") == [[[number, ADMITTED]]]
 
     def test_workers_that_die_one_after_another_are_replaced_ever_later(self, scene: Scene) -> None:
         scene.start()

@@ -194,6 +194,49 @@ def test_the_supervisors_verdict_is_the_clients_answer(verdict: int, status: byt
     scene.close()
 
 
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+)
+
+
+@pytest.fixture
+def behind() -> Iterator[Scene]:
+    """A worker whose clients a trusted proxy names."""
+    scene = Scene(max_connections_per_address=1, trust_proxy=["192.0.2.1"])
+    scene.start()
+    yield scene
+    scene.close()
+
+
+def statuses(scene: Scene) -> list[bytes]:
+    answers: list[Any] = scene.port.transports
+    return [answer.value()[9:12] for answer in answers]
+
+
+def test_a_worker_asks_the_supervisor_about_a_client_before_it_answers(behind: Scene) -> None:
+    behind.take(1, 2)
+    for one in behind.port.protocols:
+        one.dataReceived(REQUEST)
+    behind.reactor.read()
+    assert behind.peer.read() == [{"judge": [[1, "192.0.2.9"], [2, "192.0.2.9"]]}]
+    assert statuses(behind) == [b"", b""]
+    behind.say(judged=[[1, CROWDED], [2, ADMITTED]])
+    assert statuses(behind) == [b"503", b"101"]
+
+
+def test_without_its_supervisor_a_worker_decides_on_clients_alone(behind: Scene) -> None:
+    behind.take(1, 2, 3)
+    for one in behind.port.protocols[:2]:
+        one.dataReceived(REQUEST)
+    behind.peer.close()
+    behind.reactor.read()
+    assert statuses(behind) == [b"101", b"503", b""]
+    behind.port.protocols[2].dataReceived(REQUEST)
+    behind.reactor.read()
+    assert statuses(behind) == [b"101", b"503", b"503"]
+
+
 def test_a_socket_that_comes_after_the_end_is_closed_and_told_of(scene: Scene) -> None:
     scene.start()
     scene.server.stopService()
@@ -362,11 +405,16 @@ class TestOperators:
 
 
 class TestRun:
+    @pytest.fixture(autouse=True)
+    def chosen(self) -> None:
+        #: The loops that workers were to run on.
+        self.loops: list[str | None] = []
+
     @pytest.fixture
     def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
         reactor = Reactor()
         monkeypatch.setattr(reactor, "run", reactor.read, raising=False)
-        monkeypatch.setattr(reactors, "choose", lambda *, daemon: None)
+        monkeypatch.setattr(reactors, "choose", lambda *, daemon, loop: self.loops.append(loop))
         monkeypatch.setattr(reactors, "installed", lambda: reactor)
         monkeypatch.setattr(collector, "spare_lasting_objects", lambda: None)
         monkeypatch.setattr(log, "begin", lambda *_: None)
@@ -382,7 +430,9 @@ class TestRun:
         peer = Peer(theirs)
         peer.say(peers=True)
         given = {"handler": echo, "slow_turn": 0.0}
-        assert self.ran(Kit(given, str(tmp_path), str(tmp_path / "log")), ours, [socket(AF_UNIX)]) == 0
+        kit = Kit(given, str(tmp_path), str(tmp_path / "log"), loop="asyncio")
+        assert self.ran(kit, ours, [socket(AF_UNIX)]) == 0
+        assert self.loops == ["asyncio"]
         assert heads(peer.read(), "serves") == [True]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         phases = [trigger[:2] for trigger in reactor.triggers]

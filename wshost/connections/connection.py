@@ -451,14 +451,31 @@ classImplements(Connection, IProtocol, IHalfCloseableProtocol)
 class ProxiedConnection(Connection):
     """A connection through a proxy, which sends a header with the peer's address before the peer's first bytes.
 
-    The transport's `call_when_known` tells when the header has arrived. Only then the address is counted.
+    The transport's `call_when_known` tells when the header has arrived. Only then the address is counted. While another
+    process is asked about it, the transport holds what comes behind the header.
     """
 
     def _count_address(self) -> None:
         self.stream.transport.call_when_known(self._count_known_address)
 
     def _count_known_address(self) -> None:
+        context = self.context
+        if context.admitted and context.trusted is None and context.ask_address(self._go_on):
+            self.stream.transport.hold()
+            self.stream.held = True
+            self.stream.regulate()
+            return
         super()._count_address()
+        self._start_again_if_refused()
+
+    def _go_on(self) -> None:
+        """Another process has said whether the address has room."""
+        self._start_again_if_refused()
+        self.stream.held = False
+        self.stream.regulate()
+        self.stream.transport.release()
+
+    def _start_again_if_refused(self) -> None:
         if not self.context.admitted and not self.stream.closing:
             self.context.leave("too many from one address")
             if not self.stream.closing:

@@ -7,7 +7,8 @@
   is replaced.
 - `succession` hands the listening sockets to the process that takes over.
 - `template` is the process that the workers are forked from; `worker` is a server in a worker.
-- `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker.
+- `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker; by `asks`, a
+  worker asks about clients that proxies have named.
 - `overview` shows operators all workers as one: it asks each, and `answers` has what it says.
 - `line` is one end of the connection between two of these processes; `kit` is what each worker has to know; `ports` are
   the listening sockets.

@@ -97,6 +97,16 @@ class Passing:
             worker.connections.discard(number)
             self.gate.forget(number)
 
+    def judge(self, worker: Worker, asked: Iterable[tuple[int, str]]) -> None:
+        """Tell a worker whether clients have room that proxies have named.
+
+        :param asked: the numbers of its connections, and the clients' addresses.
+        """
+        verdicts = [
+            (number, self.gate.judge_named(number, host)) for number, host in asked if number in worker.connections
+        ]
+        worker.line.tell({"judged": verdicts})
+
     def go_on(self) -> None:
         """Pass on what waits, as a worker may have room now."""
         shut: set[Worker] = set()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from wshost.connections.admission import Admission
 from wshost.connections.rate import ConnectionRate
+from wshost.workers.asks import Asks
 
 #: There is room; the server is full; the address has too many connections.
 ADMITTED, FULL, CROWDED = 0, -1, -2
@@ -44,12 +45,32 @@ class Gate:
         admission, id = self._admission, str(number)
         verdict = ADMITTED if admission.has_room(len(self._open), id) else FULL
         if verdict == ADMITTED and host is not None:
-            wait = 0 if admission.rate is None else admission.rate.take(host)
-            verdict = wait or (ADMITTED if admission.count_address(host) else CROWDED)
+            verdict = self._judge_host(host)
         if verdict != ADMITTED:
             admission.refuse(id)
         self._open[number] = host if verdict == ADMITTED else None
         return verdict
+
+    def judge_named(self, number: int, host: str) -> int:
+        """Count a connection as an address that a proxy has named, and return the verdict on that.
+
+        :param host: the IP address. The connection counted as none before.
+        """
+        if self._open.get(number, "") is not None:
+            # It counts already, or has ended.
+            return ADMITTED
+        verdict = self._judge_host(host)
+        if verdict == ADMITTED:
+            self._open[number] = host
+        else:
+            # From now on, it takes no place.
+            self._admission.refuse(str(number))
+        return verdict
+
+    def _judge_host(self, host: str) -> int:
+        admission = self._admission
+        wait = 0 if admission.rate is None else admission.rate.take(host)
+        return wait or (ADMITTED if admission.count_address(host) else CROWDED)
 
     def forget(self, number: int) -> None:
         """Forget a connection that has ended, if it is known."""
@@ -91,9 +112,11 @@ class Deciding:
 class Judged(Admission):
     """The admission of a worker's connections: the supervisor has decided.
 
-    Behind a proxy, the client's address is known only to the worker. Then the worker's own limits hold.
+    Behind a proxy, the client's address is known only to the worker, which asks back. Without an answer, the worker's
+    own limits hold, by which all its connections count.
 
     :param ended: called with the number of each connection that has ended.
+    :param asks: asks the supervisor.
     """
 
     def __init__(
@@ -102,11 +125,15 @@ class Judged(Admission):
         max_connections_per_address: int,
         rate: int,
         seconds: Callable[[], float],
+        *,
         ended: Callable[[int], None],
+        asks: Asks,
     ) -> None:
         self._rate = _JudgedRate(rate, seconds) if rate else None
         super().__init__(max_connections, max_connections_per_address, self._rate)
         self._ended = ended
+        self._asks = asks
+        self._limits_addresses = bool(max_connections_per_address or rate)
         # The connection that is made now, and its verdict.
         self._number = -1
         self._verdict: int | None = None
@@ -150,8 +177,24 @@ class Judged(Admission):
         self._per_address[host] += 1
         return True
 
+    def ask(self, id: str, host: str, count: Callable[[], None], then: Callable[[], None]) -> bool:
+        number = self._numbers.get(id)
+        if number is None or not self._limits_addresses:
+            return False
+
+        def decide(verdict: int | None) -> None:
+            self._use(verdict)
+            try:
+                count()
+            finally:
+                self._use(None)
+            then()
+
+        return self._asks.ask(number, host, decide)
+
     def forget(self, id: str) -> None:
         super().forget(id)
         number = self._numbers.pop(id, None)
         if number is not None:
+            self._asks.forget(number)
             self._ended(number)

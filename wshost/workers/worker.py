@@ -28,6 +28,7 @@ from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import Settings
+from wshost.workers.asks import Asks
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
 from wshost.workers.packets import Packets
@@ -84,6 +85,7 @@ class WorkerServer(Server):
         self._alone = False
         self._ends = False
         self._line = Line(reactor, connected, self._received, self._lost)
+        self._asks = Asks(reactor, self._line.send)
         self._answers = None if settings.admin is None else self._answering()
 
     def _answering(self) -> Answers:
@@ -106,7 +108,8 @@ class WorkerServer(Server):
             limits.max_connections_per_address,
             limits.connection_rate,
             reactor.seconds,
-            self._note_end,
+            ended=self._note_end,
+            asks=self._asks,
         )
         return self._judged
 
@@ -162,6 +165,8 @@ class WorkerServer(Server):
             self._mesh.complete()
         elif "ask" in head and self._answers is not None:
             self._answers.answer(head)
+        elif "judged" in head:
+            self._asks.answered(head["judged"])
         elif "beat" in head:
             self._line.tell({"beat": True})
         elif "reload" in head:
@@ -202,6 +207,7 @@ class WorkerServer(Server):
 
     def _lost(self) -> None:
         """Go on for a while, then drain: the supervisor has gone, and has no time to say so."""
+        self._asks.give_up()
         if self._stops is not None:
             return
         self._alone = True
@@ -237,7 +243,7 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> i
     """
     # The supervisor takes the others, and tells the workers.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    reactors.choose(daemon=False)
+    reactors.choose(daemon=False, loop=kit.loop)
     reactor = reactors.installed()
     try:
         settings = Settings(**kit.given)
