@@ -20,7 +20,7 @@ from wshost.cluster.presence import Presence
 from wshost.connections import home
 from wshost.connections.homes import Homes
 from wshost.connections.ref import Ref
-from wshost.connections.registry import Registry
+from wshost.connections.registry import Guests, Registry
 from wshost.messages import CALL
 
 #: What a process asks another for: whether it has a connection.
@@ -143,7 +143,7 @@ class Holdings:
         self._presence.unwatch(topic, ref)
         return True
 
-    def gone(self, registry: Registry, id: str, reason: str | None) -> None:
+    def gone(self, registry: Registry | Guests, id: str, reason: str | None) -> None:
         """Forget a connection that is not in its registry any more. Called in its thread.
 
         :param reason: why it has ended; None: another process has it.

@@ -18,7 +18,10 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
+from wshost.connections import home
 from wshost.connections.connection import Connection
+from wshost.connections.home import Home
+from wshost.connections.ref import Ref
 from wshost.connections.shared import Shared
 from wshost.request import Proxy
 from wshost.topics.subscriptions import Topics
@@ -55,6 +58,7 @@ def freeze(connection: Connection) -> Frozen | None:
     messages_in, messages_out = context.messages()
     head = {
         "id": connection.id,
+        "home": home.read(str(connection.ref))[0],
         "module": context.module,
         "route": context.route,
         "client": None if client is None else [getattr(client, "host", None), getattr(client, "port", None)],
@@ -70,6 +74,21 @@ def freeze(connection: Connection) -> Frozen | None:
         # A module has noted something that can't be sent.
         return None
     return Frozen(head, data) if size <= LARGEST else None
+
+
+def packet(frozen: Frozen, name: Any) -> dict[str, Any]:
+    """Return what goes over of a connection, besides its data.
+
+    :param name: the peer's, as `accept` has returned it.
+    """
+    # A name of bytes is an abstract one, which JSON has no form for.
+    return {**frozen.head, "name": "" if isinstance(name, bytes) else name}
+
+
+def name_of(head: Mapping[str, Any]) -> Any:
+    """Return the peer's name in a `packet`, as `accept` has returned it."""
+    name = head["name"]
+    return tuple(name) if isinstance(name, list) else name
 
 
 class Handover:
@@ -154,6 +173,8 @@ class MovedConnection(Connection):
 
     def connectionMade(self) -> None:
         head, stream, context = self._frozen.head, self.stream, self.context
+        if head.get("home") is not None:
+            context.ref = Ref(self._shared.registry.lodge(self.id, Home(*head["home"])), self.id)
         if head["client"] is not None and head["client"][0] is not None:
             stream.client = _client(*head["client"])
         if head["proxy"] is not None:

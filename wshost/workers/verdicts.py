@@ -52,6 +52,15 @@ class Gate:
         self._open[number] = host if verdict == ADMITTED else None
         return verdict
 
+    def count(self, number: int, host: str | None) -> None:
+        """Count a connection that another process has admitted, whether there is room or not.
+
+        :param number: as for `judge`, and `host`, too.
+        """
+        if host is not None:
+            self._admission.count_admitted(host)
+        self._open[number] = host
+
     def forget(self, number: int) -> None:
         """Forget a connection that has ended, if it is known."""
         if number in self._open:
@@ -111,6 +120,19 @@ class Judged(Admission):
                 self._number, number = -1, self._number
                 self._ended(number)
 
+    @contextmanager
+    def carrying(self, number: int, id: str, counted: bool) -> Iterator[None]:
+        """In the block, a connection of another process is made, which has admitted it. `forget` follows.
+
+        :param counted: the supervisor counts it as one of its address.
+        """
+        self._numbers[id] = number
+        self._use(ADMITTED if counted else None)
+        try:
+            yield
+        finally:
+            self._use(None)
+
     def _use(self, verdict: int | None) -> None:
         self._verdict = verdict
         if self._rate is not None:
@@ -128,7 +150,7 @@ class Judged(Admission):
         if self._verdict == CROWDED:
             return False
         # Counted even so: `discount_address` follows at the end.
-        self._per_address[host] += 1
+        self.count_admitted(host)
         return True
 
     def forget(self, id: str) -> None:

@@ -20,6 +20,7 @@ from wshost.backplanes.workers import WorkersBackplane
 from wshost.cluster.exchange import Way
 from wshost.commands import log
 from wshost.connections.admission import Admission
+from wshost.connections.handover import Frozen, name_of, packet
 from wshost.connections.shared import Limits
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Of so many connections a packet says that they have ended.
 MOST_ENDED = 5_000
+#: Seconds that the process that takes over may leave a connection in its queue: fewer than a worker may hang.
+GIVING = 5.0
 
 _log = Logger("wshost")
 
@@ -150,9 +153,13 @@ class WorkerServer(Server):
 
     # What the supervisor says
 
-    def _received(self, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
+    def _received(self, head: Mapping[str, Any], data: bytes, sockets: list[socket]) -> None:
         if "take" in head:
             self._take(head["take"], sockets)
+        elif "carried" in head:
+            self._go_on_with(head, data, sockets[0])
+        elif "give" in head:
+            self._give_all(Channel(sockets[0]))
         elif "peer" in head:
             self._mesh.add(sockets[0])
         elif "peers" in head:
@@ -181,6 +188,36 @@ class WorkerServer(Server):
                 continue
             with self._judged.deciding(number, verdict):
                 port.take(connected, tuple(name) if isinstance(name, list) else name)
+
+    def _go_on_with(self, what: Mapping[str, Any], data: bytes, connected: socket) -> None:
+        """Go on with a connection of the process before the supervisor."""
+        number, head = what["carried"], what["head"]
+        if self._judged is None:
+            connected.close()
+            self._note_end(number)
+            return
+        with self._judged.carrying(number, head["id"], what["counted"]):
+            adopted = self.adopt(Frozen(head, data), connected, name_of(head))
+        if not adopted:
+            self._judged.forget(head["id"])
+
+    def _give_all(self, channel: Channel) -> None:
+        """Give the connections that can go to the process that takes over."""
+        channel.socket.settimeout(GIVING)
+        hub = self._hub
+        if hub is None:
+            channel.close()
+            return
+
+        def give(frozen: Frozen, connected: socket, name: Any) -> None:
+            channel.send(packet(frozen, name), frozen.data, [connected.fileno()])
+
+        def tell(moved: int) -> None:
+            channel.close()
+            self._line.tell({"given": moved})
+
+        hub.shared.registry.shares_home = True
+        hub.hand_over(give).addCallback(tell)
 
     def _tell_reloaded(self, done: Reloaded) -> Reloaded:
         self._line.tell({"reloaded": list(done.problems), "done": bool(done.certificates or done.handlers)})
