@@ -162,6 +162,7 @@ class Predecessor:
         self.go: Any = None
         self.adopt: Any = None
         self.closed = False
+        self.answer: dict[str, Any] = {"workers": 5}
 
     def ask(self, names: Sequence[str]) -> dict[str, Any]:
         self.asked += names
@@ -180,8 +181,8 @@ class Offer:
     made: ClassVar[list[Offer]] = []
     error: ClassVar[OSError | None] = None
 
-    def __init__(self, reactor: Any, path: Path, share: Any, give_up: Any) -> None:
-        self.path, self.share, self.give_up = path, share, give_up
+    def __init__(self, reactor: Any, path: Path, share: Any, give_up: Any, answer: Any) -> None:
+        self.path, self.share, self.give_up, self.answer = path, share, give_up, answer
         self.listening = False
         self.made.append(self)
 
@@ -243,6 +244,7 @@ class TestTakeover:
         server.startService()
         (offer,) = Offer.made
         assert (offer.path, offer.listening) == (Path("/run/chat/takeover"), True)
+        assert offer.answer() == {"workers": 0}
         server.stopService()
         assert not offer.listening
 
@@ -280,6 +282,8 @@ class TestTakeover:
         assert server._hub.shared.registry.home == Home("web-1", "hD3kP0aQ9zE")
         (offer,) = Offer.made
         assert offer.listening
+        # Ids of connections that it may have name workers, and these must not come again.
+        assert offer.answer() == {"workers": 5}
 
     def test_a_successor_that_can_not_be_followed_serves_and_says_so(
         self, reactor: Reactor, predecessor: Predecessor, monkeypatch: pytest.MonkeyPatch

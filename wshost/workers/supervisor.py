@@ -223,7 +223,7 @@ class Supervisor(MultiService):
         if not self._began and len(self._crew.serving) == self._settings.workers:
             self._began = True
             self._health.start()
-            self._succession.go(self._let_in, self._adopting.take, lambda: self._adopting.end(self._has_taken_over))
+            self._succession.go(self._let_in, self._adopt, lambda: self._adopting.end(self._has_taken_over))
         self._passing.go_on()
 
     def _let_in(self) -> None:
@@ -236,6 +236,11 @@ class Supervisor(MultiService):
                 self._offer()
             except ConfigurationError as error:
                 _log.error("{error}", error=error)
+
+    def _adopt(self, head: Mapping[str, Any], data: bytes, connected: socket) -> None:
+        if self._overview is not None:
+            self._overview.mixed = True
+        self._adopting.take(head, data, connected)
 
     def _begin(self) -> None:
         self._passing.begin()

@@ -204,10 +204,6 @@ class WorkerServer(Server):
     def _give_all(self, channel: Channel) -> None:
         """Give the connections that can go to the process that takes over."""
         channel.socket.settimeout(GIVING)
-        hub = self._hub
-        if hub is None:
-            channel.close()
-            return
 
         def give(frozen: Frozen, connected: socket, name: Any) -> None:
             channel.send(packet(frozen, name), frozen.data, [connected.fileno()])
@@ -216,8 +212,12 @@ class WorkerServer(Server):
             channel.close()
             self._line.tell({"given": moved})
 
-        hub.shared.registry.shares_home = True
-        hub.hand_over(give).addCallback(tell)
+        if self._hub is None:
+            # It stops already.
+            tell(0)
+            return
+        self._hub.shared.registry.shares_home = True
+        self._hub.hand_over(give).addCallback(tell)
 
     def _tell_reloaded(self, done: Reloaded) -> Reloaded:
         self._line.tell({"reloaded": list(done.problems), "done": bool(done.certificates or done.handlers)})
