@@ -459,6 +459,12 @@ class Server(MultiService):
         port.adopt(connected, hub.adopt(frozen), name)
         return True
 
+    def settle(self) -> None:
+        """No more connections of another process come: they monitor and watch from now on."""
+        directory = None if self._hub is None else self._hub.shared.registry.directory
+        if directory is not None:
+            directory.settle()
+
     def _serve(self, _: object) -> None:
         """Let clients in: the backplane has connected."""
         self._connecting = None

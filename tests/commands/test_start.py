@@ -161,6 +161,7 @@ class Predecessor:
         self.asked: list[str] = []
         self.go: Any = None
         self.adopt: Any = None
+        self.ended: Any = None
         self.closed = False
         self.answer: dict[str, Any] = {"workers": 5}
 
@@ -168,8 +169,8 @@ class Predecessor:
         self.asked += names
         return {}
 
-    def succeed(self, reactor: Any, go: Any, adopt: Any) -> None:
-        self.go, self.adopt = go, adopt
+    def succeed(self, reactor: Any, go: Any, adopt: Any, ended: Any) -> None:
+        self.go, self.adopt, self.ended = go, adopt, ended
 
     def close(self) -> None:
         self.closed = True

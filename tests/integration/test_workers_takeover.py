@@ -147,6 +147,37 @@ def test_subscriptions_go_on(stack: ExitStack, folder: Path) -> None:
         assert {other.recv(timeout=PATIENCE) for other in clients} == {"hello"}
 
 
+#: Has a name, is present, and monitors others; keeps its reference, but says nothing of itself again.
+KNOWN = """
+import wshost
+def init(options):
+    return options["worker"]
+def handle(message, ref):
+    match message:
+        case ("text", "who"):
+            return ("reply", str(ref), ref)
+        case ("text", "present"):
+            return ("reply", " ".join(sorted(map(str, wshost.present("room")))), ref)
+        case ("text", text):
+            what, about = text.split()
+            match what:
+                case "be":
+                    done = wshost.register(about, ref) and wshost.track("room", ref, {"number": about})
+                case "whereis":
+                    done = wshost.whereis(about)
+                case "monitor":
+                    done = ref.monitor(wshost.Ref.parse(about))
+            return ("reply", str(done), ref)
+        case ("info", ("down", other, reason)):
+            return ("reply", f"down {other}", ref)
+    return ("noreply", ref)
+def freeze(ref):
+    return b""
+def thaw(data, options):
+    return options["worker"]
+"""
+
+
 def test_what_can_not_go_over_gets_a_close(stack: ExitStack, folder: Path) -> None:
     """A compressed connection has a context that no other process knows."""
     servers = Servers(stack, folder, "--handler", TALLY, "--compress")
@@ -186,4 +217,34 @@ def test_the_admin_endpoint_goes_over_and_shows_connections_of_the_server_before
     assert [f'"id": "{id}"' in ask("/connections") for id in ("w1c1", "w1c2", "w2c1", "w2c2")] == [True] * 4
     assert '"id": "w2c1"' in ask("/connections/w2c1")
     assert "closing" in ask("/connections/w2c1", "DELETE")
-    wait_until(lambda: "w2c1" not in ask("/connections/w2c1"))
+    wait_until(lambda: '"id": "w2c1"' not in ask("/connections"))
+
+
+def knows(client: ClientConnection, what: str, answer: str) -> None:
+    """In another worker, it is known a moment later."""
+    wait_until(lambda: said(client, what) == answer)
+
+
+def test_names_presences_and_monitors_go_on(stack: ExitStack, folder: Path) -> None:
+    (folder / "known.py").write_text(KNOWN)
+    servers = Servers(stack, folder, "--handler", str(folder / "known.py"))
+    texts: dict[str, ClientConnection] = {}
+    for workers in (2, 2, 1, 2):
+        servers.start(workers)
+        if not texts:
+            clients = servers.open(4)
+            texts = {said(client, "who"): client for client in clients}
+            for number, client in enumerate(clients):
+                assert said(client, f"be {number}") == "True"
+            for client in clients:
+                for text in texts:
+                    assert said(client, f"monitor {text}") == "True"
+        for client in servers.open(2):
+            for number, text in enumerate(texts):
+                knows(client, f"whereis {number}", text)
+            knows(client, "present", " ".join(sorted(texts)))
+            client.close()
+    # Nobody was told that another one had ended. Now one does.
+    (gone, ended), *others = texts.items()
+    ended.close()
+    assert {client.recv(timeout=PATIENCE) for _, client in others} == {f"down {gone}"}

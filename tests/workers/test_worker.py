@@ -41,11 +41,10 @@ class Port:
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory
+        self.socket = SimpleNamespace(family=AF_UNIX)
         self.taken: list[Any] = []
         self.protocols: list[Any] = []
         self.transports: list[Transport] = []
-
-    socket = SimpleNamespace(family=AF_UNIX)
 
     def adopt(self, connected: socket, protocol: Any, name: Any) -> None:
         connected.close()

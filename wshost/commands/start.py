@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from socket import socket
 from threading import Thread
@@ -107,7 +108,8 @@ class CommandServer(Server):
         # The process before this one serves meanwhile; later, all clients would have to wait.
         self.load()
         reactor = reactors.installed()
-        reactor.callWhenRunning(self._predecessor.succeed, reactor, self._go_on, self._adopt)
+        succeed = partial(self._predecessor.succeed, ended=self.settle)
+        reactor.callWhenRunning(succeed, reactor, self._go_on, self._adopt)
 
     def _go_on(self, said: Mapping[str, Any]) -> None:
         """Serve: the process before this one does not any more."""

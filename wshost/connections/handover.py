@@ -22,6 +22,7 @@ from wshost.connections import home
 from wshost.connections.connection import Connection
 from wshost.connections.home import Home
 from wshost.connections.ref import Ref
+from wshost.connections.registry import Directory
 from wshost.connections.shared import Shared
 from wshost.request import Proxy
 from wshost.topics.subscriptions import Topics
@@ -43,10 +44,12 @@ class Frozen(NamedTuple):
     data: bytes
 
 
-def freeze(connection: Connection) -> Frozen | None:
+def freeze(connection: Connection, directory: Directory | None = None) -> Frozen | None:
     """Return what another process needs to go on with a connection; None if it can't go over now, or never.
 
     Called while no users' code is running. Nothing changes: the connection goes on if nobody takes it.
+
+    :param directory: knows its names, and more.
     """
     if not connection.quiet:
         return None
@@ -67,6 +70,7 @@ def freeze(connection: Connection) -> Frozen | None:
         "notes": context.notes,
         "seconds": connection.age,
         "traffic": [connection.bytes_in, stream.bytes_out, stream.published, messages_in, messages_out],
+        "held": {} if directory is None else directory.freeze(connection.ref),
     }
     try:
         size = len(json.dumps(head)) + len(data)
@@ -143,7 +147,7 @@ class Handover:
 
         :raises OSError: when it can't be taken. It is lost then.
         """
-        frozen = freeze(connection)
+        frozen = freeze(connection, self._shared.registry.directory)
         detached = None if frozen is None else connection.stream.detach()
         if frozen is None or detached is None:
             return False
@@ -192,7 +196,10 @@ class MovedConnection(Connection):
             self.context.counted_address = host
 
     def _start(self) -> None:
-        head = self._frozen.head
+        head, directory = self._frozen.head, self._shared.registry.directory
+        if directory is not None and head.get("held"):
+            # Before users' code, which may ask for it.
+            directory.thaw(self.ref, head["held"])
         self.context.thaw(head["module"], head["route"], self._frozen.data, *head["traffic"][3:])
         for topic in head["topics"]:
             self.ask(0, "subscribe", topic)

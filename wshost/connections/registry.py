@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -60,6 +60,15 @@ class Directory(Protocol):
 
     def gone(self, registry: Registry | Guests, id: str, reason: str | None) -> None:
         """Forget a connection. Called in the reactor's thread."""
+
+    def freeze(self, ref: Any) -> Mapping[str, Any]:
+        """Return what goes over with a connection."""
+
+    def thaw(self, ref: Any, held: Mapping[str, Any]) -> None:
+        """Go on with what has come with a connection."""
+
+    def settle(self) -> None:
+        """No more connections of another process come."""
 
 
 class Guests:

@@ -248,6 +248,7 @@ class Supervisor(MultiService):
             listener.resume()
 
     def _has_taken_over(self) -> None:
+        self._tell_all({"settled": True})
         _log.info("{connections} went over from the process before", connections=counted(self._adopting.count))
 
     def _offer(self) -> None:

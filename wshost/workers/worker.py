@@ -158,6 +158,8 @@ class WorkerServer(Server):
             self._take(head["take"], sockets)
         elif "carried" in head:
             self._go_on_with(head, data, sockets[0])
+        elif "settled" in head:
+            self.settle()
         elif "give" in head:
             self._give_all(Channel(sockets[0]))
         elif "peer" in head:
