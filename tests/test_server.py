@@ -1299,6 +1299,20 @@ class TestAnotherProcess:
             assert [one[0] for one in unix.adopted] == [ends[0]]
             assert [one[0] for one in tcp.adopted] == [other]
 
+    def test_connections_that_have_come_settle_when_no_more_come(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settled: list[bool] = []
+        monkeypatch.setattr("wshost.cluster.moving.Moving.settle", lambda _: settled.append(True))
+        server = service({"handler": echo}, reactor)
+        server.settle()
+        server.bind()
+        server.settle()
+        assert settled == []
+        server.startService()
+        server.settle()
+        assert settled == [True]
+
     def test_a_connection_whose_id_is_taken_is_closed(self, reactor: Reactor, port: Port) -> None:
         server = started({"handler": echo}, reactor)
         connect(reactor)

@@ -31,7 +31,7 @@ def come(process: Process, moved: Ref) -> tuple[Ref, Peer]:
 def go(process: Process, ref: Ref) -> Any:
     """A connection goes over; what goes with it."""
     held = json.loads(json.dumps(process.directory.freeze(ref)))
-    registry = process.registry
+    registry: Any = process.registry
     registry.remove(registry.find(ref.id), None)
     return held
 
@@ -43,6 +43,7 @@ class TestGoingOver:
         watcher, _ = other.open()
         assert old.directory.register("boss", ref)
         assert old.directory.track("room", ref, packed({"at": 1}))
+        together.turn(1)
         assert watcher.watch("room")
         together.turn(1)
         assert other.infos(watcher) == [("presence", "room", {ref: {"at": 1}}, ())]
@@ -75,10 +76,10 @@ class TestGoingOver:
             assert old.directory.register(name, ref)
         together.turn(1)
         go(old, first)
-        together.turn(LINGER / 2)
-        go(old, second)
+        together.turn(1.5 * LINGER)
         assert not old.directory.register("boss", second)
-        together.turn(LINGER / 2 + 0.5)
+        go(old, second)
+        together.turn(LINGER / 4)
         assert [other.directory.whereis(name) for name in ("boss", "clerk")] == [first, second]
         together.turn(LINGER)
         assert [other.directory.whereis(name) for name in ("boss", "clerk")] == [None, second]

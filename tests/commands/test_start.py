@@ -285,6 +285,7 @@ class TestTakeover:
         assert offer.listening
         # Ids of connections that it may have name workers, and these must not come again.
         assert offer.answer() == {"workers": 5}
+        assert predecessor.ended == server.settle
 
     def test_a_successor_that_can_not_be_followed_serves_and_says_so(
         self, reactor: Reactor, predecessor: Predecessor, monkeypatch: pytest.MonkeyPatch

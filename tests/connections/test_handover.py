@@ -359,6 +359,33 @@ class TestGoingOn:
             connection, _ = adopt(host, Frozen({**frozen.head, "id": id, "home": home}, frozen.data))
             assert str(connection.ref) == write(registry.home, id)
 
+    def test_what_the_directory_knows_of_it_goes_along_before_its_handler_is_called(self) -> None:
+        handler = Handler()
+        held = {"names": [["boss", 1.0]]}
+        told: list[Any] = []
+
+        class Directory:
+            def freeze(self, ref: Any) -> Any:
+                return held
+
+            def gone(self, *_: Any) -> None:
+                """Do nothing."""
+
+            def thaw(self, ref: Any, held: Any) -> None:
+                told.append((str(ref), held, list(handler.thawed)))
+
+        first, second = plain(Handler()), plain(handler)
+        for host in (first, second):
+            host.hub.shared.registry.directory = Directory()  # type: ignore[assignment]
+        peer = first.open()
+        text = str(peer.connection.ref)
+        (frozen,) = Moving(first).start().wait().given
+        adopt(second, frozen)
+        assert told == [(text, held, [])]
+        assert len(handler.thawed) == 1
+        adopt(second, Frozen({**frozen.head, "id": "c9", "held": {}}, frozen.data))
+        assert len(told) == 1
+
     def test_the_peers_name_goes_along(self) -> None:
         frozen = Frozen({"id": "c1"}, b"")
         for name, expected in ((("192.0.2.1", 5), ("192.0.2.1", 5)), (b"\0abstract", ""), ("", "")):

@@ -764,6 +764,7 @@ class TestTakeover:
         with capturedLogs() as logged:
             new.reactor.read()
         assert [formatEvent(one) for one in logged] == ["1 connection went over from the process before"]
+        assert new.said("settled") == {3: [True], 4: [True]}
         ours.close()
         old.supervisor.stopService()
         assert Path(path).is_socket()

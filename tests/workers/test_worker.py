@@ -246,6 +246,16 @@ def test_connections_of_the_process_before_go_on_and_are_given_to_the_next(monke
     scene.close()
 
 
+def test_when_all_connections_of_the_process_before_have_come_they_settle(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[bool] = []
+    monkeypatch.setattr(scene.server, "settle", lambda: settled.append(True))
+    scene.start()
+    scene.say(settled=True)
+    assert settled == [True]
+
+
 def test_a_connection_of_the_process_before_that_can_not_go_on_has_ended(scene: Scene) -> None:
     scene.start()
     scene.carry(11)
