@@ -428,6 +428,43 @@ class TestWhatOthersAsk:
 _PAIR = Pair()
 
 
+class TestSharedHomes:
+    """Two processes have connections of a home whose own process has ended."""
+
+    HOME = Home("web-1", BOOT)
+
+    def met(self) -> tuple[Pair, Peer]:
+        pair = Pair()
+        peer = pair.there.open()
+        for process, id in ((pair.there, peer.connection.id), (pair.here, "c99")):
+            process.homes.add(process.registry.lodge(id, self.HOME))
+            process.exchange.open(BOOT)
+        return pair, peer
+
+    def test_references_find_those_of_the_other_process(self) -> None:
+        pair, peer = self.met()
+        ref = Ref(pair.here.homes.find(self.HOME), peer.connection.id)
+        assert ref.send("1") is Sent.ACCEPTED
+        assert ref.ping(b"p")
+        confirmed = results(ref.send("2", confirm=True))
+        pair.turn()
+        assert peer.messages() == ["1", ("ping", b"p"), "2"]
+        assert confirmed == [Outcome.WRITTEN]
+        with pytest.raises(RuntimeError, match="of this process only"):
+            ref.drained()
+
+    def test_of_one_that_nobody_has_nothing_is_known_and_nobody_asks_again(self) -> None:
+        pair, _ = self.met()
+        ref = Ref(pair.here.homes.find(self.HOME), "c5")
+        confirmed = results(ref.send("x", confirm=True))
+        ref.send("y")
+        pair.turn()
+        published = pair.there.outside.counts.published
+        pair.turn(10)
+        assert confirmed == [Outcome.TIMEOUT]
+        assert pair.there.outside.counts.published == published == 0
+
+
 def test_a_home_of_a_process_that_has_not_joined_is_gone() -> None:
     pair, _, _ = met()
     ref = Ref(pair.here.homes.find(Home("web", BOOT)), "c1")

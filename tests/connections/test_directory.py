@@ -25,7 +25,7 @@ class Directory:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self.told: list[tuple[str, str | None]] = []
+        self.told: list[tuple[str, Any]] = []
 
     def ask(self, ref: Any, action: str, what: Any) -> bool:
         self.asked.append((ref, action, what))
@@ -33,6 +33,15 @@ class Directory:
 
     def release(self, ref: Any) -> None:
         self.asked.append((ref, "release"))
+
+    def freeze(self, ref: Any) -> dict[str, Any]:
+        return {"names": [["boss", 1.0]]}
+
+    def thaw(self, ref: Any, held: Any) -> None:
+        self.told.append((ref.id, held))
+
+    def settle(self) -> None:
+        """Do nothing."""
 
     def gone(self, registry: Any, id: str, reason: str | None) -> None:
         assert registry.find(id) is None

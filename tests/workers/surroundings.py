@@ -164,6 +164,7 @@ class Listener:
         self.port = self
         self.proxied = description.startswith("haproxy:")
         self.events: list[Any] = []
+        self.socket = socket(AF_UNIX)
 
     def pause(self) -> None:
         self.events.append("pause")
@@ -191,7 +192,7 @@ class Ports:
         self.take = take
         self.inherited = inherited
         self.listeners: list[Any] = [Listener(one) for one in descriptions]
-        self.sockets = [socket(AF_UNIX) for _ in descriptions]
+        self.sockets = [one.socket for one in self.listeners]
         self.bound: list[bool] = []
 
     def bind(self, unix: bool = True) -> None:

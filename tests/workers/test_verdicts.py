@@ -31,6 +31,16 @@ class TestGate:
         gate = Gate(10, 0, 1, Clock().seconds)
         assert [gate.judge(number, "192.0.2.1") for number in (1, 2, 3)] == [ADMITTED, ADMITTED, 1]
 
+    def test_those_of_another_process_count_whether_there_is_room_or_not(self) -> None:
+        gate = Gate(2, 1, 0, Clock().seconds)
+        for number in (1, 2):
+            gate.count(number, "192.0.2.1")
+        gate.count(3, None)
+        assert gate.judge(4, "192.0.2.2") == FULL
+        for number in (1, 3):
+            gate.forget(number)
+        assert gate.judge(5, "192.0.2.1") == CROWDED
+
     def test_a_connection_counts_as_the_address_that_a_proxy_has_named_until_it_ends(self) -> None:
         gate = Gate(10, 1, 0, Clock().seconds)
         for number in (1, 2, 3):
@@ -162,3 +172,19 @@ class TestJudged:
         assert [judged.count_address("192.0.2.1") for _ in range(2)] == [True, False]
         assert [judged.has_room(number, "c1") for number in (0, 1)] == [True, False]
         judged.forget("c1")
+
+    def test_one_of_another_process_is_counted_and_its_end_is_told(self) -> None:
+        ended: list[int] = []
+        judged = Judged(1, 1, 0, Clock().seconds, ended.append)
+        for number in (7, 8):
+            with judged.carrying(number, f"w1c{number}", counted=True):
+                assert judged.count_address("192.0.2.1")
+        judged.forget("w1c7")
+        assert ended == [7]
+
+    def test_one_of_another_process_behind_a_proxy_counts_for_the_worker(self) -> None:
+        judged = Judged(1, 1, 0, Clock().seconds, lambda _: None)
+        with judged.carrying(7, "w1c7", counted=False):
+            assert judged.count_address("192.0.2.1")
+        with judged.carrying(8, "w1c8", counted=False):
+            assert not judged.count_address("192.0.2.1")

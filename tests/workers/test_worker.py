@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from socket import AF_UNIX, socket, socketpair
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,9 +41,16 @@ class Port:
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory
+        self.socket = SimpleNamespace(family=AF_UNIX)
         self.taken: list[Any] = []
         self.protocols: list[Any] = []
         self.transports: list[Transport] = []
+
+    def adopt(self, connected: socket, protocol: Any, name: Any) -> None:
+        connected.close()
+        self.transports.append(Transport(name))
+        protocol.makeConnection(self.transports[-1])
+        self.protocols.append(protocol)
 
     def take(self, connected: socket, name: Any) -> None:
         connected.close()
@@ -115,6 +123,28 @@ class Scene:
                 one.close()
         self.reactor.read()
 
+    def carry(self, number: int, **but: Any) -> None:
+        """A connection of the process before comes."""
+        head = {
+            "id": f"w1c{number}",
+            "home": ["web-1", "hD3kP0aQ9zE"],
+            "module": "websocket",
+            "route": None,
+            "client": None,
+            "proxy": None,
+            "topics": [],
+            "notes": None,
+            "seconds": 0,
+            "traffic": [0, 0, 0, 0, 0],
+            "name": ["192.0.2.1", number],
+            **but,
+        }
+        ours, theirs = socketpair()
+        with ours, theirs:
+            packet = {"carried": number, "counted": True, "head": head}
+            self.peer.channel.send(packet, b"state", [theirs.fileno()])
+            self.reactor.read()
+
     def say(self, **head: Any) -> list[dict[str, Any]]:
         self.peer.say(**head)
         self.reactor.read()
@@ -172,6 +202,85 @@ def test_passed_sockets_become_connections_with_ids_of_the_worker(scene: Scene) 
     scene.port.protocols[0].connectionLost()
     scene.reactor.read()
     assert scene.peer.read() == [{"ended": [12, 11]}]
+
+
+class Moving:
+    """A handler whose connections go on."""
+
+    def init(self, options: Any) -> None:
+        """Keep no state."""
+
+    def handle(self, message: Any, state: None) -> Any:
+        return ("noreply", state)
+
+    def freeze(self, state: None) -> bytes:
+        return b""
+
+    def thaw(self, data: bytes, options: Any) -> None:
+        """Keep no state."""
+
+
+def test_connections_of_the_process_before_go_on_and_are_given_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(handler=Moving(), max_connections_per_address=1)
+    scene.start()
+    for number in (11, 12):
+        scene.carry(number)
+    assert [one.id for one in scene.port.protocols] == ["w1c11", "w1c12"]
+    assert str(scene.port.protocols[0].ref) == "web-1.hD3kP0aQ9zE.w1c11"
+    monkeypatch.setattr(
+        Transport, "detach", lambda transport: (socket(AF_UNIX), transport.peerAddr.host), raising=False
+    )
+    ours, theirs = pair()
+    with ours:
+        scene.peer.channel.send({"give": True}, b"", [ours.fileno()])
+    scene.reactor.read()
+    scene.reactor.advance(1)
+    assert scene.peer.read() == [{"given": 2}, {"ended": [11, 12]}]
+    successor = Peer(theirs)
+    assert [(head["id"], head["home"]) for head in successor.read()] == [
+        ("w1c11", ["web-1", "hD3kP0aQ9zE"]),
+        ("w1c12", ["web-1", "hD3kP0aQ9zE"]),
+    ]
+    assert successor.ended
+    successor.close()
+    scene.close()
+
+
+def test_when_all_connections_of_the_process_before_have_come_they_settle(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled: list[bool] = []
+    monkeypatch.setattr(scene.server, "settle", lambda: settled.append(True))
+    scene.start()
+    scene.say(settled=True)
+    assert settled == [True]
+
+
+def test_a_connection_of_the_process_before_that_can_not_go_on_has_ended(scene: Scene) -> None:
+    scene.start()
+    scene.carry(11)
+    scene.carry(12, id="w1c11")
+    scene.reactor.read()
+    assert scene.peer.read() == [{"ended": [12]}]
+    scene.server.stopService()
+    scene.carry(13)
+    assert heads(scene.peer.read(), "ended") == [[13]]
+
+
+def test_a_worker_that_does_not_listen_yet_takes_and_gives_no_connection() -> None:
+    scene = Scene()
+    scene.server._judged = None
+    scene.server._hub = None
+    scene.carry(11)
+    ours, theirs = pair()
+    with ours:
+        scene.peer.channel.send({"give": True}, b"", [ours.fileno()])
+    scene.reactor.read()
+    assert scene.peer.read() == [{"ended": [11]}, {"given": 0}]
+    successor = Peer(theirs)
+    assert successor.ended
+    successor.close()
+    scene.close()
 
 
 def test_many_ends_are_told_in_several_packets(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,18 @@ class AwayConnection:
         self._home = home
         self.id = id
 
+    def send(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
+        """Send a message. Called where this process has other connections of that home."""
+        return self.send_later(size, data, key)
+
+    def ask(self, size: int, action: str, *args: Any) -> bool:
+        """Ask for an action: as `send`."""
+        return self.ask_later(size, action, *args)
+
+    def drained(self) -> Deferred[bool]:
+        """Refuse, as references do. :raises RuntimeError: how much waits is not known here."""
+        raise RuntimeError("drained() works for connections of this process only")
+
     def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message."""
         if not self._elsewhere.ask(self._home, self.id, size, "send", data, key):

@@ -50,7 +50,7 @@ class Admission:
         """Count one more connection from this IP address; return False, and don't count it, if it is one too many."""
         if self._max_per_address and self._per_address[host] >= self._max_per_address:
             return False
-        self._per_address[host] += 1
+        self.count_admitted(host)
         return True
 
     def ask(self, id: str, host: str, count: Callable[[], None], then: Callable[[], None]) -> bool:
@@ -62,6 +62,10 @@ class Admission:
         :returns: False when nobody is asked, and nothing will be called: this process decides.
         """
         return False
+
+    def count_admitted(self, host: str) -> None:
+        """Count one more connection from this IP address, which somebody else has admitted."""
+        self._per_address[host] += 1
 
     def discount_address(self, host: str) -> None:
         """Undo a `count_address` that returned True."""

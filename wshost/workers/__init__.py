@@ -5,7 +5,8 @@
 - `passing` accepts connections in the supervisor, and passes each to the worker with the fewest.
 - `crew` is what the supervisor knows of its workers; `health` finds those that hang; `deaths` says how soon a dead one
   is replaced.
-- `succession` hands the listening sockets to the process that takes over.
+- `succession` is the way to the process that takes over, and to the one before. `giving` has the workers give their
+  connections to the first; `adopting` passes those of the second on to workers.
 - `template` is the process that the workers are forked from; `worker` is a server in a worker.
 - `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker; by `asks`, a
   worker asks about clients that proxies have named.

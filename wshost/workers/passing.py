@@ -8,6 +8,7 @@ from itertools import islice
 from socket import socket
 from typing import Any, NamedTuple
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList
 
 from wshost.fastnet.port import ACCEPTED
@@ -106,6 +107,22 @@ class Passing:
             (number, self.gate.judge_named(number, host)) for number, host in asked if number in worker.connections
         ]
         worker.line.tell({"judged": verdicts})
+
+    def count_carried(self, name: Any, proxied: bool) -> tuple[int, bool]:
+        """Count a connection of the process before this one, which has admitted it.
+
+        :param name: the peer's, as `accept` has returned it there.
+        :param proxied: its client is known only to the worker.
+        :returns: its number, and whether it counts as one of its address here.
+        """
+        self.accepted += 1
+        host = None
+        if self._counts_hosts and not proxied and isinstance(name, tuple):
+            address = (IPv6Address if ":" in name[0] else IPv4Address)("TCP", *name[:2])
+            if self._trusted is None or not self._trusted.have(address):
+                host = name[0]
+        self.gate.count(self.accepted, host)
+        return self.accepted, host is not None
 
     def go_on(self) -> None:
         """Pass on what waits, as a worker may have room now."""

@@ -6,7 +6,8 @@ room again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from wshost.connections.admission import Admission
 from wshost.connections.rate import ConnectionRate
@@ -71,6 +72,15 @@ class Gate:
         admission = self._admission
         wait = 0 if admission.rate is None else admission.rate.take(host)
         return wait or (ADMITTED if admission.count_address(host) else CROWDED)
+
+    def count(self, number: int, host: str | None) -> None:
+        """Count a connection that another process has admitted, whether there is room or not.
+
+        :param number: as for `judge`, and `host`, too.
+        """
+        if host is not None:
+            self._admission.count_admitted(host)
+        self._open[number] = host
 
     def forget(self, number: int) -> None:
         """Forget a connection that has ended, if it is known."""
@@ -157,6 +167,19 @@ class Judged(Admission):
             self._number, number = -1, self._number
             self._ended(number)
 
+    @contextmanager
+    def carrying(self, number: int, id: str, counted: bool) -> Iterator[None]:
+        """In the block, a connection of another process is made, which has admitted it. `forget` follows.
+
+        :param counted: the supervisor counts it as one of its address.
+        """
+        self._numbers[id] = number
+        self._use(ADMITTED if counted else None)
+        try:
+            yield
+        finally:
+            self._use(None)
+
     def _use(self, verdict: int | None) -> None:
         self._verdict = verdict
         if self._rate is not None:
@@ -174,7 +197,7 @@ class Judged(Admission):
         if self._verdict == CROWDED:
             return False
         # Counted even so: `discount_address` follows at the end.
-        self._per_address[host] += 1
+        self.count_admitted(host)
         return True
 
     def ask(self, id: str, host: str, count: Callable[[], None], then: Callable[[], None]) -> bool:

@@ -20,10 +20,12 @@ from wshost.backplanes.workers import WorkersBackplane
 from wshost.cluster.exchange import Way
 from wshost.commands import log
 from wshost.connections.admission import Admission
+from wshost.connections.handover import Frozen, name_of, packet
 from wshost.connections.shared import Limits
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
 from wshost.process import collector, ending, reactors, signals
+from wshost.process.takeover import Channel
 from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import Server
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 #: Of so many connections a packet says that they have ended.
 MOST_ENDED = 5_000
+#: Seconds that the process that takes over may leave a connection in its queue: fewer than a worker may hang.
+GIVING = 5.0
 
 _log = Logger("wshost")
 
@@ -156,9 +160,15 @@ class WorkerServer(Server):
 
     # What the supervisor says
 
-    def _received(self, head: Mapping[str, Any], _: bytes, sockets: list[socket]) -> None:
+    def _received(self, head: Mapping[str, Any], data: bytes, sockets: list[socket]) -> None:
         if "take" in head:
             self._take(head["take"], sockets)
+        elif "carried" in head:
+            self._go_on_with(head, data, sockets[0])
+        elif "settled" in head:
+            self.settle()
+        elif "give" in head:
+            self._give_all(Channel(sockets[0]))
         elif "peer" in head:
             self._mesh.add(sockets[0])
         elif "peers" in head:
@@ -192,6 +202,36 @@ class WorkerServer(Server):
                 continue
             with self._judged.deciding(number, verdict):
                 port.take(connected, name)
+
+    def _go_on_with(self, what: Mapping[str, Any], data: bytes, connected: socket) -> None:
+        """Go on with a connection of the process before the supervisor."""
+        number, head = what["carried"], what["head"]
+        if self._judged is None:
+            connected.close()
+            self._note_end(number)
+            return
+        with self._judged.carrying(number, head["id"], what["counted"]):
+            adopted = self.adopt(Frozen(head, data), connected, name_of(head))
+        if not adopted:
+            self._judged.forget(head["id"])
+
+    def _give_all(self, channel: Channel) -> None:
+        """Give the connections that can go to the process that takes over."""
+        channel.socket.settimeout(GIVING)
+
+        def give(frozen: Frozen, connected: socket, name: Any) -> None:
+            channel.send(packet(frozen, name), frozen.data, [connected.fileno()])
+
+        def tell(moved: int) -> None:
+            channel.close()
+            self._line.tell({"given": moved})
+
+        if self._hub is None:
+            # It stops already.
+            tell(0)
+            return
+        self._hub.shared.registry.shares_home = True
+        self._hub.hand_over(give).addCallback(tell)
 
     def _tell_reloaded(self, done: Reloaded) -> Reloaded:
         self._line.tell({"reloaded": list(done.problems), "done": bool(done.certificates or done.handlers)})
