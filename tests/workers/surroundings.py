@@ -66,10 +66,13 @@ class Reactor(Clock):
 
 
 class Peer:
-    """The other end of a line, in a process that is none."""
+    """The other end of a line, in a process that is none.
 
-    def __init__(self, connected: socket) -> None:
-        self.channel = Packets(connected)
+    :param kind: how packets are written.
+    """
+
+    def __init__(self, connected: socket, kind: Callable[[socket], Any] = Packets) -> None:
+        self.channel = kind(connected)
         connected.setblocking(False)
         self.sockets: list[socket] = []
 

@@ -317,7 +317,7 @@ class TestDeaths:
         (number,) = next(iter(scene.crew)).connections
         scene.workers[1].say(judge=[[number, "192.0.2.9"]])
         scene.reactor.read()
-        assert heads(scene.workers[1].read(), "judged") == [[[number, ADMITTED]]]
+        assert heads(scene.workers[1].read(), "judged") == [[(number, ADMITTED)]]
 
     def test_workers_that_die_one_after_another_are_replaced_ever_later(self, scene: Scene) -> None:
         scene.start()
@@ -788,7 +788,7 @@ class TestTakeover:
         scene.supervisor._give_up_to(channel)
         assert scene.said("give") == {1: [], 2: []}
         assert scene.reactor.stops == 1
-        assert Peer(theirs).read() == [{"opened": 0}]
+        assert Peer(theirs, Channel).read() == [{"opened": 0}]
         theirs.close()
 
     def test_a_server_that_stops_while_it_is_taken_over_is_not_stopped_twice(self, scene: Scene) -> None:

@@ -175,7 +175,7 @@ class TestJudged:
 
     def test_one_of_another_process_is_counted_and_its_end_is_told(self) -> None:
         ended: list[int] = []
-        judged = Judged(1, 1, 0, Clock().seconds, ended.append)
+        judged = Judged(1, 1, 0, Clock().seconds, ended=ended.append, asks=nobody())
         for number in (7, 8):
             with judged.carrying(number, f"w1c{number}", counted=True):
                 assert judged.count_address("192.0.2.1")
@@ -183,7 +183,7 @@ class TestJudged:
         assert ended == [7]
 
     def test_one_of_another_process_behind_a_proxy_counts_for_the_worker(self) -> None:
-        judged = Judged(1, 1, 0, Clock().seconds, lambda _: None)
+        judged = Judged(1, 1, 0, Clock().seconds, ended=lambda _: None, asks=nobody())
         with judged.carrying(7, "w1c7", counted=False):
             assert judged.count_address("192.0.2.1")
         with judged.carrying(8, "w1c8", counted=False):

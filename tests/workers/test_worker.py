@@ -21,6 +21,7 @@ from wshost.commands import log
 from wshost.connections.homes import Homes
 from wshost.handlers import echo
 from wshost.process import collector, ending, reactors, signals
+from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
 from wshost.workers import worker as module
@@ -236,7 +237,7 @@ def test_connections_of_the_process_before_go_on_and_are_given_to_the_next(monke
     scene.reactor.read()
     scene.reactor.advance(1)
     assert scene.peer.read() == [{"given": 2}, {"ended": [11, 12]}]
-    successor = Peer(theirs)
+    successor = Peer(theirs, Channel)
     assert [(head["id"], head["home"]) for head in successor.read()] == [
         ("w1c11", ["web-1", "hD3kP0aQ9zE"]),
         ("w1c12", ["web-1", "hD3kP0aQ9zE"]),
@@ -277,7 +278,7 @@ def test_a_worker_that_does_not_listen_yet_takes_and_gives_no_connection() -> No
         scene.peer.channel.send({"give": True}, b"", [ours.fileno()])
     scene.reactor.read()
     assert scene.peer.read() == [{"ended": [11]}, {"given": 0}]
-    successor = Peer(theirs)
+    successor = Peer(theirs, Channel)
     assert successor.ended
     successor.close()
     scene.close()
@@ -328,7 +329,7 @@ def test_a_worker_asks_the_supervisor_about_a_client_before_it_answers(behind: S
     for one in behind.port.protocols:
         one.dataReceived(REQUEST)
     behind.reactor.read()
-    assert behind.peer.read() == [{"judge": [[1, "192.0.2.9"], [2, "192.0.2.9"]]}]
+    assert behind.peer.read() == [{"judge": [(1, "192.0.2.9"), (2, "192.0.2.9")]}]
     assert statuses(behind) == [b"", b""]
     behind.say(judged=[[1, CROWDED], [2, ADMITTED]])
     assert statuses(behind) == [b"503", b"101"]
