@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from tests.backplanes.brokers_in_memory import Brokers, Transport
 from wshost.backplanes.resp import Parser, command
-from wshost.backplanes.shards import LOAD, PARTS, SLOT_OF_PART, marker
+from wshost.backplanes.shards import LOAD, SLOT_OF_PART
 from wshost.backplanes.topology import QUESTION
 
 #: The first slot that the second of two masters has.
@@ -36,27 +35,9 @@ TWO = slots((0, HALF - 1, 1), (HALF, 16_383, 2))
 
 
 def said(connection: Transport) -> list[Any]:
-    """What was written since this was asked last, but for signals and patterns: see `all_said`."""
-    found = []
-    for words in all_said(connection):
-        shown = words
-        if words[0] == "SSUBSCRIBE":
-            shown = [word for word in words if not word.endswith("!")]
-        if len(shown) > 1 and words[0] not in ("PUBSUB", "SPUBLISH"):
-            found.append(shown)
-    return found
-
-
-def all_said(connection: Transport) -> list[Any]:
     """What was written since this was asked last: what is the same on all connections by a word."""
     names = {_words(LOAD): "LOAD", _words(QUESTION): "QUESTION", ("HELLO", "3"): "HELLO"}
     return [names.get(tuple(words), words) for words in connection.commands()]
-
-
-def counts(*patterned: int, parts: Iterable[int] = range(PARTS)) -> bytes:
-    """An answer to the question which parts have patterns."""
-    found = [b"$%d\r\n%b\r\n:%d\r\n" % (len(marker(part)), marker(part).encode(), part in patterned) for part in parts]
-    return b"*%d\r\n" % (2 * len(found)) + b"".join(found)
 
 
 def _words(data: bytes) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from tests.backplanes.brokers_in_memory import Brokers
-from tests.backplanes.redis_cluster_in_memory import LOADED, TWO, counts, hello, said, slots, smessage, sunsubscribe
+from tests.backplanes.redis_cluster_in_memory import LOADED, TWO, hello, said, slots, smessage, sunsubscribe
 from tests.backplanes.surroundings import Notes
 from wshost.backplanes.cluster_visitor import ClusterVisitor
 from wshost.backplanes.settings import BackplaneSettings, Broker
-from wshost.backplanes.shards import PARTS, channel, part_of, signal
+from wshost.backplanes.shards import PARTS, channel, part_of
 from wshost.results import ConfigurationError
 
 GREETING = ["HELLO", "3", "SETNAME", "wshost"]
@@ -105,8 +105,6 @@ def test_pings_ask_nothing_but_for_the_role() -> None:
     said(world.brokers.last)
     world.brokers.turn(1.5)
     assert said(world.brokers.last) == ["HELLO"]
-    world.brokers.last.answer(counts(), smessage(signal(0), b""), hello())
-    assert (world.brokers.last.open, world.receiver.told) == (True, [])
 
 
 def test_a_server_that_refuses_us_is_an_error_of_the_configuration() -> None:

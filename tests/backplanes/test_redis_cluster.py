@@ -11,9 +11,7 @@ from tests.backplanes.redis_cluster_in_memory import (
     HALF,
     LOADED,
     TWO,
-    all_said,
     connection_to,
-    counts,
     hello,
     let_in,
     said,
@@ -26,7 +24,7 @@ from wshost.backplanes import redis_cluster
 from wshost.backplanes.redis_cluster import RedisClusterBackplane
 from wshost.backplanes.redis_speaker import LARGEST
 from wshost.backplanes.settings import BackplaneSettings, Broker
-from wshost.backplanes.shards import PARTS, SLOT_OF_PART, channel, marker, part_of, signal
+from wshost.backplanes.shards import PARTS, SLOT_OF_PART, channel, marker, part_of
 from wshost.interfaces import IBackplane
 from wshost.results import ConfigurationError
 
@@ -283,111 +281,6 @@ class TestPayloads:
         world.backplane.unsubscribe(FIRST[1])
         world.to(1).answer(hello())
         assert said(world.to(1)) == [GREETING, "LOAD", "HELLO"]
-
-
-class TestPatterns:
-    """While nobody has a pattern in a part, its subjects are published without the script."""
-
-    def world(self, *patterned: int) -> World:
-        """All are connected, and have said which parts have patterns."""
-        world = World()
-        world.up()
-        for port in (1, 2):
-            world.to(port).answer(counts(*patterned))
-        return world
-
-    def verbs(self, world: World, subject: str) -> list[str]:
-        """Publish a subject; return how that was done."""
-        world.publish((subject, b"1"))
-        return [words[0] for port in (1, 2) for words in world.to(port).commands()]
-
-    def test_all_listen_to_signals_then_ask_for_patterns_before_they_are_connected(self) -> None:
-        world = World()
-        world.backplane.subscribe(FIRST[0])
-        world.shown()
-        world.to(1).answer(hello())
-        _, load, *subscriptions, question, last = all_said(world.to(1))
-        own_parts = range(PARTS // 2)
-        assert (load, last) == ("LOAD", "HELLO")
-        assert [words[:2] for words in subscriptions] == [["SSUBSCRIBE", signal(part)] for part in own_parts]
-        assert [words[2:] for words in subscriptions if words[2:]] == [[own(FIRST[0])]]
-        assert question == ["PUBSUB", "SHARDNUMSUB", *map(marker, own_parts)]
-
-    def test_only_where_somebody_has_a_pattern_the_script_publishes(self) -> None:
-        world = self.world(part_of(FIRST[0]))
-        assert self.verbs(world, FIRST[0]) == ["EVALSHA"]
-        assert self.verbs(world, FIRST[1]) == ["SPUBLISH"]
-        world.publish((SECOND[0], b"2"))
-        assert world.to(2).commands() == [["SPUBLISH", own(SECOND[0]), "2"]]
-
-    def test_a_new_pattern_is_signalled_to_all(self) -> None:
-        world = self.world()
-        world.backplane.subscribe("a.b.c.d.*")
-        world.backplane.subscribe("a.b.c.d.e.*")
-        world.brokers.turn()
-        part = part_of("a.b.c.d")
-        _, announced, _ = said_by_owner = world.to(1 if part < PARTS // 2 else 2).commands()
-        assert announced == ["SPUBLISH", signal(part), ""]
-        assert [words[0] for words in said_by_owner] == ["SSUBSCRIBE", "SPUBLISH", "SSUBSCRIBE"]
-
-    def test_a_pattern_is_signalled_again_to_a_new_master(self) -> None:
-        world = World()
-        world.backplane.subscribe("a.b.c.d.*")
-        world.shown()
-        part = part_of("a.b.c.d")
-        connection = world.to(1 if part < PARTS // 2 else 2)
-        connection.answer(hello())
-        commands = connection.commands()
-        place = commands.index(["SPUBLISH", signal(part), ""])
-        assert commands[place - 1] == ["SSUBSCRIBE", signal(part), channel(part, "a.b.c.d.*"), marker(part)]
-
-    def test_after_a_signal_the_script_publishes(self) -> None:
-        world = self.world()
-        world.to(1).answer(smessage(signal(part_of(FIRST[0])), b""))
-        assert self.verbs(world, FIRST[0]) == ["EVALSHA"]
-        assert self.verbs(world, FIRST[1]) == ["SPUBLISH"]
-        assert world.told == []
-
-    def test_each_ping_asks_whether_the_patterns_are_still_there(self) -> None:
-        part = part_of(FIRST[0])
-        world = self.world(part)
-        world.brokers.turn(1.5)
-        assert world.to(1).commands() == [["PUBSUB", "SHARDNUMSUB", marker(part)], ["HELLO", "3"]]
-        assert world.to(2).commands() == [["HELLO", "3"]]
-        world.to(1).answer(counts(parts=[part]))
-        assert self.verbs(world, FIRST[0]) == ["SPUBLISH"]
-
-    def test_what_another_master_says_of_a_part_does_not_count(self) -> None:
-        world = World()
-        world.up()
-        world.to(2).answer(counts())
-        assert self.verbs(world, FIRST[0]) == ["EVALSHA"]
-
-    def test_without_a_connection_nothing_is_known_of_patterns(self) -> None:
-        world = self.world()
-        world.to(1).end()
-        world.backplane.publish(FIRST[0], b"1")
-        connection = world.brokers.again()
-        let_in(connection, LOADED)
-        assert published(connection) == [(own(FIRST[0]), "1")]
-
-    def test_nothing_is_known_of_the_patterns_of_a_part_that_moves(self) -> None:
-        world = self.world()
-        world.to(1).answer(slots((0, 16_383, 2)))
-        assert [words[0] for words in all_said(world.to(2))][-2:] == ["PUBSUB", "H"]
-        assert self.verbs(world, FIRST[0]) == ["HELLO", "EVALSHA"]
-        assert self.verbs(world, SECOND[0]) == ["SPUBLISH"]
-
-    def test_the_loss_of_a_slot_is_noticed_without_a_subscription(self) -> None:
-        world = self.world()
-        world.to(1).answer(sunsubscribe(signal(0)))
-        assert said(world.to(1)) == ["QUESTION"]
-
-    @pytest.mark.parametrize("reply", [b"*2\r\n$1\r\na\r\n:1\r\n", b"*2\r\n$5\r\n{12}?\r\n$1\r\n1\r\n", b"+OK\r\n"])
-    def test_another_reply_says_nothing_of_patterns(self, reply: bytes) -> None:
-        world = self.world()
-        world.to(1).answer(reply)
-        assert not world.to(1).open
 
 
 class TestFailures:

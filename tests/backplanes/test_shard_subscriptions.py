@@ -7,16 +7,12 @@ import pytest
 from tests.backplanes.surroundings import Notes
 from wshost.backplanes import shard_subscriptions
 from wshost.backplanes.resp import command, message_head
-from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter, announcement
-from wshost.backplanes.shards import PARTS, channel, marker, part_of, signal
+from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter
+from wshost.backplanes.shards import PARTS, channel, marker, part_of
 
 
 def head(name: str, part: int) -> bytes:
     return message_head("smessage", channel(part, name))
-
-
-#: What all listen to.
-SIGNALS = {message_head("smessage", signal(part)): signal(part) for part in range(PARTS)}
 
 
 class TestSubjects:
@@ -24,10 +20,10 @@ class TestSubjects:
         subscriptions = ShardSubscriptions()
         part = part_of("a.b")
         assert subscriptions.add("a.b") == [(part, [channel(part, "a.b")])]
-        assert subscriptions.subjects == {**SIGNALS, head("a.b", part): "a.b"}
+        assert subscriptions.subjects == {head("a.b", part): "a.b"}
         assert subscriptions.has(part, channel(part, "a.b"))
         assert subscriptions.remove("a.b") == [(part, [channel(part, "a.b")])]
-        assert subscriptions.subjects == SIGNALS
+        assert subscriptions.subjects == {}
         assert not subscriptions.has(part, channel(part, "a.b"))
 
     def test_all_of_a_part_is_subscribed_to_in_order_and_in_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,10 +37,6 @@ class TestSubjects:
         expected = [command("SSUBSCRIBE", *channels[:2]), command("SSUBSCRIBE", channels[2])]
         assert list(subscriptions.commands(part)) == expected
         assert list(subscriptions.commands((part + 1) % PARTS)) == []
-        assert next(subscriptions.commands(part, "x")) == command("SSUBSCRIBE", "x", channels[0])
-
-    def test_the_signal_of_a_part_is_always_subscribed_to(self) -> None:
-        assert ShardSubscriptions().has(5, signal(5))
 
 
 class TestPatterns:
@@ -52,20 +44,13 @@ class TestPatterns:
         subscriptions = ShardSubscriptions()
         due = [(part, [channel(part, "a.*"), marker(part)]) for part in range(PARTS)]
         assert subscriptions.add("a.*") == due
-        assert subscriptions.subjects == {**SIGNALS, **{head("a.*", part): "a.*" for part in range(PARTS)}}
+        assert subscriptions.subjects == {head("a.*", part): "a.*" for part in range(PARTS)}
         assert subscriptions.remove("a.*") == due
-        assert subscriptions.subjects == SIGNALS
+        assert subscriptions.subjects == {}
 
     def test_a_long_pattern_has_them_in_one_part(self) -> None:
         part = part_of("a.b.c.d")
         assert ShardSubscriptions().add("a.b.c.d.>") == [(part, [channel(part, "a.b.c.d.*"), marker(part)])]
-
-    def test_a_pattern_is_announced_on_each_new_connection(self) -> None:
-        subscriptions = ShardSubscriptions()
-        part = part_of("a.b.c.d")
-        subscriptions.add("a.b.c.d.*")
-        made = command("SSUBSCRIBE", channel(part, "a.b.c.d.*"), marker(part))
-        assert list(subscriptions.commands(part)) == [made, announcement(part)]
 
     def test_patterns_with_one_prefix_share_the_channel(self) -> None:
         subscriptions = ShardSubscriptions()
@@ -115,7 +100,7 @@ class TestSorter:
     def sorted(self, *came: tuple[str, bytes]) -> list[Any]:
         subscriptions, notes = ShardSubscriptions(), Notes()
         subscriptions.add("a.*")
-        sorter = Sorter(subscriptions, notes, lambda part: notes.told.append(f"signal {part}"))
+        sorter = Sorter(subscriptions, notes)
         for one in came:
             sorter.received(*one)
         sorter.dropped(3)
@@ -124,9 +109,6 @@ class TestSorter:
     def test_a_payload_comes_with_its_subject_on_both_kinds_of_channels(self) -> None:
         came = [("a.b", b"1"), ("a.*", b"a.b 2 3"), ("a.*", b"a.b ")]
         assert self.sorted(*came) == [("a.b", b"1"), ("a.b", b"2 3"), ("a.b", b""), 3]
-
-    def test_a_signal_is_of_a_part(self) -> None:
-        assert self.sorted((signal(5), b"")) == ["signal 5", 3]
 
     @pytest.mark.parametrize("payload", [b"", b" ", b"nothing", b"\xff\xff 1", b"a.b.c 1", b"a.* 1"])
     def test_what_was_not_subscribed_to_or_is_no_subject_is_dropped(self, payload: bytes) -> None:

@@ -13,14 +13,12 @@ from wshost.backplanes.shards import (
     SLOTS,
     beginning,
     channel,
-    count_patterns,
     marker,
     part_of,
     part_of_channel,
     part_of_command,
     part_of_slot,
     parts_of_prefix,
-    plain_beginning,
     prefix_of,
 )
 
@@ -82,13 +80,6 @@ class TestCommands:
         found = words(beginning(part, "a.b") + b"2\r\nhi\r\n")
         name = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
         assert found == ["EVALSHA", name, "0", channel(part, "a.b"), marker(part), "hi"]
-
-    def test_without_patterns_a_publication_needs_no_script(self) -> None:
-        assert words(plain_beginning(3, "a.b") + b"2\r\nhi\r\n") == ["SPUBLISH", channel(3, "a.b"), "hi"]
-        assert part_of_command(plain_beginning(3, "a.b")) == 3
-
-    def test_patterns_are_counted_by_their_markers(self) -> None:
-        assert words(count_patterns([1, 2])) == ["PUBSUB", "SHARDNUMSUB", marker(1), marker(2)]
 
     def test_the_part_of_a_publication_is_known_whatever_is_in_it(self) -> None:
         data = beginning(9, "a" * 1_024) + b"4\r\n{12}\r\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from typing import Protocol as Shape
 
 from wshost.backplanes.shard_speaker import ShardSpeaker
-from wshost.backplanes.shards import LOAD, count_patterns, part_of_channel, part_of_slot, signal
+from wshost.backplanes.shards import LOAD, part_of_channel, part_of_slot
 from wshost.backplanes.topology import QUESTION, Topology, read
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ class Nodes(Shape):
 
     #: A server has let us in, so no refusal is final.
     known: bool
-    #: For each part, whether it is known that nobody has a pattern there.
-    plain: list[bool]
 
     def learn(self, topology: Topology) -> None:
         """A server has said who has which part."""
@@ -118,14 +116,8 @@ class Node:
     def commands(self) -> Iterator[bytes]:
         """Return what makes this connection what the last one was."""
         yield QUESTION if self._is_guide else LOAD
-        yield from self._subscribe(self.parts)
-
-    def _subscribe(self, parts: Collection[int]) -> Iterator[bytes]:
-        for part in sorted(parts):
-            yield from self._subscriptions.commands(part, signal(part))
-        if parts:
-            # In this order: who has a new pattern after the answer signals it.
-            yield count_patterns(parts)
+        for part in sorted(self.parts):
+            yield from self._subscriptions.commands(part)
 
     def give_up(self, owners: Sequence[Node]) -> bool:
         """Forget the parts that are others' now; return whether there are any."""
@@ -136,8 +128,7 @@ class Node:
     def take_over(self, parts: Sequence[int]) -> None:
         """Subscribe to parts that this master has from now on, or has again."""
         self.parts.update(parts)
-        self._forget(parts)
-        self.speaker.take_over(self._subscribe(parts))
+        self.speaker.take_over(one for part in parts for one in self._subscriptions.commands(part))
 
     # For the speaker: what the server says
 
@@ -162,18 +153,8 @@ class Node:
     def settled(self) -> None:
         self._change("")
 
-    def count(self, parts: Mapping[int, int]) -> None:
-        for part in self.parts & parts.keys():
-            self._nodes.plain[part] = not parts[part]
-
-    def questions(self) -> Iterator[bytes]:
-        if self._is_guide:
-            if self._nodes.wonders():
-                yield QUESTION
-        else:
-            patterned = [part for part in sorted(self.parts) if not self._nodes.plain[part]]
-            if patterned:
-                yield count_patterns(patterned)
+    def wonders(self) -> bool:
+        return self._nodes.wonders()
 
     def up(self) -> None:
         self._is_up = True
@@ -181,13 +162,7 @@ class Node:
 
     def down(self, reason: str) -> None:
         self._is_up = False
-        self._forget(self.parts)
         self._change(reason)
-
-    def _forget(self, parts: Iterable[int]) -> None:
-        """Note that nobody tells us of new patterns in these parts now."""
-        for part in parts:
-            self._nodes.plain[part] = False
 
     def _change(self, reason: str) -> None:
         if not self._retired:

@@ -6,7 +6,7 @@ master, too: see `share_broker`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -55,7 +55,7 @@ class ClusterVisitor:
 
     def connect(self, reactor: Any, receiver: IBackplaneReceiver) -> Deferred[None]:
         """See `IBackplane`, as for all that follows; but it only fails."""
-        sorter = Sorter(self._subscriptions, receiver, lambda _: None)
+        sorter = Sorter(self._subscriptions, receiver)
         self._speaker = ShardSpeaker(self._settings.name, self, sorter, self, guide=True)
         self._link = self._speaker.link = self._make_link(reactor, self._settings, self._speaker)
         self._link.start()
@@ -102,12 +102,8 @@ class ClusterVisitor:
         """End the connection: the client makes another one, and sends its message again."""
         raise BrokerError("it has not got this slot any more")
 
-    def count(self, parts: Mapping[int, int]) -> None:
-        """Nobody has asked."""
-
-    def questions(self) -> tuple[bytes, ...]:
-        """Return none: pings ask for the role only."""
-        return ()
+    def wonders(self) -> bool:
+        return False
 
     def settled(self) -> None:
         """Nothing is taken over."""

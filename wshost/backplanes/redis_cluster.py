@@ -22,8 +22,8 @@ from wshost.backplanes.link import Link
 from wshost.backplanes.output import Output
 from wshost.backplanes.redis_speaker import LARGEST
 from wshost.backplanes.resp import command
-from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter, announcement
-from wshost.backplanes.shards import AROUND, PARTS, beginning, marker, part_of, part_of_command, plain_beginning
+from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter
+from wshost.backplanes.shards import AROUND, PARTS, beginning, part_of, part_of_command
 from wshost.interfaces import IBackplane, IBackplaneReceiver
 from wshost.results import ConfigurationError
 
@@ -59,12 +59,10 @@ class RedisClusterBackplane:
         # The whole command counts as what waits.
         self.largest = min(LARGEST, settings.buffer) - AROUND
         self._subscriptions = ShardSubscriptions()
-        # The part, and the beginnings of both commands that publish, by subject: see `shards`.
-        self._beginnings: dict[str, tuple[int, bytes, bytes]] = {}
+        # The part and the beginning of the command that publishes, by subject.
+        self._beginnings: dict[str, tuple[int, bytes]] = {}
         #: All was in place, once.
         self.known = False
-        #: See `wshost.backplanes.cluster_node.Nodes`.
-        self.plain = [False] * PARTS
         self._is_up = False
         self._pings = 0
         self._receiver: IBackplaneReceiver
@@ -93,7 +91,7 @@ class RedisClusterBackplane:
     def connect(self, reactor: Any, receiver: IBackplaneReceiver) -> Deferred[None]:
         settings = self._settings
         self._receiver = receiver
-        sorter = Sorter(self._subscriptions, receiver, self._note_pattern)
+        sorter = Sorter(self._subscriptions, receiver)
         self._surroundings = Surroundings(reactor, settings, self._make_link, self, self._subscriptions, sorter)
         self._lobby = Output(reactor, settings.buffer, settings.patience, receiver.dropped)
         self._outputs = [self._lobby] * PARTS
@@ -120,8 +118,8 @@ class RedisClusterBackplane:
         found = self._beginnings.get(subject)
         if found is None:
             found = self._begin(subject)
-        part, plain, full = found
-        data = b"%b%d\r\n%b\r\n" % (plain if self.plain[part] else full, size, payload)
+        part, start = found
+        data = b"%b%d\r\n%b\r\n" % (start, size, payload)
         if len(data) + self.waiting > self._settings.buffer:
             return False
         return self._outputs[part].send(data)
@@ -129,10 +127,7 @@ class RedisClusterBackplane:
     def subscribe(self, subject: str) -> None:
         for part, channels in self._subscriptions.add(subject):
             if self._owners:
-                speaker = self._owners[part].speaker
-                speaker.subscribe(command("SSUBSCRIBE", *channels))
-                if marker(part) in channels:
-                    speaker.subscribe(announcement(part))
+                self._owners[part].speaker.subscribe(command("SSUBSCRIBE", *channels))
 
     def unsubscribe(self, subject: str) -> None:
         for part, channels in self._subscriptions.remove(subject):
@@ -234,13 +229,10 @@ class RedisClusterBackplane:
             closing.addCallback(lambda _: closed.callback(None))
         return self._closed
 
-    def _note_pattern(self, part: int) -> None:
-        self.plain[part] = False
-
-    def _begin(self, subject: str) -> tuple[int, bytes, bytes]:
-        """Return a subject's part, and the commands that publish to it, up to the payload's length."""
+    def _begin(self, subject: str) -> tuple[int, bytes]:
+        """Return a subject's part, and the command that publishes to it, up to the payload's length."""
         if len(self._beginnings) >= KNOWN:
             self._beginnings.clear()
         part = part_of(subject)
-        self._beginnings[subject] = found = part, plain_beginning(part, subject), beginning(part, subject)
+        self._beginnings[subject] = found = part, beginning(part, subject)
         return found

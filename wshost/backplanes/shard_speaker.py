@@ -12,7 +12,6 @@ from typing import Protocol as Shape
 from wshost.backplanes.connection import BrokerError
 from wshost.backplanes.redis_speaker import HELLO, Owner, RedisSpeaker, Subscribed, Taker
 from wshost.backplanes.resp import ErrorReply, Push, Value, command
-from wshost.backplanes.shards import part_of_channel
 from wshost.backplanes.topology import QUESTION, is_topology
 
 #: The oldest version that has sharded publish and subscribe.
@@ -38,11 +37,8 @@ class Place(Owner, Shape):
     def settled(self) -> None:
         """What was subscribed to by `ShardSpeaker.take_over` is in place."""
 
-    def count(self, parts: Mapping[int, int]) -> None:
-        """The server has said how many have patterns, by part."""
-
-    def questions(self) -> Iterable[bytes]:
-        """Return what else to ask the server with a ping."""
+    def wonders(self) -> bool:
+        """Whether a guide is to be asked with each ping."""
 
 
 class ShardSpeaker(RedisSpeaker):
@@ -101,8 +97,8 @@ class ShardSpeaker(RedisSpeaker):
         super().begin()
 
     def ping(self) -> None:
-        for question in self._place.questions():
-            self.link.command(question)
+        if self._guide and self._place.wonders():
+            self.ask()
         self._say_hello(self.link.answered)
 
     # Replies
@@ -126,19 +122,19 @@ class ShardSpeaker(RedisSpeaker):
                 self._place.left(channel)
 
     def _confirmed(self, value: Value) -> None:
-        # The script's name, and what is said of parts and slots, come before the answer to HELLO.
-        if not isinstance(value, bytes) and not self._is_about_parts(value):
+        # The script's name, and what is said of slots, come before the answer to HELLO.
+        if not isinstance(value, bytes) and not self._has_moved(value):
             super()._confirmed(value)
 
     def _running(self, value: Value) -> None:
         if isinstance(value, ErrorReply) and value.code == "NOSCRIPT":
             # It has forgotten all scripts: a new connection makes it know ours.
             raise BrokerError("it has forgotten the script that publishes")
-        if not self._is_about_parts(value):
+        if not self._has_moved(value):
             super()._running(value)
 
-    def _is_about_parts(self, value: Value) -> bool:
-        """Handle what is said of parts and slots; return False for all else."""
+    def _has_moved(self, value: Value) -> bool:
+        """Handle what is said of slots; return False for all else."""
         if isinstance(value, ErrorReply):
             if any(text in value for text in _UNSENT):
                 self._receiver.dropped(1)
@@ -149,13 +145,10 @@ class ShardSpeaker(RedisSpeaker):
             else:
                 return False
             return True
-        if is_topology(value):
-            self._place.learn(value)
-            return True
-        counts = _counts(value)
-        if counts:
-            self._place.count(counts)
-        return bool(counts)
+        if not is_topology(value):
+            return False
+        self._place.learn(value)
+        return True
 
     def _answered(self) -> None:
         if self._awaited:
@@ -171,14 +164,3 @@ class ShardSpeaker(RedisSpeaker):
         if not self._guide and facts.get("role") != b"master":
             raise BrokerError("it is a replica, and not the master")
         return True
-
-
-def _counts(value: Value) -> dict[int, int]:
-    """Return what an answer to `count_patterns` says; nothing for another reply."""
-    found = {}
-    if isinstance(value, list):
-        for name, number in zip(value[::2], value[1::2], strict=False):
-            part = part_of_channel(name) if isinstance(name, bytes) else None
-            if part is not None and isinstance(number, int):
-                found[part] = number
-    return found

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from wshost.backplanes.redis_subscriptions import BATCH, KNOWN
 from wshost.backplanes.resp import command, message_head
-from wshost.backplanes.shards import (
-    PARTS,
-    channel,
-    marker,
-    part_of,
-    parts_of_prefix,
-    prefix_of,
-    signal,
-)
+from wshost.backplanes.shards import PARTS, channel, marker, part_of, parts_of_prefix, prefix_of
 from wshost.backplanes.subjects import is_pattern, is_subject, matches
 from wshost.interfaces import IBackplaneReceiver
 
@@ -25,8 +17,8 @@ class ShardSubscriptions:
     """All subscriptions of a process. They outlive connections."""
 
     def __init__(self) -> None:
-        #: The subjects that have been subscribed to, the prefixes of patterns, and the signals, by the message's head.
-        self.subjects = {message_head("smessage", name): name for name in map(signal, range(PARTS))}
+        #: The subjects that have been subscribed to, and the prefixes of patterns, by the message's head.
+        self.subjects: dict[bytes, str] = {}
         # The channels of each part, in order, and how often each was asked for.
         self._channels: list[Counter[str]] = [Counter() for _ in range(PARTS)]
         # Our patterns, by their prefixes, in order.
@@ -78,20 +70,15 @@ class ShardSubscriptions:
             done.append((part, gone))
         return done
 
-    def commands(self, part: int, *others: str) -> Iterator[bytes]:
-        """Return the commands that make all subscriptions of a part on a new connection.
-
-        :param others: channels to which to subscribe before.
-        """
-        left = iter([*others, *self._channels[part]])
+    def commands(self, part: int) -> Iterator[bytes]:
+        """Return the commands that make all subscriptions of a part on a new connection."""
+        left = iter(self._channels[part])
         while batch := list(islice(left, BATCH)):
             yield command("SSUBSCRIBE", *batch)
-        if marker(part) in self._channels[part]:
-            yield announcement(part)
 
     def has(self, part: int, name: str) -> bool:
-        """Whether a channel of a part is to be subscribed to; so is its signal."""
-        return name in self._channels[part] or name == signal(part)
+        """Whether a channel of a part is to be subscribed to."""
+        return name in self._channels[part]
 
     def wants(self, prefix: str, subject: str) -> bool:
         """Whether a subject that has come on the channel of a prefix was subscribed to."""
@@ -108,28 +95,14 @@ class ShardSubscriptions:
 
 
 class Sorter:
-    """Gives a receiver what comes on shard channels: on those of patterns, the subject is before the payload.
+    """Gives a receiver what comes on shard channels: on those of patterns, the subject is before the payload."""
 
-    :param signalled: gets the part in which there is a new pattern, of this process or another.
-    """
-
-    def __init__(
-        self,
-        subscriptions: ShardSubscriptions,
-        receiver: IBackplaneReceiver,
-        signalled: Callable[[int], None],
-    ) -> None:
-        self._parts = {signal(part): part for part in range(PARTS)}
+    def __init__(self, subscriptions: ShardSubscriptions, receiver: IBackplaneReceiver) -> None:
         self._wants = subscriptions.wants
         self._receiver = receiver
-        self._signalled = signalled
 
     def received(self, name: str, payload: bytes) -> None:
-        """:param name: the subject, or the prefix of patterns, or a signal."""
-        part = self._parts.get(name)
-        if part is not None:
-            self._signalled(part)
-            return
+        """:param name: the subject, or the prefix of patterns."""
         if name.endswith("*"):
             before, _, payload = payload.partition(b" ")
             prefix, name = name, before.decode(errors="replace")
@@ -140,11 +113,6 @@ class Sorter:
     def dropped(self, payloads: int) -> None:
         """Pass it on."""
         self._receiver.dropped(payloads)
-
-
-def announcement(part: int) -> bytes:
-    """Return the command that tells all that a part has a new pattern."""
-    return command("SPUBLISH", signal(part), "")
 
 
 def _channels(part: int, name: str) -> list[str]:

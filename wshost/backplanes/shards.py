@@ -2,15 +2,14 @@
 
 Subjects are in 64 parts. Each part has a hash tag, so all its channels have one slot, and one master. Sharded publish
 and subscribe has no patterns. So each pattern has a channel for what is before its first wildcard, in each part
-where it may match. While there is one in a part, subjects of the part are published by a script, which runs in the
-master, and publishes on the channels of patterns, too, if somebody listens there. It costs the master more.
+where it may match. A script, which runs in the master, publishes there, too, if somebody listens.
 """
 
 from __future__ import annotations
 
 import hashlib
 from binascii import crc_hqx
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import count, takewhile
 
 from wshost.backplanes.resp import command
@@ -92,7 +91,7 @@ def part_of_channel(name: bytes) -> int | None:
 
 
 def part_of_command(data: bytes) -> int:
-    """Return the part of a command that publishes."""
+    """Return the part of a command of `beginning`."""
     return _PARTS[data[:_HEAD].partition(b"{")[2].partition(b"}")[0]]
 
 
@@ -119,25 +118,7 @@ def marker(part: int) -> str:
     return channel(part, "?")
 
 
-def signal(part: int) -> str:
-    """Return the shard channel on which all listen: who has a new pattern in the part publishes there."""
-    return channel(part, "!")
-
-
-def count_patterns(parts: Iterable[int]) -> bytes:
-    """Return the command that asks a master in which of its parts there are patterns."""
-    return command("PUBSUB", "SHARDNUMSUB", *map(marker, parts))
-
-
-def plain_beginning(part: int, subject: str) -> bytes:
-    """Return the beginning of the command that publishes to a subject, if the part has no patterns; else `beginning`.
-
-    It goes up to the payload's length.
-    """
-    return command("SPUBLISH", channel(part, subject), "").removesuffix(b"0\r\n\r\n")
-
-
 def beginning(part: int, subject: str) -> bytes:
-    """Return the beginning of the command that publishes to a subject, whatever the part has."""
+    """Return the beginning of the command that publishes to a subject, up to the payload's length."""
     words = ("EVALSHA", _NAME, "0", channel(part, subject), marker(part), "")
     return command(*words).removesuffix(b"0\r\n\r\n")
