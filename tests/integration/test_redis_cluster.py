@@ -203,11 +203,14 @@ class TestFailures:
 
         return run(scenario())
 
-    def test_all_parts_wait_for_a_cluster_that_is_not_there(self, tmp_path: Path) -> Deferred[None]:
+    def test_a_cluster_that_is_not_whole_yet_is_awaited(self, tmp_path: Path) -> Deferred[None]:
+        """The user of the server has the permissions that docs/scaling.md names."""
+
         async def scenario() -> None:
+            user = "user me on >secret resetchannels &* +@pubsub +@scripting +hello +cluster|slots"
             options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-            with redis_server(tmp_path / "one", *options, program="redis") as server:
-                member = Member(settings(server))
+            with redis_server(tmp_path / "one", *options, program="redis", configuration=user) as server:
+                member = Member(settings(server, username="me", password="secret"))
                 try:
                     connecting = member.connect()
                     assert member.backplane.publish("a", b"early")

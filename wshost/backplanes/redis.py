@@ -2,7 +2,8 @@
 
 One connection carries both directions, by RESP3, so Redis 6 is the oldest. With Sentinel, each connection begins with
 the question for the master. The number of a database in a URL means nothing: all databases share the channels. Any node
-of a Redis Cluster will do, as each passes on to all; so a cluster carries no more publications than one server does.
+of a Redis Cluster will do, as each passes on to all; so a cluster carries no more publications than one server does:
+see `redis_cluster`.
 
 With TLS, Sentinels must name the master as its certificate does: ``sentinel announce-hostnames yes``.
 
