@@ -51,7 +51,6 @@ _SCALE = {
     "server": "memory of the server for a connection with a topic of its own",
     "kernel": "memory of the kernel for a socket",
     "broker": "memory of the broker for a topic",
-    "ping": "CPU of a ping and its pong",
     "publisher": "CPU of a message for another process, publisher",
     "receiver": "CPU of a message for another process, receiver",
     "carrier": "CPU of a message for another process, broker",
@@ -167,7 +166,7 @@ def _processors() -> list[Tie]:
     return [
         (
             "asked every {} seconds: {} pings a second, {} processors.",
-            (f"{ping:g}", whole(pings), _cores(pings, _M["ping"])),
+            (f"{ping:g}", whole(pings), _cores(pings, _M["echo"])),
         ),
         (
             "every {} seconds, and gets an answer: {} a second, {} processors",
