@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -181,10 +181,10 @@ class _Cluster:
         yield Figure("out of order or twice", sum(numbers.disordered for numbers in self._numbers), "", 0)
 
 
-def one_broker(times: int) -> Callable[[Target], Iterator[Figure]]:
+def one_broker(times: int, ways: Iterable[Cut] = Cut) -> Callable[[Target], Iterator[Figure]]:
     """Return the row: three nodes, each on a machine, and a NATS server on a fourth.
 
-    A node is cut off in each way, and in the end the broker; so many times.
+    A node is cut off in each of these ways, and in the end the broker; so many times.
     """
 
     def row(target: Target) -> Iterator[Figure]:
@@ -198,7 +198,7 @@ def one_broker(times: int) -> Callable[[Target], Iterator[Figure]]:
             ]
             cluster = _Cluster(nodes, stack)
             for _ in range(times):
-                for how in Cut:
+                for how in ways:
                     cluster.part(nodes[-1].machine, [nodes[:-1], nodes[-1:]], how)
                 cluster.part(place, [[node] for node in nodes], Cut.SILENT)
             yield from cluster.figures()

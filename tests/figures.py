@@ -26,6 +26,7 @@ from tests import conformance, metrics, million
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
+from wshost.backplanes import link
 from wshost.client import blocking
 from wshost.cluster import directory, facts, members
 from wshost.commands.options import CONFIG
@@ -195,6 +196,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`--backplane-patience`, {} seconds, is dropped", (_time("backplane_patience"),)),
         ("the start waits {} seconds for it", (count(server.BACKPLANE_TIMEOUT),)),
         ("has taken it within {} seconds", (count(int(parameter(blocking.connect, "timeout"))),)),
+        ("Then it waits up to {} seconds more", (str(link.HOLD),)),
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
     ],
     "docs/handlers.md": [

@@ -91,10 +91,13 @@ OTHERS = frozenset(_WORDS.split()) | {
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install caddy chromium curl gcc haproxy libssl-dev logrotate nginx npm openssl redis-server strace systemd",
     (
-        "apt install caddy chromium curl faketime gcc haproxy libssl-dev logrotate nginx npm openssl redis-server "
+        "apt install caddy chromium curl gcc haproxy iproute2 libssl-dev logrotate nginx npm openssl redis-server "
         "strace systemd"
+    ),
+    (
+        "apt install caddy chromium curl faketime gcc haproxy iproute2 libssl-dev logrotate nginx npm openssl "
+        "redis-server strace systemd"
     ),
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from tests.backplanes.surroundings import Network, Notes, Transport, Turns, turns
-from wshost.backplanes.link import LONGEST
+from wshost.backplanes.link import HOLD, LONGEST
 from wshost.backplanes.nats import NatsBackplane
 from wshost.backplanes.nats_wire import MAX_PAYLOAD
 from wshost.backplanes.settings import BackplaneSettings, Broker
@@ -222,8 +222,9 @@ class TestLosing:
         world.meet(later=True)
         assert world.after == b"SUB a 1\r\nPING\r\n"
         world.say(b"PONG\r\n")
-        assert world.written_now() == b"PUB x 5\r\nwaits\r\n"
         assert world.receiver.told[2:] == ["connected"]
+        world.clock.advance(HOLD)
+        assert world.written_now() == b"PUB x 5\r\nwaits\r\n"
 
     def test_an_error_of_the_server_is_part_of_the_reason(self, world: World) -> None:
         server = world.let_in()

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.backplanes.brokers_in_memory import Brokers, Transport
 from wshost.backplanes import redis, redis_speaker
+from wshost.backplanes.link import HOLD
 from wshost.backplanes.redis import RedisBackplane
 from wshost.backplanes.redis_speaker import LARGEST
 from wshost.backplanes.resp import command
@@ -381,6 +382,7 @@ class TestLosses:
         connection.answer(hello())
         connection.answer(hello())
         assert world.told == ["connected"]
+        world.brokers.turn(HOLD)
         assert connection.commands() == [GREETING, ["SUBSCRIBE", "a", "b"], HELLO, ["PUBLISH", "a", "1"]]
 
     def test_payloads_that_wait_too_long_are_dropped(self) -> None:
