@@ -40,10 +40,10 @@ def test_the_asks_of_a_turn_go_together_and_each_gets_its_verdict() -> None:
     assert scene.ask(1)
     assert scene.ask(2)
     scene.clock.advance(0)
-    assert scene.sent == [{"judge": [(1, "192.0.2.1"), (2, "192.0.2.2")]}]
+    assert scene.sent == [{"judge": [[1, "192.0.2.1"], [2, "192.0.2.2"]]}]
     assert scene.ask(3)
     scene.clock.advance(0)
-    assert scene.sent[1:] == [{"judge": [(3, "192.0.2.3")]}]
+    assert scene.sent[1:] == [{"judge": [[3, "192.0.2.3"]]}]
     scene.asks.answered([(2, CROWDED), (1, ADMITTED)])
     assert scene.decided == [(2, CROWDED), (1, ADMITTED)]
     scene.asks.answered([(2, ADMITTED), (9, ADMITTED)])
@@ -105,7 +105,7 @@ def test_a_connection_is_asked_about_once_at_a_time() -> None:
     scene = Scene()
     assert [scene.ask(1), scene.ask(1)] == [True, False]
     scene.clock.advance(0)
-    assert scene.sent == [{"judge": [(1, "192.0.2.1")]}]
+    assert scene.sent == [{"judge": [[1, "192.0.2.1"]]}]
 
 
 def test_only_so_many_answers_are_waited_for() -> None:

@@ -5,7 +5,7 @@ The worker waits for each answer, but not for long. Without one, it decides alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 #: At most so many answers are waited for; meanwhile, the worker decides on further clients alone.
@@ -31,7 +31,7 @@ class Asks:
         self._waiting: dict[int, Decide] = {}
         self._looks: dict[int, int] = {}
         # The numbers and the addresses that leave at the end of the turn.
-        self._unsent: list[tuple[int, str]] = []
+        self._unsent: list[list[Any]] = []
         self._looking = False
 
     def ask(self, number: int, host: str, decide: Decide) -> bool:
@@ -48,13 +48,13 @@ class Asks:
         self._looks[number] = 0
         if not self._unsent:
             self._reactor.callLater(0, self._send_all)
-        self._unsent.append((number, host))
+        self._unsent.append([number, host])
         if not self._looking:
             self._looking = True
             self._reactor.callLater(EVERY, self._look)
         return True
 
-    def answered(self, verdicts: Iterable[tuple[int, int]]) -> None:
+    def answered(self, verdicts: Iterable[Sequence[int]]) -> None:
         """The supervisor has answered: decide.
 
         :param verdicts: the numbers of connections, and their verdicts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from socket import socket
 from typing import Any, NamedTuple
@@ -98,15 +98,13 @@ class Passing:
             worker.connections.discard(number)
             self.gate.forget(number)
 
-    def judge(self, worker: Worker, asked: Iterable[tuple[int, str]]) -> None:
+    def judge(self, worker: Worker, asked: Iterable[Sequence[Any]]) -> None:
         """Tell a worker whether clients have room that proxies have named.
 
-        :param asked: the numbers of its connections, and the clients' addresses.
+        :param asked: the number of each connection, and the client's address.
         """
-        verdicts = [
-            (number, self.gate.judge_named(number, host)) for number, host in asked if number in worker.connections
-        ]
-        worker.line.tell({"judged": verdicts})
+        known = [(number, host) for number, host in asked if number in worker.connections]
+        worker.line.tell({"judged": [[number, self.gate.judge_named(number, host)] for number, host in known]})
 
     def count_carried(self, name: Any, proxied: bool) -> tuple[int, bool]:
         """Count a connection of the process before this one, which has admitted it.
