@@ -114,9 +114,10 @@ class NatsBackplane:
 
     def _plain(self, broker: Broker) -> Broker:
         """Return the broker as the link sees it: TLS begins after INFO."""
-        if broker.tls or self._settings.scheme == "tls":
+        must = broker.tls or self._settings.scheme == "tls"
+        if must:
             self._must_speak_tls.add((broker.host, broker.port))
-        return replace(broker, tls=("tls", "first") in broker.query)
+        return replace(broker, tls=("tls", "first") in broker.query, upgrades=must)
 
     def close(self) -> Deferred[None]:
         """See `IBackplane`."""
@@ -160,6 +161,11 @@ class NatsBackplane:
             self._receiver.received(subject, payload)
         elif nobody := self._asked.take(subject.removeprefix(self._inbox)):
             nobody()
+
+    def flush(self) -> None:
+        """Send what was published in this turn: nothing more comes in it."""
+        if self._link is not None:
+            self._link.output.flush()
 
     def subscribe(self, subject: str) -> None:
         """See `IBackplane`."""

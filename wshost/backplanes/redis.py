@@ -108,6 +108,11 @@ class RedisBackplane:
             asked.keep(number, nobody)
         return taken
 
+    def flush(self) -> None:
+        """Send what was published in this turn: nothing more comes in it."""
+        if self._link is not None:
+            self._link.output.flush()
+
     def subscribe(self, subject: str) -> None:
         self._speaker.subscribe(self._subscriptions.add(subject))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.backplanes.subjects import is_pattern, matches
 from wshost.interfaces import ITellingBackplane
@@ -151,7 +151,6 @@ class Neighbour:
             self._lost(self)
 
 
-@implementer(ITellingBackplane)
 class WorkersBackplane:
     """See `IBackplane`.
 
@@ -245,7 +244,7 @@ class WorkersBackplane:
             self._timeout.cancel()
         for connected in self._early:
             connected.close()
-        self._flush()
+        self.flush()
         for neighbour in list(self._neighbours):
             neighbour.close()
         return succeed(None)
@@ -301,6 +300,10 @@ class WorkersBackplane:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was given in this turn now: nothing more comes in it."""
         for neighbour in list(self._neighbours):
             neighbour.flush()
 
@@ -332,3 +335,6 @@ class WorkersBackplane:
             del places[subject][neighbour]
         if not places[subject]:
             del places[subject]
+
+
+classImplements(WorkersBackplane, ITellingBackplane)
