@@ -361,6 +361,12 @@ class TestWhoGetsIt:
         self.ask(world, "a")
         assert connection.commands() == [["PUBLISH", "a", "1"]]
 
+    def test_a_master_is_not_asked_that_another_may_replace_without_sentinels(self) -> None:
+        world = World(Broker("r", 6379), Broker("s", 6379))
+        connection = world.up()
+        self.ask(world, "a")
+        assert connection.commands() == [["PUBLISH", "a", "1"]]
+
     def test_no_payload_that_is_refused_is_asked_for(self) -> None:
         world = World(buffer=5_000)
         world.up()

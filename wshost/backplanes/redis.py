@@ -52,6 +52,8 @@ class RedisBackplane:
         self._sentinels = settings.scheme.endswith("+sentinel")
         if self._sentinels and not all(broker.path for broker in settings.brokers):
             raise ConfigurationError(f"{settings.scheme}: the path must name the master, as in host:26379/mymaster")
+        # Nobody is at another server than the others.
+        self._stays = self._sentinels or len(settings.brokers) == 1
         # The whole command counts as what waits.
         self.largest = min(LARGEST, settings.buffer - AROUND)
         self._make_link = link
@@ -102,8 +104,12 @@ class RedisBackplane:
             self._link.output.flush()
 
     def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
-        """See `ITellingBackplane`. A server of a Redis Cluster knows only its own subscribers, and is not asked."""
-        if not self._speaker.knows_all or len(payload) > self.largest:
+        """See `ITellingBackplane`. A server of a Redis Cluster knows only its own subscribers, and is not asked.
+
+        A master does not count those at its replicas, where some may still be who take one for the master of before. So
+        none is asked whose place another may take, but by Sentinels: these disconnect all clients of the one before.
+        """
+        if not (self._stays and self._speaker.knows_all) or len(payload) > self.largest:
             return self.publish(subject, payload)
         asked = self._speaker.asked
         number = asked.number()

@@ -41,7 +41,7 @@ class LocalHubs:
 
     def lose(self, topic: str, messages: int) -> None:
         """Tell the hubs that messages of others to a topic were lost. Called in any thread."""
-        for local in dict.fromkeys(chain(self._subscribed.get(topic, ()), *self._patterns.matching(topic))):
+        for local in self._hubs(topic):
             local.lose_locally(topic, messages)
 
     def subscribe(self, topic: str, local: ILocalTopics) -> None:

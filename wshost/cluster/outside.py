@@ -231,7 +231,7 @@ class Outside:
         :returns: False if it is dropped: too much waits.
         """
         subject = self._subjects.of_home(boot)
-        if self.thread.is_current() or nobody is not None:
+        if nobody is not None or self.thread.is_current():
             return self._put(subject, message, nobody)
         return self.thread.post(self, CALL + size, self._buffer, self._put, subject, message)
 
@@ -260,11 +260,15 @@ class Outside:
 
     def _put(self, subject: str, message: Any, nobody: Callable[[], object] | None = None) -> bool:
         packed = self._codec.pack(message)
-        return self._add(subject, packed, len(packed), True, nobody)
+        taken = self._add(subject, packed, len(packed), True)
+        if taken and nobody is not None:
+            batch = self._batches[subject]
+            if batch.nobody is None:
+                batch.nobody = []
+            batch.nobody.append(nobody)
+        return taken
 
-    def _add(
-        self, subject: str, message: Any, size: int, packed: bool, nobody: Callable[[], object] | None = None
-    ) -> bool:
+    def _add(self, subject: str, message: Any, size: int, packed: bool) -> bool:
         if size > self._room - self._size:
             # What waited may have left since the last payload, and without one nobody looks.
             self.measure()
@@ -282,10 +286,6 @@ class Outside:
         batch.messages.append(message)
         batch.size += size
         self._size += size
-        if nobody is not None:
-            if batch.nobody is None:
-                batch.nobody = []
-            batch.nobody.append(nobody)
         return True
 
     def _flush(self) -> None:

@@ -9,6 +9,7 @@ cdef class Topics:
     cdef dict _topics
     cdef public object losses
     cdef public Py_ssize_t subscriptions
+    cdef public object losses
     cdef Pending _pending
 
     cpdef publish_locally(self, topic, data)
