@@ -7,8 +7,8 @@ lost ones are counted, and none comes twice. `elsewhere` stands for the connecti
 references act on them.
 
 `directory` knows names and presences of connections, and who monitors whom; `holdings` is its side of this process, and
-`moving` has them go over with connections. Of these, `claims`, `presence` and `monitors` are parts. This process's own `facts` are in its `ledger`; `members` tells
-them to all others, and keeps theirs.
+`moving` has them go over with connections. Of these, `claims`, `presence` and `monitors` are parts. This process's own
+`facts` are in its `ledger`; `members` tells them to all others, and keeps theirs.
 
 Nothing here knows a broker, a protocol or a handler. What comes from a backplane is checked before it is used.
 """

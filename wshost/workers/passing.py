@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from socket import socket
 from typing import Any, NamedTuple
 
@@ -97,16 +97,18 @@ class Passing:
             worker.connections.discard(number)
             self.gate.forget(number)
 
-    def count_carried(self, name: Any, proxied: bool) -> tuple[int, bool]:
+    def count_carried(self, name: Any, client: Sequence[Any] | None) -> tuple[int, bool]:
         """Count a connection of the process before this one, which has admitted it.
 
         :param name: the peer's, as `accept` has returned it there.
-        :param proxied: its client is known only to the worker.
+        :param client: the address and the port of a client whom a proxy has named.
         :returns: its number, and whether it counts as one of its address here.
         """
         self.accepted += 1
         host = None
-        if self._counts_hosts and not proxied and isinstance(name, tuple):
+        if self._counts_hosts and client is not None:
+            host = client[0]
+        elif self._counts_hosts and isinstance(name, tuple):
             address = (IPv6Address if ":" in name[0] else IPv4Address)("TCP", *name[:2])
             if self._trusted is None or not self._trusted.have(address):
                 host = name[0]
