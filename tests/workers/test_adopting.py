@@ -125,14 +125,21 @@ def test_they_count_for_their_address_whether_it_has_room_or_not() -> None:
     scene.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "client"), [("", None), (("192.0.2.9", 5), None), (("2001:db8::1", 5, 0, 0), ["192.0.2.1", 7])]
-)
-def test_clients_that_only_the_worker_knows_are_counted_there(name: Any, client: Any) -> None:
+@pytest.mark.parametrize(("name", "client"), [("", None), (("192.0.2.9", 5), None), (("192.0.2.1", 5), [None, None])])
+def test_those_without_an_address_of_a_client_count_for_none(name: Any, client: Any) -> None:
     scene = Scene(max_connections_per_address=1, trust_proxy=["192.0.2.9"])
     scene.hire()
     scene.come("c1", name=name, client=client)
     assert [head["counted"] for head in scene.peers[0].read()] == [False]
+    scene.close()
+
+
+def test_a_client_whom_a_proxy_has_named_counts() -> None:
+    scene = Scene(max_connections_per_address=1, trust_proxy=["192.0.2.9"])
+    scene.hire()
+    scene.come("c1", name=("192.0.2.9", 5), client=["192.0.2.1", 7])
+    assert [head["counted"] for head in scene.peers[0].read()] == [True]
+    assert scene.passing.gate.judge(10, "192.0.2.1") == CROWDED
     scene.close()
 
 

@@ -172,7 +172,7 @@ def test_a_worker_is_told_whether_clients_have_room_that_proxies_have_named() ->
     scene.connect(4)
     scene.passing.judge(first, [(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "192.0.2.2")])
     # 2 is none of its own.
-    assert heads(scene.peers[0].read(), "judged") == [[(1, ADMITTED), (3, ADMITTED)]]
+    assert heads(scene.peers[0].read(), "judged") == [[[1, ADMITTED], [3, ADMITTED]]]
     scene.passing.judge(second, [(2, "192.0.2.1"), (4, "192.0.2.3")])
     assert heads(scene.peers[1].read(), "judged") == [[[2, CROWDED], [4, ADMITTED]]]
     scene.passing.forget(first, [1])

@@ -317,7 +317,7 @@ class TestDeaths:
         (number,) = next(iter(scene.crew)).connections
         scene.workers[1].say(judge=[[number, "192.0.2.9"]])
         scene.reactor.read()
-        assert heads(scene.workers[1].read(), "judged") == [[(number, ADMITTED)]]
+        assert heads(scene.workers[1].read(), "judged") == [[[number, ADMITTED]]]
 
     def test_workers_that_die_one_after_another_are_replaced_ever_later(self, scene: Scene) -> None:
         scene.start()

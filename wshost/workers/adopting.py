@@ -51,7 +51,7 @@ class Adopting:
 
     def take(self, head: Mapping[str, Any], data: bytes, connected: socket) -> None:
         """Pass a connection on, at once or when a worker has room."""
-        number, counted = self._passing.count_carried(name_of(head), head["client"] is not None)
+        number, counted = self._passing.count_carried(name_of(head), head["client"])
         self.count += 1
         self._waiting.append(_Carried(head, data, number, counted, connected))
         self._go_on()

@@ -69,8 +69,6 @@ class Giving:
             self._end()
 
     def _end(self) -> None:
-        if self._asked is None:
-            return
         self._asked = None
         if self._timer.active():
             self._timer.cancel()

@@ -106,16 +106,18 @@ class Passing:
         known = [(number, host) for number, host in asked if number in worker.connections]
         worker.line.tell({"judged": [[number, self.gate.judge_named(number, host)] for number, host in known]})
 
-    def count_carried(self, name: Any, proxied: bool) -> tuple[int, bool]:
+    def count_carried(self, name: Any, client: Sequence[Any] | None) -> tuple[int, bool]:
         """Count a connection of the process before this one, which has admitted it.
 
         :param name: the peer's, as `accept` has returned it there.
-        :param proxied: its client is known only to the worker.
+        :param client: the address and the port of a client whom a proxy has named.
         :returns: its number, and whether it counts as one of its address here.
         """
         self.accepted += 1
         host = None
-        if self._counts_hosts and not proxied and isinstance(name, tuple):
+        if self._counts_hosts and client is not None:
+            host = client[0]
+        elif self._counts_hosts and isinstance(name, tuple):
             address = (IPv6Address if ":" in name[0] else IPv4Address)("TCP", *name[:2])
             if self._trusted is None or not self._trusted.have(address):
                 host = name[0]

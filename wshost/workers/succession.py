@@ -77,14 +77,14 @@ class Succession:
         predecessor.succeed(self._reactor, go_on, adopt_one, ended=ended, ready={"workers": self.workers})
 
     def pause(self) -> None:
-        """Take no more connections from the process before this one until `resume`."""
-        if self._predecessor is not None:
-            self._predecessor.pause()
+        """Take no more connections from the process before this one until `resume`. There must be one."""
+        predecessor: Any = self._predecessor
+        predecessor.pause()
 
     def resume(self) -> None:
         """Undo `pause`."""
-        if self._predecessor is not None:
-            self._predecessor.resume()
+        predecessor: Any = self._predecessor
+        predecessor.resume()
 
     def offer(
         self,
