@@ -11,7 +11,6 @@ from tests.workers.surroundings import pair
 from wshost.process.takeover import LARGEST, MOST
 from wshost.workers.packets import Packets
 
-
 #: Nothing of this is a packet.
 OTHER_VALUES: list[Any] = [1, ([], b""), ({}, ""), ({},)]
 OTHER_FORMS = [marshal.dumps(value) for value in OTHER_VALUES]

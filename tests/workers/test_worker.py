@@ -329,7 +329,7 @@ def test_a_worker_asks_the_supervisor_about_a_client_before_it_answers(behind: S
     for one in behind.port.protocols:
         one.dataReceived(REQUEST)
     behind.reactor.read()
-    assert behind.peer.read() == [{"judge": [(1, "192.0.2.9"), (2, "192.0.2.9")]}]
+    assert behind.peer.read() == [{"judge": [[1, "192.0.2.9"], [2, "192.0.2.9"]]}]
     assert statuses(behind) == [b"", b""]
     behind.say(judged=[[1, CROWDED], [2, ADMITTED]])
     assert statuses(behind) == [b"503", b"101"]
