@@ -39,5 +39,6 @@ def rows(long: bool) -> Sequence[Row]:
         Row("cluster of brokers that fail", outages.cluster(20 if long else 3)),
         Row("echo by two workers", workers.echo(20 if long else 5)),
         Row("new connections at two workers", workers.connecting(20 if long else 5)),
+        Row("memory of workers", workers.memory),
         Row("workers that are killed", workers.deaths(50 if long else 5)),
     )
