@@ -46,5 +46,6 @@ def rows(long: bool) -> Sequence[Row]:
         Row("machine that is cut off with its broker", partitions.own_brokers(10 if long else 1)),
         Row("echo by two workers", workers.echo(20 if long else 5)),
         Row("new connections at two workers", workers.connecting(20 if long else 5)),
+        Row("memory of workers", workers.memory),
         Row("workers that are killed", workers.deaths(50 if long else 5)),
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-from benchmarks.accounting import descendants, own_cpu
+from benchmarks.accounting import descendants, own_cpu, own_memory, wait_until_idle
 from benchmarks.compiled_load import CompiledLoad
 from benchmarks.running import CORES
 from benchmarks.samples import Sample
@@ -131,6 +131,18 @@ def connecting(turns: int) -> Callable[[Target], Iterator[Figure]]:
             yield Figure("two workers by one process, medians", busiest / single, "", 1 / 1.6)
 
     return row
+
+
+def memory(target: Target) -> Iterator[Figure]:
+    """The row: how much memory each worker has that it shares with no other process, before it has a client."""
+    needs_workers()
+    for where, options in (("", ()), (", with --preload", ("--preload",))):
+        with target.start("--workers=2", *options, *OPTIONS, handler="scale.handler") as server:
+            _, _, *workers = descendants(server.pid)
+            for pid in workers:
+                wait_until_idle(pid)
+            goal = 6 if options else None
+            yield Figure(f"a worker's own memory{where}", max(map(own_memory, workers)) / 1e6, "MB", goal)
 
 
 class _Clients:

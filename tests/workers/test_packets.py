@@ -11,10 +11,6 @@ from tests.workers.surroundings import pair
 from wshost.process.takeover import LARGEST, MOST
 from wshost.workers.packets import Packets
 
-#: Nothing of this is a packet.
-OTHER_VALUES: list[Any] = [1, ([], b""), ({}, ""), ({},)]
-OTHER_FORMS = [marshal.dumps(value) for value in OTHER_VALUES]
-
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Packets, Packets]]:
@@ -66,7 +62,11 @@ def test_other_types_are_an_error(ends: tuple[Packets, Packets]) -> None:
         ends[0].send({"what": object()})
 
 
-@pytest.mark.parametrize("packet", [b"no packet", marshal.dumps(({"cut": 1}, b""))[:-1], *OTHER_FORMS])
+WHOLE = marshal.dumps(({"head": 1}, b""))
+OTHERS = [marshal.dumps(1), marshal.dumps(([], b"")), marshal.dumps(({}, "")), marshal.dumps(({},))]
+
+
+@pytest.mark.parametrize("packet", [b"no packet", WHOLE[:-1], *OTHERS])
 def test_another_form_is_an_error_and_its_sockets_are_closed(ends: tuple[Packets, Packets], packet: bytes) -> None:
     ours, theirs = socketpair()
     with ours:

@@ -161,8 +161,8 @@ class TestMain:
         channel, descriptor = ends
         done: list[Any] = []
 
-        def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> int:
-            done.append((kit, number))
+        def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, made: Any) -> int:
+            done.append((kit, number, made))
             connected.close()
             return 7
 
@@ -173,7 +173,7 @@ class TestMain:
             channel.send({"fork": 1}, b"", [line.fileno()])
         assert main(descriptor) == 7
         assert channel.receive()[0] == {"ready": True}
-        assert done == [(Kit({}), 1)]
+        assert done == [(Kit({}), 1, None)]
         assert gc.get_freeze_count() > 0
         assert {signal.getsignal(number) for number in SHARED} == {signal.SIG_IGN}
 
@@ -212,6 +212,21 @@ class TestPreload:
         prepare(self.handler(tmp_path, "import sys; sys.preloaded_here = True"))
         assert vars(sys).pop("preloaded_here")
         assert str(tmp_path) in sys.path
+
+    @pytest.mark.parametrize("timed", [False, True])
+    def test_the_chain_of_all_workers_is_made(self, timed: bool) -> None:
+        given = {"preload": True, "handler": "wshost.handlers.echo", **({"admin": "9090"} if timed else {})}
+        made = prepare(Kit(given))
+        assert made is not None
+        assert [link.name for link in made.links] == ["http", "websocket"]
+        assert (made.timings is not None) == timed
+
+    def test_the_chain_is_not_made_if_others_modules_are_in_it(self, tmp_path: Path) -> None:
+        assert prepare(self.handler(tmp_path, "")) is None
+
+    def test_a_chain_that_can_not_be_is_an_error(self) -> None:
+        with pytest.raises(ConfigurationError, match="object"):
+            prepare(Kit({"preload": True, "handler": object()}))
 
     def test_without_uvloop_there_is_no_need_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

@@ -197,8 +197,9 @@ def test_a_worker_that_was_stopped_once_its_backplane_had_connected_does_not_say
 def test_passed_sockets_become_connections_with_ids_of_the_worker(scene: Scene) -> None:
     scene.start()
     scene.take(11, 12)
-    assert scene.port.taken == [("192.0.2.1", 11), ("192.0.2.1", 12)]
-    assert [one.id for one in scene.port.protocols] == ["w3c1", "w3c2"]
+    scene.take(13)
+    assert [one.id for one in scene.port.protocols] == ["w3c1", "w3c2", "w3c3"]
+    assert scene.port.taken == [("192.0.2.1", 11), ("192.0.2.1", 12), ("192.0.2.1", 13)]
     scene.port.protocols[1].connectionLost()
     scene.port.protocols[0].connectionLost()
     scene.reactor.read()
@@ -554,6 +555,15 @@ class TestRun:
         after()
         assert peer.ended
         peer.close()
+
+    def test_a_worker_uses_the_chain_that_was_made_before_the_fork(self, reactor: Reactor) -> None:
+        settings = Settings(handler=echo, slow_turn=0.0)
+        made = chain.make(settings)
+        ours, theirs = pair()
+        with theirs:
+            server = WorkerServer(settings, reactor, 3, ours, copies=[], reopen=lambda: None, made=made)
+        assert (server._chain, server._timings) == (made.links, made.timings)
+        server._line.close()
 
     def test_a_worker_that_can_not_start_says_why(self, reactor: Reactor) -> None:
         ours, theirs = pair()

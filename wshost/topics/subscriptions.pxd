@@ -7,7 +7,6 @@ cdef class Topics:
     cdef object __weakref__
     cdef object _shared, _backplane, _patterns
     cdef dict _topics
-    cdef public object losses
     cdef public Py_ssize_t subscriptions
     cdef public object losses
     cdef Pending _pending

@@ -11,8 +11,8 @@
 - `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker; by `asks`, a
   worker asks about clients that proxies have named.
 - `overview` shows operators all workers as one: it asks each, and `answers` has what it says.
-- `line` is one end of the connection between two of these processes, and `packets` is how it writes; `kit` is what each
-  worker has to know; `ports` are the listening sockets.
+- `line` is one end of the connection between two of these processes, `packets` the form of what goes over it; `kit` is
+  what each worker has to know; `ports` are the listening sockets.
 
 Connections and commands go from the supervisor to a worker, reports go back. Workers share no memory but what the
 template had when it forked. Nothing here may read or write a client's socket, or know a protocol or a handler.

@@ -17,6 +17,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 
 from wshost.backplanes.workers import WorkersBackplane
+from wshost.chain import Made
 from wshost.cluster.exchange import Way
 from wshost.commands import log
 from wshost.connections.admission import Admission
@@ -58,6 +59,7 @@ class WorkerServer(Server):
     :param copies: the listening sockets of the endpoints, in order.
     :param reopen: opens the log again.
     :param machine: names all workers together.
+    :param made: the chain, if it was made before the fork.
     :raises ConfigurationError: as `Server`.
     """
 
@@ -71,7 +73,9 @@ class WorkerServer(Server):
         copies: Sequence[socket],
         reopen: Callable[[], None],
         machine: str = "",
+        made: Made | None = None,
     ) -> None:
+        self._made = made
         super().__init__(settings, reactor)
         # The other workers, as a backplane that comes before that of the options.
         self._mesh = WorkersBackplane(reactors.event_loop(reactor), settings.backplane_buffer)
@@ -98,6 +102,9 @@ class WorkerServer(Server):
         return Answers(self._look, self._line)
 
     # What the server asks
+
+    def _make_chain(self, settings: Settings) -> Made:
+        return self._made or super()._make_chain(settings)
 
     def _endpoint(self, settings: Settings) -> Endpoint | None:
         # The supervisor has it.
@@ -273,12 +280,13 @@ def failed(error: ConfigurationError) -> dict[str, str]:
     return {"failed": str(error)[:2_000], "traceback": getattr(error, "traceback_text", "")[-15_000:]}
 
 
-def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> int:
+def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, made: Made | None = None) -> int:
     """Serve, in a process that was forked for it.
 
     :param number: the worker's.
     :param connected: its socket to the supervisor.
     :param copies: the listening sockets of the endpoints, in order.
+    :param made: the chain, if it was made before the fork.
     :returns: the exit status.
     """
     # The supervisor takes the others, and tells the workers.
@@ -299,6 +307,7 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> i
             copies=copies,
             reopen=partial(_reopen, ours),
             machine=kit.machine,
+            made=made,
         )
         server.bind()
         collector.spare_lasting_objects()
