@@ -237,19 +237,26 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield server.port
 
 
-@pytest.fixture
-def site(recipe: Recipe, broker: int, tmp_path: Path) -> Iterator[Site]:
+@contextmanager
+def two_nodes(recipe: Recipe, broker: int, directory: Path) -> Iterator[Site]:
     """Two nodes that know each other, behind the proxy."""
-    made = Site(recipe, tmp_path, broker)
+    made = Site(recipe, directory, broker)
     with made.node("one"), made.node("two"), made.proxy():
         yield made
 
 
-@pytest.fixture
-def clients(site: Site) -> Iterator[list[ClientConnection]]:
-    """Four clients, of four addresses."""
+@contextmanager
+def four_clients(site: Site) -> Iterator[list[ClientConnection]]:
+    """Clients of four addresses."""
     with ExitStack() as stack:
         yield [stack.enter_context(site.client(f"127.0.0.{number}")) for number in range(2, 6)]
+
+
+@pytest.fixture(scope="module")
+def clients(recipe: Recipe, broker: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ClientConnection]]:
+    """Four clients of two nodes."""
+    with two_nodes(recipe, broker, tmp_path_factory.mktemp("site")) as site, four_clients(site) as made:
+        yield made
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -290,30 +297,32 @@ def test_a_reference_of_one_node_works_on_the_other(clients: list[ClientConnecti
 
 
 def test_clients_of_a_node_that_stops_come_to_the_other_and_find_it_when_it_is_back(
-    site: Site, clients: list[ClientConnection]
+    recipe: Recipe, broker: int, tmp_path: Path
 ) -> None:
-    there = [client for client in clients if node_of(client) == "one"]
-    port = site.nodes["one"].port
-    os.kill(site.nodes["one"].pid, signal.SIGTERM)
-    for client in there:
-        with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=PATIENCE)
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1001
-        # Nobody waits until the proxy has noticed.
-        with site.client() as again:
-            assert node_of(again) == "two"
-    assert site.nodes["one"].wait()[0] == 0
-    for _ in range(10):
-        with site.client() as again:
-            assert node_of(again) == "two"
-    with site.node("one", port):
-        deadline = time.monotonic() + PATIENCE
-        found = ""
-        while found != "one":
-            assert time.monotonic() < deadline
+    with two_nodes(recipe, broker, tmp_path) as site:
+        port = site.nodes["one"].port
+        with four_clients(site) as clients:
+            there = [client for client in clients if node_of(client) == "one"]
+            os.kill(site.nodes["one"].pid, signal.SIGTERM)
+            for client in there:
+                with pytest.raises(ConnectionClosed) as closed:
+                    client.recv(timeout=PATIENCE)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1001
+                # Nobody waits until the proxy has noticed.
+                with site.client() as again:
+                    assert node_of(again) == "two"
+        assert site.nodes["one"].wait()[0] == 0
+        for _ in range(10):
             with site.client() as again:
-                found = node_of(again)
+                assert node_of(again) == "two"
+        with site.node("one", port):
+            deadline = time.monotonic() + PATIENCE
+            found = ""
+            while found != "one":
+                assert time.monotonic() < deadline
+                with site.client() as again:
+                    found = node_of(again)
 
 
 def test_a_full_node_is_passed_over(recipe: Recipe, broker: int, tmp_path: Path) -> None:
