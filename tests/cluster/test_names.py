@@ -6,9 +6,30 @@ from typing import Any
 import pytest
 
 from tests.cluster.together import Process, Together
-from tests.memory import MemoryReactor
+from tests.memory import MemoryHost, MemoryReactor, link
 from wshost.cluster import holdings
+from wshost.cluster.exchange import Exchange
 from wshost.cluster.facts import MAX_OF_ONE
+from wshost.connections.homes import Homes
+from wshost.handlers.adapter import HandlerAdapter
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
+
+
+class Crashing:
+    """A handler that registers a name at each start, and fails at each message."""
+
+    def __init__(self, directory: Any) -> None:
+        self.directory = directory
+        #: Who had the name at each start.
+        self.had: list[Any] = []
+
+    def init(self, options: Any) -> Any:
+        self.had.append(self.directory.whereis("ann"))
+        assert self.directory.register("ann", options["worker"])
+
+    def handle(self, message: Any, state: Any) -> Any:
+        raise ValueError("on purpose")
 
 
 @pytest.fixture
@@ -72,6 +93,24 @@ class TestInOneProcess:
         assert alone.infos(ref) == []
         assert alone.directory.register("ann", ref)
         assert alone.directory.whereis("ann") == ref
+
+    def test_a_handler_that_starts_again_may_register_what_it_had_before(self) -> None:
+        exchange = Exchange(Homes())
+        exchange.connect(MemoryReactor())
+        handler = Crashing(exchange.directory)
+        chain = [
+            link("http", http),
+            link("websocket", websocket, {"handler": HandlerAdapter(handler, {}, restarts=True), "ping_interval": 0}),
+        ]
+        host = MemoryHost(chain=chain, exchange=exchange)
+        exchange._homes.add(host.hub.shared.registry)
+        exchange.open(host.hub.shared.registry.home.boot)
+        peer = host.open()
+        assert handler.had == [None]
+        peer.text("crash")
+        assert peer.messages() == []
+        assert handler.had == [None, None]
+        assert exchange.directory.whereis("ann") == peer.connection.ref
 
     def test_a_connection_that_starts_over_is_monitored_still(self, alone: Process) -> None:
         ref, peer = alone.open()
