@@ -483,7 +483,8 @@ class IBackplane(Interface):
     def publish(subject: str, payload: bytes) -> bool:
         """Send a payload to all processes that have a subscription that matches. It may come back to this one, too.
 
-        What is published in one turn of the reactor leaves in one write.
+        What is published in one turn of the reactor leaves in one write, in the next turn. If the backplane has a
+        method `flush`, which takes nothing, it is called when nothing more comes in a turn: it leaves at once then.
 
         :param payload: not larger than `largest`.
         :returns: False if it is dropped: too much waits. While disconnected, payloads wait for a limited time.

@@ -116,6 +116,7 @@ class TestConnecting:
     def test_no_payload_is_taken_before_connect_is_called(self) -> None:
         backplane = NatsBackplane(BackplaneSettings(scheme="nats", brokers=(Broker("a", 1),)))
         assert backplane.publish("a", b"b") is False
+        backplane.flush()
         assert backplane.waiting == 0
 
     def test_credentials_are_those_of_the_url(self) -> None:
@@ -124,6 +125,13 @@ class TestConnecting:
 
 
 class TestPayloads:
+    def test_payloads_leave_at_once_when_nothing_more_comes_in_the_turn(self, world: World) -> None:
+        server = world.let_in()
+        world.backplane.publish("a", b"1")
+        world.backplane.publish("a", b"2")
+        world.backplane.flush()
+        assert server.read() == b"PUB a 1\r\n1\r\nPUB a 1\r\n2\r\n"
+
     def test_payloads_come_with_their_subject(self, world: World) -> None:
         server = world.let_in()
         world.backplane.subscribe("a.*")

@@ -45,6 +45,15 @@ class TestReady:
         world.clock.advance(0)
         assert (world.transport.writes, world.output.waiting) == ([b"abc"], 0)
 
+    def test_what_was_sent_leaves_at_once_when_nothing_more_comes_in_the_turn(self, world: World) -> None:
+        world.ready()
+        world.output.send(b"a")
+        world.output.command(b"b")
+        world.output.flush()
+        assert (world.transport.writes, world.output.waiting) == ([b"ab"], 0)
+        world.clock.advance(0)
+        assert world.transport.writes == [b"ab"]
+
     def test_much_leaves_in_several_writes(self, world: World) -> None:
         world.ready()
         piece = bytes(LARGEST_WRITE // 2)

@@ -104,11 +104,22 @@ def logged() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
+class TestPublishing:
+    def test_payloads_leave_at_once_when_nothing_more_comes_in_the_turn(self) -> None:
+        world = World()
+        server = world.up()
+        world.backplane.publish("a", b"1")
+        world.backplane.publish("a", b"2")
+        world.backplane.flush()
+        assert server.commands() == [["PUBLISH", "a", "1"], ["PUBLISH", "a", "2"]]
+
+
 class TestGreeting:
     def test_it_provides_the_interface_of_backplanes(self) -> None:
         assert verifyObject(IBackplane, World().backplane)
         unconnected = RedisBackplane(BackplaneSettings(scheme="redis", brokers=(Broker("r", 6379),)))
         assert verifyObject(IBackplane, unconnected)
+        unconnected.flush()
         assert unconnected.waiting == 0
 
     @pytest.mark.parametrize(

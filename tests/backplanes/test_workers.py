@@ -10,6 +10,7 @@ from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from tests.backplanes.loop import Loop
+from wshost.backplanes import workers
 from wshost.backplanes.workers import LARGEST, PATIENCE, WorkersBackplane
 from wshost.interfaces import IBackplane
 
@@ -91,6 +92,26 @@ class TestConnecting:
         machine.loop.run()
         assert machine.receivers[0].got == machine.receivers[1].got == [("a", b"hello")]
         assert machine.receivers[2].got == []
+
+    def test_payloads_leave_at_once_when_nothing_more_comes_in_the_turn(self) -> None:
+        machine = Machine(0)
+        neighbour, theirs = socket.socketpair()
+        backplane = WorkersBackplane(machine.loop)
+        machine.backplanes.append(backplane)
+        backplane.add(theirs)
+        backplane.connect(machine.clock, Receiver())
+        neighbour.sendall(workers._frame(workers._SUBSCRIBE, "a"))
+        machine.loop.run()
+        neighbour.setblocking(False)
+        neighbour.recv(1_000)
+        backplane.publish("a", b"1")
+        backplane.publish("a", b"2")
+        with pytest.raises(BlockingIOError):
+            neighbour.recv(1_000)
+        backplane.flush()
+        assert neighbour.recv(1_000).endswith(b"2")
+        neighbour.close()
+        machine.close()
 
     def test_a_neighbour_that_says_nothing_is_waited_for_a_limited_time(self) -> None:
         machine = Machine(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.cluster.bus import Backplane, Bus
 from tests.connections.modules import in_threads
 from tests.memory import MemoryReactor
 from wshost.cluster import outside as module
-from wshost.cluster.envelope import HEAD, Codec, MalformedError
+from wshost.cluster.envelope import HEAD, TEXT_HEAD, Codec, MalformedError
 from wshost.cluster.outside import Line, Outside
 from wshost.cluster.subjects import Subjects
 from wshost.interfaces import IBackplane, IBackplaneReceiver
@@ -29,9 +30,8 @@ class Hubs:
     def __init__(self) -> None:
         self.brought: list[tuple[str, str | bytes]] = []
 
-    def publish(self, topic: str, data: str | bytes) -> bool:
-        self.brought.append((topic, data))
-        return True
+    def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
+        self.brought += [(topic, data) for data in messages]
 
 
 class Side:
@@ -128,7 +128,7 @@ class TestPublishing:
     def test_a_message_of_just_the_largest_size_is_sent_and_a_larger_one_is_dropped(self) -> None:
         bus, [here, there] = sides()
         there.outside.subscribe("a")
-        room = here.backplanes[0].largest - HEAD - len(msgpack.packb("x" * 1_000)) + 1_000
+        room = here.backplanes[0].largest - HEAD - TEXT_HEAD
         assert here.outside.publish("a", "x" * room) is True
         assert here.outside.publish("a", "x" * (room + 1)) is False
         here.turn()

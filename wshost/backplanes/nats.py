@@ -95,9 +95,10 @@ class NatsBackplane:
 
     def _plain(self, broker: Broker) -> Broker:
         """Return the broker as the link sees it: TLS begins after INFO."""
-        if broker.tls or self._settings.scheme == "tls":
+        must = broker.tls or self._settings.scheme == "tls"
+        if must:
             self._must_speak_tls.add((broker.host, broker.port))
-        return replace(broker, tls=("tls", "first") in broker.query)
+        return replace(broker, tls=("tls", "first") in broker.query, upgrades=must)
 
     def close(self) -> Deferred[None]:
         """See `IBackplane`."""
@@ -120,6 +121,11 @@ class NatsBackplane:
     def publish(self, subject: str, payload: bytes) -> bool:
         """See `IBackplane`. A payload that is too large is dropped: the server would disconnect us."""
         return len(payload) <= self.largest and self._send(pub(subject, payload))
+
+    def flush(self) -> None:
+        """Send what was published in this turn: nothing more comes in it."""
+        if self._link is not None:
+            self._link.output.flush()
 
     def subscribe(self, subject: str) -> None:
         """See `IBackplane`."""

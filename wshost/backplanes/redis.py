@@ -96,6 +96,11 @@ class RedisBackplane:
             beginning = self._begin(subject)
         return self._send(b"%b%d\r\n%b\r\n" % (beginning, size, payload))
 
+    def flush(self) -> None:
+        """Send what was published in this turn: nothing more comes in it."""
+        if self._link is not None:
+            self._link.output.flush()
+
     def subscribe(self, subject: str) -> None:
         self._speaker.subscribe(self._subscriptions.add(subject))
 

@@ -18,6 +18,8 @@ class Broker:
     #: The rest of the URL: path without its slash, and query, by name.
     path: str = ""
     query: tuple[tuple[str, str], ...] = ()
+    #: It speaks TLS after a first word in the clear.
+    upgrades: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

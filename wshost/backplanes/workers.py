@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.backplanes.subjects import is_pattern, matches
 from wshost.interfaces import IBackplane
@@ -151,7 +151,6 @@ class Neighbour:
             self._lost(self)
 
 
-@implementer(IBackplane)
 class WorkersBackplane:
     """See `IBackplane`.
 
@@ -245,7 +244,7 @@ class WorkersBackplane:
             self._timeout.cancel()
         for connected in self._early:
             connected.close()
-        self._flush()
+        self.flush()
         for neighbour in list(self._neighbours):
             neighbour.close()
         return succeed(None)
@@ -296,6 +295,10 @@ class WorkersBackplane:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was given in this turn now: nothing more comes in it."""
         for neighbour in list(self._neighbours):
             neighbour.flush()
 
@@ -327,3 +330,6 @@ class WorkersBackplane:
             del places[subject][neighbour]
         if not places[subject]:
             del places[subject]
+
+
+classImplements(WorkersBackplane, IBackplane)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.connections.shared import Shared
 from wshost.connections.stream import Stream
@@ -19,7 +19,6 @@ from wshost.topics.patterns import Patterns, is_pattern
 from wshost.topics.pending import Pending, Subscriber, Topic
 
 
-@implementer(ILocalTopics)
 class Topics:
     """The topics of a hub.
 
@@ -139,3 +138,6 @@ class Topics:
             topics = matching if topic is None else (topic, *matching)
             return self._pending.publish_to_several(topics, data)
         return topic is None or self._pending.publish(topic, data)
+
+
+classImplements(Topics, ILocalTopics)
