@@ -124,6 +124,11 @@ class RedisClusterBackplane:
             return False
         return self._outputs[part].send(data)
 
+    def flush(self) -> None:
+        """Send what was published in this turn: nothing more comes in it."""
+        for master in self._masters.values():
+            master.link.output.flush()
+
     def subscribe(self, subject: str) -> None:
         for part, channels in self._subscriptions.add(subject):
             if self._owners:
