@@ -26,7 +26,7 @@ from tests import conformance, metrics, million
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
-from wshost.backplanes import link
+from wshost.backplanes import link, shard_speaker, shards
 from wshost.client import blocking
 from wshost.cluster import directory, facts, members
 from wshost.commands.options import CONFIG
@@ -198,6 +198,9 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("has taken it within {} seconds", (count(int(parameter(blocking.connect, "timeout"))),)),
         ("Then it waits up to {} seconds more", (str(link.HOLD),)),
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
+        ("This needs Redis {}, or Valkey.", (str(shard_speaker.OLDEST),)),
+        ("- Topics are in {} parts", (count(shards.PARTS),)),
+        ("takes {} subscriptions", (count(shards.PARTS),)),
     ],
     "docs/handlers.md": [
         ("then what changes, at most once in {} seconds.", (str(directory.INTERVAL),)),
@@ -409,6 +412,9 @@ OTHERS: dict[str, list[str]] = {
     ],
     "docs/scaling.md": [
         "still gets 200, and",
+        "all of `rooms.7.>` is in one part",
+        "`rooms.7` and `rooms.8` may be in",
+        "such as `rooms.7.*` concerns",
         "exit status is 0 when the broker has",
         "Otherwise it is 1, and one line",
     ],

@@ -210,6 +210,16 @@ class TestPayloads:
         assert published(world.to(1)) == [(own(FIRST[0]), "1"), (own(FIRST[1]), "3")]
         assert published(world.to(2)) == [(own(SECOND[0]), "2")]
 
+    def test_what_was_published_leaves_at_once_when_nothing_more_comes_in_this_turn(self) -> None:
+        world = World()
+        world.backplane.flush()
+        world.up()
+        world.backplane.publish(FIRST[0], b"1")
+        world.backplane.publish(SECOND[0], b"2")
+        world.backplane.flush()
+        assert [len(world.to(port).writes) for port in (1, 2)] == [1, 1]
+        assert published(world.to(1)) == [(own(FIRST[0]), "1")]
+
     def test_payloads_wait_until_it_is_known_where_to(self) -> None:
         world = World()
         world.publish((FIRST[0], b"1"), (SECOND[0], b"2"), (FIRST[0], b"3"))

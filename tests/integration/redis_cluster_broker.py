@@ -68,6 +68,7 @@ def _word(answer: Any) -> str:
 @contextmanager
 def redis_cluster(directory: Path, program: str = "redis", configuration: str = "") -> Iterator[RedisCluster]:
     """Run a cluster until the block ends."""
+    directory.mkdir(exist_ok=True)
     with ExitStack() as stack:
         servers = [
             stack.enter_context(

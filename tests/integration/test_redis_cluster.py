@@ -39,8 +39,12 @@ def settings(*servers: RedisServer, **of_broker: Any) -> BackplaneSettings:
     return BackplaneSettings(scheme="redis+cluster", brokers=brokers, patience=PATIENCE)
 
 
+#: All that begins so is in one part, so what is known of one subscription is known of those before it.
+PREFIX = "c.o.n.formity"
+
+
 async def conforms(using: BackplaneSettings) -> None:
-    await check_backplane(lambda: RedisClusterBackplane(using), reactor(), patience=PATIENCE)
+    await check_backplane(lambda: RedisClusterBackplane(using), reactor(), PREFIX, patience=PATIENCE)
 
 
 #: A subject of each part.
