@@ -8,6 +8,7 @@ from tests.backplanes.brokers_in_memory import Brokers
 from tests.backplanes.redis_cluster_in_memory import LOADED, TWO, hello, said, slots, smessage, sunsubscribe
 from tests.backplanes.surroundings import Notes
 from wshost.backplanes.cluster_visitor import ClusterVisitor
+from wshost.backplanes.link import HOLD
 from wshost.backplanes.settings import BackplaneSettings, Broker
 from wshost.backplanes.shards import PARTS, channel, part_of
 from wshost.results import ConfigurationError
@@ -66,7 +67,7 @@ def test_a_payload_goes_to_the_server_that_is_connected() -> None:
     world.up()
     said(world.brokers.last)
     assert world.visitor.publish(FIRST, b"hi")
-    world.brokers.turn()
+    world.brokers.turn(HOLD)
     ((verb, _, _, where, _, payload),) = said(world.brokers.last)
     assert (verb, where, payload) == ("EVALSHA", own(FIRST), "hi")
 

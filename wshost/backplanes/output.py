@@ -141,6 +141,7 @@ class Output:
     def finish(self) -> None:
         """Write all that waits, as the connection will be closed; after this, only commands are written to it."""
         transport, self._blocked = self._transport, False
+        self._write_greeting()
         self._keep_turn()
         while self._kept:
             self._write(self._kept.popleft())

@@ -127,7 +127,7 @@ class RedisClusterBackplane:
 
     def flush(self) -> None:
         """Send what was published in this turn: nothing more comes in it."""
-        for master in self._masters.values():
+        for master in list(self._masters.values()):
             master.link.output.flush()
 
     def subscribe(self, subject: str) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol as Shape
 
 from twisted.logger import Logger
 
+from wshost.backplanes.asked import Asked
 from wshost.backplanes.connection import BrokerError
 from wshost.backplanes.resp import BadReply, ErrorReply, Parser, Push, Value, command
 from wshost.backplanes.sentinel import Inquiry
@@ -105,6 +106,10 @@ class RedisSpeaker:
         # A server has let us in, once; this one has; subscriptions may be sent to it.
         self._known = self._up = self._subscribing = False
         self._told: set[str] = set()
+        #: The calls for publications that nobody gets, by the number that the server repeats right behind each.
+        self.asked = Asked()
+        #: The server knows all subscribers. Those of a Redis Cluster know only their own.
+        self.knows_all = False
 
     def subscribe(self, data: bytes | None) -> None:
         """Send a command that changes the subscriptions, unless all will be made later."""
@@ -194,13 +199,21 @@ class RedisSpeaker:
             self._owner.up()
 
     def _running(self, value: Value) -> None:
-        if not isinstance(value, ErrorReply):
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], bytes):
+            self._counted(value[0].decode(errors="replace"))
+        elif not isinstance(value, ErrorReply):
             self._check(value)
             self._answered()
         elif value.code in _PASSING:
             raise BrokerError(_one_line(value))
         else:
             self._note(value)
+
+    def _counted(self, number: str) -> None:
+        """Handle what follows the answer to a publication: that says how many have got it."""
+        nobody = self.asked.take(number)
+        if nobody is not None and self._parser.number == 0 and self.knows_all:
+            nobody()
 
     def _answered(self) -> None:
         """Handle an answer to HELLO: each was a ping."""
@@ -231,6 +244,7 @@ class RedisSpeaker:
         """Check what a server says of itself; see `_check`."""
         if facts.get("mode") == b"sentinel":
             return self._final("it is a Sentinel, and its URL begins with redis+sentinel")
+        self.knows_all = facts.get("mode") == b"standalone"
         # In a cluster, publications reach all servers; otherwise a master gets nothing from its replicas.
         if facts.get("mode") != b"cluster" and facts.get("role") != b"master":
             raise BrokerError("it is a replica, and not the master")
