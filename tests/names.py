@@ -187,7 +187,7 @@ ROOTS: dict[str, set[str]] = {
 }
 _OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}
 #: The infos that wshost sends, and the reasons that it has itself.
-_INFOS = {"down", "presence", "unregistered", monitors.GONE, monitors.UNREACHABLE}
+_INFOS = {"down", "lost", "presence", "unregistered", monitors.GONE, monitors.UNREACHABLE}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
 _STRINGS = {
     *re.findall(r'"(\w+)"', FORMS),
