@@ -24,9 +24,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 #: The modules that all messages and connections go through. Each has a .pxd beside it, with the types.
 COMPILED = (
+    "wshost/backplanes/nats_wire",
+    "wshost/backplanes/output",
+    "wshost/backplanes/workers",
+    "wshost/cluster/envelope",
+    "wshost/cluster/local",
+    "wshost/cluster/outside",
+    "wshost/cluster/sequence",
+    "wshost/cluster/subjects",
     "wshost/connections/connection",
     "wshost/connections/context",
     "wshost/connections/stream",
+    "wshost/connections/thread",
     "wshost/connections/timers",
     "wshost/connections/turn",
     "wshost/fastnet/layers",
@@ -43,6 +52,7 @@ COMPILED = (
     "wshost/handlers/tasks",
     "wshost/handlers/waiting",
     "wshost/topics/pending",
+    "wshost/topics/subscriptions",
     "wshost/protocols/http/driver",
     "wshost/protocols/http/fields",
     "wshost/protocols/http/head",

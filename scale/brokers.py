@@ -76,10 +76,15 @@ class Broker:
         self._process.send_signal(number)
 
     @property
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def cpu(self) -> float:
         """CPU time so far, in seconds."""
-        assert self._process is not None
-        return cpu(self._process.pid)
+        return cpu(self.pid)
 
 
 def _listens(pid: int, port: int) -> bool:

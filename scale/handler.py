@@ -80,6 +80,8 @@ class Watch:
         self.present = (self.present | here) - away
 
 
+#: How many connections this process has made.
+_made = 0
 #: What goes on for a connection.
 _asking: dict[Ref, Asking] = {}
 _streams: dict[Ref, Stream] = {}
@@ -97,6 +99,10 @@ def _later(seconds: float, call: Callable[..., object], *args: Any) -> Any:
 
 def pid(_ref: Ref) -> str:
     return str(os.getpid())
+
+
+def made(_ref: Ref) -> str:
+    return str(_made)
 
 
 def name(ref: Ref) -> str:
@@ -219,7 +225,7 @@ def ends(ref: Ref) -> str:
 WORDS: dict[str, Callable[..., str | None]] = {
     word.__name__: word
     for word in (
-        *(pid, name, subscribe, publish, turns, stream, published, still, number, ask, send),
+        *(pid, made, name, subscribe, publish, turns, stream, published, still, number, ask, send),
         *(join, register, unregister, watch, monitor, known, ends),
     )
 }
@@ -227,6 +233,8 @@ WORDS: dict[str, Callable[..., str | None]] = {
 
 def init(options: Any) -> Ref:
     """Return the connection's ref as the state."""
+    global _made  # noqa: PLW0603 - a count of this process
+    _made += 1
     ref: Ref = options["worker"]
     return ref
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from scale import fanout, latency, losses, outages, partitions, peers, workers
+from scale import fanout, latency, losses, memory, outages, partitions, peers, workers
 from torture.figures import Figure
 from torture.server import Target
 
@@ -37,6 +37,7 @@ def rows(long: bool) -> Sequence[Row]:
         Row("deliveries beside other servers", peers.beside_peers(50, 20 if long else 5)),
         Row("burst beside other servers", losses.burst(100, 500 if long else 200)),
         Row("Redis that fails, beside other servers", losses.restart(5 if long else 1)),
+        Row("memory of idle connections", memory.idle(10_000 if long else 3_000, 3)),
         Row("broker that fails", outages.nats_server(20 if long else 7)),
         Row("cluster of brokers that fail", outages.cluster(20 if long else 3)),
         Row("broker that fails: Valkey", outages.redis_server(20 if long else 7)),
@@ -45,5 +46,6 @@ def rows(long: bool) -> Sequence[Row]:
         Row("machine that is cut off with its broker", partitions.own_brokers(10 if long else 1)),
         Row("echo by two workers", workers.echo(20 if long else 5)),
         Row("new connections at two workers", workers.connecting(20 if long else 5)),
+        Row("memory of workers", workers.memory),
         Row("workers that are killed", workers.deaths(50 if long else 5)),
     )

@@ -39,7 +39,12 @@ KNOWN: dict[str, set[str]] = {
         "wshost.protocols.websocket.browsers",
         "wshost.topics.subscriptions",
     },
-    "wshost.backplanes": {"wshost.logs.limit", "wshost.logs.text"},
+    "wshost.backplanes": {
+        "wshost.fastnet.reactor",
+        "wshost.logs.limit",
+        "wshost.logs.text",
+        "wshost.process.reactors",
+    },
     "wshost.client": {
         "wshost.backplanes.connection",
         "wshost.backplanes.settings",

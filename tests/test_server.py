@@ -1161,7 +1161,7 @@ class Port:
     """A port that can go over to another process."""
 
     def __init__(self, accepted: int) -> None:
-        self.socket = object()
+        self.socket: Any = SimpleNamespace(family=socket.AF_INET)
         self.accepted = accepted
         self.released = False
         self.adopted: list[Any] = []
@@ -1280,10 +1280,58 @@ class TestAnotherProcess:
     def test_a_connection_of_another_process_goes_to_a_port(self, reactor: Reactor, port: Port) -> None:
         server = started({"handler": echo}, reactor)
         frozen = Frozen({"id": "c7"}, b"")
-        connected: Any = object()
-        server.adopt(frozen, connected, "name")
-        ((ours, connection, name),) = port.adopted
-        assert (ours, connection.id, name) == (connected, "c7", "name")
+        with socket.socket() as connected:
+            assert server.adopt(frozen, connected, "name")
+            ((ours, connection, name),) = port.adopted
+            assert (ours, connection.id, name) == (connected, "c7", "name")
+
+    def test_a_connection_of_another_process_goes_to_a_port_of_its_kind_if_there_is_one(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = started({"handler": echo, "listen": ["tcp:1", "tcp:2"]}, reactor)
+        tcp, unix = ports = Port(0), Port(0)
+        unix.socket.family = socket.AF_UNIX
+        monkeypatch.setattr(Listener, "port", property(lambda listener: ports[listener.description == "tcp:2"]))
+        ends = socket.socketpair()
+        with ends[0], ends[1], socket.socket(socket.AF_INET6) as other:
+            server.adopt(Frozen({"id": "c7"}, b""), ends[0], "")
+            server.adopt(Frozen({"id": "c8"}, b""), other, ("::1", 5))
+            assert [one[0] for one in unix.adopted] == [ends[0]]
+            assert [one[0] for one in tcp.adopted] == [other]
+
+    def test_connections_that_have_come_settle_when_no_more_come(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settled: list[bool] = []
+        monkeypatch.setattr("wshost.cluster.moving.Moving.settle", lambda _: settled.append(True))
+        server = service({"handler": echo}, reactor)
+        server.settle()
+        server.bind()
+        server.settle()
+        assert settled == []
+        server.startService()
+        server.settle()
+        assert settled == [True]
+
+    def test_a_connection_whose_id_is_taken_is_closed(self, reactor: Reactor, port: Port) -> None:
+        server = started({"handler": echo}, reactor)
+        connect(reactor)
+        ours, theirs = socket.socketpair()
+        assert not server.adopt(Frozen({"id": "c1"}, b""), ours, "")
+        assert theirs.recv(1) == b""
+        theirs.close()
+
+    def test_references_to_connections_with_another_home_are_valid_while_one_is_here(self, reactor: Reactor) -> None:
+        server = started({"handler": echo}, reactor)
+        registry: Any = server._hub.shared.registry  # type: ignore[union-attr]
+        home = Home("web-1", "hD3kP0aQ9zF")
+        found: Any = SimpleNamespace(id="w1c1")
+        Ref(registry.lodge("w1c1", home), "w1c1")
+        registry.add(found)
+        assert Ref.parse("web-1.hD3kP0aQ9zF.w1c1")._registry.find("w1c1") is found
+        assert home.boot in server._exchange._open  # type: ignore[attr-defined]
+        registry.remove(found)
+        assert home.boot not in server._exchange._open  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("stopped", [False, True])
     def test_a_connection_that_no_port_can_take_is_closed(self, reactor: Reactor, stopped: bool) -> None:
@@ -1291,6 +1339,6 @@ class TestAnotherProcess:
         if stopped:
             server.stopService()
         ours, theirs = socket.socketpair()
-        server.adopt(Frozen({"id": "c7"}, b""), ours, "")
+        assert not server.adopt(Frozen({"id": "c7"}, b""), ours, "")
         assert theirs.recv(1) == b""
         theirs.close()

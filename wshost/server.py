@@ -30,9 +30,9 @@ from wshost.connections.handover import Frozen
 from wshost.connections.home import Home
 from wshost.connections.homes import HOMES
 from wshost.connections.hub import Hub
+from wshost.connections.registry import Guests
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
-from wshost.handlers.timed import Timings
 from wshost.interfaces import IExchange
 from wshost.listening import trial
 from wshost.listening.listener import Listener, tcp
@@ -119,8 +119,7 @@ class Server(MultiService):
         self._reactor = reactor
         self._exchange = exchange
         self._cluster = brokers.build(settings)
-        self._timings = None if settings.admin is None else Timings()
-        self._chain = chain.build(settings, self._timings)
+        self._chain, self._timings = self._make_chain(settings)
         self._certificates: Certificates | None = None
         if settings.tls_cert:
             self._certificates = self._read_certificates()
@@ -147,6 +146,10 @@ class Server(MultiService):
         self._halted: Deferred[Any] = succeed(None)
         # What fires when the server has stopped; None while it does not stop.
         self._stops: list[Deferred[None]] | None = None
+
+    def _make_chain(self, settings: Settings) -> chain.Made:
+        """Return the chain. A subclass may have made it before."""
+        return chain.make(settings)
 
     @property
     def ready(self) -> bool:
@@ -219,7 +222,17 @@ class Server(MultiService):
             admission=self._admission(limits, reactor),
             prefix=self._prefix,
         )
+        registry = self._hub.shared.registry
+        registry.when_guests_come, registry.when_guests_go = self._open_to, self._shut_to
         return self._hub
+
+    def _open_to(self, guests: Guests) -> None:
+        """References to connections of other homes find those that are here."""
+        HOMES.add(guests)
+        self._exchange.open(guests.home.boot)
+
+    def _shut_to(self, guests: Guests) -> None:
+        self._exchange.shut(guests.home.boot)
 
     #: The first part of connections' ids. A subclass may change it.
     _prefix = ""
@@ -433,13 +446,26 @@ class Server(MultiService):
         reactor = self._reactor or reactors.installed()
         reactor.callLater(self._settings.drain_timeout + HOME_SHARED, setattr, registry, "shares_home", False)
 
-    def adopt(self, frozen: Frozen, connected: socket, name: Any) -> None:
-        """Go on with a connection of another process. Closes the socket if no endpoint can take it."""
+    def adopt(self, frozen: Frozen, connected: socket, name: Any) -> bool:
+        """Go on with a connection of another process. Closes the socket, and returns False, if no endpoint can take it.
+
+        :param name: the peer's, as `accept` has returned it there.
+        """
         ports = [listener.port for listener in self._listeners if listener.port is not None]
-        if ports and self._hub is not None:
-            ports[0].adopt(connected, self._hub.adopt(frozen), name)
-        else:
+        hub = self._hub
+        if not ports or hub is None or hub.shared.registry.find(frozen.head["id"]) is not None:
             connected.close()
+            return False
+        # A port makes addresses of its own kind.
+        port = next((one for one in ports if one.socket.family == connected.family), ports[0])
+        port.adopt(connected, hub.adopt(frozen), name)
+        return True
+
+    def settle(self) -> None:
+        """No more connections of another process come: they monitor and watch from now on."""
+        directory = None if self._hub is None else self._hub.shared.registry.directory
+        if directory is not None:
+            directory.settle()
 
     def _serve(self, _: object) -> None:
         """Let clients in: the backplane has connected."""

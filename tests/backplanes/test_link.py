@@ -8,10 +8,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 
 from tests.backplanes.surroundings import Attempt, Network, Transport, Turns, settings, turns
+from wshost.backplanes import link as module
 from wshost.backplanes.connection import FINISH, PING, BrokerError
 from wshost.backplanes.link import BROKERS, CONNECT, HOLD, LONGEST, REASONS, SHORTEST, Link
 from wshost.backplanes.output import COMMANDS
 from wshost.backplanes.settings import Broker
+from wshost.fastnet.reactor import FastReactor
 from wshost.results import ConfigurationError
 
 
@@ -23,7 +25,8 @@ class World:
         self.network = Network(self.clock)
         self.happened: list[Any] = []
         speaker: Any = self
-        self.link = self.network.make_link(self.clock, settings(*hosts, **more), speaker)
+        brokers = more.pop("brokers", ())
+        self.link = self.network.make_link(self.clock, settings(*hosts, **more), speaker, brokers)
         self.link.start()
 
     def begin(self) -> None:
@@ -358,6 +361,69 @@ class TestTLS:
         transport = attempt.accept()
         world.link.start_tls()
         assert transport.tls._hostname == name
+
+
+class TestTransports:
+    """On an asyncio reactor, those without TLS are faster, and can't begin to speak it."""
+
+    @pytest.fixture
+    def reactors(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """The reactors with which endpoints were made."""
+        made: list[Any] = []
+        endpoint = Network.endpoint
+
+        def noting(self: Network, reactor: Any, broker: Broker) -> Attempt:
+            made.append(reactor)
+            return endpoint(self, reactor, broker)
+
+        monkeypatch.setattr(Network, "endpoint", noting)
+        return made
+
+    @pytest.fixture
+    def asyncios(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Let the clocks of these tests count as reactors of asyncio."""
+        monkeypatch.setattr(module, "AsyncioSelectorReactor", Turns)
+
+    @pytest.mark.usefixtures("asyncios")
+    @pytest.mark.parametrize(
+        ("broker", "faster"),
+        [(Broker("a", 1), True), (Broker("a", 1, upgrades=True), False), (Broker("a", 1, tls=True), False)],
+    )
+    def test_only_brokers_without_tls_are_reached_by_the_faster_one(
+        self, reactors: list[Any], broker: Broker, faster: bool
+    ) -> None:
+        world = World(brokers=(broker,))
+        world.network.next()
+        assert [type(reactor) for reactor in reactors] == [FastReactor if faster else Turns]
+
+    @pytest.mark.usefixtures("asyncios")
+    def test_a_broker_that_demands_tls_unexpectedly_is_met_again_by_twisteds(
+        self, reactors: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World()
+        first = world.network.next().accept()
+        monkeypatch.delattr(Transport, "startTLS")
+        with capturedLogs() as events:
+            world.link.start_tls()
+            world.link.command(b"secret")
+            turns(world.clock)
+        assert (first.ended, first.read(), events) == ("aborted", b"", [])
+        assert [type(reactor) for reactor in reactors] == [FastReactor, Turns]
+
+    @pytest.mark.usefixtures("asyncios")
+    def test_so_many_that_demand_tls_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "BROKERS", 1)
+        world = World("a")
+        monkeypatch.delattr(Transport, "startTLS")
+        world.network.next().accept()
+        world.link.start_tls()
+        turns(world.clock)
+        world.network.attempts[-1].accept()
+        world.link.go_to(Broker("b", 1))
+        turns(world.clock)
+        world.network.attempts[-1].accept()
+        world.link.start_tls()
+        assert [broker.host for broker in world.link._demanding] == ["b"]
 
 
 class Quiet:

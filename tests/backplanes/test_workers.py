@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from tests.backplanes.loop import Loop
+from wshost.backplanes import workers
 from wshost.backplanes.workers import LARGEST, PATIENCE, WorkersBackplane
-from wshost.interfaces import IBackplane
+from wshost.interfaces import ITellingBackplane
 
 
 class Receiver:
@@ -73,7 +75,7 @@ def machine() -> Iterator[Machine]:
 
 def test_the_backplane_of_workers_provides_its_interface() -> None:
     loop: Any = Loop()
-    assert verifyObject(IBackplane, WorkersBackplane(loop))
+    assert verifyObject(ITellingBackplane, WorkersBackplane(loop))
 
 
 class TestConnecting:
@@ -91,6 +93,26 @@ class TestConnecting:
         machine.loop.run()
         assert machine.receivers[0].got == machine.receivers[1].got == [("a", b"hello")]
         assert machine.receivers[2].got == []
+
+    def test_payloads_leave_at_once_when_nothing_more_comes_in_the_turn(self) -> None:
+        machine = Machine(0)
+        neighbour, theirs = socket.socketpair()
+        backplane = WorkersBackplane(machine.loop)
+        machine.backplanes.append(backplane)
+        backplane.add(theirs)
+        backplane.connect(machine.clock, Receiver())
+        neighbour.sendall(workers._frame(workers._SUBSCRIBE, "a"))
+        machine.loop.run()
+        neighbour.setblocking(False)
+        neighbour.recv(1_000)
+        backplane.publish("a", b"1")
+        backplane.publish("a", b"2")
+        with pytest.raises(BlockingIOError):
+            neighbour.recv(1_000)
+        backplane.flush()
+        assert neighbour.recv(1_000).endswith(b"2")
+        neighbour.close()
+        machine.close()
 
     def test_a_neighbour_that_says_nothing_is_waited_for_a_limited_time(self) -> None:
         machine = Machine(0)
@@ -325,3 +347,16 @@ class TestNeighbours:
         machine.backplanes[0].subscribe("a")
         machine.loop.run()
         assert WorkersBackplane.largest == LARGEST
+
+
+def test_a_process_knows_that_no_neighbour_gets_a_payload(machine: Machine) -> None:
+    one, other = machine.backplanes
+    other.subscribe("a")
+    machine.loop.run()
+    told: list[str] = []
+    for subject in ("a", "b"):
+        assert one.publish_or_tell(subject, b"x", partial(told.append, subject)) is True
+    assert told == []
+    machine.loop.run()
+    assert told == ["b"]
+    assert machine.receivers[1].got == [("a", b"x")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -59,6 +60,23 @@ class Stranger:
 @pytest.fixture
 def stranger(together: Together) -> Stranger:
     return Stranger(together)
+
+
+class Between:
+    """Stands for the other processes, and has a say in what is spread.
+
+    :param spread: gets the real one's method, and the message.
+    """
+
+    def __init__(self, outside: Any, spread: Callable[[Callable[[Any], bool], Any], bool]) -> None:
+        self._outside = outside
+        self._spread = spread
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._outside, name)
+
+    def spread(self, message: Any) -> bool:
+        return self._spread(self._outside.spread, message)
 
 
 class TestBeats:
@@ -239,9 +257,11 @@ class TestReplicas:
         fill(one, 200)
         other.cut_off()
         together.turn(2)
-        outside: Any = one.exchange.outside
-        spread, full = outside.spread, [True]
-        outside.spread = lambda message: not (full[0] and message[0] == "piece") and spread(message)
+        members: Any = one.directory._members
+        full = [True]
+        members._outside = Between(
+            members._outside, lambda spread, message: not (full[0] and message[0] == "piece") and spread(message)
+        )
         other.come_back()
         together.turn(2)
         assert known(other, 200) == 0
@@ -405,20 +425,17 @@ class TestStrangers:
         new.tell(["change", 1, ends], sender="x" * 11)
         assert (one.directory.present("room"), one.infos(watcher)) == ({}, [("down", ref, "it ended")])
 
-    def test_a_name_may_be_asked_for_while_changes_are_told(
-        self, together: Together, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_name_may_be_asked_for_while_changes_are_told(self, together: Together) -> None:
         """What comes of an output may be logged, and a log's observer may be users' code."""
         one, other, _ = together.all
         ref, _ = one.open()
-        outside: Any = one.exchange.outside
-        spread = outside.spread
+        members: Any = one.directory._members
 
-        def observed(message: Any) -> bool:
+        def observed(spread: Callable[[Any], bool], message: Any) -> bool:
             one.directory.register("observer", ref)
-            return bool(spread(message))
+            return spread(message)
 
-        monkeypatch.setattr(outside, "spread", observed)
+        members._outside = Between(members._outside, observed)
         one.directory.register("ann", ref)
         together.turn(1)
         assert [other.directory.whereis(name) for name in ("ann", "observer")] == [ref, ref]

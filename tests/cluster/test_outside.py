@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.cluster.bus import Backplane, Bus
 from tests.connections.modules import in_threads
 from tests.memory import MemoryReactor
 from wshost.cluster import outside as module
-from wshost.cluster.envelope import HEAD, Codec, MalformedError
+from wshost.cluster.envelope import HEAD, TEXT_HEAD, Codec, MalformedError
 from wshost.cluster.outside import Line, Outside
 from wshost.cluster.subjects import Subjects
 from wshost.interfaces import IBackplane, IBackplaneReceiver
@@ -28,10 +29,13 @@ class Hubs:
 
     def __init__(self) -> None:
         self.brought: list[tuple[str, str | bytes]] = []
+        self.lost: list[tuple[str, int]] = []
 
-    def publish(self, topic: str, data: str | bytes) -> bool:
-        self.brought.append((topic, data))
-        return True
+    def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
+        self.brought += [(topic, data) for data in messages]
+
+    def lose(self, topic: str, messages: int) -> None:
+        self.lost.append((topic, messages))
 
 
 class Side:
@@ -128,7 +132,7 @@ class TestPublishing:
     def test_a_message_of_just_the_largest_size_is_sent_and_a_larger_one_is_dropped(self) -> None:
         bus, [here, there] = sides()
         there.outside.subscribe("a")
-        room = here.backplanes[0].largest - HEAD - len(msgpack.packb("x" * 1_000)) + 1_000
+        room = here.backplanes[0].largest - HEAD - TEXT_HEAD
         assert here.outside.publish("a", "x" * room) is True
         assert here.outside.publish("a", "x" * (room + 1)) is False
         here.turn()
@@ -354,12 +358,25 @@ class TestLine:
         assert len(bus.sent) == 1
         bus.deliver()
         assert there.counts == {"received": 1, "lost": 2}
+        assert there.hubs.lost == [("a", 2)]
 
-    def test_what_a_backplane_has_dropped_is_counted_and_logged(self) -> None:
+    def test_what_was_lost_on_its_way_to_a_home_is_counted_alone(self) -> None:
+        bus, [here, there] = sides()
+        there.outside.open("hD3kP0aQ9zE")
+        for number in range(3):
+            here.outside.tell("hD3kP0aQ9zE", number, CALL)
+            here.turn()
+            if number == 1:
+                bus.take()
+            bus.deliver()
+        assert (there.done, there.counts) == ([("hD3kP0aQ9zE", 0), ("hD3kP0aQ9zE", 2)], {"received": 2, "lost": 1})
+        assert there.hubs.lost == []
+
+    def test_what_a_backplane_has_dropped_is_counted_in_payloads_and_logged(self) -> None:
         _, [here] = sides(1)
         with capturedLogs() as events:
             here.outside.lines[0].dropped(3)
-        assert here.counts == {"dropped": 3}
+        assert here.counts == {"payloads_dropped": 3}
         assert [event["payloads"] for event in events] == [3]
 
 

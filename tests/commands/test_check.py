@@ -229,5 +229,3 @@ class TestWorkers:
     def test_what_workers_can_not_do_is_said(self) -> None:
         with pytest.raises(ConfigurationError, match="workers: they need asyncio's reactor"):
             checked(*ECHO, "--workers=2")
-        with pytest.raises(ConfigurationError, match="workers: admin and takeover can't be had together"):
-            checked(*ECHO, "--workers=2", "--admin=tcp:9090", "--takeover=/run/chat")

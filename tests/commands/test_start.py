@@ -161,14 +161,16 @@ class Predecessor:
         self.asked: list[str] = []
         self.go: Any = None
         self.adopt: Any = None
+        self.ended: Any = None
         self.closed = False
+        self.answer: dict[str, Any] = {"workers": 5}
 
     def ask(self, names: Sequence[str]) -> dict[str, Any]:
         self.asked += names
         return {}
 
-    def succeed(self, reactor: Any, go: Any, adopt: Any) -> None:
-        self.go, self.adopt = go, adopt
+    def succeed(self, reactor: Any, go: Any, adopt: Any, ended: Any) -> None:
+        self.go, self.adopt, self.ended = go, adopt, ended
 
     def close(self) -> None:
         self.closed = True
@@ -180,8 +182,8 @@ class Offer:
     made: ClassVar[list[Offer]] = []
     error: ClassVar[OSError | None] = None
 
-    def __init__(self, reactor: Any, path: Path, share: Any, give_up: Any) -> None:
-        self.path, self.share, self.give_up = path, share, give_up
+    def __init__(self, reactor: Any, path: Path, share: Any, give_up: Any, answer: Any) -> None:
+        self.path, self.share, self.give_up, self.answer = path, share, give_up, answer
         self.listening = False
         self.made.append(self)
 
@@ -243,6 +245,7 @@ class TestTakeover:
         server.startService()
         (offer,) = Offer.made
         assert (offer.path, offer.listening) == (Path("/run/chat/takeover"), True)
+        assert offer.answer() == {"workers": 0}
         server.stopService()
         assert not offer.listening
 
@@ -280,6 +283,9 @@ class TestTakeover:
         assert server._hub.shared.registry.home == Home("web-1", "hD3kP0aQ9zE")
         (offer,) = Offer.made
         assert offer.listening
+        # Ids of connections that it may have name workers, and these must not come again.
+        assert offer.answer() == {"workers": 5}
+        assert predecessor.ended == server.settle
 
     def test_a_successor_that_can_not_be_followed_serves_and_says_so(
         self, reactor: Reactor, predecessor: Predecessor, monkeypatch: pytest.MonkeyPatch
@@ -393,14 +399,14 @@ class TestWorkers:
         supervisor = start.start(options, settings, {}, Log(settings, "log"))
         assert made == [supervisor]
         assert made[0].bound == [False]
-        assert made[0].kit == Kit(settings.given, str(tmp_path), str(Path("log").absolute()), 2)
+        assert made[0].kit == Kit(settings.given, str(tmp_path), str(Path("log").absolute()), 2, "reactor")
 
     @pytest.mark.usefixtures("reactor")
     def test_without_a_file_and_on_a_stream_there_is_less_to_know(self, made: list[Any]) -> None:
         options = parsed(*ECHO, "--workers=2")
         settings = options.settings()
         start.start(options, settings, {}, Log(settings, None, 1))
-        assert made[0].kit == Kit(settings.given, None, None, 1)
+        assert made[0].kit == Kit(settings.given, None, None, 1, "reactor")
 
     @pytest.mark.usefixtures("reactor")
     def test_anothers_log_is_refused(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,7 +12,8 @@ from zope.interface import implementer
 
 from tests.connections.modules import Module
 from tests.memory import MemoryHost, MemoryTransport, link
-from wshost.connections.handover import LARGEST, PAUSE, TRIES, Frozen, MovedConnection
+from wshost.connections.handover import LARGEST, PAUSE, TRIES, Frozen, MovedConnection, name_of, packet
+from wshost.connections.home import Home, write
 from wshost.connections.shared import Link
 from wshost.handlers.adapter import HandlerAdapter
 from wshost.handlers.router import Router
@@ -338,12 +340,87 @@ class TestGoingOn:
         host.reactor.advance(0)
         assert transport.take() == b"\x81\x02hi"
 
+    def test_its_reference_names_the_home_where_it_was_made(self) -> None:
+        host = plain(Handler())
+        frozen = self.moved()
+        connection, transport = adopt(host, frozen)
+        home = Home(*frozen.head["home"])
+        assert home != host.hub.shared.registry.home
+        assert str(connection.ref) == write(home, "c1")
+        again = Moving(host).start().wait().given[0]
+        assert again.head["home"] == home
+        transport.detached.close()
+
+    def test_one_of_the_home_of_this_process_or_of_none_is_no_guest(self) -> None:
+        host = plain(Handler())
+        registry = host.hub.shared.registry
+        frozen = self.moved()
+        for id, home in (("c1", registry.home), ("c2", None)):
+            connection, _ = adopt(host, Frozen({**frozen.head, "id": id, "home": home}, frozen.data))
+            assert str(connection.ref) == write(registry.home, id)
+
+    def test_what_the_directory_knows_of_it_goes_along_before_its_handler_is_called(self) -> None:
+        handler = Handler()
+        held = {"names": [["boss", 1.0]]}
+        told: list[Any] = []
+
+        class Directory:
+            def freeze(self, ref: Any) -> Any:
+                return held
+
+            def gone(self, *_: Any) -> None:
+                """Do nothing."""
+
+            def thaw(self, ref: Any, held: Any) -> None:
+                told.append((str(ref), held, list(handler.thawed)))
+
+        first, second = plain(Handler()), plain(handler)
+        for host in (first, second):
+            host.hub.shared.registry.directory = Directory()  # type: ignore[assignment]
+        peer = first.open()
+        text = str(peer.connection.ref)
+        (frozen,) = Moving(first).start().wait().given
+        adopt(second, frozen)
+        assert told == [(text, held, [])]
+        assert len(handler.thawed) == 1
+        adopt(second, Frozen({**frozen.head, "id": "c9", "held": {}}, frozen.data))
+        assert len(told) == 1
+
+    def test_the_peers_name_goes_along(self) -> None:
+        frozen = Frozen({"id": "c1"}, b"")
+        for name, expected in ((("192.0.2.1", 5), ("192.0.2.1", 5)), (b"\0abstract", ""), ("", "")):
+            assert name_of(json.loads(json.dumps(packet(frozen, name)))) == expected
+
     def test_topics_go_along(self) -> None:
         host = plain(Handler())
         _, transport = adopt(host, self.moved())
         assert host.hub.topics.publish_locally("news", "hi")
         host.reactor.advance(0)
         assert transport.take() == b"\x81\x02hi"
+
+    def test_it_goes_along_of_which_topics_the_handler_is_told_what_was_lost(self) -> None:
+        told = Handler()
+        first = plain(Handler())
+        peer = first.open()
+        ref = peer.connection.ref
+        assert ref.subscribe("news", tell_lost=True)
+        assert ref.subscribe("sports")
+        frozen = Moving(first).start().wait().given[0]
+        host = plain(told)
+        adopt(host, frozen)
+        for topic in ("news", "sports"):
+            host.hub.topics.lose_locally(topic, 2)
+        host.reactor.advance(0)
+        host.reactor.advance(0)
+        assert told.seen == [("info", ("lost", "news", 2))]
+
+    def test_a_connection_of_an_older_version_goes_along(self) -> None:
+        frozen = self.moved()
+        head = {name: value for name, value in frozen.head.items() if name != "tell_lost"}
+        host = plain(Handler())
+        connection, _ = adopt(host, Frozen(head, frozen.data))
+        assert host.hub.topics.names == ["news"]
+        assert connection.told_of_losses == []
 
     def test_the_account_goes_along(self) -> None:
         host = plain(Handler(), access=True)

@@ -11,7 +11,7 @@ from tests.memory import MemoryReactor
 from wshost.connections.home import Home
 from wshost.connections.homes import Homes
 from wshost.connections.ref import Ref
-from wshost.connections.registry import Registry
+from wshost.connections.registry import Guests, Registry
 from wshost.connections.thread import ReactorThread
 from wshost.results import Outcome, Sent
 
@@ -99,3 +99,66 @@ class TestAHomeThatComesLater:
         one.shares_home = True
         homes.add(one)
         assert results_of(ref.send("x", confirm=True)) == [Outcome.UNREACHABLE]
+
+
+class TestGuests:
+    """Connections of another home that live here."""
+
+    def test_they_are_found_as_long_as_they_are_here(self) -> None:
+        homes, connection, one = Homes(), Connection(), registry(Home("web", "AAAAAAAAAAA"))
+        events: list[Any] = []
+
+        def come(guests: Guests) -> None:
+            homes.add(guests)
+            events.append(("come", guests.home))
+
+        one.when_guests_come, one.when_guests_go = come, lambda guests: events.append(("go", guests.home))
+        where = one.lodge(connection.id, HOME)
+        assert one.lodge("c2", HOME) is where
+        one.add(connection)
+        other = Connection()
+        other.id = "c2"
+        one.add(other)
+        ref = Ref(where, connection.id)
+        assert Ref(homes.find(HOME), connection.id) == ref
+        assert str(ref) == "web.hD3kP0aQ9zE.c1"
+        assert ref.send("x") is Sent.ACCEPTED
+        one.remove(other)
+        assert events == [("come", HOME)]
+        one.remove(connection)
+        assert events == [("come", HOME), ("go", HOME)]
+        assert ref.send("x") is Sent.DROPPED
+        assert results_of(ref.send("x", confirm=True)) == [Outcome.UNREACHABLE]
+
+    def test_without_a_server_nobody_is_told(self) -> None:
+        connection, one = Connection(), registry(Home("web", "AAAAAAAAAAA"))
+        where = one.lodge(connection.id, HOME)
+        one.add(connection)
+        assert where.find(connection.id) is connection
+        assert where.find("c9") is None
+        one.remove(connection)
+        assert where.find(connection.id) is None
+
+    def test_one_of_the_own_home_is_no_guest(self) -> None:
+        one = registry()
+        assert one.lodge("c1", HOME) is one
+
+    def test_they_have_the_directory_of_the_registry(self) -> None:
+        one: Any = registry()
+        where: Any = one.lodge("c1", Home("web", "AAAAAAAAAAA"))
+        where.directory = directory = object()
+        assert one.directory is where.directory is directory
+
+    def test_others_of_their_home_may_be_elsewhere(self) -> None:
+        homes, here, there, one = Homes(), Connection(), Connection(), registry(Home("web", "AAAAAAAAAAA"))
+        homes.add(one.lodge(here.id, HOME))
+        one.add(here)
+
+        class Away:
+            def find(self, id: str) -> Any:
+                return there
+
+        homes.elsewhere = lambda _: Away()
+        assert Ref(homes.find(HOME), here.id).send("x") is Sent.ACCEPTED
+        assert Ref(homes.find(HOME), "c2").send("y") is Sent.ACCEPTED
+        assert ([what[2] for what in here.asked], [what[2] for what in there.asked]) == (["x"], ["y"])

@@ -409,3 +409,70 @@ class TestPredecessor:
         assert (successor.said, reactor.readers) == ([{"opened": 1}], [])
         assert formatEvent(events[0]).startswith("the process before this one can't be understood: ")
         theirs.close()
+
+    def test_both_tell_each_other_more_and_the_end_is_told(
+        self, path: Path, running: Running, reactor: Reactor
+    ) -> None:
+        running.offer._answer = lambda: {"workers": 3}
+        predecessor = connect(path)
+        ask(predecessor, running)
+        assert predecessor.answer["workers"] == 3
+        events: list[Any] = []
+        predecessor.succeed(
+            reactor, events.append, lambda *_: None, ended=lambda: events.append("ended"), ready={"workers": 2}
+        )
+        running.reactor.turn()
+        (channel,) = running.given_up
+        assert channel.said["workers"] == 2
+        assert channel.takes_connections
+        channel.send({"opened": 0})
+        channel.close()
+        running.given_up.clear()
+        running.reactor.turn()
+        assert events == [{"opened": 0}, "ended"]
+
+    def test_the_end_is_told_even_when_it_has_gone_before(self, reactor: Reactor) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.close()
+        events: list[Any] = []
+        Predecessor(Channel(ours)).succeed(
+            reactor, events.append, lambda *_: None, ended=lambda: events.append("ended")
+        )
+        assert events == [{}, "ended"]
+
+    def test_one_that_is_paused_waits(self, reactor: Reactor) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        predecessor, channel = Predecessor(Channel(ours)), Channel(theirs)
+        predecessor.pause()
+        predecessor.resume()
+        adopted: list[Any] = []
+
+        def adopt(head: Mapping[str, Any], _: bytes, connected: socket.socket) -> None:
+            connected.close()
+            adopted.append(head["id"])
+            if len(adopted) == 1:
+                predecessor.pause()
+
+        predecessor.succeed(reactor, lambda _: None, adopt)
+        channel.send({"opened": 2})
+        with socket.socket() as one:
+            for id in ("c1", "c2"):
+                channel.send({"id": id}, b"", [one.fileno()])
+        reactor.turn()
+        reactor.turn()
+        assert adopted == ["c1"]
+        predecessor.resume()
+        reactor.turn()
+        assert adopted == ["c1", "c2"]
+        predecessor.close()
+        channel.close()
+
+    def test_one_that_is_left_meanwhile_is_read_no_more(self, reactor: Reactor) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        predecessor, channel = Predecessor(Channel(ours)), Channel(theirs)
+        predecessor.succeed(reactor, lambda _: predecessor.close(), lambda *_: None)
+        channel.send({"opened": 2})
+        with capturedLogs() as events:
+            reactor.turn()
+        assert events == []
+        channel.close()

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from tests.backplanes.loop import Loop
-from wshost.process.takeover import Channel
+from wshost.workers.packets import Packets
 
 
 class Reactor(Clock):
@@ -66,10 +66,13 @@ class Reactor(Clock):
 
 
 class Peer:
-    """The other end of a line, in a process that is none."""
+    """The other end of a line, in a process that is none.
 
-    def __init__(self, connected: socket) -> None:
-        self.channel = Channel(connected)
+    :param kind: how packets are written.
+    """
+
+    def __init__(self, connected: socket, kind: Callable[[socket], Any] = Packets) -> None:
+        self.channel = kind(connected)
         connected.setblocking(False)
         self.sockets: list[socket] = []
 
@@ -164,6 +167,7 @@ class Listener:
         self.port = self
         self.proxied = description.startswith("haproxy:")
         self.events: list[Any] = []
+        self.socket = socket(AF_UNIX)
 
     def pause(self) -> None:
         self.events.append("pause")
@@ -191,7 +195,7 @@ class Ports:
         self.take = take
         self.inherited = inherited
         self.listeners: list[Any] = [Listener(one) for one in descriptions]
-        self.sockets = [socket(AF_UNIX) for _ in descriptions]
+        self.sockets = [one.socket for one in self.listeners]
         self.bound: list[bool] = []
 
     def bind(self, unix: bool = True) -> None:

@@ -181,7 +181,7 @@ class TestPages:
         scene.add(1)
         found = scene.overview.page(100, "")
         scene.answer(2, page(2, 1))
-        assert scene.answer(1, page(1, 4, 7))["about"] == [100, ""]
+        assert scene.answer(1, page(1, 4, 7))["about"] == (100, "")
         whole = result(found)
         assert ids(whole) == ["w1c4", "w1c7", "w2c1"]
         assert (whole["total"], whole["next"]) == (3, None)
@@ -252,14 +252,21 @@ class TestOne:
         scene.add()
         found = scene.overview.one("w1c2")
         head = scene.answer(1, {"id": "w1c2"})
-        assert (head["what"], head["about"]) == ("one", ["w1c2"])
+        assert (head["what"], head["about"]) == ("one", ("w1c2",))
         assert result(found) == {"id": "w1c2"}
 
     def test_its_worker_closes_it(self, scene: Scene) -> None:
         scene.add()
         found = scene.overview.close("w1c2", 4001, "go")
         head = scene.answer(1, "closing")
-        assert (head["what"], head["about"]) == ("close", ["w1c2", 4001, "go"])
+        assert (head["what"], head["about"]) == (
+            "close",
+            (
+                "w1c2",
+                4001,
+                "go",
+            ),
+        )
         assert result(found) == "closing"
 
     def test_what_its_worker_refuses_is_refused(self, scene: Scene) -> None:
@@ -335,3 +342,42 @@ class TestAnswers:
     def test_a_worker_that_has_lost_its_line_is_not_asked(self, scene: Scene) -> None:
         scene.add().line.close()
         assert isinstance(result(scene.overview.one("w1c2")).value, Silent)
+
+
+def carried(scene: Scene) -> list[Any]:
+    """Three workers, of which two answer for connections that the process before has made."""
+    scene.crew.started = 4
+    for _ in range(3):
+        scene.add()
+    scene.overview.mixed = True
+    return []
+
+
+def test_pages_are_in_the_order_of_ids_whichever_worker_has_a_connection(scene: Scene) -> None:
+    carried(scene)
+    pages: list[Any] = []
+    scene.overview.page(2, "w1c1").addCallback(pages.append)
+    for number, ids in {5: ["w2c1", "w5c1"], 6: ["c9", "w2c2"], 7: []}.items():
+        scene.answer(number, {"connections": [{"id": id} for id in ids], "next": None})
+    assert [one["id"] for one in pages[0]["connections"]] == ["c9", "w2c1"]
+    assert pages[0]["next"] == "w2c1"
+
+
+def test_all_workers_are_asked_for_a_connection_of_the_process_before(scene: Scene) -> None:
+    found = carried(scene)
+    scene.overview.one("w1c1").addCallback(found.append)  # type: ignore[union-attr]
+    for number, answer in {5: None, 6: {"id": "w1c1"}, 7: None}.items():
+        scene.answer(number, answer)
+    scene.overview.close("c9", 1000, "").addCallback(found.append)  # type: ignore[union-attr]
+    for number in (5, 6, 7):
+        scene.answer(number, None)
+    assert found == [{"id": "w1c1"}, None]
+
+
+def test_a_worker_that_does_not_answer_may_have_it(scene: Scene) -> None:
+    found = carried(scene)
+    scene.overview.one("w1c1").addErrback(lambda failure: found.append(failure.type))  # type: ignore[union-attr]
+    for number in (5, 7):
+        scene.answer(number, None)
+    scene.reactor.advance(TIMEOUT)
+    assert found == [Silent]

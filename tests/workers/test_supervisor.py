@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from socket import AF_UNIX, socket
+from socket import AF_UNIX, socket, socketpair
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.workers.surroundings import Peer, Ports, Reactor, Template, heads, pair
+from tests.workers.surroundings import Listener, Peer, Ports, Reactor, Template, heads, pair
 from wshost.commands.one_line import Exit
 from wshost.process import ending, signals
 from wshost.process.takeover import Channel
@@ -27,6 +27,7 @@ from wshost.workers.forking import LOOK, adopt_orphans
 from wshost.workers.kit import Kit
 from wshost.workers.line import RETRY
 from wshost.workers.supervisor import ABORTING, LAST_WORDS, OVERTIME, SETTLE, Supervisor
+from wshost.workers.verdicts import ADMITTED
 
 
 class Notifier:
@@ -126,7 +127,7 @@ class Scene:
     def connect(self) -> None:
         """Pretend that each serving worker has one connection."""
         for number, worker in enumerate(self.crew.serving):
-            self.crew.give(worker, number)
+            worker.connections.add(number)
             self.supervisor._passing.gate.judge(number, None)
 
     def said(self, kind: str) -> dict[int, list[Any]]:
@@ -136,7 +137,8 @@ class Scene:
         for worker in self.crew:
             worker.line.close()
         self.supervisor._forking.stop()
-        for one in (*self.templates, self.ports):
+        self.supervisor._succession.stop()
+        for one in (*self.templates, self.ports, *self.ports.inherited.values()):
             one.close()
 
 
@@ -254,10 +256,6 @@ class TestStart:
         with pytest.raises(Exit, match="workers: no process can be started: too many processes"):
             scene.supervisor.startService()
 
-    def test_options_that_do_not_fit_are_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match="workers: admin and takeover can't be had together"):
-            Scene(admin="unix:/x", takeover="/y")
-
     def test_systems_without_what_workers_need_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(os, "pidfd_open")
         with pytest.raises(ConfigurationError, match="they need Linux"):
@@ -312,6 +310,14 @@ class TestDeaths:
         scene.workers[1].say(ended=[0])
         scene.workers[1].say(failed="the backplane can't connect", traceback="")
         assert scene.end(1, 1) == ["worker 1 (pid 101) can't start: the backplane can't connect; 0 connections lost"]
+
+    def test_a_worker_that_asks_about_a_client_is_answered(self, scene: Scene) -> None:
+        scene.start()
+        scene.connect()
+        (number,) = next(iter(scene.crew)).connections
+        scene.workers[1].say(judge=[[number, "192.0.2.9"]])
+        scene.reactor.read()
+        assert heads(scene.workers[1].read(), "judged") == [[[number, ADMITTED]]]
 
     def test_workers_that_die_one_after_another_are_replaced_ever_later(self, scene: Scene) -> None:
         scene.start()
@@ -709,42 +715,102 @@ class TestReload:
         assert notifier.told == ["live", "ready", "reloading", "waiting for 0 connections"]
 
 
-class TestTakeover:
-    @pytest.fixture
-    def path(self) -> Iterator[str]:
-        # A path that is short enough for a socket.
-        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-            yield f"{folder}/takeover"
+@pytest.fixture
+def path() -> Iterator[str]:
+    # A path that is short enough for a socket.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield f"{folder}/takeover"
 
+
+def together(made: Callable[..., Scene], path: str, **given: Any) -> tuple[Scene, Scene]:
+    """A server that has told another one to accept, and that one."""
+    old = made(takeover=path, **given)
+    old.start()
+    scenes: list[Scene] = []
+    asking = threading.Thread(target=lambda: scenes.append(made(takeover=path, **given)))
+    asking.start()
+    while asking.is_alive():
+        old.reactor.read()
+    new = scenes[0]
+    new.start()
+    old.reactor.read()
+    old.reactor.read()
+    return old, new
+
+
+class TestTakeover:
     def test_the_next_server_accepts_once_its_workers_serve_and_this_one_drains(
-        self, made: Callable[..., Scene], path: str, notifier: Notifier
+        self, made: Callable[..., Scene], path: str
     ) -> None:
-        old = made(takeover=path)
-        old.start()
-        threads = threading.Thread(target=lambda: scenes.append(made(takeover=path)))
-        scenes: list[Scene] = []
-        threads.start()
-        while threads.is_alive():
-            old.reactor.read()
-        new = scenes[0]
-        description = new.listener.description
-        assert list(new.ports.inherited) == [description]
-        new.start()
+        old, new = together(made, path)
+        assert list(new.ports.inherited) == [new.listener.description]
+        # Numbers of workers name connections, and never come again.
+        assert [worker.number for worker in new.crew] == [3, 4]
         assert new.listener.events == []
-        with capturedLogs() as logged:
-            old.reactor.read()
-            old.reactor.read()
-        assert "another process has taken over, with the listening sockets" in [formatEvent(one) for one in logged]
         assert old.listener.events[-2:] == ["pause", "release"]
-        assert old.reactor.stops == 1
+        assert old.reactor.stops == 0
         new.reactor.read()
         assert new.listener.events[-1] == "resume"
+        giving = {number: peer for number, peer in old.workers.items() if heads(peer.read(), "give")}
+        assert list(giving) == [1, 2]
+        ours, theirs = socketpair()
+        head = {"id": "w1c1", "home": ["a", "b"], "client": None, "name": ""}
+        Channel(giving[1].sockets[-1]).send(head, b"state", [theirs.fileno()])
+        theirs.close()
+        new.reactor.read()
+        new.supervisor._succession.pause()
+        new.supervisor._succession.resume()
+        [carried] = new.said("head")[3]
+        assert carried == head
+        with capturedLogs() as logged:
+            giving[1].say(given=1)
+            old.reactor.read()
+            old.end(2, -9)
+        assert "another process has taken over, with 1 connection" in [formatEvent(one) for one in logged]
+        assert old.reactor.stops == 1
+        for peer in giving.values():
+            peer.close()
+        with capturedLogs() as logged:
+            new.reactor.read()
+        assert [formatEvent(one) for one in logged] == ["1 connection went over from the process before"]
+        assert new.said("settled") == {3: [True], 4: [True]}
+        ours.close()
         old.supervisor.stopService()
         assert Path(path).is_socket()
         new.supervisor.stopService()
         assert not Path(path).exists()
-        for one in new.ports.inherited.values():
-            one.close()
+
+    def test_a_successor_that_takes_no_connections_gets_none(self, scene: Scene) -> None:
+        scene.start()
+        ours, theirs = pair()
+        channel = Channel(ours)
+        channel.said = {"connections": False}
+        scene.supervisor._give_up_to(channel)
+        assert scene.said("give") == {1: [], 2: []}
+        assert scene.reactor.stops == 1
+        assert Peer(theirs, Channel).read() == [{"opened": 0}]
+        theirs.close()
+
+    def test_a_server_that_stops_while_it_is_taken_over_is_not_stopped_twice(self, scene: Scene) -> None:
+        scene.start()
+        ours, theirs = pair()
+        scene.supervisor._give_up_to(Channel(ours))
+        scene.supervisor.stopService()
+        for number in (1, 2):
+            scene.end(number)
+        assert scene.reactor.stops == 0
+        theirs.close()
+
+    def test_sockets_that_can_not_go_over_are_left(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        scene.start()
+        scene.listener.port = None
+        assert scene.supervisor._share() == {}
+        ours, theirs = pair()
+        channel = Channel(ours)
+        channel.said = {"connections": False}
+        scene.supervisor._give_up_to(channel)
+        assert scene.listener.events[-1] == "pause"
+        theirs.close()
 
     def test_a_successor_that_has_gone_changes_nothing(self, scene: Scene) -> None:
         scene.start()
@@ -821,15 +887,21 @@ def test_a_worker_that_takes_no_socket_gets_no_stream(scene: Scene) -> None:
 class Endpoint:
     """An endpoint for operators that listens nowhere."""
 
+    description = "tcp:9090"
+
     def __init__(self, served: Any) -> None:
         self.served = served
         self.events: list[Any] = []
         self.fails = False
+        self.listener: Listener | None = None
+        self.inherited: Any = None
 
-    def listen(self, _: Any, unix: bool) -> None:
+    def listen(self, _: Any, unix: bool, inherited: Any) -> None:
         if self.fails:
             raise ConfigurationError("admin: it is taken")
         self.events.append(("listen", unix))
+        self.listener = self.listener or Listener(self.description)
+        self.inherited = self.inherited or inherited
 
     def announce(self) -> None:
         self.events.append("announce")
@@ -841,7 +913,7 @@ class Endpoint:
 
 class TestOperators:
     @pytest.fixture
-    def endpoints(self, monkeypatch: pytest.MonkeyPatch) -> list[Endpoint]:
+    def endpoints(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Endpoint]]:
         endpoints: list[Endpoint] = []
 
         def made(settings: Settings, served: Callable[[], Any]) -> Endpoint:
@@ -849,7 +921,10 @@ class TestOperators:
             return endpoints[-1]
 
         monkeypatch.setattr(module, "admin_endpoint", made)
-        return endpoints
+        yield endpoints
+        for one in endpoints:
+            if one.listener is not None:
+                one.listener.socket.close()
 
     @pytest.fixture
     def watched(self, endpoints: list[Endpoint]) -> Iterator[Scene]:
@@ -901,3 +976,25 @@ class TestOperators:
         watched.end(1, 9)
         assert overview.deaths == 1
         assert overview.one("w1c1") is None
+
+    def test_the_endpoint_goes_over_with_the_others(
+        self, endpoints: list[Endpoint], made: Callable[..., Scene], path: str
+    ) -> None:
+        old, new = together(made, path, admin="tcp:9090")
+        mine, its = endpoints
+        assert mine.listener is not None
+        assert its.listener is not None
+        with its.inherited as inherited:
+            assert inherited.fileno() >= 0
+        assert set(its.listener.events) == {"pause"}
+        assert mine.listener.events[-2:] == ["pause", "release"]
+        assert its.served.mixed is False
+        new.reactor.read()
+        assert its.listener.events[-1] == "resume"
+        ours, theirs = socketpair()
+        with ours, theirs:
+            new.supervisor._adopt({"id": "w1c1", "client": None, "name": ""}, b"", theirs)
+        assert its.served.mixed is True
+        old.supervisor.stopService()
+        for number in (1, 2):
+            old.end(number)

@@ -102,6 +102,11 @@ class Connection(Protocol):
         self._stop()
         self._gone(self._reason or explain(reason))
 
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether the transport may speak TLS: the faster one can't."""
+        return hasattr(self.transport, "startTLS")
+
     def start_tls(self, options: Any) -> None:
         """Speak TLS from now on, with options of `ClientTLS`."""
         self.transport.startTLS(options)

@@ -10,6 +10,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
@@ -19,6 +20,7 @@ from twisted.python.failure import Failure
 from wshost.backplanes.connection import Connection, Speaker, explain
 from wshost.backplanes.output import Output
 from wshost.backplanes.tls import ClientTLS
+from wshost.fastnet.reactor import FastReactor
 from wshost.logs.text import escaped
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ class Link:
         self._speaker = speaker
         self._random = random or SystemRandom()
         self._endpoint = endpoint
+        # Connects to brokers that speak no TLS: where it can be, faster. And brokers that demand it unexpectedly.
+        self._faster = FastReactor(reactor) if isinstance(reactor, AsyncioSelectorReactor) else reactor
+        self._demanding: set[Broker] = set()
         self._tls = ClientTLS(settings)
         #: What waits to be sent.
         self.output = Output(reactor, settings.buffer, settings.patience, speaker.dropped, self._progress)
@@ -184,8 +189,18 @@ class Link:
         """Do nothing: the broker has refused to do something, which is logged. In `wshost.client`, somebody waits."""
 
     def start_tls(self) -> None:
-        """Speak TLS from now on, as the broker demands it. `Link` does so by itself for a broker with `tls`."""
-        if self._connection is not None:
+        """Speak TLS from now on, as the broker demands it. `Link` does so by itself for a broker with `tls`.
+
+        Where the connection can't, another one is made to the same broker, which can.
+        """
+        if self._connection is None:
+            return
+        if not self._connection.can_start_tls:
+            if len(self._demanding) >= BROKERS:
+                self._demanding.clear()
+            self._demanding.add(self.broker)
+            self.go_to(self.broker)
+        else:
             self._connection.start_tls(self._tls.options(self._names.get(self.broker, self.broker.host)))
 
     def lose(self, reason: str) -> None:
@@ -229,7 +244,9 @@ class Link:
         else:
             self.broker = self._round.pop(0)
         connection = Connection(self._reactor, self._speaker, self._made, self._ending, self._gone)
-        self._attempt = attempt = self._endpoint(self._reactor, self.broker).connect(_Once(connection))
+        secure = self.broker.tls or self.broker.upgrades or self.broker in self._demanding
+        reactor = self._reactor if secure else self._faster
+        self._attempt = attempt = self._endpoint(reactor, self.broker).connect(_Once(connection))
         attempt.addTimeout(CONNECT, self._reactor, _too_late)
         attempt.addErrback(self._failed)
 

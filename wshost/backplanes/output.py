@@ -6,10 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
+from zope.interface import classImplements
+
+from wshost.process import reactors
 
 #: The most bytes of one write, but for a larger payload: a transport that is full holds no more than this above its own
 #: limit.
@@ -36,7 +39,6 @@ class _Batch:
     size: int = 0
 
 
-@implementer(IPushProducer)
 class Output:
     """What waits for a broker. It outlives the connections.
 
@@ -61,6 +63,7 @@ class Output:
         self._dropped = dropped
         self._progress = progress
         self._context = copy_context()
+        self._soon = reactors.soon(reactor) or partial(reactor.callLater, 0)
         #: How many bytes of payloads wait here.
         self.waiting = 0
         # The bytes of commands that were given since all was written.
@@ -152,6 +155,37 @@ class Output:
         self._stop_timer()
         self._drop(len(self._kept))
 
+    def take(self) -> list[tuple[float, list[bytes]]]:
+        """Give up all payloads that wait, in order, for another `Output`: see `adopt`. Commands stay.
+
+        :returns: payloads, and until when they may wait.
+        """
+        self._keep_turn()
+        taken = []
+        for batch in self._kept:
+            payloads = _payloads(batch.pieces)
+            if payloads:
+                taken.append((batch.due, payloads))
+            batch.pieces = [piece for piece in batch.pieces if type(piece) is _Command]
+            batch.length, batch.size = sum(map(len, batch.pieces)), 0
+        self._kept = deque(batch for batch in self._kept if batch.pieces)
+        self.waiting = 0
+        return taken
+
+    def adopt(self, due: float, payloads: list[bytes]) -> None:
+        """Let payloads wait here that another `Output` has had: before all that was sent later than they.
+
+        :param due: until then they wait for a broker, in the reactor's time.
+        """
+        self._keep_turn()
+        size = sum(map(len, payloads))
+        self.waiting += size
+        self._kept = deque(sorted([_Batch(due, payloads, size, size), *self._kept], key=lambda batch: batch.due))
+        self._write_kept()
+        if not self._ready:
+            self._stop_timer()
+            self._start_timer()
+
     def pauseProducing(self) -> None:
         """Write no more: the transport is full."""
         self._blocked = True
@@ -168,10 +202,14 @@ class Output:
     def _schedule(self) -> None:
         self._scheduled = True
         # The context of the code that is running now may be some user's.
-        self._reactor.callLater(0, self._context.copy().run, self._end_turn)
+        self._soon(self._context.copy().run, self._end_turn)
 
     def _end_turn(self) -> None:
         self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was given in this turn now: nothing more comes in it. By itself, that is done in the next turn."""
         self._write_greeting()
         size = self.waiting + self._commands
         if self._ready and not self._kept and not self._blocked and size <= LARGEST_WRITE:
@@ -241,6 +279,9 @@ class Output:
             payloads += len(_payloads(batch.pieces))
         if payloads:
             self._dropped(payloads)
+
+
+classImplements(Output, IPushProducer)
 
 
 def _payloads(pieces: list[bytes]) -> list[bytes]:

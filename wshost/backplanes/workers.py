@@ -17,10 +17,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from wshost.backplanes.subjects import is_pattern, matches
-from wshost.interfaces import IBackplane
+from wshost.interfaces import ITellingBackplane
 
 #: A neighbour that has not said within so many seconds what it subscribes to is not waited for.
 PATIENCE = 2.0
@@ -151,7 +151,6 @@ class Neighbour:
             self._lost(self)
 
 
-@implementer(IBackplane)
 class WorkersBackplane:
     """See `IBackplane`.
 
@@ -245,7 +244,7 @@ class WorkersBackplane:
             self._timeout.cancel()
         for connected in self._early:
             connected.close()
-        self._flush()
+        self.flush()
         for neighbour in list(self._neighbours):
             neighbour.close()
         return succeed(None)
@@ -263,6 +262,11 @@ class WorkersBackplane:
                 neighbour.write(frame)
         self._flush_later()
         return taken
+
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        if not self._wanted(subject):
+            self._loop.call_soon(nobody)
+        return self.publish(subject, payload)
 
     def _wanted(self, subject: str) -> dict[Neighbour, None]:
         """Return those who subscribe to a subject."""
@@ -296,6 +300,10 @@ class WorkersBackplane:
 
     def _flush(self) -> None:
         self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was given in this turn now: nothing more comes in it."""
         for neighbour in list(self._neighbours):
             neighbour.flush()
 
@@ -327,3 +335,6 @@ class WorkersBackplane:
             del places[subject][neighbour]
         if not places[subject]:
             del places[subject]
+
+
+classImplements(WorkersBackplane, ITellingBackplane)

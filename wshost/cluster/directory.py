@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from wshost.cluster.facts import CONNECTION, NAME, PRESENCE, Change, Key, of_presence
-from wshost.cluster.holdings import EXISTS, Holdings
+from wshost.cluster.holdings import EXISTS
 from wshost.cluster.members import BEAT, COPY, DEAD, Members
 from wshost.cluster.monitors import GONE, UNREACHABLE
+from wshost.cluster.moving import Moving
 from wshost.cluster.outside import Outside
 from wshost.connections import home
 from wshost.connections.home import is_boot
@@ -27,7 +28,7 @@ INTERVAL = 0.2
 NOT_HERE = "not here"
 
 
-class Directory(Holdings):
+class Directory(Moving):
     """The directory of one process. It works alone, and with others after `meet`.
 
     :param homes: those of this process.
@@ -35,7 +36,7 @@ class Directory(Holdings):
     """
 
     def __init__(self, homes: Homes, clock: Callable[[], float] = time.time) -> None:
-        Holdings.__init__(self, homes, clock)
+        Moving.__init__(self, homes, clock)
         self._thread: ReactorThread | None = None
         self._members: Members | None = None
         # A call of `_settle` is due.
@@ -61,6 +62,7 @@ class Directory(Holdings):
     def leave(self) -> None:
         """Say good-bye to the other processes, if there are any; stop all timers."""
         with self._changing():
+            self.stop_moving()
             members, self._members = self._members, None
             beat, self._beat = self._beat, None
             if beat is not None:

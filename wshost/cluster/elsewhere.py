@@ -75,7 +75,9 @@ class Elsewhere:
         self._number = number = self._number + 1
         seconds = min(seconds, MOST_SECONDS)
         there = max(seconds - _SOONER, seconds / 2)
-        if not outside.tell(home.boot, ("send", id, *message, outside.own.boot, number, there), size):
+        # Who is told may be users' code, and so may be what runs now.
+        nobody = partial(outside.soon, partial(self._settle, number, Outcome.UNREACHABLE))
+        if not outside.tell(home.boot, ("send", id, *message, outside.own.boot, number, there), size, nobody):
             return succeed(Outcome.UNREACHABLE)
         outcome: Deferred[Outcome] = Awaited(partial(self._forget_cancelled, number))
         timeout = outside.reactor.callLater(seconds, self._settle, number, Outcome.TIMEOUT)
@@ -173,6 +175,18 @@ class AwayConnection:
         self._elsewhere = elsewhere
         self._home = home
         self.id = id
+
+    def send(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
+        """Send a message. Called where this process has other connections of that home."""
+        return self.send_later(size, data, key)
+
+    def ask(self, size: int, action: str, *args: Any) -> bool:
+        """Ask for an action: as `send`."""
+        return self.ask_later(size, action, *args)
+
+    def drained(self) -> Deferred[bool]:
+        """Refuse, as references do. :raises RuntimeError: how much waits is not known here."""
+        raise RuntimeError("drained() works for connections of this process only")
 
     def send_later(self, size: int, data: str | bytes, key: str | None = None) -> Sent:
         """Send a message."""

@@ -15,6 +15,8 @@ VERSION = 1
 ENTRIES = 100_000
 #: How many bytes an envelope has besides its messages, at the most.
 HEAD = 128
+#: How many bytes a str or bytes has besides its own, at the most.
+TEXT_HEAD = 5
 
 
 class MalformedError(Exception):
@@ -76,6 +78,11 @@ class Codec:
         # The head ends with None in the place of the list of messages.
         head = self._packer.pack((VERSION, machine, sender, epoch, before, None))[:-1]
         return b"".join((head, self._packer.pack_array_header(len(messages)), *messages))
+
+    def pack_all(self, machine: str, sender: str, epoch: int, before: int, messages: Sequence[str | bytes]) -> bytes:
+        """Return an envelope around messages that are not packed yet, as bytes."""
+        envelope: bytes = self._packer.pack((VERSION, machine, sender, epoch, before, messages))
+        return envelope
 
     def read(self, payload: bytes) -> Envelope:
         """Return the envelope in a payload. :raises MalformedError: when there is none."""

@@ -20,7 +20,7 @@ from wshost.cluster.presence import Presence
 from wshost.connections import home
 from wshost.connections.homes import Homes
 from wshost.connections.ref import Ref
-from wshost.connections.registry import Registry
+from wshost.connections.registry import Guests, Registry
 from wshost.messages import CALL
 
 #: What a process asks another for: whether it has a connection.
@@ -143,7 +143,7 @@ class Holdings:
         self._presence.unwatch(topic, ref)
         return True
 
-    def gone(self, registry: Registry, id: str, reason: str | None) -> None:
+    def gone(self, registry: Registry | Guests, id: str, reason: str | None) -> None:
         """Forget a connection that is not in its registry any more. Called in its thread.
 
         :param reason: why it has ended; None: another process has it.
@@ -154,19 +154,40 @@ class Holdings:
         with self._changing():
             part = self._parts.pop(ref, None)
             if part is not None:
-                for name in part.names:
-                    self._drop_name(name)
-                for topic in part.topics:
-                    self._drop_presence(topic, ref)
-                for topic in part.watched:
-                    self._presence.unwatch(topic, ref)
-                for target in part.monitored:
-                    self._monitors.remove(ref, target)
-            self._ledger.remove((CONNECTION, str(ref)), reason)
-            if reason is None:
-                self._monitors.forget(ref)
-            else:
-                self._down(ref, reason or GONE)
+                self._forget_holdings(ref, part)
+            self._forget_wants(ref, part or _Part(), reason)
+
+    def _forget_holdings(self, ref: Ref, part: _Part) -> None:
+        for name in part.names:
+            self._drop_name(name)
+        for topic in part.topics:
+            self._drop_presence(topic, ref)
+
+    def _forget_wants(self, ref: Ref, part: _Part, reason: str | None) -> None:
+        """Forget what a connection wants of others, and they of it. :param reason: as `gone`."""
+        self._stop_wanting(ref, part)
+        self._ledger.remove((CONNECTION, str(ref)), reason)
+        if reason is None:
+            self._monitors.forget(ref)
+        else:
+            self._down(ref, reason or GONE)
+
+    def _stop_wanting(self, ref: Ref, part: _Part) -> None:
+        watched, part.watched = part.watched, {}
+        monitored, part.monitored = part.monitored, {}
+        for topic in watched:
+            self._presence.unwatch(topic, ref)
+        for target in monitored:
+            self._monitors.remove(ref, target)
+
+    def release(self, ref: Ref) -> None:
+        """End what a connection has and wants, which stays open. Called in its thread."""
+        if self._used:
+            with self._changing():
+                part = self._parts.pop(ref, None)
+                if part is not None:
+                    self._forget_holdings(ref, part)
+                    self._stop_wanting(ref, part)
 
     def _part(self, ref: Ref) -> _Part:
         return self._parts.setdefault(ref, _Part())
@@ -203,12 +224,15 @@ class Holdings:
             part = self._part(ref)
             if len(part.names) >= MAX_OF_ONE:
                 return False
-            part.names[name] = None
-            self._held += 1
-            claim = Claim(float(self._clock()), str(ref))
-            self._names.put(_OWN, name, claim)
-            self._ledger.put((NAME, name), claim)
+            self._put_name(name, ref, Claim(float(self._clock()), str(ref)))
             return True
+
+    def _put_name(self, name: str, ref: Ref, claim: Claim) -> None:
+        names = self._part(ref).names
+        self._held += name not in names
+        names[name] = None
+        self._names.put(_OWN, name, claim)
+        self._ledger.put((NAME, name), claim)
 
     def unregister(self, name: str) -> bool:
         """Take a name from a connection of this process. Called in any thread. :returns: False if it has none."""
@@ -234,10 +258,13 @@ class Holdings:
         """Give a name up that another process has registered before."""
         own = self._ledger.facts.get((NAME, name))
         if own is not None and self._names.find(name) != own:
-            loser = self._ref(own.ref)
-            del self._parts[loser].names[name]
-            self._drop_name(name)
-            self._infos.append((loser, ("unregistered", name)))
+            self._lose_name(name, own)
+
+    def _lose_name(self, name: str, own: Claim) -> None:
+        loser = self._ref(own.ref)
+        del self._parts[loser].names[name]
+        self._drop_name(name)
+        self._infos.append((loser, ("unregistered", name)))
 
     # Presence
 
@@ -251,14 +278,17 @@ class Holdings:
             if not self._is_here(ref):
                 return False
             part = self._part(ref)
-            if topic not in part.topics:
-                if len(part.topics) >= MAX_OF_ONE or self._held >= MAX_OF_PROCESS:
-                    return False
-                part.topics[topic] = None
-                self._held += 1
-            self._presence.put(_OWN, topic, ref, data)
-            self._ledger.put((PRESENCE, presence_key(topic, str(ref))), data)
+            full = len(part.topics) >= MAX_OF_ONE or self._held >= MAX_OF_PROCESS
+            if full and topic not in part.topics:
+                return False
+            self._put_presence(topic, ref, part, data)
             return True
+
+    def _put_presence(self, topic: str, ref: Ref, part: _Part, data: bytes) -> None:
+        self._held += topic not in part.topics
+        part.topics[topic] = None
+        self._presence.put(_OWN, topic, ref, data)
+        self._ledger.put((PRESENCE, presence_key(topic, str(ref))), data)
 
     def untrack(self, topic: str, ref: Ref) -> bool:
         """Undo `track`. Called in any thread. :returns: False if there was none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from threading import Lock
 
@@ -22,13 +22,27 @@ class LocalHubs:
 
     def publish(self, topic: str, data: str | bytes) -> bool:
         accepted = True
+        for local in self._hubs(topic):
+            accepted &= local.publish_locally(topic, data)
+        return accepted
+
+    def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
+        """Publish messages, the first one first."""
+        for local in self._hubs(topic):
+            for data in messages:
+                local.publish_locally(topic, data)
+
+    def _hubs(self, topic: str) -> Iterable[ILocalTopics]:
         hubs: Iterable[ILocalTopics] = self._subscribed.get(topic, ())
         if self._patterns.values and (matching := self._patterns.matching(topic)):
             # A hub that has subscribed to several of them gets the message once.
             hubs = dict.fromkeys(chain(hubs, *matching))
-        for local in hubs:
-            accepted &= local.publish_locally(topic, data)
-        return accepted
+        return hubs
+
+    def lose(self, topic: str, messages: int) -> None:
+        """Tell the hubs that messages of others to a topic were lost. Called in any thread."""
+        for local in self._hubs(topic):
+            local.lose_locally(topic, messages)
 
     def subscribe(self, topic: str, local: ILocalTopics) -> None:
         with self._lock:

@@ -7,14 +7,14 @@ from other threads are posted to it, a limited number of bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger, globalLogPublisher
-from zope.interface import implementer
+from zope.interface import classImplements
 
-from wshost.cluster.envelope import ENTRIES, HEAD, Codec, MalformedError
+from wshost.cluster.envelope import ENTRIES, HEAD, TEXT_HEAD, Codec, MalformedError
+from wshost.cluster.reach import publish_or_tell
 from wshost.cluster.sequence import Incoming, Outgoing
 from wshost.cluster.subjects import Subjects
 from wshost.connections.home import Home
@@ -30,8 +30,11 @@ MARKED = 1_000
 class Hubs(Protocol):
     """What brings messages to the hubs of this process."""
 
-    def publish(self, topic: str, data: str | bytes) -> bool:
-        """Bring them a message. Called in any thread."""
+    def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
+        """Bring them messages, the first one first."""
+
+    def lose(self, topic: str, messages: int) -> None:
+        """Tell them that messages to a topic were lost. Called in any thread."""
 
 
 class Counts:
@@ -41,14 +44,15 @@ class Counts:
         #: Messages that were published, and that have come.
         self.published = 0
         self.received = 0
-        #: Messages that were not sent, for want of room or of a connection; and that did not come.
+        #: Messages that were not sent, for want of room; and that did not come.
         self.dropped = 0
         self.lost = 0
+        #: Payloads that backplanes have taken and not sent. What they hold is not known any more: a message, or many.
+        self.payloads_dropped = 0
         #: Payloads and messages that were not understood.
         self.malformed = 0
 
 
-@implementer(IBackplaneReceiver)
 class Line:
     """One backplane of a process.
 
@@ -59,6 +63,8 @@ class Line:
         self._outside = outside
         self.backplane: Any = backplane
         self.local = local
+        #: Sends what was published in this turn, if the backplane can be told.
+        self.flush: Callable[[], object] = getattr(backplane, "flush", _ignore)
         #: Payloads go both ways now.
         self.is_connected = False
         #: Why they don't.
@@ -82,21 +88,28 @@ class Line:
         self._outside.log.warn("the backplane is not connected: {reason}", reason=reason)
 
     def dropped(self, payloads: int) -> None:
-        self._outside.counts.dropped += payloads
+        self._outside.counts.payloads_dropped += payloads
         self._outside.log.warn(
             "the backplane has dropped {payloads} payloads, which waited too long, or for want of room",
             payloads=payloads,
         )
 
 
+classImplements(Line, IBackplaneReceiver)
+
+
 class _Batch:
     """What is published on one subject in this turn."""
 
-    __slots__ = ("messages", "size")
+    __slots__ = ("messages", "nobody", "packed", "size")
 
-    def __init__(self) -> None:
-        self.messages: list[bytes] = []
+    def __init__(self, packed: bool) -> None:
+        self.messages: list[Any] = []
+        #: The messages are packed: each by itself, before its caller goes on. Else all are, at once.
+        self.packed = packed
         self.size = HEAD
+        # The calls to be made if nobody gets it; None: there are none.
+        self.nobody: list[Callable[[], object]] | None = None
 
 
 class Outside:
@@ -202,16 +215,25 @@ class Outside:
 
         :returns: False if it is dropped: too much waits.
         """
-        return self._post(len(data), self._subjects.of_topic(topic), data)
+        subject = self._subjects.of_topic(topic)
+        size = TEXT_HEAD + len(data if isinstance(data, bytes) or data.isascii() else data.encode())
+        if self.thread.is_current():
+            return self._add(subject, data, size, False)
+        return self.thread.post(self, CALL + size, self._buffer, self._add, subject, data, size, False)
 
-    def tell(self, boot: str, message: Any, size: int) -> bool:
+    def tell(self, boot: str, message: Any, size: int, nobody: Callable[[], object] | None = None) -> bool:
         """Send a message to a home. Called in any thread.
 
         :param message: what msgpack has a form for, in which nothing will change.
         :param size: how many bytes it counts for.
+        :param nobody: called once, maybe from within users' code, if it is known that no process gets the message. With
+            it, this is called in the reactor's thread.
         :returns: False if it is dropped: too much waits.
         """
-        return self._post(size, self._subjects.of_home(boot), message)
+        subject = self._subjects.of_home(boot)
+        if nobody is not None or self.thread.is_current():
+            return self._put(subject, message, nobody)
+        return self.thread.post(self, CALL + size, self._buffer, self._put, subject, message)
 
     def spread(self, message: Any) -> bool:
         """Send a message to all other processes. Called in the reactor's thread. See `tell`."""
@@ -232,17 +254,21 @@ class Outside:
 
         :raises TypeError, ValueError: when it can't be sent.
         """
-        # The other codec may be at work in another thread.
-        return Codec().copy(message)
+        # A codec works in one thread.
+        codec = self._codec if self.thread.is_current() else Codec()
+        return codec.copy(message)
 
-    def _post(self, size: int, subject: str, message: Any) -> bool:
-        if self.thread.is_current():
-            return self._put(subject, message)
-        return self.thread.post(self, CALL + size, self._buffer, self._put, subject, message)
-
-    def _put(self, subject: str, message: Any) -> bool:
+    def _put(self, subject: str, message: Any, nobody: Callable[[], object] | None = None) -> bool:
         packed = self._codec.pack(message)
-        size = len(packed)
+        taken = self._add(subject, packed, len(packed), True)
+        if taken and nobody is not None:
+            batch = self._batches[subject]
+            if batch.nobody is None:
+                batch.nobody = []
+            batch.nobody.append(nobody)
+        return taken
+
+    def _add(self, subject: str, message: Any, size: int, packed: bool) -> bool:
         if size > self._room - self._size:
             # What waited may have left since the last payload, and without one nobody looks.
             self.measure()
@@ -256,8 +282,8 @@ class Outside:
         if batch is None:
             if not self._batches:
                 self.soon(self._flush)
-            batch = self._batches[subject] = _Batch()
-        batch.messages.append(packed)
+            batch = self._batches[subject] = _Batch(packed)
+        batch.messages.append(message)
         batch.size += size
         self._size += size
         return True
@@ -267,28 +293,40 @@ class Outside:
         batches, self._batches = self._batches, {}
         for subject, batch in batches.items():
             self._send(subject, batch)
+        for line in self.lines:
+            line.flush()
         self.measure()
 
     def measure(self) -> None:
         """See how much the backplanes take. What one alone has no room for is dropped there."""
-        self._room = self._buffer - min((line.backplane.waiting for line in self.lines), default=self._buffer)
-        self._largest = min((line.backplane.largest for line in self.lines), default=0)
+        if len(self.lines) == 1:
+            # Nearly always.
+            backplane = self.lines[0].backplane
+            self._room, self._largest = self._buffer - backplane.waiting, backplane.largest
+        else:
+            self._room = self._buffer - min([line.backplane.waiting for line in self.lines], default=self._buffer)
+            self._largest = min([line.backplane.largest for line in self.lines], default=0)
 
     def _send(self, subject: str, batch: _Batch) -> None:
         messages = batch.messages
         self._size -= batch.size - HEAD
         self.counts.published += len(messages)
-        payload = self._envelope(subject, messages)
-        taken = False
-        for line in self._lines_to(subject):
-            if len(payload) <= line.backplane.largest:
-                taken |= bool(line.backplane.publish(subject, payload))
+        payload = self._envelope(subject, messages, batch.packed)
+        lines, taken = self._lines_to(subject), False
+        if batch.nobody is not None:
+            taken = publish_or_tell([line.backplane for line in lines], subject, payload, batch.nobody)
+        else:
+            for line in lines:
+                if len(payload) <= line.backplane.largest:
+                    taken |= bool(line.backplane.publish(subject, payload))
         if not taken:
             self.counts.dropped += len(messages)
 
-    def _envelope(self, subject: str, messages: Sequence[bytes]) -> bytes:
-        numbers = self._outgoing.count(subject, len(messages))
-        return self._codec.enclose(self._machine, self.own.boot, *numbers, messages)
+    def _envelope(self, subject: str, messages: list[Any], packed: bool) -> bytes:
+        epoch, before = self._outgoing.count(subject, len(messages))
+        if packed:
+            return self._codec.enclose(self._machine, self.own.boot, epoch, before, messages)
+        return self._codec.pack_all(self._machine, self.own.boot, epoch, before, messages)
 
     def _lines_to(self, subject: str) -> Sequence[Line]:
         """Return the lines on which to publish: one is enough for a home, if it is known to lead there."""
@@ -301,7 +339,7 @@ class Outside:
     def mark(self) -> None:
         """Tell receivers how much was published, so that they count what they have lost."""
         for subject in self._outgoing.recent(MARKED):
-            payload = self._envelope(subject, ())
+            payload = self._envelope(subject, [], False)
             for line in self._lines_to(subject):
                 line.backplane.publish(subject, payload)
 
@@ -355,22 +393,28 @@ class Outside:
         new = messages[known:] if known else messages
         self.counts.received += len(new)
         topic = self._subjects.topic(subject)
-        bring = partial(self._hubs.publish, topic) if topic is not None else self._bring_home(subject, sender)
-        for message in new:
-            if topic is None or type(message) is str or type(message) is bytes:
-                bring(message)
-            else:
-                self._note_malformed(subject, "a published message is a str or bytes")
+        if topic is not None:
+            if lost:
+                self._hubs.lose(topic, lost)
+            self._bring_published(subject, topic, new)
+        else:
+            self._bring_home(subject, sender, new)
 
     @property
     def _has_local(self) -> bool:
         return any(line.local for line in self.lines)
 
-    def _bring_home(self, subject: str, sender: str) -> Callable[[Any], object]:
+    def _bring_published(self, subject: str, topic: str, messages: Sequence[Any]) -> None:
+        sound = [message for message in messages if type(message) is str or type(message) is bytes]
+        if len(sound) < len(messages):
+            for _ in range(len(messages) - len(sound)):
+                self._note_malformed(subject, "a published message is a str or bytes")
+        self._hubs.publish_all(topic, sound)
+
+    def _bring_home(self, subject: str, sender: str, messages: Sequence[Any]) -> None:
         boot = self._subjects.boot(subject) or ""
         to_all = subject == self._subjects.all
-
-        def bring(message: Any) -> None:
+        for message in messages:
             try:
                 if to_all:
                     self.tells_all(sender, message)
@@ -378,8 +422,6 @@ class Outside:
                     self.act(boot, message)
             except (TypeError, ValueError, LookupError) as error:
                 self._note_malformed(subject, str(error))
-
-        return bring
 
     def _note_malformed(self, subject: str, why: str) -> None:
         self.counts.malformed += 1

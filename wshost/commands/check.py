@@ -49,7 +49,7 @@ def check(parsed: Options) -> int:
     if settings.workers > 1:
         from wshost.workers import ports, supervisor  # noqa: PLC0415 - few servers have workers
 
-        supervisor.check(settings)
+        supervisor.check()
         ports.check(reactors.installed(), public(settings))
     server = Server(settings)
     server.load()

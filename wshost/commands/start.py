@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from socket import socket
 from threading import Thread
@@ -17,7 +18,7 @@ from wshost.commands.one_line import Exit, one_line
 from wshost.commands.options import Options
 from wshost.connections.admission import MAX_REFUSED
 from wshost.connections.drain import counted
-from wshost.connections.handover import Frozen
+from wshost.connections.handover import Frozen, name_of, packet
 from wshost.connections.home import Home
 from wshost.listening.listener import Listener
 from wshost.loading.importing import make_importable
@@ -54,6 +55,8 @@ class CommandServer(Server):
         # The process before this one, until it has gone; and the way by which the next one finds this one.
         self._predecessor: takeover.Predecessor | None = None
         self._offer: takeover.Offer | None = None
+        # How many workers processes before have started: a later one goes on to count.
+        self._workers = 0
         # How many reloads have begun, and have not ended.
         self._reloads = 0
 
@@ -68,6 +71,7 @@ class CommandServer(Server):
             self._predecessor = takeover.find(self._path)
             if self._predecessor is not None:
                 self.inherit(self._predecessor.ask(self.endpoints))
+                self._workers = int(self._predecessor.answer.get("workers", 0))
         except takeover.TakeoverError as error:
             raise ConfigurationError(f"takeover: {self._path}: {error}") from error
 
@@ -104,7 +108,8 @@ class CommandServer(Server):
         # The process before this one serves meanwhile; later, all clients would have to wait.
         self.load()
         reactor = reactors.installed()
-        reactor.callWhenRunning(self._predecessor.succeed, reactor, self._go_on, self._adopt)
+        succeed = partial(self._predecessor.succeed, ended=self.settle)
+        reactor.callWhenRunning(succeed, reactor, self._go_on, self._adopt)
 
     def _go_on(self, said: Mapping[str, Any]) -> None:
         """Serve: the process before this one does not any more."""
@@ -120,12 +125,13 @@ class CommandServer(Server):
                 _log.error("{error}", error=error)
 
     def _adopt(self, head: Mapping[str, Any], data: bytes, connected: socket) -> None:
-        name = head["name"]
-        self.adopt(Frozen(head, data), connected, tuple(name) if isinstance(name, list) else name)
+        self.adopt(Frozen(head, data), connected, name_of(head))
 
     def _offer_takeover(self) -> None:
         if self._path is not None:
-            self._offer = takeover.Offer(reactors.installed(), self._path, self.share, self._give_up_to)
+            self._offer = takeover.Offer(
+                reactors.installed(), self._path, self.share, self._give_up_to, lambda: {"workers": self._workers}
+            )
             try:
                 self._offer.listen()
             except OSError as error:
@@ -135,7 +141,7 @@ class CommandServer(Server):
         """Let a successor go on, then stop as at a signal."""
 
         def give(frozen: Frozen, connected: socket, name: Any) -> None:
-            channel.send({**frozen.head, "name": name}, frozen.data, [connected.fileno()])
+            channel.send(packet(frozen, name), frozen.data, [connected.fileno()])
 
         def end(moved: Any) -> None:
             channel.close()
@@ -227,7 +233,7 @@ def _supervisor(options: Options, settings: Settings, twistd: Mapping[str, Any],
         raise ConfigurationError("workers: they can't be started in another root: leave out --chroot")
     folder = None if options.file is None else str(Path(options.file).absolute().parent)
     path = None if ours.path is None else str(Path(ours.path).absolute())
-    server = Supervisor(settings, Kit(settings.given, folder, path, ours.stream))
+    server = Supervisor(settings, Kit(settings.given, folder, path, ours.stream, reactors.name(reactors.installed())))
     server.bind(unix=False)
     _warn_of_shortages(settings)
     return server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from wshost.connections.rate import ConnectionRate
 
@@ -49,8 +50,22 @@ class Admission:
         """Count one more connection from this IP address; return False, and don't count it, if it is one too many."""
         if self._max_per_address and self._per_address[host] >= self._max_per_address:
             return False
-        self._per_address[host] += 1
+        self.count_admitted(host)
         return True
+
+    def ask(self, id: str, host: str, count: Callable[[], None], then: Callable[[], None]) -> bool:
+        """Ask another process whether an address has room, if one knows more than this one.
+
+        :param id: that of a connection whose address was not known before.
+        :param count: called once, in a later turn: it calls `count_address`, and `rate.take`.
+        :param then: called after it. Neither is called once the connection was forgotten.
+        :returns: False when nobody is asked, and nothing will be called: this process decides.
+        """
+        return False
+
+    def count_admitted(self, host: str) -> None:
+        """Count one more connection from this IP address, which somebody else has admitted."""
+        self._per_address[host] += 1
 
     def discount_address(self, host: str) -> None:
         """Undo a `count_address` that returned True."""

@@ -18,7 +18,11 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
+from wshost.connections import home
 from wshost.connections.connection import Connection
+from wshost.connections.home import Home
+from wshost.connections.ref import Ref
+from wshost.connections.registry import Directory
 from wshost.connections.shared import Shared
 from wshost.request import Proxy
 from wshost.topics.subscriptions import Topics
@@ -40,10 +44,12 @@ class Frozen(NamedTuple):
     data: bytes
 
 
-def freeze(connection: Connection) -> Frozen | None:
+def freeze(connection: Connection, directory: Directory | None = None) -> Frozen | None:
     """Return what another process needs to go on with a connection; None if it can't go over now, or never.
 
     Called while no users' code is running. Nothing changes: the connection goes on if nobody takes it.
+
+    :param directory: knows its names, and more.
     """
     if not connection.quiet:
         return None
@@ -55,14 +61,17 @@ def freeze(connection: Connection) -> Frozen | None:
     messages_in, messages_out = context.messages()
     head = {
         "id": connection.id,
+        "home": home.read(str(connection.ref))[0],
         "module": context.module,
         "route": context.route,
         "client": None if client is None else [getattr(client, "host", None), getattr(client, "port", None)],
         "proxy": None if proxy is None else [proxy.peer, proxy.secure],
         "topics": [] if subscriber is None else [topic.name for topic in subscriber.topics],
+        "tell_lost": connection.told_of_losses,
         "notes": context.notes,
         "seconds": connection.age,
         "traffic": [connection.bytes_in, stream.bytes_out, stream.published, messages_in, messages_out],
+        "held": {} if directory is None else directory.freeze(connection.ref),
     }
     try:
         size = len(json.dumps(head)) + len(data)
@@ -70,6 +79,21 @@ def freeze(connection: Connection) -> Frozen | None:
         # A module has noted something that can't be sent.
         return None
     return Frozen(head, data) if size <= LARGEST else None
+
+
+def packet(frozen: Frozen, name: Any) -> dict[str, Any]:
+    """Return what goes over of a connection, besides its data.
+
+    :param name: the peer's, as `accept` has returned it.
+    """
+    # A name of bytes is an abstract one, which JSON has no form for.
+    return {**frozen.head, "name": "" if isinstance(name, bytes) else name}
+
+
+def name_of(head: Mapping[str, Any]) -> Any:
+    """Return the peer's name in a `packet`, as `accept` has returned it."""
+    name = head["name"]
+    return tuple(name) if isinstance(name, list) else name
 
 
 class Handover:
@@ -124,7 +148,7 @@ class Handover:
 
         :raises OSError: when it can't be taken. It is lost then.
         """
-        frozen = freeze(connection)
+        frozen = freeze(connection, self._shared.registry.directory)
         detached = None if frozen is None else connection.stream.detach()
         if frozen is None or detached is None:
             return False
@@ -154,6 +178,8 @@ class MovedConnection(Connection):
 
     def connectionMade(self) -> None:
         head, stream, context = self._frozen.head, self.stream, self.context
+        if head.get("home") is not None:
+            context.ref = Ref(self._shared.registry.lodge(self.id, Home(*head["home"])), self.id)
         if head["client"] is not None and head["client"][0] is not None:
             stream.client = _client(*head["client"])
         if head["proxy"] is not None:
@@ -171,10 +197,15 @@ class MovedConnection(Connection):
             self.context.counted_address = host
 
     def _start(self) -> None:
-        head = self._frozen.head
+        head, directory = self._frozen.head, self._shared.registry.directory
+        if directory is not None and head.get("held"):
+            # Before users' code, which may ask for it.
+            directory.thaw(self.ref, head["held"])
         self.context.thaw(head["module"], head["route"], self._frozen.data, *head["traffic"][3:])
+        # An older version does not say it.
+        tell_lost = head.get("tell_lost", ())
         for topic in head["topics"]:
-            self.ask(0, "subscribe", topic)
+            self.ask(0, "subscribe", topic, topic in tell_lost)
 
 
 def _client(host: str, port: Any) -> IAddress:

@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 from base64 import urlsafe_b64encode
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -64,9 +65,11 @@ def write(home: Home, id: str) -> str:
     return f"{home.node}.{home.boot}.{id}"
 
 
+@lru_cache(maxsize=1_024)
 def read(text: str) -> tuple[Home, str]:
-    """Return the home and the id in a reference's text.
+    """Return the home and the id in a reference's text. Many ask for the same one again and again.
 
+    :param text: an exact str.
     :raises TypeError: when it is no str.
     :raises ValueError: when it is no such text.
     """

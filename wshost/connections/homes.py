@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from wshost.connections.home import Home
-from wshost.connections.registry import Registered, Registry
+from wshost.connections.registry import Guests, Registered, Registry
 from wshost.results import Outcome
 
 
@@ -44,23 +44,23 @@ class Homes:
     """The registries of this process by boot, and the way to others."""
 
     def __init__(self) -> None:
-        self._here: WeakValueDictionary[str, Registry] = WeakValueDictionary()
+        self._here: WeakValueDictionary[str, Registry | Guests] = WeakValueDictionary()
         #: Returns what stands for a home in another process; None: no other can be reached.
         self.elsewhere: Callable[[Home], Any] | None = None
 
-    def add(self, registry: Registry) -> None:
-        """Add a registry of this process. It goes when nobody else has it."""
+    def add(self, registry: Registry | Guests) -> None:
+        """Add a registry of this process, or a home of which it has connections. It goes when nobody else has it."""
         self._here[registry.home.boot] = registry
 
-    def here(self, boot: str) -> Registry | None:
-        """Return a registry of this process."""
+    def here(self, boot: str) -> Registry | Guests | None:
+        """Return where this process has connections of a home; None if it has none."""
         return self._here.get(boot)
 
     def find(self, home: Home) -> Lookup:
         """Return where the connections of a home are found: here, or elsewhere, which may change."""
         registry = self._here.get(home.boot)
-        # One without connections is empty, and so false.
-        return _Away(self, home) if registry is None else registry
+        # Of a home whose process has ended, some connections may be here, and some elsewhere.
+        return registry if isinstance(registry, Registry) else _Away(self, home)
 
 
 class _NoThread:
@@ -78,7 +78,7 @@ _NO_THREAD = _NoThread()
 
 
 class _Away:
-    """A home that was not in this process when it was asked for."""
+    """A home that was not in this process when it was asked for, or not the whole of it."""
 
     def __init__(self, homes: Homes, home: Home) -> None:
         self._homes = homes
@@ -97,7 +97,9 @@ class _Away:
     def find(self, id: str) -> Registered | None:
         registry = self._homes.here(self.home.boot)
         if registry is not None:
-            return registry.find(id)
+            here = registry.find(id)
+            if here is not None or isinstance(registry, Registry):
+                return here
         elsewhere = self._homes.elsewhere
         if elsewhere is None:
             return None

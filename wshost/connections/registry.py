@@ -1,8 +1,8 @@
-"""The connections of a hub by id, in which refs look from any thread."""
+"""The connections of a hub by id, in which refs look from any thread; also those that came with a home of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -58,8 +58,55 @@ class Directory(Protocol):
     def ask(self, ref: Any, action: str, what: Any) -> bool:
         """Do what a connection is asked for. Called in the reactor's thread."""
 
-    def gone(self, registry: Registry, id: str, reason: str | None) -> None:
+    def release(self, ref: Any) -> None:
+        """End what a connection has and wants, which stays open. Called in the reactor's thread."""
+
+    def gone(self, registry: Registry | Guests, id: str, reason: str | None) -> None:
         """Forget a connection. Called in the reactor's thread."""
+
+    def freeze(self, ref: Any) -> Mapping[str, Any]:
+        """Return what goes over with a connection."""
+
+    def thaw(self, ref: Any, held: Mapping[str, Any]) -> None:
+        """Go on with what has come with a connection."""
+
+    def settle(self) -> None:
+        """No more connections of another process come."""
+
+
+class Guests:
+    """The connections of a hub that have another home: another process has made them, and given them away.
+
+    :param registry: that of the hub.
+    :param home: where they come from, as references name it. Other processes may have connections of it, too.
+    """
+
+    #: See `Registry`.
+    shares_home = True
+    missing = Outcome.UNREACHABLE
+
+    def __init__(self, registry: Registry, home: Home) -> None:
+        self._registry = registry
+        self.home = home
+        self.ids: set[str] = set()
+
+    @property
+    def thread(self) -> ReactorThread:
+        """The reactor's thread, to which they belong."""
+        return self._registry.thread
+
+    @property
+    def directory(self) -> Directory | None:
+        """That of the registry."""
+        return self._registry.directory
+
+    @directory.setter
+    def directory(self, directory: Directory | None) -> None:
+        self._registry.directory = directory
+
+    def find(self, id: str) -> Registered | None:
+        """Return the connection of this id, None when it is not here. Safe in any thread."""
+        return self._registry.find(id) if id in self.ids else None
 
 
 class Registry:
@@ -81,7 +128,13 @@ class Registry:
         self.when_added: Callable[[Registered], None] | None = None
         #: Called when the last connection has gone; None until the hub stops.
         self.when_empty: Callable[[], None] | None = None
+        #: Called with the first connection of another home, and after the last one; None: nobody finds them.
+        self.when_guests_come: Callable[[Guests], None] | None = None
+        self.when_guests_go: Callable[[Guests], None] | None = None
         self._connections: dict[str, Registered] = {}
+        # By boot; and by the connections' ids.
+        self._guests: dict[str, Guests] = {}
+        self._guests_by_id: dict[str, Guests] = {}
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -105,10 +158,36 @@ class Registry:
         if self.when_added is not None:
             self.when_added(connection)
 
+    def lodge(self, id: str, home: Home) -> Registry | Guests:
+        """Return where references find a connection of another process, which `add` follows for.
+
+        :param home: where it comes from.
+        """
+        if home == self.home:
+            return self
+        guests = self._guests.get(home.boot)
+        if guests is None:
+            guests = self._guests[home.boot] = Guests(self, home)
+            if self.when_guests_come is not None:
+                self.when_guests_come(guests)
+        guests.ids.add(id)
+        self._guests_by_id[id] = guests
+        return guests
+
     def remove(self, connection: Registered, reason: str | None = "") -> None:
         """Remove a lost connection. :param reason: why it has ended; None: another process has it."""
         del self._connections[connection.id]
+        guests = self._guests_by_id.pop(connection.id, None)
         if self.directory is not None:
-            self.directory.gone(self, connection.id, reason)
+            self.directory.gone(guests or self, connection.id, reason)
+        if guests is not None:
+            self._leave(guests, connection.id)
         if not self._connections and self.when_empty is not None:
             self.when_empty()
+
+    def _leave(self, guests: Guests, id: str) -> None:
+        guests.ids.remove(id)
+        if not guests.ids:
+            del self._guests[guests.home.boot]
+            if self.when_guests_go is not None:
+                self.when_guests_go(guests)

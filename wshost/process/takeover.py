@@ -44,10 +44,15 @@ class Channel:
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
-        #: Whether the other process takes connections, too, not only listening sockets.
-        self.takes_connections = True
+        #: What the other process has said when it was ready.
+        self.said: Mapping[str, Any] = {}
         connected.settimeout(PATIENCE)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGEST)
+
+    @property
+    def takes_connections(self) -> bool:
+        """Whether the other process takes connections, too, not only listening sockets."""
+        return bool(self.said.get("connections", True))
 
     def send(self, head: Mapping[str, Any], data: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """Send a packet.
@@ -113,6 +118,14 @@ class Watch:
     def connectionLost(self, reason: Any) -> None:
         """Do nothing: the owner of the socket closes it."""
 
+    def pause(self) -> None:
+        """Call no more until `resume`."""
+        self._reactor.removeReader(self)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        self._reactor.addReader(self)
+
     def stop(self) -> None:
         """Call no more."""
         self._reactor.removeReader(self)
@@ -127,6 +140,9 @@ class Predecessor:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._watch: Watch | None = None
+        self._paused = False
+        #: What it has said besides, when it was asked.
+        self.answer: Mapping[str, Any] = {}
 
     def ask(self, names: Sequence[str]) -> dict[str, socket.socket]:
         """Ask for its listening sockets of these names; return those that it has. It goes on to accept for now.
@@ -143,6 +159,7 @@ class Predecessor:
             raise TakeoverError(f"the running process does not answer: {error}") from error
         if "error" in head:
             raise TakeoverError(str(head["error"]))
+        self.answer = head
         return dict(zip(head.get("sockets", ()), sockets, strict=False))
 
     def succeed(
@@ -150,6 +167,9 @@ class Predecessor:
         reactor: Any,
         go: Callable[[Mapping[str, Any]], None],
         adopt: Callable[[Mapping[str, Any], bytes, socket.socket], None] | None,
+        *,
+        ended: Callable[[], None] | None = None,
+        ready: Mapping[str, Any] | None = None,
     ) -> None:
         """Say that this process can accept. The running one accepts no more then, and gives its connections away.
 
@@ -157,12 +177,16 @@ class Predecessor:
             then, it says nothing: {}.
         :param adopt: called for each connection, with its head, its data and its socket, which the callee closes. None:
             the running process keeps its connections.
+        :param ended: called once, when no more connections come; not after `close`.
+        :param ready: what the running process is to know besides.
         """
         said = False
 
         def read() -> None:
             nonlocal said
             for _ in range(A_TURN):
+                if self._paused or self._watch is None:
+                    return
                 try:
                     head, data, sockets = self._channel.receive()
                 except BlockingIOError:
@@ -174,6 +198,8 @@ class Predecessor:
                     if not said:
                         said = True
                         go({})
+                    if ended is not None:
+                        ended()
                     return
                 if not said:
                     said = True
@@ -185,14 +211,28 @@ class Predecessor:
                     adopt(head, data, sockets[0])
 
         try:
-            self._channel.send({"ready": True, "connections": adopt is not None})
+            self._channel.send({"ready": True, "connections": adopt is not None, **(ready or {})})
         except OSError as error:
             _log.warn("the process before this one has gone: {error}", error=error)
             self.close()
             go({})
+            if ended is not None:
+                ended()
             return
         self._channel.socket.setblocking(False)
         self._watch = Watch(reactor, self._channel.socket, read)
+
+    def pause(self) -> None:
+        """Take no more from it until `resume`: it waits."""
+        self._paused = True
+        if self._watch is not None:
+            self._watch.pause()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        self._paused = False
+        if self._watch is not None:
+            self._watch.resume()
 
     def close(self) -> None:
         """End the connection to it. If it was not told to give up, it goes on as before."""
@@ -236,6 +276,7 @@ class Offer:
     :param share: returns the listening sockets of those names that the successor asks for and this process has.
     :param give_up: called with the channel when the successor can accept. Its first packet makes the successor do so;
         all others bring connections. The callee closes it.
+    :param answer: returns what the successor is told besides, when it asks.
     """
 
     def __init__(
@@ -244,10 +285,12 @@ class Offer:
         path: Path,
         share: Callable[[Sequence[str]], Mapping[str, socket.socket]],
         give_up: Callable[[Channel], None],
+        answer: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._reactor = reactor
         self._path = path
         self._share = share
+        self._answer = answer
         self._give_up = give_up
         self._socket: socket.socket | None = None
         self._watch: Watch | None = None
@@ -328,7 +371,7 @@ class Offer:
             if "ready" in head:
                 self._successor = None
                 self._forget()
-                channel.takes_connections = bool(head.get("connections", True))
+                channel.said = head
                 channel.socket.settimeout(PATIENCE)
                 self._give_up(channel)
             elif head.get("wshost") != VERSION:
@@ -337,7 +380,7 @@ class Offer:
             else:
                 shared = self._share([str(name) for name in head["ask"]])
                 names = list(shared)[:MOST]
-                channel.send({"sockets": names}, b"", [shared[name].fileno() for name in names])
+                channel.send({**self._answer(), "sockets": names}, b"", [shared[name].fileno() for name in names])
         except BlockingIOError:
             return
         except (EOFError, OSError, ValueError, LookupError, TypeError) as error:

@@ -6,6 +6,7 @@ one token of any text; the last token may be ``>``, for one token or more. In ot
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from wshost.messages import check_topic
@@ -41,10 +42,19 @@ def check_published(topic: str) -> str:
     :raises TypeError: when it is not a str.
     :raises ValueError: when it is a pattern, or `check_topic` refuses it.
     """
+    # A subclass of str may compare as it likes: it is not looked up.
+    return _checked(topic) if type(topic) is str else _check_published(topic)
+
+
+def _check_published(topic: str) -> str:
     topic = check_topic(topic)
     if is_pattern(topic):
         raise ValueError(f"a message is published to a topic, not to a pattern: {topic!r}")
     return topic
+
+
+#: Most publications are to a topic that was checked lately.
+_checked = lru_cache(maxsize=1_024)(_check_published)
 
 
 class _Node(Generic[V]):

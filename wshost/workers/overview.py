@@ -63,6 +63,8 @@ class Overview:
     ) -> None:
         #: How many workers have died.
         self.deaths = 0
+        #: Workers have connections whose ids name another one: those of the process before this one.
+        self.mixed = False
         self.state = state
         self._reactor = reactor
         self._crew = crew
@@ -101,7 +103,8 @@ class Overview:
         :raises ValueError: when it is no id.
         """
         first, _ = place(after) if after else (0, 0)
-        found: Deferred[dict[str, Any]] = self._page(limit, after, [one for one in self._able() if one.number >= first])
+        able = [one for one in self._able() if self.mixed or one.number >= first]
+        found: Deferred[dict[str, Any]] = self._page(limit, after, able)
         return found
 
     @inlineCallbacks
@@ -111,7 +114,7 @@ class Overview:
         more = False
         while left and not shown:
             # The first few may have enough. After one that is silent, all are asked: nobody waits again and again.
-            few = len(left) if silent else _enough(left, limit)
+            few = len(left) if silent or self.mixed else _enough(left, limit)
             asked, left = left[:few], left[few:]
             answers = yield DeferredList([self._ask(one, "page", limit, after) for one in asked], consumeErrors=True)
             for worker, (has_answered, found) in zip(asked, answers, strict=True):
@@ -121,6 +124,7 @@ class Overview:
                     more = more or found["next"] is not None
                 else:
                     silent.append(f"w{worker.number}")
+        shown.sort(key=lambda one: place(one["id"]))
         more = more or len(shown) > limit or bool(left)
         page = {
             "connections": shown[:limit],
@@ -131,19 +135,24 @@ class Overview:
 
     def one(self, id: str) -> Deferred[dict[str, Any] | None] | None:
         """Return one connection; None when there is none of this id. Fails with `Silent`."""
-        worker = self._worker_of(id)
-        return None if worker is None else self._ask(worker, "one", id)
+        return self._ask_of(id, "one", id)
 
     def close(self, id: str, code: int, reason: str) -> Deferred[str | None] | None:
         """Close a connection, as in one process. Fails with `Silent`, or a `ValueError` for what may not be sent."""
-        worker = self._worker_of(id)
-        return None if worker is None else self._ask(worker, "close", id, code, reason)
+        return self._ask_of(id, "close", id, code, reason)
 
-    def _worker_of(self, id: str) -> Worker | None:
+    def _ask_of(self, id: str, what: str, *about: Any) -> Deferred[Any] | None:
+        """Ask the worker that an id names; if that was one of the process before this one, ask all."""
         try:
-            return self._crew.find(place(id)[0])
+            worker = self._crew.find(place(id)[0])
         except ValueError:
             return None
+        if worker is not None:
+            return self._ask(worker, what, *about)
+        if not self.mixed:
+            return None
+        asked: Deferred[Any] = DeferredList([self._ask(one, what, *about) for one in self._able()], consumeErrors=True)
+        return asked.addCallback(_first)
 
     def _able(self) -> list[Worker]:
         return [worker for worker in self._crew if worker.served]
@@ -213,6 +222,20 @@ class Overview:
         self._open.pop(worker.number, None)
         _, families = self._known.pop(worker.number, (0.0, []))
         self._sums.keep(families)
+
+
+def _first(answers: list[tuple[bool, Any]]) -> Any:
+    """Return what the one has answered that knows something; None if all know nothing.
+
+    :raises Exception: that of one that has not answered, if no other knows.
+    """
+    for has_answered, found in answers:
+        if has_answered and found is not None:
+            return found
+    for has_answered, failure in answers:
+        if not has_answered:
+            failure.raiseException()
+    return None
 
 
 def _enough(workers: list[Worker], limit: int) -> int:

@@ -1,6 +1,6 @@
-"""Hands a server's listening sockets to the process that takes over, and gets those of the process before.
+"""The way to the process that takes over, and that to the process before: listening sockets go by it, and connections.
 
-Connections stay where they are, and drain there. Knows no worker.
+Knows no worker.
 """
 
 from __future__ import annotations
@@ -29,45 +29,87 @@ class Succession:
     def __init__(self, reactor: Any, path: Path | None, names: Sequence[str]) -> None:
         self._reactor = reactor
         self._path = path
-        self._names = list(names)
         self._predecessor: takeover.Predecessor | None = None
         self._offer: takeover.Offer | None = None
         #: The listening sockets of the process before, by the descriptions of their endpoints.
         self.inherited: dict[str, socket] = {}
+        #: How many workers all processes before have started: the ids of their connections name them.
+        self.workers = 0
+        #: How many connections processes without workers have made before.
+        self.opened = 0
         if path is not None:
             try:
                 self._predecessor = takeover.find(path)
                 if self._predecessor is not None:
                     self.inherited = self._predecessor.ask(names)
+                    self.workers = int(self._predecessor.answer.get("workers", 0))
             except takeover.TakeoverError as error:
                 raise ConfigurationError(f"takeover: {path}: {error}") from error
 
-    def go(self, serve: Callable[[], None]) -> None:
-        """Call `serve` when the process before this one accepts no more; at once if there is none."""
-        if self._predecessor is None:
+    def go(
+        self,
+        serve: Callable[[], None],
+        adopt: Callable[[Mapping[str, Any], bytes, socket], None],
+        ended: Callable[[], None],
+    ) -> None:
+        """Call `serve` when the process before this one accepts no more; at once if there is none.
+
+        :param adopt: gets each connection that it gives away: what is to be known of it, as JSON knows it and as bytes,
+            and its socket.
+        :param ended: called when no more connections come.
+        """
+        predecessor = self._predecessor
+        if predecessor is None:
             serve()
-        else:
-            self._predecessor.succeed(self._reactor, lambda said: self._go_on(said, serve), None)
+            return
+        home: Any = None
 
-    def _go_on(self, said: Mapping[str, Any], serve: Callable[[], None]) -> None:
-        _log.info("taking over from the process before this one")
-        serve()
+        def go_on(said: Mapping[str, Any]) -> None:
+            nonlocal home
+            _log.info("taking over from the process before this one")
+            self.opened, home = int(said.get("opened", 0)), said.get("home")
+            serve()
 
-    def offer(self, sockets: Callable[[], Sequence[socket]], give_up: Callable[[takeover.Channel], None]) -> None:
+        def adopt_one(head: Mapping[str, Any], data: bytes, connected: socket) -> None:
+            # An older process has one home, and says so once.
+            adopt({"home": home, **head}, data, connected)
+
+        predecessor.succeed(self._reactor, go_on, adopt_one, ended=ended, ready={"workers": self.workers})
+
+    def pause(self) -> None:
+        """Take no more connections from the process before this one until `resume`. There must be one."""
+        predecessor: Any = self._predecessor
+        predecessor.pause()
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        predecessor: Any = self._predecessor
+        predecessor.resume()
+
+    def offer(
+        self,
+        sockets: Callable[[], Mapping[str, socket]],
+        give_up: Callable[[takeover.Channel], None],
+        workers: Callable[[], int],
+    ) -> None:
         """Wait for the next process, once the one before this one does not any more.
 
-        :param sockets: returns the listening sockets, in the order of the names.
+        :param sockets: returns the listening sockets by the descriptions of their endpoints.
         :param give_up: see `takeover.Offer`.
+        :param workers: returns how many workers were ever started.
         :raises ConfigurationError: when that can't be.
         """
         if self._path is None:
             return
 
         def share(names: Sequence[str]) -> dict[str, socket]:
-            known = dict(zip(self._names, sockets(), strict=True))
+            known = sockets()
             return {name: known[name] for name in names if name in known}
 
-        self._offer = takeover.Offer(self._reactor, self._path, share, give_up)
+        def answer() -> dict[str, int]:
+            return {"workers": workers()}
+
+        self._offer = takeover.Offer(self._reactor, self._path, share, give_up, answer)
         try:
             self._offer.listen()
         except OSError as error:

@@ -30,9 +30,11 @@ from wshost.results import ConfigurationError
 from wshost.server import admin_endpoint, public
 from wshost.settings.options import Settings
 from wshost.workers import template
+from wshost.workers.adopting import Adopting
 from wshost.workers.crew import Crew, State, Worker
 from wshost.workers.deaths import Deaths
 from wshost.workers.forking import Forking, adopt_orphans
+from wshost.workers.giving import Giving
 from wshost.workers.health import Health
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
@@ -42,6 +44,7 @@ from wshost.workers.rounds import Round
 from wshost.workers.succession import Succession
 
 if TYPE_CHECKING:
+    from wshost.listening.listener import Listener
     from wshost.workers.overview import Overview
 
 #: Seconds that a worker has to end: after it has closed its line; after a second signal; and after its drain timeout.
@@ -77,16 +80,24 @@ class Supervisor(MultiService):
         wait: Callable[[int, int], tuple[int, int]] = os.waitpid,
     ) -> None:
         MultiService.__init__(self)
-        check(settings)
+        check()
         self._systemd = Notifier()
         self._settings = settings
         self._reactor = reactor or reactors.installed()
         self._kill = kill
         self._crew = Crew()
         self._deaths = Deaths()
+        # What operators see of the workers; None without an endpoint for them.
+        self._overview: Overview | None = None
+        self._admin = admin_endpoint(settings, self._oversee)
         path = None if settings.takeover is None else Path(settings.takeover)
-        self._succession = Succession(self._reactor, path, public(settings))
+        self._succession = Succession(self._reactor, path, self._endpoints)
         self._passing = Passing(self._reactor, settings, self._crew, listen, self._succession.inherited)
+        self._crew.started = self._succession.workers
+        self._giving = Giving(self._reactor, self._crew)
+        self._adopting = Adopting(
+            self._reactor, self._crew, self._passing, self._succession.pause, self._succession.resume
+        )
         self._forking = Forking(self._reactor, self._crew, kit.packed(), self._deaths, spawn=spawn, wait=wait)
         self._forking.forked = self._forked
         self._forking.ended = self._ended
@@ -108,9 +119,17 @@ class Supervisor(MultiService):
         # A worker has new handlers; and another reload was asked for meanwhile.
         self._renewed = False
         self._reload_again = False
-        # What operators see of the workers; None without an endpoint for them.
-        self._overview: Overview | None = None
-        self._admin = admin_endpoint(settings, self._oversee)
+
+    @property
+    def _endpoints(self) -> list[str]:
+        """The descriptions of the endpoints, that for operators included."""
+        return [*public(self._settings), *([] if self._admin is None else [self._admin.description])]
+
+    @property
+    def _operators(self) -> list[Listener]:
+        """What listens for operators, once it does."""
+        listener = None if self._admin is None else self._admin.listener
+        return [] if listener is None else [listener]
 
     def _oversee(self) -> Overview:
         from wshost.workers.overview import Overview  # noqa: PLC0415 - few servers have the endpoint
@@ -136,10 +155,15 @@ class Supervisor(MultiService):
         self._passing.ports.bind(unix)
         try:
             if self._admin is not None:
-                self._admin.listen(self._reactor, unix)
+                inherited = self._succession.inherited.pop(self._admin.description, None)
+                self._admin.listen(self._reactor, unix, inherited)
         except ConfigurationError:
             self._passing.stop()
             raise
+        if self._succession.waits:
+            # The process before this one answers operators, too, as long as it accepts.
+            for listener in self._operators:
+                listener.pause()
 
     def privilegedStartService(self) -> None:
         with one_line():
@@ -156,7 +180,7 @@ class Supervisor(MultiService):
             except OSError as error:
                 raise ConfigurationError(f"workers: no process can be started: {error.strerror}") from error
             if not self._succession.waits:
-                self._succession.offer(lambda: self._passing.ports.sockets, self._give_up_to)
+                self._offer()
         ending.watch(self._reactor, self._abort)
         signals.call_after(signals.HANGUP, self._reactor, lambda _: self._tell_all({"reopen": True}))
         signals.call_after(signals.RELOAD, self._reactor, lambda _: self.reload())
@@ -199,35 +223,65 @@ class Supervisor(MultiService):
         if not self._began and len(self._crew.serving) == self._settings.workers:
             self._began = True
             self._health.start()
-            self._succession.go(self._let_in)
+            self._succession.go(self._let_in, self._adopt, lambda: self._adopting.end(self._has_taken_over))
         self._passing.go_on()
 
     def _let_in(self) -> None:
         """Accept clients: the process before this one, if there is one, does not any more."""
         self._announce()
-        self._passing.begin()
+        self._begin()
         self._systemd.ready("serving")
         if self._succession.waits:
             try:
-                self._succession.offer(lambda: self._passing.ports.sockets, self._give_up_to)
+                self._offer()
             except ConfigurationError as error:
                 _log.error("{error}", error=error)
 
+    def _adopt(self, head: Mapping[str, Any], data: bytes, connected: socket) -> None:
+        if self._overview is not None:
+            self._overview.mixed = True
+        self._adopting.take(head, data, connected)
+
+    def _begin(self) -> None:
+        self._passing.begin()
+        for listener in self._operators:
+            listener.resume()
+
+    def _has_taken_over(self) -> None:
+        self._tell_all({"settled": True})
+        _log.info("{connections} went over from the process before", connections=counted(self._adopting.count))
+
+    def _offer(self) -> None:
+        self._succession.offer(self._share, self._give_up_to, lambda: self._crew.started)
+
+    def _share(self) -> dict[str, socket]:
+        """Return the listening sockets by the descriptions of their endpoints."""
+        listeners = [*self._passing.ports.listeners, *self._operators]
+        return {listener.description: listener.port.socket for listener in listeners if listener.port is not None}
+
     def _give_up_to(self, channel: Channel) -> None:
-        """Let a successor accept, then stop as at a signal: the workers keep their connections, and drain."""
+        """Let a successor accept, have the workers give it their connections, then stop as at a signal."""
         self._passing.pause()
+        for listener in self._operators:
+            listener.pause()
         try:
-            channel.send({"opened": 0})
+            channel.send({"opened": self._succession.opened})
         except OSError as error:
             _log.warn("the process that would take over has gone: {error}", error=error)
-            self._passing.begin()
-        else:
-            for listener in self._passing.ports.listeners:
-                listener.port.release()
-            _log.info("another process has taken over, with the listening sockets")
-            self._reactor.stop()
-        finally:
             channel.close()
+            self._begin()
+            return
+        for listener in [*self._passing.ports.listeners, *self._operators]:
+            if listener.port is not None:
+                listener.port.release()
+        given = self._giving.begin(channel) if channel.takes_connections else succeed(0)
+        given.addCallback(self._has_given, channel)
+
+    def _has_given(self, moved: int, channel: Channel) -> None:
+        channel.close()
+        _log.info("another process has taken over, with {connections}", connections=counted(moved))
+        if self._stops is None:
+            self._reactor.stop()
 
     def _announce(self) -> None:
         settings = self._settings
@@ -255,6 +309,8 @@ class Supervisor(MultiService):
         if "ended" in head:
             self._passing.forget(worker, head["ended"])
             self._passing.go_on()
+        elif "judge" in head:
+            self._passing.judge(worker, head["judge"])
         elif "beat" in head:
             self._health.lives(worker)
         elif "answer" in head and self._overview is not None:
@@ -268,6 +324,8 @@ class Supervisor(MultiService):
                 worker.state = State.LEAVING
                 worker.left = True
                 self._make_good(SETTLE)
+        elif "given" in head:
+            self._giving.answered(worker, int(head["given"]))
         elif "failed" in head:
             self._failures[number] = template.failure(head)
         elif "reloaded" in head:
@@ -308,6 +366,7 @@ class Supervisor(MultiService):
         if worker.timer is not None and worker.timer.active():
             worker.timer.cancel()
         self._reloads.answered(worker)
+        self._giving.answered(worker, 0)
         error = self._failures.pop(worker.number, None)
         if self._stops is not None:
             if not self._crew:
@@ -367,6 +426,7 @@ class Supervisor(MultiService):
         self._forking.retire()
         self._health.stop()
         self._succession.stop()
+        self._adopting.stop()
         self._closing = self._passing.stop()
         for worker in self._crew:
             worker.state = State.LEAVING
@@ -462,12 +522,10 @@ class Supervisor(MultiService):
             self.reload()
 
 
-def check(settings: Settings) -> None:
-    """Check that options fit with workers. :raises ConfigurationError: when they don't."""
+def check() -> None:
+    """Check that this system can have workers. :raises ConfigurationError: when it can't."""
     if not hasattr(os, "pidfd_open"):
         raise ConfigurationError("workers: this system can't have them: they need Linux")
-    if settings.admin is not None and settings.takeover is not None:
-        raise ConfigurationError("workers: admin and takeover can't be had together with them yet: leave out one")
 
 
 def _connect(worker: Worker, other: Worker) -> None:

@@ -1,0 +1,55 @@
+"""Connections that this process makes, with this package's transport instead of Twisted's. Plain TCP only.
+
+Twisted's transport writes in a later turn of the reactor, for which it has the loop watch the socket, and stop to. This
+one writes at once what the kernel takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import tcp
+
+from wshost.fastnet.port import loop_of
+from wshost.fastnet.transport import Transport
+
+
+class Client(tcp.Client):
+    """Connects as Twisted's client does. When it has, its socket is the transport's, and it has done its work."""
+
+    connector: Any
+    getPeer: Any
+    reactor: Any
+    socket: Any
+
+    def _connectDone(self) -> None:
+        #: As ports have it, for the transport.
+        self.loop = loop_of(self.reactor)
+        protocol = self.connector.buildProtocol(self.getPeer())
+        self.connected = 1
+        if protocol is None:
+            # The factory wants no connection after all.
+            self.socket.close()
+            return
+        self.connector.transport = transport = Transport(
+            self.socket, protocol, self.socket.getpeername(), self, 0, self.reactor
+        )
+        try:
+            protocol.makeConnection(transport)
+        except BaseException:  # the loop must serve other connections
+            transport.abortConnection()
+            self.loop.log.failure("{protocol} failed when its connection was made", protocol=protocol)
+
+
+class Connector(tcp.Connector):
+    """Twisted's connector, with this module's client. The factory is not told of the end of a connection: who needs to
+    know is the protocol.
+    """
+
+    host: Any
+    port: Any
+    bindAddress: Any
+    reactor: Any
+
+    def _makeTransport(self) -> Client:
+        return Client(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
