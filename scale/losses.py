@@ -19,7 +19,9 @@ from torture.peers import PATIENCE
 from torture.server import Target
 
 #: Seconds without a message after which no more are waited for; and seconds for all of a burst.
-QUIET, LONGEST = 5.0, 120.0
+QUIET, LONGEST = 20.0, 180.0
+#: Seconds without a message after which no more are waited for, when there are few.
+STILL = 5.0
 #: Seconds between two messages while Redis fails; and for which they are published before, meanwhile and afterwards.
 INTERVAL, BEFORE, AWAY, AFTER = 0.01, 1.0, 0.3, 5.0
 #: Subscribers in the other process while Redis fails.
@@ -54,13 +56,14 @@ def _burst(peer: Peer, target: Target, each: int, messages: int) -> tuple[int, i
             for _, port in others
         ]
         publisher = stack.enter_context(peer.publisher(own))
-        # Until one has come to all, subscriptions may not be in place.
         for number in (1, messages):
             due = number * each * peer.frame
             peer.publish(publisher, number)
             deadline = time.monotonic() + LONGEST
             got = sum(subscribers.receive(due, QUIET, deadline) for subscribers in crowds)
             empty(publisher)
+            if number == 1 and got != 2 * due:
+                raise RuntimeError(f"{peer.name}: the first message has not come to all")
         return (2 * due - got) // peer.frame, sum(subscribers.ended for subscribers in crowds)
 
 
@@ -105,7 +108,7 @@ def _restart(peer: Peer, target: Target) -> tuple[int, int, int]:
             step()
         quiet = time.monotonic()
         sizes = 0
-        while time.monotonic() - quiet < QUIET:
+        while time.monotonic() - quiet < STILL:
             for one in subscribers:
                 one.read()
             if sizes != (sizes := sum(sum(one.sizes) for one in subscribers)):
