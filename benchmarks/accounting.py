@@ -43,6 +43,15 @@ def pss(pid: int) -> int:
     return _sum(pid, lambda process: read_pss(Path(f"/proc/{process}/smaps_rollup").read_text()))
 
 
+def own_memory(pid: int) -> int:
+    """Return how many bytes of memory a process shares with no other one.
+
+    :raises OSError: when it has ended.
+    """
+    smaps = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * sum(int(size) for size in re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB$", smaps, re.MULTILINE))
+
+
 def _sum(pid: int, read: Callable[[int], T]) -> T:
     """Return the sum of `read` for a process and its descendants; a descendant that ends meanwhile counts nothing.
 

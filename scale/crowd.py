@@ -20,10 +20,14 @@ class Crowd:
     """Clients that get the same messages.
 
     :param sockets: WebSocket connections that have got nothing yet.
+    :param may_end: whether the server may close some.
     """
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
+    def __init__(self, sockets: list[socket.socket], may_end: bool = False) -> None:
         self.sockets = sockets
+        self._may_end = may_end
+        #: How many the server has closed.
+        self.ended = 0
         self._by_fd = {one.fileno(): one for one in sockets}
         self._poll = select.epoll()
         self._buffer = bytearray(_READ)
@@ -35,7 +39,7 @@ class Crowd:
         """Read until so many bytes have come to all together, or nothing has come for so long; return how many came.
 
         :param deadline: by `time.monotonic`: later than this, nothing is waited for.
-        :raises ConnectionError: when a connection ends.
+        :raises ConnectionError: when a connection ends that must not.
         """
         total = 0
         while total < size and time.monotonic() < deadline:
@@ -45,9 +49,15 @@ class Crowd:
             for fd, _ in ready:
                 got = self._by_fd[fd].recv_into(self._buffer)
                 if not got:
-                    raise ConnectionResetError("the server has closed a connection")
+                    self._end(fd)
                 total += got
         return total
+
+    def _end(self, fd: int) -> None:
+        if not self._may_end:
+            raise ConnectionResetError("the server has closed a connection")
+        self._poll.unregister(fd)
+        self.ended += 1
 
     def close(self) -> None:
         """Look at them no more."""
@@ -55,10 +65,10 @@ class Crowd:
 
 
 @contextmanager
-def crowd(count: int, make: Callable[[], socket.socket]) -> Iterator[Crowd]:
-    """Make clients, and close them in the end."""
+def crowd(count: int, make: Callable[[], socket.socket], may_end: bool = False) -> Iterator[Crowd]:
+    """Make clients, and close them in the end. :param may_end: see `Crowd`."""
     with many(count, make) as sockets:
-        made = Crowd(sockets)
+        made = Crowd(sockets, may_end)
         try:
             yield made
         finally:

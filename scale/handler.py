@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import wshost
@@ -63,9 +64,31 @@ class Stream:
         self._timer.cancel()
 
 
+class Watch:
+    """What a connection is told of a topic that it watches."""
+
+    def __init__(self) -> None:
+        self.present: set[str] = set()
+        #: How many have come or gone, as it was told; and how many of these were there already, or were not there.
+        self.told = self.twice = 0
+
+    def take(self, joined: dict[Ref, Any], left: Sequence[Ref]) -> None:
+        """Note an info."""
+        here, away = set(map(str, joined)), set(map(str, left))
+        self.told += len(here) + len(away)
+        self.twice += len(here & self.present) + len(away - self.present)
+        self.present = (self.present | here) - away
+
+
+#: How many connections this process has made.
+_made = 0
 #: What goes on for a connection.
 _asking: dict[Ref, Asking] = {}
 _streams: dict[Ref, Stream] = {}
+_watches: dict[Ref, Watch] = {}
+#: The ends that a connection was told of connections that it monitors; and of its names.
+_downs: Counter[Ref] = Counter()
+_unregistered: Counter[Ref] = Counter()
 
 
 def _later(seconds: float, call: Callable[..., object], *args: Any) -> Any:
@@ -76,6 +99,10 @@ def _later(seconds: float, call: Callable[..., object], *args: Any) -> Any:
 
 def pid(_ref: Ref) -> str:
     return str(os.getpid())
+
+
+def made(_ref: Ref) -> str:
+    return str(_made)
 
 
 def name(ref: Ref) -> str:
@@ -151,13 +178,63 @@ def send(ref: Ref, other: str, count: str, who: str) -> None:
     some(0)
 
 
+def join(ref: Ref, topic: str, name: str) -> str:
+    """Be present at a topic, and have a name."""
+    wshost.track(topic, ref)
+    return str(wshost.register(name, ref))
+
+
+def register(ref: Ref, name: str) -> str:
+    return str(wshost.register(name, ref))
+
+
+def unregister(_ref: Ref, name: str) -> str:
+    return str(wshost.unregister(name))
+
+
+def watch(ref: Ref, topic: str) -> str:
+    _watches[ref] = Watch()
+    ref.watch(topic)
+    return "watching"
+
+
+def monitor(ref: Ref, other: str) -> str:
+    ref.monitor(Ref.parse(other))
+    return "monitoring"
+
+
+def known(ref: Ref, topic: str, *names: str) -> str:
+    """Return what is known here: of names, of a topic, and what this connection was told of it."""
+    seen = _watches[ref]
+    return json.dumps(
+        {
+            "names": [str(wshost.whereis(name) or "") for name in names],
+            "present": sorted(map(str, wshost.present(topic))),
+            "watched": sorted(seen.present),
+            "told": seen.told,
+            "twice": seen.twice,
+        }
+    )
+
+
+def ends(ref: Ref) -> str:
+    """Return of how many ends it was told: of connections that it monitors, and of its own names."""
+    return json.dumps([_downs[ref], _unregistered[ref]])
+
+
 WORDS: dict[str, Callable[..., str | None]] = {
-    word.__name__: word for word in (pid, name, subscribe, publish, turns, stream, published, still, number, ask, send)
+    word.__name__: word
+    for word in (
+        *(pid, made, name, subscribe, publish, turns, stream, published, still, number, ask, send),
+        *(join, register, unregister, watch, monitor, known, ends),
+    )
 }
 
 
 def init(options: Any) -> Ref:
     """Return the connection's ref as the state."""
+    global _made  # noqa: PLW0603 - a count of this process
+    _made += 1
     ref: Ref = options["worker"]
     return ref
 
@@ -175,4 +252,10 @@ def handle(message: Any, ref: Ref) -> Any:
             Ref.parse(asker).info(["answer"])
         case ("info", ["answer"]):
             _asking[ref].answered()
+        case ("info", ("presence", _, joined, left)):
+            _watches[ref].take(joined, left)
+        case ("info", ("down", _, _)):
+            _downs[ref] += 1
+        case ("info", ("unregistered", _)):
+            _unregistered[ref] += 1
     return ("noreply", ref)

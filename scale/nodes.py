@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.building import UnavailableError
 from scale.brokers import Broker
-from torture.peers import PATIENCE, ask, connected
+from scale.machines import Machine
+from torture.peers import PATIENCE, ask, connected, handshake, read_answer
 from torture.server import Server, Target
 from wshost.settings.options import Settings
 
@@ -28,16 +29,40 @@ def needs_workers() -> None:
 
 
 @contextmanager
-def node(target: Target, *brokers: Broker, scheme: str = "nats", admin: str = "") -> Iterator[Server]:
+def node(
+    target: Target,
+    *brokers: Broker,
+    admin: str = "",
+    listens: str = "",
+    machine: Machine | None = None,
+) -> Iterator[Server]:
     """Start a server with the handler of these rows.
 
     :param brokers: those of one cluster, by which it meets others.
     :param admin: the path of the socket for operators; empty for none.
+    :param listens: the path of a Unix socket where clients connect, too; empty for none.
+    :param machine: where it runs; None: as all others.
     """
-    options = [f"--backplane={scheme}://127.0.0.1:{broker.port}" for broker in brokers]
+    options = [f"--backplane={broker.url}" for broker in brokers]
     options += [f"--admin=unix:{admin}"] if admin else []
-    with target.start(*options, *OPTIONS, handler="scale.handler") as server:
+    listen = ("--listen=tcp:0:interface=127.0.0.1", f"--listen=unix:{listens}") if listens else ("--port=0",)
+    command = machine.enter if machine is not None else ()
+    with target.start(*options, *OPTIONS, handler="scale.handler", listen=listen, command=command) as server:
         yield server
+
+
+def by_socket(path: str) -> socket.socket:
+    """Return a client that is connected by a Unix socket."""
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(PATIENCE)
+    try:
+        made.connect(path)
+        made.sendall(handshake())
+        read_answer(made)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def metric(path: str, name: str) -> float:

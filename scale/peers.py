@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -65,6 +65,10 @@ class Peer:
         elif not self.app:
             ask(made, "!subscribe all")
         return made
+
+    def publisher(self, port: int) -> socket.socket:
+        """Return a new client for `publish`. At others, it is a subscriber, too; what it gets is not counted."""
+        return self.subscribe(port) if self.app else connected(port)
 
     def publish(self, client: socket.socket, count: int) -> None:
         """Let the client's server publish."""
@@ -139,32 +143,39 @@ def _process(peer: Peer, broker: Broker) -> Iterator[tuple[int, int]]:
         yield process.pid, port
 
 
+@contextmanager
+def processes(peer: Peer, target: Target, broker: Broker, count: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """Start processes of a server that meet at a broker; give the id and the port of each.
+
+    :raises UnavailableError: when they do not start.
+    """
+    with ExitStack() as stack:
+        if peer.app:
+            yield [stack.enter_context(_process(peer, broker)) for _ in range(count)]
+        else:
+            servers = [stack.enter_context(node(target, broker)) for _ in range(count)]
+            yield [(server.pid, server.port) for server in servers]
+
+
 def _measure(peer: Peer, target: Target, each: int, turns: int) -> tuple[list[float], int]:
     """Return the CPU of a delivery in each turn, in microseconds; and how many deliveries of a burst came too late."""
     with ExitStack() as stack:
         broker = stack.enter_context(valkey())
-        processes = []
-        for _ in range(2):
-            if peer.app:
-                processes.append(stack.enter_context(_process(peer, broker)))
-            else:
-                server = stack.enter_context(node(target, broker, scheme="redis"))
-                processes.append((server.pid, server.port))
+        both = stack.enter_context(processes(peer, target, broker, 2))
         crowds = [
             stack.enter_context(crowd(each, lambda port=port: peer.subscribe(port)))  # type: ignore[misc]
-            for _, port in processes
+            for _, port in both
         ]
-        # It is a subscriber, too, so that it can say in the same way what to do; what it gets is not counted.
-        publisher = stack.enter_context(peer.subscribe(processes[0][1]) if peer.app else connected(processes[0][1]))
+        publisher = stack.enter_context(peer.publisher(both[0][1]))
 
         def turn(count: int) -> tuple[float, int]:
-            before = sum(cpu(pid) for pid, _ in processes)
+            before = sum(cpu(pid) for pid, _ in both)
             due = count * each * peer.frame
             peer.publish(publisher, count)
             deadline = time.monotonic() + LONGEST
             got = sum(subscribers.receive(due, QUIET, deadline) for subscribers in crowds)
-            _empty(publisher)
-            return sum(cpu(pid) for pid, _ in processes) - before, (2 * due - got) // peer.frame
+            empty(publisher)
+            return sum(cpu(pid) for pid, _ in both) - before, (2 * due - got) // peer.frame
 
         # The first turns are not counted.
         for _ in range(2):
@@ -176,7 +187,7 @@ def _measure(peer: Peer, target: Target, each: int, turns: int) -> tuple[list[fl
         return costs, turn(BURST)[1]
 
 
-def _empty(client: socket.socket) -> None:
+def empty(client: socket.socket) -> None:
     """Read what has come for a client."""
     client.setblocking(False)
     try:

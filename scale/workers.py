@@ -12,19 +12,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
-from benchmarks.accounting import descendants, own_cpu
+from benchmarks.accounting import descendants, own_cpu, own_memory, wait_until_idle
 from benchmarks.compiled_load import CompiledLoad
+from benchmarks.running import CORES
 from benchmarks.samples import Sample
 from scale.crowd import until
-from scale.nodes import OPTIONS, needs_workers
+from scale.nodes import OPTIONS, apart, needs_workers
 from torture.figures import Figure
 from torture.peers import ask, connected, many
 from torture.server import Server, Target
 
 #: Clients of the load; what they send; and seconds of a turn.
 CLIENTS, MESSAGE, TURN = 200, b"x" * 64, 0.5
-#: Clients that connect at the same time.
+#: Clients of each process that connect at the same time.
 AT_ONCE = 32
 #: Clients while workers die, and seconds over which those that have lost their connection come back.
 PEERS, JITTER = 1_000, 1.0
@@ -77,44 +79,70 @@ def _messages(sample: Sample) -> float:
     return sample.per_second * sample.seconds
 
 
-def _busiest(server: Server, load: CompiledLoad) -> tuple[float, float]:
-    """Return the CPU time of a new connection in seconds: in the process that has most to do, and in the first one."""
-    pids = descendants(server.pid)
+def _leave_alone(worker: int, server: Server) -> None:
+    """Let one worker have the server's core, and move all other processes of the server to that of the load."""
+    for pid in descendants(server.pid):
+        if pid != worker:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {CORES[-1]})
+
+
+def _turn(load: CompiledLoad, *pids: int) -> tuple[float, ...]:
+    """Return how many connections the load has made in a turn, and how many µs each process was at work meanwhile."""
     before = [own_cpu(pid) for pid in pids]
-    sample = load.turn(TURN, lambda: 0.0)
-    used = [(own_cpu(pid) - earlier) / _messages(sample) for pid, earlier in zip(pids, before, strict=True)]
-    return max(used), used[0]
+    made = _messages(load.turn(TURN, lambda: 0.0))
+    return made, *((own_cpu(pid) - earlier) * 1e6 for pid, earlier in zip(pids, before, strict=True))
 
 
 def connecting(turns: int) -> Callable[[Target], Iterator[Figure]]:
     """Return the row: new connections.
 
-    A machine of two cores has none for the load besides two workers. So the row measures how long the busiest process
-    is at work for one connection: so many connections a second can come if each process has a core.
+    A machine of two cores has none for the load besides two workers. So the row measures how long each process is at
+    work for a connection that it has: so many connections a second can come if each process has a core. The one worker
+    that is measured has a core, as one process has it: others would drive its memory out of the core's caches.
     """
 
     def row(target: Target) -> Iterator[Figure]:
         with ExitStack() as stack:
             servers = _both(target, stack)
             loads = [
-                stack.enter_context(closing(CompiledLoad("connect", server.port, AT_ONCE, [MESSAGE])))
-                for server in servers
+                stack.enter_context(closing(CompiledLoad("connect", server.port, workers * AT_ONCE, [MESSAGE])))
+                for workers, server in enumerate(servers, 1)
             ]
-            costs: list[list[float]] = [[], []]
-            accepting = []
+            one, two = servers
+            client, _ = apart(two.port, stack)
+            worker = int(ask(client, "!pid"))
+            _leave_alone(worker, two)
+            costs = []
             for _ in range(turns + 1):
-                for server, load, found in zip(servers, loads, costs, strict=True):
-                    busiest, first = _busiest(server, load)
-                    found.append(busiest * 1e6)
-                accepting.append(first * 1e6)
-            medians = [statistics.median(found[1:]) for found in costs]
-            for where, median in zip(("one process", "two workers"), medians, strict=True):
-                yield Figure(f"CPU of a connection in the busiest process, {where}: median", median, "µs")
-                yield Figure(f"connections a second if each process has a core, {where}", 1e6 / median)
-            yield Figure("CPU of a connection in the process that accepts: median", statistics.median(accepting), "µs")
-            yield Figure("two workers by one process, medians", medians[1] / medians[0], "", 1 / 1.6)
+                single, used = _turn(loads[0], one.pid)
+                before = int(ask(client, "!made"))
+                pair, served, accepted = _turn(loads[1], worker, two.pid)
+                costs.append((used / single, served / (int(ask(client, "!made")) - before), accepted / pair))
+            # The first turn is not counted.
+            single, served, accepted = (statistics.median(found) for found in zip(*costs[1:], strict=True))
+            yield Figure("CPU of a connection, one process: median", single, "µs")
+            yield Figure("CPU of a connection, its worker: median", served, "µs")
+            yield Figure("CPU of a connection, the process that accepts: median", accepted, "µs")
+            # A worker has every other connection; the one process that accepts has all.
+            busiest = max(served / 2, accepted)
+            for where, cost in (("one process", single), ("two workers", busiest)):
+                yield Figure(f"connections a second if each process has a core, {where}", 1e6 / cost)
+            yield Figure("two workers by one process, medians", busiest / single, "", 1 / 1.6)
 
     return row
+
+
+def memory(target: Target) -> Iterator[Figure]:
+    """The row: how much memory each worker has that it shares with no other process, before it has a client."""
+    needs_workers()
+    for where, options in (("", ()), (", with --preload", ("--preload",))):
+        with target.start("--workers=2", *options, *OPTIONS, handler="scale.handler") as server:
+            _, _, *workers = descendants(server.pid)
+            for pid in workers:
+                wait_until_idle(pid)
+            goal = 6 if options else None
+            yield Figure(f"a worker's own memory{where}", max(map(own_memory, workers)) / 1e6, "MB", goal)
 
 
 class _Clients:

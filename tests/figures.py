@@ -22,10 +22,11 @@ from typing import Any
 from twisted.web.http import HTTPFactory
 from zope.interface import implementer
 
-from tests import conformance, metrics
+from tests import conformance, metrics, million
 from wshost import messages, server
 from wshost.admin import connections, site, totals
 from wshost.backplanes import connection as broker
+from wshost.backplanes import link, shard_speaker, shards
 from wshost.client import blocking
 from wshost.cluster import directory, facts, members
 from wshost.commands.options import CONFIG
@@ -58,7 +59,7 @@ from wshost.protocols.http import head
 from wshost.protocols.websocket import deflate, driver, handshake, keepalive, limited, options, reader
 from wshost.results import Reject
 from wshost.settings.options import MODULES, OPTIONS, Option, Settings
-from wshost.workers import deaths, overview
+from wshost.workers import asks, deaths, overview
 
 ROOT = Path(__file__).parent.parent
 
@@ -195,7 +196,11 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("`--backplane-patience`, {} seconds, is dropped", (_time("backplane_patience"),)),
         ("the start waits {} seconds for it", (count(server.BACKPLANE_TIMEOUT),)),
         ("has taken it within {} seconds", (count(int(parameter(blocking.connect, "timeout"))),)),
+        ("Then it waits up to {} seconds more", (str(link.HOLD),)),
         ("is left within {} seconds", (count(ceil((broker.UNANSWERED + 1) * broker.PING)),)),
+        ("This needs Redis {}, or Valkey.", (str(shard_speaker.OLDEST),)),
+        ("- Topics are in {} parts", (count(shards.PARTS),)),
+        ("takes {} subscriptions", (count(shards.PARTS),)),
     ],
     "docs/handlers.md": [
         ("then what changes, at most once in {} seconds.", (str(directory.INTERVAL),)),
@@ -276,6 +281,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ('and `reason`, {} "closed by an administrator"', (str(connections.CLOSE[0]),)),
         ("A scrape adds up {} connections a turn", (count(totals.A_TURN),)),
         ("A worker that does not answer within {} seconds", (count(overview.TIMEOUT),)),
+        ("Without an answer within {} seconds, the worker decides alone", (count(asks.LOOKS * asks.EVERY),)),
         (
             "but when {} have died within {} seconds, only after a pause of {} to {} seconds",
             (count(deaths.MANY), count(deaths.WITHIN), count(deaths.FIRST), count(deaths.LONGEST)),
@@ -289,6 +295,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     ],
     "docs/security.md": [
         ("| {} s (`--handshake-timeout`) | 408", (_time("handshake_timeout"),)),
+        ("a worker waits for, and how long | {}, {} s |", (count(asks.MOST_ASKED), count(asks.LOOKS * asks.EVERY))),
         ("reading takes time linear in it | {} |", (size(_HTTP["max_head_size"]),)),
         (
             "| many headers, many query fields | their number | {} each |",
@@ -383,6 +390,7 @@ TIES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ),
         ("The default address, {}, is no protection", (str(DEFAULTS["interface"]),)),
     ],
+    "docs/million.md": million.ties(),
     # Pages of measured figures: what of the code they name.
     "docs/performance.md": [
         ("has C in its wheel, does it from {} on", (size(_masking._LARGE),)),
@@ -404,6 +412,9 @@ OTHERS: dict[str, list[str]] = {
     ],
     "docs/scaling.md": [
         "still gets 200, and",
+        "all of `rooms.7.>` is in one part",
+        "`rooms.7` and `rooms.8` may be in",
+        "such as `rooms.7.*` concerns",
         "exit status is 0 when the broker has",
         "Otherwise it is 1, and one line",
     ],
@@ -415,7 +426,8 @@ OTHERS: dict[str, list[str]] = {
         'it logs "waiting for 3 connections" once a second',
         '"waiting for 3 connections" counts those of all',
         "and the status 1",
-        "a worker needs about 10 MB of its own",
+        "a worker needs about 11 MB of its own",
+        "with it, about 9 MB",
         "`--drain-spread 8` closes the connections one after the other, in random order, over 8 seconds",
         "With `--drain-code 1012` ",
         "A port below 1024 needs root",
@@ -436,6 +448,13 @@ OTHERS: dict[str, list[str]] = {
         "the usual buffer of 64 KB",
         "a handler that answers with 100 MiB makes wshost hold 100 MiB",
     ],
+    "docs/deployment.md": [
+        "The nodes are 10.0.0.11 and 10.0.0.12, the proxy is 10.0.0.2, the broker 10.0.0.5.",
+        "One proxy has some 28,000 ports",
+        "If the network 10.0.0.0/24 is yours",
+        "listens on port 8080",
+    ],
+    "docs/million.md": ["on 27 November 2026,"],
     "docs/tutorial.md": ["A second client starts at 1 again"],
 }
 #: Pages that are not looked through for numbers that are not tied.

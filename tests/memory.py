@@ -20,6 +20,7 @@ from wsproto.connection import Connection as PeerConnection
 from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 from zope.interface import alsoProvides, implementer
 
+from wshost.connections.admission import Admission
 from wshost.connections.connection import Connection
 from wshost.connections.hub import Hub
 from wshost.connections.shared import Limits, Link
@@ -93,6 +94,7 @@ class MemoryTransport:
         self.half_closed = self.disconnecting = self.aborted = self.gone = False
         #: Whether it can read into a buffer of the protocol's, as ours can; and that.
         self.buffered = False
+        self.held = False
         self.room: memoryview | None = None
         #: Who writes to it, and is paused while too much waits.
         self.producer: Any = None
@@ -149,7 +151,7 @@ class MemoryTransport:
         self._read()
 
     def _read(self) -> None:
-        while self._unread and self.producing and not self.aborted and not self.gone:
+        while self._unread and self.producing and not self.held and not self.aborted and not self.gone:
             data = self._unread.pop(0)
             if self.room is None:
                 self._protocol.dataReceived(data)
@@ -221,6 +223,14 @@ class MemoryTransport:
         """The header has come, and says that the peer is this."""
         self._peer = peer
         self.known()
+
+    def hold(self) -> None:
+        """Keep what comes, as that transport."""
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
+        self._read()
 
     def getHost(self) -> Any:
         return self._host
@@ -372,6 +382,7 @@ class MemoryHost:
     :param access: likewise.
     :param counts_ends: likewise.
     :param trusted: likewise.
+    :param admission: likewise.
     :param limits: for the `Limits`.
     """
 
@@ -388,6 +399,7 @@ class MemoryHost:
         access: bool = False,
         counts_ends: bool = False,
         trusted: Networks | None = None,
+        admission: Admission | None = None,
         **limits: Any,
     ) -> None:
         self.reactor = reactor or MemoryReactor()
@@ -406,6 +418,7 @@ class MemoryHost:
             access=access,
             counts_ends=counts_ends,
             trusted=trusted,
+            admission=admission,
         )
 
     def connect(self, address: str = "127.0.0.1", port: int = 50_000, **how: Any) -> Peer:

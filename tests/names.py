@@ -48,11 +48,15 @@ _WORDS = """
     tcp:8080 tcp6:8080:interface=\\:\\: unix:/run/chat.sock haproxy:tcp:8080 systemd:domain=INET:name=chat index=0
     haproxy:systemd:… FileDescriptorName=admin StateDirectory
     RestrictAddressFamilies SystemCallFilter MemoryDenyWriteExecute LoadCredential
-    HEALTHCHECK terminationGracePeriodSeconds
+    HEALTHCHECK terminationGracePeriodSeconds preStop
+    fail_timeout net.ipv4.ip_local_port_range /healthz /readyz chat@8080 OOMPolicy=continue
     ssl:443:privateKey=key.pem:certKey=cert.pem fast:8080 fast:443:cert=chat.pem:key=chat.key fast:unix=/run/chat.sock
     nats://user:password@host:4222 nats://token@host tls://host:4222 redis://:password@host:6379 rediss://host:6379
-    redis+sentinel://host:26379,host2:26379/master rediss+sentinel .creds web-1.hD3kP0aQ9zE.c17
-    > rooms rooms.7 rooms.7* rooms.7.staff rooms.* rooms.> a..b a.*.b
+    redis+sentinel://host:26379,host2:26379/master rediss+sentinel
+    redis+cluster://host:6379,host2:6379 redis+cluster rediss+cluster redis:// cluster-preferred-endpoint-type
+    hostname +@pubsub +@scripting +hello
+    +cluster|slots &* .creds web-1.hD3kP0aQ9zE.c17
+    > rooms rooms.7 rooms.7* rooms.7.staff rooms.7.* rooms.7.> rooms.8 rooms.* rooms.> a..b a.*.b
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
     wshost-epoll close ssl isal nc openssl strace twistd pip TCP_NOTSENT_LOWAT TimeoutStopSec Group=www-data
     true false yes LimitNOFILE LimitNOFILE= Forwarded X-Forwarded-For X-Forwarded-Proto GLIBC_TUNABLES MALLOC_…
@@ -89,16 +93,21 @@ OTHERS = frozenset(_WORDS.split()) | {
     "make VENV=.venv-3.13",
     ".venv/bin/towncrier build --draft",
     "options[…]",
-    "apt install caddy chromium curl gcc haproxy libssl-dev logrotate nginx npm openssl redis-server strace systemd",
     (
-        "apt install caddy chromium curl faketime gcc haproxy libssl-dev logrotate nginx npm openssl redis-server "
+        "apt install caddy chromium curl gcc haproxy iproute2 libssl-dev logrotate nginx npm openssl redis-server "
         "strace systemd"
+    ),
+    (
+        "apt install caddy chromium curl faketime gcc haproxy iproute2 libssl-dev logrotate nginx npm openssl "
+        "redis-server strace systemd"
     ),
     "apt install golang-go golang-github-gorilla-websocket-dev",
     "apt install libwebsockets-dev",
     "ulimit -Hn",
     "systemctl reload chat",
+    "systemctl restart chat@8080",
     "pip wheel --no-deps .",
+    "docker compose stop chat1",
     "docker stop",
     "podman stop",
     "systemd-analyze security chat.service",

@@ -91,6 +91,12 @@ class TestAWay:
         }
         assert len(names) == 2
 
+    def test_a_way_shows_no_password(self) -> None:
+        [way] = build(backplane=["demo://user:secret@a"]).ways
+        assert "host='a'" in repr(way)
+        assert "secret" not in repr(way)
+        assert way.name != build(backplane=["demo://user:other@a"]).ways[0].name
+
     def test_what_is_wrong_is_said_in_one_line_when_it_is_built(self) -> None:
         assert wrong(backplane=["demo://a:0"]) == "backplane: 'demo://a:0': 'a:0' is no host with a port"
         assert wrong(backplane=["demo://a"], backplane_key="no such file") == "backplane_key: no such file"

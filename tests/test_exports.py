@@ -78,6 +78,8 @@ class TestPlugins:
             "nats",
             "nats_tls",
             "redis",
+            "redis_cluster",
+            "redis_cluster_tls",
             "redis_sentinel",
             "redis_sentinel_tls",
             "redis_tls",

@@ -109,6 +109,7 @@ class Target:
         deflate: bool = False,
         command: Sequence[str] = (),
         environment: Mapping[str, str] = _NOTHING,
+        listen: Sequence[str] = ("--port=0",),
     ) -> Iterator[Server]:
         """Start it with an echo, wait until it listens, and end it afterwards.
 
@@ -116,6 +117,7 @@ class Target:
         :param handler: of wshost.
         :param command: runs it, such as prlimit.
         :param environment: variables, besides those of this process.
+        :param listen: options of wshost that say where it listens: at 127.0.0.1, too.
         """
         with ExitStack() as stack:
             if self.is_wshost:
@@ -126,7 +128,7 @@ class Target:
                 with on_core(CORES[0]):
                     process = stack.enter_context(
                         running(
-                            [*command, sys.executable, "-m", "wshost", "--port=0", *flags, *options],
+                            [*command, sys.executable, "-m", "wshost", *listen, *flags, *options],
                             stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL,
                             stderr=log,

@@ -47,4 +47,4 @@ def build(settings: Settings) -> Cluster:
 
     # What is wrong with the settings is said now.
     made()
-    return Cluster(name, [Way(repr(told), made)], buffer=settings.backplane_buffer)
+    return Cluster(name, [Way(told, made)], buffer=settings.backplane_buffer)

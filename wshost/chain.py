@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IProtocolFactory
 
@@ -59,6 +59,22 @@ def build(settings: Settings, timings: Timings | None = None) -> tuple[Link, ...
         if hasattr(link.module, "check"):
             link.module.check(link.options, tuple(chain), position)
     return links
+
+
+class Made(NamedTuple):
+    """A chain, and what times its handlers; None: they are not timed."""
+
+    links: tuple[Link, ...]
+    timings: Timings | None
+
+
+def make(settings: Settings) -> Made:
+    """Return the chain that the settings ask for; its handlers are timed if there is an endpoint for operators.
+
+    :raises ConfigurationError: as `build`.
+    """
+    timings = None if settings.admin is None else Timings()
+    return Made(build(settings, timings), timings)
 
 
 def adapters(links: Sequence[Link]) -> list[HandlerAdapter]:

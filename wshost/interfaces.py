@@ -133,6 +133,15 @@ class IConfirmingDriver(IProtocolDriver):
     """
 
 
+class IHoldingDriver(IProtocolDriver):
+    """A driver that may hold messages of refs back while the output has room. They count as what waits for the peer.
+
+    When somebody waits until all has left, its `handle_action` gets ``"let_go"``: it then sends what need not wait.
+    """
+
+    held = Attribute("int: how many bytes of such messages wait now; read in any thread")
+
+
 class IRenewableDriver(IProtocolDriver):
     """A driver that can go over to newer code of its handler.
 
@@ -228,7 +237,7 @@ class IContext(Interface):
     def release_actions() -> None:
         """Undo `keep_actions`: call `handle_action` for each kept action, from within this call."""
 
-    def use_client(client: IAddress | None, secure: bool) -> None:
+    def use_client(client: IAddress | None, secure: bool, decided: Callable[[], None] | None = None) -> bool:
         """Take a trusted proxy's word: `peer` and `peer_address` are from now on those of this client.
 
         The connection counts for the client's limits. If these are exceeded, `admitted` is False then, and the module
@@ -237,6 +246,9 @@ class IContext(Interface):
 
         :param client: None: the proxy has not named it.
         :param secure: whether the client has connected to the proxy by TLS.
+        :param decided: called later, unless the module has left, when another process counts the client's connections,
+            too, and has to be asked. None: this process decides alone.
+        :returns: whether `admitted` holds already; if not, it does when `decided` is called.
         """
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
@@ -274,6 +286,12 @@ class IContext(Interface):
 
     def unsubscribe_all() -> None:
         """End all of the connection's subscriptions to topics, as `IRef.unsubscribe` ends one."""
+
+    def start_over() -> None:
+        """End all that the connection has and wants: subscriptions to topics, names, presences, monitors and watches.
+
+        For a module that begins anew, and asks for it again.
+        """
 
     def use_encoding(encoding: IEncoding | None) -> None:
         """From now on, send published messages in this encoding, without asking the module for each.
@@ -357,14 +375,16 @@ class IRef(Interface):
     def info(message: Any) -> bool:
         """Give the handler of the connection ``("info", message)``."""
 
-    def subscribe(topic: str) -> bool:
-        """Send messages that are published to this topic from now on. A second `subscribe` to it changes nothing.
+    def subscribe(topic: str, tell_lost: bool = False) -> bool:
+        """Send messages that are published to this topic from now on. A second `subscribe` to it may add `tell_lost`.
 
         A connection may have a limited number of topics. It gets a message once, even if several of them match.
 
         :param topic: tokens joined by dots. In a pattern, the token ``*`` stands for one token of any text; the last
             token may be ``>``, for one token or more.
-        :raises TypeError: when the topic is no str.
+        :param tell_lost: give the handler ``("info", ("lost", topic, n))`` when it is known that `n` messages of other
+            processes to a topic were lost on their way here; once a turn. The topic is never a pattern.
+        :raises TypeError: when the topic is no str, or `tell_lost` no bool.
         :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
 
@@ -404,6 +424,12 @@ class ILocalTopics(Interface):
 
         :param topic: as it was published, never a pattern. Called once for a message, whatever matches.
         :returns: False when too much waits already: some subscribers, or all, miss the message.
+        """
+
+    def lose_locally(topic: str, messages: int) -> None:
+        """Tell subscribers of this hub that ask for it how many messages to a topic were lost on their way here.
+
+        Called in any thread; does not raise.
         """
 
 
@@ -498,6 +524,21 @@ class IBackplane(Interface):
 
     def unsubscribe(subject: str) -> None:
         """Undo `subscribe`."""
+
+
+class ITellingBackplane(IBackplane):
+    """A backplane that may find out that nobody gets a payload. It is no duty of one."""
+
+    def publish_or_tell(subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        """Publish a payload, as `publish` does. Call `nobody` if it is known that no process gets it on this way.
+
+        It is called at most once, in a later turn, when no users' code is running. It is not called as long as somebody
+        may get the payload: one whom the broker does not know yet to be gone, or whom only another broker knows. A lost
+        connection says nothing, either. Of calls that are due, a limited number is kept.
+
+        :param payload: not larger than `largest`.
+        :returns: False if it is dropped, as of `publish`. Then `nobody` is not called.
+        """
 
 
 class IBackplaneReceiver(Interface):
@@ -678,7 +719,10 @@ class IChannel(Interface):
         """Return the reactor's time, in seconds."""
 
     def unsubscribe_all() -> None:
-        """End all of the connection's subscriptions to topics: the handler starts again."""
+        """End all of the connection's subscriptions to topics."""
+
+    def start_over() -> None:
+        """End all that the connection has and wants, as the handler starts again: see `IContext.start_over`."""
 
     def call_later(seconds: float, call: Callable[[], None]) -> Timer:
         """Call once; unlike `IContext.call_later`, also after the connection is gone."""

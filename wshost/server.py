@@ -33,7 +33,6 @@ from wshost.connections.hub import Hub
 from wshost.connections.registry import Guests
 from wshost.connections.shared import Limits
 from wshost.handlers.holding import held_by
-from wshost.handlers.timed import Timings
 from wshost.interfaces import IExchange
 from wshost.listening import trial
 from wshost.listening.listener import Listener, tcp
@@ -120,8 +119,7 @@ class Server(MultiService):
         self._reactor = reactor
         self._exchange = exchange
         self._cluster = brokers.build(settings)
-        self._timings = None if settings.admin is None else Timings()
-        self._chain = chain.build(settings, self._timings)
+        self._chain, self._timings = self._make_chain(settings)
         self._certificates: Certificates | None = None
         if settings.tls_cert:
             self._certificates = self._read_certificates()
@@ -148,6 +146,10 @@ class Server(MultiService):
         self._halted: Deferred[Any] = succeed(None)
         # What fires when the server has stopped; None while it does not stop.
         self._stops: list[Deferred[None]] | None = None
+
+    def _make_chain(self, settings: Settings) -> chain.Made:
+        """Return the chain. A subclass may have made it before."""
+        return chain.make(settings)
 
     @property
     def ready(self) -> bool:

@@ -103,7 +103,7 @@ class TestDashboard:
 class TestAlerts:
     def test_each_alert_has_all_it_needs(self) -> None:
         rules = ALERTS.split("      - alert: ")[1:]
-        assert len(rules) == 10
+        assert len(rules) == 11
         for rule in rules:
             assert re.fullmatch(
                 r"Wshost\w+\n +expr: .+\n +for: \d+m\n +labels: \{ severity: (page|warning) \}\n"

@@ -128,13 +128,14 @@ def test_a_scrape_counts_what_goes_to_other_processes_and_comes(look: Look, host
     outside = Outside(Clock(), lambda call: None, LocalHubs(), Subjects(), machine="m", buffer=1_000)
     outside.add(Bus().backplane())
     outside.counts.published, outside.counts.received, outside.counts.dropped = 5, 4, 3
-    outside.counts.lost, outside.counts.malformed = 2, 1
+    outside.counts.lost, outside.counts.malformed, outside.counts.payloads_dropped = 2, 1, 6
     value = scrape(lambda state: look(state)._replace(outside=outside), host)
     assert value("wshost_backplane_away") == 1
     assert value("wshost_backplane_waiting_bytes") == 0
     assert value("wshost_backplane_messages_total", direction="out") == 5
     assert value("wshost_backplane_messages_total", direction="in") == 4
     assert value("wshost_backplane_messages_dropped_total") == 3
+    assert value("wshost_backplane_payloads_dropped_total") == 6
     assert value("wshost_backplane_messages_lost_total") == 2
     assert value("wshost_backplane_malformed_total") == 1
 

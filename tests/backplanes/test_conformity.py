@@ -11,7 +11,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from wshost.backplanes.conformity import Receiver, check_backplane
-from wshost.interfaces import IBackplane, IBackplaneReceiver
+from wshost.interfaces import IBackplane, IBackplaneReceiver, ITellingBackplane
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -163,6 +163,63 @@ class LosesAtTheEnd(Right):
             super().bring(subject, payload)
 
 
+class Tells(Right):
+    """Knows who gets what, and tells it in a later turn."""
+
+    def __init__(self, broker: list[Right]) -> None:
+        super().__init__(broker)
+        self.reactor: Any = None
+
+    def connect(self, reactor: Any, receiver: IBackplaneReceiver) -> Deferred[None]:
+        self.reactor = reactor
+        return super().connect(reactor, receiver)
+
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        if not any(other.matches(pattern, subject) for other in self.broker for pattern in other.subjects):
+            self.tell(nobody)
+        return self.publish(subject, payload)
+
+    def tell(self, nobody: Callable[[], object]) -> None:
+        self.reactor.callLater(0, nobody)
+
+
+class TellsNothing(Tells):
+    def tell(self, nobody: Callable[[], object]) -> None:
+        """It is no duty."""
+
+
+class TellsAtOnce(Tells):
+    def tell(self, nobody: Callable[[], object]) -> None:
+        nobody()
+
+
+class TellsTwice(Tells):
+    def tell(self, nobody: Callable[[], object]) -> None:
+        super().tell(nobody)
+        super().tell(nobody)
+
+
+class TellsWrongly(Tells):
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        self.tell(nobody)
+        return self.publish(subject, payload)
+
+
+class AsksAndRefuses(Tells):
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        return False
+
+
+class AsksAndReorders(Tells):
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        return payload == b"7" or self.publish(subject, payload)
+
+
+class AsksInAnotherWay(Right):
+    def publish_or_tell(self, subject: str) -> bool:
+        return False
+
+
 def outcome(make: Callable[[list[Right]], Any]) -> tuple[list[Any], list[Right]]:
     """What the check says of these backplanes; and those that are still connected."""
     clock, said, broker = Clock(), [], list[Right]()
@@ -177,8 +234,9 @@ def test_the_receiver_of_the_check_is_one() -> None:
     assert verifyObject(IBackplaneReceiver, Receiver(Clock()))
 
 
-def test_a_right_backplane_passes() -> None:
-    assert outcome(Right) == ([None], [])
+@pytest.mark.parametrize("make", [Right, implementer(ITellingBackplane)(Tells), TellsNothing])
+def test_a_right_backplane_passes(make: Any) -> None:
+    assert outcome(make) == ([None], [])
 
 
 @pytest.mark.parametrize(
@@ -197,6 +255,12 @@ def test_a_right_backplane_passes() -> None:
         (Cuts, "payloads of extreme sizes are lost, or changed, or come in another order"),
         (LosesLongSubjects, "not within 30 s: a payload that is due"),
         (DisconnectsForSize, "a payload that is too large disconnects: ['too large']"),
+        (AsksInAnotherWay, "it does not provide ITellingBackplane: The object"),
+        (AsksAndRefuses, "`publish_or_tell` refuses a payload"),
+        (TellsAtOnce, "`publish_or_tell` calls `nobody` before it has returned"),
+        (AsksAndReorders, "payloads of `publish_or_tell` are lost, or changed, or come in another order"),
+        (TellsWrongly, "`nobody` is called for a payload that comes"),
+        (TellsTwice, "`nobody` is called more than once for a payload"),
         (TakesWhenClosed, "a closed backplane takes a payload"),
         (Drops, "payloads were dropped while connected: [3, 0]"),
         (LosesAtTheEnd, "payloads that were published before `close` are lost, or come in another order"),

@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs
 from tests.backplanes.surroundings import Attempt, Network, Transport, Turns, settings, turns
 from wshost.backplanes import link as module
 from wshost.backplanes.connection import FINISH, PING, BrokerError
-from wshost.backplanes.link import BROKERS, CONNECT, LONGEST, REASONS, SHORTEST, Link
+from wshost.backplanes.link import BROKERS, CONNECT, HOLD, LONGEST, REASONS, SHORTEST, Link
 from wshost.backplanes.output import COMMANDS
 from wshost.backplanes.settings import Broker
 from wshost.fastnet.reactor import FastReactor
@@ -55,6 +55,12 @@ class World:
         transport = self.network.next().accept()
         self.clock.advance(0)
         assert transport.read() == b"hello "
+        transport.protocol.dataReceived(b"welcome")
+        return transport
+
+    def come_back(self) -> Transport:
+        """Accept the attempt that is made after a delay, and let us in."""
+        transport = self.later().accept()
         transport.protocol.dataReceived(b"welcome")
         return transport
 
@@ -169,6 +175,7 @@ class TestLosing:
         transport = world.network.attempts[-1].accept()
         assert world.link.broker != first
         transport.protocol.dataReceived(b"welcome")
+        world.clock.advance(HOLD)
         assert transport.read() == b"hello waits "
         assert world.happened == [f"begin {first.host}", "bad bytes", f"begin {world.link.broker.host}"]
 
@@ -180,7 +187,51 @@ class TestLosing:
         assert transport.read() == b""
         world.later().accept().protocol.dataReceived(b"welcome")
         assert world.link.is_ready
+        world.clock.advance(HOLD)
         assert world.link.output.waiting == 0
+
+    def test_payloads_wait_for_receivers_that_have_lost_the_same_broker(self, world: World) -> None:
+        world.lose(world.let_in())
+        transport = world.come_back()
+        world.link.send(b"waits ")
+        world.link.command(b"command ")
+        turns(world.clock)
+        assert transport.read() == b"hello command "
+        # The second delay would have been the next one.
+        world.clock.advance(2 * SHORTEST)
+        assert transport.read() == b"waits "
+
+    def test_payloads_wait_so_long_at_the_most(self, world: World) -> None:
+        transport = world.let_in()
+        for _ in range(10):
+            world.lose(transport)
+            transport = world.come_back()
+        world.link.send(b"waits ")
+        turns(world.clock)
+        transport.read()
+        world.clock.advance(HOLD)
+        assert transport.read() == b"waits "
+
+    def test_payloads_are_not_dropped_while_they_wait_for_receivers(self) -> None:
+        world = World("a", patience=0.1)
+        world.lose(world.let_in())
+        transport = world.come_back()
+        world.link.send(b"waits ")
+        turns(world.clock)
+        transport.read()
+        world.clock.advance(0.05)
+        assert transport.read() == b"waits "
+
+    def test_payloads_that_wait_for_receivers_wait_on_when_the_broker_is_lost_again(self, world: World) -> None:
+        world.lose(world.let_in())
+        transport = world.come_back()
+        world.link.send(b"waits ")
+        world.lose(transport)
+        transport = world.come_back()
+        turns(world.clock)
+        assert transport.read() == b"hello "
+        world.clock.advance(HOLD)
+        assert transport.read() == b"waits "
 
     def test_a_broker_that_throws_us_out_at_once_does_not_shorten_the_delay(self, world: World) -> None:
         delays = []
@@ -251,6 +302,7 @@ class TestGoing:
         transport = world.network.attempts[-1].accept()
         assert world.link.broker != first
         transport.protocol.dataReceived(b"welcome")
+        world.clock.advance(HOLD)
         assert transport.read() == b"hello waits "
 
     def test_a_named_broker_is_tried_before_all_others_once(self) -> None:
@@ -429,6 +481,17 @@ class TestClosing:
         world.link.ready()
         turns(world.clock)
         assert (transport.ended, done, world.link.is_ready) == ("aborted", [None], False)
+
+    def test_what_waits_for_receivers_is_sent_first(self, world: World) -> None:
+        world.lose(world.let_in())
+        transport = world.come_back()
+        world.link.send(b"waits ")
+        self.close(world)
+        world.clock.advance(0)
+        assert transport.read() == b"hello waits ping "
+        transport.protocol.dataReceived(b"pong")
+        world.clock.advance(0)
+        assert world.clock.getDelayedCalls() == []
 
     def test_a_broker_that_is_being_left_gets_all(self, world: World) -> None:
         transport = world.let_in()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,11 +11,11 @@ from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from tests.backplanes.surroundings import Network, Notes, Transport, Turns, turns
-from wshost.backplanes.link import LONGEST
+from wshost.backplanes.link import HOLD, LONGEST
 from wshost.backplanes.nats import NatsBackplane
 from wshost.backplanes.nats_wire import MAX_PAYLOAD
 from wshost.backplanes.settings import BackplaneSettings, Broker
-from wshost.interfaces import IBackplane
+from wshost.interfaces import ITellingBackplane
 from wshost.results import ConfigurationError
 
 INFO = {"max_payload": 1000, "headers": True}
@@ -71,7 +73,7 @@ def world() -> World:
 
 
 def test_the_backplane_provides_ibackplane(world: World) -> None:
-    assert verifyObject(IBackplane, world.backplane)
+    assert verifyObject(ITellingBackplane, world.backplane)
 
 
 class TestConnecting:
@@ -138,6 +140,45 @@ class TestPayloads:
         server.protocol.dataReceived(b"MSG a.b 1 2\r\nhi\r\n")
         assert world.receiver.told == ["connected", ("a.b", b"hi")]
 
+    def test_the_server_says_that_nobody_gets_a_payload(self, world: World) -> None:
+        world.let_in(INFO | {"headers": True})
+        told: list[str] = []
+        for number in range(3):
+            assert world.backplane.publish_or_tell("w.h.x", b"hi", partial(told.append, str(number))) is True
+        subscribed, *published = world.written_now().split(b"\r\n")[:-1]
+        inbox = subscribed.split()[1].decode()
+        assert re.fullmatch(r"w\.nobody\.[0-9a-f]{16}\.\*", inbox)
+        replies = [line.split()[2].decode() for line in published[::2]]
+        assert published[::2] == [f"PUB w.h.x {reply} 2".encode() for reply in replies]
+        assert published[1::2] == [b"hi"] * 3
+        for reply in (replies[1], replies[1], inbox.replace("*", "no")):
+            world.say(f"HMSG {reply} 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n".encode())
+        assert told == ["1"]
+        world.say(b"MSG w.t 2 0\r\n\r\n")
+        assert world.receiver.told == ["connected", ("w.t", b"")]
+
+    def test_a_new_server_is_told_where_to_say_that_nobody_gets_a_payload(self, world: World) -> None:
+        world.let_in(INFO | {"headers": True})
+        world.backplane.publish_or_tell("w.h.x", b"hi", list)
+        asked = world.written_now().split(b"\r\n")[0]
+        world.say(b"nonsense\r\n")
+        world.clock.advance(0)
+        world.meet(INFO | {"headers": True}, later=True)
+        assert asked in world.after
+
+    def test_a_server_without_headers_says_nothing_of_who_gets_a_payload(self, world: World) -> None:
+        world.let_in(INFO | {"headers": False})
+        assert world.backplane.publish_or_tell("w.h.x", b"hi", list) is True
+        assert world.written_now() == b"PUB w.h.x 2\r\nhi\r\n"
+
+    def test_no_payload_that_is_refused_is_asked_for(self) -> None:
+        world = World(buffer=100)
+        world.let_in(INFO | {"headers": True})
+        told: list[str] = []
+        assert world.backplane.publish_or_tell("a", bytes(1001), partial(told.append, "x")) is False
+        assert world.backplane.publish_or_tell("a", bytes(101), partial(told.append, "x")) is False
+        assert told == []
+
     def test_payloads_of_one_turn_leave_in_one_write(self, world: World) -> None:
         server = world.let_in()
         assert world.backplane.publish("a", b"1") is True
@@ -181,8 +222,9 @@ class TestLosing:
         world.meet(later=True)
         assert world.after == b"SUB a 1\r\nPING\r\n"
         world.say(b"PONG\r\n")
-        assert world.written_now() == b"PUB x 5\r\nwaits\r\n"
         assert world.receiver.told[2:] == ["connected"]
+        world.clock.advance(HOLD)
+        assert world.written_now() == b"PUB x 5\r\nwaits\r\n"
 
     def test_an_error_of_the_server_is_part_of_the_reason(self, world: World) -> None:
         server = world.let_in()

@@ -275,6 +275,55 @@ class TestTheEnd:
         assert world.transport.read() == b"a"
 
 
+class TestHandingOver:
+    def test_what_waits_is_given_up_in_order_with_its_times(self, world: World) -> None:
+        world.output.send(b"a")
+        world.clock.advance(0)
+        world.clock.advance(1)
+        world.output.send(b"b")
+        assert world.output.take() == [(5.0, [b"a"]), (6.0, [b"b"])]
+        assert (world.output.waiting, world.output.take()) == (0, [])
+        world.clock.advance(10)
+        assert world.dropped == []
+
+    def test_commands_are_not_given_up(self, world: World) -> None:
+        world.ready()
+        world.output.send(b"a")
+        world.output.command(b"b")
+        world.output.send(b"c")
+        assert [payloads for _, payloads in world.output.take()] == [[b"a", b"c"]]
+        world.clock.advance(0)
+        assert (world.transport.writes, world.output.waiting) == ([b"b"], 0)
+        world.output.command(b"d")
+        assert world.output.take() == []
+        world.clock.advance(0)
+        assert world.transport.writes == [b"b", b"d"]
+
+    def test_what_was_sent_earlier_elsewhere_leaves_earlier(self, world: World) -> None:
+        world.clock.advance(1)
+        world.output.send(b"c")
+        world.output.adopt(5.0, [b"a", b"b"])
+        assert world.output.waiting == 3
+        world.ready()
+        assert b"".join(world.transport.writes) == b"abc"
+        assert world.output.waiting == 0
+
+    def test_a_broker_that_is_connected_gets_it_at_once(self, world: World) -> None:
+        world.ready()
+        world.output.adopt(5.0, [b"a"])
+        assert (world.transport.writes, world.output.waiting) == ([b"a"], 0)
+
+    def test_it_waits_no_longer_than_it_would_have(self, world: World) -> None:
+        world.clock.advance(1)
+        world.output.send(b"c")
+        world.clock.advance(0)
+        world.output.adopt(2.0, [b"a", b"b"])
+        world.clock.advance(1)
+        assert (world.dropped, world.output.waiting) == ([2], 1)
+        world.clock.advance(4)
+        assert (world.dropped, world.output.waiting) == ([2, 1], 0)
+
+
 def test_any_reactor_may_be_used(world: World) -> None:
     output: Any = Output(world.clock, 10, 1.0, world.dropped.append)
     output.attach(world.transport)

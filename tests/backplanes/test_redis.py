@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from zope.interface.verify import verifyObject
 
 from tests.backplanes.brokers_in_memory import Brokers, Transport
 from wshost.backplanes import redis, redis_speaker
+from wshost.backplanes.link import HOLD
 from wshost.backplanes.redis import RedisBackplane
 from wshost.backplanes.redis_speaker import LARGEST
 from wshost.backplanes.resp import command
 from wshost.backplanes.settings import BackplaneSettings, Broker
-from wshost.interfaces import IBackplane, IBackplaneReceiver
+from wshost.interfaces import IBackplaneReceiver, ITellingBackplane
 from wshost.results import ConfigurationError
 
 HELLO = ["HELLO", "3"]
@@ -32,6 +34,11 @@ def hello(role: str = "master", mode: str = "standalone") -> bytes:
 def message(channel: str, payload: bytes, pattern: str | None = None) -> bytes:
     words = ["message", channel] if pattern is None else ["pmessage", pattern, channel]
     return b">" + command(*words, payload)[1:]
+
+
+def numbered(number: bytes) -> bytes:
+    """A server's answer to PUBSUB NUMSUB."""
+    return command(number, b"")[: -len(b"$0\r\n\r\n")] + b":0\r\n"
 
 
 @implementer(IBackplaneReceiver)
@@ -116,9 +123,9 @@ class TestPublishing:
 
 class TestGreeting:
     def test_it_provides_the_interface_of_backplanes(self) -> None:
-        assert verifyObject(IBackplane, World().backplane)
+        assert verifyObject(ITellingBackplane, World().backplane)
         unconnected = RedisBackplane(BackplaneSettings(scheme="redis", brokers=(Broker("r", 6379),)))
-        assert verifyObject(IBackplane, unconnected)
+        assert verifyObject(ITellingBackplane, unconnected)
         unconnected.flush()
         assert unconnected.waiting == 0
 
@@ -305,6 +312,69 @@ class TestPayloads:
         assert len(world.backplane._beginnings) == 2
 
 
+class TestWhoGetsIt:
+    def ask(self, world: World, *subjects: str) -> list[str]:
+        """Publish to these, and return the list of those that nobody gets."""
+        told: list[str] = []
+        for subject in subjects:
+            assert world.backplane.publish_or_tell(subject, b"1", partial(told.append, subject))
+        world.brokers.turn()
+        return told
+
+    def test_the_server_says_that_nobody_gets_a_payload(self) -> None:
+        world = World()
+        connection = world.up()
+        told = self.ask(world, "a", "b", "c")
+        asked = [
+            (["PUBLISH", subject, "1"], ["PUBSUB", "NUMSUB", str(number)]) for number, subject in enumerate("abc", 1)
+        ]
+        assert connection.commands() == [word for pair in asked for word in pair]
+        connection.answer(b":1\r\n", numbered(b"1"), b":0\r\n", numbered(b"2"))
+        assert told == ["b"]
+        # What nobody has asked for, or what was answered, means nothing.
+        connection.answer(b":0\r\n", numbered(b"2"), numbered(b"\xff"))
+        assert told == ["b"]
+        connection.answer(b":2\r\n:0\r\n", numbered(b"3"))
+        assert told == ["b", "c"]
+
+    def test_a_server_that_refuses_to_repeat_a_number_says_nothing(self, logged: list[str]) -> None:
+        world = World()
+        connection = world.up()
+        told = self.ask(world, "a")
+        connection.answer(b":0\r\n-NOPERM no pubsub\r\n")
+        assert told == []
+        assert connection.open
+
+    def test_a_number_behind_no_publication_says_nothing(self) -> None:
+        world = World()
+        connection = world.up()
+        told = self.ask(world, "a")
+        connection.answer(numbered(b"1"))
+        assert told == []
+
+    def test_a_server_of_a_cluster_is_not_asked(self) -> None:
+        world = World()
+        connection = world.brokers.last
+        for _ in range(2):
+            connection.answer(hello("replica", "cluster"))
+        connection.commands()
+        self.ask(world, "a")
+        assert connection.commands() == [["PUBLISH", "a", "1"]]
+
+    def test_a_master_is_not_asked_that_another_may_replace_without_sentinels(self) -> None:
+        world = World(Broker("r", 6379), Broker("s", 6379))
+        connection = world.up()
+        self.ask(world, "a")
+        assert connection.commands() == [["PUBLISH", "a", "1"]]
+
+    def test_no_payload_that_is_refused_is_asked_for(self) -> None:
+        world = World(buffer=5_000)
+        world.up()
+        assert world.backplane.publish_or_tell("a", bytes(3_701), list) is False
+        assert world.backplane.publish_or_tell("a", bytes(3_700), list) is True
+        assert world.backplane.publish_or_tell("a", bytes(3_700), list) is False
+
+
 class TestLosses:
     def test_a_new_connection_subscribes_again_before_it_sends_what_waits(self) -> None:
         world = World()
@@ -318,6 +388,7 @@ class TestLosses:
         connection.answer(hello())
         connection.answer(hello())
         assert world.told == ["connected"]
+        world.brokers.turn(HOLD)
         assert connection.commands() == [GREETING, ["SUBSCRIBE", "a", "b"], HELLO, ["PUBLISH", "a", "1"]]
 
     def test_payloads_that_wait_too_long_are_dropped(self) -> None:

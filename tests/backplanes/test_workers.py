@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from zope.interface.verify import verifyObject
 from tests.backplanes.loop import Loop
 from wshost.backplanes import workers
 from wshost.backplanes.workers import LARGEST, PATIENCE, WorkersBackplane
-from wshost.interfaces import IBackplane
+from wshost.interfaces import ITellingBackplane
 
 
 class Receiver:
@@ -74,7 +75,7 @@ def machine() -> Iterator[Machine]:
 
 def test_the_backplane_of_workers_provides_its_interface() -> None:
     loop: Any = Loop()
-    assert verifyObject(IBackplane, WorkersBackplane(loop))
+    assert verifyObject(ITellingBackplane, WorkersBackplane(loop))
 
 
 class TestConnecting:
@@ -346,3 +347,16 @@ class TestNeighbours:
         machine.backplanes[0].subscribe("a")
         machine.loop.run()
         assert WorkersBackplane.largest == LARGEST
+
+
+def test_a_process_knows_that_no_neighbour_gets_a_payload(machine: Machine) -> None:
+    one, other = machine.backplanes
+    other.subscribe("a")
+    machine.loop.run()
+    told: list[str] = []
+    for subject in ("a", "b"):
+        assert one.publish_or_tell(subject, b"x", partial(told.append, subject)) is True
+    assert told == []
+    machine.loop.run()
+    assert told == ["b"]
+    assert machine.receivers[1].got == [("a", b"x")]

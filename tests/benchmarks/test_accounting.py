@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from benchmarks.accounting import cpu, descendants, pss, read_pss
+from benchmarks.accounting import cpu, descendants, own_memory, pss, read_pss
 
 
 def burn(seconds: float) -> None:
@@ -69,3 +69,11 @@ def test_the_pss_is_read_from_smaps_rollup_in_bytes() -> None:
     )
     with pytest.raises(ValueError, match="no Pss"):
         read_pss("Rss: 1 kB\n")
+
+
+def test_memory_counts_as_a_processs_own_when_it_has_written_there() -> None:
+    size = 8 << 20
+    before = own_memory(os.getpid())
+    with mmap.mmap(-1, size) as memory:
+        memory.write(b"x" * size)
+        assert own_memory(os.getpid()) - before > size // 2

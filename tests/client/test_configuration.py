@@ -23,7 +23,9 @@ def paths(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / name) for name in ("ca", "cert", "key", "both", "empty", "nothing")}
 
 
-@pytest.mark.parametrize("url", ["nats://127.0.0.1", ["tls://a", "tls://b:1"], "redis+sentinel://a/main"])
+@pytest.mark.parametrize(
+    "url", ["nats://127.0.0.1", ["tls://a", "tls://b:1"], "redis+sentinel://a/main", "redis+cluster://a,b"]
+)
 def test_urls_are_those_of_the_backplanes(url: Any) -> None:
     told = read(url, "wshost", Files(), 5)
     assert told.timeout == 5

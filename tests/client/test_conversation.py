@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
+from tests.backplanes.redis_cluster_in_memory import LOADED, TWO, hello, slots, smessage
 from tests.client.brokers import Nats, Network, Redis, answer_with, read
+from wshost.backplanes.cluster_visitor import ClusterVisitor
 from wshost.backplanes.nats import NatsBackplane
 from wshost.backplanes.redis import RedisBackplane
 from wshost.backplanes.settings import BackplaneSettings, Broker
+from wshost.backplanes.shards import PARTS, part_of
 from wshost.client import requests
 from wshost.client.conversation import Conversation
 from wshost.client.steps import Connect, Pause, StartTLS, UndeliveredError
+from wshost.cluster.envelope import Codec
 from wshost.results import ConfigurationError, Outcome
 
 REF = "web-1.hD3kP0aQ9zE.c17"
@@ -172,6 +176,92 @@ class TestBrokers:
         publish(network, client)
         publish(network, client)
         assert network.left == []
+
+
+class TestClusters:
+    """The masters of a Redis Cluster are at the host ``m``: one has the first half of all parts, the other the rest."""
+
+    def topics(self, *, second: bool = False) -> list[str]:
+        """Two topics that one of the masters has."""
+        found = (topic for topic in map(str, range(99)) if (part_of(f"wshost.t.{topic}") >= PARTS // 2) is second)
+        return [next(found), next(found)]
+
+    def publish(self, network: Network, client: Any, topic: str) -> None:
+        network.run(client.deliver(requests.publish(topic, "hi"), network.now + 5))
+
+    def connected(self, network: Network) -> list[tuple[str, int]]:
+        return [(step.host, step.port) for step in network.steps if isinstance(step, Connect)]
+
+    def test_a_message_goes_to_the_master_of_its_topic(self) -> None:
+        brokers = [Node(), Node(), Node()]
+        network = Network(*brokers)
+        client = conversation(network, make=ClusterVisitor)
+        first, second = self.topics(), self.topics(second=True)
+        for topic in [*first, *second]:
+            self.publish(network, client, topic)
+        assert self.connected(network) == [("a", 4222), ("m", 1), ("m", 2)]
+        assert [broker.topics for broker in brokers] == [[], first, second]
+
+    def test_a_message_that_a_master_refuses_is_sent_again_with_its_number(self) -> None:
+        before = Node(EVALSHA=b"-ERR Script attempted to access a non local key\r\n")
+        anyone, after = Node(CLUSTER=slots((0, 16_383, 3))), Node(CLUSTER=slots((0, 16_383, 3)))
+        network = Network(Node(), before, anyone, after)
+        topic, _ = self.topics()
+        self.publish(network, conversation(network, make=ClusterVisitor), topic)
+        assert self.connected(network) == [("a", 4222), ("m", 1), ("a", 4222), ("m", 3)]
+        assert before.payloads == after.payloads
+        assert len(after.payloads) == 1
+
+    def test_a_master_that_does_not_answer_is_asked_for_again(self) -> None:
+        anyone, after = Node(CLUSTER=slots((0, 16_383, 3))), Node(CLUSTER=slots((0, 16_383, 3)))
+        network = Network(Node(), REFUSED, anyone, after)
+        topic, _ = self.topics()
+        self.publish(network, conversation(network, make=ClusterVisitor), topic)
+        assert after.topics == [topic]
+
+    @pytest.mark.parametrize("boot", ["hD3kP0aQ9zE", "AAAAAAAAAAA"])
+    def test_an_answer_comes_over_the_connection_to_the_same_master(self, boot: str) -> None:
+        master = Node()
+        network = Network(Node(), master)
+        client = conversation(network, make=ClusterVisitor)
+        for _ in range(2):
+            request = requests.send(f"web-1.{boot}.c17", "hi", None)
+            assert network.run(client.confirm(request, network.now + 5)) is Outcome.WRITTEN
+        port = 1 if part_of(f"wshost.h.{boot}") < PARTS // 2 else 2
+        assert self.connected(network) == [("a", 4222), ("m", port)]
+        assert len([words for words in master.commands if words[0] == b"SSUBSCRIBE"]) == 1
+
+
+class Node(Redis):
+    """One connection to a server of a Redis Cluster. It answers a message as the process that has the connection."""
+
+    def __init__(self, **answers: bytes) -> None:
+        given = {"HELLO": hello(), "SCRIPT": LOADED, "CLUSTER": TWO, "EVALSHA": b":0\r\n", **answers}
+        super().__init__(**given)
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """What was published."""
+        return [words[5] for words in self.commands if words[0] == b"EVALSHA"]
+
+    @property
+    def topics(self) -> list[str]:
+        """Where."""
+        return [words[3].decode().rpartition(".")[2] for words in self.commands if words[0] == b"EVALSHA"]
+
+    def feed(self, data: bytes) -> bytes:
+        count = len(self.commands)
+        answers = super().feed(data)
+        for words in self.commands[count:]:
+            match words:
+                case [b"EVALSHA", *_, payload] if read(payload).messages[0][0] == "send":
+                    *_, asker, number, _ = read(payload).messages[0]
+                    codec = Codec()
+                    reply = codec.enclose("m", "s", 1, 0, [codec.pack(("answer", number, "written"))])
+                    channel = next(one[1] for one in self.commands if one[0] == b"SSUBSCRIBE")
+                    assert channel.decode().endswith(f"wshost.h.{asker}")
+                    answers += smessage(channel.decode(), reply)
+        return answers
 
 
 class TestConfirmation:

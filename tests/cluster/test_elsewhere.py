@@ -43,6 +43,19 @@ def noting(said: list[Any]) -> Any:
     return handle
 
 
+def telling(pair: Pair) -> list[tuple[str, Any]]:
+    """Let the backplane tell who gets nothing; return a list of the subjects that were asked for, and what tells so."""
+    asked: list[tuple[str, Any]] = []
+    backplane: Any = pair.here.backplane
+
+    def publish_or_tell(subject: str, payload: bytes, nobody: Any) -> Any:
+        asked.append((subject, nobody))
+        return backplane.publish(subject, payload)
+
+    backplane.publish_or_tell = publish_or_tell
+    return asked
+
+
 class TestActions:
     def test_a_message_arrives_in_order(self) -> None:
         pair, peer, ref = met()
@@ -174,6 +187,39 @@ class TestConfirmedMessages:
         assert results(ref.send("x", confirm=True)) == [Outcome.UNREACHABLE]
         pair.turn()
         assert pair.bus.sent == []
+
+    @pytest.mark.parametrize("tells", [True, False])
+    def test_a_home_that_nobody_has_is_unreachable_if_the_backplane_knows_it(self, tells: bool) -> None:
+        pair, _, ref = met()
+        nobody = telling(pair)
+        nowhere = Ref(pair.here.homes.find(Home("node", BOOT)), "c1")
+        fired = results(*(one.send("x", confirm=True, timeout=1) for one in (nowhere, ref, nowhere, ref)))
+        pair.turn()
+        assert fired == [Outcome.WRITTEN] * 2
+        for subject, tell in nobody:
+            if tells and subject.endswith(BOOT):
+                # Users' code may be running now.
+                tell()
+        assert fired == [Outcome.WRITTEN] * 2
+        pair.turn()
+        pair.turn(1)
+        assert fired[2:] == ([Outcome.UNREACHABLE] if tells else [Outcome.TIMEOUT]) * 2
+        assert pair.here.elsewhere._awaited == {}
+
+    def test_only_confirmed_messages_ask_who_gets_them(self) -> None:
+        pair, peer, ref = met()
+        nobody = telling(pair)
+        assert ref.send("plain")
+        pair.turn()
+        assert (nobody, peer.messages()) == ([], ["plain"])
+
+    def test_a_confirmed_message_that_a_full_backplane_does_not_take_is_unreachable(self) -> None:
+        pair, _, ref = met()
+        pair.here.backplane.takes = False
+        fired = results(ref.send("x", confirm=True))
+        pair.turn()
+        assert fired == [Outcome.UNREACHABLE]
+        assert pair.here.outside.counts.dropped == 1
 
     def test_a_process_with_connections_of_the_same_home_says_nothing_of_one_that_it_does_not_have(self) -> None:
         pair, peer, ref = met()

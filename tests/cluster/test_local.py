@@ -16,6 +16,9 @@ class Local:
         self.answer = answer
         self.brought: list[tuple[str, str | bytes]] = []
 
+    def lose_locally(self, topic: str, messages: int) -> None:
+        self.brought.append((topic, f"{messages} lost"))
+
     def publish_locally(self, topic: str, data: str | bytes) -> bool:
         self.brought.append((topic, data))
         return self.answer
@@ -31,6 +34,17 @@ class TestPublishing:
         assert backplane.publish("b", b"binary") is True
         assert one.brought == other.brought == [("a", "text")]
         assert third.brought == [("b", b"binary")]
+
+    def test_a_loss_is_told_to_each_subscriber_of_its_topic_once(self) -> None:
+        backplane, one, other, third = LocalHubs(), Local(), Local(), Local()
+        for topic in ("rooms.7", "rooms.*"):
+            backplane.subscribe(topic, one)
+        backplane.subscribe("rooms.7", other)
+        backplane.subscribe("users.*", third)
+        backplane.lose("rooms.7", 3)
+        backplane.lose("nobody", 3)
+        assert one.brought == other.brought == [("rooms.7", "3 lost")]
+        assert third.brought == []
 
     def test_a_publication_without_subscribers_is_accepted(self) -> None:
         assert LocalHubs().publish("a", "text") is True

@@ -6,9 +6,30 @@ from typing import Any
 import pytest
 
 from tests.cluster.together import Process, Together
-from tests.memory import MemoryReactor
+from tests.memory import MemoryHost, MemoryReactor, link
 from wshost.cluster import holdings
+from wshost.cluster.exchange import Exchange
 from wshost.cluster.facts import MAX_OF_ONE
+from wshost.connections.homes import Homes
+from wshost.handlers.adapter import HandlerAdapter
+from wshost.protocols.http import module as http
+from wshost.protocols.websocket import module as websocket
+
+
+class Crashing:
+    """A handler that registers a name at each start, and fails at each message."""
+
+    def __init__(self, directory: Any) -> None:
+        self.directory = directory
+        #: Who had the name at each start.
+        self.had: list[Any] = []
+
+    def init(self, options: Any) -> Any:
+        self.had.append(self.directory.whereis("ann"))
+        assert self.directory.register("ann", options["worker"])
+
+    def handle(self, message: Any, state: Any) -> Any:
+        raise ValueError("on purpose")
 
 
 @pytest.fixture
@@ -53,6 +74,61 @@ class TestInOneProcess:
         assert alone.directory.whereis("ann") is None
         assert alone.directory.register("ann", ref) is False
         assert alone.directory.register("ann", other) is True
+
+    def test_a_connection_that_starts_over_has_and_wants_nothing(self, alone: Process) -> None:
+        ref, peer = alone.open()
+        other, others = alone.open()
+        assert alone.directory.register("ann", ref)
+        assert alone.directory.track("room", ref, b"\xc0")
+        assert ref.watch("hall")
+        assert ref.monitor(other)
+        alone.reactor.advance(1)
+        alone.infos(ref)
+        peer.connection.context.start_over()
+        assert alone.directory.whereis("ann") is None
+        assert alone.directory.present("room") == {}
+        alone.directory.track("hall", other, b"\xc0")
+        others.leave()
+        alone.reactor.advance(1)
+        assert alone.infos(ref) == []
+        assert alone.directory.register("ann", ref)
+        assert alone.directory.whereis("ann") == ref
+
+    def test_a_handler_that_starts_again_may_register_what_it_had_before(self) -> None:
+        exchange = Exchange(Homes())
+        exchange.connect(MemoryReactor())
+        handler = Crashing(exchange.directory)
+        chain = [
+            link("http", http),
+            link("websocket", websocket, {"handler": HandlerAdapter(handler, {}, restarts=True), "ping_interval": 0}),
+        ]
+        host = MemoryHost(chain=chain, exchange=exchange)
+        exchange._homes.add(host.hub.shared.registry)
+        exchange.open(host.hub.shared.registry.home.boot)
+        peer = host.open()
+        assert handler.had == [None]
+        peer.text("crash")
+        assert peer.messages() == []
+        assert handler.had == [None, None]
+        assert exchange.directory.whereis("ann") == peer.connection.ref
+
+    def test_a_connection_that_starts_over_is_monitored_still(self, alone: Process) -> None:
+        ref, peer = alone.open()
+        watcher, _ = alone.open()
+        assert watcher.monitor(ref)
+        peer.connection.context.start_over()
+        alone.reactor.advance(1)
+        assert alone.infos(watcher) == []
+        peer.leave()
+        alone.reactor.advance(1)
+        assert [info[:2] for info in alone.infos(watcher)] == [("down", ref)]
+
+    def test_nothing_is_looked_for_when_a_connection_starts_over_that_nobody_has_named(self, alone: Process) -> None:
+        _, peer = alone.open()
+        peer.connection.context.start_over()
+        assert alone.directory.whereis("ann") is None
+        peer.leave()
+        assert alone.host.idle()
 
     def test_a_connection_may_have_a_limited_number_of_names(self, alone: Process) -> None:
         ref, _ = alone.open()
@@ -146,6 +222,19 @@ class TestInMany:
         assert one.directory.register("ann", ref)
         together.turn()
         peer.leave()
+        together.turn()
+        assert other.directory.whereis("ann") is None
+        assert other.directory.register("ann", theirs) is True
+        together.turn()
+        assert one.directory.whereis("ann") == theirs
+
+    def test_a_name_is_free_in_all_processes_when_its_connection_has_started_over(self, together: Together) -> None:
+        one, other, _ = together.all
+        ref, peer = one.open()
+        theirs, _ = other.open()
+        assert one.directory.register("ann", ref)
+        together.turn()
+        peer.connection.context.start_over()
         together.turn()
         assert other.directory.whereis("ann") is None
         assert other.directory.register("ann", theirs) is True

@@ -29,9 +29,13 @@ class Hubs:
 
     def __init__(self) -> None:
         self.brought: list[tuple[str, str | bytes]] = []
+        self.lost: list[tuple[str, int]] = []
 
     def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
         self.brought += [(topic, data) for data in messages]
+
+    def lose(self, topic: str, messages: int) -> None:
+        self.lost.append((topic, messages))
 
 
 class Side:
@@ -354,12 +358,25 @@ class TestLine:
         assert len(bus.sent) == 1
         bus.deliver()
         assert there.counts == {"received": 1, "lost": 2}
+        assert there.hubs.lost == [("a", 2)]
 
-    def test_what_a_backplane_has_dropped_is_counted_and_logged(self) -> None:
+    def test_what_was_lost_on_its_way_to_a_home_is_counted_alone(self) -> None:
+        bus, [here, there] = sides()
+        there.outside.open("hD3kP0aQ9zE")
+        for number in range(3):
+            here.outside.tell("hD3kP0aQ9zE", number, CALL)
+            here.turn()
+            if number == 1:
+                bus.take()
+            bus.deliver()
+        assert (there.done, there.counts) == ([("hD3kP0aQ9zE", 0), ("hD3kP0aQ9zE", 2)], {"received": 2, "lost": 1})
+        assert there.hubs.lost == []
+
+    def test_what_a_backplane_has_dropped_is_counted_in_payloads_and_logged(self) -> None:
         _, [here] = sides(1)
         with capturedLogs() as events:
             here.outside.lines[0].dropped(3)
-        assert here.counts == {"dropped": 3}
+        assert here.counts == {"payloads_dropped": 3}
         assert [event["payloads"] for event in events] == [3]
 
 

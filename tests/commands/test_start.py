@@ -399,14 +399,14 @@ class TestWorkers:
         supervisor = start.start(options, settings, {}, Log(settings, "log"))
         assert made == [supervisor]
         assert made[0].bound == [False]
-        assert made[0].kit == Kit(settings.given, str(tmp_path), str(Path("log").absolute()), 2)
+        assert made[0].kit == Kit(settings.given, str(tmp_path), str(Path("log").absolute()), 2, "reactor")
 
     @pytest.mark.usefixtures("reactor")
     def test_without_a_file_and_on_a_stream_there_is_less_to_know(self, made: list[Any]) -> None:
         options = parsed(*ECHO, "--workers=2")
         settings = options.settings()
         start.start(options, settings, {}, Log(settings, None, 1))
-        assert made[0].kit == Kit(settings.given, None, None, 1)
+        assert made[0].kit == Kit(settings.given, None, None, 1, "reactor")
 
     @pytest.mark.usefixtures("reactor")
     def test_anothers_log_is_refused(self) -> None:

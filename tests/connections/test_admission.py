@@ -37,6 +37,12 @@ def test_an_address_without_a_limit_has_any_number_of_connections() -> None:
     assert all(admission.count_address("192.0.2.1") for _ in range(1_000))
 
 
+def test_there_is_no_other_process_to_ask() -> None:
+    called: list[str] = []
+    asked = Admission(10, 5).ask("c1", "192.0.2.1", lambda: called.append("count"), lambda: called.append("then"))
+    assert (asked, called) == (False, [])
+
+
 def test_nothing_is_kept_of_connections_that_are_gone() -> None:
     admission = Admission(10, 5)
     for _ in range(2):

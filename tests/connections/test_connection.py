@@ -22,7 +22,7 @@ from tests.connections.modules import (
     serve,
 )
 from tests.memory import MemoryHost, Peer
-from wshost.connections.admission import MAX_REFUSED
+from wshost.connections.admission import MAX_REFUSED, Admission
 from wshost.connections.context import MAX_KEPT
 from wshost.connections.rate import BURST
 from wshost.connections.shared import Link
@@ -744,6 +744,155 @@ class TestBehindATrustedProxy:
         assert peer.take() == (b"10.0.0.2:4711 by None" if anonymous else b"192.0.2.1:4711 by 10.0.0.2:4711")
         assert host.hub.shared.admission.count_address("192.0.2.1") is anonymous
         assert host.hub.shared.admission.count_address("10.0.0.2") is not anonymous
+
+
+class Asking(Admission):
+    """Another process is asked, which answers when a test says so."""
+
+    def __init__(self, refused: int = 0) -> None:
+        super().__init__(100, 100)
+        self.asked: dict[str, tuple[str, Callable[[], None], Callable[[], None]]] = {}
+        self.has = True
+        for number in range(refused):
+            self.refuse(f"refused {number}")
+
+    def ask(self, id: str, host: str, count: Callable[[], None], then: Callable[[], None]) -> bool:
+        self.asked[id] = host, count, then
+        return True
+
+    def count_address(self, host: str) -> bool:
+        return self.has and super().count_address(host)
+
+    def forget(self, id: str) -> None:
+        super().forget(id)
+        self.asked.pop(id, None)
+
+    def answer(self, peer: Peer, has: bool = True) -> None:
+        _, count, then = self.asked.pop(peer.connection.id)
+        self.has = has
+        count()
+        self.has = True
+        then()
+        peer.turn()
+
+    @property
+    def hosts(self) -> list[str]:
+        return [host for host, _, _ in self.asked.values()]
+
+
+class TestAProxiedConnectionAboutWhichAnotherProcessIsAsked:
+    def connect(self, host: MemoryHost, address: str = "192.0.2.1") -> Peer:
+        peer = host.connect("10.0.0.1", proxied=True)
+        peer.transport.become(IPv4Address("TCP", address, 4711))
+        return peer
+
+    def test_the_peers_bytes_wait_for_the_answer(self) -> None:
+        admission = Asking()
+        module = Module()
+        peer = self.connect(serve(module, admission=admission))
+        assert admission.hosts == ["192.0.2.1"]
+        peer.send(b"hello")
+        assert (module.received, peer.transport.producing) == ([], False)
+        admission.answer(peer)
+        assert (module.received, peer.transport.producing) == ([b"hello"], True)
+        assert peer.connection.context.counted_address == "192.0.2.1"
+        peer.leave()
+        assert admission.empty
+
+    def test_a_peer_that_has_no_room_is_told(self) -> None:
+        admission = Asking()
+        module = Module(start=TestAdmission().refuse)
+        peer = self.connect(serve(module, admission=admission))
+        peer.send(b"hello")
+        admission.answer(peer, has=False)
+        assert (peer.take(), module.received) == (b"full", [])
+        peer.leave()
+        assert admission.empty
+
+    def test_nobody_is_asked_about_a_peer_without_an_ip_address(self) -> None:
+        admission = Asking()
+        peer = serve(Module(), admission=admission).connect("10.0.0.1", proxied=True)
+        peer.transport.become(UNIXAddress(None))
+        assert admission.asked == {}
+        assert peer.transport.producing
+
+    def test_a_peer_may_go_meanwhile(self) -> None:
+        admission = Asking()
+        host = serve(Module(), admission=admission)
+        self.connect(host).leave()
+        assert (admission.asked, host.idle()) == ({}, True)
+
+    def test_a_connection_that_ends_meanwhile_gives_its_bytes_to_nobody(self) -> None:
+        admission = Asking()
+        module = Module()
+        peer = self.connect(serve(module, admission=admission))
+        peer.send(b"hello")
+        peer.connection.context.perform(Close(b"bye"))
+        peer.turn()
+        admission.answer(peer, has=False)
+        assert (peer.take(), module.received) == (b"bye", [])
+
+
+class TestATrustedProxysClientAboutWhomAnotherProcessIsAsked:
+    def serve(self, admission: Asking, *others: Module, leaves: bool = False) -> tuple[MemoryHost, Module]:
+        def believe(driver: Driver, data: bytes) -> Results:
+            context = driver.context
+
+            def decided() -> None:
+                context.write(b"in" if context.admitted else b"out")
+
+            final = context.use_client(IPv4Address("TCP", data.decode(), 4711), secure=True, decided=decided)
+            return Switch("b", b"") if leaves else b"decided" if final else b"asked "
+
+        module = Module(believe)
+        return serve(module, *others, trusted=Networks(["10.0.0.0/8"]), admission=admission), module
+
+    @pytest.mark.parametrize(("has", "said"), [(True, b"asked in"), (False, b"asked out")])
+    def test_the_module_is_told_when_it_is_known_whether_there_is_room(self, has: bool, said: bytes) -> None:
+        admission = Asking()
+        host, _ = self.serve(admission)
+        peer = host.connect("10.0.0.1")
+        peer.send(b"192.0.2.1")
+        assert admission.hosts == ["192.0.2.1"]
+        admission.answer(peer, has)
+        assert peer.take() == said
+        assert (peer.connection.context.counted_address == "192.0.2.1") is has
+        peer.leave()
+        assert admission.empty
+
+    def test_too_many_that_have_no_room_are_not_told(self) -> None:
+        admission = Asking(refused=MAX_REFUSED)
+        host, _ = self.serve(admission)
+        peer = host.connect("10.0.0.1")
+        peer.send(b"192.0.2.1")
+        admission.answer(peer, has=False)
+        assert (peer.take(), peer.gone) == (b"asked ", True)
+
+    def test_a_module_that_has_left_is_not_told_and_the_client_counts(self) -> None:
+        admission = Asking()
+        host, _ = self.serve(admission, Module(), leaves=True)
+        peer = host.connect("10.0.0.1")
+        peer.send(b"192.0.2.1")
+        admission.answer(peer)
+        assert (peer.take(), peer.connection.context.counted_address) == (b"", "192.0.2.1")
+
+    def test_a_client_counts_once_and_nobody_is_asked_again(self) -> None:
+        admission = Asking()
+        host, _ = self.serve(admission)
+        peer = host.connect("10.0.0.1")
+        peer.send(b"192.0.2.1")
+        admission.answer(peer)
+        peer.send(b"192.0.2.1")
+        assert (peer.take(), admission.asked) == (b"asked indecided", {})
+
+    def test_a_module_that_does_not_wait_is_not_asked_for(self) -> None:
+        def believe(driver: Driver, data: bytes) -> None:
+            assert driver.context.use_client(IPv4Address("TCP", data.decode(), 4711), secure=True)
+
+        admission = Asking()
+        peer = serve(Module(believe), trusted=Networks(["10.0.0.0/8"]), admission=admission).connect("10.0.0.1")
+        peer.send(b"192.0.2.1")
+        assert (admission.asked, peer.connection.context.counted_address) == ({}, "192.0.2.1")
 
 
 class TestMemory:

@@ -248,6 +248,13 @@ class TestTopics:
         assert ref.subscribe("c")
         assert host.hub.topics.names == ["c"]
 
+    def test_a_module_that_starts_over_without_a_directory_has_no_subscription(self) -> None:
+        module = Module()
+        host = serve(module)
+        assert host.connect().connection.ref.subscribe("a")
+        module.driver.context.start_over()
+        assert host.hub.topics.names == []
+
     def test_unsubscribing_without_a_subscription_is_accepted(self) -> None:
         assert serve(Module()).connect().connection.ref.unsubscribe("a")
 

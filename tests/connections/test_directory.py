@@ -31,6 +31,9 @@ class Directory:
         self.asked.append((ref, action, what))
         return action != "unwatch"
 
+    def release(self, ref: Any) -> None:
+        self.asked.append((ref, "release"))
+
     def freeze(self, ref: Any) -> dict[str, Any]:
         return {"names": [["boss", 1.0]]}
 
@@ -69,6 +72,15 @@ def test_the_directory_does_what_a_ref_asks_for(peer: Peer, directory: Directory
         (ref, "watch", "room"),
         (ref, "unwatch", "room"),
     ]
+
+
+def test_the_directory_ends_what_a_connection_has_that_starts_over(peer: Peer, directory: Directory) -> None:
+    ref: Ref = peer.connection.ref
+    assert ref.subscribe("room")
+    peer.connection.context.start_over()
+    assert directory.asked == [(ref, "release")]
+    subscriber: Any = peer.connection.context.subscriber
+    assert subscriber.topics == {}
 
 
 def test_a_connection_without_a_directory_refuses() -> None:

@@ -398,6 +398,30 @@ class TestGoingOn:
         host.reactor.advance(0)
         assert transport.take() == b"\x81\x02hi"
 
+    def test_it_goes_along_of_which_topics_the_handler_is_told_what_was_lost(self) -> None:
+        told = Handler()
+        first = plain(Handler())
+        peer = first.open()
+        ref = peer.connection.ref
+        assert ref.subscribe("news", tell_lost=True)
+        assert ref.subscribe("sports")
+        frozen = Moving(first).start().wait().given[0]
+        host = plain(told)
+        adopt(host, frozen)
+        for topic in ("news", "sports"):
+            host.hub.topics.lose_locally(topic, 2)
+        host.reactor.advance(0)
+        host.reactor.advance(0)
+        assert told.seen == [("info", ("lost", "news", 2))]
+
+    def test_a_connection_of_an_older_version_goes_along(self) -> None:
+        frozen = self.moved()
+        head = {name: value for name, value in frozen.head.items() if name != "tell_lost"}
+        host = plain(Handler())
+        connection, _ = adopt(host, Frozen(head, frozen.data))
+        assert host.hub.topics.names == ["news"]
+        assert connection.told_of_losses == []
+
     def test_the_account_goes_along(self) -> None:
         host = plain(Handler(), access=True)
         connection, transport = adopt(host, self.moved(access=True))

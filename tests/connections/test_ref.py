@@ -104,6 +104,7 @@ OTHER = Ref(Registry(ReactorThread(MemoryReactor())), "c2")
 
 ASK: list[Any] = [
     (lambda ref: ref.subscribe("room"), ("subscribe", "room"), CALL),
+    (lambda ref: ref.subscribe("room", tell_lost=True), ("subscribe", "room", True), CALL),
     (lambda ref: ref.unsubscribe("room"), ("unsubscribe", "room"), CALL),
     (lambda ref: ref.subscribe("rooms.*"), ("subscribe", "rooms.*"), CALL),
     (lambda ref: ref.send("schön"), ("send", "schön"), CALL + 6),
@@ -206,6 +207,7 @@ class TestWhatBecomesOfASend:
 
 WRONG: list[Any] = [
     (lambda ref: ref.subscribe(b"room"), TypeError, "^a topic is a str, not bytes$"),
+    (lambda ref: ref.subscribe("room", 1), TypeError, "^tell_lost is True or False, not int$"),
     (lambda ref: ref.unsubscribe(b"room"), TypeError, "^a topic is a str, not bytes$"),
     (lambda ref: ref.subscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),
     (lambda ref: ref.unsubscribe(""), ValueError, "^a topic has 1 to 255 bytes, not 0$"),

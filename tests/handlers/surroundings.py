@@ -80,6 +80,9 @@ class Channel:
     def unsubscribe_all(self) -> None:
         self._called("unsubscribe_all")
 
+    def start_over(self) -> None:
+        self._called("start_over")
+
     def use_policy(self, policy: str) -> None:
         self._called("use_policy", policy)
 

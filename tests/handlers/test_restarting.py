@@ -21,7 +21,7 @@ from wshost.results import Accept, Reject
 pytestmark = pytest.mark.usefixtures(quiet.__name__)
 
 #: What a restart asks of the channel.
-RESTARTED = [("unsubscribe_all",), ("proceed",)]
+RESTARTED = [("start_over",), ("proceed",)]
 CLOSED = ("close", 1011, "")
 HANDLE, INIT = "the handler's handle failed", "the handler's init failed"
 
@@ -137,7 +137,7 @@ def test_what_was_queued_waits_for_the_new_init(channel: Channel) -> None:
     assert session.handle_info("first")
     crash(session)
     assert session.handle_info("second")
-    assert channel.take()[-3:] == [("unsubscribe_all",), ("send", "second 1"), ("proceed",)]
+    assert channel.take()[-3:] == [("start_over",), ("send", "second 1"), ("proceed",)]
     assert [message for message, _ in handler.seen] == [("info", "first"), ("text", "crash"), ("info", "second")]
 
 
@@ -241,7 +241,7 @@ class TestTheNextInit:
         handler = Crashing("old", error)
         session = start(handler, channel)
         crash(session)
-        assert channel.take() == [("unsubscribe_all",), CLOSED, ("proceed",)]
+        assert channel.take() == [("start_over",), CLOSED, ("proceed",)]
         assert what(channel) == [HANDLE, INIT]
         session.connection_lost()
         assert handler.seen[1:] == [("connection_close", "old")]
@@ -249,7 +249,7 @@ class TestTheNextInit:
     def test_a_reject_closes_with_1011_and_is_not_logged(self, channel: Channel) -> None:
         session = start(Crashing("old", Reject(404)), channel)
         crash(session)
-        assert channel.take() == [("unsubscribe_all",), CLOSED, ("proceed",)]
+        assert channel.take() == [("start_over",), CLOSED, ("proceed",)]
         assert what(channel) == [HANDLE]
 
     def test_messages_and_infos_wait_for_one_that_takes_its_time(self, channel: Channel) -> None:

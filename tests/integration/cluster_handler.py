@@ -9,7 +9,7 @@ import wshost
 
 def init(options: Any) -> Any:
     ref = options["worker"]
-    ref.subscribe("room")
+    ref.subscribe("room", tell_lost=True)
     return ref
 
 
@@ -31,4 +31,6 @@ async def handle(message: Any, ref: Any) -> Any:
             ref.monitor(wshost.Ref.parse(text.removeprefix("monitor ")))
         case ("info", ("down", other, reason)):
             return ("reply", f"down {other} {reason}", ref)
+        case ("info", ("lost", topic, messages)):
+            return ("reply", f"lost {topic} {messages}", ref)
     return ("noreply", ref)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from websockets.sync.client import connect as dial
 import wshost
 from tests.integration.brokers import nats_server
 from tests.integration.redis_broker import redis_server
+from tests.integration.redis_cluster_broker import redis_cluster
 from tests.integration.server import PATIENCE, SCRIPTS, running_server
 from wshost.results import ConfigurationError, Outcome
 
@@ -78,15 +80,23 @@ class Peer:
 
 @pytest.fixture(params=["nats", "redis"])
 def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
-    (tmp_path / "named.py").write_text(HANDLER)
     brokers: dict[str, Any] = {"nats": nats_server, "redis": redis_server}
-    with brokers[request.param](tmp_path / "broker") as broker:
-        url = f"{request.param}://127.0.0.1:{broker.port}"
-        with (
-            running_server(f"--backplane={url}", "--handler=named", cwd=tmp_path) as server,
-            dial(server.url) as socket,
-        ):
-            yield Peer(broker, url, socket)
+    with (
+        brokers[request.param](tmp_path / "broker") as broker,
+        served(tmp_path, f"{request.param}://127.0.0.1:{broker.port}", broker) as peer,
+    ):
+        yield peer
+
+
+@contextmanager
+def served(directory: Path, url: str, broker: Any) -> Iterator[Peer]:
+    """Run a server with a broker, and a client of it, until the block ends."""
+    (directory / "named.py").write_text(HANDLER)
+    with (
+        running_server(f"--backplane={url}", "--handler=named", cwd=directory) as server,
+        dial(server.url) as socket,
+    ):
+        yield Peer(broker, url, socket)
 
 
 def in_thread(scenario: Any) -> None:
@@ -96,6 +106,18 @@ def in_thread(scenario: Any) -> None:
 
 
 def test_a_program_reaches_subscribers_and_connections_and_hears_what_became_of_it(peer: Peer) -> None:
+    reach_all(peer)
+
+
+def test_a_program_reaches_them_over_the_masters_of_a_redis_cluster(tmp_path: Path) -> None:
+    with redis_cluster(tmp_path / "brokers") as cluster:
+        url = f"redis+cluster://127.0.0.1:{cluster.replica.port},127.0.0.1:{cluster.masters[0].port}"
+        with served(tmp_path, url, cluster) as peer:
+            reach_all(peer)
+
+
+def reach_all(peer: Peer) -> None:
+    """Let a program outside do all that it can."""
     with wshost.connect(peer.url, timeout=PATIENCE) as cluster:
         peer.hears("room", cluster)
         assert cluster.send(peer.ref, b"bytes", confirm=True) is Outcome.WRITTEN

@@ -123,6 +123,30 @@ def test_a_process_that_is_killed_takes_its_names_with_it_and_its_monitors_are_t
     # Another beat must be missed: the answer comes after seconds.
     assert re.fullmatch(rf"down {re.escape(text)} \S.*", read(one))
     wait_until(lambda: ask(one, "whereis ann") == "None")
+    # The broker, or the other worker, knows that nobody is there.
+    assert ask(one, f"to {text} late") == "unreachable"
+
+
+def test_a_handler_that_asks_is_told_of_what_was_lost_while_the_broker_was_away(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        broker = stack.enter_context(nats_server(tmp_path))
+        way = ("--backplane", f"nats://127.0.0.1:{broker.port}", "--backplane-patience", "0.1", "--port", "0")
+        servers = [stack.enter_context(running_server("--handler", HANDLER, *way, command="wshost")) for _ in range(2)]
+        one, two = (stack.enter_context(connect(server.url, compression=None)) for server in servers)
+        wait_until(lambda: reaches(one, two))
+        one.send("all first")
+        assert [read(client) for client in (one, two)] == ["first"] * 2
+        broker.kill()
+        servers[0].wait_for("the backplane is not connected")
+        one.send("all lost")
+        assert read(one) == "lost"
+        servers[0].wait_for("the backplane has dropped 1 payloads")
+        broker.start()
+        for server in servers:
+            server.wait_for("the backplane is connected again")
+        # The other process may know it by now, or by the next message.
+        one.send("all last")
+        assert sorted(read(two) for _ in range(2)) == ["last", "lost room 1"]
 
 
 def process_of(server: Server, text: str) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,23 @@ class TestClusters:
             assert set(range(stream.sent)) - set(came) <= set(range(noticed))
             await sender.backplane.close()
             await receiver.backplane.close()
+
+        return run(scenario())
+
+    def test_our_server_says_that_nobody_gets_a_payload_in_its_cluster(
+        self, cluster: list[NatsServer]
+    ) -> Deferred[None]:
+        async def scenario() -> None:
+            one, other = await self.at_home(cluster)
+            told: list[str] = []
+            for subject in ("a", "b"):
+                assert other.backplane.publish_or_tell(subject, b"x", partial(told.append, subject))
+            await one.until("a payload for a member at another server", lambda: ("a", b"x") in one.receiver.got)
+            while "b" not in told:
+                await deferLater(reactor(), 0.02)
+            assert told == ["b"]
+            await one.backplane.close()
+            await other.backplane.close()
 
         return run(scenario())
 

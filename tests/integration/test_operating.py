@@ -18,7 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
-from tests.integration.server import SCRIPTS, Server, running_server
+from tests.integration.server import PATIENCE, SCRIPTS, Server, running_server
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SOON = 15.0
@@ -82,8 +82,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def wait_for(found: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + SOON
+def wait_for(found: Callable[[], object], what: str, seconds: float = SOON) -> None:
+    deadline = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.02)
@@ -429,6 +429,24 @@ class TestReload:
             wait_for(self.answers(server, "one"), "the first answer")
             Path("live.py").write_text(ONE.replace("one", "two"), encoding="ascii")
             wait_for(self.answers(server, "two"), "the new answer")
+
+    def test_all_workers_are_started_again(self) -> None:
+        Path("live.py").write_text(ONE, encoding="ascii")
+        with self.reloading("--reload", "--handler=live", "--workers=2") as server:
+
+            def workers() -> list[str]:
+                return list(re.findall(r"2 workers: (\d+), (\d+)", server.log)[-1])
+
+            wait_for(self.answers(server, "one"), "the first answer", PATIENCE)
+            old = workers()
+            Path("live.py").write_text(ONE.replace("one", "two"), encoding="ascii")
+            wait_for(self.answers(server, "two"), "the new answer", PATIENCE)
+            new = workers()
+            assert not set(old) & set(new)
+            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old), "the old workers' end", PATIENCE)
+            os.kill(server.pid, signal.SIGINT)
+            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in new), "the workers' end", PATIENCE)
+            assert "Traceback" not in server.wait()[1]
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_it_ends_with_the_server_and_leaves_none(self, number: int) -> None:

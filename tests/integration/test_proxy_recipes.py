@@ -227,6 +227,19 @@ def seen(who: str) -> tuple[str, str]:
     return peer.rpartition(":")[0], secure
 
 
+def test_the_limit_for_an_address_holds_over_all_workers(recipe: Recipe, tmp_path: Path) -> None:
+    options = ("--workers=2", "--max-connections-per-address=2")
+    with running(recipe, tmp_path, *options) as proxy, ExitStack() as stack:
+
+        def connect(address: str) -> str:
+            return ask(stack.enter_context(proxy.connect(address)))
+
+        whos = [connect("127.0.0.6") for _ in range(5)]
+        assert [seen(who)[0] for who in whos[:2]] == ["127.0.0.6", "127.0.0.6"]
+        assert whos[2:] == ["503"] * 3
+        assert seen(connect("127.0.0.7"))[0] == "127.0.0.7"
+
+
 class TestRecipes:
     def test_the_handler_and_the_log_have_the_clients_address(self, proxy: Proxy, recipe: Recipe) -> None:
         with proxy.connect("127.0.0.2") as client:

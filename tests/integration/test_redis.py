@@ -145,6 +145,27 @@ class TestConformity:
 
         return run(scenario())
 
+    @pytest.mark.parametrize("program", PROGRAMS)
+    def test_the_server_says_that_nobody_gets_a_payload(self, tmp_path: Path, program: str) -> Deferred[None]:
+        told: list[str] = []
+
+        async def scenario(one: Member, other: Member) -> None:
+            for subject in ("a", "b"):
+                assert one.backplane.publish_or_tell(subject, b"x", partial(told.append, subject))
+            await other.until("a payload for a subscriber", lambda: ("a", b"x") in other.got)
+            while "b" not in told:
+                await deferLater(reactor(), 0.02)
+
+        async def with_server() -> None:
+            user = "user me on >secret &* +@pubsub +hello"
+            with redis_server(tmp_path / "server", program=program, configuration=user) as server:
+                await two_members(settings(server.port, username="me", password="secret"), scenario)
+
+        def check(_: None) -> None:
+            assert told == ["b"]
+
+        return run(with_server()).addCallback(check)
+
     @pytest.mark.parametrize(
         ("configuration", "credentials"),
         [

@@ -9,13 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import trustme
 from websockets.sync.client import connect
 
 from tests.integration.server import SCRIPTS, running_server
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
-UNITS = ("chat.service", "chat.socket")
+#: Each service, and the units that it needs.
+SERVICES = {"chat.service": ("chat.socket",), "chat@.service": ()}
 
 #: Lets no memory become executable, as `MemoryDenyWriteExecute=` does: PR_SET_MDWE, where the kernel has it.
 MDWE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
@@ -33,24 +35,26 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def values(name: str) -> list[str]:
-    """The values of one setting of the service."""
-    return re.findall(rf"^{name}=(.*)$", (EXAMPLES / "chat.service").read_text(), re.MULTILINE)
+def values(name: str, service: str = "chat.service") -> list[str]:
+    """The values of one setting of a service."""
+    return re.findall(rf"^{name}=(.*)$", (EXAMPLES / service).read_text(), re.MULTILINE)
 
 
-def test_the_service_is_hardly_exposed() -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_service_is_hardly_exposed(service: str) -> None:
     """On a scale from 0 to 10; --threshold takes tenths."""
-    done = analyze("security", "--offline=true", "--no-pager", "--threshold=20", EXAMPLES / "chat.service")
+    done = analyze("security", "--offline=true", "--no-pager", "--threshold=20", EXAMPLES / service)
     assert done.returncode == 0, done.stdout
 
 
-def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
-    for unit in UNITS:
+@pytest.mark.parametrize("service", SERVICES)
+def test_systemd_finds_nothing_wrong_with_the_units(service: str, tmp_path: Path) -> None:
+    for unit in SERVICES[service]:
         shutil.copy(EXAMPLES / unit, tmp_path)
-    service = tmp_path / "chat.service"
-    installed = service.read_text().replace("/srv/chat/.venv/bin/wshost", str(SCRIPTS / "wshost"))
-    service.write_text(installed)
-    done = analyze("verify", "--man=no", *(tmp_path / unit for unit in UNITS))
+    installed = (EXAMPLES / service).read_text().replace("/srv/chat/.venv/bin/wshost", str(SCRIPTS / "wshost"))
+    instance = tmp_path / service.replace("@", "@8080")
+    instance.write_text(installed)
+    done = analyze("verify", "--man=no", instance, *(tmp_path / unit for unit in SERVICES[service]))
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -82,10 +86,10 @@ def calls(group: str) -> set[str]:
     return found
 
 
-def permitted() -> set[str]:
-    """The system calls that the service may make."""
+def permitted(service: str = "chat.service") -> set[str]:
+    """The system calls that a service may make."""
     found: set[str] = set()
-    for value in values("SystemCallFilter"):
+    for value in values("SystemCallFilter", service):
         groups = [calls(group) for group in value.removeprefix("~").split()]
         found = found.difference(*groups) if value.startswith("~") else found.union(*groups)
     return found | calls("@default")
@@ -109,3 +113,18 @@ def test_a_server_with_tls_makes_only_system_calls_that_the_service_permits(tmp_
     used = set(re.findall(r"^\d+ +([a-z]\w*)\(", trace.read_text(), re.MULTILINE))
     assert {"accept4", "epoll_ctl"} <= used
     assert used - permitted() == set()
+
+
+def test_a_server_with_workers_makes_only_system_calls_that_its_service_permits(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    before = ("strace", "-D", "-f", "-qq", "-o", str(trace), sys.executable, "-c", MDWE)
+    options = ("--workers", "2", "--max-connections", "100")
+    with (
+        running_server(*options, before=before, command="wshost") as server,
+        connect(server.url, proxy=None, open_timeout=60, ping_interval=None) as client,
+    ):
+        client.send("I am in")
+        assert client.recv(timeout=60) == "I am in"
+    used = set(re.findall(r"^\d+ +([a-z]\w*)\(", trace.read_text(), re.MULTILINE))
+    assert {"accept4", "recvmsg", "epoll_ctl"} <= used
+    assert used - permitted("chat@.service") == set()

@@ -131,6 +131,22 @@ def test_the_limits_of_an_address_hold_over_all_workers() -> None:
         wait_until(too_often)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_workers_run_on_the_loop_that_twistd_was_told(loop: str) -> None:
+    with serving(command="twistd", reactor=loop) as server, open_one(server) as client:
+        assert ask(client, "loop") == loop
+        assert f"; on {loop}; " in server.log
+
+
+def test_a_reactor_that_workers_can_not_run_on_is_refused_with_one_line() -> None:
+    ready = re.compile("workers: ")
+    with serving(command="twistd", reactor="epoll", ready=ready, forked=False) as server:
+        status, log = server.wait()
+    assert status == 1
+    assert log.strip().endswith("workers: they need asyncio's reactor: leave out --reactor, or name asyncio or uvloop")
+    assert "Traceback" not in log
+
+
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on() -> None:
     with serving() as server, open_one(server) as first, open_one(server) as second:
         dead, living = ask(first), ask(second)

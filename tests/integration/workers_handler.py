@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+from wshost.process import reactors
+
 VERSION = "1"
 
 
@@ -19,6 +21,8 @@ def handle(message: Any, state: Any) -> Any:
     match message:
         case ("text", "pid"):
             return ("reply", str(os.getpid()), state)
+        case ("text", "loop"):
+            return ("reply", reactors.name(reactors.installed()), state)
         case ("text", "die"):
             os.kill(os.getpid(), signal.SIGKILL)
         case ("text", "exit"):

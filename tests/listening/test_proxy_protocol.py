@@ -115,6 +115,47 @@ class TestAHeader:
         assert (behind.protocol.received, behind.protocol.events) == (b"", ["lost"])
 
 
+class TestHolding:
+    """While it is not known who is to have the client's bytes."""
+
+    @pytest.fixture
+    def held(self, behind: Behind) -> Behind:
+        transport = behind.protocol.transport
+        transport.call_when_known(transport.hold)
+        return behind
+
+    def test_what_comes_behind_the_header_is_kept_until_the_release(self, held: Behind) -> None:
+        held.send(LINE + b"hel", b"lo")
+        assert held.protocol.received == b""
+        held.protocol.transport.call_when_known(held.note)
+        assert held.known == 1
+        held.protocol.transport.release()
+        assert held.protocol.received == b"hello"
+        held.send(b" you")
+        assert held.protocol.received == b"hello you"
+
+    def test_a_closed_half_comes_behind_the_bytes(self, held: Behind) -> None:
+        held.send(LINE + b"hello")
+        held.wrapper.readConnectionLost()
+        assert held.protocol.events == []
+        held.protocol.transport.release()
+        assert (held.protocol.received, held.protocol.events) == (b"hello", ["read"])
+
+    def test_a_release_of_nothing_gives_nothing(self, held: Behind) -> None:
+        held.send(LINE)
+        held.protocol.transport.release()
+        held.protocol.transport.release()
+        assert (held.protocol.received, held.protocol.events) == (b"", [])
+
+    def test_after_the_end_nothing_is_given(self, held: Behind) -> None:
+        transport = held.protocol.transport
+        held.send(LINE + b"hello")
+        held.wrapper.readConnectionLost()
+        held.transport.lose(ConnectionDone())
+        transport.release()
+        assert (held.protocol.received, held.protocol.events) == (b"", ["lost"])
+
+
 class TestWhatIsNoHeader:
     @pytest.mark.parametrize("data", INVALID)
     def test_an_invalid_header_ends_the_connection_without_a_word(self, behind: Behind, data: bytes) -> None:

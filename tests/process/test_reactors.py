@@ -384,6 +384,11 @@ class TestChoose:
         [loop] = loops
         assert isinstance(loop, asyncio.SelectorEventLoop)
 
+    def test_asyncios_own_loop_can_be_asked_for(self, loops: list[asyncio.AbstractEventLoop]) -> None:
+        reactors.choose(daemon=False, loop="asyncio")
+        [loop] = loops
+        assert isinstance(loop, asyncio.SelectorEventLoop)
+
     @pytest.mark.parametrize(("platform", "daemon"), [("win32", False), ("darwin", True)])
     def test_twisteds_default_is_chosen_on_windows_and_in_daemons_elsewhere_than_on_linux(
         self, monkeypatch: pytest.MonkeyPatch, platform: str, daemon: bool

@@ -54,6 +54,15 @@ def test_an_end_is_an_error(clients: Crowd, pairs: list[tuple[socket.socket, soc
         clients.receive(15)
 
 
+def test_an_end_that_may_come_is_counted(pairs: list[tuple[socket.socket, socket.socket]]) -> None:
+    clients = Crowd([pair[0] for pair in pairs], may_end=True)
+    pairs[0][1].close()
+    pairs[1][1].sendall(b"12345")
+    assert clients.receive(15, 0.0) == 5
+    assert clients.ended == 1
+    clients.close()
+
+
 def test_a_crowd_closes_its_clients() -> None:
     one, other = socket.socketpair()
     with other, crowd(1, lambda: one):

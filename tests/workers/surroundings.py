@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from tests.backplanes.loop import Loop
-from wshost.process.takeover import Channel
+from wshost.workers.packets import Packets
 
 
 class Reactor(Clock):
@@ -66,10 +66,13 @@ class Reactor(Clock):
 
 
 class Peer:
-    """The other end of a line, in a process that is none."""
+    """The other end of a line, in a process that is none.
 
-    def __init__(self, connected: socket) -> None:
-        self.channel = Channel(connected)
+    :param kind: how packets are written.
+    """
+
+    def __init__(self, connected: socket, kind: Callable[[socket], Any] = Packets) -> None:
+        self.channel = kind(connected)
         connected.setblocking(False)
         self.sockets: list[socket] = []
 

@@ -73,7 +73,7 @@ def fill(worker: Worker) -> None:
 
 def test_connections_go_to_the_workers_with_the_fewest_and_count_there(scene: Scene) -> None:
     one, other = scene.hire(), scene.hire()
-    scene.crew.give(one, 100)
+    one.connections.add(100)
     scene.come("w1c1", "w1c2", "w1c3")
     assert (len(one.connections), len(other.connections)) == (2, 2)
     assert (scene.got(1), scene.got(2)) == (["w1c2"], ["w1c1", "w1c3"])

@@ -11,10 +11,10 @@ from tests.memory import MemoryHost
 from tests.workers.surroundings import Reactor, pair
 from wshost.admin.seen import READY, Seen
 from wshost.handlers import echo
-from wshost.process.takeover import Channel
 from wshost.workers import answers as module
 from wshost.workers.answers import LAST, PART, Answers
 from wshost.workers.line import Line
+from wshost.workers.packets import Packets
 
 
 class Scene:
@@ -25,7 +25,7 @@ class Scene:
         self.host.hub._prefix = "w3"
         self.reactor = Reactor()
         ours, theirs = pair()
-        self.channel = Channel(theirs)
+        self.channel = Packets(theirs)
         theirs.setblocking(False)
         self.line = Line(self.reactor, ours, lambda *_: None, lambda: None)
         self.answers = Answers(self.look, self.line, lambda: 1.5)

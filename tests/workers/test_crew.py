@@ -18,23 +18,18 @@ def crew_of(*states: State) -> tuple[Crew, list[Worker]]:
 
 def test_the_worker_with_the_fewest_connections_gets_the_next_and_equals_get_it_in_turn() -> None:
     crew, workers = crew_of(State.SERVING, State.SERVING, State.SERVING)
-    order = []
-    for connection in range(5):
-        worker = crew.choose(())
-        assert worker is not None
-        crew.give(worker, connection)
-        order.append(worker.number)
-    assert order == [1, 2, 3, 1, 2]
+    assert [one.number for one in crew.deal(range(5), ())] == [1, 2, 3, 1, 2]
+    assert [one.connections for one in workers] == [{0, 3}, {1, 4}, {2}]
     workers[1].connections.clear()
-    chosen = crew.choose(())
-    assert chosen is workers[1]
+    assert [one.number for one in crew.deal(range(5, 9), ())] == [2, 3, 2, 1]
 
 
 def test_only_workers_that_serve_and_have_room_are_chosen() -> None:
     crew, workers = crew_of(State.STARTING, State.LEAVING, State.SERVING)
     assert crew.serving == [workers[2]]
-    assert crew.choose(()) is workers[2]
-    assert crew.choose([workers[2]]) is None
+    assert crew.deal([1], ()) == [workers[2]]
+    assert crew.deal([2], [workers[2]]) == []
+    assert workers[2].connections == {1}
 
 
 def test_workers_are_counted_and_found_until_they_have_ended() -> None:

@@ -22,7 +22,7 @@ class Scene:
         self.peers: list[Peer] = []
         self.done: list[int] = []
         ours, theirs = pair()
-        self.channel, self.successor = Channel(ours), Peer(theirs)
+        self.channel, self.successor = Channel(ours), Peer(theirs, Channel)
 
     def hire(self, state: State = State.SERVING) -> Worker:
         ours, theirs = pair()

@@ -8,7 +8,6 @@ import pytest
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.workers.surroundings import Peer, Reactor, pair
-from wshost.process.takeover import A_TURN
 from wshost.workers import line as module
 from wshost.workers.line import RETRY, Line
 
@@ -102,7 +101,7 @@ def test_the_end_of_the_other_process_is_noticed_once(ends: Ends, reactor: React
     assert not ends.line.send({})
     ends.line.tell({})
     ends.line.close()
-    assert not reactor.readers
+    assert not reactor._asyncioEventloop.readers
 
 
 def test_what_a_process_has_sent_before_its_end_is_received_even_if_it_has_not_read_all(
@@ -116,28 +115,28 @@ def test_what_a_process_has_sent_before_its_end_is_received_even_if_it_has_not_r
 
 
 def test_a_process_that_can_not_be_understood_counts_as_dead(ends: Ends, reactor: Reactor) -> None:
-    ends.peer.channel.socket.send(b"no JSON")
+    ends.peer.channel.socket.send(b"no packet")
     with capturedLogs() as logged:
         reactor.read()
     assert formatEvent(logged[0]).startswith("another process of this server can't be understood: ")
     assert ends.events == ["lost"]
 
 
-def test_a_limited_number_of_packets_is_read_in_a_turn(ends: Ends, reactor: Reactor) -> None:
-    for number in range(A_TURN + 1):
-        ends.peer.say(n=number)
-    reactor.readers[0].doRead()
-    assert len(ends.events) == A_TURN
-    reactor.read()
-    assert len(ends.events) == A_TURN + 1
-
-
-def test_after_sockets_others_have_their_turn(ends: Ends, reactor: Reactor) -> None:
+def test_after_a_packet_others_have_their_turn(ends: Ends, reactor: Reactor) -> None:
     with socket() as one:
         for _ in range(2):
             ends.peer.channel.send({"take": 1}, b"", [one.fileno()])
-    reactor.readers[0].doRead()
+    reactor._asyncioEventloop.turn()
     assert ends.events == [({"take": 1}, b"", 1)]
+    reactor.read()
+    assert len(ends.events) == 2
+
+
+def test_a_packet_that_has_gone_meanwhile_changes_nothing(ends: Ends, reactor: Reactor) -> None:
+    (read,) = reactor._asyncioEventloop.readers.values()
+    read()
+    assert ends.events == []
+    assert not ends.line.closed
 
 
 def test_a_line_that_is_closed_by_a_packet_reads_no_further(ends: Ends, reactor: Reactor) -> None:

@@ -181,7 +181,7 @@ class TestPages:
         scene.add(1)
         found = scene.overview.page(100, "")
         scene.answer(2, page(2, 1))
-        assert scene.answer(1, page(1, 4, 7))["about"] == [100, ""]
+        assert scene.answer(1, page(1, 4, 7))["about"] == (100, "")
         whole = result(found)
         assert ids(whole) == ["w1c4", "w1c7", "w2c1"]
         assert (whole["total"], whole["next"]) == (3, None)
@@ -252,14 +252,21 @@ class TestOne:
         scene.add()
         found = scene.overview.one("w1c2")
         head = scene.answer(1, {"id": "w1c2"})
-        assert (head["what"], head["about"]) == ("one", ["w1c2"])
+        assert (head["what"], head["about"]) == ("one", ("w1c2",))
         assert result(found) == {"id": "w1c2"}
 
     def test_its_worker_closes_it(self, scene: Scene) -> None:
         scene.add()
         found = scene.overview.close("w1c2", 4001, "go")
         head = scene.answer(1, "closing")
-        assert (head["what"], head["about"]) == ("close", ["w1c2", 4001, "go"])
+        assert (head["what"], head["about"]) == (
+            "close",
+            (
+                "w1c2",
+                4001,
+                "go",
+            ),
+        )
         assert result(found) == "closing"
 
     def test_what_its_worker_refuses_is_refused(self, scene: Scene) -> None:

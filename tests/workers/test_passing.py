@@ -66,8 +66,8 @@ def scene() -> Iterator[Scene]:
 def test_connections_go_to_workers_in_turn_with_names_numbers_and_verdicts(scene: Scene) -> None:
     first, second = scene.hire(), scene.hire()
     scene.connect(3)
-    assert scene.taken(first) == [[0, ["192.0.2.1", 0], 1, ADMITTED], [0, ["192.0.2.1", 2], 3, ADMITTED]]
-    assert scene.taken(second) == [[0, ["192.0.2.1", 1], 2, ADMITTED]]
+    assert scene.taken(first) == [(0, ("192.0.2.1", 0), 1, ADMITTED), (0, ("192.0.2.1", 2), 3, ADMITTED)]
+    assert scene.taken(second) == [(0, ("192.0.2.1", 1), 2, ADMITTED)]
     assert [len(peer.sockets) for peer in scene.peers] == [2, 1]
     assert scene.passing.accepted == 3
 
@@ -78,10 +78,10 @@ def test_more_connections_than_a_packet_may_have_go_in_several(scene: Scene) -> 
     assert len(scene.taken(worker)) == MOST + 1
 
 
-def test_the_name_of_an_abstract_socket_is_left_out(scene: Scene) -> None:
+def test_a_name_may_be_an_abstract_one(scene: Scene) -> None:
     worker = scene.hire()
     scene.connect(host=b"\0name")
-    assert scene.taken(worker) == [[0, "", 1, ADMITTED]]
+    assert scene.taken(worker) == [(0, b"\0name", 1, ADMITTED)]
 
 
 def test_connections_wait_until_a_worker_serves(scene: Scene) -> None:
@@ -163,6 +163,22 @@ def test_a_client_counts_by_its_address_unless_a_proxy_is_to_name_it() -> None:
     scene.connect(1, "192.0.2.8")
     verdicts = [one[3] for one in scene.taken(worker)]
     assert verdicts == [ADMITTED, CROWDED, ADMITTED, ADMITTED, ADMITTED, ADMITTED, ADMITTED]
+    scene.close()
+
+
+def test_a_worker_is_told_whether_clients_have_room_that_proxies_have_named() -> None:
+    scene = Scene(max_connections_per_address=1, listen=["haproxy:tcp:81"])
+    first, second = scene.hire(), scene.hire()
+    scene.connect(4)
+    scene.passing.judge(first, [(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "192.0.2.2")])
+    # 2 is none of its own.
+    assert heads(scene.peers[0].read(), "judged") == [[[1, ADMITTED], [3, ADMITTED]]]
+    scene.passing.judge(second, [(2, "192.0.2.1"), (4, "192.0.2.3")])
+    assert heads(scene.peers[1].read(), "judged") == [[[2, CROWDED], [4, ADMITTED]]]
+    scene.passing.forget(first, [1])
+    scene.connect(1)
+    scene.passing.judge(first, [(5, "192.0.2.1")])
+    assert heads(scene.peers[0].read(), "judged") == [[[5, ADMITTED]]]
     scene.close()
 
 

@@ -77,11 +77,19 @@ def test_if_one_can_not_be_listened_on_the_others_are_closed(loop: asyncio.Abstr
     assert not (folder / "a").exists()
 
 
-def test_other_reactors_and_other_endpoints_are_refused(loop: asyncio.AbstractEventLoop) -> None:
+class Foreign(asyncio.SelectorEventLoop):
+    """An event loop that workers don't know."""
+
+
+def test_other_reactors_loops_and_endpoints_are_refused(loop: asyncio.AbstractEventLoop) -> None:
+    foreign = Foreign()
     with pytest.raises(ConfigurationError, match="workers: they need asyncio's reactor"):
         Ports(Clock(), ["tcp:80"], lambda *_: None, {})
+    with pytest.raises(ConfigurationError, match="workers: they run on uvloop or asyncio, not on tests"):
+        Ports(AsyncioSelectorReactor(foreign), ["tcp:80"], lambda *_: None, {})
     with pytest.raises(ConfigurationError, match="listen: 'haproxy:ssl:80': workers can't serve ssl:, only tcp, "):
         Ports(AsyncioSelectorReactor(loop), ["haproxy:ssl:80"], lambda *_: None, {})
+    foreign.close()
 
 
 def test_nobody_speaks_with_clients_in_the_supervisor() -> None:

@@ -27,6 +27,7 @@ from wshost.workers.forking import LOOK, adopt_orphans
 from wshost.workers.kit import Kit
 from wshost.workers.line import RETRY
 from wshost.workers.supervisor import ABORTING, LAST_WORDS, OVERTIME, SETTLE, Supervisor
+from wshost.workers.verdicts import ADMITTED
 
 
 class Notifier:
@@ -126,7 +127,7 @@ class Scene:
     def connect(self) -> None:
         """Pretend that each serving worker has one connection."""
         for number, worker in enumerate(self.crew.serving):
-            self.crew.give(worker, number)
+            worker.connections.add(number)
             self.supervisor._passing.gate.judge(number, None)
 
     def said(self, kind: str) -> dict[int, list[Any]]:
@@ -309,6 +310,14 @@ class TestDeaths:
         scene.workers[1].say(ended=[0])
         scene.workers[1].say(failed="the backplane can't connect", traceback="")
         assert scene.end(1, 1) == ["worker 1 (pid 101) can't start: the backplane can't connect; 0 connections lost"]
+
+    def test_a_worker_that_asks_about_a_client_is_answered(self, scene: Scene) -> None:
+        scene.start()
+        scene.connect()
+        (number,) = next(iter(scene.crew)).connections
+        scene.workers[1].say(judge=[[number, "192.0.2.9"]])
+        scene.reactor.read()
+        assert heads(scene.workers[1].read(), "judged") == [[[number, ADMITTED]]]
 
     def test_workers_that_die_one_after_another_are_replaced_ever_later(self, scene: Scene) -> None:
         scene.start()
@@ -779,7 +788,7 @@ class TestTakeover:
         scene.supervisor._give_up_to(channel)
         assert scene.said("give") == {1: [], 2: []}
         assert scene.reactor.stops == 1
-        assert Peer(theirs).read() == [{"opened": 0}]
+        assert Peer(theirs, Channel).read() == [{"opened": 0}]
         theirs.close()
 
     def test_a_server_that_stops_while_it_is_taken_over_is_not_stopped_twice(self, scene: Scene) -> None:

@@ -17,10 +17,10 @@ import pytest
 
 from tests.workers.surroundings import pair
 from wshost.loading.importing import UserCodeError
-from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
 from wshost.workers import worker
 from wshost.workers.kit import Kit
+from wshost.workers.packets import Packets
 from wshost.workers.template import SHARED, Template, failure, main, prepare, spawn
 
 
@@ -43,8 +43,8 @@ class Ends:
 
     def __init__(self, *pids: int) -> None:
         ours, theirs = pair()
-        self.channel = Channel(ours)
-        self.theirs = Channel(theirs)
+        self.channel = Packets(ours)
+        self.theirs = Packets(theirs)
         self.work: list[Any] = []
         self._pids = iter(pids)
         # One end of a pipe for each worker; it is closed when that ends.
@@ -139,7 +139,7 @@ def test_a_template_ends_with_its_supervisor_whatever_its_workers_do() -> None:
 def test_ends_of_processes_are_watched_by_the_kernel() -> None:
     ours, theirs = pair()
     with ours:
-        channel = Channel(theirs)
+        channel = Packets(theirs)
         template = Template(channel, Kit({}), lambda *_: 0)
         descriptor = template._watch(os.getpid())
         assert not select.select([descriptor], [], [], 0)[0]
@@ -149,20 +149,20 @@ def test_ends_of_processes_are_watched_by_the_kernel() -> None:
 
 class TestMain:
     @pytest.fixture
-    def ends(self) -> Iterator[tuple[Channel, int]]:
+    def ends(self) -> Iterator[tuple[Packets, int]]:
         ours, theirs = pair()
-        channel = Channel(ours)
+        channel = Packets(ours)
         yield channel, theirs.detach()
         channel.close()
 
     def test_it_imports_what_workers_need_and_then_forks(
-        self, ends: tuple[Channel, int], monkeypatch: pytest.MonkeyPatch
+        self, ends: tuple[Packets, int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         channel, descriptor = ends
         done: list[Any] = []
 
-        def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> int:
-            done.append((kit, number))
+        def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, made: Any) -> int:
+            done.append((kit, number, made))
             connected.close()
             return 7
 
@@ -173,16 +173,16 @@ class TestMain:
             channel.send({"fork": 1}, b"", [line.fileno()])
         assert main(descriptor) == 7
         assert channel.receive()[0] == {"ready": True}
-        assert done == [(Kit({}), 1)]
+        assert done == [(Kit({}), 1, None)]
         assert gc.get_freeze_count() > 0
         assert {signal.getsignal(number) for number in SHARED} == {signal.SIG_IGN}
 
-    def test_it_ends_if_its_supervisor_has_gone(self, ends: tuple[Channel, int]) -> None:
+    def test_it_ends_if_its_supervisor_has_gone(self, ends: tuple[Packets, int]) -> None:
         channel, descriptor = ends
         channel.close()
         assert main(descriptor) == 0
 
-    def test_it_says_why_it_can_not_prepare(self, ends: tuple[Channel, int]) -> None:
+    def test_it_says_why_it_can_not_prepare(self, ends: tuple[Packets, int]) -> None:
         channel, descriptor = ends
         channel.send({"kit": True}, Kit({"preload": True, "handler": "no.such.handler"}).packed())
         assert main(descriptor) == 1
@@ -212,6 +212,21 @@ class TestPreload:
         prepare(self.handler(tmp_path, "import sys; sys.preloaded_here = True"))
         assert vars(sys).pop("preloaded_here")
         assert str(tmp_path) in sys.path
+
+    @pytest.mark.parametrize("timed", [False, True])
+    def test_the_chain_of_all_workers_is_made(self, timed: bool) -> None:
+        given = {"preload": True, "handler": "wshost.handlers.echo", **({"admin": "9090"} if timed else {})}
+        made = prepare(Kit(given))
+        assert made is not None
+        assert [link.name for link in made.links] == ["http", "websocket"]
+        assert (made.timings is not None) == timed
+
+    def test_the_chain_is_not_made_if_others_modules_are_in_it(self, tmp_path: Path) -> None:
+        assert prepare(self.handler(tmp_path, "")) is None
+
+    def test_a_chain_that_can_not_be_is_an_error(self) -> None:
+        with pytest.raises(ConfigurationError, match="object"):
+            prepare(Kit({"preload": True, "handler": object()}))
 
     def test_without_uvloop_there_is_no_need_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)

@@ -21,6 +21,7 @@ from wshost.commands import log
 from wshost.connections.homes import Homes
 from wshost.handlers import echo
 from wshost.process import collector, ending, reactors, signals
+from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
 from wshost.workers import worker as module
@@ -116,7 +117,7 @@ class Scene:
 
     def take(self, *numbers: int, verdict: int = ADMITTED) -> None:
         pairs = [socketpair() for _ in numbers]
-        what = [[0, ["192.0.2.1", number], number, verdict] for number in numbers]
+        what = [(0, ("192.0.2.1", number), number, verdict) for number in numbers]
         self.peer.channel.send({"take": what}, b"", [one.fileno() for one, _ in pairs])
         for both in pairs:
             for one in both:
@@ -196,8 +197,9 @@ def test_a_worker_that_was_stopped_once_its_backplane_had_connected_does_not_say
 def test_passed_sockets_become_connections_with_ids_of_the_worker(scene: Scene) -> None:
     scene.start()
     scene.take(11, 12)
-    assert scene.port.taken == [("192.0.2.1", 11), ("192.0.2.1", 12)]
-    assert [one.id for one in scene.port.protocols] == ["w3c1", "w3c2"]
+    scene.take(13)
+    assert [one.id for one in scene.port.protocols] == ["w3c1", "w3c2", "w3c3"]
+    assert scene.port.taken == [("192.0.2.1", 11), ("192.0.2.1", 12), ("192.0.2.1", 13)]
     scene.port.protocols[1].connectionLost()
     scene.port.protocols[0].connectionLost()
     scene.reactor.read()
@@ -236,7 +238,7 @@ def test_connections_of_the_process_before_go_on_and_are_given_to_the_next(monke
     scene.reactor.read()
     scene.reactor.advance(1)
     assert scene.peer.read() == [{"given": 2}, {"ended": [11, 12]}]
-    successor = Peer(theirs)
+    successor = Peer(theirs, Channel)
     assert [(head["id"], head["home"]) for head in successor.read()] == [
         ("w1c11", ["web-1", "hD3kP0aQ9zE"]),
         ("w1c12", ["web-1", "hD3kP0aQ9zE"]),
@@ -277,7 +279,7 @@ def test_a_worker_that_does_not_listen_yet_takes_and_gives_no_connection() -> No
         scene.peer.channel.send({"give": True}, b"", [ours.fileno()])
     scene.reactor.read()
     assert scene.peer.read() == [{"ended": [11]}, {"given": 0}]
-    successor = Peer(theirs)
+    successor = Peer(theirs, Channel)
     assert successor.ended
     successor.close()
     scene.close()
@@ -301,6 +303,49 @@ def test_the_supervisors_verdict_is_the_clients_answer(verdict: int, status: byt
     answer: Any = scene.port.transports[0]
     assert answer.value().split()[1] == status
     scene.close()
+
+
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n"
+)
+
+
+@pytest.fixture
+def behind() -> Iterator[Scene]:
+    """A worker whose clients a trusted proxy names."""
+    scene = Scene(max_connections_per_address=1, trust_proxy=["192.0.2.1"])
+    scene.start()
+    yield scene
+    scene.close()
+
+
+def statuses(scene: Scene) -> list[bytes]:
+    answers: list[Any] = scene.port.transports
+    return [answer.value()[9:12] for answer in answers]
+
+
+def test_a_worker_asks_the_supervisor_about_a_client_before_it_answers(behind: Scene) -> None:
+    behind.take(1, 2)
+    for one in behind.port.protocols:
+        one.dataReceived(REQUEST)
+    behind.reactor.read()
+    assert behind.peer.read() == [{"judge": [[1, "192.0.2.9"], [2, "192.0.2.9"]]}]
+    assert statuses(behind) == [b"", b""]
+    behind.say(judged=[[1, CROWDED], [2, ADMITTED]])
+    assert statuses(behind) == [b"503", b"101"]
+
+
+def test_without_its_supervisor_a_worker_decides_on_clients_alone(behind: Scene) -> None:
+    behind.take(1, 2, 3)
+    for one in behind.port.protocols[:2]:
+        one.dataReceived(REQUEST)
+    behind.peer.close()
+    behind.reactor.read()
+    assert statuses(behind) == [b"101", b"503", b""]
+    behind.port.protocols[2].dataReceived(REQUEST)
+    behind.reactor.read()
+    assert statuses(behind) == [b"101", b"503", b"503"]
 
 
 def test_a_socket_that_comes_after_the_end_is_closed_and_told_of(scene: Scene) -> None:
@@ -471,11 +516,16 @@ class TestOperators:
 
 
 class TestRun:
+    @pytest.fixture(autouse=True)
+    def chosen(self) -> None:
+        #: The loops that workers were to run on.
+        self.loops: list[str | None] = []
+
     @pytest.fixture
     def reactor(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reactor]:
         reactor = Reactor()
         monkeypatch.setattr(reactor, "run", reactor.read, raising=False)
-        monkeypatch.setattr(reactors, "choose", lambda *, daemon: None)
+        monkeypatch.setattr(reactors, "choose", lambda *, daemon, loop: self.loops.append(loop))
         monkeypatch.setattr(reactors, "installed", lambda: reactor)
         monkeypatch.setattr(collector, "spare_lasting_objects", lambda: None)
         monkeypatch.setattr(log, "begin", lambda *_: None)
@@ -491,7 +541,9 @@ class TestRun:
         peer = Peer(theirs)
         peer.say(peers=True)
         given = {"handler": echo, "slow_turn": 0.0}
-        assert self.ran(Kit(given, str(tmp_path), str(tmp_path / "log")), ours, [socket(AF_UNIX)]) == 0
+        kit = Kit(given, str(tmp_path), str(tmp_path / "log"), loop="asyncio")
+        assert self.ran(kit, ours, [socket(AF_UNIX)]) == 0
+        assert self.loops == ["asyncio"]
         assert heads(peer.read(), "serves") == [True]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
         phases = [trigger[:2] for trigger in reactor.triggers]
@@ -503,6 +555,15 @@ class TestRun:
         after()
         assert peer.ended
         peer.close()
+
+    def test_a_worker_uses_the_chain_that_was_made_before_the_fork(self, reactor: Reactor) -> None:
+        settings = Settings(handler=echo, slow_turn=0.0)
+        made = chain.make(settings)
+        ours, theirs = pair()
+        with theirs:
+            server = WorkerServer(settings, reactor, 3, ours, copies=[], reopen=lambda: None, made=made)
+        assert (server._chain, server._timings) == (made.links, made.timings)
+        server._line.close()
 
     def test_a_worker_that_can_not_start_says_why(self, reactor: Reactor) -> None:
         ours, theirs = pair()

@@ -18,3 +18,7 @@ redis = BackplaneKind("redis", "wshost.backplanes.redis.RedisBackplane", 6379)
 redis_tls = BackplaneKind("rediss", "wshost.backplanes.redis.RedisBackplane", 6379, tls=True)
 redis_sentinel_tls = BackplaneKind("rediss+sentinel", "wshost.backplanes.redis.RedisBackplane", 26379, tls=True)
 redis_sentinel = BackplaneKind("redis+sentinel", "wshost.backplanes.redis.RedisBackplane", 26379)
+redis_cluster = BackplaneKind("redis+cluster", "wshost.backplanes.redis_cluster.RedisClusterBackplane", 6379)
+redis_cluster_tls = BackplaneKind(
+    "rediss+cluster", "wshost.backplanes.redis_cluster.RedisClusterBackplane", 6379, tls=True
+)

@@ -158,6 +158,8 @@ def _values(seen: Seen, totals: Totals) -> Iterator[Metric]:
     messages = {("in",): counts.received, ("out",): counts.published}
     yield _counter("backplane_messages", "Messages from and to other processes.", messages, "direction")
     yield _counter("backplane_messages_dropped", "Messages for others that were not sent.", counts.dropped)
+    dropped = counts.payloads_dropped
+    yield _counter("backplane_payloads_dropped", "Payloads, of one message or more, that waited in vain.", dropped)
     yield _counter("backplane_messages_lost", "Messages of others that did not come.", counts.lost)
     yield _counter("backplane_malformed", "What came from others and was not understood.", counts.malformed)
     watchdog = seen.watchdog

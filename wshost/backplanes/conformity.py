@@ -6,16 +6,19 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
-from wshost.interfaces import IBackplane, IBackplaneReceiver
+from wshost.interfaces import IBackplane, IBackplaneReceiver, ITellingBackplane
 
 #: How many payloads are sent in order, so that they take several writes and reads.
 MANY = 2_000
 #: So many characters may a subject have.
 LONGEST_SUBJECT = 1_024
+#: Seconds in which a backplane may say something wrong.
+MOMENT = 0.1
 
 Steps = Generator[Deferred[Any], Any, None]
 
@@ -91,10 +94,7 @@ class _Pair:
     @inlineCallbacks
     def connect(self) -> Steps:
         for backplane, receiver in zip((self.one, self.other), self.receivers, strict=True):
-            try:
-                verifyObject(IBackplane, backplane)
-            except Invalid as error:
-                _fail(f"it does not provide IBackplane: {' '.join(str(error).split())}")
+            _verify(IBackplane, backplane)
             self._open.append(backplane)
             done = backplane.connect(self._reactor, receiver)
             _demand(not receiver.changes, "the receiver was called before `connect` had returned")
@@ -136,6 +136,10 @@ class _Pair:
         yield self.settle()
         one_subject = len({subject for subject, _ in due}) == 1
         _demand(self.came() == due if one_subject else sorted(self.came()) == sorted(due), otherwise)
+
+    def wait(self) -> Deferred[None]:
+        """Let a moment pass."""
+        return deferLater(self._reactor, MOMENT)
 
     def come(self, due: list[tuple[str, bytes]]) -> Deferred[None]:
         """Wait until the last payloads of all subjects have come."""
@@ -229,6 +233,34 @@ def _longest(pair: _Pair) -> Steps:
 
 
 @inlineCallbacks
+def _nobody(pair: _Pair) -> Steps:
+    """A backplane that may tell that nobody gets a payload says so of no other, at most once, and not at once."""
+    if not hasattr(pair.one, "publish_or_tell"):
+        return
+    _verify(ITellingBackplane, pair.one)
+    told: list[str] = []
+
+    def ask(subject: str, payload: bytes) -> bool:
+        taken: bool = pair.one.publish_or_tell(f"{pair.prefix}.{subject}", payload, lambda: told.append(subject))
+        return taken
+
+    pair.other.subscribe(f"{pair.prefix}.s")
+    yield pair.settle()
+    pair.receivers[1].got.clear()
+    sent = [("s", b"%d" % number) for number in range(100)]
+    for one in sent:
+        _demand(ask(*one) and ask("nobody", b"x"), "`publish_or_tell` refuses a payload")
+    _demand(not told, "`publish_or_tell` calls `nobody` before it has returned")
+    yield pair.come(sent)
+    yield pair.settle()
+    # What it says may come later than the payloads.
+    yield pair.wait()
+    _demand(pair.came() == sent, "payloads of `publish_or_tell` are lost, or changed, or come in another order")
+    _demand("s" not in told, "`nobody` is called for a payload that comes")
+    _demand(len(told) <= len(sent), "`nobody` is called more than once for a payload")
+
+
+@inlineCallbacks
 def _end(pair: _Pair) -> Steps:
     """What was published before `close` comes. A closed backplane takes nothing."""
     pair.other.subscribe(f"{pair.prefix}.z")
@@ -258,10 +290,17 @@ def check_backplane(make: Callable[[], Any], reactor: Any, prefix: str = "confor
     pair = _Pair(make, reactor, prefix, patience)
     try:
         yield pair.connect()
-        for check in (_order, _subjects, _sizes, _longest, _end):
+        for check in (_order, _subjects, _sizes, _longest, _nobody, _end):
             yield check(pair)
     finally:
         yield pair.close()
+
+
+def _verify(contract: Any, backplane: Any) -> None:
+    try:
+        verifyObject(contract, backplane)
+    except Invalid as error:
+        _fail(f"it does not provide {contract.__name__}: {' '.join(str(error).split())}")
 
 
 def _demand(is_so: bool, otherwise: str) -> None:

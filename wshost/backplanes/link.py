@@ -34,6 +34,9 @@ CONNECT = 2.0
 #: part of this time is random, as many processes may have lost the same broker.
 SHORTEST = 0.05
 LONGEST = 2.0
+#: After a connection was made again, payloads wait for up to so many seconds more. Receivers that have lost the same
+#: broker try again as late as we would have done next, and a broker keeps nothing for those who are not back.
+HOLD = 0.5
 #: The most brokers that others have named; and the most different reasons that are logged until one lets us in.
 BROKERS = 100
 REASONS = 20
@@ -92,7 +95,7 @@ class Link:
         self.output = Output(reactor, settings.buffer, settings.patience, speaker.dropped, self._progress)
         #: Send a payload to the broker, now or later: `Output.send`.
         self.send = self.output.send
-        #: Whether the broker has let us in: payloads are written.
+        #: Whether the broker has let us in: payloads are written, or will soon be.
         self.is_ready = False
         self._given = self._brokers = list(brokers or settings.brokers)
         #: To whom we connect, or are connected.
@@ -103,8 +106,12 @@ class Link:
         self._round: list[Broker] = []
         self._directed: Broker | None = None
         self._delay = SHORTEST
-        # Since when it is ready; None before.
+        # Since when it is ready; None before. And whether it ever was.
         self._since: float | None = None
+        self._returns = False
+        # Payloads wait until receivers have come back, too; None: they don't.
+        self._hold: Any = None
+        self._longest_hold = min(HOLD, settings.patience / 2)
         self._reasons: set[str] = set()
         self._connection: Connection | None = None
         # At most one of these: what is awaited.
@@ -127,6 +134,7 @@ class Link:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        self._stop_hold()
         if self.is_ready:
             self.output.finish()
         self.output.close()
@@ -157,7 +165,20 @@ class Link:
             self._since = self._reactor.seconds()
             self._reasons.clear()
             self._connection.ready()
-            self.output.ready()
+            if self._returns:
+                self._hold = self._reactor.callLater(min(self._delay, self._longest_hold), self._release)
+            else:
+                self.output.ready()
+            self._returns = True
+
+    def _release(self) -> None:
+        self._hold = None
+        self.output.ready()
+
+    def _stop_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
     def answered(self) -> None:
         """Note that the broker has answered a ping."""
@@ -190,6 +211,7 @@ class Link:
     def leave(self, reason: str) -> None:
         """Go to another broker when this one has got all that was sent. Payloads wait until then."""
         if self._connection is not None and self.is_ready:
+            self._stop_hold()
             self.is_ready = False
             self.output.finish()
             self._connection.finish(reason)
@@ -243,6 +265,7 @@ class Link:
 
     def _ending(self) -> None:
         """Let payloads wait: what is written now would be lost."""
+        self._stop_hold()
         self.is_ready = False
         self.output.detach()
 

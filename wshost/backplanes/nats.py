@@ -7,17 +7,31 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, globalLogPublisher
 from zope.interface import implementer
 
+from wshost.backplanes.asked import Asked
 from wshost.backplanes.connection import BrokerError
 from wshost.backplanes.link import BROKERS, Link
 from wshost.backplanes.nats_credentials import proof
-from wshost.backplanes.nats_wire import MAX_PAYLOAD, PING, PONG, ROOM, Parser, WireError, connect, pub, sub, unsub
-from wshost.interfaces import IBackplane
+from wshost.backplanes.nats_wire import (
+    MAX_PAYLOAD,
+    PING,
+    PONG,
+    ROOM,
+    Parser,
+    WireError,
+    connect,
+    pub,
+    pub_asking,
+    sub,
+    unsub,
+)
+from wshost.interfaces import ITellingBackplane
 from wshost.logs.limit import LogLimit
 from wshost.logs.text import escaped
 from wshost.results import ConfigurationError
@@ -35,7 +49,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _PORT = re.compile("[0-9]{1,5}")
 
 
-@implementer(IBackplane)
+@implementer(ITellingBackplane)
 class NatsBackplane:
     """See `wshost.interfaces.IBackplane`.
 
@@ -58,6 +72,11 @@ class NatsBackplane:
         # The numbers of the subscriptions, in their order.
         self._sids: dict[str, int] = {}
         self._numbers = count(1)
+        # Where the server says that nobody gets a payload: the beginning of these subjects; None until it is asked. And
+        # whether it says so.
+        self._inbox: str | None = None
+        self._says_nobody = False
+        self._asked = Asked()
         # What to call for each PONG that is due.
         self._pongs: deque[Callable[[], None]] = deque()
         # CONNECT was sent; the receiver knows that payloads go both ways.
@@ -127,6 +146,27 @@ class NatsBackplane:
         if self._link is not None:
             self._link.output.flush()
 
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        """See `ITellingBackplane`. The server answers for its cluster; of others beyond gateways, it may not know."""
+        if not self._says_nobody or len(payload) > self.largest:
+            return self.publish(subject, payload)
+        if self._inbox is None:
+            # Who may use only the cluster's subjects may use these, too.
+            self._inbox = f"{subject.partition('.')[0]}.nobody.{token_hex(8)}."
+            self.subscribe(f"{self._inbox}*")
+        number = self._asked.number()
+        taken = self._send(pub_asking(subject, self._inbox + number, payload))
+        if taken:
+            self._asked.keep(number, nobody)
+        return taken
+
+    def _receive(self, subject: str, payload: bytes) -> None:
+        """Pass a payload on, or note that one has reached nobody."""
+        if payload or self._inbox is None or not subject.startswith(self._inbox):
+            self._receiver.received(subject, payload)
+        elif nobody := self._asked.take(subject.removeprefix(self._inbox)):
+            nobody()
+
     def subscribe(self, subject: str) -> None:
         """See `IBackplane`."""
         number = self._sids[subject] = next(self._numbers)
@@ -141,7 +181,7 @@ class NatsBackplane:
 
     def begin(self) -> None:
         """See `Speaker`. The server speaks first."""
-        self._parser = Parser(self._receiver.received, self._told)
+        self._parser = Parser(self._receive, self._told)
         self._pongs.clear()
         self._error = ""
 
@@ -213,7 +253,7 @@ class NatsBackplane:
             who = proof(broker, self._settings.credentials, str(info.get("nonce", "")))
         except ConfigurationError as error:
             raise BrokerError(str(error)) from error
-        headers = info.get("headers") is True
+        self._says_nobody = headers = info.get("headers") is True
         options = {
             "verbose": False,
             "pedantic": False,

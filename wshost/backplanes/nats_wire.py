@@ -118,7 +118,10 @@ class Parser:
             raise WireError(f"a message of {size} bytes is too large, or its {headers} bytes of headers are")
         if len(self._heads) >= HEADS:
             self._heads.clear()
-        known = self._heads[head] = (found[1].decode(errors="replace"), headers, size)
+        known = (found[1].decode(errors="replace"), headers, size)
+        if not headers or headers < size:
+            # One of headers alone is a status of the server, and nearly always the only one for its subject.
+            self._heads[head] = known
         return known
 
     def _check_length(self, name: bytes, length: int) -> None:
@@ -144,6 +147,11 @@ def connect(options: Mapping[str, Any]) -> bytes:
 def pub(subject: str, payload: bytes) -> bytes:
     """Return the bytes of PUB. :param subject: ASCII without spaces."""
     return b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(payload), payload)
+
+
+def pub_asking(subject: str, reply: str, payload: bytes) -> bytes:
+    """Return the bytes of PUB with a subject for replies. The server sends an empty message there if nobody gets it."""
+    return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(payload), payload)
 
 
 def sub(subject: str, sid: int) -> bytes:

@@ -141,6 +141,7 @@ class Output:
     def finish(self) -> None:
         """Write all that waits, as the connection will be closed; after this, only commands are written to it."""
         transport, self._blocked = self._transport, False
+        self._write_greeting()
         self._keep_turn()
         while self._kept:
             self._write(self._kept.popleft())
@@ -153,6 +154,37 @@ class Output:
         self._keep_turn()
         self._stop_timer()
         self._drop(len(self._kept))
+
+    def take(self) -> list[tuple[float, list[bytes]]]:
+        """Give up all payloads that wait, in order, for another `Output`: see `adopt`. Commands stay.
+
+        :returns: payloads, and until when they may wait.
+        """
+        self._keep_turn()
+        taken = []
+        for batch in self._kept:
+            payloads = _payloads(batch.pieces)
+            if payloads:
+                taken.append((batch.due, payloads))
+            batch.pieces = [piece for piece in batch.pieces if type(piece) is _Command]
+            batch.length, batch.size = sum(map(len, batch.pieces)), 0
+        self._kept = deque(batch for batch in self._kept if batch.pieces)
+        self.waiting = 0
+        return taken
+
+    def adopt(self, due: float, payloads: list[bytes]) -> None:
+        """Let payloads wait here that another `Output` has had: before all that was sent later than they.
+
+        :param due: until then they wait for a broker, in the reactor's time.
+        """
+        self._keep_turn()
+        size = sum(map(len, payloads))
+        self.waiting += size
+        self._kept = deque(sorted([_Batch(due, payloads, size, size), *self._kept], key=lambda batch: batch.due))
+        self._write_kept()
+        if not self._ready:
+            self._stop_timer()
+            self._start_timer()
 
     def pauseProducing(self) -> None:
         """Write no more: the transport is full."""

@@ -2,7 +2,8 @@
 
 One connection carries both directions, by RESP3, so Redis 6 is the oldest. With Sentinel, each connection begins with
 the question for the master. The number of a database in a URL means nothing: all databases share the channels. Any node
-of a Redis Cluster will do, as each passes on to all; so a cluster carries no more publications than one server does.
+of a Redis Cluster will do, as each passes on to all; so a cluster carries no more publications than one server does:
+see `redis_cluster`.
 
 With TLS, Sentinels must name the master as its certificate does: ``sentinel announce-hostnames yes``.
 
@@ -21,7 +22,7 @@ from wshost.backplanes.redis_speaker import LARGEST, RedisSpeaker
 from wshost.backplanes.redis_subscriptions import Subscriptions
 from wshost.backplanes.resp import command
 from wshost.backplanes.settings import BackplaneSettings
-from wshost.interfaces import IBackplane, IBackplaneReceiver
+from wshost.interfaces import IBackplaneReceiver, ITellingBackplane
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 
 #: The schemes of URLs. A doubled s stands for TLS.
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
-#: The longest command around a payload, in bytes.
-AROUND = 1_200
+#: The longest commands around a payload, in bytes.
+AROUND = 1_300
 #: The beginnings of the commands for so many subjects are kept.
 KNOWN = 10_000
 
 
-@implementer(IBackplane)
+@implementer(ITellingBackplane)
 class RedisBackplane:
     """See `wshost.interfaces.IBackplane`.
 
@@ -51,6 +52,8 @@ class RedisBackplane:
         self._sentinels = settings.scheme.endswith("+sentinel")
         if self._sentinels and not all(broker.path for broker in settings.brokers):
             raise ConfigurationError(f"{settings.scheme}: the path must name the master, as in host:26379/mymaster")
+        # Nobody is at another server than the others.
+        self._stays = self._sentinels or len(settings.brokers) == 1
         # The whole command counts as what waits.
         self.largest = min(LARGEST, settings.buffer - AROUND)
         self._make_link = link
@@ -99,6 +102,23 @@ class RedisBackplane:
         """Send what was published in this turn: nothing more comes in it."""
         if self._link is not None:
             self._link.output.flush()
+
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        """See `ITellingBackplane`. A server of a Redis Cluster knows only its own subscribers, and is not asked.
+
+        A master does not count those at its replicas, where some may still be who take one for the master of before. So
+        none is asked whose place another may take, but by Sentinels: these disconnect all clients of the one before.
+        """
+        if not (self._stays and self._speaker.knows_all) or len(payload) > self.largest:
+            return self.publish(subject, payload)
+        asked = self._speaker.asked
+        number = asked.number()
+        # The answer to the second command repeats the number, behind that to the first, which has none. Who may use
+        # @pubsub alone may use it, too.
+        taken = self._send(command("PUBLISH", subject, payload) + command("PUBSUB", "NUMSUB", number))
+        if taken:
+            asked.keep(number, nobody)
+        return taken
 
     def subscribe(self, subject: str) -> None:
         self._speaker.subscribe(self._subscriptions.add(subject))

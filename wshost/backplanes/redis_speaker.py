@@ -7,36 +7,60 @@ to HELLO also says that all subscriptions before it are in place.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from typing import Protocol as Shape
 
 from twisted.logger import Logger
 
+from wshost.backplanes.asked import Asked
 from wshost.backplanes.connection import BrokerError
 from wshost.backplanes.resp import BadReply, ErrorReply, Parser, Push, Value, command
 from wshost.backplanes.sentinel import Inquiry
 from wshost.backplanes.settings import Broker
-from wshost.interfaces import IBackplaneReceiver
 from wshost.logs.text import escaped
 from wshost.results import ConfigurationError
 
 if TYPE_CHECKING:
     from wshost.backplanes.link import Link
-    from wshost.backplanes.redis_subscriptions import Subscriptions
 
 #: The largest payload, in bytes. A server disconnects a subscriber for whom 32 MiB wait.
 LARGEST = 8 << 20
 #: So many different errors of one connection are logged.
 ERRORS = 20
 
-_HELLO = command("HELLO", "3")
+#: The greeting without credentials; and our ping.
+HELLO = command("HELLO", "3")
 # Errors that do not go away by themselves, by their codes.
 _FINAL = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "NOPROTO"})
 # Errors after which another server, or the same one later, may do what this one does not.
 _PASSING = frozenset({"LOADING", "MASTERDOWN", "READONLY", "NOAUTH"})
 
 _log = Logger("wshost")
+
+
+class Subscribed(Shape):
+    """What a `RedisSpeaker` knows of subscriptions."""
+
+    @property
+    def subjects(self) -> Mapping[bytes, str]:
+        """The subject of each message that is wanted, by its head."""
+
+    def resolve(self, head: bytes) -> str | None:
+        """Return the subject of another head: see `wshost.backplanes.resp.Parser`."""
+
+    def commands(self) -> Iterable[bytes]:
+        """Return what makes all subscriptions on a new connection."""
+
+
+class Taker(Shape):
+    """What a `RedisSpeaker` does with what comes; see `wshost.interfaces.IBackplaneReceiver`."""
+
+    def received(self, subject: str, payload: bytes) -> None:
+        """A payload has come."""
+
+    def dropped(self, payloads: int) -> None:
+        """So many payloads were not sent."""
 
 
 class Owner(Shape):
@@ -65,9 +89,7 @@ class RedisSpeaker:
     #: The connection; set before it is started.
     link: Link
 
-    def __init__(
-        self, name: str, subscriptions: Subscriptions, receiver: IBackplaneReceiver, owner: Owner, sentinels: bool
-    ) -> None:
+    def __init__(self, name: str, subscriptions: Subscribed, receiver: Taker, owner: Owner, sentinels: bool) -> None:
         # A name with spaces is refused.
         self._name = re.sub(r"[^!-~]", "-", name) or "wshost"
         self._subscriptions = subscriptions
@@ -84,6 +106,10 @@ class RedisSpeaker:
         # A server has let us in, once; this one has; subscriptions may be sent to it.
         self._known = self._up = self._subscribing = False
         self._told: set[str] = set()
+        #: The calls for publications that nobody gets, by the number that the server repeats right behind each.
+        self.asked = Asked()
+        #: The server knows all subscribers. Those of a Redis Cluster know only their own.
+        self.knows_all = False
 
     def subscribe(self, data: bytes | None) -> None:
         """Send a command that changes the subscriptions, unless all will be made later."""
@@ -118,7 +144,7 @@ class RedisSpeaker:
 
     def ping(self) -> None:
         """Ask for the server's role once more."""
-        self.link.command(_HELLO)
+        self.link.command(HELLO)
 
     def lost(self, reason: str) -> None:
         """Forget the connection."""
@@ -161,7 +187,7 @@ class RedisSpeaker:
             self._subscribing = True
             for one in self._subscriptions.commands():
                 self.link.command(one)
-            self.link.command(_HELLO)
+            self.link.command(HELLO)
             self._next = self._confirmed
 
     def _confirmed(self, value: Value) -> None:
@@ -173,13 +199,25 @@ class RedisSpeaker:
             self._owner.up()
 
     def _running(self, value: Value) -> None:
-        if not isinstance(value, ErrorReply):
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], bytes):
+            self._counted(value[0].decode(errors="replace"))
+        elif not isinstance(value, ErrorReply):
             self._check(value)
-            self.link.answered()
+            self._answered()
         elif value.code in _PASSING:
             raise BrokerError(_one_line(value))
         else:
             self._note(value)
+
+    def _counted(self, number: str) -> None:
+        """Handle what follows the answer to a publication: that says how many have got it."""
+        nobody = self.asked.take(number)
+        if nobody is not None and self._parser.number == 0 and self.knows_all:
+            nobody()
+
+    def _answered(self) -> None:
+        """Handle an answer to HELLO: each was a ping."""
+        self.link.answered()
 
     def _note(self, value: ErrorReply) -> None:
         """Note that the server has refused to do something."""
@@ -200,9 +238,13 @@ class RedisSpeaker:
             return self._refused(value)
         if not isinstance(value, list):
             raise BrokerError("it does not answer HELLO as Redis does")
-        facts = dict(zip(map(_text, value[::2]), value[1::2], strict=False))
+        return self._judge(dict(zip(map(_text, value[::2]), value[1::2], strict=False)))
+
+    def _judge(self, facts: Mapping[str, Value]) -> bool:
+        """Check what a server says of itself; see `_check`."""
         if facts.get("mode") == b"sentinel":
             return self._final("it is a Sentinel, and its URL begins with redis+sentinel")
+        self.knows_all = facts.get("mode") == b"standalone"
         # In a cluster, publications reach all servers; otherwise a master gets nothing from its replicas.
         if facts.get("mode") != b"cluster" and facts.get("role") != b"master":
             raise BrokerError("it is a replica, and not the master")

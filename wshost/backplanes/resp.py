@@ -16,6 +16,8 @@ MAX_LINE = 65_536
 #: where each slot has been moved.
 MAX_VALUES = 500_000
 MAX_DEPTH = 8
+#: The longest number that means something, in bytes: 64 bits, a sign, and what is around it.
+LONGEST_NUMBER = 23
 
 # The first group says of which subscription a message is.
 _MESSAGE = re.compile(
@@ -121,6 +123,13 @@ class Parser:
         self._size = 0
         self._needed = 0
         self._stopped = False
+        # The end of the numbers that came last, in a row.
+        self._numbers = b""
+
+    @property
+    def number(self) -> int | None:
+        """The number that came last: how many clients have got the last publication that was answered."""
+        return int(self._numbers.rpartition(b":")[2]) if self._numbers else None
 
     def stop(self) -> None:
         """Pass nothing on any more, even if this is called while `feed` is running."""
@@ -162,7 +171,8 @@ class Parser:
                         continue
                 numbers = _NUMBERS.match(data, at)
                 if numbers is not None:
-                    at = numbers.end()
+                    start, at = at, numbers.end()
+                    self._numbers = data[max(start, at - LONGEST_NUMBER) : at]
                 else:
                     value, at = self._value(data, at, 0, [MAX_VALUES])
                     self._reply(value)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Broker:
-    """One server of a broker, as a URL names it."""
+    """One server of a broker, as a URL names it. Its `repr` has no secrets: a username may be a token."""
 
     host: str
     port: int
-    username: str | None = None
-    password: str | None = None
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
     #: The connection begins with TLS.
     tls: bool = False
     #: The rest of the URL: path without its slash, and query, by name.
     path: str = ""
-    query: tuple[tuple[str, str], ...] = ()
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: It speaks TLS after a first word in the clear.
     upgrades: bool = False
 

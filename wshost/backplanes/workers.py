@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from zope.interface import classImplements
 
 from wshost.backplanes.subjects import is_pattern, matches
-from wshost.interfaces import IBackplane
+from wshost.interfaces import ITellingBackplane
 
 #: A neighbour that has not said within so many seconds what it subscribes to is not waited for.
 PATIENCE = 2.0
@@ -263,6 +263,11 @@ class WorkersBackplane:
         self._flush_later()
         return taken
 
+    def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
+        if not self._wanted(subject):
+            self._loop.call_soon(nobody)
+        return self.publish(subject, payload)
+
     def _wanted(self, subject: str) -> dict[Neighbour, None]:
         """Return those who subscribe to a subject."""
         exactly = self._subjects.get(subject, {})
@@ -332,4 +337,4 @@ class WorkersBackplane:
             del places[subject]
 
 
-classImplements(WorkersBackplane, IBackplane)
+classImplements(WorkersBackplane, ITellingBackplane)

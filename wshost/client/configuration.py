@@ -75,6 +75,8 @@ def read(url: str | Sequence[str], cluster: str, files: Files, timeout: float) -
     make: Any = kind.load()
     # What is wrong with the settings is said now.
     make(settings)
+    # Some need several connections, which a client has not.
+    make = getattr(make, "from_outside", make)
     tls = cache(lambda: _tls(files))
     if files.ca is not None or files.cert is not None:
         tls()

@@ -59,6 +59,8 @@ class Conversation:
         # Names us as a sender. No process has this name as its machine's, so none takes us for a neighbour.
         self._boot = Home.new().boot
         self._outgoing = Outgoing()
+        # The homes at which we are answered, by their boots; see `_home_near`.
+        self._boots = [self._boot]
         self._session: Session | None = None
         # Those that are still to be tried before the next pause.
         self._round: list[Broker] = []
@@ -82,18 +84,36 @@ class Conversation:
         self._outcome = None
         seconds = until - self._clock()
         there = max(seconds - _SOONER, seconds / 2)
-        packed = self._packed(request, (*request.message, self._boot, number, there))
-        return self._confirm(*packed, until)
+        boot = self._home_near(self._subject(request))
+        packed = self._packed(request, (*request.message, boot, number, there))
+        return self._confirm(*packed, self._subjects.of_home(boot), until)
 
     def _packed(self, request: Request, message: Any) -> tuple[str, bytes]:
         packed = self._codec.pack(message)
-        topic = request.topic
-        subject = self._subjects.of_home(request.boot) if topic is None else self._subjects.of_topic(topic)
+        subject = self._subject(request)
         numbers = self._outgoing.count(subject, 1)
         return subject, self._codec.enclose(self._boot, self._boot, *numbers, [packed])
 
-    def _confirm(self, subject: str, payload: bytes, until: float) -> Steps[Outcome]:
-        yield from self._deliver(subject, payload, until, answered=True)
+    def _subject(self, request: Request) -> str:
+        topic = request.topic
+        return self._subjects.of_home(request.boot) if topic is None else self._subjects.of_topic(topic)
+
+    def _home_near(self, subject: str) -> str:
+        """Return the boot of a home of ours whose subject is at the same broker as this one: we have one connection."""
+        share_broker = getattr(self._make, "share_broker", None)
+        if share_broker is None:
+            return self._boot
+        of_home = self._subjects.of_home
+        found = next((boot for boot in self._boots if share_broker(subject, of_home(boot))), None)
+        while found is None:
+            boot = Home.new().boot
+            if share_broker(subject, of_home(boot)):
+                self._boots.append(boot)
+                found = boot
+        return found
+
+    def _confirm(self, subject: str, payload: bytes, home: str, until: float) -> Steps[Outcome]:
+        yield from self._deliver(subject, payload, until, home)
         session, self._session = cast("Session", self._session), None
         try:
             yield from session.read_until(lambda: self._outcome is not None, until)
@@ -102,7 +122,8 @@ class Conversation:
         self._session = session
         return cast("Outcome", self._outcome)
 
-    def _deliver(self, subject: str, payload: bytes, until: float, *, answered: bool = False) -> Steps[None]:
+    def _deliver(self, subject: str, payload: bytes, until: float, home: str | None = None) -> Steps[None]:
+        """:param home: where the answer comes, if there is one."""
         broker: Broker | None = None
         pause = 0.0
         # The session is put back only when all went well: what was interrupted can't be used again.
@@ -115,9 +136,9 @@ class Conversation:
                     broker = self._next()
                     session = Session(self._make, replace(self._settings, brokers=(broker,)), self._receive)
                     yield from session.open(self._soon(until))
-                if answered:
+                if home is not None:
                     # The broker does things in order: this comes before the message that is answered.
-                    session.subscribe(self._subjects.of_home(self._boot))
+                    session.subscribe(home)
                 yield from session.publish(subject, payload, until)
             except UndeliveredError:
                 raise

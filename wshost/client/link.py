@@ -98,6 +98,8 @@ class WaitingLink:
         """Begin the connection to the broker that was named."""
         if self.directed is not None:
             self.broker, self.directed, self.ended = self.directed, None, ""
+            self.is_ready = False
+            self._due.clear()
 
     def know(self, brokers: Sequence[Broker]) -> None:
         """Do nothing: only the brokers that the user has named are used."""

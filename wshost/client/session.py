@@ -82,6 +82,10 @@ class Session:
         :raises OSError: when the connection has ended.
         """
         link = self._link
+        broker_of = getattr(self._backplane, "broker_of", None)
+        if broker_of is not None and broker_of(subject) != link.broker:
+            link.go_to(broker_of(subject))
+            yield from self.open(until)
         if not self._backplane.publish(subject, payload):
             raise ValueError(f"a message of {len(payload)} bytes is too large: {self._backplane.largest} are the most")
         answers = link.answers

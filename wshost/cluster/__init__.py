@@ -4,7 +4,7 @@
 first, which `local` knows, then `outside`: to its backplanes (`wshost.backplanes`), which carry bytes by subject.
 `subjects` makes subjects of topics and of homes; `envelope` makes bytes of messages; `sequence` numbers them, so that
 lost ones are counted, and none comes twice. `elsewhere` stands for the connections of other processes, so that
-references act on them.
+references act on them; `reach` finds out that a request reaches nobody.
 
 `directory` knows names and presences of connections, and who monitors whom; `holdings` is its side of this process, and
 `moving` has them go over with connections. Of these, `claims`, `presence` and `monitors` are parts. This process's own

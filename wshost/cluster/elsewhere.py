@@ -75,7 +75,9 @@ class Elsewhere:
         self._number = number = self._number + 1
         seconds = min(seconds, MOST_SECONDS)
         there = max(seconds - _SOONER, seconds / 2)
-        if not outside.tell(home.boot, ("send", id, *message, outside.own.boot, number, there), size):
+        # Who is told may be users' code, and so may be what runs now.
+        nobody = partial(outside.soon, partial(self._settle, number, Outcome.UNREACHABLE))
+        if not outside.tell(home.boot, ("send", id, *message, outside.own.boot, number, there), size, nobody):
             return succeed(Outcome.UNREACHABLE)
         outcome: Deferred[Outcome] = Awaited(partial(self._forget_cancelled, number))
         timeout = outside.reactor.callLater(seconds, self._settle, number, Outcome.TIMEOUT)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
@@ -31,8 +31,8 @@ from wshost.results import ConfigurationError
 class Way(NamedTuple):
     """A way to other processes."""
 
-    #: Says which it is: two that are equal lead to the same processes.
-    name: str
+    #: Says which it is: two that are equal lead to the same processes. Its `repr` must have no secrets.
+    name: Hashable
     #: Makes the backplane.
     make: Callable[[], IBackplane]
     #: It leads only to the processes of this machine.
@@ -187,7 +187,7 @@ def _use(outside: Outside, way: Way) -> Deferred[Any]:
     return outside.add(way.make(), way.local)
 
 
-def _names(cluster: Cluster) -> tuple[str, list[str]]:
+def _names(cluster: Cluster) -> tuple[str, list[Hashable]]:
     return cluster.name, [way.name for way in cluster.ways]
 
 

@@ -165,17 +165,29 @@ class Holdings:
 
     def _forget_wants(self, ref: Ref, part: _Part, reason: str | None) -> None:
         """Forget what a connection wants of others, and they of it. :param reason: as `gone`."""
+        self._stop_wanting(ref, part)
+        self._ledger.remove((CONNECTION, str(ref)), reason)
+        if reason is None:
+            self._monitors.forget(ref)
+        else:
+            self._down(ref, reason or GONE)
+
+    def _stop_wanting(self, ref: Ref, part: _Part) -> None:
         watched, part.watched = part.watched, {}
         monitored, part.monitored = part.monitored, {}
         for topic in watched:
             self._presence.unwatch(topic, ref)
         for target in monitored:
             self._monitors.remove(ref, target)
-        self._ledger.remove((CONNECTION, str(ref)), reason)
-        if reason is None:
-            self._monitors.forget(ref)
-        else:
-            self._down(ref, reason or GONE)
+
+    def release(self, ref: Ref) -> None:
+        """End what a connection has and wants, which stays open. Called in its thread."""
+        if self._used:
+            with self._changing():
+                part = self._parts.pop(ref, None)
+                if part is not None:
+                    self._forget_holdings(ref, part)
+                    self._stop_wanting(ref, part)
 
     def _part(self, ref: Ref) -> _Part:
         return self._parts.setdefault(ref, _Part())

@@ -39,6 +39,11 @@ class LocalHubs:
             hubs = dict.fromkeys(chain(hubs, *matching))
         return hubs
 
+    def lose(self, topic: str, messages: int) -> None:
+        """Tell the hubs that messages of others to a topic were lost. Called in any thread."""
+        for local in self._hubs(topic):
+            local.lose_locally(topic, messages)
+
     def subscribe(self, topic: str, local: ILocalTopics) -> None:
         with self._lock:
             if is_pattern(topic):

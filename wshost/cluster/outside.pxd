@@ -12,7 +12,7 @@ cdef class Line:
     cdef bint _was_connected
 
 cdef class _Batch:
-    cdef list messages
+    cdef list messages, nobody
     cdef bint packed
     cdef Py_ssize_t size
 
@@ -30,15 +30,15 @@ cdef class Outside:
     cdef dict _batches, _subscribed
     cdef Py_ssize_t _buffer, _size, _room, _largest
 
-    @cython.locals(packed=bytes)
-    cpdef bint _put(self, str subject, message) except -1
+    @cython.locals(packed=bytes, taken=bint, batch=_Batch)
+    cpdef bint _put(self, str subject, message, nobody=*) except -1
     @cython.locals(batch=_Batch)
     cpdef bint _add(self, str subject, message, Py_ssize_t size, bint packed) except -1
     @cython.locals(batch=_Batch, line=Line)
     cpdef _flush(self)
     @cython.locals(line=Line)
     cpdef measure(self)
-    @cython.locals(messages=list, payload=bytes, line=Line)
+    @cython.locals(messages=list, lines=list, payload=bytes, line=Line)
     cdef _send(self, str subject, _Batch batch)
     cdef bytes _envelope(self, str subject, list messages, bint packed)
     @cython.locals(line=Line)

@@ -14,6 +14,7 @@ from twisted.logger import Logger, globalLogPublisher
 from zope.interface import classImplements
 
 from wshost.cluster.envelope import ENTRIES, HEAD, TEXT_HEAD, Codec, MalformedError
+from wshost.cluster.reach import publish_or_tell
 from wshost.cluster.sequence import Incoming, Outgoing
 from wshost.cluster.subjects import Subjects
 from wshost.connections.home import Home
@@ -32,6 +33,9 @@ class Hubs(Protocol):
     def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
         """Bring them messages, the first one first."""
 
+    def lose(self, topic: str, messages: int) -> None:
+        """Tell them that messages to a topic were lost. Called in any thread."""
+
 
 class Counts:
     """What went to other processes and came from them. No number ever becomes smaller."""
@@ -40,9 +44,11 @@ class Counts:
         #: Messages that were published, and that have come.
         self.published = 0
         self.received = 0
-        #: Messages that were not sent, for want of room or of a connection; and that did not come.
+        #: Messages that were not sent, for want of room; and that did not come.
         self.dropped = 0
         self.lost = 0
+        #: Payloads that backplanes have taken and not sent. What they hold is not known any more: a message, or many.
+        self.payloads_dropped = 0
         #: Payloads and messages that were not understood.
         self.malformed = 0
 
@@ -82,7 +88,7 @@ class Line:
         self._outside.log.warn("the backplane is not connected: {reason}", reason=reason)
 
     def dropped(self, payloads: int) -> None:
-        self._outside.counts.dropped += payloads
+        self._outside.counts.payloads_dropped += payloads
         self._outside.log.warn(
             "the backplane has dropped {payloads} payloads, which waited too long, or for want of room",
             payloads=payloads,
@@ -95,13 +101,15 @@ classImplements(Line, IBackplaneReceiver)
 class _Batch:
     """What is published on one subject in this turn."""
 
-    __slots__ = ("messages", "packed", "size")
+    __slots__ = ("messages", "nobody", "packed", "size")
 
     def __init__(self, packed: bool) -> None:
         self.messages: list[Any] = []
         #: The messages are packed: each by itself, before its caller goes on. Else all are, at once.
         self.packed = packed
         self.size = HEAD
+        # The calls to be made if nobody gets it; None: there are none.
+        self.nobody: list[Callable[[], object]] | None = None
 
 
 class Outside:
@@ -213,16 +221,18 @@ class Outside:
             return self._add(subject, data, size, False)
         return self.thread.post(self, CALL + size, self._buffer, self._add, subject, data, size, False)
 
-    def tell(self, boot: str, message: Any, size: int) -> bool:
+    def tell(self, boot: str, message: Any, size: int, nobody: Callable[[], object] | None = None) -> bool:
         """Send a message to a home. Called in any thread.
 
         :param message: what msgpack has a form for, in which nothing will change.
         :param size: how many bytes it counts for.
+        :param nobody: called once, maybe from within users' code, if it is known that no process gets the message. With
+            it, this is called in the reactor's thread.
         :returns: False if it is dropped: too much waits.
         """
         subject = self._subjects.of_home(boot)
-        if self.thread.is_current():
-            return self._put(subject, message)
+        if nobody is not None or self.thread.is_current():
+            return self._put(subject, message, nobody)
         return self.thread.post(self, CALL + size, self._buffer, self._put, subject, message)
 
     def spread(self, message: Any) -> bool:
@@ -248,9 +258,15 @@ class Outside:
         codec = self._codec if self.thread.is_current() else Codec()
         return codec.copy(message)
 
-    def _put(self, subject: str, message: Any) -> bool:
+    def _put(self, subject: str, message: Any, nobody: Callable[[], object] | None = None) -> bool:
         packed = self._codec.pack(message)
-        return self._add(subject, packed, len(packed), True)
+        taken = self._add(subject, packed, len(packed), True)
+        if taken and nobody is not None:
+            batch = self._batches[subject]
+            if batch.nobody is None:
+                batch.nobody = []
+            batch.nobody.append(nobody)
+        return taken
 
     def _add(self, subject: str, message: Any, size: int, packed: bool) -> bool:
         if size > self._room - self._size:
@@ -296,10 +312,13 @@ class Outside:
         self._size -= batch.size - HEAD
         self.counts.published += len(messages)
         payload = self._envelope(subject, messages, batch.packed)
-        taken = False
-        for line in self._lines_to(subject):
-            if len(payload) <= line.backplane.largest:
-                taken |= bool(line.backplane.publish(subject, payload))
+        lines, taken = self._lines_to(subject), False
+        if batch.nobody is not None:
+            taken = publish_or_tell([line.backplane for line in lines], subject, payload, batch.nobody)
+        else:
+            for line in lines:
+                if len(payload) <= line.backplane.largest:
+                    taken |= bool(line.backplane.publish(subject, payload))
         if not taken:
             self.counts.dropped += len(messages)
 
@@ -375,6 +394,8 @@ class Outside:
         self.counts.received += len(new)
         topic = self._subjects.topic(subject)
         if topic is not None:
+            if lost:
+                self._hubs.lose(topic, lost)
             self._bring_published(subject, topic, new)
         else:
             self._bring_home(subject, sender, new)

@@ -233,7 +233,7 @@ def _supervisor(options: Options, settings: Settings, twistd: Mapping[str, Any],
         raise ConfigurationError("workers: they can't be started in another root: leave out --chroot")
     folder = None if options.file is None else str(Path(options.file).absolute().parent)
     path = None if ours.path is None else str(Path(ours.path).absolute())
-    server = Supervisor(settings, Kit(settings.given, folder, path, ours.stream))
+    server = Supervisor(settings, Kit(settings.given, folder, path, ours.stream, reactors.name(reactors.installed())))
     server.bind(unix=False)
     _warn_of_shortages(settings)
     return server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from wshost.connections.rate import ConnectionRate
 
@@ -51,6 +52,16 @@ class Admission:
             return False
         self.count_admitted(host)
         return True
+
+    def ask(self, id: str, host: str, count: Callable[[], None], then: Callable[[], None]) -> bool:
+        """Ask another process whether an address has room, if one knows more than this one.
+
+        :param id: that of a connection whose address was not known before.
+        :param count: called once, in a later turn: it calls `count_address`, and `rate.take`.
+        :param then: called after it. Neither is called once the connection was forgotten.
+        :returns: False when nobody is asked, and nothing will be called: this process decides.
+        """
+        return False
 
     def count_admitted(self, host: str) -> None:
         """Count one more connection from this IP address, which somebody else has admitted."""

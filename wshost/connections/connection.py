@@ -215,8 +215,9 @@ class Connection:
 
     @property
     def waiting(self) -> int:
-        """How many bytes wait for the peer, whether in the stream, for the module or for the thread. Safe in any."""
-        return self._shared.registry.thread.waiting(self.id) + self.context.kept_size + self.stream.waiting
+        """How many bytes wait for the peer, in the stream, for or in the module, or for the thread. Safe in any."""
+        context = self.context
+        return self._shared.registry.thread.waiting(self.id) + context.kept_size + context.held + self.stream.waiting
 
     def drained(self) -> Deferred[bool]:
         """Wait until no output waits; see `IRef.drained`. Called in the reactor's thread."""
@@ -257,7 +258,7 @@ class Connection:
             return False
         return registry.directory.ask(self.ref, action, what)
 
-    def _ask_topics(self, action: str, name: str) -> bool:
+    def _ask_topics(self, action: str, name: str, tell_lost: bool = False) -> bool:
         subscriber = self.context.subscriber
         if action == "unsubscribe":
             if subscriber is not None:
@@ -268,7 +269,15 @@ class Connection:
         if subscriber is None:
             subscriber = self.context.subscriber = self._topics.subscriber(self.id, self.stream, self.ask)
             subscriber.use_encoding(self.context.encoding)
-        return self._topics.subscribe(subscriber, name)
+        return self._topics.subscribe(subscriber, name, tell_lost)
+
+    @property
+    def told_of_losses(self) -> list[str]:
+        """The topics of which the handler is told what was lost."""
+        subscriber, losses = self.context.subscriber, self._topics.losses
+        if subscriber is None:
+            return []
+        return [topic.name for topic in subscriber.topics if losses.asks(topic, subscriber)]
 
     def drain(self) -> None:
         """Tell the module that the server stops. `shut_down` follows, at once or later."""
@@ -442,14 +451,31 @@ classImplements(Connection, IProtocol, IHalfCloseableProtocol)
 class ProxiedConnection(Connection):
     """A connection through a proxy, which sends a header with the peer's address before the peer's first bytes.
 
-    The transport's `call_when_known` tells when the header has arrived. Only then the address is counted.
+    The transport's `call_when_known` tells when the header has arrived. Only then the address is counted. While another
+    process is asked about it, the transport holds what comes behind the header.
     """
 
     def _count_address(self) -> None:
         self.stream.transport.call_when_known(self._count_known_address)
 
     def _count_known_address(self) -> None:
+        context = self.context
+        if context.admitted and context.trusted is None and context.ask_address(self._go_on):
+            self.stream.transport.hold()
+            self.stream.held = True
+            self.stream.regulate()
+            return
         super()._count_address()
+        self._start_again_if_refused()
+
+    def _go_on(self) -> None:
+        """Another process has said whether the address has room."""
+        self._start_again_if_refused()
+        self.stream.held = False
+        self.stream.regulate()
+        self.stream.transport.release()
+
+    def _start_again_if_refused(self) -> None:
         if not self.context.admitted and not self.stream.closing:
             self.context.leave("too many from one address")
             if not self.stream.closing:

@@ -25,6 +25,7 @@ from wshost.interfaces import (
     IContext,
     ICountingDriver,
     IEncoding,
+    IHoldingDriver,
     IMovableDriver,
     IPromptDriver,
     IRenewableDriver,
@@ -41,7 +42,7 @@ BRINGS_OUTPUT = frozenset({"send", "confirm", "ping", "info", "subscribe"})
 #: Actions with a message.
 _MESSAGES = frozenset({"send", "confirm"})
 #: Actions that the connection itself asks its module for. They are never kept.
-_OWN_ACTIONS = frozenset({"drain", "drained", "reload", "shutdown"})
+_OWN_ACTIONS = frozenset({"drain", "drained", "let_go", "reload", "shutdown"})
 #: At most this many actions are kept for a module that is not ready.
 MAX_KEPT = 1_024
 
@@ -142,10 +143,23 @@ class Context:
         # A PROXY header may come from a trusted proxy, and not say whose bytes follow.
         return None if getattr(transport, "anonymous", False) else trusted
 
-    def use_client(self, client: IAddress | None, secure: bool) -> None:
+    def use_client(self, client: IAddress | None, secure: bool, decided: Callable[[], None] | None = None) -> bool:
         self.proxy = Proxy(self.peer, secure)
         self.stream.client = client
+        driver = self._driver
+        if decided is not None and driver is not None and self.ask_address(partial(self._decided, driver, decided)):
+            return False
         self.count_address()
+        self._limit_refusals()
+        return True
+
+    def _decided(self, driver: Any, decided: Callable[[], None]) -> None:
+        """Another process has decided whether the client is admitted."""
+        self._limit_refusals()
+        if self._driver is driver:
+            self.run(decided, "failed to go on")
+
+    def _limit_refusals(self) -> None:
         if not self.admitted and not self._shared.admission.refuse(self.ref.id):
             self.perform(Stop("it was not admitted"))
 
@@ -272,6 +286,12 @@ class Context:
             for topic in list(self.subscriber.topics):
                 self.ref.unsubscribe(topic.name)
 
+    def start_over(self) -> None:
+        self.unsubscribe_all()
+        directory = self._shared.registry.directory
+        if directory is not None:
+            directory.release(self.ref)
+
     def use_encoding(self, encoding: IEncoding | None) -> None:
         if encoding is self.encoding:
             return
@@ -386,6 +406,17 @@ class Context:
         return IConfirmingDriver.providedBy(self._driver)
 
     @property
+    def held(self) -> int:
+        """How many bytes of refs' messages the module holds back. Safe in any thread."""
+        driver: Any = self._driver
+        return driver.held if IHoldingDriver.providedBy(driver) else 0
+
+    def let_go(self) -> None:
+        """Have the module send what it need not hold back."""
+        if self.held:
+            self.ask("let_go")
+
+    @property
     def keeps(self) -> bool:
         """Whether actions are kept now, until the module is ready."""
         transition = self._transition
@@ -424,6 +455,17 @@ class Context:
         self.admitted = not self.retry_after and admission.count_address(host)
         if self.admitted:
             self.counted_address = host
+
+    def ask_address(self, then: Callable[[], None]) -> bool:
+        """Let another process say whether the peer's IP address has room, if there is one to ask.
+
+        :param then: called later, when `count_address` has done what that says.
+        :returns: False when there is none, and `count_address` is to be called.
+        """
+        host = getattr(self.peer_address, "host", None)
+        if host is None or self.counted_address is not None:
+            return False
+        return self._shared.admission.ask(self.ref.id, host, self.count_address, then)
 
     # The chain
 

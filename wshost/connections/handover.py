@@ -67,6 +67,7 @@ def freeze(connection: Connection, directory: Directory | None = None) -> Frozen
         "client": None if client is None else [getattr(client, "host", None), getattr(client, "port", None)],
         "proxy": None if proxy is None else [proxy.peer, proxy.secure],
         "topics": [] if subscriber is None else [topic.name for topic in subscriber.topics],
+        "tell_lost": connection.told_of_losses,
         "notes": context.notes,
         "seconds": connection.age,
         "traffic": [connection.bytes_in, stream.bytes_out, stream.published, messages_in, messages_out],
@@ -201,8 +202,10 @@ class MovedConnection(Connection):
             # Before users' code, which may ask for it.
             directory.thaw(self.ref, head["held"])
         self.context.thaw(head["module"], head["route"], self._frozen.data, *head["traffic"][3:])
+        # An older version does not say it.
+        tell_lost = head.get("tell_lost", ())
         for topic in head["topics"]:
-            self.ask(0, "subscribe", topic)
+            self.ask(0, "subscribe", topic, topic in tell_lost)
 
 
 def _client(host: str, port: Any) -> IAddress:

@@ -186,14 +186,19 @@ class Ref:
         """Give the connection's handler ``("info", message)``."""
         return self._ask(INFO, "info", message)
 
-    def subscribe(self, topic: str) -> bool:
+    def subscribe(self, topic: str, tell_lost: bool = False) -> bool:
         """Send the connection messages that are published to a topic from now on.
 
         :param topic: it may be a pattern: ``rooms.*`` for one token of any text, ``rooms.>`` for one or more.
-        :raises TypeError: when the topic is no str.
+        :param tell_lost: give the handler ``("info", ("lost", topic, n))`` when it is known that `n` messages of other
+            processes were lost on their way here; once a turn.
+        :raises TypeError: when the topic is no str, or `tell_lost` no bool.
         :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """
-        return self._ask(CALL, "subscribe", check_topic(topic))
+        if type(tell_lost) is not bool:
+            raise TypeError(f"tell_lost is True or False, not {type(tell_lost).__name__}")
+        topic = check_topic(topic)
+        return self._ask(CALL, "subscribe", topic, True) if tell_lost else self._ask(CALL, "subscribe", topic)
 
     def unsubscribe(self, topic: str) -> bool:
         """Undo a `subscribe`. :raises TypeError, ValueError: as `subscribe`."""

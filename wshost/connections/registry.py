@@ -58,6 +58,9 @@ class Directory(Protocol):
     def ask(self, ref: Any, action: str, what: Any) -> bool:
         """Do what a connection is asked for. Called in the reactor's thread."""
 
+    def release(self, ref: Any) -> None:
+        """End what a connection has and wants, which stays open. Called in the reactor's thread."""
+
     def gone(self, registry: Registry | Guests, id: str, reason: str | None) -> None:
         """Forget a connection. Called in the reactor's thread."""
 

@@ -53,6 +53,8 @@ class Stream:
         #: False while the transport is paused; and whether the module wants it paused, whatever `output_full` is.
         self.reading = True
         self.paused_by_module = False
+        #: Whether nothing is read, whatever the module wants: it is not known yet who is to have the peer's bytes.
+        self.held = False
         #: Why it was aborted, "" when it was not.
         self.reason = ""
         self._id = id
@@ -254,9 +256,9 @@ class Stream:
     # Input
 
     def regulate(self) -> None:
-        """Pause or resume the transport, as the module and the pending output demand."""
+        """Pause or resume the transport, as the module, the pending output and `held` demand."""
         # A closing connection reads, to notice the peer's FIN.
-        reading = self.closing or not (self.paused_by_module or self.output_full)
+        reading = self.closing or not (self.paused_by_module or self.output_full or self.held)
         if reading != self.reading and not self._ended:
             self.reading = reading
             if reading:

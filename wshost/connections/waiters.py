@@ -62,6 +62,8 @@ class Waiters:
         :raises RuntimeError: when `MAX_WAITERS` wait already.
         """
         stream = self._stream
+        # Who waits may be the handler, whose answer may be what the module's messages wait for.
+        self._context.let_go()
         if not (stream.blocked or stream.output_full):
             # What was written in this turn would wait for its end.
             stream.flush()
@@ -107,6 +109,7 @@ class Waiters:
     def _look(self) -> None:
         if not self._waiters:
             return
+        self._context.let_go()
         if self._waiting():
             self._look_later()
         else:

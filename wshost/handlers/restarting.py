@@ -85,7 +85,7 @@ class RestartingSession(HandlerSession):
         self._waiting = None
         if self._stage is Stage.INIT:
             self._connection = self._kept_connection
-            self._channel.unsubscribe_all()
+            self._channel.start_over()
             super().open(self._ref)
             self._channel.proceed()
         else:

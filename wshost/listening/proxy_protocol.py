@@ -37,8 +37,11 @@ class ProxiedTransport:
         #: The transport below.
         self.transport: Any = None
         self._header: Header | None = None
-        # The bytes of the header so far; None once the header is whole.
+        # The bytes of the header so far, then those behind it while they are held; None once they aren't.
         self._received: bytearray | None = bytearray()
+        self._held = False
+        # The peer has closed its half while its bytes were held.
+        self._half_closed = False
         self._invalid = False
         # Calls to be made when the addresses are known.
         self._waiting: list[Callable[[], None]] = []
@@ -76,21 +79,28 @@ class ProxiedTransport:
         if self._invalid:
             return
         received += data
-        try:
-            header = parse(received)
-        except InvalidHeader:
-            self._refuse(received)
-            return
-        if header is None:
-            return
-        self._header = header
+        if self._header is None:
+            try:
+                header = parse(received)
+            except InvalidHeader:
+                self._refuse(received)
+                return
+            if header is None:
+                return
+            self._header = header
+            del received[: header.size]
+            waiting, self._waiting = self._waiting, []
+            for call in waiting:
+                call()
+        if not self._held:
+            self._pass_on(received)
+
+    def _pass_on(self, received: bytearray) -> None:
         self._received = None
-        waiting, self._waiting = self._waiting, []
-        for call in waiting:
-            call()
-        rest = bytes(received[header.size :])
-        if rest and self._protocol is not None:
-            self._protocol.dataReceived(rest)
+        if received and self._protocol is not None:
+            self._protocol.dataReceived(bytes(received))
+        if self._half_closed and self._protocol is not None:
+            self._protocol.readConnectionLost()
 
     def _refuse(self, received: bytearray) -> None:
         self._invalid = True
@@ -104,10 +114,20 @@ class ProxiedTransport:
 
     def call_when_known(self, call: Callable[[], None]) -> None:
         """Make this call once the client's address is known; never if no valid header comes."""
-        if self._received is None:
+        if self._header is not None:
             call()
         else:
             self._waiting.append(call)
+
+    def hold(self) -> None:
+        """Keep what comes behind the header until `release`. For such a call only; it also pauses the transport."""
+        self._held = True
+
+    def release(self) -> None:
+        """Give the protocol what was kept."""
+        self._held = False
+        if self._received is not None:
+            self._pass_on(self._received)
 
     @property
     def anonymous(self) -> bool:
@@ -139,6 +159,8 @@ class HalfCloseable(ProxiedTransport):
     def readConnectionLost(self) -> None:
         if self._received is None:
             self._protocol.readConnectionLost()
+        elif self._held:
+            self._half_closed = True
         else:
             # The header can't become whole any more.
             self._refuse(self._received)

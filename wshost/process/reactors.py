@@ -35,7 +35,7 @@ def _install(loop: asyncio.AbstractEventLoop) -> None:
     installReactor(AsyncioReactor(loop))
 
 
-def choose(*, daemon: bool) -> None:
+def choose(*, daemon: bool, loop: str | None = None) -> None:
     """Install a reactor, unless twistd's `--reactor` has done so, and give it a clock that only goes forward.
 
     The reactor is Twisted's asyncio reactor, on uvloop where that is installed. On Windows it is Twisted's default, as
@@ -43,10 +43,11 @@ def choose(*, daemon: bool) -> None:
     too: twistd forks after the reactor is made, and a kqueue does not survive a fork.
 
     :param daemon: whether twistd will fork.
+    :param loop: "asyncio" for asyncio's own loop, even where uvloop is installed.
     """
     if "twisted.internet.reactor" not in sys.modules and sys.platform != "win32":
         if sys.platform == "linux" or not daemon:
-            _install(new_event_loop())
+            _install(asyncio.new_event_loop() if loop == "asyncio" else new_event_loop())
     use_monotonic_time(installed())
 
 

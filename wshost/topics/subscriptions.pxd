@@ -8,6 +8,7 @@ cdef class Topics:
     cdef object _shared, _backplane, _patterns
     cdef dict _topics
     cdef public Py_ssize_t subscriptions
+    cdef public object losses
     cdef Pending _pending
 
     cpdef publish_locally(self, topic, data)

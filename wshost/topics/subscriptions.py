@@ -15,6 +15,7 @@ from wshost.connections.stream import Stream
 from wshost.exact import message, text
 from wshost.interfaces import IExchange, ILocalTopics
 from wshost.messages import CALL
+from wshost.topics.losses import Losses
 from wshost.topics.patterns import Patterns, is_pattern
 from wshost.topics.pending import Pending, Subscriber, Topic
 
@@ -35,6 +36,8 @@ class Topics:
         #: How many subscriptions there are, to all topics.
         self.subscriptions = 0
         self._pending = Pending(shared)
+        #: Who is told of messages that were lost.
+        self.losses = Losses(shared)
 
     @property
     def dropped(self) -> int:
@@ -57,13 +60,16 @@ class Topics:
         """Return a subscriber without topics; see `Subscriber`."""
         return Subscriber(self._pending, id, stream, ask)
 
-    def subscribe(self, subscriber: Subscriber, name: str) -> bool:
+    def subscribe(self, subscriber: Subscriber, name: str, tell_lost: bool = False) -> bool:
         """Send a subscriber a topic's messages from now on; return False when it has too many topics, or on failure.
 
         :param name: it may be a pattern.
+        :param tell_lost: see `IRef.subscribe`.
         """
         topic = self._find(name)
-        if topic in subscriber.topics:
+        if topic is not None and topic in subscriber.topics:
+            if tell_lost:
+                self.losses.ask(topic, subscriber)
             return True
         if len(subscriber.topics) >= self._shared.limits.max_subscriptions:
             return False
@@ -84,6 +90,8 @@ class Topics:
         subscriber.topics[topic] = None
         topic.add(subscriber)
         self.subscriptions += 1
+        if tell_lost:
+            self.losses.ask(topic, subscriber)
         return True
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
@@ -105,6 +113,7 @@ class Topics:
     def _part(self, subscriber: Subscriber, topic: Topic) -> None:
         del subscriber.topics[topic]
         topic.remove(subscriber)
+        self.losses.forget(topic, subscriber)
         self.subscriptions -= 1
         if not topic.encoded and not topic.others:
             if is_pattern(topic.name):
@@ -128,6 +137,18 @@ class Topics:
         if thread.is_current():
             return self._publish(topic, data)
         return thread.post(self, CALL + len(data), self._shared.limits.max_output, self._publish, topic, data)
+
+    def lose_locally(self, topic: str, messages: int) -> None:
+        """Tell subscribers of this hub that messages were lost; see `ILocalTopics`."""
+        thread = self._shared.registry.thread
+        if thread.is_current():
+            self._lose(topic, messages)
+        else:
+            thread.post(self, CALL, self._shared.limits.max_output, self._lose, topic, messages)
+
+    def _lose(self, name: str, messages: int) -> None:
+        topic = self._topics.get(name)
+        self.losses.note([*([] if topic is None else [topic]), *self._patterns.matching(name)], name, messages)
 
     def _publish(self, name: str, data: str | bytes) -> bool:
         if self._pending.flushing:

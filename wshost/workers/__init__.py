@@ -8,10 +8,11 @@
 - `succession` is the way to the process that takes over, and to the one before. `giving` has the workers give their
   connections to the first; `adopting` passes those of the second on to workers.
 - `template` is the process that the workers are forked from; `worker` is a server in a worker.
-- `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker.
+- `verdicts` counts connections for all workers, in the supervisor, and brings its decision to a worker; by `asks`, a
+  worker asks about clients that proxies have named.
 - `overview` shows operators all workers as one: it asks each, and `answers` has what it says.
-- `line` is one end of the connection between two of these processes; `kit` is what each worker has to know; `ports` are
-  the listening sockets.
+- `line` is one end of the connection between two of these processes, `packets` the form of what goes over it; `kit` is
+  what each worker has to know; `ports` are the listening sockets.
 
 Connections and commands go from the supervisor to a worker, reports go back. Workers share no memory but what the
 template had when it forked. Nothing here may read or write a client's socket, or know a protocol or a handler.

@@ -75,12 +75,15 @@ class Adopting:
     def _go_on(self) -> None:
         shut: set[Worker] = set()
         while self._waiting:
-            worker = self._crew.choose(shut)
-            if worker is None:
+            one = self._waiting[0]
+            dealt = self._crew.deal([one.number], shut)
+            if not dealt:
                 break
-            if self._pass(worker, self._waiting[0]):
+            (worker,) = dealt
+            if self._pass(worker, one):
                 self._waiting.popleft()
             else:
+                worker.connections.discard(one.number)
                 shut.add(worker)
         if self._waiting and self._retry is None:
             self._retry = self._reactor.callLater(RETRY, self._try_again)
@@ -100,6 +103,5 @@ class Adopting:
         packet = {"carried": one.number, "counted": one.counted, "head": one.head}
         if not worker.line.send(packet, [one.socket.fileno()], one.data):
             return False
-        self._crew.give(worker, one.number)
         one.socket.close()
         return True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 from typing import Any
 
 from wshost.workers.line import Line
@@ -93,17 +94,22 @@ class Crew:
         """How many serve, or soon will."""
         return sum(one.state is not State.LEAVING for one in self._workers.values())
 
-    def choose(self, without: Collection[Worker]) -> Worker | None:
-        """Return the worker that gets the next connection: with the fewest; of several, the one whose turn it is.
+    def deal(self, connections: Iterable[int], without: Collection[Worker]) -> list[Worker]:
+        """Give each connection to the worker with the fewest; of several, to the one whose turn it is.
 
+        :param connections: their numbers.
         :param without: those that have no room now.
-        :returns: None when there is none.
+        :returns: who gets which, in this order; nobody when there is none.
         """
-        able = [one for one in self.serving if one not in without]
-        return min(able, key=lambda one: (len(one.connections), one.given)) if able else None
-
-    def give(self, worker: Worker, connection: int) -> None:
-        """Note that a worker gets a connection."""
-        self._given += 1
-        worker.given = self._given
-        worker.connections.add(connection)
+        # A heap: however many workers there are, they are looked at once for all these connections.
+        able = [(len(one.connections), one.given, one.number, one) for one in self.serving if one not in without]
+        heapify(able)
+        dealt = []
+        for connection in connections if able else ():
+            count, _, number, worker = able[0]
+            self._given += 1
+            worker.given = self._given
+            worker.connections.add(connection)
+            heapreplace(able, (count + 1, worker.given, number, worker))
+            dealt.append(worker)
+        return dealt

@@ -26,6 +26,8 @@ class Kit:
     #: The log's file where the options name none; None: the stream of this descriptor.
     log_path: str | None = None
     log_stream: int = 2
+    #: The event loop that they run on, as `wshost.process.reactors.name` has it; None: uvloop where it is installed.
+    loop: str | None = None
     #: Names the workers of one supervisor together, among all processes of a cluster.
     machine: str = field(default_factory=lambda: Home.new().boot, compare=False)
 

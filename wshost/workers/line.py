@@ -1,6 +1,6 @@
 """One end of the connection between two of our processes, on a reactor. Knows no process, and not what packets mean.
 
-The packets are those of `wshost.process.takeover`. Nothing here blocks.
+The packets are those of `wshost.workers.packets`. Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from wshost.process.takeover import A_TURN, Channel, Watch
+from wshost.process import reactors
+from wshost.workers.packets import Packets
 
 #: While the other process takes nothing, it is tried again after so many seconds; and so many packets are kept for it.
 RETRY = 0.05
@@ -25,7 +26,7 @@ _log = Logger("wshost")
 class Line:
     """One end.
 
-    :param reactor: provides `IReactorFDSet` and `IReactorTime`.
+    :param reactor: must be asyncio's.
     :param connected: a socket of the type SOCK_SEQPACKET.
     :param received: gets each packet: its head, its data, and its sockets, which it owns.
     :param lost: called once, when the other process has closed its end, or can't be understood; never after `close`.
@@ -39,7 +40,7 @@ class Line:
         lost: Callable[[], None],
     ) -> None:
         self._reactor = reactor
-        self._channel = Channel(connected)
+        self._channel = Packets(connected)
         connected.setblocking(False)
         self._received = received
         self._lost = lost
@@ -47,7 +48,9 @@ class Line:
         self._kept: deque[tuple[Mapping[str, Any], bytes]] = deque()
         self._retry: Any = None
         self.closed = False
-        self._watch = Watch(reactor, connected, self._read)
+        # By the loop itself: for each call, the reactor looks up a context of the log.
+        self._loop = reactors.event_loop(reactor)
+        self._loop.add_reader(connected.fileno(), self._read)
 
     def send(self, head: Mapping[str, Any], descriptors: Sequence[int] = (), data: bytes = b"") -> bool:
         """Send a packet now; return False if there is no room for it, or nobody to take it."""
@@ -89,7 +92,7 @@ class Line:
         """Close this end, and call no more."""
         if not self.closed:
             self.closed = True
-            self._watch.stop()
+            self._loop.remove_reader(self._channel.socket.fileno())
             self._channel.close()
             self._kept.clear()
             if self._retry is not None:
@@ -112,22 +115,17 @@ class Line:
             self._kept.popleft()
 
     def _read(self) -> None:
-        for _ in range(A_TURN):
-            if self.closed:
-                return
-            try:
-                head, data, sockets = self._receive()
-            except BlockingIOError:
-                return
-            except (EOFError, OSError, ValueError) as error:
-                if isinstance(error, ValueError):
-                    _log.error("another process of this server can't be understood: {error}", error=error)
-                self._end()
-                return
-            self._received(head, data, sockets)
-            if sockets:
-                # To make connections takes long: other descriptors are ready, too.
-                return
+        """Receive one packet. If there are more, the loop calls again: that takes less time than to find none."""
+        try:
+            packet = self._receive()
+        except BlockingIOError:
+            return
+        except (EOFError, OSError, ValueError) as error:
+            if isinstance(error, ValueError):
+                _log.error("another process of this server can't be understood: {error}", error=error)
+            self._end()
+            return
+        self._received(*packet)
 
     def _end(self) -> None:
         self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from socket import socket
 from typing import Any, NamedTuple
 
@@ -97,6 +98,14 @@ class Passing:
             worker.connections.discard(number)
             self.gate.forget(number)
 
+    def judge(self, worker: Worker, asked: Iterable[Sequence[Any]]) -> None:
+        """Tell a worker whether clients have room that proxies have named.
+
+        :param asked: the number of each connection, and the client's address.
+        """
+        known = [(number, host) for number, host in asked if number in worker.connections]
+        worker.line.tell({"judged": [[number, self.gate.judge_named(number, host)] for number, host in known]})
+
     def count_carried(self, name: Any, client: Sequence[Any] | None) -> tuple[int, bool]:
         """Count a connection of the process before this one, which has admitted it.
 
@@ -151,13 +160,9 @@ class Passing:
         :param shut: the workers that have no room; there may be more of them after it.
         """
         batches: dict[Worker, list[_Accepted]] = {}
-        for _ in range(min(len(self._waiting), MOST)):
-            worker = self._crew.choose(shut)
-            if worker is None:
-                break
-            one = self._waiting.popleft()
-            self._crew.give(worker, one.number)
-            batches.setdefault(worker, []).append(one)
+        numbers = [one.number for one in islice(self._waiting, MOST)]
+        for worker in self._crew.deal(numbers, shut):
+            batches.setdefault(worker, []).append(self._waiting.popleft())
         refused: list[_Accepted] = []
         for worker, batch in batches.items():
             if not self._send(worker, batch):
@@ -168,9 +173,7 @@ class Passing:
         return bool(batches)
 
     def _send(self, worker: Worker, batch: list[_Accepted]) -> bool:
-        # A name of bytes is an abstract one, which JSON has no form for.
-        what = [[one.place, "" if isinstance(one.name, bytes) else one.name, one.number, one.verdict] for one in batch]
-        if not worker.line.send({"take": what}, [one.socket.fileno() for one in batch]):
+        if not worker.line.send({"take": [one[:4] for one in batch]}, [one.socket.fileno() for one in batch]):
             return False
         for one in batch:
             one.socket.close()

@@ -12,10 +12,13 @@ from twisted.internet.interfaces import IAddress, ILoggingContext, IProtocol, IP
 from zope.interface import implementer
 
 from wshost.listening.listener import Listener
+from wshost.process import reactors
 from wshost.results import ConfigurationError
 
 #: The kinds of endpoints whose connections can be passed to another process.
 KINDS = ("tcp", "tcp6", "unix", "systemd")
+#: The event loops that workers can run on, as `reactors.name` has them.
+LOOPS = ("uvloop", "asyncio")
 
 
 @implementer(IProtocolFactory, ILoggingContext)
@@ -100,7 +103,9 @@ class Ports:
 def check(reactor: Any, descriptions: Sequence[str]) -> None:
     """Check that connections of these endpoints can be passed on. :raises ConfigurationError: when they can't."""
     if not isinstance(reactor, AsyncioSelectorReactor):
-        raise ConfigurationError("workers: they need asyncio's reactor")
+        raise ConfigurationError("workers: they need asyncio's reactor: leave out --reactor, or name asyncio or uvloop")
+    if reactors.name(reactor) not in LOOPS:
+        raise ConfigurationError(f"workers: they run on {' or '.join(LOOPS)}, not on {reactors.name(reactor)}")
     for description in descriptions:
         kind = description.removeprefix("haproxy:").partition(":")[0]
         if kind not in KINDS:

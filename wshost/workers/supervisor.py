@@ -309,6 +309,8 @@ class Supervisor(MultiService):
         if "ended" in head:
             self._passing.forget(worker, head["ended"])
             self._passing.go_on()
+        elif "judge" in head:
+            self._passing.judge(worker, head["judge"])
         elif "beat" in head:
             self._health.lives(worker)
         elif "answer" in head and self._overview is not None:

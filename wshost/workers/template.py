@@ -14,23 +14,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from socket import AF_UNIX, SOCK_SEQPACKET, socket, socketpair
 from typing import Any
 
-from wshost import plugins
+from wshost import chain, plugins
 from wshost.loading import handlers
 from wshost.loading.importing import UserCodeError, make_importable
 from wshost.process import allocator
-from wshost.process.takeover import Channel
 from wshost.protocols.websocket import on_demand
 from wshost.results import ConfigurationError
 from wshost.settings.options import MODULES, Settings
 from wshost.workers.kit import Kit, unpacked
+from wshost.workers.packets import Packets
 
 #: What workers need besides wshost, and import late.
 _LATE = (
     "OpenSSL.SSL",
+    "msgpack",
     "twisted.protocols.tls",
     "wshost.fastnet.reactor",
     "wshost.listening.certificates",
@@ -75,13 +77,13 @@ def main(descriptor: int) -> int:
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)
     with socket(fileno=descriptor) as connected:
-        channel = Channel(connected)
+        channel = Packets(connected)
         # The supervisor may want nothing for days.
         connected.settimeout(None)
         try:
             _, data, _ = channel.receive()
             kit = unpacked(data)
-            prepare(kit)
+            made = prepare(kit)
         except EOFError:
             return 0
         except ConfigurationError as error:
@@ -90,12 +92,14 @@ def main(descriptor: int) -> int:
         from wshost.workers import worker  # noqa: PLC0415 - the supervisor needs `spawn` only
 
         channel.send({"ready": True})
-        return Template(channel, kit, worker.run).serve()
+        return Template(channel, kit, partial(worker.run, made=made)).serve()
 
 
-def prepare(kit: Kit) -> None:
+def prepare(kit: Kit) -> chain.Made | None:
     """Import all that workers need, and keep the garbage collector from writing to it, which would copy its memory.
 
+    :returns: the chain of all workers, with `--preload`: to make it writes to more memory than it takes. None if it has
+        others' modules, which may need a chain for each process.
     :raises ConfigurationError: when handlers can't be imported before the fork.
     """
     # The workers inherit this, as all else.
@@ -111,16 +115,20 @@ def prepare(kit: Kit) -> None:
         if isinstance(module, str) and module in MODULES:
             plugins.find(module)
     threads = threading.active_count()
+    made = None
     if settings.preload:
         for handler in (settings.handler, *settings.route.values()):
             if isinstance(handler, str):
                 handlers.load(handler)
+        if all(isinstance(module, str) and module in MODULES for module, _ in settings.protocol_module):
+            made = chain.make(settings)
         if "twisted.internet.reactor" in sys.modules:
             raise ConfigurationError("preload: a handler's import has installed a reactor, which can't be forked")
         if threading.active_count() > threads:
             raise ConfigurationError("preload: a handler's import has started a thread, which can't be forked")
     gc.collect()
     gc.freeze()
+    return made
 
 
 class Template:
@@ -136,7 +144,7 @@ class Template:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Packets,
         kit: Kit,
         work: Callable[[Kit, int, socket, Sequence[socket]], int],
         *,

@@ -17,6 +17,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogBeginner
 
 from wshost.backplanes.workers import WorkersBackplane
+from wshost.chain import Made
 from wshost.cluster.exchange import Way
 from wshost.commands import log
 from wshost.connections.admission import Admission
@@ -30,8 +31,10 @@ from wshost.reloading import Reloaded
 from wshost.results import ConfigurationError
 from wshost.server import Server
 from wshost.settings.options import Settings
+from wshost.workers.asks import Asks
 from wshost.workers.kit import Kit
 from wshost.workers.line import Line
+from wshost.workers.packets import Packets
 from wshost.workers.verdicts import Judged
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class WorkerServer(Server):
     :param copies: the listening sockets of the endpoints, in order.
     :param reopen: opens the log again.
     :param machine: names all workers together.
+    :param made: the chain, if it was made before the fork.
     :raises ConfigurationError: as `Server`.
     """
 
@@ -69,7 +73,9 @@ class WorkerServer(Server):
         copies: Sequence[socket],
         reopen: Callable[[], None],
         machine: str = "",
+        made: Made | None = None,
     ) -> None:
+        self._made = made
         super().__init__(settings, reactor)
         # The other workers, as a backplane that comes before that of the options.
         self._mesh = WorkersBackplane(reactors.event_loop(reactor), settings.backplane_buffer)
@@ -77,6 +83,8 @@ class WorkerServer(Server):
         self._cluster = self._cluster._replace(ways=ways, machine=machine, buffer=settings.backplane_buffer)
         self._prefix = f"w{number}"
         self._copies = list(copies)
+        # The listeners' ports, in order, once they are needed.
+        self._ports: list[Any] = []
         self._reopen = reopen
         self._judged: Judged | None = None
         # The numbers of connections that have ended, of which the supervisor is told at the end of the turn.
@@ -85,6 +93,7 @@ class WorkerServer(Server):
         self._alone = False
         self._ends = False
         self._line = Line(reactor, connected, self._received, self._lost)
+        self._asks = Asks(reactor, self._line.send)
         self._answers = None if settings.admin is None else self._answering()
 
     def _answering(self) -> Answers:
@@ -93,6 +102,9 @@ class WorkerServer(Server):
         return Answers(self._look, self._line)
 
     # What the server asks
+
+    def _make_chain(self, settings: Settings) -> Made:
+        return self._made or super()._make_chain(settings)
 
     def _endpoint(self, settings: Settings) -> Endpoint | None:
         # The supervisor has it.
@@ -107,7 +119,8 @@ class WorkerServer(Server):
             limits.max_connections_per_address,
             limits.connection_rate,
             reactor.seconds,
-            self._note_end,
+            ended=self._note_end,
+            asks=self._asks,
         )
         return self._judged
 
@@ -143,7 +156,8 @@ class WorkerServer(Server):
 
     def _note_end(self, number: int) -> None:
         if not self._gone:
-            self._reactor.callLater(0, self._tell_ends)
+            # In the next turn, without a timer: ends are as frequent as connections.
+            reactors.event_loop(self._reactor).call_soon(self._tell_ends)
         self._gone.append(number)
 
     def _tell_ends(self) -> None:
@@ -168,6 +182,8 @@ class WorkerServer(Server):
             self._mesh.complete()
         elif "ask" in head and self._answers is not None:
             self._answers.answer(head)
+        elif "judged" in head:
+            self._asks.answered(head["judged"])
         elif "beat" in head:
             self._line.tell({"beat": True})
         elif "reload" in head:
@@ -181,15 +197,18 @@ class WorkerServer(Server):
             self._stop()
 
     def _take(self, what: Sequence[Sequence[Any]], sockets: list[socket]) -> None:
+        if not self._ports:
+            # Only once, as that takes long. No connection comes before all listen.
+            self._ports = [listener.port for listener in self._listeners]
         for (place, name, number, verdict), connected in zip(what, sockets, strict=True):
-            port = self._listeners[place].port if self._listeners else None
+            port = self._ports[place] if self._listeners else None
             if port is None or self._judged is None:
                 # It stops, and that has crossed the packet.
                 connected.close()
                 self._note_end(number)
                 continue
             with self._judged.deciding(number, verdict):
-                port.take(connected, tuple(name) if isinstance(name, list) else name)
+                port.take(connected, name)
 
     def _go_on_with(self, what: Mapping[str, Any], data: bytes, connected: socket) -> None:
         """Go on with a connection of the process before the supervisor."""
@@ -235,6 +254,7 @@ class WorkerServer(Server):
 
     def _lost(self) -> None:
         """Go on for a while, then drain: the supervisor has gone, and has no time to say so."""
+        self._asks.give_up()
         if self._stops is not None:
             return
         self._alone = True
@@ -257,21 +277,21 @@ class WorkerServer(Server):
 
 def failed(error: ConfigurationError) -> dict[str, str]:
     """Return what tells the supervisor why a worker can't serve."""
-    # JSON makes six bytes of some characters.
     return {"failed": str(error)[:2_000], "traceback": getattr(error, "traceback_text", "")[-15_000:]}
 
 
-def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> int:
+def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, made: Made | None = None) -> int:
     """Serve, in a process that was forked for it.
 
     :param number: the worker's.
     :param connected: its socket to the supervisor.
     :param copies: the listening sockets of the endpoints, in order.
+    :param made: the chain, if it was made before the fork.
     :returns: the exit status.
     """
     # The supervisor takes the others, and tells the workers.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    reactors.choose(daemon=False)
+    reactors.choose(daemon=False, loop=kit.loop)
     reactor = reactors.installed()
     try:
         settings = Settings(**kit.given)
@@ -287,12 +307,13 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket]) -> i
             copies=copies,
             reopen=partial(_reopen, ours),
             machine=kit.machine,
+            made=made,
         )
         server.bind()
         collector.spare_lasting_objects()
         server.startService()
     except ConfigurationError as error:
-        Channel(connected).send(failed(error))
+        Packets(connected).send(failed(error))
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.addSystemEventTrigger("after", "shutdown", server.close_line)

@@ -75,6 +75,10 @@ class Connection:
         #: What a proxy has said of clients; and whether there is room for them.
         self.clients: list[tuple[IAddress | None, bool]] = []
         self.room = True
+        #: Whether another process is asked about them; and what is called when it has answered.
+        self.asks = False
+        self.decided: Callable[[], None] | None = None
+        self.paused = False
         self.refused: list[tuple[int, str]] = []
         self.next_module = next_module
         self.admitted = admitted
@@ -88,9 +92,20 @@ class Connection:
     def count_refusal(self, status: int, reason: str) -> None:
         self.refused.append((status, reason))
 
-    def use_client(self, client: IAddress | None, secure: bool) -> None:
+    def use_client(self, client: IAddress | None, secure: bool, decided: Callable[[], None] | None = None) -> bool:
         self.clients.append((client, secure))
+        if self.asks:
+            self.decided = decided
+            return False
         self.admitted = self.room
+        return True
+
+    def decide(self, room: bool) -> Results:
+        """Another process has answered; return what the driver asked for."""
+        self.admitted = room
+        assert self.decided is not None
+        self.decided()
+        return self.performed.pop() if self.performed else None
 
     def write(self, data: bytes) -> None:
         raise NotImplementedError
@@ -102,7 +117,7 @@ class Connection:
         raise NotImplementedError
 
     def pause_reading(self) -> None:
-        raise NotImplementedError
+        self.paused = True
 
     def resume_reading(self) -> None:
         raise NotImplementedError
@@ -126,6 +141,9 @@ class Connection:
         raise NotImplementedError
 
     def unsubscribe_all(self) -> None:
+        raise NotImplementedError
+
+    def start_over(self) -> None:
         raise NotImplementedError
 
     def use_policy(self, policy: str) -> None:
@@ -771,6 +789,43 @@ class TestBehindATrustedProxy:
     ) -> None:
         connection.room, connection.retry_after = False, retry_after
         assert answer(start(connection).handle_connection_in(upgrade("X-Forwarded-For: 192.0.2.1")))[0] == status
+
+    def test_a_client_about_whom_another_process_is_asked_waits_for_its_answer(self, connection: Connection) -> None:
+        connection.asks = True
+        driver = start(connection)
+        assert driver.handle_connection_in(upgrade("X-Forwarded-For: 192.0.2.1") + b"one") is None
+        assert connection.paused
+        assert connection.clock.getDelayedCalls() == []
+        assert driver.handle_connection_in(b"two") is None
+        name, unread, request = switch(connection.decide(room=True))
+        assert (name, unread, request.headers["x-forwarded-for"]) == ("websocket", b"onetwo", "192.0.2.1")
+
+    @pytest.mark.parametrize(("retry_after", "status"), [(0, 503), (3, 429)])
+    def test_a_client_for_whom_another_process_has_no_room_is_refused(
+        self, connection: Connection, retry_after: int, status: int
+    ) -> None:
+        connection.asks, connection.retry_after = True, retry_after
+        start(connection).handle_connection_in(upgrade("X-Forwarded-For: 192.0.2.1"))
+        assert answer(connection.decide(room=False))[0] == status
+        assert connection.refused[0][0] == status
+
+    def test_a_bad_request_gets_its_answer_after_the_other_processs(self, connection: Connection) -> None:
+        connection.asks = True
+        driver = start(connection)
+        assert (
+            driver.handle_connection_in(PAGE.replace(b"GET", b"POST").replace(b"Host", b"Forwarded: for=_x\r\nHost"))
+            is None
+        )
+        assert answer(connection.decide(room=True))[0] == 405
+
+    def test_a_server_that_stops_does_not_wait_for_another_process(self, connection: Connection) -> None:
+        connection.asks = True
+        driver = start(connection)
+        driver.handle_connection_in(upgrade("X-Forwarded-For: 192.0.2.1"))
+        stopped = driver.handle_action("shutdown")
+        assert isinstance(stopped, Close)
+        assert answer(stopped)[0] == 503
+        assert connection.decide(room=True) is None
 
     def test_health_checks_and_requests_for_another_module_have_no_client(self, connection: Connection) -> None:
         """A proxy keeps its connections with another module open, for one client after the other."""

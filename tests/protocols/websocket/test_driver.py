@@ -859,6 +859,58 @@ class TestRefs:
         assert ref.send("too late")
         assert peer.messages() == [("close", 4_000, "bye")]
 
+    def test_messages_behind_an_info_count_as_waiting_until_they_have_left(self) -> None:
+        server = Server()
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        assert ref.send("1")
+        assert ref.close(4_000, "bye")
+        assert ref.waiting == CALL + 1
+        fired: list[Any] = []
+        ref.drained().addBoth(fired.append)
+        assert fired == []
+        assert peer.messages() == ["1", ("close", 4_000, "bye")]
+        assert ref.waiting == 0
+        peer.leave()
+        assert fired == [False]
+
+    def test_who_waits_until_all_has_left_waits_for_messages_behind_an_info(self) -> None:
+        server = Server()
+        peer = server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        assert ref.send("1")
+        fired: list[Any] = []
+        ref.drained().addBoth(fired.append)
+        peer.turn(1)
+        assert (peer.messages(), fired) == (["1"], [True])
+
+    def test_a_handler_that_awaits_its_own_output_lets_messages_behind_the_info_go(self) -> None:
+        server = Server(await_rest)
+        peer = server.open()
+        ref = server.session.ref
+        fired: list[Any] = []
+        ref.send("0")
+        assert ref.info("info")
+        assert ref.send("1")
+        # One that has begun to wait before the info, and one that waits when it is handled.
+        ref.drained().addBoth(fired.append)
+        peer.turn(1)
+        ref.drained().addBoth(fired.append)
+        peer.turn(1)
+        assert (peer.messages(), fired) == (["0", "1"], [True, True])
+
+    def test_messages_that_will_not_be_sent_do_not_wait(self) -> None:
+        server = Server(lambda session, message: session.channel.close(4_000, "bye"))
+        server.open()
+        ref = server.session.ref
+        assert ref.info("info")
+        assert ref.send("too late")
+        assert ref.waiting > 0
+        server.reactor.advance(0)
+        assert ref.waiting == 0
+
     def test_a_confirmed_message_behind_an_info_is_written_when_it_has_left(self) -> None:
         server = Server(await_rest)
         peer = server.open()
@@ -1800,6 +1852,9 @@ class TestTheEnd:
         channel = server.session.channel
         peer.connection.ref.subscribe("a")
         channel.unsubscribe_all()
+        assert server.hub.topics.names == []
+        peer.connection.ref.subscribe("b")
+        channel.start_over()
         assert server.hub.topics.names == []
         before = channel.seconds()
         server.reactor.advance(2)

@@ -5,7 +5,7 @@ from wshost.protocols.http.head cimport demand_get, parse
 
 cdef class Driver:
     cdef object __weakref__
-    cdef public object _context, _options, _received, _timer, _upgrade
+    cdef public object _asked, _context, _options, _received, _timer, _upgrade
     cdef public bytes _cr
     cdef public Py_ssize_t _empty_lines
     cdef public bint _done
@@ -13,6 +13,7 @@ cdef class Driver:
     cdef _read(self, bytes data)
     cdef _skip(self, bytes data)
     cdef _judge(self, bytes received, Py_ssize_t size)
+    cdef _pass_on(self, request, bytes unread, bint upgrade)
     cdef _finish(self)
 
 @cython.locals(fields=dict)

@@ -51,6 +51,8 @@ class Driver:
         self._cr = b""
         self._done = False
         self._timer: Timer | None = None
+        # The request of a client about whom another process is asked, and whether it asks for an upgrade.
+        self._asked: tuple[Request, bool] | None = None
 
     @property
     def __providedBy__(self) -> Any:
@@ -66,6 +68,10 @@ class Driver:
 
     def handle_connection_in(self, data: bytes) -> Results:
         if self._done:
+            return None
+        if self._asked is not None:
+            # Read before reading was paused.
+            self._received += data
             return None
         result: Switch | Close | None
         try:
@@ -125,7 +131,7 @@ class Driver:
         self._cr = data if data == b"\r" else b""
         return data[len(self._cr) :]
 
-    def _judge(self, received: bytes, size: int) -> Switch | Close:
+    def _judge(self, received: bytes, size: int) -> Switch | Close | None:
         options = self._options
         request = parse(received[:size], max_headers=options.max_headers)
         notes = self._context.notes
@@ -139,8 +145,32 @@ class Driver:
             return Switch(options.otherwise, received, request)
         # Only here: a client keeps its connection with the next module. Those for `otherwise` may have many clients.
         trusted = self._context.trusted
-        if trusted is not None:
-            self._believe(request, trusted)
+        if trusted is not None and not self._believe(request, trusted):
+            self._asked = request, upgrade
+            self._received = received[size:]
+            self._context.pause_reading()
+            # Whoever is asked has a deadline.
+            self._cancel_timer()
+            return None
+        return self._pass_on(request, received[size:], upgrade)
+
+    def _go_on(self) -> None:
+        """It is known whether there is room for the client."""
+        if self._asked is None:
+            return
+        request, upgrade = self._asked
+        result: Switch | Close
+        try:
+            result = self._pass_on(request, bytes(self._received), upgrade)
+        except BadRequest as bad:
+            result = self._refuse(bad)
+        self._finish()
+        self._context.perform(result)
+
+    def _pass_on(self, request: Request, unread: bytes, upgrade: bool) -> Switch:
+        options, notes = self._options, self._context.notes
+        if not self._context.admitted:
+            raise self._not_admitted()
         demand_get(request)
         if options.paths is not None:
             route = options.paths.match(request.path)
@@ -151,16 +181,14 @@ class Driver:
                 notes["route"] = route
         if not upgrade:
             raise BadRequest(426, "This is a WebSocket server: connect with ws:// or wss://.", {"Upgrade": "websocket"})
-        return Switch(self._upgrade, received[size:], request)
+        return Switch(self._upgrade, unread, request)
 
-    def _believe(self, request: Request, trusted: Networks) -> None:
-        """Take the client's address from what a trusted proxy says."""
+    def _believe(self, request: Request, trusted: Networks) -> bool:
+        """Take the client's address from what a trusted proxy says; return False if `_go_on` is called later."""
         client = find(fields_of(request.headers), trusted)
         kind = IPv6Address if ":" in (client.host or "") else IPv4Address
         address = None if client.host is None else kind("TCP", client.host, client.port)
-        self._context.use_client(address, client.secure is True)
-        if not self._context.admitted:
-            raise self._not_admitted()
+        return self._context.use_client(address, client.secure is True, self._go_on)
 
     def _say_healthy(self, method: str) -> Close:
         """Answer a health check: this server takes connections. One that is full or stops says 503 elsewhere."""
@@ -195,6 +223,10 @@ class Driver:
     def _finish(self) -> None:
         self._done = True
         self._received = b""
+        self._asked = None
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 

@@ -21,6 +21,7 @@ from wshost.interfaces import (
     IContext,
     ICountingDriver,
     IEncoding,
+    IHoldingDriver,
     IMovableDriver,
     IPromptDriver,
     IRenewableDriver,
@@ -221,6 +222,8 @@ class WebSocket:
             # do this.
             renew = None if self._close_received else getattr(self._session, "renew", None)
             return None if renew is not None and renew() else REFUSED
+        elif action == "let_go":
+            self._let_go()
         elif self._state is not _OPEN or self._close_received:
             if action != "drain" or self._state is not _CONNECTING:
                 return REFUSED
@@ -233,8 +236,8 @@ class WebSocket:
                 args[1](False)
             return REFUSED
         else:
-            if self._behind_infos:
-                self._let_go_first(action)
+            if self._behind_infos and action in _ACTIONS:
+                self._let_go()
             if not self._act(action, *args):
                 return REFUSED
             if self._state is not _OPEN:
@@ -259,11 +262,11 @@ class WebSocket:
         if not self._behind_infos:
             # Published messages must wait, too. Without an encoding, each comes as an action.
             self._context.use_encoding(None)
-        self._behind_infos += size
         if self._behind is None:
             self._behind = {}
         place = object()
         self._behind[place] = (size, action, args)
+        self._behind_infos += size
         self._session.after_infos(partial(self._act_behind_infos, place))
         return True
 
@@ -278,13 +281,21 @@ class WebSocket:
             if not self._behind_infos and self._state is _OPEN:
                 self._context.use_encoding(self._encoding)
 
-    def _let_go_first(self, action: str) -> None:
-        """Do what waits behind infos before this action, which would overtake it, if the handler's answer is awaited.
+    @property
+    def held(self) -> int:
+        """How many bytes of refs' messages wait behind infos: see `IHoldingDriver`."""
+        if not self._behind_infos or self._state is not _OPEN or self._close_received:
+            return 0
+        # Another thread may ask. The copy is made in one step.
+        return sum(size for size, action, _ in list(self._behind.values()) if action != "close")
+
+    def _let_go(self) -> None:
+        """Do what waits behind infos, which further actions would overtake, if the handler's answer is awaited.
 
         What the handler itself asks for while it is called belongs to its answer. A Close waits for that.
         """
         # A session of another factory may not know whether it awaits something.
-        if action in _ACTIONS and getattr(self._session, "awaits", False):
+        if getattr(self._session, "awaits", False):
             for place, (_, waiting, _) in list(self._behind.items()):
                 if waiting != "close":
                     self._act_behind_infos(place)
@@ -518,6 +529,9 @@ class WebSocket:
     def unsubscribe_all(self) -> None:
         self._context.unsubscribe_all()
 
+    def start_over(self) -> None:
+        self._context.start_over()
+
     def count_crash(self, handler: str, kind: str) -> None:
         self._context.count_crash(handler, kind)
 
@@ -551,6 +565,7 @@ classImplements(
     IBufferedDriver,
     IConfirmingDriver,
     ICountingDriver,
+    IHoldingDriver,
     IMovableDriver,
     IPromptDriver,
     IRenewableDriver,
