@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+from benchmarks.running import CORES, on_core
 from scale.brokers import bare_round_trip, nats
 from scale.crowd import tell
 from scale.nodes import OPTIONS, apart, needs_workers, node
 from torture.figures import Figure
 from torture.peers import ask, connected, read_frame
 from torture.server import Target
+
+#: Sends back what it gets, until the other end is closed.
+_ECHO = """
+import socket, sys
+with socket.socket(fileno=int(sys.argv[1])) as connected:
+    while data := connected.recv(1_000):
+        connected.send(data)
+"""
 
 
 def _one_way(one: socket.socket, other: socket.socket, rounds: int) -> list[float]:
@@ -57,9 +69,27 @@ def across_workers(rounds: int) -> Callable[[Target], Iterator[Figure]]:
         needs_workers()
         with target.start("--workers=2", *OPTIONS, handler="scale.handler") as server, ExitStack() as stack:
             one, other = apart(server.port, stack)
+            bare = _bare_hop(rounds)
+            yield Figure("bytes alone between two processes, one way: p50", bare[len(bare) // 2] * 1e6, "µs")
             yield from _figures(_one_way(one, other, rounds), 40)
 
     return row
+
+
+def _bare_hop(rounds: int) -> list[float]:
+    """Return how long bytes take to another process on the core of the servers: seconds, sorted."""
+    ours, theirs = socket.socketpair()
+    with on_core(CORES[0]), ours:
+        with theirs:
+            echo = subprocess.Popen([sys.executable, "-c", _ECHO, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            ours.send(b"x" * 150)
+            ours.recv(1_000)
+            times.append((time.perf_counter() - start) / 2)
+    echo.wait()
+    return sorted(times)
 
 
 def by_text(count: int) -> Callable[[Target], Iterator[Figure]]:

@@ -54,7 +54,7 @@ _WORDS = """
     nats://user:password@host:4222 nats://token@host tls://host:4222 redis://:password@host:6379 rediss://host:6379
     redis+sentinel://host:26379,host2:26379/master rediss+sentinel
     redis+cluster://host:6379,host2:6379 redis+cluster rediss+cluster redis:// cluster-preferred-endpoint-type
-    hostname +@pubsub +@scripting +hello
+    cluster-require-full-coverage no hostname +@pubsub +@scripting +hello
     +cluster|slots &* .creds web-1.hD3kP0aQ9zE.c17
     > rooms rooms.7 rooms.7* rooms.7.staff rooms.7.* rooms.7.> rooms.8 rooms.* rooms.> a..b a.*.b
     chat chat:Room package.chat path/to/chat.py website.factory twistd.log twistd.pid
@@ -187,7 +187,7 @@ ROOTS: dict[str, set[str]] = {
 }
 _OWN_ACTIONS = {"drain", "drained", "reload", "shutdown"}
 #: The infos that wshost sends, and the reasons that it has itself.
-_INFOS = {"down", "presence", "unregistered", monitors.GONE, monitors.UNREACHABLE}
+_INFOS = {"down", "lost", "presence", "unregistered", monitors.GONE, monitors.UNREACHABLE}
 _MESSAGES = {"text", "binary", "ping", "pong", "close", "info", "connection_close"}
 _STRINGS = {
     *re.findall(r'"(\w+)"', FORMS),

@@ -382,8 +382,8 @@ class IRef(Interface):
 
         :param topic: tokens joined by dots. In a pattern, the token ``*`` stands for one token of any text; the last
             token may be ``>``, for one token or more.
-        :param tell_lost: give the handler ``("info", ("lost", topic, n))`` when it is known that `n` messages of other
-            processes to a topic were lost on their way here; once a turn. The topic is never a pattern.
+        :param tell_lost: give the handler ``("info", ("lost", topic, messages))`` when it is known that so many messages
+            of other processes were lost on their way here; once a turn. The topic is never a pattern.
         :raises TypeError: when the topic is no str, or `tell_lost` no bool.
         :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """

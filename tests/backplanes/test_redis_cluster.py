@@ -389,6 +389,37 @@ class TestFailures:
         world.to(1).answer(hello(), hello())
         assert (world.to(1).open, world.told) == (True, [])
 
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            b"-CLUSTERDOWN The cluster is down\r\n",
+            b"-ERR Script attempted to execute a command while the cluster is down script: x\r\n",
+        ],
+    )
+    def test_a_master_that_says_that_the_cluster_is_down_is_left(self, reply: bytes) -> None:
+        world = World()
+        world.up()
+        world.to(1).answer(reply)
+        assert not world.to(1).open
+        assert world.told == ["it says that the cluster is down"]
+
+    def test_a_guide_that_was_asked_in_vain_again_and_again_is_left_for_another(self) -> None:
+        world = World()
+        world.up()
+        world.brokers.gone.add(1)
+        world.to(1).end()
+        guide = world.guide
+        count = len(world.brokers.connections)
+        for _ in range(10):
+            assert guide.open
+            world.brokers.turn(1.5)
+            questions = said(guide)
+            world.to(2).answer(*[hello()] * len(said(world.to(2))))
+            guide.answer(TWO, *[hello()] * questions.count("HELLO"))
+        assert not guide.open
+        world.brokers.turn(2)
+        assert world.brokers.connections[count].broker == Broker("m", 2)
+
     def test_another_guide_is_found_among_all_servers(self) -> None:
         world = World()
         world.up()

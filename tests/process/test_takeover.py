@@ -324,24 +324,14 @@ class TestPredecessor:
         with pytest.raises(TakeoverError, match=r"^the running process does not answer: timed out$"):
             Predecessor(channels[0]).ask([])
 
-    def test_a_successor_may_want_no_connections(self, path: Path, running: Running, reactor: Reactor) -> None:
+    def test_a_successor_of_an_older_version_may_want_no_connections(self, path: Path, running: Running) -> None:
         predecessor = connect(path)
         ask(predecessor, running)
-        said: list[Mapping[str, Any]] = []
-        predecessor.succeed(reactor, said.append, None)
+        predecessor._channel.send({"ready": True, "connections": False})
         running.reactor.turn()
         (channel,) = running.given_up
         assert not channel.takes_connections
-        channel.send({"opened": 7})
-        ours, theirs = socket.socketpair()
-        channel.send({"id": "c1"}, b"state", [theirs.fileno()])
-        theirs.close()
-        channel.close()
-        running.given_up.clear()
-        running.reactor.turn()
-        assert said == [{"opened": 7}]
-        assert ours.recv(1) == b""
-        ours.close()
+        predecessor.close()
 
     def test_it_gives_up_when_its_successor_is_ready(self, path: Path, running: Running, reactor: Reactor) -> None:
         predecessor = connect(path)

@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[type, str, Callable[..., Any], str, str]] = {
     "an answer comes twice": (WebSocket, "send", twice, "came twice", "close"),
     "an answer is lost": (WebSocket, "send", never, "missing", "close"),
     "a pong comes twice": (WebSocket, "pong", twice, "pongs", "close"),
-    "a message overtakes another": (WebSocket, "_let_go_first", never, "out of order", "close"),
+    "a message overtakes another": (WebSocket, "_let_go", never, "out of order", "close"),
     "the end comes twice": (HandlerSession, "_end", twice, "after its last word", "close"),
     "the end is lost": (HandlerSession, "_end", never, "connection_close came 0 times", "close"),
     "new code is not used": (HandlerSession, "_take_over", never, "came to version 1, not to 2", "close"),

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 SCHEMES = ("redis+cluster", "rediss+cluster")
 #: The beginnings of the commands for so many subjects are kept.
 KNOWN = 10_000
-#: The guide is asked who has which slots with each ping while somebody is missing; else with one of so many.
+#: The guide is asked who has which slots with each ping while somebody is missing; else with one of so many. When it
+#: was asked so often in vain, another one is: it may be cut off itself.
 SELDOM = 10
 
 
@@ -189,7 +190,10 @@ class RedisClusterBackplane:
 
     def wonders(self) -> bool:
         self._pings += 1
-        return not self._is_up or self._pings % SELDOM == 0
+        is_due = self._pings % SELDOM == 0
+        if is_due and not self._is_up:
+            self._guide.link.leave("a master is missing, and another server may know more")
+        return is_due or not self._is_up
 
     def _node(self, master: Broker | None = None) -> Node:
         return Node(self._surroundings, master)

@@ -17,9 +17,11 @@ from wshost.backplanes.topology import QUESTION, is_topology
 #: The oldest version that has sharded publish and subscribe.
 OLDEST = 7
 
-# Errors that say that the server has no such slot now, by their codes; and those of the script that publishes.
-_ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
-_UNSENT = ("a non local key", "the cluster is down")
+# Errors that say that the server has no such slot now, by their codes; and such an error of the script that publishes.
+_ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN"})
+_UNSENT = "a non local key"
+# Errors of a server that does nothing now, as it does not know the whole cluster, or masters are missing.
+_DOWN = ("CLUSTERDOWN", "the cluster is down")
 
 
 class Place(Owner, Shape):
@@ -136,7 +138,9 @@ class ShardSpeaker(RedisSpeaker):
     def _has_moved(self, value: Value) -> bool:
         """Handle what is said of slots; return False for all else."""
         if isinstance(value, ErrorReply):
-            if any(text in value for text in _UNSENT):
+            if any(text in value for text in _DOWN):
+                raise BrokerError("it says that the cluster is down")
+            if _UNSENT in value:
                 self._receiver.dropped(1)
                 self._place.moved(None)
             elif value.code in _ELSEWHERE:

@@ -190,8 +190,8 @@ class Ref:
         """Send the connection messages that are published to a topic from now on.
 
         :param topic: it may be a pattern: ``rooms.*`` for one token of any text, ``rooms.>`` for one or more.
-        :param tell_lost: give the handler ``("info", ("lost", topic, n))`` when it is known that `n` messages of other
-            processes were lost on their way here; once a turn.
+        :param tell_lost: give the handler ``("info", ("lost", topic, messages))`` when so many messages of other
+            processes are known to be lost on their way here; once a turn.
         :raises TypeError: when the topic is no str, or `tell_lost` no bool.
         :raises ValueError: when it is empty, longer than 255 bytes of UTF-8, or has a token ``>`` that is not the last.
         """

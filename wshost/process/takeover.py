@@ -166,7 +166,7 @@ class Predecessor:
         self,
         reactor: Any,
         go: Callable[[Mapping[str, Any]], None],
-        adopt: Callable[[Mapping[str, Any], bytes, socket.socket], None] | None,
+        adopt: Callable[[Mapping[str, Any], bytes, socket.socket], None],
         *,
         ended: Callable[[], None] | None = None,
         ready: Mapping[str, Any] | None = None,
@@ -175,8 +175,7 @@ class Predecessor:
 
         :param go: called with what it says, once, when this process is to accept. If the running process has gone by
             then, it says nothing: {}.
-        :param adopt: called for each connection, with its head, its data and its socket, which the callee closes. None:
-            the running process keeps its connections.
+        :param adopt: called for each connection, with its head, its data and its socket, which the callee closes.
         :param ended: called once, when no more connections come; not after `close`.
         :param ready: what the running process is to know besides.
         """
@@ -204,14 +203,11 @@ class Predecessor:
                 if not said:
                     said = True
                     go(head)
-                elif adopt is None:
-                    for one in sockets:
-                        one.close()
                 elif sockets:
                     adopt(head, data, sockets[0])
 
         try:
-            self._channel.send({"ready": True, "connections": adopt is not None, **(ready or {})})
+            self._channel.send({"ready": True, "connections": True, **(ready or {})})
         except OSError as error:
             _log.warn("the process before this one has gone: {error}", error=error)
             self.close()
