@@ -30,7 +30,7 @@ def rows(long: bool) -> Sequence[Row]:
     return (
         Row("send across nodes", latency.across_nodes(20_000 if long else 3_000)),
         Row("send across workers", latency.across_workers(20_000 if long else 3_000)),
-        Row("references as text", latency.by_text(100_000 if long else 10_000)),
+        Row("references as text", latency.by_text(10_000)),
         Row("deliveries on two nodes", fanout.nodes(1_000, 60 if long else 12)),
         Row("deliveries on two workers", fanout.workers(1_000, 60 if long else 12)),
         Row("publish across nodes", fanout.publish(1_000, 30 if long else 6)),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from random import Random
 from typing import Any
 
@@ -395,6 +396,16 @@ class TestTransports:
         world = World(brokers=(broker,))
         world.network.next()
         assert [type(reactor) for reactor in reactors] == [FastReactor if faster else Turns]
+
+    @pytest.mark.usefixtures("asyncios")
+    def test_where_there_is_no_faster_one_twisteds_is_used(
+        self, reactors: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On Windows."""
+        monkeypatch.setitem(sys.modules, "wshost.fastnet.reactor", None)
+        world = World()
+        world.network.next()
+        assert [type(reactor) for reactor in reactors] == [Turns]
 
     @pytest.mark.usefixtures("asyncios")
     def test_a_broker_that_demands_tls_unexpectedly_is_met_again_by_twisteds(

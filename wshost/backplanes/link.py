@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from twisted.python.failure import Failure
 from wshost.backplanes.connection import Connection, Speaker, explain
 from wshost.backplanes.output import Output
 from wshost.backplanes.tls import ClientTLS
-from wshost.fastnet.reactor import FastReactor
 from wshost.logs.text import escaped
 
 if TYPE_CHECKING:
@@ -57,6 +57,16 @@ class _Once(Factory):
         return self._connection
 
 
+def _faster(reactor: Any) -> Any:
+    """Return a reactor with faster connections, which can't speak TLS; the same one where there is none."""
+    if isinstance(reactor, AsyncioSelectorReactor):
+        with suppress(ImportError):  # Windows has no Unix sockets
+            from wshost.fastnet.reactor import FastReactor  # noqa: PLC0415 - as above
+
+            return FastReactor(reactor)
+    return reactor
+
+
 def _endpoint(reactor: Any, broker: Broker) -> Any:
     return HostnameEndpoint(reactor, broker.host, broker.port, CONNECT)
 
@@ -88,7 +98,7 @@ class Link:
         self._random = random or SystemRandom()
         self._endpoint = endpoint
         # Connects to brokers that speak no TLS: where it can be, faster. And brokers that demand it unexpectedly.
-        self._faster = FastReactor(reactor) if isinstance(reactor, AsyncioSelectorReactor) else reactor
+        self._faster = _faster(reactor)
         self._demanding: set[Broker] = set()
         self._tls = ClientTLS(settings)
         #: What waits to be sent.
