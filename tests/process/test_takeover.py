@@ -137,6 +137,15 @@ class TestChannel:
             assert (head, data, inode(received)) == ({"name": "é\n"}, b"\n\x00data\n", inode(sent))
             received.close()
 
+    def test_programs_that_the_process_starts_do_not_inherit_received_sockets(
+        self, channels: tuple[Channel, Channel]
+    ) -> None:
+        with socket.socket() as sent:
+            channels[0].send({}, b"", [sent.fileno()])
+        (received,) = channels[1].receive()[2]
+        with received:
+            assert not received.get_inheritable()
+
     def test_a_packet_that_is_too_large_is_refused(self, channels: tuple[Channel, Channel]) -> None:
         channels[0].send({}, b"x" * (LARGEST - 3))
         assert len(channels[1].receive()[1]) == LARGEST - 3

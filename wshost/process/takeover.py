@@ -28,12 +28,26 @@ PATIENCE = 10.0
 A_TURN = 100
 #: The form of the packets. Processes that don't agree on it don't take over from one another.
 VERSION = 1
+_DESCRIPTOR = struct.calcsize("i")
+#: The room for `MOST` descriptors; systems without Unix sockets know none.
+BESIDE = socket.CMSG_SPACE(MOST * _DESCRIPTOR) if hasattr(socket, "CMSG_SPACE") else 0
+#: Programs that this process starts must not inherit received sockets, as they would keep connections open.
+CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _log = Logger("wshost")
 
 
 class TakeoverError(Exception):
     """The other process can't go on: its text says why."""
+
+
+def received(ancillary: Sequence[tuple[int, int, bytes]]) -> list[socket.socket]:
+    """Return the sockets that came beside a packet. :param ancillary: as `recvmsg` has returned it."""
+    return [
+        socket.socket(fileno=descriptor)
+        for _, _, beside in ancillary
+        for (descriptor,) in struct.iter_unpack("i", beside[: len(beside) // _DESCRIPTOR * _DESCRIPTOR])
+    ]
 
 
 class Channel:
@@ -73,8 +87,9 @@ class Channel:
         :raises ValueError: when that is no packet.
         :raises OSError: when none comes for `PATIENCE` seconds.
         """
-        packet, descriptors, _, _ = socket.recv_fds(self.socket, LARGEST, MOST)
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        # Not by `recv_fds`, which leaves out the flag.
+        packet, ancillary, _, _ = self.socket.recvmsg(LARGEST, BESIDE, CLOSED_ON_EXEC)
+        sockets = received(ancillary)
         try:
             if not packet:
                 raise EOFError
