@@ -162,6 +162,7 @@ class Predecessor:
         self.go: Any = None
         self.adopt: Any = None
         self.ended: Any = None
+        self.ready: Any = None
         self.closed = False
         self.answer: dict[str, Any] = {"workers": 5}
 
@@ -169,8 +170,8 @@ class Predecessor:
         self.asked += names
         return {}
 
-    def succeed(self, reactor: Any, go: Any, adopt: Any, ended: Any) -> None:
-        self.go, self.adopt, self.ended = go, adopt, ended
+    def succeed(self, reactor: Any, go: Any, adopt: Any, ended: Any, ready: Any) -> None:
+        self.go, self.adopt, self.ended, self.ready = go, adopt, ended, ready
 
     def close(self) -> None:
         self.closed = True
@@ -285,6 +286,8 @@ class TestTakeover:
         assert offer.listening
         # Ids of connections that it may have name workers, and these must not come again.
         assert offer.answer() == {"workers": 5}
+        # So connections of workers that were started since do not come.
+        assert predecessor.ready == {"workers": 5}
         assert predecessor.ended == server.settle
 
     def test_a_successor_that_can_not_be_followed_serves_and_says_so(

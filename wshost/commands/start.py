@@ -108,7 +108,8 @@ class CommandServer(Server):
         # The process before this one serves meanwhile; later, all clients would have to wait.
         self.load()
         reactor = reactors.installed()
-        succeed = partial(self._predecessor.succeed, ended=self.settle)
+        # Of workers that were started since it was asked, it keeps the connections: later ones will have their numbers.
+        succeed = partial(self._predecessor.succeed, ended=self.settle, ready={"workers": self._workers})
         reactor.callWhenRunning(succeed, reactor, self._go_on, self._adopt)
 
     def _go_on(self, said: Mapping[str, Any]) -> None:
