@@ -383,6 +383,31 @@ class TestPredecessor:
         assert [head["number"] for head, *_ in successor.adopted] == [0, 1, 2]
         predecessor.close()
 
+    def test_a_connection_that_can_not_go_on_keeps_no_other_from_it(
+        self, reactor: Reactor, channels: tuple[Channel, Channel]
+    ) -> None:
+        adopted: list[Any] = []
+
+        def adopt(head: Mapping[str, Any], data: bytes, connected: socket.socket) -> None:
+            adopted.append(head["id"])
+            connected.close()
+
+        Predecessor(channels[0]).succeed(reactor, lambda said: None, adopt)
+        channels[1].send({"opened": 0})
+        clients = []
+        for head in ({}, {"id": "c2"}):
+            ours, theirs = socket.socketpair()
+            clients.append(ours)
+            with theirs:
+                channels[1].send(head, b"", [theirs.fileno()])
+        with capturedLogs() as logged:
+            reactor.turn()
+        assert adopted == ["c2"]
+        assert [formatEvent(event) for event in logged] == ["a connection of the process before this one can't go on"]
+        assert clients[0].recv(1) == b""
+        for one in clients:
+            one.close()
+
     def test_a_successor_goes_on_when_it_has_gone_before_it_was_told(self, reactor: Reactor) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         successor = Successor(Predecessor(Channel(ours)), reactor)

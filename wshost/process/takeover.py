@@ -219,7 +219,12 @@ class Predecessor:
                     said = True
                     go(head)
                 elif sockets:
-                    adopt(head, data, sockets[0])
+                    try:
+                        adopt(head, data, sockets[0])
+                    except Exception:
+                        # The others come all the same.
+                        _log.failure("a connection of the process before this one can't go on")
+                        sockets[0].close()
 
         try:
             self._channel.send({"ready": True, "connections": True, **(ready or {})})
