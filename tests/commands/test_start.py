@@ -340,7 +340,7 @@ class TestTakeover:
 
         monkeypatch.setattr(server, "give_up", give_up)
         with capturedLogs() as events:
-            Offer.made[0].give_up(channel)
+            assert Offer.made[0].give_up(channel)
         assert channel.sent[0] == ({"opened": 7, "home": ("web-1", "hD3kP0aQ9zE")},)
         assert (channel.closed, stops) == (True, [True])
         assert formatEvent(events[-1]) == "another process has taken over, with 1 connection"
@@ -370,7 +370,7 @@ class TestTakeover:
         server.startService()
         channel = Channel(BrokenPipeError(32, "Broken pipe"))
         with capturedLogs() as events:
-            Offer.made[0].give_up(channel)
+            assert not Offer.made[0].give_up(channel)
         assert (channel.closed, server.ready) == (True, True)
         assert formatEvent(events[-1]).startswith("the process that would take over has gone: ")
 

@@ -61,8 +61,14 @@ class Running:
         self.reactor = reactor
         self.sockets = {"tcp:1": socket.socket(), "tcp:2": socket.socket()}
         self.given_up: list[Channel] = []
-        self.offer = Offer(reactor, path, self.share, self.given_up.append)
+        #: It gives up when a successor is ready.
+        self.gives_up = True
+        self.offer = Offer(reactor, path, self.share, self.give_up)
         self.offer.listen()
+
+    def give_up(self, channel: Channel) -> bool:
+        self.given_up.append(channel)
+        return self.gives_up
 
     def share(self, names: Sequence[str]) -> Mapping[str, socket.socket]:
         return {name: self.sockets[name] for name in names if name in self.sockets}
@@ -229,7 +235,7 @@ class TestOffer:
     def test_a_file_that_is_no_socket_stays(self, reactor: Reactor, path: Path) -> None:
         path.write_text("precious", encoding="ascii")
         with pytest.raises(FileExistsError, match=r"is no socket$"):
-            Offer(reactor, path, lambda names: {}, lambda channel: None).listen()
+            Offer(reactor, path, lambda names: {}, lambda channel: True).listen()
         assert path.read_text(encoding="ascii") == "precious"
         assert list(path.parent.iterdir()) == [path]
         assert reactor.readers == []
@@ -247,6 +253,22 @@ class TestOffer:
         ask(first, running)
         with pytest.raises(TakeoverError, match=r"^another process takes over already$"):
             ask(second, running)
+        for one in (first, second):
+            one.close()
+
+    @pytest.mark.parametrize("gives_up", [True, False])
+    def test_a_process_gives_up_to_one_successor(self, path: Path, running: Running, gives_up: bool) -> None:
+        running.gives_up = gives_up
+        first = connect(path)
+        ask(first, running)
+        first._channel.send({"ready": True})
+        running.reactor.turn()
+        second = connect(path)
+        if gives_up:
+            with pytest.raises(TakeoverError, match=r"^another process takes over already$"):
+                ask(second, running)
+        else:
+            assert ask(second, running) == {}
         for one in (first, second):
             one.close()
 

@@ -138,8 +138,8 @@ class CommandServer(Server):
             except OSError as error:
                 raise ConfigurationError(f"takeover: {self._path}: {error.strerror or error}") from error
 
-    def _give_up_to(self, channel: takeover.Channel) -> None:
-        """Let a successor go on, then stop as at a signal."""
+    def _give_up_to(self, channel: takeover.Channel) -> bool:
+        """Let a successor go on, then stop as at a signal; return False if it has gone."""
 
         def give(frozen: Frozen, connected: socket, name: Any) -> None:
             channel.send(packet(frozen, name), frozen.data, [connected.fileno()])
@@ -158,8 +158,9 @@ class CommandServer(Server):
         except OSError as error:
             _log.warn("the process that would take over has gone: {error}", error=error)
             channel.close()
-        else:
-            done.addCallback(end)
+            return False
+        done.addCallback(end)
+        return True
 
     def reload(self) -> Deferred[Reloaded]:
         if not self.ready:

@@ -167,7 +167,11 @@ class Predecessor:
         try:
             with suppress(BrokenPipeError):  # it has refused already, and says why
                 self._channel.send({"wshost": VERSION, "ask": list(names)})
-            head, _, sockets = self._channel.receive()
+            try:
+                head, _, sockets = self._channel.receive()
+            except ConnectionResetError:
+                # It has refused without reading this. What it has said is there still.
+                head, _, sockets = self._channel.receive()
         except EOFError:
             raise TakeoverError("the running process is about to end, or is of another version") from None
         except (OSError, ValueError) as error:
@@ -291,7 +295,7 @@ class Offer:
     :param path: a socket is made here, in place of whatever socket is there.
     :param share: returns the listening sockets of those names that the successor asks for and this process has.
     :param give_up: called with the channel when the successor can accept. Its first packet makes the successor do so;
-        all others bring connections. The callee closes it.
+        all others bring connections. The callee closes it, and returns False if this process goes on as before.
     :param answer: returns what the successor is told besides, when it asks.
     """
 
@@ -300,7 +304,7 @@ class Offer:
         reactor: Any,
         path: Path,
         share: Callable[[Sequence[str]], Mapping[str, socket.socket]],
-        give_up: Callable[[Channel], None],
+        give_up: Callable[[Channel], bool],
         answer: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._reactor = reactor
@@ -308,6 +312,7 @@ class Offer:
         self._share = share
         self._answer = answer
         self._give_up = give_up
+        self._gives_up = False
         self._socket: socket.socket | None = None
         self._watch: Watch | None = None
         # The file at the path, while it is this process's.
@@ -367,7 +372,7 @@ class Offer:
         channel = Channel(connected)
         try:
             _check_user(connected)
-            if self._successor is not None:
+            if self._successor is not None or self._gives_up:
                 raise TakeoverError("another process takes over already")
         except TakeoverError as error:
             with suppress(OSError):
@@ -389,7 +394,7 @@ class Offer:
                 self._forget()
                 channel.said = head
                 channel.socket.settimeout(PATIENCE)
-                self._give_up(channel)
+                self._gives_up = self._give_up(channel)
             elif head.get("wshost") != VERSION:
                 channel.send({"error": "the running process is of another version"})
                 self._forget()
