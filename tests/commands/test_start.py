@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.commands.given import ECHO, parsed
@@ -344,6 +345,25 @@ class TestTakeover:
         assert channel.sent[0] == ({"opened": 7, "home": ("web-1", "hD3kP0aQ9zE")},)
         assert (channel.closed, stops) == (True, [True])
         assert formatEvent(events[-1]) == "another process has taken over, with 1 connection"
+
+    def test_a_process_that_a_signal_stops_while_it_gives_up_says_nothing_else(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = self.server()
+        server.startService()
+        moved: Deferred[int] = Deferred()
+
+        def stop() -> None:
+            raise ReactorNotRunning("Can't stop reactor that isn't running.")
+
+        monkeypatch.setattr(reactor, "stop", stop, raising=False)
+        monkeypatch.setattr(server, "give_up", lambda tell, give: moved)
+        channel = Channel()
+        Offer.made[0].give_up(channel)
+        failures: list[Any] = []
+        moved.callback(1)
+        moved.addErrback(failures.append)
+        assert (channel.closed, failures) == (True, [])
 
     def test_a_process_whose_successor_takes_no_connections_gives_none_away(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -11,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from wshost.commands import log, passed
@@ -147,7 +149,9 @@ class CommandServer(Server):
         def end(moved: Any) -> None:
             channel.close()
             _log.info("another process has taken over, with {connections}", connections=counted(moved))
-            reactors.installed().stop()
+            # A signal may have stopped it meanwhile.
+            with suppress(ReactorNotRunning):
+                reactors.installed().stop()
 
         def tell(opened: int, home: Home) -> None:
             # Without its connections, the other process is another home.
