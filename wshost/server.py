@@ -426,11 +426,15 @@ class Server(MultiService):
             raise
         self._ready = False
         hub.shared.registry.shares_home = give is not None
+        self.release()
+        done: Deferred[int] = succeed(0) if give is None else hub.hand_over(give)
+        return done
+
+    def release(self) -> None:
+        """Leave the listening sockets to another process, which has copies: they go on to listen when this one ends."""
         for listener in self._all_listeners:
             if listener.port is not None:
                 listener.port.release()
-        done: Deferred[int] = succeed(0) if give is None else hub.hand_over(give)
-        return done
 
     def take_home(self, home: Home) -> None:
         """Go on as the home of another process, before any connection is made: references to it mean this one's, too.

@@ -187,6 +187,7 @@ class Offer:
     def __init__(self, reactor: Any, path: Path, share: Any, give_up: Any, answer: Any) -> None:
         self.path, self.share, self.give_up, self.answer = path, share, give_up, answer
         self.listening = False
+        self.followed = False
         self.made.append(self)
 
     def listen(self) -> None:
@@ -194,8 +195,9 @@ class Offer:
             raise self.error
         self.listening = True
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         self.listening = False
+        return self.followed
 
 
 class Channel:
@@ -250,6 +252,18 @@ class TestTakeover:
         assert offer.answer() == {"workers": 0}
         server.stopService()
         assert not offer.listening
+
+    @pytest.mark.parametrize("followed", [False, True])
+    def test_a_process_that_stops_leaves_a_successor_that_starts_the_sockets(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch, followed: bool
+    ) -> None:
+        server = self.server()
+        server.startService()
+        released: list[bool] = []
+        monkeypatch.setattr(server, "release", lambda: released.append(True))
+        Offer.made[0].followed = followed
+        server.stopService()
+        assert released == [True] * followed
 
     def test_a_path_that_can_not_be_used_ends_the_start(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch

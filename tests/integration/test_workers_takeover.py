@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.server import PATIENCE, Server, running_server
 from tests.integration.test_takeover import NAMED, TALLY, counted
-from tests.integration.test_workers import attempt, open_one, wait_until
+from tests.integration.test_workers import REQUEST, attempt, open_one, wait_until
 
 
 @pytest.fixture
@@ -148,6 +149,40 @@ def test_clients_whom_a_proxy_has_named_count_for_their_address_from_one_server_
     assert (status("192.0.2.1"), status("192.0.2.2")) == (503, 101)
     clients[0].close()
     wait_until(lambda: status("192.0.2.1") == 101)
+
+
+#: Can be imported only while a file is there.
+WAITING = """
+import time
+from pathlib import Path
+from wshost.handlers.echo import handle, init
+while not Path(__file__).with_name("go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(("workers", "listen"), [(2, "tcp"), (1, "tcp"), (2, "unix"), (1, "unix")])
+def test_a_server_that_is_stopped_while_the_next_one_starts_leaves_it_the_sockets(
+    stack: ExitStack, folder: Path, workers: int, listen: str
+) -> None:
+    (folder / "waiting.py").write_text(WAITING)
+    (folder / "go").touch()
+    where = ["--port", "0"] if listen == "tcp" else ["--listen", f"unix:{folder / 'chat'}"]
+    options = ["--takeover", str(folder / "takeover"), "--handler", str(folder / "waiting.py"), *where]
+    old = stack.enter_context(running_server(*options, f"--workers={workers}", command="wshost"))
+    (folder / "go").unlink()
+    starts = re.compile(r"wshost starting on ")
+    new = stack.enter_context(running_server(*options, "--workers=2", command="wshost", ready=starts))
+    assert old.stop()[0] == 0
+    (folder / "go").touch()
+    new.wait_for("wshost listening on ")
+    with socket.socket(socket.AF_INET if listen == "tcp" else socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(("127.0.0.1", old.port) if listen == "tcp" else str(folder / "chat"))
+        client.sendall(REQUEST)
+        assert client.recv(4_096).startswith(b"HTTP/1.1 101 ")
+    assert new.stop()[0] == 0
+    assert " error " not in new.log
 
 
 #: Says what was published to whom; one message is published.

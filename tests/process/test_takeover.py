@@ -217,8 +217,8 @@ class TestFind:
 class TestOffer:
     def test_the_file_is_for_its_user_only_and_goes_with_the_process(self, path: Path, running: Running) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
-        running.offer.stop()
-        running.offer.stop()
+        assert not running.offer.stop()
+        assert not running.offer.stop()
         assert list(path.parent.iterdir()) == []
 
     def test_the_file_of_a_successor_stays(self, reactor: Reactor, path: Path, running: Running) -> None:
@@ -247,6 +247,20 @@ class TestOffer:
         for one in sockets.values():
             one.close()
         predecessor.close()
+
+    def test_a_process_that_ends_says_whether_a_successor_has_its_sockets(self, path: Path, running: Running) -> None:
+        predecessor = connect(path)
+        for one in ask(predecessor, running, "tcp:2").values():
+            one.close()
+        assert running.offer.stop()
+        predecessor.close()
+
+    def test_a_process_that_ends_does_not_count_a_successor_that_has_ended(self, path: Path, running: Running) -> None:
+        predecessor = connect(path)
+        ask(predecessor, running)
+        predecessor.close()
+        running.reactor.turn()
+        assert not running.offer.stop()
 
     def test_a_second_successor_is_refused(self, path: Path, running: Running) -> None:
         first, second = connect(path), connect(path)

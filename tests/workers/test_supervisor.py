@@ -801,6 +801,17 @@ class TestTakeover:
         assert scene.reactor.stops == 0
         theirs.close()
 
+    @pytest.mark.parametrize("followed", [False, True])
+    def test_a_server_that_stops_leaves_a_successor_that_starts_the_sockets(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch, followed: bool
+    ) -> None:
+        scene.start()
+        monkeypatch.setattr(scene.supervisor._succession, "stop", lambda: followed)
+        released: list[str] = []
+        monkeypatch.setattr(scene.listener.port, "release", lambda: released.append("release"))
+        scene.supervisor.stopService()
+        assert released == ["release"] * followed
+
     def test_sockets_that_can_not_go_over_are_left(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         scene.start()
         scene.listener.port = None

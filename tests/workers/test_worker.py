@@ -615,14 +615,20 @@ class TestRun:
         assert (server._chain, server._timings) == (made.links, made.timings)
         server._line.close()
 
-    def test_a_worker_whose_server_stops_meanwhile_ends_without_a_word(self, reactor: Reactor) -> None:
+    def test_a_worker_whose_server_stops_meanwhile_logs_nothing(self, reactor: Reactor) -> None:
         ours, theirs = pair()
         peer = Peer(theirs)
         with ours, socket(AF_UNIX) as stopped, capturedLogs() as logged:
-            assert self.ran(Kit({"handler": echo, "slow_turn": 0.0}), ours, [stopped]) == 0
+            assert self.ran(Kit({"handler": echo, "slow_turn": 0.0}), ours, [stopped]) == 1
         assert logged == []
-        assert peer.read() == []
+        assert heads(peer.read(), "failed") == ["the server does not listen any more: it stops"]
         peer.close()
+
+    def test_a_worker_that_can_not_start_ends_without_its_supervisor_too(self, reactor: Reactor) -> None:
+        ours, theirs = pair()
+        theirs.close()
+        with ours:
+            assert self.ran(Kit({"handler": "no.such.handler"}), ours, []) == 1
 
     def test_a_worker_that_can_not_start_says_why(self, reactor: Reactor) -> None:
         ours, theirs = pair()

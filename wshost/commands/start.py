@@ -93,9 +93,10 @@ class CommandServer(Server):
         if self._predecessor is not None:
             self._predecessor.close()
             self._predecessor = None
-        if self._offer is not None:
-            self._offer.stop()
-            self._offer = None
+        offer, self._offer = self._offer, None
+        if offer is not None and offer.stop():
+            # The next process starts still, and can't do without them.
+            self.release()
         return super().stopService()
 
     # Takeover

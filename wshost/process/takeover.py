@@ -313,6 +313,8 @@ class Offer:
         self._answer = answer
         self._give_up = give_up
         self._gives_up = False
+        # The successor has the listening sockets.
+        self._shares = False
         self._socket: socket.socket | None = None
         self._watch: Watch | None = None
         # The file at the path, while it is this process's.
@@ -345,8 +347,12 @@ class Offer:
         self._socket = listening
         self._watch = Watch(self._reactor, listening, partial(self._accept, listening))
 
-    def stop(self) -> None:
-        """Wait no more. The file is removed, unless a successor waits there already."""
+    def stop(self) -> bool:
+        """Wait no more. The file is removed, unless a successor waits there already.
+
+        :returns: whether a process has the listening sockets that will go on when this one has ended.
+        """
+        followed = self._shares
         if self._socket is not None and self._watch is not None and self._file is not None:
             self._watch.stop()
             self._socket.close()
@@ -355,8 +361,10 @@ class Offer:
                 if os.path.samestat(self._path.stat(), self._file):
                     self._path.unlink()
         self._forget()
+        return followed
 
     def _forget(self) -> None:
+        self._shares = False
         if self._successors_watch is not None:
             self._successors_watch.stop()
             self._successors_watch = None
@@ -402,6 +410,7 @@ class Offer:
                 shared = self._share([str(name) for name in head["ask"]])
                 names = list(shared)[:MOST]
                 channel.send({**self._answer(), "sockets": names}, b"", [shared[name].fileno() for name in names])
+                self._shares = True
         except BlockingIOError:
             return
         except (EOFError, OSError, ValueError, LookupError, TypeError) as error:

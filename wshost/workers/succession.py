@@ -120,11 +120,13 @@ class Succession:
         """Whether there is a process before this one, which may accept still."""
         return self._predecessor is not None
 
-    def stop(self) -> None:
-        """Take over from nobody, and let nobody take over."""
+    def stop(self) -> bool:
+        """Take over from nobody, and let nobody take over. :returns: as `takeover.Offer.stop`."""
+        followed = False
         if self._predecessor is not None:
             self._predecessor.close()
             self._predecessor = None
         if self._offer is not None:
-            self._offer.stop()
+            followed = self._offer.stop()
             self._offer = None
+        return followed

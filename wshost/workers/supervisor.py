@@ -271,12 +271,16 @@ class Supervisor(MultiService):
             channel.close()
             self._begin()
             return False
-        for listener in [*self._passing.ports.listeners, *self._operators]:
-            if listener.port is not None:
-                listener.port.release()
+        self._release()
         given = self._giving.begin(channel) if channel.takes_connections else succeed(0)
         given.addCallback(self._has_given, channel)
         return True
+
+    def _release(self) -> None:
+        """Leave the listening sockets to a successor."""
+        for listener in [*self._passing.ports.listeners, *self._operators]:
+            if listener.port is not None:
+                listener.port.release()
 
     def _has_given(self, moved: int, channel: Channel) -> None:
         channel.close()
@@ -426,7 +430,9 @@ class Supervisor(MultiService):
         self._stops = [done]
         self._forking.retire()
         self._health.stop()
-        self._succession.stop()
+        if self._succession.stop():
+            # It starts still, and can't do without them.
+            self._release()
         self._adopting.stop()
         self._closing = self._passing.stop()
         for worker in self._crew:

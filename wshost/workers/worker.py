@@ -319,13 +319,14 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, m
             made=made,
         )
         if _have_stopped(copies):
-            # The supervisor stops, too: that is no error.
-            return 0
+            raise ConfigurationError("the server does not listen any more: it stops")
         server.bind()
         collector.spare_lasting_objects()
         server.startService()
     except ConfigurationError as error:
-        Packets(connected).send(failed(error))
+        # The supervisor may have gone.
+        with suppress(OSError):
+            Packets(connected).send(failed(error))
         return 1
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.addSystemEventTrigger("after", "shutdown", server.close_line)
