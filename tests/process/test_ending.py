@@ -219,6 +219,27 @@ class TestLeave:
         assert reactor.stops == 1
 
 
+class TestStop:
+    def test_stop_stops_the_reactor_once(self, reactor: Stoppable) -> None:
+        ending.stop(reactor)
+        ending.stop(reactor)
+        assert reactor.stops == 1
+
+    def test_stop_and_a_signal_at_the_same_time_stop_the_reactor_once(
+        self, process: Process, reactor: Stoppable, waiting: Waiting
+    ) -> None:
+        process.send(signal.SIGTERM)
+        ending.stop(reactor)
+        reactor.advance(0)
+        assert reactor.stops == 1
+
+    def test_a_signal_after_stop_stops_nothing(self, process: Process, reactor: Stoppable, waiting: Waiting) -> None:
+        ending.stop(reactor)
+        process.send(signal.SIGTERM)
+        reactor.advance(0)
+        assert (reactor.stops, reactor.signals) == (1, [])
+
+
 class TestExitStatus:
     def test_the_process_exits_only_when_python_has_ended(self) -> None:
         ended: list[int] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -12,7 +11,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from wshost.commands import log, passed
@@ -150,9 +148,7 @@ class CommandServer(Server):
         def end(moved: Any) -> None:
             channel.close()
             _log.info("another process has taken over, with {connections}", connections=counted(moved))
-            # A signal may have stopped it meanwhile.
-            with suppress(ReactorNotRunning):
-                reactors.installed().stop()
+            ending.stop(reactors.installed())
 
         def tell(opened: int, home: Home) -> None:
             # Without its connections, the other process is another home.

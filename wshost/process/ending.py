@@ -47,6 +47,11 @@ def leave(reactor: Any, error: BaseException) -> None:
     _of(reactor).leave(error)
 
 
+def stop(reactor: Any) -> None:
+    """Stop the reactor, unless it stops already. A signal may come at the same time. Called in the reactor's thread."""
+    _of(reactor).stop()
+
+
 def watch(reactor: Any, abort: Callable[[], None]) -> None:
     """Let a second signal end the process at once, where Twisted handles signals.
 
@@ -155,6 +160,13 @@ class Ending:
         with suppress(Exception):
             # While twistd runs, sys.stderr is its log.
             print(text, end="\n" * bool(text), file=sys.__stderr__, flush=True)
+
+    def stop(self) -> None:
+        """See the module's function of this name."""
+        if not self._first:
+            # A signal that comes from now on would stop the reactor once more.
+            self._draining = True
+            self._stop()
 
     def watch(self, abort: Callable[[], None]) -> None:
         """See the module's function of this name."""

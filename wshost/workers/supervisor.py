@@ -286,7 +286,7 @@ class Supervisor(MultiService):
         channel.close()
         _log.info("another process has taken over, with {connections}", connections=counted(moved))
         if self._stops is None:
-            self._reactor.stop()
+            ending.stop(self._reactor)
 
     def _announce(self) -> None:
         settings = self._settings
