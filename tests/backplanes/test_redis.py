@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.backplanes.brokers_in_memory import Brokers, Transport
 from wshost.backplanes import redis, redis_speaker
+from wshost.backplanes.connection import LOGIN
 from wshost.backplanes.link import HOLD
 from wshost.backplanes.redis import RedisBackplane
 from wshost.backplanes.redis_speaker import LARGEST
@@ -592,6 +593,16 @@ class TestSentinels:
         world.brokers.last.answer(b"*-1\r\n")
         assert not world.brokers.last.open
         assert "this Sentinel knows no master main" in logged[-1]
+        assert world.brokers.again().commands() == [ASKED]
+
+    @pytest.mark.parametrize("port", ["0", "65536", "9" * 5_000])
+    def test_a_sentinel_that_names_no_port_is_left(self, port: str, logged: list[str]) -> None:
+        world = self.world()
+        asked = world.brokers.last
+        asked.answer(command("m", port))
+        world.brokers.turn(LOGIN)
+        assert not asked.open
+        assert len(logged) == 1
         assert world.brokers.again().commands() == [ASKED]
 
     @pytest.mark.parametrize(("username", "words"), [(None, ["secret"]), ("me", ["me", "secret"])])
