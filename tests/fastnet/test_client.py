@@ -164,7 +164,8 @@ class TestResets:
 
         class Ending(Protocol):
             def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-                ends.append((reason.value, self.transport.getPeer().port))
+                transport: Any = self.transport
+                ends.append((reason.value, transport.getPeer().port))
 
         class Resetting(Notes):
             def buildProtocol(self, addr: Any) -> Any:
