@@ -80,6 +80,7 @@ class Link:
     :param brokers: to whom to connect; without them, to those of the settings.
     :param random: chooses the order of brokers and the length of delays.
     :param endpoint: makes the endpoint of a broker, of the reactor and the broker.
+    :param tls: for several links with the same settings, which are made later; without it, the files are read now.
     :raises ConfigurationError: when a file for TLS is wrong.
     """
 
@@ -92,6 +93,7 @@ class Link:
         *,
         random: Random | None = None,
         endpoint: Callable[[Any, Broker], Any] = _endpoint,
+        tls: ClientTLS | None = None,
     ) -> None:
         self._reactor = reactor
         self._speaker = speaker
@@ -100,7 +102,7 @@ class Link:
         # Connects to brokers that speak no TLS: where it can be, faster. And brokers that demand it unexpectedly.
         self._faster = _faster(reactor)
         self._demanding: set[Broker] = set()
-        self._tls = ClientTLS(settings)
+        self._tls = tls or ClientTLS(settings)
         #: What waits to be sent.
         self.output = Output(reactor, settings.buffer, settings.patience, speaker.dropped, self._progress)
         #: Send a payload to the broker, now or later: `Output.send`.
