@@ -794,7 +794,7 @@ class TestTakeover:
     def test_a_server_that_stops_while_it_is_taken_over_is_not_stopped_twice(self, scene: Scene) -> None:
         scene.start()
         ours, theirs = pair()
-        scene.supervisor._give_up_to(Channel(ours))
+        assert scene.supervisor._give_up_to(Channel(ours))
         scene.supervisor.stopService()
         for number in (1, 2):
             scene.end(number)
@@ -817,7 +817,7 @@ class TestTakeover:
         ours, theirs = pair()
         theirs.close()
         with capturedLogs() as logged:
-            scene.supervisor._give_up_to(Channel(ours))
+            assert not scene.supervisor._give_up_to(Channel(ours))
         assert formatEvent(logged[0]).startswith("the process that would take over has gone")
         assert scene.listener.events[-2:] == ["pause", "resume"]
         assert scene.reactor.stops == 0

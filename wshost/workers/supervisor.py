@@ -259,8 +259,8 @@ class Supervisor(MultiService):
         listeners = [*self._passing.ports.listeners, *self._operators]
         return {listener.description: listener.port.socket for listener in listeners if listener.port is not None}
 
-    def _give_up_to(self, channel: Channel) -> None:
-        """Let a successor accept, have the workers give it their connections, then stop as at a signal."""
+    def _give_up_to(self, channel: Channel) -> bool:
+        """Let a successor accept, have the workers give it their connections, then stop; False: it has gone."""
         self._passing.pause()
         for listener in self._operators:
             listener.pause()
@@ -270,12 +270,13 @@ class Supervisor(MultiService):
             _log.warn("the process that would take over has gone: {error}", error=error)
             channel.close()
             self._begin()
-            return
+            return False
         for listener in [*self._passing.ports.listeners, *self._operators]:
             if listener.port is not None:
                 listener.port.release()
         given = self._giving.begin(channel) if channel.takes_connections else succeed(0)
         given.addCallback(self._has_given, channel)
+        return True
 
     def _has_given(self, moved: int, channel: Channel) -> None:
         channel.close()
