@@ -246,6 +246,15 @@ class TestLosing:
         assert len(events) == 20
         assert not server.ended
 
+    def test_what_we_may_not_do_is_not_said_to_be_why_a_connection_ends(self, world: World) -> None:
+        server = world.let_in()
+        with capturedLogs() as events:
+            world.say(b"-ERR 'Permissions Violation for Publish to \"a\"'\r\n")
+        assert len(events) == 1
+        server.loseConnection()
+        world.clock.advance(0)
+        assert world.receiver.told == ["connected", "a:4222: Connection was closed cleanly"]
+
     def test_a_pong_without_a_ping_ends_the_connection(self, world: World) -> None:
         server = world.let_in()
         world.say(b"PONG\r\n")

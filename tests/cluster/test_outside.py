@@ -410,6 +410,24 @@ def envelope(*messages: Any, machine: Any = "m2", sender: Any = "s", epoch: Any 
     return packed
 
 
+class TestFailures:
+    def test_what_can_not_be_done_takes_nothing_from_what_comes_behind_it(self) -> None:
+        _, [here] = sides(1)
+        done: list[Any] = []
+
+        def act(boot: str, message: Any) -> None:
+            if message == "first":
+                raise AssertionError("it can't")
+            done.append(message)
+
+        here.outside.act = act
+        subject = f"wshost.h.{here.outside.own.boot}"
+        with capturedLogs() as events:
+            here.outside.lines[0].received(subject, envelope("first", "second"))
+        assert done == ["second"]
+        assert [str(event["log_failure"].value) for event in events] == ["it can't"]
+
+
 class TestWhatIsNotUnderstood:
     @pytest.mark.parametrize("message", [7, None, ["x"], {"a": 1}, True, 1.5])
     def test_a_published_message_is_a_str_or_bytes(self, message: Any) -> None:

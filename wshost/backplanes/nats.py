@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _TEXT = 300
 #: The server's texts that say that it will never let us in.
 _REFUSAL = re.compile("(user |account )?auth(orization|entication) (violation|expired|revoked)", re.IGNORECASE)
+#: How texts begin after which the connection goes on: they are not why it ends later.
+_DENIED = "Permissions Violation"
 #: A host and a port in `connect_urls`.
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _PORT = re.compile("[0-9]{1,5}")
@@ -80,7 +82,7 @@ class NatsBackplane:
         self._pongs: deque[Callable[[], None]] = deque()
         # CONNECT was sent; the receiver knows that payloads go both ways.
         self._greeted = self._connected = False
-        # The last error of the server on this connection.
+        # The last error of the server on this connection, which may be why it ends.
         self._error = ""
         # Fires when we are connected for the first time; None after that.
         self._first: Deferred[None] | None = None
@@ -304,7 +306,8 @@ class NatsBackplane:
 
     def _hear_error(self, text: str) -> None:
         """Handle an error of the server. It ends the connection itself if it can't go on."""
-        self._error = text
+        if not text.startswith(_DENIED):
+            self._error = text
         if _REFUSAL.match(text) and self._first is not None:
             first, self._first = self._first, None
             self._end()

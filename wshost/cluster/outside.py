@@ -422,6 +422,8 @@ class Outside:
                     self.act(boot, message)
             except (TypeError, ValueError, LookupError) as error:
                 self._note_malformed(subject, str(error))
+            except Exception:  # the messages behind it, and the connection to the broker, are not to blame
+                self.log.failure("what came on {subject} could not be done", subject=subject)
 
     def _note_malformed(self, subject: str, why: str) -> None:
         self.counts.malformed += 1
