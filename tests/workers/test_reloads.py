@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tests.workers.supervised import Notifier, Scene
+from wshost.workers.crew import Crew, State, Worker
 from wshost.workers.forking import LOOK
+from wshost.workers.reloads import Reloads
 
 
 def test_workers_reload_one_after_another(scene: Scene, notifier: Notifier) -> None:
@@ -83,3 +86,43 @@ def test_nothing_new_needs_no_other_template(made: Callable[..., Scene]) -> None
         scene.workers[number].say(reloaded=[], done=False)
         scene.reactor.read()
     assert len(scene.templates) == 1
+
+
+class Steps:
+    """Reloads of one worker that is none, step by step."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.able = True
+        self.crew = Crew()
+        line: Any = self
+        self.worker = Worker(self.crew.next_number(), line, State.SERVING)
+        self.crew.add(self.worker)
+        self.systemd = Notifier()
+        systemd: Any = self.systemd
+        self.reloads = Reloads(self.crew, systemd, lambda: self.able, lambda: self.steps.append("renew"))
+
+    def tell(self, head: Any) -> None:
+        self.steps += head
+
+
+def test_later_workers_get_what_is_new_once_all_have_it() -> None:
+    scene = Steps()
+    scene.reloads.begin()
+    assert scene.reloads.asks(scene.worker)
+    assert (scene.steps, scene.systemd.told) == (["reload"], ["reloading"])
+    scene.reloads.answered(scene.worker, True, [])
+    assert not scene.reloads.asks(scene.worker)
+    assert (scene.steps, scene.systemd.told) == (["reload", "renew"], ["reloading", "ready"])
+    scene.reloads.begin()
+    scene.reloads.answered(scene.worker, False, [])
+    assert scene.steps == ["reload", "renew", "reload"]
+
+
+def test_a_server_that_stops_meanwhile_renews_nothing() -> None:
+    scene = Steps()
+    scene.reloads.begin()
+    scene.able = False
+    scene.reloads.answered(scene.worker, True, [])
+    scene.reloads.begin()
+    assert (scene.steps, scene.systemd.told) == (["reload"], ["reloading"])

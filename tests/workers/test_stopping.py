@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.workers.supervised import Notifier, Scene
+from wshost.settings.options import Settings
+from wshost.workers.crew import Crew, State, Worker
 from wshost.workers.deaths import MANY
 from wshost.workers.staffing import OVERTIME
-from wshost.workers.stopping import ABORTING
+from wshost.workers.stopping import ABORTING, Stopping
 
 
 def test_all_workers_drain_and_then_all_has_stopped(scene: Scene, notifier: Notifier) -> None:
@@ -83,3 +87,59 @@ def test_a_dead_worker_is_not_replaced_once_the_server_stops(scene: Scene) -> No
     scene.supervisor.stopService()
     scene.reactor.advance(1.0)
     assert scene.template.fork() == []
+
+
+class Steps:
+    """A stop of one worker that is none, step by step."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.clock = Clock()
+        self.crew = Crew()
+        line: Any = self
+        self.worker = Worker(self.crew.next_number(), line, State.SERVING)
+        self.crew.add(self.worker)
+        systemd: Any = Notifier()
+        self.finished: Deferred[None] = Deferred()
+        self.stopping = Stopping(
+            self.clock,
+            self.crew,
+            Settings(workers=1, drain_timeout=10.0),
+            systemd,
+            kill=lambda worker: self.steps.append(("kill", worker.number)),
+            halt=lambda: self.steps.append("halt"),
+            finish=self.finish,
+        )
+
+    def tell(self, head: Any) -> None:
+        self.steps += head
+
+    def finish(self) -> Deferred[None]:
+        self.steps.append("finish")
+        return self.finished
+
+
+def test_nothing_new_begins_before_workers_are_told_and_all_else_ends_after_the_last_one() -> None:
+    scene = Steps()
+    scene.stopping.ended()
+    done = [scene.stopping.begin(), scene.stopping.begin()]
+    scene.stopping.ended()
+    assert scene.steps == ["halt", "stop"]
+    scene.crew.remove(scene.worker)
+    scene.stopping.ended()
+    assert scene.steps == ["halt", "stop", "finish"]
+    assert scene.stopping.runs
+    scene.finished.callback(None)
+    assert [one.called for one in done] == [True, True]
+    assert not scene.stopping.runs
+
+
+def test_workers_that_are_forked_too_late_are_killed_after_a_second_signal_only() -> None:
+    scene = Steps()
+    scene.stopping.forked(scene.worker)
+    assert scene.steps == []
+    scene.stopping.abort()
+    scene.stopping.forked(scene.worker)
+    assert scene.steps == ["abort", ("kill", 1)]
+    scene.clock.advance(ABORTING)
+    assert scene.steps == ["abort", ("kill", 1), ("kill", 1)]
