@@ -24,6 +24,8 @@ class Transport:
         self.broker = broker
         self.writes: list[bytes] = []
         self.open = True
+        #: For whom the certificate must be, when TLS was started.
+        self.secure_for: str | None = None
         self._protocol = protocol
         protocol.makeConnection(self)
 
@@ -48,6 +50,10 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
+
+    def startTLS(self, options: Any) -> None:
+        assert not self.writes
+        self.secure_for = options._hostname
 
     def loseConnection(self) -> None:
         self.abortConnection()
@@ -79,9 +85,9 @@ class Brokers:
         #: The ports at which nobody listens.
         self.gone: set[int] = set()
 
-    def link(self, reactor: Any, settings: BackplaneSettings, speaker: Speaker, *brokers: Any) -> Link:
+    def link(self, reactor: Any, settings: BackplaneSettings, speaker: Speaker, *brokers: Any, **more: Any) -> Link:
         """A link to these brokers; it tries them in the same order in each run."""
-        return Link(reactor, settings, speaker, *brokers, random=Random(1), endpoint=self._endpoint)
+        return Link(reactor, settings, speaker, *brokers, random=Random(1), endpoint=self._endpoint, **more)
 
     def _endpoint(self, reactor: Any, broker: Broker) -> Any:
         brokers = self

@@ -102,6 +102,10 @@ class TestConnecting:
         assert said["headers"] is said["no_responders"] is False
         assert world.backplane.largest == MAX_PAYLOAD
 
+    def test_no_payload_is_larger_than_servers_can_be_made_to_take(self, world: World) -> None:
+        world.let_in({"max_payload": 1 << 70})
+        assert world.backplane.largest == 64 << 20
+
     def test_subscriptions_come_before_payloads_that_wait(self, world: World) -> None:
         for subject in ("a.b", "a.*", "c"):
             world.backplane.subscribe(subject)
@@ -330,6 +334,22 @@ class TestTLS:
         said = world.meet({"tls_available": True})
         assert said["tls_required"] is True
         assert world.server.tls._hostname == "a"
+
+    @pytest.mark.parametrize("cut", [10, 1_000])
+    def test_nothing_is_read_that_comes_in_the_clear_behind_info(self, cut: int) -> None:
+        world = World(Broker("a", 1, "me", "secret"), scheme="tls")
+        world.backplane.subscribe("x")
+        world.server = world.network.next().accept()
+        data = b'INFO {"tls_required": true, "max_payload": 1000}\r\nPONG\r\nMSG x 1 2\r\nhi\r\nMSG x 1 9\r\nab'
+        world.say(data[:cut])
+        world.say(data[cut:])
+        assert world.receiver.told == []
+
+    def test_what_comes_by_tls_is_read_afresh(self, world: World) -> None:
+        world.server = world.network.next().accept()
+        world.say(b'INFO {"tls_required": true, "max_payload": 20000000}\r\nMSG x 1 9\r\nab')
+        world.say(b"PONG\r\nMSG x 1 10000000\r\n%b\r\n" % bytes(10_000_000))
+        assert world.receiver.told == ["connected", ("x", bytes(10_000_000))]
 
     def test_a_server_that_speaks_no_tls_gets_no_password(self) -> None:
         world = World(Broker("a", 1, "me", "secret", tls=True))

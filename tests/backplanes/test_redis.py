@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.backplanes.brokers_in_memory import Brokers, Transport
 from wshost.backplanes import redis, redis_speaker
+from wshost.backplanes.connection import LOGIN
 from wshost.backplanes.link import HOLD
 from wshost.backplanes.redis import RedisBackplane
 from wshost.backplanes.redis_speaker import LARGEST
@@ -39,6 +40,16 @@ def message(channel: str, payload: bytes, pattern: str | None = None) -> bytes:
 def numbered(number: bytes) -> bytes:
     """A server's answer to PUBSUB NUMSUB."""
     return command(number, b"")[: -len(b"$0\r\n\r\n")] + b":0\r\n"
+
+
+def replicas(count: int) -> bytes:
+    """A server's answer to INFO."""
+    text = b"txt:# Replication\r\nrole:master\r\nconnected_slaves:%d\r\nmaster_failover_state:x\r\n" % count
+    return b"=%d\r\n%b\r\n" % (len(text), text)
+
+
+ALONE = replicas(0)
+ASKS_REPLICAS = ["INFO", "replication"]
 
 
 @implementer(IBackplaneReceiver)
@@ -326,30 +337,53 @@ class TestWhoGetsIt:
         connection = world.up()
         told = self.ask(world, "a", "b", "c")
         asked = [
-            (["PUBLISH", subject, "1"], ["PUBSUB", "NUMSUB", str(number)]) for number, subject in enumerate("abc", 1)
+            (["PUBLISH", subject, "1"], ASKS_REPLICAS, ["PUBSUB", "NUMSUB", str(number)])
+            for number, subject in enumerate("abc", 1)
         ]
-        assert connection.commands() == [word for pair in asked for word in pair]
-        connection.answer(b":1\r\n", numbered(b"1"), b":0\r\n", numbered(b"2"))
+        assert connection.commands() == [word for words in asked for word in words]
+        connection.answer(b":1\r\n", ALONE, numbered(b"1"), b":0\r\n", ALONE, numbered(b"2"))
         assert told == ["b"]
         # What nobody has asked for, or what was answered, means nothing.
-        connection.answer(b":0\r\n", numbered(b"2"), numbered(b"\xff"))
+        connection.answer(b":0\r\n", ALONE, numbered(b"2"), numbered(b"\xff"))
         assert told == ["b"]
-        connection.answer(b":2\r\n:0\r\n", numbered(b"3"))
+        connection.answer(b":2\r\n:0\r\n", ALONE, numbered(b"3"))
         assert told == ["b", "c"]
 
     def test_a_server_that_refuses_to_repeat_a_number_says_nothing(self, logged: list[str]) -> None:
         world = World()
         connection = world.up()
         told = self.ask(world, "a")
-        connection.answer(b":0\r\n-NOPERM no pubsub\r\n")
+        connection.answer(b":0\r\n", ALONE, b"-NOPERM no pubsub\r\n")
         assert told == []
         assert connection.open
+
+    @pytest.mark.parametrize("answer", [replicas(1), b"-NOPERM no info\r\n"])
+    def test_a_server_that_may_have_replicas_says_nothing(self, answer: bytes, logged: list[str]) -> None:
+        """Subscribers may be there still: what was one address may have gone over to another server."""
+        world = World()
+        connection = world.up()
+        told = self.ask(world, "a", "b")
+        connection.answer(b":0\r\n", ALONE, numbered(b"1"), b":0\r\n", answer, numbered(b"2"))
+        assert told == ["a"]
+        assert connection.open
+
+    def test_that_there_were_no_replicas_is_not_believed_of_the_next_connection(self) -> None:
+        world = World()
+        connection = world.up()
+        told = self.ask(world, "a")
+        connection.answer(b":0\r\n", ALONE)
+        connection.end()
+        after = world.brokers.again()
+        after.answer(hello())
+        after.answer(hello())
+        after.answer(b":0\r\n", numbered(b"1"))
+        assert told == []
 
     def test_a_number_behind_no_publication_says_nothing(self) -> None:
         world = World()
         connection = world.up()
         told = self.ask(world, "a")
-        connection.answer(numbered(b"1"))
+        connection.answer(ALONE, numbered(b"1"))
         assert told == []
 
     def test_a_server_of_a_cluster_is_not_asked(self) -> None:
@@ -539,11 +573,36 @@ class TestSentinels:
         world.brokers.turn()
         assert world.brokers.last.broker.port == 3 - first
 
+    def test_the_master_is_believed_whatever_its_replicas(self) -> None:
+        """Sentinels disconnect the clients of a master that becomes a replica."""
+        world = self.world()
+        world.brokers.last.answer(command("127.0.0.1", "7000"))
+        connection = world.brokers.last
+        for _ in range(2):
+            connection.answer(hello())
+        connection.commands()
+        told: list[str] = []
+        world.backplane.publish_or_tell("a", b"1", partial(told.append, "a"))
+        world.brokers.turn()
+        assert connection.commands() == [["PUBLISH", "a", "1"], ["PUBSUB", "NUMSUB", "1"]]
+        connection.answer(b":0\r\n", numbered(b"1"))
+        assert told == ["a"]
+
     def test_a_sentinel_that_knows_no_master_is_left(self, logged: list[str]) -> None:
         world = self.world()
         world.brokers.last.answer(b"*-1\r\n")
         assert not world.brokers.last.open
         assert "this Sentinel knows no master main" in logged[-1]
+        assert world.brokers.again().commands() == [ASKED]
+
+    @pytest.mark.parametrize("port", ["0", "65536", "9" * 5_000])
+    def test_a_sentinel_that_names_no_port_is_left(self, port: str, logged: list[str]) -> None:
+        world = self.world()
+        asked = world.brokers.last
+        asked.answer(command("m", port))
+        world.brokers.turn(LOGIN)
+        assert not asked.open
+        assert len(logged) == 1
         assert world.brokers.again().commands() == [ASKED]
 
     @pytest.mark.parametrize(("username", "words"), [(None, ["secret"]), ("me", ["me", "secret"])])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
@@ -105,6 +107,23 @@ class World:
         self.backplane.close().addBoth(closed.append)
         self.brokers.turn()
         return closed
+
+
+class TestTLS:
+    def test_it_is_spoken_with_all_servers_before_anything_is_said(self) -> None:
+        world = World(scheme="rediss+cluster", brokers=(Broker("seed", 7000, "me", "secret", tls=True),))
+        assert world.guide.secure_for == "seed"
+        world.shown()
+        assert [world.to(port).secure_for for port in (1, 2)] == ["m", "m"]
+        assert all("secret" in said(one)[0] for one in world.brokers.connections)
+
+    def test_its_files_are_read_once(self, tmp_path: Path) -> None:
+        """Who may read them at the start may not be who runs later."""
+        ca = tmp_path / "ca.pem"
+        trustme.CA().cert_pem.write_to_path(ca)
+        world = World(ca=str(ca))
+        ca.unlink()
+        world.up()
 
 
 class TestGreeting:

@@ -41,6 +41,8 @@ class TestRead:
             [[0, 16_383, node(b"?", 1), node(b"r", 9)]],
             [[0, 16_383, b"strange"]],
             [[0, 16_383]],
+            [[0, 16_383, node(b"a", 0)]],
+            [[0, 16_383, node(None, 65_536)]],
         ],
     )
     def test_a_part_without_a_master_is_an_error(self, answer: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from wshost.cluster.local import LocalHubs
@@ -22,6 +23,30 @@ class Local:
     def publish_locally(self, topic: str, data: str | bytes) -> bool:
         self.brought.append((topic, data))
         return self.answer
+
+
+@implementer(ILocalTopics)
+class Failing:
+    """The topics of a host that does what it must not."""
+
+    def lose_locally(self, topic: str, messages: int) -> None:
+        raise RuntimeError("it can't")
+
+    def publish_locally(self, topic: str, data: str | bytes) -> bool:
+        raise RuntimeError("it can't")
+
+
+class TestFailures:
+    def test_a_host_that_fails_takes_nothing_from_the_others(self) -> None:
+        backplane, other = LocalHubs(), Local()
+        backplane.subscribe("a", Failing())
+        backplane.subscribe("a", other)
+        with capturedLogs() as events:
+            assert backplane.publish("a", "1") is False
+            backplane.publish_all("a", ["2", "3"])
+            backplane.lose("a", 4)
+        assert other.brought == [("a", "1"), ("a", "2"), ("a", "3"), ("a", "4 lost")]
+        assert [str(event["log_failure"].value) for event in events] == ["it can't"] * 3
 
 
 class TestPublishing:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.commands.given import ECHO, parsed
@@ -162,6 +163,7 @@ class Predecessor:
         self.go: Any = None
         self.adopt: Any = None
         self.ended: Any = None
+        self.ready: Any = None
         self.closed = False
         self.answer: dict[str, Any] = {"workers": 5}
 
@@ -169,8 +171,8 @@ class Predecessor:
         self.asked += names
         return {}
 
-    def succeed(self, reactor: Any, go: Any, adopt: Any, ended: Any) -> None:
-        self.go, self.adopt, self.ended = go, adopt, ended
+    def succeed(self, reactor: Any, go: Any, adopt: Any, ended: Any, ready: Any) -> None:
+        self.go, self.adopt, self.ended, self.ready = go, adopt, ended, ready
 
     def close(self) -> None:
         self.closed = True
@@ -285,6 +287,8 @@ class TestTakeover:
         assert offer.listening
         # Ids of connections that it may have name workers, and these must not come again.
         assert offer.answer() == {"workers": 5}
+        # So connections of workers that were started since do not come.
+        assert predecessor.ready == {"workers": 5}
         assert predecessor.ended == server.settle
 
     def test_a_successor_that_can_not_be_followed_serves_and_says_so(
@@ -337,10 +341,29 @@ class TestTakeover:
 
         monkeypatch.setattr(server, "give_up", give_up)
         with capturedLogs() as events:
-            Offer.made[0].give_up(channel)
+            assert Offer.made[0].give_up(channel)
         assert channel.sent[0] == ({"opened": 7, "home": ("web-1", "hD3kP0aQ9zE")},)
         assert (channel.closed, stops) == (True, [True])
         assert formatEvent(events[-1]) == "another process has taken over, with 1 connection"
+
+    def test_a_process_that_a_signal_stops_while_it_gives_up_says_nothing_else(
+        self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = self.server()
+        server.startService()
+        moved: Deferred[int] = Deferred()
+
+        def stop() -> None:
+            raise ReactorNotRunning("Can't stop reactor that isn't running.")
+
+        monkeypatch.setattr(reactor, "stop", stop, raising=False)
+        monkeypatch.setattr(server, "give_up", lambda tell, give: moved)
+        channel = Channel()
+        Offer.made[0].give_up(channel)
+        failures: list[Any] = []
+        moved.callback(1)
+        moved.addErrback(failures.append)
+        assert (channel.closed, failures) == (True, [])
 
     def test_a_process_whose_successor_takes_no_connections_gives_none_away(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
@@ -367,7 +390,7 @@ class TestTakeover:
         server.startService()
         channel = Channel(BrokenPipeError(32, "Broken pipe"))
         with capturedLogs() as events:
-            Offer.made[0].give_up(channel)
+            assert not Offer.made[0].give_up(channel)
         assert (channel.closed, server.ready) == (True, True)
         assert formatEvent(events[-1]).startswith("the process that would take over has gone: ")
 

@@ -278,9 +278,13 @@ class TestGivingAway:
 
     def test_notes_that_can_not_be_sent_keep_the_connection(self) -> None:
         host = plain(Handler(), counts_ends=True)
-        notes = host.open().connection.context.notes
-        assert notes is not None
-        notes["mine"] = object()
+        deep: list[Any] = []
+        for _ in range(10_000):
+            deep = [deep]
+        for note in (object(), deep):
+            notes = host.open().connection.context.notes
+            assert notes is not None
+            notes["mine"] = note
         assert Moving(host).start().wait().count == [0]
 
     def test_many_connections_take_several_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from twisted.internet import error
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConnector
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.logger import capturedLogs
@@ -153,6 +154,30 @@ class TestConnecting:
             FastReactor(reactor).connectTCP(host, port, factory)
             until(loop, lambda: factory.failures)
         assert [type(failure) for failure in factory.failures] == [error.ConnectionRefusedError]
+
+
+class TestResets:
+    def test_one_that_comes_at_once_reaches_the_protocol(
+        self, loop: asyncio.AbstractEventLoop, reactor: Any, listening: socket.socket
+    ) -> None:
+        ends: list[Any] = []
+
+        class Ending(Protocol):
+            def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+                transport: Any = self.transport
+                ends.append((reason.value, transport.getPeer().port))
+
+        class Resetting(Notes):
+            def buildProtocol(self, addr: Any) -> Any:
+                there, _ = accepted(listening)
+                there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                there.close()
+                return super().buildProtocol(addr)
+
+        _, port = listening.getsockname()
+        connect(reactor, listening, Resetting(Ending()))
+        until(loop, lambda: ends)
+        assert [(type(error), peer) for error, peer in ends] == [(ConnectionLost, port)]
 
 
 class TestFactories:

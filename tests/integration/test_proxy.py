@@ -198,7 +198,7 @@ frontend unix
     bind unix@{directory}/unix.sock
     default_backend wshost
 backend wshost
-    server one {server} {how} check inter 100ms check-send-proxy
+    server one {server} {how} check inter 5s fastinter 100ms downinter 100ms check-send-proxy
 """
 
 
@@ -226,7 +226,7 @@ class HAProxy:
 
 @contextmanager
 def haproxy(server: str, how: str, mode: str) -> Iterator[HAProxy]:
-    """Run it."""
+    """Run it, and wait until its health checks find the server."""
     program = programs.find("haproxy", package="haproxy")
     # The names of Unix sockets are short. A port that is free now may be another's when HAProxy binds it.
     with (
@@ -252,8 +252,9 @@ def haproxy(server: str, how: str, mode: str) -> Iterator[HAProxy]:
         try:
             deadline = time.monotonic() + SOON
             while True:
+                # After a check that has taken too long, as it may on a loaded machine, two have to succeed.
                 with suppress(OSError, ValueError):
-                    if running.status()[1] in {"L7OK", "L7STS", "L7RSP"}:
+                    if running.status() == ("UP", "L7OK"):
                         break
                 assert process.poll() is None, process.communicate()[1]
                 assert time.monotonic() < deadline, running.ask("show stat")
@@ -277,7 +278,6 @@ class TestHAProxy:
     def test_haproxy_names_its_clients(self, server: Server, mode: str, how: str) -> None:
         """Its health checks are LOCAL ones; a client of its Unix socket has no address, or one without a name."""
         with haproxy(f"127.0.0.1:{server.port}", how, mode) as proxy:
-            assert proxy.status() == ("UP", "L7OK")
             for host, port in (("127.0.0.1", proxy.port), ("::1", proxy.port6)):
                 with socket.create_connection((host, port), SOON) as client:
                     client.sendall(ASK)
@@ -298,7 +298,6 @@ class TestHAProxy:
                 proxied_server("default", f"--listen=haproxy:unix:{path}"),
                 haproxy(f"unix@{path}", how, "tcp") as proxy,
             ):
-                assert proxy.status() == ("UP", "L7OK")
                 with socket.create_connection(("127.0.0.1", proxy.port), SOON) as client:
                     client.sendall(ASK)
                     assert said(client) == f"127.0.0.1:{client.getsockname()[1]} plain"
@@ -313,7 +312,6 @@ class TestHAProxy:
         )
         how += " ssl verify none"
         with proxied_server("default", *options) as server, haproxy(f"127.0.0.1:{server.port}", how, "tcp") as proxy:
-            assert proxy.status() == ("UP", "L7OK")
             with socket.create_connection(("127.0.0.1", proxy.port), SOON) as client:
                 client.sendall(ASK)
                 assert said(client) == f"127.0.0.1:{client.getsockname()[1]} TLS"

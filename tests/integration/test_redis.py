@@ -157,7 +157,7 @@ class TestConformity:
                 await deferLater(reactor(), 0.02)
 
         async def with_server() -> None:
-            user = "user me on >secret &* +@pubsub +hello"
+            user = "user me on >secret &* +@pubsub +hello +info"
             with redis_server(tmp_path / "server", program=program, configuration=user) as server:
                 await two_members(settings(server.port, username="me", password="secret"), scenario)
 

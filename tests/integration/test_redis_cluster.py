@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 import wshost
-from tests.integration.redis_broker import RedisServer, free_port, redis_server
+from tests.integration.redis_broker import RedisServer, free_port, redis_server, tls_before
 from tests.integration.redis_cluster_broker import RedisCluster, redis_cluster
 from tests.integration.server import PATIENCE
 from wshost.backplanes.conformity import Receiver, check_backplane
@@ -234,5 +237,27 @@ class TestFailures:
                 with pytest.raises(ConfigurationError, match="it is no server of a cluster"):
                     await member.connect()
                 await member.backplane.close()
+
+        return run(scenario())
+
+
+class TestTLS:
+    def test_it_is_spoken_with_the_guide_and_the_masters(self, tmp_path: Path) -> Deferred[None]:
+        """The servers that can be installed know no TLS: what is before each does, and its port is announced."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+
+        async def scenario() -> None:
+            with redis_cluster(tmp_path / "cluster") as cluster, ExitStack() as stack:
+                ports = {stack.enter_context(tls_before(server, context)): server for server in cluster.masters}
+                for port, server in ports.items():
+                    server.ask("CONFIG", "SET", "cluster-announce-port", str(port))
+                guide = cluster.masters[0]
+                guide.ask_until(lambda answer: {entry[2][1] for entry in answer} == set(ports), "CLUSTER", "SLOTS")
+                brokers = (Broker("127.0.0.1", next(iter(ports)), tls=True),)
+                ca = str(tmp_path / "ca.pem")
+                await conforms(BackplaneSettings(scheme="rediss+cluster", brokers=brokers, ca=ca, patience=PATIENCE))
 
         return run(scenario())

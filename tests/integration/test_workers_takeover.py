@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.server import PATIENCE, Server, running_server
@@ -117,6 +117,37 @@ def test_limits_count_the_connections_that_went_over(stack: ExitStack, folder: P
             return status == 101
 
     wait_until(has_room)
+
+
+def test_clients_whom_a_proxy_has_named_count_for_their_address_from_one_server_to_the_next(
+    stack: ExitStack, folder: Path
+) -> None:
+    servers = Servers(
+        stack, folder, "--handler", TALLY, "--trust-proxy", "127.0.0.1", "--max-connections-per-address", "2"
+    )
+
+    def open_from(host: str) -> ClientConnection:
+        assert servers.last is not None
+        headers = {"X-Forwarded-For": host}
+        return connect(servers.last.url, compression=None, additional_headers=headers, open_timeout=PATIENCE)
+
+    def status(host: str) -> int:
+        try:
+            with open_from(host):
+                return 101
+        except InvalidStatus as refused:
+            return refused.response.status_code
+
+    servers.start(2)
+    clients = [stack.enter_context(open_from("192.0.2.1")) for _ in range(2)]
+    for round, workers in enumerate((2, 1, 2), 1):
+        assert {counted(client) for client in clients} == {str(round)}
+        assert (status("192.0.2.1"), status("192.0.2.2")) == (503, 101)
+        servers.start(workers)
+    assert {counted(client) for client in clients} == {"4"}
+    assert (status("192.0.2.1"), status("192.0.2.2")) == (503, 101)
+    clients[0].close()
+    wait_until(lambda: status("192.0.2.1") == 101)
 
 
 #: Says what was published to whom; one message is published.

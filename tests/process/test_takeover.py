@@ -61,8 +61,14 @@ class Running:
         self.reactor = reactor
         self.sockets = {"tcp:1": socket.socket(), "tcp:2": socket.socket()}
         self.given_up: list[Channel] = []
-        self.offer = Offer(reactor, path, self.share, self.given_up.append)
+        #: It gives up when a successor is ready.
+        self.gives_up = True
+        self.offer = Offer(reactor, path, self.share, self.give_up)
         self.offer.listen()
+
+    def give_up(self, channel: Channel) -> bool:
+        self.given_up.append(channel)
+        return self.gives_up
 
     def share(self, names: Sequence[str]) -> Mapping[str, socket.socket]:
         return {name: self.sockets[name] for name in names if name in self.sockets}
@@ -136,6 +142,15 @@ class TestChannel:
             head, data, (received,) = other.receive()
             assert (head, data, inode(received)) == ({"name": "é\n"}, b"\n\x00data\n", inode(sent))
             received.close()
+
+    def test_programs_that_the_process_starts_do_not_inherit_received_sockets(
+        self, channels: tuple[Channel, Channel]
+    ) -> None:
+        with socket.socket() as sent:
+            channels[0].send({}, b"", [sent.fileno()])
+        (received,) = channels[1].receive()[2]
+        with received:
+            assert not received.get_inheritable()
 
     def test_a_packet_that_is_too_large_is_refused(self, channels: tuple[Channel, Channel]) -> None:
         channels[0].send({}, b"x" * (LARGEST - 3))
@@ -220,7 +235,7 @@ class TestOffer:
     def test_a_file_that_is_no_socket_stays(self, reactor: Reactor, path: Path) -> None:
         path.write_text("precious", encoding="ascii")
         with pytest.raises(FileExistsError, match=r"is no socket$"):
-            Offer(reactor, path, lambda names: {}, lambda channel: None).listen()
+            Offer(reactor, path, lambda names: {}, lambda channel: True).listen()
         assert path.read_text(encoding="ascii") == "precious"
         assert list(path.parent.iterdir()) == [path]
         assert reactor.readers == []
@@ -238,6 +253,22 @@ class TestOffer:
         ask(first, running)
         with pytest.raises(TakeoverError, match=r"^another process takes over already$"):
             ask(second, running)
+        for one in (first, second):
+            one.close()
+
+    @pytest.mark.parametrize("gives_up", [True, False])
+    def test_a_process_gives_up_to_one_successor(self, path: Path, running: Running, gives_up: bool) -> None:
+        running.gives_up = gives_up
+        first = connect(path)
+        ask(first, running)
+        first._channel.send({"ready": True})
+        running.reactor.turn()
+        second = connect(path)
+        if gives_up:
+            with pytest.raises(TakeoverError, match=r"^another process takes over already$"):
+                ask(second, running)
+        else:
+            assert ask(second, running) == {}
         for one in (first, second):
             one.close()
 
@@ -373,6 +404,31 @@ class TestPredecessor:
         running.reactor.turn()
         assert [head["number"] for head, *_ in successor.adopted] == [0, 1, 2]
         predecessor.close()
+
+    def test_a_connection_that_can_not_go_on_keeps_no_other_from_it(
+        self, reactor: Reactor, channels: tuple[Channel, Channel]
+    ) -> None:
+        adopted: list[Any] = []
+
+        def adopt(head: Mapping[str, Any], data: bytes, connected: socket.socket) -> None:
+            adopted.append(head["id"])
+            connected.close()
+
+        Predecessor(channels[0]).succeed(reactor, lambda said: None, adopt)
+        channels[1].send({"opened": 0})
+        clients = []
+        for head in ({}, {"id": "c2"}):
+            ours, theirs = socket.socketpair()
+            clients.append(ours)
+            with theirs:
+                channels[1].send(head, b"", [theirs.fileno()])
+        with capturedLogs() as logged:
+            reactor.turn()
+        assert adopted == ["c2"]
+        assert [formatEvent(event) for event in logged] == ["a connection of the process before this one can't go on"]
+        assert clients[0].recv(1) == b""
+        for one in clients:
+            one.close()
 
     def test_a_successor_goes_on_when_it_has_gone_before_it_was_told(self, reactor: Reactor) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -5,6 +5,7 @@ from socket import socketpair
 from typing import Any
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.workers.surroundings import Peer, Ports, Reactor, heads, pair
 from wshost.settings.options import Settings
@@ -104,6 +105,20 @@ def test_without_workers_they_wait(scene: Scene) -> None:
     scene.hire()
     scene.reactor.advance(RETRY)
     assert scene.got() == ["c1"]
+
+
+def test_one_of_which_too_much_is_to_be_said_ends_and_the_others_go_on(scene: Scene) -> None:
+    worker = scene.hire()
+    ours, theirs = socketpair()
+    scene.clients.append(ours)
+    with capturedLogs() as logged:
+        scene.adopting.take({"id": "c1", "name": "", "client": None, "notes": {"seen": [1] * 32_000}}, b"", theirs)
+        scene.come("c2")
+    assert scene.got() == ["c2"]
+    assert ours.recv(1) == b""
+    (line,) = [formatEvent(event) for event in logged]
+    assert line.startswith("a connection of the process before can't be passed on: ")
+    assert (worker.connections, len(scene.passing.gate)) == ({2}, 1)
 
 
 def test_those_that_wait_at_the_end_are_closed(scene: Scene) -> None:

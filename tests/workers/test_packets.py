@@ -38,6 +38,14 @@ def test_sockets_of_all_kinds_arrive_in_order(ends: tuple[Packets, Packets]) -> 
         one.close()
 
 
+def test_programs_that_the_process_starts_do_not_inherit_received_sockets(ends: tuple[Packets, Packets]) -> None:
+    with socket() as one:
+        ends[0].send({}, b"", [one.fileno()])
+    (received,) = ends[1].receive()[2]
+    with received:
+        assert not received.get_inheritable()
+
+
 def test_a_packet_has_as_many_sockets_as_the_kernel_passes(ends: tuple[Packets, Packets]) -> None:
     with socket() as one:
         ends[0].send({}, b"", [one.fileno()] * MOST)

@@ -23,7 +23,7 @@ def test_a_successor_that_takes_no_connections_gets_none(scene: Scene) -> None:
 def test_a_server_that_stops_while_it_is_taken_over_is_not_stopped_twice(scene: Scene) -> None:
     scene.start()
     ours, theirs = pair()
-    scene.supervisor._resigning.give_up_to(Channel(ours))
+    assert scene.supervisor._resigning.give_up_to(Channel(ours))
     scene.supervisor.stopService()
     for number in (1, 2):
         scene.end(number)
@@ -48,7 +48,7 @@ def test_a_successor_that_has_gone_changes_nothing(scene: Scene) -> None:
     ours, theirs = pair()
     theirs.close()
     with capturedLogs() as logged:
-        scene.supervisor._resigning.give_up_to(Channel(ours))
+        assert not scene.supervisor._resigning.give_up_to(Channel(ours))
     assert formatEvent(logged[0]).startswith("the process that would take over has gone")
     assert scene.listener.events[-2:] == ["pause", "resume"]
     assert scene.reactor.stops == 0

@@ -26,6 +26,7 @@ from wshost.results import ConfigurationError
 from wshost.settings.options import Settings
 from wshost.workers import worker as module
 from wshost.workers.kit import Kit
+from wshost.workers.packets import Packets
 from wshost.workers.verdicts import ADMITTED, CROWDED, FULL
 from wshost.workers.worker import WorkerServer, run
 
@@ -264,9 +265,49 @@ def test_a_connection_of_the_process_before_that_can_not_go_on_has_ended(scene: 
     scene.carry(12, id="w1c11")
     scene.reactor.read()
     assert scene.peer.read() == [{"ended": [12]}]
+    scene.port.protocols[0].connectionLost()
+    scene.reactor.read()
+    assert scene.peer.read() == [{"ended": [11]}]
     scene.server.stopService()
     scene.carry(13)
     assert heads(scene.peer.read(), "ended") == [[13]]
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker has no free descriptor: the kernel closes the last socket of each packet."""
+
+    def receive(channel: Packets) -> Any:
+        head, data, sockets = RECEIVE(channel)
+        if sockets:
+            sockets.pop().close()
+        return head, data, sockets
+
+    monkeypatch.setattr(Packets, "receive", receive)
+
+
+RECEIVE = Packets.receive
+
+
+@pytest.mark.usefixtures("full")
+def test_connections_for_which_there_is_no_descriptor_have_ended(scene: Scene) -> None:
+    scene.start()
+    scene.take(11, 12)
+    assert heads(scene.peer.read(), "ended") == [[12]]
+    assert [one.id for one in scene.port.protocols] == ["w3c1"]
+    scene.carry(13)
+    assert heads(scene.peer.read(), "ended") == [[13]]
+
+
+@pytest.mark.usefixtures("full")
+def test_without_a_descriptor_there_is_no_way_to_others_and_no_connection_is_given(scene: Scene) -> None:
+    scene.start()
+    ours, theirs = pair()
+    with ours, theirs:
+        scene.peer.channel.send({"give": True}, b"", [ours.fileno()])
+        scene.peer.channel.send({"peer": 2}, b"", [theirs.fileno()])
+        scene.reactor.read()
+    assert heads(scene.peer.read(), "given") == [0]
 
 
 def test_a_worker_that_does_not_listen_yet_takes_and_gives_no_connection() -> None:
@@ -515,6 +556,14 @@ class TestOperators:
         scene.close()
 
 
+def listening() -> socket:
+    """A socket that listens."""
+    made = socket(AF_UNIX)
+    made.bind("")
+    made.listen()
+    return made
+
+
 class TestRun:
     @pytest.fixture(autouse=True)
     def chosen(self) -> None:
@@ -542,7 +591,8 @@ class TestRun:
         peer.say(peers=True)
         given = {"handler": echo, "slow_turn": 0.0}
         kit = Kit(given, str(tmp_path), str(tmp_path / "log"), loop="asyncio")
-        assert self.ran(kit, ours, [socket(AF_UNIX)]) == 0
+        with listening() as copy:
+            assert self.ran(kit, ours, [copy]) == 0
         assert self.loops == ["asyncio"]
         assert heads(peer.read(), "serves") == [True]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -564,6 +614,15 @@ class TestRun:
             server = WorkerServer(settings, reactor, 3, ours, copies=[], reopen=lambda: None, made=made)
         assert (server._chain, server._timings) == (made.links, made.timings)
         server._line.close()
+
+    def test_a_worker_whose_server_stops_meanwhile_ends_without_a_word(self, reactor: Reactor) -> None:
+        ours, theirs = pair()
+        peer = Peer(theirs)
+        with ours, socket(AF_UNIX) as stopped, capturedLogs() as logged:
+            assert self.ran(Kit({"handler": echo, "slow_turn": 0.0}), ours, [stopped]) == 0
+        assert logged == []
+        assert peer.read() == []
+        peer.close()
 
     def test_a_worker_that_can_not_start_says_why(self, reactor: Reactor) -> None:
         ours, theirs = pair()

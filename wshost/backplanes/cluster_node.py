@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wshost.backplanes.link import Link
     from wshost.backplanes.settings import BackplaneSettings, Broker
     from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter
+    from wshost.backplanes.tls import ClientTLS
     from wshost.results import ConfigurationError
 
 #: A server is asked who has which slots so many seconds after it was asked last.
@@ -54,6 +55,7 @@ class Surroundings(NamedTuple):
     nodes: Nodes
     subscriptions: ShardSubscriptions
     sorter: Sorter
+    tls: ClientTLS
 
 
 class Node:
@@ -63,7 +65,7 @@ class Node:
     """
 
     def __init__(self, surroundings: Surroundings, master: Broker | None = None) -> None:
-        reactor, settings, make_link, nodes, subscriptions, sorter = surroundings
+        reactor, settings, make_link, nodes, subscriptions, sorter, tls = surroundings
         self._reactor = reactor
         self._nodes = nodes
         self._subscriptions = subscriptions
@@ -78,7 +80,7 @@ class Node:
         guide, known = self._is_guide, nodes.known
         self.speaker = ShardSpeaker(settings.name, self, sorter, self, guide=guide, known=known)
         brokers = settings.brokers if master is None else (master,)
-        self.link = self.speaker.link = make_link(reactor, settings, self.speaker, brokers)
+        self.link = self.speaker.link = make_link(reactor, settings, self.speaker, brokers, tls=tls)
 
     @property
     def is_settled(self) -> bool:

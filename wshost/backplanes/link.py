@@ -1,7 +1,6 @@
 """Keeps a connection to one of several brokers: tries again and again, says when. Knows no broker's protocol.
 
-`Candidates` says which broker is next, `Output` has what waits to be sent, `Connection` is the current connection; a
-`Speaker` speaks with the broker.
+`Candidates` says which broker is next. `Output` has what waits to be sent. A `Speaker` speaks over the `Connection`.
 """
 
 from __future__ import annotations
@@ -80,6 +79,7 @@ class Link:
     :param brokers: to whom to connect; without them, to those of the settings.
     :param random: chooses the order of brokers and the length of delays.
     :param endpoint: makes the endpoint of a broker, of the reactor and the broker.
+    :param tls: for several links with the same settings, which are made later; without it, the files are read now.
     :raises ConfigurationError: when a file for TLS is wrong.
     """
 
@@ -92,6 +92,7 @@ class Link:
         *,
         random: Random | None = None,
         endpoint: Callable[[Any, Broker], Any] = _endpoint,
+        tls: ClientTLS | None = None,
     ) -> None:
         self._reactor = reactor
         self._speaker = speaker
@@ -99,7 +100,7 @@ class Link:
         self._endpoint = endpoint
         # Connects to brokers that speak no TLS: where it can be, faster.
         self._faster = _faster(reactor)
-        self._tls = ClientTLS(settings)
+        self._tls = tls or ClientTLS(settings)
         #: What waits to be sent.
         self.output = Output(reactor, settings.buffer, settings.patience, speaker.dropped, self._progress)
         #: Send a payload to the broker, now or later: `Output.send`.
@@ -260,15 +261,14 @@ class Link:
         self._connection = None
         since, self._since = self._since, None
         self._ending()
-        if since is None:
-            # One that has named another has done its work.
-            if not self._candidates.is_directed:
-                self._complain(reason)
-        else:
+        if since is not None:
             self._candidates.end()
             # A broker that lets us in and throws us out again and again is no reason for haste.
             if self._reactor.seconds() - since >= LONGEST:
                 self._delay = SHORTEST
+        elif not self._candidates.is_directed:
+            # One that has named another has done its work.
+            self._complain(reason)
         self._speaker.lost(reason)
         self._go_on()
 

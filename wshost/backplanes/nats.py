@@ -21,6 +21,7 @@ from wshost.backplanes.link import Link
 from wshost.backplanes.nats_credentials import proof
 from wshost.backplanes.nats_wire import (
     MAX_PAYLOAD,
+    MOST_PAYLOAD,
     PING,
     PONG,
     ROOM,
@@ -68,8 +69,6 @@ class NatsBackplane:
         self._link: Any = None
         self._send: Callable[[bytes], bool] = _refuse
         self._parser = Parser(self._ignore, self._told)
-        # The brokers that must speak TLS, by host and port.
-        self._must_speak_tls: set[tuple[str, int]] = set()
         # The numbers of the subscriptions, in their order.
         self._sids: dict[str, int] = {}
         self._numbers = count(1)
@@ -116,8 +115,6 @@ class NatsBackplane:
     def _plain(self, broker: Broker) -> Broker:
         """Return the broker as the link sees it: TLS begins after INFO."""
         must = broker.tls or self._settings.scheme == "tls"
-        if must:
-            self._must_speak_tls.add((broker.host, broker.port))
         return replace(broker, tls=("tls", "first") in broker.query, upgrades=must)
 
     def close(self) -> Deferred[None]:
@@ -182,7 +179,7 @@ class NatsBackplane:
 
     def begin(self) -> None:
         """See `Speaker`. The server speaks first."""
-        self._parser = Parser(self._receive, self._told)
+        self._parser = self._new_parser()
         self._pongs.clear()
         self._error = ""
 
@@ -232,8 +229,8 @@ class NatsBackplane:
         """Handle INFO: the first of a connection is greeted, later ones say what has changed."""
         largest = info.get("max_payload")
         if isinstance(largest, int) and largest > 0:
-            self.largest = largest
-            self._parser.limit = largest + ROOM
+            self.largest = min(largest, MOST_PAYLOAD)
+            self._parser.limit = self.largest + ROOM
         named = self._cluster(info.get("connect_urls"))
         if named:
             self._link.know(named)
@@ -242,13 +239,21 @@ class NatsBackplane:
         elif info.get("ldm") is True:
             self._link.leave("it goes out of service")
 
+    def _new_parser(self) -> Parser:
+        parser = Parser(self._receive, self._told)
+        parser.limit = self.largest + ROOM
+        return parser
+
     def _greet(self, info: dict[str, Any]) -> None:
         broker: Broker = self._link.broker
         demanded = info.get("tls_required") is True
-        wanted = (broker.host, broker.port) in self._must_speak_tls
+        wanted = broker.upgrades
         if wanted and not demanded and info.get("tls_available") is not True and not broker.tls:
             raise BrokerError("it does not speak TLS")
         if (wanted or demanded) and not broker.tls:
+            # What has come behind INFO in the clear may be anybody's.
+            self._parser.stop()
+            self._parser = self._new_parser()
             self._link.start_tls()
         try:
             who = proof(broker, self._settings.credentials, str(info.get("nonce", "")))
@@ -289,15 +294,13 @@ class NatsBackplane:
     def _cluster(self, urls: Any) -> list[Broker]:
         """Return the other servers that INFO names, with the credentials of this one."""
         current: Broker = self._link.broker
-        wanted = (current.host, current.port) in self._must_speak_tls
         found = []
         for url in (urls if isinstance(urls, list) else [])[:BROKERS]:
             host, _, port = str(url).rpartition(":")
             host = host.strip("[]")
             if _HOST.fullmatch(host) and _PORT.fullmatch(port) and 0 < int(port) < 65_536:
+                # They must speak TLS where this one must.
                 found.append(replace(current, host=host, port=int(port)))
-                if wanted:
-                    self._must_speak_tls.add((found[-1].host, found[-1].port))
         return found
 
     def _hear_error(self, text: str) -> None:

@@ -8,6 +8,7 @@ cdef class Parser:
     cdef list _held
     cdef Py_ssize_t _size, _needed
     cdef public dict _heads
+    cdef bint _stopped
 
     @cython.locals(
         heads=dict, end=Py_ssize_t, position=Py_ssize_t, needed=Py_ssize_t, line_end=Py_ssize_t, start=Py_ssize_t,

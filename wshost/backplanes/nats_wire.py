@@ -13,6 +13,8 @@ INFO_LINE = 64 << 10
 #: The largest payload until INFO has said it; and so much larger may be what comes, as the servers of a cluster differ.
 MAX_PAYLOAD = 1 << 20
 ROOM = 8 << 20
+#: No server takes a larger one, whatever it says.
+MOST_PAYLOAD = 64 << 20
 #: So many different heads of messages are remembered.
 HEADS = 1_000
 
@@ -46,6 +48,11 @@ class Parser:
         self._needed = 0
         # What the heads of messages mean: subject, length of the headers, and length of all. Most come again.
         self._heads: dict[bytes, tuple[str, int, int]] = {}
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Read nothing any more, even if this is called while `feed` is telling something that is no message."""
+        self._stopped = True
 
     def feed(self, data: bytes) -> None:
         """Read bytes that are cut anywhere.
@@ -71,6 +78,8 @@ class Parser:
             start = line_end + 2
             known = heads.get(head) or self._read_head(head)
             if known is None:
+                if self._stopped:
+                    return
                 position = start
                 continue
             subject, headers, size = known

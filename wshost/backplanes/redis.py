@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from wshost.backplanes.link import Link
-from wshost.backplanes.redis_speaker import LARGEST, RedisSpeaker
+from wshost.backplanes.redis_speaker import LARGEST, REPLICATION, RedisSpeaker
 from wshost.backplanes.redis_subscriptions import Subscriptions
 from wshost.backplanes.resp import command
 from wshost.backplanes.settings import BackplaneSettings
@@ -106,16 +106,18 @@ class RedisBackplane:
     def publish_or_tell(self, subject: str, payload: bytes, nobody: Callable[[], object]) -> bool:
         """See `ITellingBackplane`. A server of a Redis Cluster knows only its own subscribers, and is not asked.
 
-        A master does not count those at its replicas, where some may still be who take one for the master of before. So
-        none is asked whose place another may take, but by Sentinels: these disconnect all clients of the one before.
+        A master does not count those at its replicas, where some may still be who take one for the master of before.
+        Sentinels disconnect all clients of that one. Elsewhere, only a master without replicas is believed. It is not
+        asked where another of several servers may take its place.
         """
         if not (self._stays and self._speaker.knows_all) or len(payload) > self.largest:
             return self.publish(subject, payload)
         asked = self._speaker.asked
         number = asked.number()
-        # The answer to the second command repeats the number, behind that to the first, which has none. Who may use
+        # The answer to the last command repeats the number, behind that to the first, which has none. Who may use
         # @pubsub alone may use it, too.
-        taken = self._send(command("PUBLISH", subject, payload) + command("PUBSUB", "NUMSUB", number))
+        replicas = b"" if self._sentinels else REPLICATION
+        taken = self._send(command("PUBLISH", subject, payload) + replicas + command("PUBSUB", "NUMSUB", number))
         if taken:
             asked.keep(number, nobody)
         return taken

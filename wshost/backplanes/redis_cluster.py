@@ -24,6 +24,7 @@ from wshost.backplanes.redis_speaker import LARGEST
 from wshost.backplanes.resp import command
 from wshost.backplanes.shard_subscriptions import ShardSubscriptions, Sorter
 from wshost.backplanes.shards import AROUND, PARTS, beginning, part_of, part_of_command
+from wshost.backplanes.tls import ClientTLS
 from wshost.interfaces import IBackplane, IBackplaneReceiver
 from wshost.results import ConfigurationError
 
@@ -93,16 +94,20 @@ class RedisClusterBackplane:
         settings = self._settings
         self._receiver = receiver
         sorter = Sorter(self._subscriptions, receiver)
-        self._surroundings = Surroundings(reactor, settings, self._make_link, self, self._subscriptions, sorter)
         self._lobby = Output(reactor, settings.buffer, settings.patience, receiver.dropped)
         self._outputs = [self._lobby] * PARTS
         try:
-            self._guide = self._node()
+            # Who meets a master later may not be able to read the files any more.
+            tls = ClientTLS(settings)
         except ConfigurationError:
             self._connecting = fail()
             self._lobby.close()
             self._closed = succeed(None)
         else:
+            self._surroundings = Surroundings(
+                reactor, settings, self._make_link, self, self._subscriptions, sorter, tls
+            )
+            self._guide = self._node()
             self._connecting = Deferred(self._cancel)
             self._guide.link.start()
         return self._connecting

@@ -31,6 +31,9 @@ ERRORS = 20
 
 #: The greeting without credentials; and our ping.
 HELLO = command("HELLO", "3")
+#: Asks for the number of replicas, and what says that there are none.
+REPLICATION = command("INFO", "replication")
+_NO_REPLICAS = b"connected_slaves:0\r\n"
 # Errors that do not go away by themselves, by their codes.
 _FINAL = frozenset({"WRONGPASS", "NOAUTH", "NOPERM", "NOPROTO"})
 # Errors after which another server, or the same one later, may do what this one does not.
@@ -110,6 +113,8 @@ class RedisSpeaker:
         self.asked = Asked()
         #: The server knows all subscribers. Those of a Redis Cluster know only their own.
         self.knows_all = False
+        # Nobody can be at a replica: the server has said so since the last answer to such a number.
+        self._is_alone = False
 
     def subscribe(self, data: bytes | None) -> None:
         """Send a command that changes the subscriptions, unless all will be made later."""
@@ -123,6 +128,7 @@ class RedisSpeaker:
         subjects, resolve = self._subscriptions.subjects, self._subscriptions.resolve
         self._parser = Parser(subjects, resolve, self._receiver.received, self._reply, LARGEST)
         self._told.clear()
+        self._is_alone = False
         broker = self.link.broker
         if self._sentinels and broker is not self._master:
             self._inquiry = Inquiry(broker)
@@ -201,6 +207,8 @@ class RedisSpeaker:
     def _running(self, value: Value) -> None:
         if isinstance(value, list) and len(value) == 2 and isinstance(value[0], bytes):
             self._counted(value[0].decode(errors="replace"))
+        elif isinstance(value, bytes):
+            self._is_alone = _NO_REPLICAS in value
         elif not isinstance(value, ErrorReply):
             self._check(value)
             self._answered()
@@ -212,7 +220,8 @@ class RedisSpeaker:
     def _counted(self, number: str) -> None:
         """Handle what follows the answer to a publication: that says how many have got it."""
         nobody = self.asked.take(number)
-        if nobody is not None and self._parser.number == 0 and self.knows_all:
+        is_alone, self._is_alone = self._is_alone or self._sentinels, False
+        if nobody is not None and self._parser.number == 0 and self.knows_all and is_alone:
             nobody()
 
     def _answered(self) -> None:

@@ -42,7 +42,7 @@ class Inquiry:
                     return value
                 self._authenticating = True
                 return command("AUTH", *filter(None, [sentinel.username]), sentinel.password) + self.begin()
-            case [bytes(host), bytes(port)] if port.isdigit():
+            case [bytes(host), bytes(port)] if port.isdigit() and len(port) <= 5 and 0 < int(port) < 1 << 16:
                 return replace(sentinel, host=host.decode(errors="replace"), port=int(port))
             case None:
                 raise BrokerError(f"this Sentinel knows no master {sentinel.path}")

@@ -16,6 +16,8 @@ from wshost.backplanes.shards import PARTS, SLOT_OF_PART
 if TYPE_CHECKING:
     from wshost.backplanes.settings import Broker
 
+#: So many ports there are, with 0, at which nobody listens: a server that speaks only TLS has it for all else.
+PORTS = 1 << 16
 #: Asks a server of a cluster.
 QUESTION = command("CLUSTER", "SLOTS")
 
@@ -61,11 +63,11 @@ def read(value: Value, asked: Broker) -> Topology:
 
 def _node(server: Value, asked: Broker) -> Broker | None:
     match server:
-        case [None | b"", int(port), *_]:
+        case [None | b"", int(port), *_] if 0 < port < PORTS:
             return replace(asked, port=port)
         case [b"?", *_]:
             # It is not known to the server that we have asked.
             return None
-        case [bytes(host), int(port), *_]:
+        case [bytes(host), int(port), *_] if host and 0 < port < PORTS:
             return replace(asked, host=host.decode(errors="replace"), port=port)
     return None

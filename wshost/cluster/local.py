@@ -6,12 +6,19 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from threading import Lock
 
+from twisted.logger import Logger
+
 from wshost.interfaces import ILocalTopics
 from wshost.topics.patterns import Patterns, is_pattern
 
+_log = Logger("wshost")
+
 
 class LocalHubs:
-    """The hubs that have subscribed to topics. When `publish` returns, each has the message."""
+    """The hubs that have subscribed to topics. When `publish` returns, each has the message.
+
+    One that raises, which it must not, takes nothing from the others, nor from the broker's connection.
+    """
 
     def __init__(self) -> None:
         # The hubs that have subscribed, by topic. `publish` reads this in any thread, so it holds immutable tuples.
@@ -23,14 +30,21 @@ class LocalHubs:
     def publish(self, topic: str, data: str | bytes) -> bool:
         accepted = True
         for local in self._hubs(topic):
-            accepted &= local.publish_locally(topic, data)
+            try:
+                accepted &= local.publish_locally(topic, data)
+            except Exception:
+                _log.failure("a hub has failed to take a message")
+                accepted = False
         return accepted
 
     def publish_all(self, topic: str, messages: Sequence[str | bytes]) -> None:
         """Publish messages, the first one first."""
         for local in self._hubs(topic):
-            for data in messages:
-                local.publish_locally(topic, data)
+            try:
+                for data in messages:
+                    local.publish_locally(topic, data)
+            except Exception:
+                _log.failure("a hub has failed to take messages")
 
     def _hubs(self, topic: str) -> Iterable[ILocalTopics]:
         hubs: Iterable[ILocalTopics] = self._subscribed.get(topic, ())
@@ -42,7 +56,10 @@ class LocalHubs:
     def lose(self, topic: str, messages: int) -> None:
         """Tell the hubs that messages of others to a topic were lost. Called in any thread."""
         for local in self._hubs(topic):
-            local.lose_locally(topic, messages)
+            try:
+                local.lose_locally(topic, messages)
+            except Exception:
+                _log.failure("a hub has failed to tell of losses")
 
     def subscribe(self, topic: str, local: ILocalTopics) -> None:
         with self._lock:

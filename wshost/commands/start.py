@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from socket import socket
@@ -11,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from wshost.commands import log, passed
@@ -108,7 +110,8 @@ class CommandServer(Server):
         # The process before this one serves meanwhile; later, all clients would have to wait.
         self.load()
         reactor = reactors.installed()
-        succeed = partial(self._predecessor.succeed, ended=self.settle)
+        # Of workers that were started since it was asked, it keeps the connections: later ones will have their numbers.
+        succeed = partial(self._predecessor.succeed, ended=self.settle, ready={"workers": self._workers})
         reactor.callWhenRunning(succeed, reactor, self._go_on, self._adopt)
 
     def _go_on(self, said: Mapping[str, Any]) -> None:
@@ -137,8 +140,8 @@ class CommandServer(Server):
             except OSError as error:
                 raise ConfigurationError(f"takeover: {self._path}: {error.strerror or error}") from error
 
-    def _give_up_to(self, channel: takeover.Channel) -> None:
-        """Let a successor go on, then stop as at a signal."""
+    def _give_up_to(self, channel: takeover.Channel) -> bool:
+        """Let a successor go on, then stop as at a signal; return False if it has gone."""
 
         def give(frozen: Frozen, connected: socket, name: Any) -> None:
             channel.send(packet(frozen, name), frozen.data, [connected.fileno()])
@@ -146,7 +149,9 @@ class CommandServer(Server):
         def end(moved: Any) -> None:
             channel.close()
             _log.info("another process has taken over, with {connections}", connections=counted(moved))
-            reactors.installed().stop()
+            # A signal may have stopped it meanwhile.
+            with suppress(ReactorNotRunning):
+                reactors.installed().stop()
 
         def tell(opened: int, home: Home) -> None:
             # Without its connections, the other process is another home.
@@ -157,8 +162,9 @@ class CommandServer(Server):
         except OSError as error:
             _log.warn("the process that would take over has gone: {error}", error=error)
             channel.close()
-        else:
-            done.addCallback(end)
+            return False
+        done.addCallback(end)
+        return True
 
     def reload(self) -> Deferred[Reloaded]:
         if not self.ready:

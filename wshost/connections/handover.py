@@ -75,7 +75,7 @@ def freeze(connection: Connection, directory: Directory | None = None) -> Frozen
     }
     try:
         size = len(json.dumps(head)) + len(data)
-    except (TypeError, ValueError):
+    except (RecursionError, TypeError, ValueError):
         # A module has noted something that can't be sent.
         return None
     return Frozen(head, data) if size <= LARGEST else None

@@ -20,6 +20,7 @@ class Client(tcp.Client):
     connector: Any
     getPeer: Any
     reactor: Any
+    realAddress: Any
     socket: Any
 
     def _connectDone(self) -> None:
@@ -31,9 +32,8 @@ class Client(tcp.Client):
             # The factory wants no connection after all.
             self.socket.close()
             return
-        self.connector.transport = transport = Transport(
-            self.socket, protocol, self.socket.getpeername(), self, 0, self.reactor
-        )
+        # The socket itself has no peer any more when that has reset the connection.
+        self.connector.transport = transport = Transport(self.socket, protocol, self.realAddress, self, 0, self.reactor)
         try:
             protocol.makeConnection(transport)
         except BaseException:  # the loop must serve other connections

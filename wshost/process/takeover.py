@@ -28,12 +28,26 @@ PATIENCE = 10.0
 A_TURN = 100
 #: The form of the packets. Processes that don't agree on it don't take over from one another.
 VERSION = 1
+_DESCRIPTOR = struct.calcsize("i")
+#: The room for `MOST` descriptors; systems without Unix sockets know none.
+BESIDE = socket.CMSG_SPACE(MOST * _DESCRIPTOR) if hasattr(socket, "CMSG_SPACE") else 0
+#: Programs that this process starts must not inherit received sockets, as they would keep connections open.
+CLOSED_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 _log = Logger("wshost")
 
 
 class TakeoverError(Exception):
     """The other process can't go on: its text says why."""
+
+
+def received(ancillary: Sequence[tuple[int, int, bytes]]) -> list[socket.socket]:
+    """Return the sockets that came beside a packet. :param ancillary: as `recvmsg` has returned it."""
+    return [
+        socket.socket(fileno=descriptor)
+        for _, _, beside in ancillary
+        for (descriptor,) in struct.iter_unpack("i", beside[: len(beside) // _DESCRIPTOR * _DESCRIPTOR])
+    ]
 
 
 class Channel:
@@ -73,8 +87,9 @@ class Channel:
         :raises ValueError: when that is no packet.
         :raises OSError: when none comes for `PATIENCE` seconds.
         """
-        packet, descriptors, _, _ = socket.recv_fds(self.socket, LARGEST, MOST)
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        # Not by `recv_fds`, which leaves out the flag.
+        packet, ancillary, _, _ = self.socket.recvmsg(LARGEST, BESIDE, CLOSED_ON_EXEC)
+        sockets = received(ancillary)
         try:
             if not packet:
                 raise EOFError
@@ -152,7 +167,11 @@ class Predecessor:
         try:
             with suppress(BrokenPipeError):  # it has refused already, and says why
                 self._channel.send({"wshost": VERSION, "ask": list(names)})
-            head, _, sockets = self._channel.receive()
+            try:
+                head, _, sockets = self._channel.receive()
+            except ConnectionResetError:
+                # It has refused without reading this. What it has said is there still.
+                head, _, sockets = self._channel.receive()
         except EOFError:
             raise TakeoverError("the running process is about to end, or is of another version") from None
         except (OSError, ValueError) as error:
@@ -204,7 +223,12 @@ class Predecessor:
                     said = True
                     go(head)
                 elif sockets:
-                    adopt(head, data, sockets[0])
+                    try:
+                        adopt(head, data, sockets[0])
+                    except Exception:
+                        # The others come all the same.
+                        _log.failure("a connection of the process before this one can't go on")
+                        sockets[0].close()
 
         try:
             self._channel.send({"ready": True, "connections": True, **(ready or {})})
@@ -271,7 +295,7 @@ class Offer:
     :param path: a socket is made here, in place of whatever socket is there.
     :param share: returns the listening sockets of those names that the successor asks for and this process has.
     :param give_up: called with the channel when the successor can accept. Its first packet makes the successor do so;
-        all others bring connections. The callee closes it.
+        all others bring connections. The callee closes it, and returns False if this process goes on as before.
     :param answer: returns what the successor is told besides, when it asks.
     """
 
@@ -280,7 +304,7 @@ class Offer:
         reactor: Any,
         path: Path,
         share: Callable[[Sequence[str]], Mapping[str, socket.socket]],
-        give_up: Callable[[Channel], None],
+        give_up: Callable[[Channel], bool],
         answer: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._reactor = reactor
@@ -288,6 +312,7 @@ class Offer:
         self._share = share
         self._answer = answer
         self._give_up = give_up
+        self._gives_up = False
         self._socket: socket.socket | None = None
         self._watch: Watch | None = None
         # The file at the path, while it is this process's.
@@ -347,7 +372,7 @@ class Offer:
         channel = Channel(connected)
         try:
             _check_user(connected)
-            if self._successor is not None:
+            if self._successor is not None or self._gives_up:
                 raise TakeoverError("another process takes over already")
         except TakeoverError as error:
             with suppress(OSError):
@@ -369,7 +394,7 @@ class Offer:
                 self._forget()
                 channel.said = head
                 channel.socket.settimeout(PATIENCE)
-                self._give_up(channel)
+                self._gives_up = self._give_up(channel)
             elif head.get("wshost") != VERSION:
                 channel.send({"error": "the running process is of another version"})
                 self._forget()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from socket import socket
 from typing import Any, NamedTuple
 
+from twisted.logger import Logger
+
 from wshost.connections.handover import name_of
 from wshost.workers.crew import Crew, Worker
 from wshost.workers.line import RETRY
@@ -14,6 +16,8 @@ from wshost.workers.passing import Passing
 
 #: While so many wait for a worker, no more are taken: each has up to 96 KiB.
 MOST_WAITING = 64
+
+_log = Logger("wshost")
 
 
 class _Carried(NamedTuple):
@@ -80,7 +84,15 @@ class Adopting:
             if not dealt:
                 break
             (worker,) = dealt
-            if self._pass(worker, one):
+            try:
+                passed = self._pass(worker, one)
+            except ValueError as error:
+                # As JSON, it had room in a packet.
+                _log.error("a connection of the process before can't be passed on: {error}", error=error)
+                self._passing.forget(worker, [one.number])
+                one.socket.close()
+                passed = True
+            if passed:
                 self._waiting.popleft()
             else:
                 worker.connections.discard(one.number)

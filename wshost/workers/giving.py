@@ -39,8 +39,8 @@ class Giving:
         :param channel: to the process that takes over. It must not be closed before the Deferred fires.
         :returns: fires with the number of connections that have gone over.
         """
-        # Another process with workers goes on to count after the last one that it knows of. Of one without workers, no
-        # id names a worker.
+        # Another process goes on to count after the last one that it knows of, or has the one after it do so. An older
+        # one without workers does not say so.
         last = channel.said.get("workers", self._crew.started)
         self._asked = {worker for worker in self._crew.serving if worker.number <= last}
         self._timer = self._reactor.callLater(SECONDS, self._end)

@@ -12,10 +12,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wshost.process.takeover import LARGEST, MOST, Channel
+from wshost.process.takeover import BESIDE, CLOSED_ON_EXEC, LARGEST, Channel, received
 
-_DESCRIPTOR = struct.calcsize("i")
-_BESIDE = socket.CMSG_SPACE(MOST * _DESCRIPTOR)
 # What was received, until it is read: it is read at once.
 _room = bytearray(LARGEST)
 
@@ -44,12 +42,8 @@ class Packets(Channel):
             self.socket.send(packet)
 
     def receive(self) -> tuple[dict[str, Any], bytes, list[socket.socket]]:
-        size, ancillary, _, _ = self.socket.recvmsg_into([_room], _BESIDE)
-        sockets = [
-            socket.socket(fileno=descriptor)
-            for _, _, beside in ancillary
-            for (descriptor,) in struct.iter_unpack("i", beside[: len(beside) // _DESCRIPTOR * _DESCRIPTOR])
-        ]
+        size, ancillary, _, _ = self.socket.recvmsg_into([_room], BESIDE, CLOSED_ON_EXEC)
+        sockets = received(ancillary)
         if size:
             found = _read(memoryview(_room)[:size])
             if found is not None:

@@ -42,8 +42,8 @@ class Resigning:
         """Wait for a process that takes over (`--takeover`). :raises ConfigurationError: when that can't be."""
         self._succession.offer(self._endpoints.sockets, self.give_up_to, lambda: self._crew.started)
 
-    def give_up_to(self, channel: Channel) -> None:
-        """Let a successor accept, have the workers give it their connections, then stop as at a signal."""
+    def give_up_to(self, channel: Channel) -> bool:
+        """Let a successor accept, have the workers give it their connections, then stop; False: it has gone."""
         self._endpoints.pause()
         try:
             channel.send({"opened": self._succession.opened})
@@ -51,10 +51,11 @@ class Resigning:
             _log.warn("the process that would take over has gone: {error}", error=error)
             channel.close()
             self._endpoints.begin()
-            return
+            return False
         self._endpoints.release()
         given = self._giving.begin(channel) if channel.takes_connections else succeed(0)
         given.addCallback(self._has_given, channel)
+        return True
 
     def _has_given(self, moved: int, channel: Channel) -> None:
         channel.close()

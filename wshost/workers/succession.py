@@ -89,7 +89,7 @@ class Succession:
     def offer(
         self,
         sockets: Callable[[], Mapping[str, socket]],
-        give_up: Callable[[takeover.Channel], None],
+        give_up: Callable[[takeover.Channel], bool],
         workers: Callable[[], int],
     ) -> None:
         """Wait for the next process, once the one before this one does not any more.

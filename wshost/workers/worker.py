@@ -6,11 +6,11 @@ It must not know how other workers do.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from socket import socket
+from socket import SO_ACCEPTCONN, SOL_SOCKET, socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ReactorNotRunning
@@ -171,13 +171,14 @@ class WorkerServer(Server):
         if "take" in head:
             self._take(head["take"], sockets)
         elif "carried" in head:
-            self._go_on_with(head, data, sockets[0])
+            self._go_on_with(head, data, sockets)
         elif "settled" in head:
             self.settle()
         elif "give" in head:
-            self._give_all(Channel(sockets[0]))
+            self._give_all(sockets)
         elif "peer" in head:
-            self._mesh.add(sockets[0])
+            for connected in sockets:
+                self._mesh.add(connected)
         elif "peers" in head:
             self._mesh.complete()
         elif "ask" in head and self._answers is not None:
@@ -200,7 +201,10 @@ class WorkerServer(Server):
         if not self._ports:
             # Only once, as that takes long. No connection comes before all listen.
             self._ports = [listener.port for listener in self._listeners]
-        for (place, name, number, verdict), connected in zip(what, sockets, strict=True):
+        # Without a free descriptor, the kernel closes the sockets that are the last in a packet.
+        for _, _, number, _ in what[len(sockets) :]:
+            self._note_end(number)
+        for (place, name, number, verdict), connected in zip(what, sockets, strict=False):
             port = self._ports[place] if self._listeners else None
             if port is None or self._judged is None:
                 # It stops, and that has crossed the packet.
@@ -210,20 +214,25 @@ class WorkerServer(Server):
             with self._judged.deciding(number, verdict):
                 port.take(connected, name)
 
-    def _go_on_with(self, what: Mapping[str, Any], data: bytes, connected: socket) -> None:
+    def _go_on_with(self, what: Mapping[str, Any], data: bytes, sockets: Sequence[socket]) -> None:
         """Go on with a connection of the process before the supervisor."""
         number, head = what["carried"], what["head"]
-        if self._judged is None:
-            connected.close()
+        hub = self._hub
+        if self._judged is None or hub is None or hub.shared.registry.find(head["id"]) is not None or not sockets:
+            for connected in sockets:
+                connected.close()
             self._note_end(number)
             return
         with self._judged.carrying(number, head["id"], what["counted"]):
-            adopted = self.adopt(Frozen(head, data), connected, name_of(head))
-        if not adopted:
-            self._judged.forget(head["id"])
+            self.adopt(Frozen(head, data), sockets[0], name_of(head))
 
-    def _give_all(self, channel: Channel) -> None:
+    def _give_all(self, sockets: Sequence[socket]) -> None:
         """Give the connections that can go to the process that takes over."""
+        if not sockets:
+            # No descriptor was free.
+            self._line.tell({"given": 0})
+            return
+        channel = Channel(sockets[0])
         channel.socket.settimeout(GIVING)
 
         def give(frozen: Frozen, connected: socket, name: Any) -> None:
@@ -309,6 +318,9 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, m
             machine=kit.machine,
             made=made,
         )
+        if _have_stopped(copies):
+            # The supervisor stops, too: that is no error.
+            return 0
         server.bind()
         collector.spare_lasting_objects()
         server.startService()
@@ -319,6 +331,11 @@ def run(kit: Kit, number: int, connected: socket, copies: Sequence[socket], *, m
     reactor.addSystemEventTrigger("after", "shutdown", server.close_line)
     reactor.run()
     return 0
+
+
+def _have_stopped(copies: Iterable[socket]) -> bool:
+    """Return whether one of these sockets does not listen any more."""
+    return not all(one.getsockopt(SOL_SOCKET, SO_ACCEPTCONN) for one in copies)
 
 
 def _reopen(ours: log.Log) -> None:
