@@ -108,6 +108,30 @@ class TestCuts:
         one.parser.feed(STREAM[at:])
         assert one.passed == PASSED
 
+    @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
+    def test_values_within_values_may_be_cut_anywhere(self, size: int) -> None:
+        data = b"*4\r\n*-1\r\n|1\r\n+a\r\n+b\r\n%1\r\n$-1\r\n~0\r\n=6\r\ntxt:\r\n\r\n*1\r\n!2\r\nno\r\n"
+        assert Read().feed(data * 2, size) == [[None, [None, []], b"\r\n", ["no"]]] * 2
+
+    def test_a_reply_of_very_many_values_may_come_in_many_reads(self) -> None:
+        """The time for it grows with its length, not with the square of it."""
+        data = b"*50000\r\n" + b"*2\r\n:1\r\n$2\r\nab\r\n" * 50_000
+        assert Read().feed(data, 20_000) == [[[1, b"ab"]] * 50_000]
+
+    @pytest.mark.parametrize(
+        ("data", "why"),
+        [
+            (b"*2\r\n:one\r\n:1\r\n", "is not RESP3"),
+            (b"*2\r\n$one\r\n:1\r\n", "is not a length"),
+            (b"*2\r\n$100001\r\n", "a string has 100001 bytes"),
+            (b"*2\r\n+" + b"a" * MAX_LINE, "a line is too long"),
+            (b"*1\r\n" * (MAX_DEPTH + 1) + b":1\r\n", "nested too deeply"),
+        ],
+    )
+    def test_what_is_wrong_is_refused_when_it_is_cut_too(self, data: bytes, why: str) -> None:
+        with pytest.raises(BadReply, match=why):
+            Read().feed(data, 3)
+
     def test_a_large_payload_comes_in_many_reads(self) -> None:
         one = Read(SUBJECTS)
         data = message("a.b", b"x" * LARGEST)

@@ -24,7 +24,7 @@ from tests.connections.modules import (
 from tests.memory import MemoryHost, Peer
 from wshost.connections.context import MAX_KEPT
 from wshost.connections.shared import Link
-from wshost.interfaces import IContext, IEncoding
+from wshost.interfaces import IContext, IEncoding, IHoldingDriver
 from wshost.request import TLS
 from wshost.results import Close, Results, Stop, Switch
 
@@ -264,6 +264,38 @@ class TestTopics:
         peer.connection.context.perform(Close(b"bye"))
         assert not peer.connection.ref.subscribe("a")
         assert host.hub.topics.names == []
+
+
+@implementer(IHoldingDriver)
+class Holding(Driver):
+    """A driver that holds messages back until it is asked to let them go."""
+
+    held = 5
+
+    def handle_action(self, action: str, *args: Any) -> Any:
+        if action == "let_go":
+            self.held = 0
+            self.actions.append((action,))
+            return None
+        return super().handle_action(action, *args)
+
+
+class HoldingModule(Module):
+    def init(self, options: Any, context: IContext) -> Any:
+        self.drivers.append(Holding(self, context))
+        return self.driver
+
+
+class TestWhatIsHeldBack:
+    def test_who_waits_until_all_has_left_has_it_let_go_once(self) -> None:
+        module = HoldingModule()
+        ref = serve(module).connect().connection.ref
+        assert ref.waiting == 5
+        done: list[bool] = []
+        for _ in range(2):
+            ref.drained().addCallback(done.append)
+        assert module.driver.actions.count(("let_go",)) == 1
+        assert (ref.waiting, done) == (0, [True, True])
 
 
 class Buffered(Driver):

@@ -72,8 +72,11 @@ class Moving:
         self.sockets: list[int] = []
         self.count: list[int] = []
         self.error: Exception | None = None
+        #: How many seconds it takes to take one.
+        self.slowly = 0.0
 
     def give(self, frozen: Frozen, given: socket.socket, name: Any) -> None:
+        self.host.reactor.rightNow += self.slowly
         if self.error is not None:
             raise self.error
         assert given.fileno() >= 0
@@ -293,6 +296,18 @@ class TestGivingAway:
         for _ in range(5):
             host.open()
         moving = Moving(host).start()
+        seen: list[int] = []
+        host.reactor.callLater(0, lambda: seen.append(len(moving.given)))
+        assert moving.wait().count == [5]
+        assert seen == [2]
+
+    def test_a_turn_ends_when_they_are_taken_slowly(self) -> None:
+        host = plain(Handler())
+        for _ in range(5):
+            host.open()
+        moving = Moving(host)
+        moving.slowly = 0.3
+        moving.start()
         seen: list[int] = []
         host.reactor.callLater(0, lambda: seen.append(len(moving.given)))
         assert moving.wait().count == [5]

@@ -297,10 +297,10 @@ class TestHAProxy:
             with (
                 proxied_server("default", f"--listen=haproxy:unix:{path}"),
                 haproxy(f"unix@{path}", how, "tcp") as proxy,
+                socket.create_connection(("127.0.0.1", proxy.port), SOON) as client,
             ):
-                with socket.create_connection(("127.0.0.1", proxy.port), SOON) as client:
-                    client.sendall(ASK)
-                    assert said(client) == f"127.0.0.1:{client.getsockname()[1]} plain"
+                client.sendall(ASK)
+                assert said(client) == f"127.0.0.1:{client.getsockname()[1]} plain"
 
     @pytest.mark.parametrize("how", ["send-proxy", "send-proxy-v2"])
     @pytest.mark.parametrize("own", [False, True])
@@ -311,7 +311,10 @@ class TestHAProxy:
             else ["--listen=haproxy:tcp:0:interface=127.0.0.1", f"--tls-cert={certificate}"]
         )
         how += " ssl verify none"
-        with proxied_server("default", *options) as server, haproxy(f"127.0.0.1:{server.port}", how, "tcp") as proxy:
-            with socket.create_connection(("127.0.0.1", proxy.port), SOON) as client:
-                client.sendall(ASK)
-                assert said(client) == f"127.0.0.1:{client.getsockname()[1]} TLS"
+        with (
+            proxied_server("default", *options) as server,
+            haproxy(f"127.0.0.1:{server.port}", how, "tcp") as proxy,
+            socket.create_connection(("127.0.0.1", proxy.port), SOON) as client,
+        ):
+            client.sendall(ASK)
+            assert said(client) == f"127.0.0.1:{client.getsockname()[1]} TLS"

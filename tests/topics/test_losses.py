@@ -44,6 +44,15 @@ def test_a_handler_that_asks_is_told_once_a_turn_how_many_messages_were_lost() -
     assert told[2:] == [(ref.id, "lost", "a", 4)]
 
 
+def test_a_connection_knows_of_which_topics_its_handler_is_told() -> None:
+    rooms, _ = noting()
+    opened(rooms, "a", tell_lost=False)
+    opened(rooms, "a", "b")
+    connections: list[Any] = rooms.hub.shared.registry.all()
+    quiet, told = connections
+    assert (quiet.told_of_losses, told.told_of_losses) == ([], ["a", "b"])
+
+
 def test_a_handler_is_told_once_of_a_topic_that_several_of_its_patterns_match() -> None:
     rooms, told = noting()
     ref = opened(rooms, "rooms.7", "rooms.*", ">")

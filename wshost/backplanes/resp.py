@@ -86,6 +86,8 @@ _SIMPLE: Mapping[bytes, Callable[[bytes], Value]] = {
 }
 #: What holds other values, and how many for each that is counted.
 _AGGREGATES = {b"*": 1, b"~": 1, b">": 1, b"%": 2, b"|": 2}
+# What is known of a reply that was not looked through: see `Parser`.
+_NOTHING = (0, 1, 0)
 
 
 def _length(line: bytes) -> int:
@@ -122,6 +124,8 @@ class Parser:
         self._parts: list[bytes] = []
         self._size = 0
         self._needed = 0
+        # How far it was looked through; how many values it misses behind that, and has before.
+        self._looked = _NOTHING
         self._stopped = False
         # The end of the numbers that came last, in a row.
         self._numbers = b""
@@ -148,6 +152,10 @@ class Parser:
                 return
             data = b"".join(self._parts)
             self._parts.clear()
+            self._needed = self._look_through(data)
+            if self._needed:
+                self._parts.append(data)
+                return
         match, subject_of, message, largest = _MESSAGE.match, self._subjects.get, self._message, self._largest
         at, end = 0, len(data)
         try:
@@ -180,6 +188,36 @@ class Parser:
             self._parts.append(data[at:] if at else data)
             self._size = end - at
             self._needed = more.end - at
+            self._looked = _NOTHING
+
+    def _look_through(self, data: bytes) -> int:
+        """Return how many bytes a reply has at the least; 0 when it is whole, or wrong.
+
+        A reply of very many values comes in many reads. To make all its values anew with each would take seconds.
+        """
+        at, missing, seen = self._looked
+        while missing and seen < MAX_VALUES:
+            stop = data.find(b"\r\n", at, at + MAX_LINE)
+            if stop < 0:
+                end = 0 if len(data) - at >= MAX_LINE else len(data) + 1
+                break
+            kind, line, end = data[at : at + 1], data[at + 1 : stop], stop + 2
+            added = 0
+            if kind in _AGGREGATES or kind in b"$=!":
+                length = int(line) if _LENGTH.fullmatch(line) else None
+                if length is None or (kind in b"$=!" and length > self._largest):
+                    return 0
+                if kind in _AGGREGATES:
+                    added = max(length, 0) * _AGGREGATES[kind] + (kind == b"|")
+                elif length >= 0:
+                    end += length + 2
+            if end > len(data):
+                break
+            at, missing, seen = end, missing + added - 1, seen + 1
+        else:
+            return 0
+        self._looked = at, missing, seen
+        return end
 
     def _value(self, data: bytes, at: int, depth: int, left: list[int]) -> tuple[Value, int]:
         """Read one value of any type; return it, and where the next one begins.

@@ -27,8 +27,9 @@ from wshost.connections.shared import Shared
 from wshost.request import Proxy
 from wshost.topics.subscriptions import Topics
 
-#: So many connections are frozen in one turn, as handlers may take long.
-A_TURN = 100
+#: So many connections are frozen in one turn, and for so many seconds: handlers may take long, and so may whoever takes
+#: the connections.
+A_TURN, LONGEST = 100, 0.5
 #: A connection of which more is to be said stays, in bytes.
 LARGEST = 96 * 1_024
 #: How often a connection is tried that is at work, and seconds from one try to the next.
@@ -124,8 +125,10 @@ class Handover:
     def _give_some(self) -> None:
         some = self._left[-A_TURN:]
         del self._left[-A_TURN:]
+        until = self._shared.reactor.seconds() + LONGEST
         try:
-            for connection in some:
+            while some and self._shared.reactor.seconds() <= until:
+                connection = some.pop(0)
                 found: Any = self._shared.registry.find(connection.id)
                 if found is connection and not self._give_one(connection):
                     self._again.append(connection)
@@ -133,6 +136,7 @@ class Handover:
             # Nobody takes them any more.
             self.done.callback(self._count)
             return
+        self._left += some
         if self._left:
             self._later(0)
             return
