@@ -10,8 +10,9 @@ from twisted.logger import capturedLogs
 
 from tests.backplanes.surroundings import Attempt, Network, Transport, Turns, settings, turns
 from wshost.backplanes import link as module
+from wshost.backplanes.candidates import BROKERS
 from wshost.backplanes.connection import FINISH, PING, BrokerError
-from wshost.backplanes.link import BROKERS, CONNECT, HOLD, LONGEST, REASONS, SHORTEST, Link
+from wshost.backplanes.link import CONNECT, HOLD, LONGEST, REASONS, SHORTEST, Link
 from wshost.backplanes.output import COMMANDS
 from wshost.backplanes.settings import Broker
 from wshost.fastnet.reactor import FastReactor
@@ -420,21 +421,6 @@ class TestTransports:
             turns(world.clock)
         assert (first.ended, first.read(), events) == ("aborted", b"", [])
         assert [type(reactor) for reactor in reactors] == [FastReactor, Turns]
-
-    @pytest.mark.usefixtures("asyncios")
-    def test_so_many_that_demand_tls_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "BROKERS", 1)
-        world = World("a")
-        monkeypatch.delattr(Transport, "startTLS")
-        world.network.next().accept()
-        world.link.start_tls()
-        turns(world.clock)
-        world.network.attempts[-1].accept()
-        world.link.go_to(Broker("b", 1))
-        turns(world.clock)
-        world.network.attempts[-1].accept()
-        world.link.start_tls()
-        assert [broker.host for broker in world.link._demanding] == ["b"]
 
 
 class Quiet:

@@ -383,8 +383,8 @@ class TestClusters:
         world.meet({"tls_required": True, "connect_urls": urls})
         world.say(b"PONG\r\n")
         for known in (("192.0.2.1", 4222), ("::1", 4223)):
-            assert known in {(broker.host, broker.port) for broker in world.backplane._link._brokers}
-        assert len(world.backplane._link._brokers) == 3
+            assert known in {(broker.host, broker.port) for broker in world.backplane._link._candidates.brokers}
+        assert len(world.backplane._link._candidates.brokers) == 3
         world.server.loseConnection()
         world.clock.advance(0)
         said = world.meet({"tls_available": True}, later=True)
@@ -395,7 +395,7 @@ class TestClusters:
     def test_a_server_that_names_none_is_used_alone(self, world: World) -> None:
         world.let_in({"connect_urls": None})
         world.say(b'INFO {"connect_urls": ["b:1"]}\r\n')
-        assert [broker.host for broker in world.backplane._link._brokers] == ["a", "b"]
+        assert [broker.host for broker in world.backplane._link._candidates.brokers] == ["a", "b"]
 
     def test_a_server_that_goes_out_of_service_is_left_when_it_has_got_all(self) -> None:
         world = World(Broker("a", 1), Broker("b", 1))

@@ -323,7 +323,7 @@ class TestClusters:
         one, other = Member(settings(cluster[0], patience=PATIENCE)), Member(settings(cluster[2]))
         await one.connect()
         await other.connect()
-        while len(one.backplane._link._brokers) < 3:
+        while len(one.backplane._link._candidates.brokers) < 3:
             await deferLater(reactor(), 0.02)
         one.backplane.subscribe("a")
         await one.get(other, b"first")

@@ -47,3 +47,17 @@ def test_a_worker_is_named_by_its_number_and_its_process(pid: int | None, text: 
     _, (worker,) = crew_of(State.STARTING)
     worker.pid = pid
     assert str(worker) == text
+
+
+def test_all_workers_are_told_those_that_leave_included() -> None:
+    told: list[Any] = []
+
+    class Line:
+        tell = staticmethod(told.append)
+
+    crew, workers = crew_of(State.STARTING, State.SERVING, State.LEAVING)
+    for worker in workers:
+        line: Any = Line()
+        worker.line = line
+    crew.tell_all({"reopen": True})
+    assert told == [{"reopen": True}] * 3

@@ -107,7 +107,7 @@ class TestMetrics:
     def test_those_of_all_workers_are_added(self, scene: Scene) -> None:
         scene.add()
         scene.add()
-        scene.overview.deaths = 4
+        scene.crew.deaths = 4
         samples = scene.scrape(
             (1, [family("messages", 3), family("topics", 2, "gauge"), family("connections_limit", 9, "gauge")]),
             (2, [family("messages", 4), family("topics", 5, "gauge"), family("connections_limit", 9, "gauge")]),

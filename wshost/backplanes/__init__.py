@@ -7,8 +7,8 @@
 has which. Each is a `cluster_node`, with its `shard_speaker`; `shard_subscriptions` is for all. `cluster_visitor` does
 with one connection.
 Backplanes over a broker share `link`, which keeps a `connection`, maybe with `tls`, to one of the brokers in
-`settings`; `urls` reads these, and what waits is in `output`. `asked` has whom to tell that nobody gets a payload.
-`subjects` says which subjects a subscription means. `conformity` checks any `IBackplane`.
+`settings`; `urls` reads these, `candidates` says which is next, and what waits is in `output`. `asked` has whom to tell
+that nobody gets a payload. `subjects` says which subjects a subscription means. `conformity` checks any `IBackplane`.
 
 `wshost.cluster` makes subjects and payloads of topics and references, and gives them to a backplane. That gives the
 payloads which come from other processes back.

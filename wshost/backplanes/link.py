@@ -1,6 +1,6 @@
-"""Keeps a connection to one of several brokers: chooses, tries again, says when. Knows no broker's protocol.
+"""Keeps a connection to one of several brokers: tries again and again, says when. Knows no broker's protocol.
 
-`Output` has what waits to be sent, `Connection` the current connection; a `Speaker` speaks with the broker.
+`Candidates` says which broker is next. `Output` has what waits to be sent. A `Speaker` speaks over the `Connection`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from contextlib import suppress
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint
@@ -18,6 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from wshost.backplanes.candidates import Candidates
 from wshost.backplanes.connection import Connection, Speaker, explain
 from wshost.backplanes.output import Output
 from wshost.backplanes.tls import ClientTLS
@@ -37,8 +37,7 @@ LONGEST = 2.0
 #: After a connection was made again, payloads wait for up to so many seconds more. Receivers that have lost the same
 #: broker try again as late as we would have done next, and a broker keeps nothing for those who are not back.
 HOLD = 0.5
-#: The most brokers that others have named; and the most different reasons that are logged until one lets us in.
-BROKERS = 100
+#: The most different reasons that are logged until a broker lets us in.
 REASONS = 20
 
 _log = Logger("wshost")
@@ -99,9 +98,8 @@ class Link:
         self._speaker = speaker
         self._random = random or SystemRandom()
         self._endpoint = endpoint
-        # Connects to brokers that speak no TLS: where it can be, faster. And brokers that demand it unexpectedly.
+        # Connects to brokers that speak no TLS: where it can be, faster.
         self._faster = _faster(reactor)
-        self._demanding: set[Broker] = set()
         self._tls = tls or ClientTLS(settings)
         #: What waits to be sent.
         self.output = Output(reactor, settings.buffer, settings.patience, speaker.dropped, self._progress)
@@ -109,14 +107,9 @@ class Link:
         self.send = self.output.send
         #: Whether the broker has let us in: payloads are written, or will soon be.
         self.is_ready = False
-        self._given = self._brokers = list(brokers or settings.brokers)
-        #: To whom we connect, or are connected.
-        self.broker = self._given[0]
-        # The names that certificates must have, of brokers that others have named by their addresses.
-        self._names: dict[Broker, str] = {}
-        # Those that are still to be tried before the next delay; and the one that comes before them all.
-        self._round: list[Broker] = []
-        self._directed: Broker | None = None
+        self._candidates = Candidates(brokers or settings.brokers, self._random)
+        #: Replace what is known of the cluster beside the given brokers: `Candidates.know`.
+        self.know = self._candidates.know
         self._delay = SHORTEST
         # Since when it is ready; None before. And whether it ever was.
         self._since: float | None = None
@@ -131,9 +124,14 @@ class Link:
         self._retry: Any = None
         self._closed: Deferred[None] | None = None
 
+    @property
+    def broker(self) -> Broker:
+        """To whom we connect, or are connected."""
+        return self._candidates.current
+
     def start(self) -> None:
         """Connect, in a later turn."""
-        self._round = self._random.sample(self._brokers, len(self._brokers))
+        self._candidates.begin()
         self._retry = self._reactor.callLater(0, self._connect)
 
     def close(self) -> Deferred[None]:
@@ -208,12 +206,10 @@ class Link:
         if self._connection is None:
             return
         if not self._connection.can_start_tls:
-            if len(self._demanding) >= BROKERS:
-                self._demanding.clear()
-            self._demanding.add(self.broker)
+            self._candidates.demand_tls()
             self.go_to(self.broker)
         else:
-            self._connection.start_tls(self._tls.options(self._names.get(self.broker, self.broker.host)))
+            self._connection.start_tls(self._tls.options(self._candidates.name))
 
     def lose(self, reason: str) -> None:
         """End this connection at once, and go to another broker. :param reason: one line for the log."""
@@ -230,35 +226,15 @@ class Link:
 
     def go_to(self, broker: Broker) -> None:
         """End this connection at once, and try this broker before all others, once."""
-        self._directed = broker
+        self._candidates.direct(broker)
         self.lose(f"it names {broker.host}:{broker.port}")
-
-    def know(self, brokers: Sequence[Broker]) -> None:
-        """Replace what is known of the cluster beside the given brokers; only so many are kept.
-
-        The certificate of a broker that is named by an address may be for the name of the current broker.
-        """
-        name = self._names.get(self.broker, self.broker.host)
-        found = [broker for broker in brokers if broker not in self._given][:BROKERS]
-        self._names = {broker: name for broker in found if _is_address(broker.host)}
-        self._names[self.broker] = name
-        self._brokers = [*self._given, *found]
-
-    def _shuffled(self) -> list[Broker]:
-        """Return the brokers in the order to try them: the one that was tried last is the last."""
-        brokers = self._random.sample(self._brokers, len(self._brokers))
-        return sorted(brokers, key=lambda broker: broker == self.broker)
 
     def _connect(self) -> None:
         self._retry = None
-        if self._directed is not None:
-            self.broker, self._directed = self._directed, None
-        else:
-            self.broker = self._round.pop(0)
+        broker = self._candidates.next()
         connection = Connection(self._reactor, self._speaker, self._made, self._ending, self._gone)
-        secure = self.broker.tls or self.broker.upgrades or self.broker in self._demanding
-        reactor = self._reactor if secure else self._faster
-        self._attempt = attempt = self._endpoint(reactor, self.broker).connect(_Once(connection))
+        reactor = self._reactor if self._candidates.is_secure else self._faster
+        self._attempt = attempt = self._endpoint(reactor, broker).connect(_Once(connection))
         attempt.addTimeout(CONNECT, self._reactor, _too_late)
         attempt.addErrback(self._failed)
 
@@ -285,15 +261,14 @@ class Link:
         self._connection = None
         since, self._since = self._since, None
         self._ending()
-        if since is None:
-            # One that has named another has done its work.
-            if self._directed is None:
-                self._complain(reason)
-        else:
-            self._round.clear()
+        if since is not None:
+            self._candidates.end()
             # A broker that lets us in and throws us out again and again is no reason for haste.
             if self._reactor.seconds() - since >= LONGEST:
                 self._delay = SHORTEST
+        elif not self._candidates.is_directed:
+            # One that has named another has done its work.
+            self._complain(reason)
         self._speaker.lost(reason)
         self._go_on()
 
@@ -301,10 +276,10 @@ class Link:
         """Try the next broker; all again after a delay."""
         if self._closed is not None:
             self._closed.callback(None)
-        elif self._round or self._directed:
+        elif self._candidates.left:
             self._retry = self._reactor.callLater(0, self._connect)
         else:
-            self._round = self._shuffled()
+            self._candidates.begin()
             delay = self._delay * self._random.uniform(0.5, 1.0)
             self._delay = min(LONGEST, self._delay * 2)
             self._retry = self._reactor.callLater(delay, self._connect)
@@ -319,10 +294,6 @@ class Link:
         if self._closed is None and about not in self._reasons and len(self._reasons) < REASONS:
             self._reasons.add(about)
             _log.warn("the backplane can't use the broker {about}; trying again", about=about)
-
-
-def _is_address(host: str) -> bool:
-    return isIPAddress(host) or isIPv6Address(host)
 
 
 def _too_late(_: object, timeout: float) -> Failure:

@@ -15,8 +15,9 @@ from twisted.logger import Logger, globalLogPublisher
 from zope.interface import implementer
 
 from wshost.backplanes.asked import Asked
+from wshost.backplanes.candidates import BROKERS
 from wshost.backplanes.connection import BrokerError
-from wshost.backplanes.link import BROKERS, Link
+from wshost.backplanes.link import Link
 from wshost.backplanes.nats_credentials import proof
 from wshost.backplanes.nats_wire import (
     MAX_PAYLOAD,

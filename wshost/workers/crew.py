@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from typing import Any
@@ -58,6 +58,8 @@ class Crew:
     def __init__(self) -> None:
         #: How many were ever started.
         self.started = 0
+        #: How many have died, asked by nobody.
+        self.deaths = 0
         self._workers: dict[int, Worker] = {}
         self._given = 0
 
@@ -83,6 +85,11 @@ class Crew:
     def remove(self, worker: Worker) -> None:
         """Remove a worker that has ended."""
         del self._workers[worker.number]
+
+    def tell_all(self, head: Mapping[str, Any]) -> None:
+        """Tell each worker something, as `Line.tell`."""
+        for worker in self:
+            worker.line.tell(head)
 
     @property
     def serving(self) -> list[Worker]:

@@ -61,8 +61,6 @@ class Overview:
         state: Callable[[], tuple[bool, str]],
         resident: Callable[[int], int] = resident,
     ) -> None:
-        #: How many workers have died.
-        self.deaths = 0
         #: Workers have connections whose ids name another one: those of the process before this one.
         self.mixed = False
         self.state = state
@@ -89,7 +87,7 @@ class Overview:
     def _exported(self, accept: str) -> tuple[bytes, str]:
         sizes = {f"w{one.number}": self._resident(one.pid) for one in self._crew if one.pid is not None}
         ready, _ = self.state()
-        by = Supervised(ready, self._limit, len(self._crew.serving), self.deaths, sizes)
+        by = Supervised(ready, self._limit, len(self._crew.serving), self._crew.deaths, sizes)
         workers = [families for _, families in self._known.values()]
         return encode(self._sums.total(workers, supervised(by)), accept)
 
