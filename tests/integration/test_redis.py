@@ -166,6 +166,27 @@ class TestConformity:
 
         return run(with_server()).addCallback(check)
 
+    def test_nobody_is_said_of_no_payload_that_a_replica_passes_on(self, tmp_path: Path) -> Deferred[None]:
+        """What was one address goes over to another server, and a subscriber is still at the one of before."""
+        told: list[int] = []
+
+        async def scenario() -> None:
+            with redis_server(tmp_path / "new") as new, redis_server(tmp_path / "old") as old:
+                one, other = Member(settings(new.port)), Member(settings(old.port))
+                await one.connect()
+                await other.connect()
+                other.backplane.subscribe("a")
+                old.ask("REPLICAOF", "127.0.0.1", str(new.port))
+                new.ask_until(lambda answer: b"connected_slaves:1" in answer, "INFO", "replication")
+                for number in range(100):
+                    assert one.backplane.publish_or_tell("a", b"%d" % number, partial(told.append, number))
+                    await deferLater(reactor(), 0.01)
+                await one.backplane.close()
+                await other.backplane.close()
+                assert not {int(payload) for _, payload in other.got} & set(told)
+
+        return run(scenario())
+
     @pytest.mark.parametrize(
         ("configuration", "credentials"),
         [
