@@ -40,7 +40,7 @@ KNOWN: dict[str, set[str]] = {
         "wshost.topics.subscriptions",
     },
     "wshost.backplanes": {
-        "wshost.fastnet.reactor",
+        "wshost.fastnet.client",
         "wshost.logs.limit",
         "wshost.logs.text",
         "wshost.process.reactors",

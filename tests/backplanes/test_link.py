@@ -15,7 +15,7 @@ from wshost.backplanes.connection import FINISH, PING, BrokerError
 from wshost.backplanes.link import CONNECT, HOLD, LONGEST, REASONS, SHORTEST, Link
 from wshost.backplanes.output import COMMANDS
 from wshost.backplanes.settings import Broker
-from wshost.fastnet.reactor import FastReactor
+from wshost.fastnet.client import ConnectingReactor
 from wshost.results import ConfigurationError
 
 
@@ -396,14 +396,14 @@ class TestTransports:
     ) -> None:
         world = World(brokers=(broker,))
         world.network.next()
-        assert [type(reactor) for reactor in reactors] == [FastReactor if faster else Turns]
+        assert [type(reactor) for reactor in reactors] == [ConnectingReactor if faster else Turns]
 
     @pytest.mark.usefixtures("asyncios")
     def test_where_there_is_no_faster_one_twisteds_is_used(
         self, reactors: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """On Windows."""
-        monkeypatch.setitem(sys.modules, "wshost.fastnet.reactor", None)
+        monkeypatch.setitem(sys.modules, "wshost.fastnet.client", None)
         world = World()
         world.network.next()
         assert [type(reactor) for reactor in reactors] == [Turns]
@@ -420,7 +420,7 @@ class TestTransports:
             world.link.command(b"secret")
             turns(world.clock)
         assert (first.ended, first.read(), events) == ("aborted", b"", [])
-        assert [type(reactor) for reactor in reactors] == [FastReactor, Turns]
+        assert [type(reactor) for reactor in reactors] == [ConnectingReactor, Turns]
 
 
 class Quiet:

@@ -18,8 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from tests.fastnet.surroundings import Recorder, turn
-from wshost.fastnet.client import Client, Connector
-from wshost.fastnet.reactor import FastReactor
+from wshost.fastnet.client import Client, ConnectingReactor, Connector
 from wshost.fastnet.transport import Transport
 
 #: The loop is given so many turns to see what its sockets have.
@@ -85,7 +84,7 @@ def accepted(listening: socket.socket) -> tuple[socket.socket, Any]:
 
 def connect(reactor: Any, listening: socket.socket, factory: Notes) -> IConnector:
     host, port = listening.getsockname()
-    connector: IConnector = FastReactor(reactor).connectTCP(host, port, factory)
+    connector: IConnector = ConnectingReactor(reactor).connectTCP(host, port, factory)
     return connector
 
 
@@ -139,7 +138,7 @@ class TestConnecting:
         factory = Factory.forProtocol(Recorder)
         factory.noisy = False
         host, port = listening.getsockname()
-        TCP4ClientEndpoint(FastReactor(reactor), host, port).connect(factory).addCallback(made.append)
+        TCP4ClientEndpoint(ConnectingReactor(reactor), host, port).connect(factory).addCallback(made.append)
         until(loop, lambda: made)
         assert type(made[0].transport) is Transport
 
@@ -151,7 +150,7 @@ class TestConnecting:
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             host, port = nobody.getsockname()
-            FastReactor(reactor).connectTCP(host, port, factory)
+            ConnectingReactor(reactor).connectTCP(host, port, factory)
             until(loop, lambda: factory.failures)
         assert [type(failure) for failure in factory.failures] == [error.ConnectionRefusedError]
 

@@ -60,9 +60,9 @@ def _faster(reactor: Any) -> Any:
     """Return a reactor with faster connections, which can't speak TLS; the same one where there is none."""
     if isinstance(reactor, AsyncioSelectorReactor):
         with suppress(ImportError):  # Windows has no Unix sockets
-            from wshost.fastnet.reactor import FastReactor  # noqa: PLC0415 - as above
+            from wshost.fastnet.client import ConnectingReactor  # noqa: PLC0415 - as above
 
-            return FastReactor(reactor)
+            return ConnectingReactor(reactor)
     return reactor
 
 

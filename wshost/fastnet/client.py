@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.interfaces import IConnector
+from zope.interface import directlyProvides, providedBy
 
 from wshost.fastnet.port import loop_of
 from wshost.fastnet.transport import Transport
@@ -53,3 +55,27 @@ class Connector(tcp.Connector):
 
     def _makeTransport(self) -> Client:
         return Client(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+
+
+class ConnectingReactor:
+    """An asyncio reactor that connects with this module's clients. The reactor that it wraps does everything else.
+
+    Twisted's endpoints can connect by it as by any reactor.
+
+    :param reactor: an `AsyncioSelectorReactor`, on any event loop.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> IConnector:
+        """Connect as `IReactorTCP` says. The transport has no `startTLS`, and the factory hears of no end."""
+        connector = Connector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return connector

@@ -1,4 +1,4 @@
-"""A reactor with this package's ports and clients, and the parser of endpoint strings that begin with ``fast:``."""
+"""A reactor that listens with this package's ports, and the parser of endpoint strings that begin with ``fast:``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, UNIXServerEndpoint
-from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import directlyProvides, providedBy
 
 from wshost.fastnet.adopted import listening_socket
-from wshost.fastnet.client import Connector
 from wshost.fastnet.negotiation import check_ciphers, openssl_reason, server_answers, server_context
 from wshost.fastnet.port import AdoptedPort, AdoptedUNIXPort, Port, UNIXPort
 
 
 class FastReactor:
-    """An asyncio reactor that listens and connects with this package's ports and clients.
+    """An asyncio reactor that listens with this package's ports. The reactor that it wraps does everything else.
 
-    Twisted's endpoints can use it as any reactor. The reactor that it wraps does everything else.
+    Twisted's endpoints can listen on it as on any reactor.
 
     :param reactor: an `AsyncioSelectorReactor`, on any event loop.
     :param context: for TLS connections; None for plain ones. By ALPN it selects one of the protocols that a port's
@@ -55,14 +54,6 @@ class FastReactor:
         listening = listening_socket(fileDescriptor, addressFamily)
         adopted = AdoptedUNIXPort if addressFamily == socket.AF_UNIX else AdoptedPort
         return self._listen(adopted(listening, factory, self._reactor, context=self.context))
-
-    def connectTCP(
-        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
-    ) -> IConnector:
-        """Connect as `IReactorTCP` says. The transport has no `startTLS`, and the factory hears of no end."""
-        connector = Connector(host, port, factory, timeout, bindAddress, self._reactor)
-        connector.connect()
-        return connector
 
     def _listen(self, port: Any) -> IListeningPort:
         if self._inherited is not None:
