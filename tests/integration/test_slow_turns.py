@@ -67,7 +67,8 @@ def test_the_example_of_the_documentation_is_named_with_its_message_and_its_line
         )
         # The page says so, too, and breaks the line.
         assert found[2] in " ".join((EXAMPLES.parent / "operations.md").read_text(encoding="utf-8").split())
-        assert float(found[1]) > 0.4
+        # It is looked at now and then while it hangs, the first time after a quarter of a second.
+        assert float(found[1]) >= 0.25
         line = r'File ".*/slow\.py", line 11, in handle\n +time\.sleep\(0\.6\)  # nobody else is served meanwhile\n'
         assert re.search(line, server.log[found.end() :])
 

@@ -17,6 +17,7 @@ from wshost.commands.one_line import Exit
 from wshost.process import signals
 from wshost.process.takeover import Channel
 from wshost.results import ConfigurationError
+from wshost.workers.crew import State
 from wshost.workers.verdicts import ADMITTED
 
 
@@ -37,6 +38,14 @@ class TestStart:
         assert (plain, secure, resumed) == ("ws", "ws", "resume")
         assert how.endswith("2 workers: 101, 102")
         assert notifier.told == ["live", "ready"]
+
+    def test_a_worker_that_serves_before_the_template_has_named_it_names_itself(self, scene: Scene) -> None:
+        scene.start()
+        worker: Any = scene.supervisor._crew.find(1)
+        worker.state, worker.pid = State.STARTING, None
+        scene.template.workers[1].say(serves=True, pid=4_711)
+        scene.reactor.read()
+        assert (worker.state, worker.pid) == (State.SERVING, 4_711)
 
     def test_without_processes_there_is_no_start(self, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
         scene.unable = 1

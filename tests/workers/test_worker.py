@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -175,7 +176,7 @@ def scene() -> Iterator[Scene]:
 
 
 def test_a_worker_says_that_it_serves_and_accepts_nothing(scene: Scene) -> None:
-    assert scene.start() == [{"serves": True}]
+    assert scene.start() == [{"serves": True, "pid": os.getpid()}]
     assert scene.server.ready
     assert scene.listener.events == ["listen", "pause"]
 

@@ -223,6 +223,7 @@ class Supervisor(MultiService):
         elif "answer" in head and self._overview is not None:
             self._overview.told(worker, head, data)
         elif "serves" in head and worker.state is State.STARTING:
+            worker.pid = worker.pid or head.get("pid")
             self._health.serves(worker)
             self._staffing.serves(worker)
         elif "waiting" in head:

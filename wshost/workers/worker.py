@@ -5,6 +5,7 @@ It must not know how other workers do.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -143,7 +144,8 @@ class WorkerServer(Server):
         # The server may have been stopped before the reactor ran.
         if listeners is self._listeners:
             self._ready = True
-            self._line.tell({"serves": True})
+            # It may say so sooner than the template says that it has forked this process.
+            self._line.tell({"serves": True, "pid": os.getpid()})
 
     def _wait_for(self, connections: int) -> bool:
         # The supervisor says how many all workers wait for.
