@@ -11,7 +11,7 @@ from twisted.internet import error
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IConnector
+from twisted.internet.interfaces import IConnector, IReactorTime
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
@@ -206,6 +206,13 @@ class TestFactories:
         with there, pytest.raises(ConnectionResetError):
             there.recv(100)
         assert str(events[0]["log_failure"].value) == "not me"
+
+
+class TestConnectingReactor:
+    def test_all_else_is_done_by_the_reactor_that_it_wraps(self, reactor: Any) -> None:
+        connecting = ConnectingReactor(reactor)
+        assert IReactorTime.providedBy(connecting)
+        assert connecting.callLater == reactor.callLater
 
 
 class TestConnector:
