@@ -10,7 +10,7 @@ cdef class Stream:
     cdef public object _shared, _drained, unblocked, refill
     cdef public list _out
     cdef public bint reading, _flush_scheduled, paused_by_module, held, patient, _ended, _peer_ended
-    cdef public object _stall, _deadline, _budget, reason, client
+    cdef public object _stall, _deadline, reason, client
     cdef public double idle_since
 
     cpdef write(self, data)

@@ -60,8 +60,8 @@ class Stream:
         self._id = id
         self._shared = shared
         self._max_output = shared.limits.max_output
-        # The budget of all slow peers, if there is one; and at which size of its output the stream looks next.
-        self._budget = shared.budget
+        # At which size of its output the stream looks at the budget of all slow peers next, if there is one. It is not
+        # kept here: beyond 29 attributes, each stream in Python would have a dict of its own.
         self._mark = self._max_output
         #: How many bytes wait for this stream in an outbox; and since when the peer of a blocked stream took nothing.
         self.kept = 0
@@ -112,8 +112,8 @@ class Stream:
         """Stop everything: the connection is lost."""
         self.closing = self._ended = True
         self._out.clear()
-        if self._budget is not None:
-            self._budget.discount(self)
+        if self._shared.budget is not None:
+            self._shared.budget.discount(self)
         if self._stall is not None:
             self._stall.cancel()
         if self._deadline is not None:
@@ -137,8 +137,8 @@ class Stream:
     def resumeProducing(self) -> None:
         self.blocked = False
         self._mark = self._max_output
-        if self._budget is not None:
-            self._budget.discount(self)
+        if self._shared.budget is not None:
+            self._shared.budget.discount(self)
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -241,17 +241,17 @@ class Stream:
         if self._queued >= self._max_output:
             self.output_full = True
             self.regulate()
-        if self._budget is not None and not self._ended:
+        if self._shared.budget is not None and not self._ended:
             self._mark = self._queued + STEP
             if not self.output_full:
                 self._mark = min(self._mark, self._max_output)
-            self._budget.count(self, self._queued + self.kept)
+            self._shared.budget.count(self, self._queued + self.kept)
 
     def keep(self, size: int) -> None:
         """Count so many bytes in an outbox as output that waits."""
         self.kept = size
-        if self._budget is not None and self.blocked and not self._ended:
-            self._budget.count(self, self._queued + size)
+        if self._shared.budget is not None and self.blocked and not self._ended:
+            self._shared.budget.count(self, self._queued + size)
 
     # Input
 
